@@ -1,0 +1,50 @@
+# One command each: make demo | test | check | lock | schema | clean
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+# Two processes with one thread beat one process with two (see DESIGN in docs/), and
+# libraries that guess would start a thread per core in every worker.
+export OMP_NUM_THREADS ?= 1
+
+.PHONY: demo test check lock schema clean
+
+demo: $(READY)
+	$(BIN)/gru-optuna tune studies/japanese-vowels.toml
+
+test: $(READY)
+	$(BIN)/python -m pytest
+
+check: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# The set-up: a virtual environment with exactly the versions of the lock.
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "gru-optuna needs Python 3.11 or newer, and $(PYTHON) is older." >&2; \
+	  echo "Name another one: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 2; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { \
+	  rm -rf $(VENV); \
+	  echo "$(PYTHON) cannot make a virtual environment." >&2; \
+	  echo "On Debian and Ubuntu: apt install python3-venv" >&2; exit 2; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# Renews the lock from pyproject.toml. The CUDA packages are left to torch itself: its own
+# pins choose them where it is a CUDA build, and a CPU build needs none.
+lock: $(READY)
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra dev \
+	  --no-annotate --no-header pyproject.toml \
+	  | grep -vE '^(nvidia-|cuda-|triton)' > requirements.lock
+
+# Writes the JSON schema that editors complete and check study files with.
+schema: $(READY)
+	$(BIN)/python -m gru_optuna.spec > studies/study.schema.json
+
+clean:
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache dist

@@ -1,0 +1,1 @@
+"""From files to tensors: ``files`` reads, ``sequences`` prepares, ``dataset`` is the result."""

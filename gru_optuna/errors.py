@@ -1,0 +1,75 @@
+"""What can go wrong, as one tree.
+
+    GRUOptunaError
+    ├── UserError             the input is wrong: one plain message, exit code 2
+    │   ├── StudyFileError        the TOML file, or a flag that overrides it
+    │   ├── DataError             the data it names
+    │   ├── StorageError          the database
+    │   └── StudyError            the study in the database
+    ├── TrialFailed           one trial ends as failed, the study goes on
+    │   └── Diverged              its loss or gradient stopped being a number
+    └── StudyFailed           every trial fails: going on would waste the budget (exit code 1)
+
+A message says what, where, got, and what to try.
+"""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+class GRUOptunaError(Exception):
+    """Anything this package raises on purpose."""
+
+
+class UserError(GRUOptunaError):
+    """The user's input is wrong and the message says how to mend it."""
+
+
+class StudyFileError(UserError):
+    """A study file that can't be read, parsed or accepted."""
+
+
+class DataError(UserError):
+    """Data that can't be read or trained on."""
+
+
+class StorageError(UserError):
+    """A database that can't be opened, written, or isn't ours."""
+
+
+class StudyError(UserError):
+    """A study that doesn't exist, differs from its file, or is in use."""
+
+
+class TrialFailed(GRUOptunaError):  # noqa: N818 (an ending, told as one)
+    """One trial can't go on. The message becomes the reason in its attributes."""
+
+
+class Diverged(TrialFailed):
+    """Loss or gradient became infinite or NaN."""
+
+    def __init__(self, what: str, epoch: int) -> None:
+        super().__init__(f"diverged in epoch {epoch}: {what} is not finite")
+
+
+class StudyFailed(GRUOptunaError):  # noqa: N818
+    """No trial of the study succeeds."""
+
+
+def did_you_mean(got: str, known: Iterable[str]) -> str:
+    """The end of an error sentence: the nearest known name, or all of them.
+
+    >>> did_you_mean("dropuot", ["dropout", "l1"])
+    'Did you mean "dropout"?'
+    >>> did_you_mean("xyz", ["l2", "l1"])
+    'Known: l1, l2.'
+    """
+    names = sorted(known)
+    if near := get_close_matches(got, names, n=1):
+        return f'Did you mean "{near[0]}"?'
+    return f"Known: {', '.join(names)}." if names else "There is none."

@@ -1,0 +1,1 @@
+"""A study read back: numbers (``summary``, ``numbers``), figures, a page."""

@@ -1,0 +1,173 @@
+"""Who proposes the next trial.
+
+Every proposal is seeded by the study's seed and the trial's number, so a study that was stopped
+and resumed asks for the same trials as one that never stopped, and two workers never repeat the
+same start-up points.
+"""
+
+from __future__ import annotations
+
+import warnings
+import zlib
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from optuna import samplers
+from optuna.exceptions import ExperimentalWarning
+
+from gru_optuna import seeds
+from gru_optuna.search import space
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from optuna import Study
+    from optuna.distributions import BaseDistribution
+    from optuna.trial import FrozenTrial, TrialState
+
+    from gru_optuna.spec import Specification
+
+
+def make_sampler(spec: Specification) -> samplers.BaseSampler:
+    """The study's sampler, ready for any worker."""
+    startup = spec.sampler.n_startup_trials
+    prunes = spec.pruner.name != "none"
+
+    def tpe(seed: int) -> samplers.BaseSampler:  # Bergstra et al. 2011, Watanabe 2023
+        # group: parameters of one decay are modelled together, apart from those of another.
+        return samplers.TPESampler(
+            n_startup_trials=startup, multivariate=True, group=True, seed=seed
+        )
+
+    def gp(seed: int) -> samplers.BaseSampler:
+        return samplers.GPSampler(
+            n_startup_trials=startup,
+            independent_sampler=samplers.RandomSampler(seed),
+            warn_independent_sampling=False,
+            seed=seed,
+        )
+
+    def qmc(seed: int) -> samplers.BaseSampler:
+        # The scrambled sequence belongs to the study; what isn't in it, to the trial.
+        return samplers.QMCSampler(
+            scramble=True,
+            seed=seeds.seed_for(spec.seed, "sampler") % 2**32,
+            independent_sampler=samplers.RandomSampler(seed),
+            warn_independent_sampling=False,
+        )
+
+    def cmaes(seed: int) -> samplers.BaseSampler:  # Hansen & Ostermeier 2001
+        # A pruned trial's last value is a poorer measure, but most trials are pruned.
+        return samplers.CmaEsSampler(
+            independent_sampler=samplers.RandomSampler(seed),
+            warn_independent_sampling=False,
+            consider_pruned_trials=prunes,
+            seed=seed,
+        )
+
+    match spec.sampler.name:
+        case "tpe":
+            return SeededSampler(tpe, spec.seed)
+        case "gp":
+            return SeededSampler(gp, spec.seed)
+        case "random":
+            return SeededSampler(samplers.RandomSampler, spec.seed)
+        case "qmc":
+            return SeededSampler(qmc, spec.seed)
+        case "cmaes":
+            return SeededSampler(cmaes, spec.seed)
+        case "grid":
+            return GridByNumber(spec)
+
+
+class SeededSampler(samplers.BaseSampler):
+    """Another sampler, made anew for each trial with that trial's own seed.
+
+    Optuna's samplers keep what they learned in the storage, so a new one knows no less.
+    """
+
+    def __init__(self, make: Callable[[int], samplers.BaseSampler], study_seed: int) -> None:
+        self._make = make
+        self._study_seed = study_seed
+        self._inner: samplers.BaseSampler
+
+    def before_trial(self, study: Study, trial: FrozenTrial) -> None:
+        self._inner = self._make_for(trial)
+        self._inner.before_trial(study, trial)
+
+    def infer_relative_search_space(
+        self, study: Study, trial: FrozenTrial
+    ) -> dict[str, BaseDistribution]:
+        return self._inner.infer_relative_search_space(study, trial)
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        return self._inner.sample_relative(study, trial, search_space)
+
+    def sample_independent(
+        self,
+        study: Study,
+        trial: FrozenTrial,
+        param_name: str,
+        param_distribution: BaseDistribution,
+    ) -> Any:
+        # By name, not in turn: a trial whose worker died between two parameters gets the rest
+        # as it would have.
+        inner = self._make_for(trial, param_name)
+        return inner.sample_independent(study, trial, param_name, param_distribution)
+
+    def after_trial(
+        self,
+        study: Study,
+        trial: FrozenTrial,
+        state: TrialState,
+        values: Sequence[float] | None,
+    ) -> None:
+        self._inner.after_trial(study, trial, state, values)
+
+    def _make_for(self, trial: FrozenTrial, param_name: str = "") -> samplers.BaseSampler:
+        purpose = seeds.seed_for(self._study_seed, "sampler", trial.number)
+        mixed = np.random.SeedSequence([purpose, zlib.crc32(param_name.encode())])
+        # 32 bits are what numpy's legacy generators, which samplers use, take.
+        seed = int(mixed.generate_state(1, np.uint32)[0])
+        with warnings.catch_warnings():
+            # Optuna may still change these samplers' arguments; the lock pins what we have.
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            return self._make(seed)
+
+
+class GridByNumber(samplers.BaseSampler):
+    """All configurations once, trial n taking the n-th of a shuffled order.
+
+    Optuna's GridSampler finds out from the storage which points are taken, which two workers
+    can do at once, and its product holds a decay's parameters under every other decay too.
+    Trial numbers are dense and unique, so they divide the grid without talking.
+    """
+
+    def __init__(self, spec: Specification) -> None:
+        points = space.grid(spec)
+        shuffle = np.random.default_rng(seeds.seed_for(spec.seed, "sampler"))
+        self._points: list[dict[str, Any]] = [
+            points[index] for index in shuffle.permutation(len(points))
+        ]
+        self._distributions = space.searched(spec)
+
+    def infer_relative_search_space(
+        self, study: Study, trial: FrozenTrial
+    ) -> dict[str, BaseDistribution]:
+        return self._distributions
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        return self._points[trial.number % len(self._points)]
+
+    def sample_independent(
+        self,
+        study: Study,
+        trial: FrozenTrial,
+        param_name: str,
+        param_distribution: BaseDistribution,
+    ) -> Any:
+        raise AssertionError(f"{param_name} is not a part of the grid")

@@ -1,0 +1,94 @@
+"""The search space of a study, and one trial's values in it.
+
+Only what is searched becomes an Optuna parameter, under its name in the study file. A decay's
+own parameters exist in a trial only under that decay.
+"""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import TYPE_CHECKING, Any
+
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+
+from gru_optuna.hyperparameters import DECAY_PARAMETERS, OFF, Hyperparameters, Range, Searchable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    import optuna
+
+    from gru_optuna.hyperparameters import Value
+    from gru_optuna.spec import Specification
+
+_OWNER = {name: decay for decay, names in DECAY_PARAMETERS.items() for name in names}
+
+
+def searched(spec: Specification) -> dict[str, BaseDistribution]:
+    """Every searched hyperparameter, conditional ones too, as an Optuna distribution."""
+    return {
+        name: _distribution(value)
+        for name, value in spec.searchable()
+        if isinstance(value, list | Range)
+    }
+
+
+def suggest(trial: optuna.Trial, spec: Specification) -> Hyperparameters:
+    """Asks for one trial's values, conditional parameters only where they apply."""
+    distributions = searched(spec)
+    return _resolve(spec, lambda name: _ask(trial, name, distributions[name]))
+
+
+def hyperparameters(params: Mapping[str, Any], spec: Specification) -> Hyperparameters:
+    """The values of a trial that has been asked before."""
+    return _resolve(spec, params.__getitem__)
+
+
+def grid(spec: Specification) -> list[dict[str, Value]]:
+    """Every distinct configuration of a space of lists, each as Optuna parameters."""
+    lists = {name: value for name, value in spec.searchable() if isinstance(value, list)}
+    fixed_decay = spec.search.decay
+    points: dict[tuple[tuple[str, Value], ...], None] = {}
+    for values in product(*lists.values()):
+        point = dict(zip(lists, values, strict=True))
+        decay = point.get("decay", fixed_decay)
+        # Configurations that differ in another decay's parameters alone are one configuration.
+        points[tuple((k, v) for k, v in point.items() if _OWNER.get(k, decay) == decay)] = None
+    return [dict(point) for point in points]
+
+
+def _resolve(spec: Specification, ask: Callable[[str], Any]) -> Hyperparameters:
+    values: dict[str, Any] = {}
+    for name, value in spec.searchable():
+        # The decay stands before its parameters in the study file's order.
+        if name in _OWNER and _OWNER[name] != values["decay"]:
+            continue
+        values[name] = ask(name) if isinstance(value, list | Range) else value
+    if values["clip_norm"] == OFF:
+        values["clip_norm"] = None
+    return Hyperparameters(**values)
+
+
+def _ask(trial: optuna.Trial, name: str, distribution: BaseDistribution) -> Any:
+    match distribution:
+        case CategoricalDistribution(choices=choices):
+            return trial.suggest_categorical(name, choices)
+        case IntDistribution(low=low, high=high, log=log, step=step):
+            return trial.suggest_int(name, low, high, log=log, step=step)
+        case FloatDistribution(low=low, high=high, log=log, step=step):
+            return trial.suggest_float(name, low, high, log=log, step=step)
+    raise AssertionError(distribution)
+
+
+def _distribution(value: Searchable) -> BaseDistribution:
+    if isinstance(value, list):
+        return CategoricalDistribution(value)
+    assert isinstance(value, Range)
+    if isinstance(value.low, int):
+        return IntDistribution(value.low, int(value.high), log=value.log, step=int(value.step or 1))
+    return FloatDistribution(value.low, value.high, log=value.log, step=value.step)

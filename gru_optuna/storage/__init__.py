@@ -1,0 +1,1 @@
+"""What is remembered: the database behind every study."""

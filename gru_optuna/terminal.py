@@ -1,0 +1,210 @@
+"""What ``tune`` shows while it runs: a live table, or plain lines where nobody watches.
+
+All of it goes to stderr; stdout is for results.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Protocol
+
+from optuna.trial import TrialState
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from gru_optuna.worker import EpochTrained, TrialEnded, TrialStarted
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from gru_optuna.tuning import Opening
+    from gru_optuna.worker import Event
+
+_LAST_TRIALS = 8
+_STYLES = {TrialState.COMPLETE: "green", TrialState.PRUNED: "dim", TrialState.FAIL: "red"}
+_WORDS = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
+_BARS = "▁▂▃▄▅▆▇█"
+
+
+class View(Protocol):
+    """Watches a tuning run."""
+
+    def opened(self, opening: Opening) -> None:
+        """Told once, before the first trial."""
+
+    def happened(self, event: Event) -> None:
+        """Told about everything, in order."""
+
+    def close(self) -> None:
+        """Leaves the terminal as it was."""
+
+
+def make_view(console: Console) -> View:
+    """The view that suits where stderr goes."""
+    return LiveView(console) if console.is_terminal else PlainView(console)
+
+
+class PlainView:
+    """One line a trial, for files, pipes and CI."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._metric = ""
+
+    def opened(self, opening: Opening) -> None:
+        """Says what is about to begin."""
+        self._metric = opening.spec.metric
+        self._print(_headline(opening))
+
+    def happened(self, event: Event) -> None:
+        """A line for each trial that ends, and for one that is adopted."""
+        if isinstance(event, TrialStarted) and event.adopted:
+            self._print(f"trial {event.number} taken up again after an interruption")
+        if isinstance(event, TrialEnded):
+            value = "" if event.value is None else f"{self._metric} {event.value:.4f}, "
+            failed = "failed: " if event.state == TrialState.FAIL else ""
+            self._print(f"trial {event.number}: {value}{failed}{event.outcome}")
+
+    def close(self) -> None:
+        """Nothing to put back."""
+
+    def _print(self, line: str) -> None:
+        self._console.print(line, highlight=False, soft_wrap=True, markup=False)
+
+
+class LiveView:
+    """A table that redraws itself: progress, the trial in flight, the last ones, the best."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._live: Live | None = None
+        self._opening: Opening | None = None
+        self._began = time.monotonic()
+        self._ended: deque[TrialEnded] = deque(maxlen=_LAST_TRIALS)
+        self._curves: dict[int, list[float]] = {}
+        self._running: TrialStarted | None = None
+        self._counts: dict[TrialState, int] = {}
+        self._epochs = 0
+        self._ended_here = 0
+
+    def opened(self, opening: Opening) -> None:
+        """Begins to draw."""
+        self._opening = opening
+        trials = opening.before.trials
+        self._counts = {
+            TrialState.COMPLETE: trials["complete"],
+            TrialState.PRUNED: trials["pruned"],
+            TrialState.FAIL: trials["failed"],
+        }
+        self._live = Live(console=self._console, get_renderable=self._draw, refresh_per_second=4)
+        self._live.start()
+
+    def happened(self, event: Event) -> None:
+        """Takes note; the next refresh draws it."""
+        match event:
+            case TrialStarted():
+                self._running = event
+                self._curves[event.number] = []
+            case EpochTrained():
+                self._curves[event.number].append(event.result.value)
+                self._epochs += 1
+            case TrialEnded():
+                self._running = None
+                self._ended.append(event)
+                self._counts[event.state] += 1
+                self._ended_here += 1
+                kept = {ended.number for ended in self._ended}
+                self._curves = {n: curve for n, curve in self._curves.items() if n in kept}
+
+    def close(self) -> None:
+        """Stops drawing; the last picture stays."""
+        if self._live is not None:
+            self._live.stop()
+
+    def _draw(self) -> RenderableType:
+        if self._opening is None:
+            return ""
+        table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+        for column, justify in (
+            ("trial", "right"),
+            ("state", "left"),
+            (self._opening.spec.metric, "right"),
+            ("epochs", "right"),
+            ("curve", "left"),
+        ):
+            table.add_column(column, justify=justify, no_wrap=True)  # type: ignore[arg-type]
+        for ended in self._ended:
+            self._add_row(table, ended.number, _WORDS[ended.state], _STYLES[ended.state])
+        if self._running is not None:
+            self._add_row(table, self._running.number, "running", "bold")
+        return Group(Text(_headline(self._opening), "bold"), self._progress(), table)
+
+    def _add_row(self, table: Table, number: int, state: str, style: str) -> None:
+        curve = self._curves.get(number, [])
+        value = f"{curve[-1]:.4f}" if curve else "–"
+        row = (str(number), state, value, str(len(curve)), sparkline(curve))
+        table.add_row(*row, style=style)
+
+    def _progress(self) -> RenderableType:
+        assert self._opening is not None
+        limit = self._opening.before.budget["trials"]
+        over = sum(self._counts.values())
+        words = (
+            f"{over}{f'/{limit}' if limit else ''} trials  "
+            f"{self._counts[TrialState.PRUNED]} pruned  {self._counts[TrialState.FAIL]} failed  "
+            f"{self._rate(over, limit)}"
+        )
+        line = Table.grid(padding=(0, 2, 0, 0))
+        bar = ProgressBar(total=limit, completed=over, width=24) if limit else ""
+        line.add_row(bar, words)
+        return line
+
+    def _rate(self, over: int, limit: int | None) -> str:
+        seconds = time.monotonic() - self._began
+        rate = f"{self._epochs / seconds:.1f} epochs/s" if seconds > 1 else ""
+        if not limit or not self._ended_here:
+            return rate
+        return f"{rate}  {clock(seconds / self._ended_here * (limit - over))} left"
+
+
+def sparkline(curve: list[float], width: int = 40) -> str:
+    """A curve as a line of bars, its lowest value low and its highest high.
+
+    >>> sparkline([0.1, 0.5, 0.9])
+    '▁▄█'
+    """
+    shown = curve[-width:]
+    if not shown:
+        return ""
+    low, high = min(shown), max(shown)
+    scale = (len(_BARS) - 1) / (high - low) if high > low else 0.0
+    return "".join(_BARS[int((value - low) * scale)] for value in shown)
+
+
+def clock(seconds: float) -> str:
+    """A duration as people say it.
+
+    >>> clock(7), clock(200), clock(7300)
+    ('7 s', '3 min 20 s', '2 h 1 min')
+    """
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def _headline(opening: Opening) -> str:
+    spec, (train, validation, test) = opening.spec, opening.rows
+    over = sum(opening.before.trials.values())
+    tests = f", {test} test" if test else ""
+    goes_on = f", goes on after {over} trials" if over else ""
+    return (
+        f"{spec.name}: {spec.direction} {spec.metric}, "
+        f"{train} training and {validation} validation rows{tests}, {opening.device}{goes_on}"
+    )

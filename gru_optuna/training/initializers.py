@@ -1,0 +1,60 @@
+"""First weights, drawn matrix by matrix: of a GRU's kernels, gate by gate.
+
+A GRU stacks its three gates into one matrix; its fans and its orthogonality are those of a
+gate, not of the stack. Biases start at zero.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch.nn import init
+
+from gru_optuna import seeds
+from gru_optuna.training.network import GATES, Network, is_kernel
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from gru_optuna.hyperparameters import Initializer
+
+NORMAL_DEVIATION = 0.05
+"""Of "normal", as in Keras; torch's own 1.0 saturates every gate."""
+
+
+def initial_parameters(network: Network, initializer: Initializer, seed: int) -> dict[str, Tensor]:
+    """All parameters of a new trial.
+
+    Drawn on the CPU in float32 whatever the trial trains on, so that the same trial starts
+    from the same weights everywhere.
+    """
+    generator = seeds.generator(seed, "initializer")
+    parameters: dict[str, Tensor] = {}
+    for name, shape in network.shapes().items():
+        parameters[name] = torch.zeros(shape)
+        if is_kernel(name):
+            gates = 1 if name.startswith("head") else GATES
+            for gate in parameters[name].chunk(gates):
+                fill(gate, initializer, generator)
+    return parameters
+
+
+def fill(kernel: Tensor, initializer: Initializer, generator: torch.Generator) -> None:
+    """Draws one matrix (outputs, inputs) in place.
+
+    Sources: Glorot & Bengio 2010 (xavier), He et al. 2015 (he), Saxe et al. 2014 (orthogonal).
+    """
+    match initializer:
+        case "normal":
+            init.normal_(kernel, std=NORMAL_DEVIATION, generator=generator)
+        case "xavier_uniform":
+            init.xavier_uniform_(kernel, generator=generator)
+        case "xavier_normal":
+            init.xavier_normal_(kernel, generator=generator)
+        case "he_uniform":
+            init.kaiming_uniform_(kernel, nonlinearity="relu", generator=generator)
+        case "he_normal":
+            init.kaiming_normal_(kernel, nonlinearity="relu", generator=generator)
+        case "orthogonal":
+            init.orthogonal_(kernel, generator=generator)

@@ -1,0 +1,72 @@
+"""How far a trial is: its curves, its best epoch, its patience."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from gru_optuna.spec import Specification
+
+
+@dataclass(frozen=True)
+class EpochResult:
+    """One epoch's numbers."""
+
+    train_loss: float  # mean cross entropy over the rows, dropout on, without penalties
+    validation_loss: float  # the same over validation rows, dropout off
+    value: float  # the study's metric on validation rows
+
+
+@dataclass
+class Progress:
+    """What a trial has reached. Epochs count from 1 here, as Optuna's steps do.
+
+    The best epoch has the best metric. Small validation sets make ties common, so among equal
+    ones the lower validation loss is better, and a loss that still falls renews the patience.
+    """
+
+    direction: Literal["minimize", "maximize"]
+    epochs: int
+    patience: int | None
+    curve: list[EpochResult] = field(default_factory=list)
+    best_epoch: int = 0
+
+    @classmethod
+    def of(cls, spec: Specification) -> Progress:
+        """The start of a trial of this study."""
+        patience = spec.training.patience
+        return cls(spec.direction, spec.training.epochs, None if patience == "off" else patience)
+
+    @property
+    def epoch(self) -> int:
+        """Epochs trained so far."""
+        return len(self.curve)
+
+    @property
+    def best(self) -> EpochResult:
+        """The best epoch's numbers."""
+        return self.curve[self.best_epoch - 1]
+
+    @property
+    def finished(self) -> bool:
+        """All epochs trained."""
+        return self.epoch >= self.epochs
+
+    @property
+    def out_of_patience(self) -> bool:
+        """Too long without a better epoch."""
+        return self.patience is not None and self.epoch - self.best_epoch >= self.patience
+
+    def record(self, result: EpochResult) -> bool:
+        """Appends an epoch; true if it is the best so far."""
+        better = not self.curve or self._rank(result) < self._rank(self.best)
+        self.curve.append(result)
+        if better:
+            self.best_epoch = self.epoch
+        return better
+
+    def _rank(self, result: EpochResult) -> tuple[float, float]:
+        """Lower is better."""
+        value = result.value if self.direction == "minimize" else -result.value
+        return value, result.validation_loss

@@ -1,0 +1,185 @@
+"""One trial with ``torch.nn.GRU`` and autograd: the specification of what a trial computes.
+
+Every faster implementation is tested against this one, so it stays plain. Letters: B rows of a
+batch, T steps, C channels, H hidden size, D directions, L layers, O outputs.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+from gru_optuna import seeds
+from gru_optuna.errors import Diverged
+from gru_optuna.training.initializers import initial_parameters
+from gru_optuna.training.metrics import classification_metric
+from gru_optuna.training.network import Network, is_kernel
+from gru_optuna.training.optimizers import make_optimizer, set_learning_rate
+from gru_optuna.training.progress import EpochResult, Progress
+from gru_optuna.training.regularizers import dropout_masks, penalty
+from gru_optuna.training.schedules import learning_rate
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from gru_optuna.data.dataset import Dataset, Split
+    from gru_optuna.hyperparameters import Hyperparameters
+    from gru_optuna.spec import Specification
+
+EVALUATION_BATCH = 512
+
+
+class GRU(nn.Module):
+    """Stacked reset-after GRU (Cho et al. 2014, in cuDNN's form), pooling, a linear head."""
+
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        self.pooling = network.pooling
+        # One module a layer, so that the masks between layers are ours.
+        self.layers = nn.ModuleList(
+            nn.GRU(
+                network.inputs if layer == 0 else network.features,
+                network.hidden_size,
+                batch_first=True,
+                bidirectional=network.bidirectional,
+            )
+            for layer in range(network.layers)
+        )
+        self.head = nn.Linear(network.features, network.outputs)
+
+    def forward(self, values: Tensor, lengths: Tensor, masks: Tensor | None = None) -> Tensor:
+        """Logits of a batch.
+
+        Parameters
+        ----------
+        values
+            (B, T, C). Steps behind a row's length are never read.
+        lengths
+            (B,)
+        masks
+            (L, B, D * H) of ``dropout_masks``, or None.
+
+        Returns
+        -------
+        Tensor
+            (B, O)
+        """
+        # Packed sequences are the plainest way to let no padding in, backward direction included.
+        on_host = lengths.cpu()
+        output, last = values, values
+        for layer, gru in enumerate(self.layers):
+            packed = pack_padded_sequence(output, on_host, batch_first=True, enforce_sorted=False)
+            packed_output, states = gru(packed)  # states: (D, B, H)
+            output, _ = pad_packed_sequence(packed_output, batch_first=True)  # (B, T, D * H)
+            last = torch.cat(list(states), dim=1)  # (B, D * H)
+            if masks is not None:
+                output, last = output * masks[layer].unsqueeze(1), last * masks[layer]
+        pooled = last if self.pooling == "last" else output.sum(1) / lengths.unsqueeze(1)
+        logits: Tensor = self.head(pooled)
+        return logits
+
+
+class Trainer:
+    """Trains one trial, an epoch at a time.
+
+    Parameters
+    ----------
+    spec
+        The study.
+    dataset
+        Its data, on the device to train on.
+    hyperparameters
+        The trial's values.
+    seed
+        The trial's seed: first weights, order of the rows and dropout come from it alone.
+    """
+
+    def __init__(
+        self,
+        spec: Specification,
+        dataset: Dataset,
+        hyperparameters: Hyperparameters,
+        seed: int,
+    ) -> None:
+        self.spec = spec
+        self.dataset = dataset
+        self.hyperparameters = hyperparameters
+        self.seed = seed
+        self.progress = Progress.of(spec)
+        self.network = Network.of(hyperparameters, dataset.channels, len(dataset.classes))
+        self.model = GRU(self.network)
+        self.model.load_state_dict(
+            initial_parameters(self.network, hyperparameters.initializer, seed)
+        )
+        self.model.to(dataset.train.values.device, dataset.train.values.dtype)
+        self.optimizer = make_optimizer(
+            hyperparameters.optimizer, self.model.parameters(), hyperparameters.learning_rate
+        )
+        self.best_weights: dict[str, Tensor] = {}
+
+    def train_epoch(self) -> EpochResult:
+        """Trains one epoch and measures it on the validation rows.
+
+        Raises
+        ------
+        Diverged
+            If a loss or a gradient isn't finite. The weights are then of no use.
+        """
+        h, epoch = self.hyperparameters, self.progress.epoch
+        set_learning_rate(self.optimizer, learning_rate(h, epoch, epochs=self.spec.training.epochs))
+        split = self.dataset.train
+        order = torch.randperm(len(split), generator=seeds.generator(self.seed, "shuffle", epoch))
+        dropout = seeds.generator(self.seed, "dropout", epoch)
+        total = 0.0
+        for batch in split.batches(h.batch_size, order):
+            masks = dropout_masks(self.network, len(batch), h.dropout, dropout)
+            total += self._step(batch, masks) * len(batch)
+        logits = self.predict(self.dataset.validation)
+        targets = self.dataset.validation.targets
+        validation_loss = F.cross_entropy(logits, targets).item()
+        if not math.isfinite(validation_loss):
+            raise Diverged("the validation loss", epoch + 1)
+        result = EpochResult(
+            train_loss=total / len(split),
+            validation_loss=validation_loss,
+            value=classification_metric(self.spec.metric, logits, targets),
+        )
+        if self.progress.record(result):
+            self.best_weights = {
+                name: weight.clone() for name, weight in self.model.state_dict().items()
+            }
+        return result
+
+    def restore_best(self) -> None:
+        """Goes back to the best epoch's weights."""
+        self.model.load_state_dict(self.best_weights)
+
+    def predict(self, split: Split) -> Tensor:
+        """Logits (N, O) of a whole split, in its order, dropout off."""
+        with torch.inference_mode():
+            return torch.cat(
+                [self.model(b.values, b.lengths) for b in split.batches(EVALUATION_BATCH)]
+            )
+
+    def _step(self, batch: Split, masks: Tensor | None) -> float:
+        """One update. Returns the batch's loss without penalties."""
+        h, device, dtype = self.hyperparameters, batch.values.device, batch.values.dtype
+        masks = None if masks is None else masks.to(device, dtype)
+        loss = F.cross_entropy(self.model(batch.values, batch.lengths, masks), batch.targets)
+        kernels = [w for name, w in self.model.named_parameters() if is_kernel(name)]
+        self.optimizer.zero_grad()
+        torch.autograd.backward(loss + penalty(kernels, h.l1, h.l2))
+        # The norm of all the trial's gradients together; infinity clips nothing.
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), h.clip_norm or math.inf)
+        plain_loss = loss.item()
+        if not math.isfinite(plain_loss):
+            raise Diverged("the training loss", self.progress.epoch + 1)
+        if not math.isfinite(norm.item()):
+            raise Diverged("the gradient", self.progress.epoch + 1)
+        self.optimizer.step()
+        return plain_loss

@@ -1,0 +1,49 @@
+"""A folder with three rooms: ``studies/`` (what to tune), ``storage/`` (what is remembered),
+``dashboards/`` (what is shown)."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+STORAGE_VARIABLE = "GRU_OPTUNA_STORAGE"
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """One workspace, by its folder."""
+
+    folder: Path
+
+    @classmethod
+    def around(cls, place: Path) -> Workspace:
+        """The workspace a file or folder stands in.
+
+        The nearest folder upwards that has a room ``studies``; without one, the current folder.
+        """
+        place = place.absolute()
+        for folder in (place, *place.parents):
+            if (folder / "studies").is_dir():
+                return cls(folder)
+        return cls(Path.cwd())
+
+    @property
+    def storage_url(self) -> str:
+        """The default database."""
+        return f"sqlite:///{self.folder / 'storage' / 'gru_optuna.db'}"
+
+    def report_folder(self, study: str) -> Path:
+        """Where a study's report is rendered."""
+        return self.folder / "dashboards" / study
+
+
+def storage_url(flag: str | None, workspace: Workspace) -> str:
+    """Which database to use: the flag, else the environment, else the workspace's own."""
+    return flag or os.environ.get(STORAGE_VARIABLE) or workspace.storage_url
+
+
+def shown(path: Path) -> str:
+    """A path as a person types it: relative to the current folder where it lies below it."""
+    path = path.absolute()
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)

@@ -1,0 +1,136 @@
+"""Docs that cannot rot: what they say exists, runs, and is complete."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import tomllib
+from typing import TYPE_CHECKING
+
+import pytest
+from conftest import REPOSITORY
+
+import gru_optuna
+from gru_optuna import spec as study_file
+from gru_optuna.cli import app
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+STUDIES = sorted((REPOSITORY / "studies").glob("*.toml"))
+MODULES = sorted((REPOSITORY / "gru_optuna").rglob("*.py"))
+COMMANDS = {
+    command.callback.__name__: command.callback
+    for command in app.registered_commands
+    if command.callback
+}
+README = (REPOSITORY / "README.md").read_text()
+
+
+@pytest.mark.parametrize("study", STUDIES, ids=lambda path: path.stem)
+def test_every_study_runs(study: Path, tmp_path: Path) -> None:
+    result = gru_optuna.tune(
+        study,
+        trials=2,
+        storage=f"sqlite:///{tmp_path}/study.db",
+        overrides=["training.epochs=1", f"name='{study.stem}-test'"],
+        report=tmp_path / "report",
+    )
+    assert result.ran == 2
+    assert result.report == tmp_path / "report" / "index.html"
+
+
+def test_the_schema_for_editors_is_fresh() -> None:
+    written = json.loads((REPOSITORY / "studies" / "study.schema.json").read_text())
+    assert written == study_file.json_schema(), "make schema renews it"
+
+
+def test_every_key_of_a_study_file_is_documented() -> None:
+    page = (REPOSITORY / "docs" / "study-file.md").read_text()
+    for section, field in study_file.Specification.model_fields.items():
+        inner = getattr(field.annotation, "model_fields", {})
+        for key in inner or [section]:
+            assert re.search(rf"`({section}\.)?{key}`", page), f"{section}.{key} is missing"
+
+
+def test_every_toml_block_of_the_readme_is_a_study_file() -> None:
+    blocks = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)
+    assert blocks
+    for block in blocks:
+        content = {"name": "x", "data": {"train": "x.ts"}} | tomllib.loads(block)
+        study_file.parse(content, source="README.md")
+
+
+def test_the_readmes_commands_are_all_there_are() -> None:
+    shown = set(re.findall(r"^\| `gru-optuna (\w+)", README, re.MULTILINE))
+    assert shown == {
+        command.name or command.callback.__name__ for command in app.registered_commands
+    }
+
+
+def test_every_command_has_help_with_an_example() -> None:
+    for name, function in COMMANDS.items():
+        assert f"Example: gru-optuna {name}" in (function.__doc__ or "")
+
+
+def test_make_targets_of_the_docs_exist() -> None:
+    makefile = (REPOSITORY / "Makefile").read_text()
+    for page in (README, (REPOSITORY / "CONTRIBUTING.md").read_text()):
+        for target in re.findall(r"\bmake (\w+)", page):
+            assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+
+
+def test_links_lead_somewhere() -> None:
+    for page in [*REPOSITORY.glob("*.md"), *REPOSITORY.glob("*/*.md")]:
+        for link in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
+            if not link.startswith("http"):
+                assert (page.parent / link).exists(), f"{page.name}: {link}"
+
+
+def test_all_names_what_the_package_offers() -> None:
+    for name in gru_optuna.__all__:
+        assert getattr(gru_optuna, name).__doc__
+    with pytest.raises(AttributeError):
+        gru_optuna.nothing  # noqa: B018
+
+
+# Floors from the ground up; a module may import from its own floor and from those below.
+FLOORS = [
+    ("errors",),
+    ("hyperparameters", "seeds", "workspace"),
+    ("spec",),
+    ("storage",),
+    ("data",),
+    ("search",),
+    ("training",),
+    ("worker", "report"),
+    ("tuning", "dashboard"),
+    ("terminal",),
+    ("cli",),
+]
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(REPOSITORY)))
+def test_imports_run_downward_only(module: Path) -> None:
+    height = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
+    room = module.relative_to(REPOSITORY / "gru_optuna").parts[0].removesuffix(".py")
+    if room.startswith("__"):
+        return
+    for node in ast.walk(ast.parse(module.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("gru_optuna"):
+            parts = (node.module or "").split(".")[1:]
+            imported = parts[:1] or [alias.name for alias in node.names]
+            for other in imported:
+                assert height[other] <= height[room], f"{module.name} imports {other}"
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(REPOSITORY)))
+def test_files_are_read_in_one_sitting_and_public_names_are_documented(module: Path) -> None:
+    source = module.read_text()
+    assert len(source.splitlines()) <= 400
+    tree = ast.parse(source)
+    for node in tree.body:
+        public = isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name[0] != "_"
+        if public:
+            assert ast.get_docstring(node), f"{module.name}: {node.name}"

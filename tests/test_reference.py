@@ -1,0 +1,312 @@
+"""The reference trainer: what a trial computes, piece by piece, on real data."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+from conftest import REPOSITORY, TINY_STUDY
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from gru_optuna import spec as study_file
+from gru_optuna.data.dataset import Dataset, Split
+from gru_optuna.data.sequences import load_sequences
+from gru_optuna.errors import Diverged
+from gru_optuna.hyperparameters import Hyperparameters
+from gru_optuna.seeds import generator
+from gru_optuna.training.initializers import initial_parameters
+from gru_optuna.training.network import Network
+from gru_optuna.training.reference import GRU, Trainer
+from gru_optuna.training.regularizers import dropout_masks, penalty
+
+if TYPE_CHECKING:
+    from gru_optuna.spec import Specification
+
+HYPERPARAMETERS = Hyperparameters(
+    hidden_size=16,
+    layers=1,
+    bidirectional=False,
+    pooling="last",
+    learning_rate=0.01,
+    optimizer="adam",
+    decay="constant",
+    clip_norm=1.0,
+    initializer="xavier_uniform",
+    l1=0.0,
+    l2=0.0,
+    dropout=0.0,
+    batch_size=64,
+)
+
+
+@pytest.fixture(scope="module")
+def spec(tmp_path_factory: pytest.TempPathFactory) -> Specification:
+    path = tmp_path_factory.mktemp("study") / "tiny.toml"
+    path.write_text(TINY_STUDY)
+    return study_file.load(path, ["training.epochs=12", "training.patience=3"])
+
+
+@pytest.fixture(scope="module")
+def vowels(spec: Specification) -> Dataset:
+    return load_sequences(spec, REPOSITORY / "studies")
+
+
+def trained(
+    spec: Specification, dataset: Dataset, hyperparameters: Hyperparameters, epochs: int = 2
+) -> Trainer:
+    trainer = Trainer(spec, dataset, hyperparameters, seed=1)
+    for _ in range(epochs):
+        trainer.train_epoch()
+    return trainer
+
+
+def make_model(
+    layers: int = 1, bidirectional: bool = False, pooling: str = "last", inputs: int = 3
+) -> tuple[Network, GRU]:
+    network = Network(inputs, 5, layers, bidirectional, pooling, outputs=4)  # type: ignore[arg-type]
+    model = GRU(network).double()
+    model.load_state_dict(initial_parameters(network, "xavier_normal", seed=2))
+    return network, model
+
+
+# --- the network ---
+
+
+@pytest.mark.parametrize("bidirectional", [False, True])
+@pytest.mark.parametrize("layers", [1, 3])
+def test_the_network_is_torch_nn_gru_and_a_linear_head(layers: int, bidirectional: bool) -> None:
+    _, model = make_model(layers, bidirectional)
+    whole = nn.GRU(3, 5, layers, batch_first=True, bidirectional=bidirectional).double()
+    stacked = {
+        name.removeprefix(f"layers.{layer}.").replace("_l0", f"_l{layer}"): weight
+        for layer in range(layers)
+        for name, weight in model.state_dict().items()
+        if name.startswith(f"layers.{layer}.")
+    }
+    whole.load_state_dict(stacked)
+    values = torch.randn(6, 9, 3, dtype=torch.float64)
+    states = whole(values)[1][-2 if bidirectional else -1 :]
+    expected = model.head(torch.cat(list(states), dim=1))
+    torch.testing.assert_close(model(values, torch.full((6,), 9)), expected)
+
+
+def test_mean_pooling_is_the_mean_over_the_steps_that_hold_data() -> None:
+    _, model = make_model(pooling="mean")
+    values = torch.randn(2, 7, 3, dtype=torch.float64)
+    lengths = torch.tensor([4, 7])
+    outputs = model.layers[0](values)[0]
+    expected = torch.stack([outputs[0, :4].mean(0), outputs[1].mean(0)])
+    torch.testing.assert_close(model(values, lengths), model.head(expected))
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    lengths=st.lists(st.integers(1, 9), min_size=1, max_size=5),
+    more=st.integers(1, 20),
+    layers=st.integers(1, 2),
+    bidirectional=st.booleans(),
+    pooling=st.sampled_from(["last", "mean"]),
+    garbage=st.sampled_from([0.0, 1e6, float("nan")]),
+)
+def test_padding_a_batch_further_changes_no_output(
+    lengths: list[int], more: int, layers: int, bidirectional: bool, pooling: str, garbage: float
+) -> None:
+    _, model = make_model(layers, bidirectional, pooling)
+    longest = max(lengths)
+    values = torch.randn(len(lengths), longest, 3, dtype=torch.float64)
+    padded = torch.full((len(lengths), longest + more, 3), garbage, dtype=torch.float64)
+    for row, length in enumerate(lengths):
+        padded[row, :length] = values[row, :length]
+    steps = torch.tensor(lengths)
+    assert torch.equal(model(values, steps), model(padded, steps))
+
+
+def test_a_row_gets_the_same_logits_alone_and_in_a_batch(
+    spec: Specification, vowels: Dataset
+) -> None:
+    trainer = trained(spec, vowels.to(torch.device("cpu"), torch.float64), HYPERPARAMETERS, 1)
+    split = trainer.dataset.validation
+    together = trainer.predict(split)
+    alone = torch.cat([trainer.predict(split.rows(torch.tensor([row]))) for row in range(5)])
+    torch.testing.assert_close(together[:5], alone)
+
+
+# --- learning ---
+
+
+def test_one_epoch_of_adam_is_what_its_paper_says(spec: Specification, vowels: Dataset) -> None:
+    """One batch an epoch, so one step: m̂ = g, v̂ = g², and each weight moves by lr·g/(|g|+ε)."""
+    whole = replace(HYPERPARAMETERS, batch_size=1000, clip_norm=None)
+    dataset = vowels.to(torch.device("cpu"), torch.float64)
+    trainer = Trainer(spec, dataset, whole, seed=1)
+    before = {name: w.detach().clone() for name, w in trainer.model.named_parameters()}
+    split = dataset.train
+    loss = nn.functional.cross_entropy(trainer.model(split.values, split.lengths), split.targets)
+    gradients = torch.autograd.grad(loss, list(trainer.model.parameters()))
+    trainer.train_epoch()
+    for (name, after), gradient in zip(trainer.model.named_parameters(), gradients, strict=True):
+        expected = before[name] - 0.01 * gradient / (gradient.abs() + 1e-8)
+        torch.testing.assert_close(after, expected, rtol=1e-7, atol=1e-7)
+
+
+def test_one_epoch_of_rmsprop_is_what_its_lecture_says(
+    spec: Specification, vowels: Dataset
+) -> None:
+    """From zero, v = 0.01·g², so each weight moves by lr·g/(0.1·|g|+ε)."""
+    whole = replace(HYPERPARAMETERS, batch_size=1000, clip_norm=None, optimizer="rmsprop")
+    dataset = vowels.to(torch.device("cpu"), torch.float64)
+    trainer = Trainer(spec, dataset, whole, seed=1)
+    before = trainer.model.head.bias.detach().clone()
+    split = dataset.train
+    loss = nn.functional.cross_entropy(trainer.model(split.values, split.lengths), split.targets)
+    (gradient,) = torch.autograd.grad(loss, [trainer.model.head.bias])
+    trainer.train_epoch()
+    expected = before - 0.01 * gradient / (0.1 * gradient.abs() + 1e-8)
+    torch.testing.assert_close(trainer.model.head.bias, expected, rtol=1e-6, atol=1e-9)
+
+
+def test_clipping_limits_the_norm_of_all_gradients_together(
+    spec: Specification, vowels: Dataset
+) -> None:
+    """RMSprop with one huge ε would show it; plainer: the gradients left behind by the step."""
+    clipped = trained(spec, vowels, replace(HYPERPARAMETERS, clip_norm=0.01), epochs=1)
+    free = trained(spec, vowels, replace(HYPERPARAMETERS, clip_norm=None), epochs=1)
+
+    def norm(trainer: Trainer) -> float:
+        gradients = [p.grad.flatten() for p in trainer.model.parameters() if p.grad is not None]
+        return torch.cat(gradients).norm().item()
+
+    assert norm(clipped) == pytest.approx(0.01, rel=1e-3)
+    assert norm(free) > 0.1
+
+
+def test_the_learning_rate_follows_the_decay(spec: Specification, vowels: Dataset) -> None:
+    halving = replace(HYPERPARAMETERS, decay="exponential", decay_gamma=0.5)
+    trainer = trained(spec, vowels, halving, epochs=3)
+    assert trainer.optimizer.param_groups[0]["lr"] == pytest.approx(0.01 / 4)
+
+
+def test_the_last_smaller_batch_is_trained_too() -> None:
+    rows = torch.arange(10.0).reshape(10, 1, 1)
+    split = Split(rows, torch.ones(10, dtype=torch.int64), torch.zeros(10, dtype=torch.int64))
+    assert [len(batch) for batch in split.batches(4)] == [4, 4, 2]
+
+
+# --- regularization ---
+
+
+def test_the_penalty_counts_weight_matrices_and_no_biases(
+    spec: Specification, vowels: Dataset
+) -> None:
+    weights = [torch.tensor([[1.0, -2.0]]), torch.tensor([[3.0]])]
+    # 0.1 * (1 + 2 + 3) + 0.01 * (1 + 4 + 9)
+    assert penalty(weights, l1=0.1, l2=0.01).item() == pytest.approx(0.74)
+
+    def bias_and_kernels(l2: float) -> tuple[torch.Tensor, torch.Tensor]:
+        trainer = Trainer(spec, vowels, replace(HYPERPARAMETERS, l2=l2, clip_norm=None), seed=1)
+        trainer._step(vowels.train.rows(torch.arange(32)), None)
+        layer = trainer.model.layers[0]
+        return layer.bias_hh_l0.grad, layer.weight_hh_l0.grad
+
+    (bias, kernel), (bias_with, kernel_with) = bias_and_kernels(0.0), bias_and_kernels(0.5)
+    assert torch.equal(bias, bias_with)
+    start = Trainer(spec, vowels, HYPERPARAMETERS, seed=1).model.layers[0].weight_hh_l0
+    torch.testing.assert_close(kernel_with - kernel, 2 * 0.5 * start)
+
+
+def test_l1_makes_weights_smaller(spec: Specification, vowels: Dataset) -> None:
+    def mean_weight(l1: float) -> float:
+        trainer = trained(spec, vowels, replace(HYPERPARAMETERS, l1=l1), epochs=5)
+        return trainer.model.layers[0].weight_hh_l0.abs().mean().item()
+
+    assert mean_weight(1e-2) < 0.8 * mean_weight(0.0)
+
+
+def test_dropout_masks_keep_the_expectation_and_the_rate() -> None:
+    network, _ = make_model(layers=2, bidirectional=True)
+    masks = dropout_masks(network, 4000, 0.25, generator(1, "dropout"))
+    assert masks is not None
+    assert masks.shape == (2, 4000, 10)
+    assert masks.unique().tolist() == pytest.approx([0, 4 / 3])
+    assert masks.mean().item() == pytest.approx(1.0, abs=0.01)
+    assert (masks == 0).float().mean().item() == pytest.approx(0.25, abs=0.01)
+    assert dropout_masks(network, 4, 0.0, generator(1, "dropout")) is None
+
+
+def test_dropout_is_off_when_predicting(spec: Specification, vowels: Dataset) -> None:
+    trainer = trained(spec, vowels, replace(HYPERPARAMETERS, dropout=0.5), epochs=1)
+    assert torch.equal(trainer.predict(vowels.validation), trainer.predict(vowels.validation))
+
+
+def test_dropout_reaches_every_layer(spec: Specification, vowels: Dataset) -> None:
+    _, model = make_model(layers=2)
+    values, lengths = torch.randn(1, 4, 3, dtype=torch.float64), torch.tensor([4])
+    ones = torch.ones(2, 1, 5, dtype=torch.float64)
+    for layer in (0, 1):
+        masks = ones.clone()
+        masks[layer] = 0
+        assert not torch.equal(model(values, lengths, masks), model(values, lengths, ones))
+
+
+# --- a trial as a whole ---
+
+
+def test_a_trial_learns(spec: Specification, vowels: Dataset) -> None:
+    trainer = trained(spec, vowels, HYPERPARAMETERS, epochs=8)
+    assert trainer.progress.curve[-1].train_loss < 0.5 * trainer.progress.curve[0].train_loss
+    assert trainer.progress.best.value > 0.8
+
+
+def test_the_same_seed_gives_the_same_curve_bit_for_bit(
+    spec: Specification, vowels: Dataset
+) -> None:
+    noisy = replace(HYPERPARAMETERS, dropout=0.3, batch_size=16)
+    first, again = trained(spec, vowels, noisy), trained(spec, vowels, noisy)
+    assert first.progress.curve == again.progress.curve
+    other = Trainer(spec, vowels, noisy, seed=2)
+    assert other.train_epoch() != first.progress.curve[0]
+
+
+def test_nothing_but_the_seed_is_drawn_from(spec: Specification, vowels: Dataset) -> None:
+    """Whatever else used torch's global generator before."""
+    noisy = replace(HYPERPARAMETERS, dropout=0.3)
+    first = trained(spec, vowels, noisy)
+    torch.manual_seed(12345)
+    torch.rand(7)
+    assert trained(spec, vowels, noisy).progress.curve == first.progress.curve
+
+
+def test_early_stopping_restores_the_best_epochs_weights(
+    spec: Specification, vowels: Dataset
+) -> None:
+    unsteady = replace(HYPERPARAMETERS, learning_rate=0.05, optimizer="rmsprop")
+    trainer = Trainer(spec, vowels, unsteady, seed=1)
+    weights = []
+    while not (trainer.progress.finished or trainer.progress.out_of_patience):
+        trainer.train_epoch()
+        weights.append(trainer.model.head.weight.detach().clone())
+    best = trainer.progress.best_epoch
+    assert best < trainer.progress.epoch
+    trainer.restore_best()
+    assert torch.equal(trainer.model.head.weight, weights[best - 1])
+    validation = vowels.validation
+    loss = nn.functional.cross_entropy(trainer.predict(validation), validation.targets)
+    assert loss.item() == pytest.approx(trainer.progress.best.validation_loss, rel=1e-6)
+
+
+def test_a_loss_that_is_not_a_number_ends_the_trial(spec: Specification, vowels: Dataset) -> None:
+    exploding = replace(HYPERPARAMETERS, learning_rate=1e30, l2=1.0, clip_norm=None)
+    with pytest.raises(Diverged, match=r"diverged in epoch \d: .* is not finite"):
+        trained(spec, vowels, exploding, epochs=5)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_cuda_trains_the_same_trial(spec: Specification, vowels: Dataset) -> None:
+    on_cpu = trained(spec, vowels, HYPERPARAMETERS)
+    on_cuda = trained(spec, vowels.to(torch.device("cuda")), HYPERPARAMETERS)
+    for one, other in zip(on_cpu.progress.curve, on_cuda.progress.curve, strict=True):
+        assert other.train_loss == pytest.approx(one.train_loss, rel=1e-3)
