@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from gru_optuna.report.scales import Scale
     from gru_optuna.spec import Specification
 
-AXIS_WIDTH = 76
-"""Pixels that one axis of the parallel coordinates needs to be read."""
+AXIS_WIDTH = 61
+"""Pixels one axis of the parallel coordinates needs; a page's width holds all 17 there can be."""
 
 SVG_POINTS = 3_000
 """More points than this are drawn by WebGL: as SVG they would hold the browser up."""
@@ -58,7 +58,7 @@ def draw_importance(numbers: Importance) -> go.Figure:
 def draw_parallel_coordinates(numbers: ParallelCoordinates, spec: Specification) -> go.Figure:
     """One line for a trial, one axis for a parameter; axes can be brushed and moved."""
     metric = numbers.columns[-1]
-    figure = _figure(height=460, margin={"l": 56, "r": 56, "t": 96, "b": 24})
+    figure = _figure(height=460, margin={"l": 40, "r": 44, "t": 96, "b": 24})
     figure.add_trace(
         go.Parcoords(
             dimensions=[
@@ -81,7 +81,7 @@ def draw_parallel_coordinates(numbers: ParallelCoordinates, spec: Specification)
             labelangle=-35,
             labelside="top",
             labelfont={"size": 12.5, "color": "var(--ink)"},
-            tickfont={"size": 11, "color": "var(--ink)"},
+            tickfont={"size": 10.5, "color": "var(--ink)"},
             # The range's two ends are ticks already, and on log axes they would be exponents.
             rangefont={"size": 1, "color": "rgba(0,0,0,0)"},
             unselected={"line": {"color": "var(--grid)", "opacity": 0.25}},
@@ -150,7 +150,9 @@ def draw_history(points: Sequence[HistoryPoint], spec: Specification) -> go.Figu
             xaxis={"anchor": "y2"},
         )
     _metric_axis(figure, spec, [point.value for point in points])
-    figure.update_xaxes(title="trial", rangemode="tozero", **_whole(len(points)))
+    last = points[-1].number
+    room = 0.5 + 0.01 * last
+    figure.update_xaxes(title="trial", range=[-room, last + room], **_whole(last))
     return figure
 
 
@@ -175,7 +177,7 @@ def draw_curves(curves: Sequence[Curve], spec: Specification) -> go.Figure:
                 mode="lines+markers" if best else "lines",
                 line={"color": colour, "width": 3 if best else 1.2},
                 marker={"size": 5},
-                opacity=1.0 if best else max(0.12, _opacity(2 * len(group))),
+                opacity=1.0 if best else max(0.25, _opacity(2 * len(group))),
                 legendgroup=name,
                 hovertemplate="trial %{customdata}, epoch %{x}: %{y:.4g}<extra></extra>",
             )

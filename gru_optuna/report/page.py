@@ -128,7 +128,7 @@ def _sections(study: Study, spec: Specification, best: Winner | None) -> list[_S
     none_complete = None if lines.numbers else "No trial is complete yet."
     if not none_complete and len(lines.columns) == 1:
         none_complete = "Nothing was searched: every hyperparameter is fixed."
-    width = figures.AXIS_WIDTH * (len(lines.columns) + 1)
+    width = figures.AXIS_WIDTH * len(lines.columns)
     best_number = best.number if best else None
     hint = (
         f" Among {shares.trials} trials the best tenth is only a few, so take it as a hint."

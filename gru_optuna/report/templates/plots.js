@@ -24,7 +24,7 @@
       displaylogo: false,
       // On a small panel the buttons would lie on the points.
       displayModeBar: plot.closest(".panels") ? false : "hover",
-      modeBarButtons: [["toImage", "zoom2d", "pan2d", "resetScale2d"]],
+      modeBarButtons: [layout.xaxis ? ["toImage", "zoom2d", "pan2d", "resetScale2d"] : ["toImage"]],
     });
   };
 
