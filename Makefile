@@ -1,4 +1,4 @@
-# One command each: make demo | test | check | lock | schema | clean
+# One command each: make demo | test | check | bench | lock | schema | clean
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 # libraries that guess would start a thread per core in every worker.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test check lock schema clean
+.PHONY: demo test check bench lock schema clean
 
 demo: $(READY)
 	$(BIN)/gru-optuna tune studies/japanese-vowels.toml
@@ -20,6 +20,11 @@ check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# Ours against torch.nn.GRU and plain Optuna, side by side: ten minutes or so, of a quiet machine.
+bench: $(READY)
+	$(BIN)/python benchmarks/steps.py
+	$(BIN)/python benchmarks/study.py
 
 # The set-up: a virtual environment with exactly the versions of the lock.
 $(READY): requirements.lock pyproject.toml

@@ -58,6 +58,13 @@ def tune(
     device: Annotated[
         Literal["auto", "cpu", "cuda"], typer.Option(help="Where to train.")
     ] = "auto",
+    threads: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="Trials at the same instant; else measured."),
+    ] = None,
+    slots: Annotated[
+        int | None, typer.Option(min=1, metavar="K", help="Trials together; else 4 a thread.")
+    ] = None,
     storage: Storage = None,
     overrides: Annotated[
         list[str] | None,
@@ -89,6 +96,8 @@ def tune(
                 hours=hours,
                 storage=storage,
                 device=device,
+                threads=threads,
+                slots=slots,
                 overrides=overrides or (),
                 stop=_stop_on_signals(),
                 on_open=view.opened,

@@ -16,7 +16,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from gru_optuna.worker import EpochTrained, TrialEnded, TrialStarted
+from gru_optuna.worker import EngineReady, EpochTrained, TrialEnded, TrialStarted
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from gru_optuna.worker import Event
 
 _LAST_TRIALS = 8
+_MOST_RUNNING = 16
+_COMPILING = "compiling the training code for this machine, once: about half a minute"
 _STYLES = {TrialState.COMPLETE: "green", TrialState.PRUNED: "dim", TrialState.FAIL: "red"}
 _WORDS = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
 _BARS = "▁▂▃▄▅▆▇█"
@@ -59,9 +61,13 @@ class PlainView:
         """Says what is about to begin."""
         self._metric = opening.spec.metric
         self._print(_headline(opening))
+        if opening.compiles:
+            self._print(_COMPILING)
 
     def happened(self, event: Event) -> None:
         """A line for each trial that ends, and for one that is adopted."""
+        if isinstance(event, EngineReady):
+            self._print(_engine(event))
         if isinstance(event, TrialStarted) and event.adopted:
             self._print(f"trial {event.number} taken up again after an interruption")
         if isinstance(event, TrialEnded):
@@ -86,7 +92,8 @@ class LiveView:
         self._began = time.monotonic()
         self._ended: deque[TrialEnded] = deque(maxlen=_LAST_TRIALS)
         self._curves: dict[int, list[float]] = {}
-        self._running: TrialStarted | None = None
+        self._engine: EngineReady | None = None
+        self._running: dict[int, TrialStarted] = {}
         self._counts: dict[TrialState, int] = {}
         self._epochs = 0
         self._ended_here = 0
@@ -106,18 +113,20 @@ class LiveView:
     def happened(self, event: Event) -> None:
         """Takes note; the next refresh draws it."""
         match event:
+            case EngineReady():
+                self._engine = event
             case TrialStarted():
-                self._running = event
+                self._running[event.number] = event
                 self._curves[event.number] = []
             case EpochTrained():
                 self._curves[event.number].append(event.result.value)
                 self._epochs += 1
             case TrialEnded():
-                self._running = None
+                del self._running[event.number]
                 self._ended.append(event)
                 self._counts[event.state] += 1
                 self._ended_here += 1
-                kept = {ended.number for ended in self._ended}
+                kept = {ended.number for ended in self._ended} | self._running.keys()
                 self._curves = {n: curve for n, curve in self._curves.items() if n in kept}
 
     def close(self) -> None:
@@ -139,9 +148,16 @@ class LiveView:
             table.add_column(column, justify=justify, no_wrap=True)  # type: ignore[arg-type]
         for ended in self._ended:
             self._add_row(table, ended.number, _WORDS[ended.state], _STYLES[ended.state])
-        if self._running is not None:
-            self._add_row(table, self._running.number, "running", "bold")
-        return Group(Text(_headline(self._opening), "bold"), self._progress(), table)
+        # A pool on a GPU holds more trials than a terminal has lines.
+        for number in list(self._running)[:_MOST_RUNNING]:
+            self._add_row(table, number, "running", "bold")
+        if (more := len(self._running) - _MOST_RUNNING) > 0:
+            table.add_row("", f"and {more} more")
+        engine = _engine(self._engine) if self._engine else ""
+        if self._engine is None and self._opening.compiles:
+            engine = _COMPILING
+        head = Text(_headline(self._opening), "bold"), Text(engine, "dim")
+        return Group(*head, self._progress(), table)
 
     def _add_row(self, table: Table, number: int, state: str, style: str) -> None:
         curve = self._curves.get(number, [])
@@ -197,6 +213,12 @@ def clock(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60} s"
     return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def _engine(ready: EngineReady) -> str:
+    memory = f", at most {ready.memory / 2**20:.0f} MiB for them" if ready.memory else ""
+    threads = f"{ready.threads} thread{'s' if ready.threads > 1 else ''}"
+    return f"{ready.slots} trials train together in {threads}{memory}"
 
 
 def _headline(opening: Opening) -> str:

@@ -1,13 +1,14 @@
-"""The loop: claim a trial, train it, report every epoch, end it, claim the next.
+"""The loop: claim trials, train them together, report every epoch, end them, claim the next.
 
-A worker that is stopped leaves its trial running in the database; the next worker adopts it
-under the same number. What a trial computes depends on its parameters and seed alone, so it
+A worker that is stopped leaves its trials running in the database; the next worker adopts them
+under the same numbers. What a trial computes depends on its parameters and seed alone, so it
 trains again from its first epoch and arrives at the curve it would have had.
 """
 
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -16,23 +17,37 @@ import torch
 from optuna.trial import TrialState
 
 from gru_optuna import seeds
-from gru_optuna.errors import StudyFailed, TrialFailed
+from gru_optuna.errors import Diverged, StudyFailed
 from gru_optuna.search import budget, space
-from gru_optuna.training.reference import Trainer
+from gru_optuna.training.pool import Pool
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from threading import Event as Flag
 
-    from optuna import Study, Trial
+    from optuna import Trial
 
     from gru_optuna.data.dataset import Dataset
     from gru_optuna.hyperparameters import Hyperparameters
     from gru_optuna.spec import Specification
+    from gru_optuna.storage.mirror import Mirror
+    from gru_optuna.training.pool import Engine, Slot
     from gru_optuna.training.progress import EpochResult, Progress
 
 HOPELESS_TRIALS = 10
 """When so many trials are over and every one of them failed, the next would fail as well."""
+
+FLUSH_SECONDS = 0.25
+"""How long results may wait in memory. Epochs of milliseconds would else each pay a commit."""
+
+
+@dataclass(frozen=True)
+class EngineReady:
+    """Everything is compiled and sized."""
+
+    threads: int
+    slots: int
+    memory: int | None  # bytes at most, for the slots; None: not known
 
 
 @dataclass(frozen=True)
@@ -55,7 +70,7 @@ class EpochTrained:
 
 @dataclass(frozen=True)
 class TrialEnded:
-    """A trial is over and stands in the database."""
+    """A trial is over."""
 
     number: int
     state: TrialState
@@ -64,7 +79,26 @@ class TrialEnded:
     epochs: int
 
 
-Event: TypeAlias = TrialStarted | EpochTrained | TrialEnded
+Event: TypeAlias = EngineReady | TrialStarted | EpochTrained | TrialEnded
+
+
+@dataclass(frozen=True)
+class _Claim:
+    """A trial that waits for the next epoch to begin."""
+
+    trial: Trial
+    hyperparameters: Hyperparameters
+    reported: int | None  # epochs that an earlier worker has reported
+
+
+@dataclass(frozen=True)
+class _Running:
+    """A trial in its slot."""
+
+    trial: Trial
+    slot: Slot
+    began: float
+    reported: int  # epochs that an earlier worker has reported
 
 
 class Worker:
@@ -72,10 +106,14 @@ class Worker:
 
     Parameters
     ----------
-    study, spec
-        The study and the file it was made with.
-    dataset
-        Its data, on the device to train on.
+    mirror
+        The study. The caller holds its lock.
+    spec
+        The file it was made with.
+    dataset, engine
+        Its data, and what trains on them.
+    slots
+        How many trials train together.
     stop
         Set from outside to end after the epoch in flight.
     on_event
@@ -84,20 +122,27 @@ class Worker:
 
     def __init__(
         self,
-        study: Study,
+        mirror: Mirror,
         spec: Specification,
         dataset: Dataset,
+        engine: Engine,
+        slots: int,
         stop: Flag,
         on_event: Callable[[Event], None] = lambda event: None,
     ) -> None:
-        self.study = study
+        self.study = mirror.study
         self.spec = spec
-        self.dataset = dataset
+        self.pool = Pool(spec, dataset, engine)
+        self.slots = slots
         self.stop = stop
         self.on_event = on_event
-        self._started = time.monotonic()
-        self._seconds_left = budget.seconds_left(study, spec)
-        self._seconds_before = float(study.user_attrs.get(budget.WORKED_SECONDS, 0.0))
+        self.training_seconds = 0.0
+        self._mirror = mirror
+        self._running: dict[Slot, _Running] = {}
+        self._left_behind = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        self._started = self._flushed = time.monotonic()
+        self._seconds_left = budget.seconds_left(self.study, spec)
+        self._seconds_before = float(self.study.user_attrs.get(budget.WORKED_SECONDS, 0.0))
 
     def run(self) -> None:
         """Works until nothing is left to do.
@@ -107,93 +152,117 @@ class Worker:
         StudyFailed
             If every trial fails.
         """
-        # Beside other workers, a second thread costs more than it brings.
+        # Threads train slots; a second thread within one operation costs more than it brings.
         torch.set_num_threads(1)
         try:
-            for trial, adopted in self._claims():
-                self._train(trial, adopted)
-                self._stop_if_hopeless()
+            with ThreadPoolExecutor(1, "pool") as background:
+                claims = self._claim()
+                while not self.stop.is_set():
+                    if not claims and not self._running:
+                        claims = self._claim()  # the last slots were freed a moment ago
+                    if not self._admit(claims):
+                        break
+                    training = background.submit(self._train_epoch)
+                    # Bookkeeping goes on meanwhile. What it knows is the epochs before this
+                    # one, however fast the machine is, so the search is the same at each run.
+                    claims = self._claim()
+                    if time.monotonic() - self._flushed > FLUSH_SECONDS:
+                        self._flush()
+                    for slot, result in training.result():
+                        self._after_epoch(self._running[slot], result)
+                    self._stop_if_hopeless()
         finally:
-            self.study.set_user_attr(
-                budget.WORKED_SECONDS, self._seconds_before + time.monotonic() - self._started
+            self._flush()
+
+    def _train_epoch(self) -> list[tuple[Slot, EpochResult | Diverged]]:
+        began = time.monotonic()
+        trained = self.pool.train_epoch()
+        self.training_seconds += time.monotonic() - began
+        return trained
+
+    def _claim(self) -> list[_Claim]:
+        """Trials for all free slots, as far as the budget goes; those left running come first."""
+        claims: list[_Claim] = []
+        while len(self._running) + len(claims) < self.slots and not self._out_of_time():
+            # Nobody else holds the study's lock, so a trial left running is one nobody runs.
+            if self._left_behind:
+                trial = optuna.Trial(self.study, self._left_behind.pop(0)._trial_id)
+            elif budget.trials_left(self.study, self.spec) > 0:
+                trial = self.study.ask()
+            else:
+                break
+            reported = self.study._storage.get_trial(trial._trial_id).last_step
+            claims.append(_Claim(trial, space.suggest(trial, self.spec), reported))
+        return claims
+
+    def _admit(self, claims: list[_Claim]) -> bool:
+        """Gives claimed trials their slots; false if nothing is left to train."""
+        for claim in claims:
+            trial, hyperparameters = claim.trial, claim.hyperparameters
+            adopted = claim.reported is not None
+            self.on_event(TrialStarted(trial.number, hyperparameters, adopted))
+            seed = seeds.trial_seed(self.spec.seed, trial.number)
+            slot = self.pool.admit(hyperparameters, seed)
+            self._running[slot] = _Running(trial, slot, time.monotonic(), claim.reported or 0)
+        return bool(self._running)
+
+    def _after_epoch(self, running: _Running, result: EpochResult | Diverged) -> None:
+        trial, progress = running.trial, running.slot.progress
+        if isinstance(result, Diverged):
+            self._end(running, TrialState.FAIL, str(result))
+            return
+        self.on_event(EpochTrained(trial.number, progress.epoch, result))
+        if progress.epoch > running.reported:
+            trial.report(result.value, step=progress.epoch)
+        if progress.finished:
+            self._end(running, TrialState.COMPLETE, f"trained all {progress.epoch} epochs")
+        elif progress.out_of_patience:
+            self._end(
+                running,
+                TrialState.COMPLETE,
+                f"stopped early after epoch {progress.epoch}, "
+                f"none better since epoch {progress.best_epoch}",
+            )
+        elif progress.epoch >= running.reported and trial.should_prune():
+            self._end(running, TrialState.PRUNED, f"pruned after epoch {progress.epoch}")
+        elif self._out_of_time():
+            self._end(
+                running,
+                TrialState.PRUNED,
+                f"pruned after epoch {progress.epoch}: the study's hours are over",
             )
 
-    def _claims(self) -> Iterator[tuple[Trial, bool]]:
-        # The caller holds the study's lock, so a running trial is one that nobody runs.
-        left_behind = self.study.get_trials(deepcopy=False, states=[TrialState.RUNNING])
-        for frozen in left_behind:
-            if self._may_go_on():
-                yield optuna.Trial(self.study, frozen._trial_id), True
-        while self._may_go_on() and budget.trials_left(self.study, self.spec) > 0:
-            yield self.study.ask(), False
-
-    def _may_go_on(self) -> bool:
-        return not self.stop.is_set() and not self._out_of_time()
-
-    def _out_of_time(self) -> bool:
-        return time.monotonic() - self._started >= self._seconds_left
-
-    def _train(self, trial: Trial, adopted: bool) -> None:
-        hyperparameters = space.suggest(trial, self.spec)
-        seed = seeds.trial_seed(self.spec.seed, trial.number)
-        self.on_event(TrialStarted(trial.number, hyperparameters, adopted))
-        began = time.monotonic()
-        trainer = Trainer(self.spec, self.dataset, hyperparameters, seed)
-        progress = trainer.progress
-        try:
-            ending = self._train_epochs(trial, trainer)
-        except TrialFailed as failure:
-            ending = TrialState.FAIL, str(failure)
-        except (RuntimeError, MemoryError) as error:
-            # torch, out of memory above all. The next trial may be smaller.
-            ending = TrialState.FAIL, f"{type(error).__name__}: {error}"
-        if ending is None:
-            return  # interrupted: left as it is, for adoption
-        state, outcome = ending
+    def _end(self, running: _Running, state: TrialState, outcome: str) -> None:
+        trial, slot = running.trial, running.slot
+        progress = slot.progress
         value = progress.best.value if state == TrialState.COMPLETE else None
         attributes = {
             "outcome": outcome,
             "epochs": progress.epoch,
-            "seconds": round(time.monotonic() - began, 3),
-            "network_parameters": trainer.network.size(),
+            "seconds": round(time.monotonic() - running.began, 3),
+            "network_parameters": slot.network.size(),
             **_curves(progress),
         }
         for key, content in attributes.items():
             trial.set_user_attr(key, content)
         self.study.tell(trial, values=value, state=state)
+        self.pool.release(slot)
+        del self._running[slot]
         self.on_event(TrialEnded(trial.number, state, value, outcome, progress.epoch))
 
-    def _train_epochs(self, trial: Trial, trainer: Trainer) -> tuple[TrialState, str] | None:
-        """Trains to a trial's end and says which; None if it was interrupted."""
-        progress = trainer.progress
-        reported = trial.storage.get_trial(trial._trial_id).last_step or 0
-        while True:
-            if self.stop.is_set():
-                return None
-            result = trainer.train_epoch()
-            self.on_event(EpochTrained(trial.number, progress.epoch, result))
-            if progress.epoch > reported:
-                trial.report(result.value, step=progress.epoch)
-            if progress.finished:
-                return TrialState.COMPLETE, f"trained all {progress.epoch} epochs"
-            if progress.out_of_patience:
-                return (
-                    TrialState.COMPLETE,
-                    f"stopped early after epoch {progress.epoch}, "
-                    f"none better since epoch {progress.best_epoch}",
-                )
-            if progress.epoch >= reported and trial.should_prune():
-                return TrialState.PRUNED, f"pruned after epoch {progress.epoch}"
-            if self._out_of_time():
-                return (
-                    TrialState.PRUNED,
-                    f"pruned after epoch {progress.epoch}: the study's hours are over",
-                )
+    def _flush(self) -> None:
+        worked = self._seconds_before + time.monotonic() - self._started
+        self.study.set_user_attr(budget.WORKED_SECONDS, round(worked, 3))
+        self._mirror.flush()
+        self._flushed = time.monotonic()
+
+    def _out_of_time(self) -> bool:
+        return time.monotonic() - self._started >= self._seconds_left
 
     def _stop_if_hopeless(self) -> None:
         trials = self.study.get_trials(deepcopy=False)
-        failed = [trial for trial in trials if trial.state == TrialState.FAIL]
         over = [trial for trial in trials if trial.state.is_finished()]
+        failed = [trial for trial in over if trial.state == TrialState.FAIL]
         if len(failed) == len(over) >= HOPELESS_TRIALS:
             reason = failed[-1].user_attrs.get("outcome", "unknown")
             raise StudyFailed(

@@ -44,7 +44,7 @@ def test_the_demo_study_loads() -> None:
     assert study.model.hidden_size == [32, 64]
     assert study.model.layers == 1
     assert study.search.learning_rate == Range(low=1e-4, high=1e-1, log=True)
-    assert study.budget.trials == 40
+    assert study.budget.trials == 60
 
 
 def test_a_specification_survives_being_stored_as_json() -> None:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import optuna
 import pytest
-import torch
 from conftest import REPOSITORY, TINY_STUDY
 from optuna.trial import TrialState
 
@@ -17,7 +16,9 @@ from gru_optuna.errors import StudyFailed
 from gru_optuna.report.summary import find_winner
 from gru_optuna.search import space
 from gru_optuna.search.study import create_or_resume
-from gru_optuna.storage.database import open_storage
+from gru_optuna.storage.database import open_engine, open_storage
+from gru_optuna.storage.mirror import Mirror
+from gru_optuna.training.cpu import CPUEngine
 from gru_optuna.worker import EpochTrained, TrialEnded, TrialStarted, Worker
 
 if TYPE_CHECKING:
@@ -43,12 +44,21 @@ def vowels(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 
 def opened(folder: Path, spec: Specification, vowels: Dataset) -> Study:
-    storage = open_storage(f"sqlite:///{folder / 'study.db'}", create=True)
+    storage = open_storage(url_in(folder), create=True)
     return create_or_resume(storage, spec, vowels.fingerprint)
 
 
+def url_in(folder: Path) -> str:
+    folder.mkdir(exist_ok=True)
+    return f"sqlite:///{folder / 'study.db'}"
+
+
 def run(
-    folder: Path, spec: Specification, vowels: Dataset, stop_at: tuple[int, int] | None = None
+    folder: Path,
+    spec: Specification,
+    vowels: Dataset,
+    stop_at: tuple[int, int] | None = None,
+    slots: int = 1,
 ) -> tuple[Study, list[Event]]:
     """Runs a worker; stops it when the epoch (trial, epoch) is trained."""
     study = opened(folder, spec, vowels)
@@ -59,7 +69,9 @@ def run(
         if isinstance(event, EpochTrained) and (event.number, event.epoch) == stop_at:
             stop.set()
 
-    Worker(study, spec, vowels, stop, on_event).run()
+    engine = CPUEngine(spec, vowels, threads=2)
+    mirror = Mirror(study, open_engine(url_in(folder)))
+    Worker(mirror, spec, vowels, engine, slots, stop, on_event).run()
     return study, events
 
 
@@ -145,8 +157,6 @@ def test_an_interrupted_study_ends_as_one_that_never_stopped(
     tmp_path: Path, vowels: Dataset
 ) -> None:
     """Same trials, same numbers, same curves; nothing lost, nothing twice."""
-    (tmp_path / "whole").mkdir()
-    (tmp_path / "broken").mkdir()
     spec = parse(tmp_path, "search.dropout=0.3")
     whole, _ = run(tmp_path / "whole", spec, vowels)
 
@@ -155,17 +165,61 @@ def test_an_interrupted_study_ends_as_one_that_never_stopped(
     assert list(broken.trials[1].intermediate_values) == [1, 2]
     resumed, events = run(tmp_path / "broken", spec, vowels)
 
-    assert events[0] == TrialStarted(1, events[0].hyperparameters, adopted=True)
+    assert (events[0].number, events[0].adopted) == (1, True)
     assert curves(resumed) == curves(whole)
     assert [t.params for t in resumed.trials] == [t.params for t in whole.trials]
     assert [t.value for t in resumed.trials] == [t.value for t in whole.trials]
 
 
+@pytest.mark.parametrize("slots", [2, 5])
+def test_a_pool_finds_what_one_slot_finds_interrupted_or_not(
+    tmp_path: Path, vowels: Dataset, slots: int
+) -> None:
+    """With proposals that don't depend on results, all of a study is the same."""
+    spec = parse(
+        tmp_path, "sampler.name=random", "pruner.name=none", "budget.trials=7",
+        "search.batch_size=[16, 64]", "model.hidden_size=[8, 24]",
+    )  # fmt: skip
+    alone, _ = run(tmp_path / "alone", spec, vowels)
+    run(tmp_path / "pool", spec, vowels, stop_at=(2, 2), slots=slots)
+    pool, events = run(tmp_path / "pool", spec, vowels, slots=slots)
+    assert any(isinstance(event, TrialStarted) and event.adopted for event in events)
+    assert curves(pool) == curves(alone)
+    assert [t.params for t in pool.trials] == [t.params for t in alone.trials]
+
+
+def test_a_freed_slot_is_refilled_while_the_others_train(tmp_path: Path, vowels: Dataset) -> None:
+    spec = parse(
+        tmp_path, "training.epochs=6", "pruner.name=asha", "pruner.min_resource=1",
+        "budget.trials=12",
+    )  # fmt: skip
+    _, events = run(tmp_path, spec, vowels, slots=3)
+    running: set[int] = set()
+    most = 0
+    for event in events:
+        if isinstance(event, TrialStarted):
+            running.add(event.number)
+        if isinstance(event, TrialEnded):
+            running.remove(event.number)
+        most = max(most, len(running))
+    assert most == 3
+    assert [e.number for e in events if isinstance(e, TrialStarted)] == list(range(12))
+    ends = [e.number for e in events if isinstance(e, TrialEnded)]
+    assert sorted(ends) == list(range(12))
+    assert ends != sorted(ends)  # one that was pruned made room before an older one ended
+
+
+def test_the_search_is_the_same_at_each_run(tmp_path: Path, vowels: Dataset) -> None:
+    spec = parse(tmp_path, "budget.trials=14", "pruner.min_resource=1", "training.epochs=4")
+    first, _ = run(tmp_path / "first", spec, vowels, slots=4)
+    again, _ = run(tmp_path / "again", spec, vowels, slots=4)
+    assert [t.params for t in first.trials] == [t.params for t in again.trials]
+    assert curves(first) == curves(again)
+
+
 def test_a_trial_killed_between_its_parameters_is_adopted_with_the_same_ones(
     tmp_path: Path, vowels: Dataset
 ) -> None:
-    (tmp_path / "whole").mkdir()
-    (tmp_path / "killed").mkdir()
     spec = parse(tmp_path, "budget.trials=1")
     whole, _ = run(tmp_path / "whole", spec, vowels)
     study = opened(tmp_path / "killed", spec, vowels)
@@ -208,13 +262,3 @@ def test_the_winner_of_equal_trials_has_the_lower_validation_loss(
     winner = find_winner(study, spec)
     assert winner is not None
     assert winner.number == 2
-
-
-def test_a_worker_takes_one_thread(tmp_path: Path, vowels: Dataset) -> None:
-    before = torch.get_num_threads()
-    try:
-        torch.set_num_threads(2)
-        run(tmp_path, parse(tmp_path, "budget.trials=1"), vowels)
-        assert torch.get_num_threads() == 1
-    finally:
-        torch.set_num_threads(before)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
-from sqlalchemy import make_url
+from sqlalchemy import create_engine, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from gru_optuna.errors import StorageError, StudyError
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from optuna.storages import BaseStorage
+    from sqlalchemy import Engine
 
 BUSY_SECONDS = 60.0
 """How long a statement waits for another writer."""
@@ -85,6 +86,11 @@ def open_storage(url: str, *, create: bool = False) -> BaseStorage:
         # Two processes making the same tables: one of them would find them half made.
         with FileLock(_lock_file(path, "first-run")):
             return get_storage(storage())
+
+
+def open_engine(url: str) -> Engine:
+    """An SQLAlchemy engine over the same connections, for transactions of our own."""
+    return create_engine(url, creator=partial(connect, str(sqlite_path(url))))
 
 
 @contextmanager

@@ -1,0 +1,181 @@
+"""Training steps a second: compiled training against ``torch.nn.GRU``, one thread.
+
+    python benchmarks/steps.py            some two minutes
+    python benchmarks/steps.py --quick    some twenty seconds
+    python benchmarks/steps.py --json     the numbers instead of the table
+
+Both sides do the same work on the same shapes: forward, backward, clipping by the joint norm,
+Adam. torch gets its best form: rows of equal length that need no packing, tensors ready in
+memory, fused Adam, the faster of its two layouts. They take turns within one run, because on a
+machine that others use too only such ratios mean anything; medians over the rounds. The
+machine's own rate comes from a square product in float32 in the same rounds.
+"""
+
+# ruff: noqa: E402 (threads are set before numpy and torch start theirs)
+
+from __future__ import annotations
+
+import os
+
+for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ[variable] = "1"
+
+import argparse
+import json
+import time
+from statistics import geometric_mean, median
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from gru_optuna.data.dataset import Split
+from gru_optuna.training import compiled
+from gru_optuna.training.initializers import initial_parameters
+from gru_optuna.training.network import Network
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+OUTPUTS, LEARNING_RATE, CLIP_NORM = 9, 1e-3, 1.0
+EPOCH = 8  # batches
+SQUARE = 2048
+
+
+class Shape(NamedTuple):
+    """One benchmark."""
+
+    batch: int
+    time: int
+    inputs: int
+    hidden: int
+
+    def flops(self) -> int:
+        """Of a step's products: forward, and backward to the weights and to the layer's input."""
+        return 2 * self.batch * self.time * 3 * self.hidden * (self.inputs + self.hidden) * 3
+
+
+SHAPES = [
+    Shape(16, 24, 8, 32),
+    Shape(32, 50, 16, 64),
+    Shape(16, 50, 64, 64),
+    Shape(64, 100, 64, 128),
+]
+
+
+def torch_step(shape: Shape, split: Split, batch_first: bool) -> Callable[[], None]:
+    """One update with autograd."""
+    gru = torch.nn.GRU(shape.inputs, shape.hidden, batch_first=batch_first)
+    head = torch.nn.Linear(shape.hidden, OUTPUTS)
+    parameters = [*gru.parameters(), *head.parameters()]
+    optimizer = torch.optim.Adam(parameters, LEARNING_RATE, fused=True)
+    values = split.values if batch_first else split.values.transpose(0, 1).contiguous()
+
+    def step() -> None:
+        optimizer.zero_grad(set_to_none=True)
+        _, last = gru(values)
+        F.cross_entropy(head(last[-1]), split.targets).backward()
+        torch.nn.utils.clip_grad_norm_(parameters, CLIP_NORM)
+        optimizer.step()
+
+    return step
+
+
+def compiled_epoch(shape: Shape, split: Split) -> Callable[[], None]:
+    """`EPOCH` updates in compiled code, as the pool runs them: one call an epoch."""
+    network = Network(shape.inputs, shape.hidden, 1, False, "last", OUTPUTS)
+    workspace = compiled.Workspace.of(network, shape.batch, shape.time)
+    weights = initial_parameters(network, "xavier_uniform", seed=0)
+    slot = compiled.Slot.of(compiled.flatten(network, weights))
+    rows, order = compiled.Rows.of(split), np.tile(np.arange(shape.batch), EPOCH)
+    recipe = compiled.Recipe(shape.batch, LEARNING_RATE, compiled.ADAM, CLIP_NORM)
+
+    def epoch() -> None:
+        _, diverged = compiled.train_epoch(workspace, slot, rows, order, recipe)
+        if diverged:
+            raise RuntimeError(f"diverged at {shape}")
+
+    return epoch
+
+
+def measure(shape: Shape, rounds: int, seconds: float) -> dict[str, float | list[int]]:
+    """Medians at one shape; each side runs for about `seconds` in each round."""
+    torch.manual_seed(0)
+    split = Split(
+        torch.randn(shape.batch, shape.time, shape.inputs),
+        torch.full((shape.batch,), shape.time),
+        torch.randint(0, OUTPUTS, (shape.batch,)),
+    )
+    square = torch.rand(SQUARE, SQUARE)
+    sides = {
+        "batch_first": torch_step(shape, split, batch_first=True),
+        "time_first": torch_step(shape, split, batch_first=False),
+        "compiled": compiled_epoch(shape, split),
+        "sgemm": lambda: torch.mm(square, square),
+    }
+    repeats = {}
+    for name, side in sides.items():
+        timed(side, 2)
+        repeats[name] = max(1, int(seconds / timed(side, 2)))
+    turns = [
+        {name: timed(side, repeats[name]) for name, side in sides.items()} for _ in range(rounds)
+    ]
+    for turn in turns:
+        turn["compiled"] /= EPOCH
+    best = "batch_first"
+    if median(t["time_first"] for t in turns) < median(t["batch_first"] for t in turns):
+        best = "time_first"
+    return {
+        "shape": list(shape),
+        "torch_steps_per_second": 1 / median(t[best] for t in turns),
+        "compiled_steps_per_second": 1 / median(t["compiled"] for t in turns),
+        "ratio": median(t[best] / t["compiled"] for t in turns),
+        "gflops": shape.flops() / median(t["compiled"] for t in turns) / 1e9,
+        "sgemm_gflops": 2 * SQUARE**3 / median(t["sgemm"] for t in turns) / 1e9,
+        "share_of_sgemm": median(
+            shape.flops() / t["compiled"] / (2 * SQUARE**3 / t["sgemm"]) for t in turns
+        ),
+    }
+
+
+def timed(function: Callable[[], object], repeats: int) -> float:
+    """Seconds of one call, over `repeats` of them."""
+    start = time.perf_counter()
+    for _ in range(repeats):
+        function()
+    return (time.perf_counter() - start) / repeats
+
+
+def run(quick: bool = False) -> dict[str, object]:
+    """All shapes, and the ratios' geometric mean and worst."""
+    torch.set_num_threads(1)
+    rounds, seconds = (5, 0.1) if quick else (25, 0.3)
+    rows = [measure(shape, rounds, seconds) for shape in SHAPES]
+    ratios = [row["ratio"] for row in rows]
+    return {"shapes": rows, "geometric_mean": geometric_mean(ratios), "worst": min(ratios)}
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="fewer and shorter rounds")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    arguments = parser.parse_args()
+    result = run(arguments.quick)
+    if arguments.json:
+        print(json.dumps(result, indent=2))
+        return
+    print("batch time inputs hidden   torch/s  compiled/s   ratio   GFLOP/s   share of SGEMM")
+    for row in result["shapes"]:
+        batch, steps, inputs, hidden = row["shape"]
+        print(
+            f"{batch:5} {steps:4} {inputs:6} {hidden:6} {row['torch_steps_per_second']:9.1f} "
+            f"{row['compiled_steps_per_second']:11.1f} {row['ratio']:7.2f} {row['gflops']:9.1f} "
+            f"{row['share_of_sgemm']:9.2f} of {row['sgemm_gflops']:.0f}"
+        )
+    print(f"ratio: geometric mean {result['geometric_mean']:.2f}, worst {result['worst']:.2f}")
+
+
+if __name__ == "__main__":
+    main()

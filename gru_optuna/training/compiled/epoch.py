@@ -1,0 +1,184 @@
+"""An epoch of one slot, and its predictions: what Python calls."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from gru_optuna.training.compiled.compiler import entry
+from gru_optuna.training.compiled.head import batch_loss, head, head_backward, pool, pool_backward
+from gru_optuna.training.compiled.layers import backward, forward, gather, pack
+from gru_optuna.training.compiled.slots import Rows, Slot
+from gru_optuna.training.compiled.updates import Recipe, penalise, update
+from gru_optuna.training.compiled.workspace import Buffers, Structure, Workspace
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from gru_optuna.training.compiled.vectors import Array
+    from gru_optuna.training.network import Network
+
+FINE, LOSS, GRADIENT = 0, 1, 2
+DIVERGED = {LOSS: "the training loss", GRADIENT: "the gradient"}
+"""What diverged, in the words of `errors.Diverged`."""
+
+
+def train_epoch(
+    workspace: Workspace,
+    slot: Slot,
+    rows: Rows,
+    order: npt.NDArray[np.int64],
+    recipe: Recipe,
+    masks: Array | None = None,
+) -> tuple[float, int]:
+    """Trains a slot on the rows of `order`, once each; holds no lock on the interpreter.
+
+    Parameters
+    ----------
+    workspace
+        Of the slot's network and kind of number; no other thread's meanwhile.
+    slot
+        Trained in place.
+    rows
+        The training split.
+    order
+        (N,) int64, the rows in the order to train on, or a part of them.
+    recipe
+        How.
+    masks
+        (L, N, D * H), row n the dropout mask of the row ``order[n]``, scaled as in
+        ``regularizers.dropout_masks``; None without dropout.
+
+    Returns
+    -------
+    float
+        Mean loss over the rows, without penalties, each before its batch's update.
+    int
+        `FINE`; or `LOSS` or `GRADIENT` where that was not finite. Training then ended before
+        that update and the loss is of no use.
+
+    Raises
+    ------
+    ValueError
+        If something doesn't fit: compiled code would write beside its arrays.
+    """
+    order = np.require(order, np.int64, ["C", "W"])
+    structure, dtype = workspace.structure, workspace.dtype
+    none = np.zeros((0, 0, 0), dtype)
+    masks = none if masks is None else np.require(masks, dtype, ["C", "W"])
+    features = structure.directions * structure.hidden_size
+    expected = (structure.layers, len(order), features)
+    _check(recipe.batch_size >= 1, f"batch_size = {recipe.batch_size}, need at least 1")
+    _check(masks is none or masks.shape == expected, f"masks: {masks.shape}, need {expected}")
+    _check_rows(workspace, rows, order, min(recipe.batch_size, len(order)))
+    for array in (slot.parameters, slot.first_moment, slot.second_moment):
+        _check_parameters(workspace, array)
+    count, outputs = len(rows.values), structure.outputs
+    if len(rows.targets):
+        got = rows.targets.shape
+        _check(got == (count, outputs), f"targets: {got}, need ({count}, {outputs})")
+    else:
+        classes = len(rows.labels) == count and _within(rows.labels, outputs)
+        _check(classes, f"labels: need one a row, in [0, {outputs})")
+    logits = np.zeros((0, 0), dtype)
+    return _run(structure, workspace.buffers, slot, recipe.exact(), rows, order, masks, logits)
+
+
+def predict(workspace: Workspace, parameters: Array, rows: Rows) -> Array:
+    """Logits (N, O) of a split, in its order, dropout off; holds no lock either."""
+    structure, dtype = workspace.structure, workspace.dtype
+    order = np.arange(len(rows.values))
+    _check_rows(workspace, rows, order, min(workspace.batch_size, len(order)))
+    _check_parameters(workspace, parameters)
+    parameters = np.require(parameters, requirements=["C", "W"])
+    logits = np.zeros((len(order), structure.outputs), dtype)
+    # No moment is read or written.
+    slot = Slot(parameters, parameters, parameters, np.zeros(1, np.int64))
+    recipe, masks = Recipe(workspace.batch_size, 0.0).exact(), np.zeros((0, 0, 0), dtype)
+    _run(structure, workspace.buffers, slot, recipe, rows, order, masks, logits)
+    return logits
+
+
+def warm_up(network: Network, dtype: npt.DTypeLike = np.float32) -> None:
+    """Compiles for `dtype`, or loads what an earlier process compiled.
+
+    The first call on a machine takes 15 to 20 seconds a dtype, others half a second.
+    `network` decides nothing: one compilation serves every network and recipe.
+    """
+    workspace = Workspace.of(network, 1, 1, dtype)
+    slot = Slot.of(np.zeros(network.size(), dtype))
+    one, none = np.ones(1, np.int64), np.zeros((0, 0), dtype)
+    rows = Rows(np.zeros((1, 1, network.inputs), dtype), one, one * 0, none)
+    train_epoch(workspace, slot, rows, one * 0, Recipe(1, 0.0))
+
+
+@entry
+def _run(
+    structure: Structure,
+    buffers: Buffers,
+    slot: Slot,
+    recipe: Recipe,
+    rows: Rows,
+    order: Array,
+    masks: Array,  # (L, N, D * H), or (0, 0, 0)
+    logits: Array,  # (N, O) to predict, (0, 0) to train
+) -> tuple[float, int]:
+    # One function for both: what they share would otherwise be compiled twice.
+    training = logits.shape[0] == 0
+    total = 0.0
+    for start in range(0, order.shape[0], recipe.batch_size):
+        chosen = order[start : start + recipe.batch_size]
+        steps = gather(rows, chosen, buffers)
+        if training or start == 0:
+            pack(structure, slot.parameters, buffers)
+        forward(structure, buffers, steps, masks[:, start : start + recipe.batch_size])
+        pool(structure, buffers, steps)
+        head(structure, slot.parameters, buffers)
+        if not training:
+            for b in range(chosen.shape[0]):
+                for o in range(structure.outputs):
+                    logits[start + buffers.rows[b], o] = buffers.logits[b, o]
+            continue
+        loss = batch_loss(structure, rows, chosen, buffers)
+        if not np.isfinite(loss):
+            return loss, LOSS
+        total += loss * chosen.shape[0]
+        head_backward(structure, slot.parameters, buffers)
+        pool_backward(structure, buffers, steps)
+        backward(structure, buffers, steps)
+        norm = penalise(recipe, slot.parameters, buffers)
+        if not np.isfinite(norm):
+            return total, GRADIENT
+        update(slot, recipe, buffers.gradient, norm)
+    return total / order.shape[0], FINE
+
+
+def _check_rows(workspace: Workspace, rows: Rows, order: Array, batch_size: int) -> None:
+    room, dtype = workspace.steps, workspace.dtype
+    _check(len(order) > 0, "order: no rows")
+    count, _, channels = rows.values.shape
+    _check(rows.values.dtype == dtype, f"values are {rows.values.dtype}, workspace is {dtype}")
+    inputs = workspace.network.inputs
+    _check(channels == inputs, f"values have {channels} channels, network reads {inputs}")
+    _check(rows.lengths.shape == (count,), f"lengths: {rows.lengths.shape}, need ({count},)")
+    longest = int(rows.lengths.max())
+    _check(longest <= room, f"rows have up to {longest} steps, workspace has room for {room}")
+    _check(batch_size <= workspace.batch_size,
+           f"batches of {batch_size}, workspace has room for {workspace.batch_size}")  # fmt: skip
+    _check(_within(order, count), f"order names rows outside [0, {count})")
+
+
+def _check_parameters(workspace: Workspace, array: Array) -> None:
+    size, dtype = workspace.buffers.gradient.size, workspace.dtype
+    _check(array.shape == (size,) and array.dtype == dtype,
+           f"got {array.dtype} {array.shape}, need {dtype} ({size},)")  # fmt: skip
+
+
+def _within(numbers: Array, end: int) -> bool:
+    return bool(numbers.min() >= 0 and numbers.max() < end)
+
+
+def _check(holds: bool, otherwise: str) -> None:
+    if not holds:
+        raise ValueError(otherwise)

@@ -1,0 +1,146 @@
+"""The pool's engine on a CPU: compiled loops, several slots at once in threads of one process.
+
+Compiled code holds no lock on the interpreter, so threads do as well as processes (measured in
+``benchmarks/LOG.md``) and share one copy of the data, of torch and of everything compiled.
+
+Batches are plain shuffles of all rows; only the rows within a batch are sorted by length, so
+that the recurrence drops each row at its end and pays for no padding.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import torch
+
+from gru_optuna import seeds
+from gru_optuna.training.compiled.compiler import cache_folder
+from gru_optuna.training.compiled.epoch import DIVERGED, FINE, predict, train_epoch
+from gru_optuna.training.compiled.slots import Rows, flatten, unflatten
+from gru_optuna.training.compiled.slots import Slot as Numbers
+from gru_optuna.training.compiled.updates import Recipe
+from gru_optuna.training.compiled.workspace import Workspace
+from gru_optuna.training.initializers import initial_parameters
+from gru_optuna.training.pool import Trained
+from gru_optuna.training.regularizers import dropout_masks
+from gru_optuna.training.schedules import learning_rate
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+    import numpy.typing as npt
+    from torch import Tensor
+
+    from gru_optuna.data.dataset import Dataset, Split
+    from gru_optuna.hyperparameters import Hyperparameters
+    from gru_optuna.spec import Specification
+    from gru_optuna.training.network import Network
+    from gru_optuna.training.pool import Slot
+
+PREDICTED_TOGETHER = 128
+"""Rows of a batch when nothing is learned from it."""
+
+_WORKSPACES = 4
+"""How many networks' workspaces a thread keeps; a search over sizes would gather them all."""
+
+
+class CPUEngine:
+    """Trains slots with ``training.compiled``.
+
+    Parameters
+    ----------
+    spec
+        The study.
+    dataset
+        Its data on the CPU, in float32 or float64, in which it then trains.
+    threads
+        How many slots train at once.
+    """
+
+    def __init__(self, spec: Specification, dataset: Dataset, threads: int = 1) -> None:
+        self.threads = threads
+        self._epochs = spec.training.epochs
+        self._dtype: npt.DTypeLike = dataset.train.values.numpy().dtype
+        self._train = Rows.of(dataset.train, self._dtype)
+        self._validation = Rows.of(dataset.validation, self._dtype)
+        self._steps = max(
+            split.values.shape[1]
+            for split in (dataset.train, dataset.validation, dataset.test)
+            if split is not None
+        )
+        self._executor = ThreadPoolExecutor(threads, "train")
+        self._local = threading.local()
+
+    def start(self, network: Network, hyperparameters: Hyperparameters, seed: int) -> Numbers:
+        """First weights, and moments of zero."""
+        parameters = initial_parameters(network, hyperparameters.initializer, seed)
+        return Numbers.of(flatten(network, parameters, self._dtype))
+
+    def train_epoch(self, slots: Sequence[Slot]) -> list[Trained]:
+        """Trains the slots in all threads, the next slot going to the next free thread."""
+        return list(self._executor.map(self._train_slot, slots))
+
+    def weights(self, slot: Slot) -> dict[str, Tensor]:
+        """Copies, by name."""
+        return unflatten(slot.network, slot.state.parameters)
+
+    def predict(self, slot: Slot, weights: dict[str, Tensor], split: Split) -> Tensor:
+        """Logits (N, O)."""
+        workspace = self._workspace(slot.network, PREDICTED_TOGETHER)
+        flat = flatten(slot.network, weights, self._dtype)
+        return torch.from_numpy(predict(workspace, flat, Rows.of(split, self._dtype)))
+
+    def _train_slot(self, slot: Slot) -> Trained:
+        h, epoch = slot.hyperparameters, slot.progress.epoch
+        count = len(self._train.values)
+        workspace = self._workspace(slot.network, min(h.batch_size, count))
+        order = torch.randperm(count, generator=seeds.generator(slot.seed, "shuffle", epoch))
+        loss, ending = train_epoch(
+            workspace,
+            slot.state,
+            self._train,
+            order.numpy(),
+            Recipe.of(h, learning_rate(h, epoch, self._epochs)),
+            self._masks(slot, count),
+        )
+        if ending != FINE:
+            return Trained(loss, diverged=DIVERGED[ending])
+        logits = predict(workspace, slot.state.parameters, self._validation)
+        return Trained(loss, validation_logits=torch.from_numpy(logits))
+
+    def _masks(self, slot: Slot, count: int) -> npt.NDArray[np.floating] | None:
+        """The whole epoch's dropout (L, N, D * H), drawn batch by batch as the reference does."""
+        h = slot.hyperparameters
+        if h.dropout == 0:
+            return None
+        generator = seeds.generator(slot.seed, "dropout", slot.progress.epoch)
+        batches = []
+        for start in range(0, count, h.batch_size):
+            rows = min(h.batch_size, count - start)
+            masks = dropout_masks(slot.network, rows, h.dropout, generator)
+            assert masks is not None
+            batches.append(masks)
+        return torch.cat(batches, dim=1).numpy().astype(self._dtype, copy=False)
+
+    def _workspace(self, network: Network, batch_size: int) -> Workspace:
+        """This thread's own, large enough."""
+        if not hasattr(self._local, "workspaces"):
+            self._local.workspaces = OrderedDict()
+        kept: OrderedDict[Network, Workspace] = self._local.workspaces
+        workspace = kept.pop(network, None)
+        if workspace is None or workspace.batch_size < batch_size:
+            room = max(batch_size, min(PREDICTED_TOGETHER, len(self._validation.values)))
+            workspace = Workspace.of(network, room, self._steps, self._dtype)
+        kept[network] = workspace
+        if len(kept) > _WORKSPACES:
+            kept.popitem(last=False)
+        return workspace
+
+
+def is_compiled() -> bool:
+    """Whether this machine has the machine code already; else the first epoch waits for it."""
+    return any(cache_folder().rglob("*.nbi"))
