@@ -23,8 +23,11 @@ check: $(READY)
 
 # Ours against torch.nn.GRU and plain Optuna, side by side: ten minutes or so, of a quiet machine.
 bench: $(READY)
-	$(BIN)/python benchmarks/steps.py
-	$(BIN)/python benchmarks/study.py
+	mkdir -p benchmarks/results
+	$(BIN)/python benchmarks/steps.py --json benchmarks/results/steps.json
+	$(BIN)/python benchmarks/study.py --json benchmarks/results/study.json
+	$(BIN)/python benchmarks/plot.py benchmarks/results/steps.json \
+	  benchmarks/results/study.json benchmarks/results/index.html
 
 # The set-up: a virtual environment with exactly the versions of the lock.
 $(READY): requirements.lock pyproject.toml

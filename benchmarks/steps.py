@@ -23,6 +23,7 @@ for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 import argparse
 import json
 import time
+from pathlib import Path
 from statistics import geometric_mean, median
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -160,12 +161,11 @@ def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="fewer and shorter rounds")
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write JSON as well")
     arguments = parser.parse_args()
     result = run(arguments.quick)
     if arguments.json:
-        print(json.dumps(result, indent=2))
-        return
+        arguments.json.write_text(json.dumps(result, indent=2))
     print("batch time inputs hidden   torch/s  compiled/s   ratio   GFLOP/s   share of SGEMM")
     for row in result["shapes"]:
         batch, steps, inputs, hidden = row["shape"]

@@ -97,6 +97,7 @@ class LiveView:
         self._counts: dict[TrialState, int] = {}
         self._epochs = 0
         self._ended_here = 0
+        self._best: tuple[float, int] | None = None  # value, trial
 
     def opened(self, opening: Opening) -> None:
         """Begins to draw."""
@@ -107,6 +108,8 @@ class LiveView:
             TrialState.PRUNED: trials["pruned"],
             TrialState.FAIL: trials["failed"],
         }
+        if (winner := opening.before.best) is not None:
+            self._best = winner.value, winner.number
         self._live = Live(console=self._console, get_renderable=self._draw, refresh_per_second=4)
         self._live.start()
 
@@ -126,6 +129,7 @@ class LiveView:
                 self._ended.append(event)
                 self._counts[event.state] += 1
                 self._ended_here += 1
+                self._note_best(event)
                 kept = {ended.number for ended in self._ended} | self._running.keys()
                 self._curves = {n: curve for n, curve in self._curves.items() if n in kept}
 
@@ -133,6 +137,13 @@ class LiveView:
         """Stops drawing; the last picture stays."""
         if self._live is not None:
             self._live.stop()
+
+    def _note_best(self, ended: TrialEnded) -> None:
+        assert self._opening is not None
+        sign = -1 if self._opening.spec.direction == "minimize" else 1
+        value = ended.value
+        if value is not None and (self._best is None or sign * value > sign * self._best[0]):
+            self._best = value, ended.number
 
     def _draw(self) -> RenderableType:
         if self._opening is None:
@@ -174,6 +185,8 @@ class LiveView:
             f"{self._counts[TrialState.PRUNED]} pruned  {self._counts[TrialState.FAIL]} failed  "
             f"{self._rate(over, limit)}"
         )
+        if self._best is not None:
+            words = f"best {self._best[0]:.4f} (trial {self._best[1]})  {words}"
         line = Table.grid(padding=(0, 2, 0, 0))
         bar = ProgressBar(total=limit, completed=over, width=24) if limit else ""
         line.add_row(bar, words)

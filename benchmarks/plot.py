@@ -1,0 +1,44 @@
+"""Draws what was measured: ``python benchmarks/plot.py STEPS.json STUDY.json OUT.html``."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+from pathlib import Path
+
+from plotly.subplots import make_subplots
+
+BLUE, ORANGE = "#0072b2", "#d55e00"  # Okabe & Ito 2008: told apart by all
+
+
+def main(steps_path: str, study_path: str, out: str) -> None:
+    """One page of two panels: steps a second by shape, trials a minute of a whole study."""
+    steps = json.loads(Path(steps_path).read_text())
+    runs = json.loads(Path(study_path).read_text())
+    figure = make_subplots(
+        rows=1,
+        cols=2,
+        column_widths=[0.65, 0.35],
+        subplot_titles=("training steps per second, times torch.nn.GRU", "trials per minute"),
+    )
+    shapes = [
+        "batch {} · time {}<br>inputs {} · hidden {}".format(*row["shape"])
+        for row in steps["shapes"]
+    ]
+    ratios = [row["ratio"] for row in steps["shapes"]]
+    labels = [f"{ratio:.1f} ×" for ratio in ratios]
+    figure.add_bar(x=shapes, y=ratios, text=labels, marker_color=BLUE, row=1, col=1)
+    figure.add_hline(y=1, line_dash="dot", row=1, col=1)
+    for side, colour in (("plain Optuna", ORANGE), ("pool", BLUE)):
+        rates = [60 * r["trials"] / r["working_seconds"] for r in runs if r["side"] == side]
+        middle = statistics.median(rates)
+        figure.add_bar(
+            x=[side], y=[middle], text=[f"{middle:.0f}"], marker_color=colour, row=1, col=2
+        )
+    figure.update_layout(template="plotly_white", showlegend=False, width=1000, height=420)
+    figure.write_html(out, include_plotlyjs=True)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
