@@ -1,0 +1,197 @@
+"""The engine of a pool whose slots train together in batched products."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch.nn import functional as F
+
+from gru_optuna.training.batched.batches import MicroBatch, active_rows, micro_batches
+from gru_optuna.training.batched.forward import flatten, forward, unflatten
+from gru_optuna.training.batched.updates import Recipe, State, add_penalty, clip, update
+from gru_optuna.training.initializers import initial_parameters
+from gru_optuna.training.pool import Slot, Trained
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+    from gru_optuna.data.dataset import Dataset, Split
+    from gru_optuna.hyperparameters import Hyperparameters
+    from gru_optuna.spec import Specification
+    from gru_optuna.training.network import Network
+
+EVALUATION_ROWS = 4096
+"""Rows predicted at a time, of all slots together: what bounds the memory of a prediction."""
+
+FINE, LOSS, GRADIENT = 0, 1, 2
+FAULTS = {FINE: None, LOSS: "the training loss", GRADIENT: "the gradient"}
+
+
+class BatchedEngine:
+    """Trains slots of one network together, whatever else differs between them.
+
+    An ``Engine`` of ``training.pool``, for every device that torch knows; it hasn't run on a
+    GPU yet. Nothing within an epoch waits for the device: what diverged is read once, at its
+    end. `train_step` reads no number back either, so a CUDA graph could hold it.
+
+    Parameters
+    ----------
+    spec
+        The study.
+    dataset
+        Its data; their device and dtype are the engine's.
+    """
+
+    def __init__(self, spec: Specification, dataset: Dataset) -> None:
+        self._spec = spec
+        self._dataset = dataset
+        self._train_lengths = dataset.train.lengths.cpu()
+        # What was trained together last, stacked: the slots' states are views of it.
+        self._stacks: dict[Network, tuple[list[State], State]] = {}
+
+    def start(self, network: Network, hyperparameters: Hyperparameters, seed: int) -> State:
+        """A new slot's state: its first weights."""
+        parameters = initial_parameters(network, hyperparameters.initializer, seed)
+        values = self._dataset.train.values
+        return State.of(flatten(network, parameters).to(values.device, values.dtype))
+
+    def train_epoch(self, slots: Sequence[Slot]) -> list[Trained]:
+        """Trains each slot's next epoch and predicts the validation rows."""
+        groups: dict[Network, list[Slot]] = {}
+        for slot in slots:
+            groups.setdefault(slot.network, []).append(slot)
+        self._stacks = {network: self._stack(network, group) for network, group in groups.items()}
+        trained: dict[Slot, Trained] = {}
+        for network, group in groups.items():
+            _, state = self._stacks[network]
+            trained |= zip(group, self._train(network, group, state), strict=True)
+        return [trained[slot] for slot in slots]
+
+    def weights(self, slot: Slot) -> dict[str, Tensor]:
+        """A copy of a slot's weights, by their names in ``reference.GRU``."""
+        parameters = unflatten(slot.network, slot.state.weights)
+        return {name: parameter.clone() for name, parameter in parameters.items()}
+
+    def predict(self, slot: Slot, weights: dict[str, Tensor], split: Split) -> Tensor:
+        """Logits (N, O) of a split with these weights, dropout off."""
+        return predict(slot.network, flatten(slot.network, weights).unsqueeze(0), split)[0]
+
+    def _stack(self, network: Network, group: Sequence[Slot]) -> tuple[list[State], State]:
+        """The states of a group and all of them together, anew if the group isn't the last one."""
+        states = [slot.state for slot in group]
+        # A state equals nothing but itself.
+        if network in self._stacks and self._stacks[network][0] == states:
+            return self._stacks[network]
+        return states, State.stack(states)
+
+    def _train(self, network: Network, group: Sequence[Slot], state: State) -> list[Trained]:
+        split, weights = self._dataset.train, state.weights
+        recipe = Recipe.of(network, group, self._spec.training.epochs, weights)
+        tally = Tally.of(weights)
+        for batch in micro_batches(group, self._train_lengths):
+            train_step(network, state, recipe, tally, split, to_device(batch, weights))
+        logits = predict(network, weights, self._dataset.validation)
+        faults, totals = tally.fault.tolist(), tally.total.tolist()
+        return [
+            Trained(math.nan, FAULTS[fault]) if fault else Trained(total / len(split), None, own)
+            for fault, total, own in zip(faults, totals, logits, strict=True)
+        ]
+
+
+@dataclass(frozen=True)
+class Tally:
+    """What K slots add up in an epoch."""
+
+    gradient: Tensor  # (K, Q) of the batch so far, without penalties
+    loss: Tensor  # (K,) of the batch so far, without penalties
+    total: Tensor  # (K,) float64, losses of the rows of all batches
+    fault: Tensor  # (K,) int64: what wasn't finite first, or FINE
+
+    @classmethod
+    def of(cls, weights: Tensor) -> Tally:
+        """At the start of an epoch; weights (K, Q)."""
+        K = len(weights)
+        return cls(
+            gradient=torch.zeros_like(weights),
+            loss=weights.new_zeros(K),
+            total=weights.new_zeros(K, dtype=torch.float64),
+            fault=weights.new_zeros(K, dtype=torch.int64),
+        )
+
+
+def train_step(
+    network: Network,
+    state: State,
+    recipe: Recipe,
+    tally: Tally,
+    split: Split,
+    batch: MicroBatch,
+) -> None:
+    """One micro-batch of K slots: adds its gradient, and updates the slots whose batch ends."""
+    T = len(batch.active)
+    weights = state.weights.detach().requires_grad_()
+    logits = forward(
+        network, weights, split.values[:, :T][batch.rows], batch.lengths, batch.active, batch.masks
+    )  # (K, B, O)
+    losses = F.cross_entropy(
+        logits.flatten(0, 1), split.targets[batch.rows].flatten(), reduction="none"
+    ).view_as(batch.rows)
+    loss = losses.masked_fill(batch.lengths == 0, 0).sum(1) / batch.batch_rows  # (K,)
+    # The sum over slots: a mean would make every slot's gradient depend on K.
+    (gradient,) = torch.autograd.grad(loss.sum(), weights)
+    tally.loss.add_(loss.detach())
+    tally.gradient.add_(gradient)
+    if not batch.any_ends:
+        return
+    gradient = add_penalty(tally.gradient, state.weights, recipe)
+    norm = torch.linalg.vector_norm(gradient, dim=1)  # (K,)
+    # The first fault of an epoch stays, and of one step's the loss comes first.
+    fine = batch.ends & (tally.fault == FINE)
+    tally.fault.masked_fill_(fine & ~norm.isfinite(), GRADIENT)
+    tally.fault.masked_fill_(fine & ~tally.loss.isfinite(), LOSS)
+    moving = batch.ends & (tally.fault == FINE)
+    update(state, clip(gradient, norm, recipe), recipe, moving)
+    tally.total.add_((tally.loss * batch.batch_rows).masked_fill(~batch.ends, 0))
+    tally.loss.masked_fill_(batch.ends, 0)
+    tally.gradient.masked_fill_(batch.ends.unsqueeze(1), 0)
+
+
+def predict(network: Network, flat: Tensor, split: Split) -> Tensor:
+    """Logits (K, N, O) of a split for K slots of one network, parameters (K, Q)."""
+    K = len(flat)
+    on_host = split.lengths.cpu()
+    # Rows of like length together: little padding, and `forward` wants them falling.
+    order = on_host.argsort(descending=True, stable=True)
+    logits = flat.new_empty(K, len(split), network.outputs)
+    with torch.no_grad():
+        for index in torch.split(order, max(1, EVALUATION_ROWS // K)):
+            active = active_rows(on_host[index].unsqueeze(0))
+            rows = index.to(flat.device)
+            values = split.values[rows, : len(active)].expand(K, -1, -1, -1)
+            lengths = split.lengths[rows].expand(K, -1)
+            logits[:, rows] = forward(network, flat, values, lengths, active)
+    return logits
+
+
+def to_device(batch: MicroBatch, like: Tensor) -> MicroBatch:
+    """A micro-batch on the device of `like`, its masks in that dtype."""
+
+    def send(tensor: Tensor) -> Tensor:
+        # Pinned, the copy runs beside the step before it; otherwise the host waits for it.
+        pinned = tensor.pin_memory() if like.is_cuda else tensor
+        return pinned.to(like.device, non_blocking=True)
+
+    return MicroBatch(
+        rows=send(batch.rows),
+        lengths=send(batch.lengths),
+        batch_rows=send(batch.batch_rows),
+        ends=send(batch.ends),
+        masks=None if batch.masks is None else send(batch.masks).to(like.dtype),
+        any_ends=batch.any_ends,
+        active=batch.active,
+    )
