@@ -36,8 +36,14 @@ def main(steps_path: str, study_path: str, out: str) -> None:
         figure.add_bar(
             x=[side], y=[middle], text=[f"{middle:.0f}"], marker_color=colour, row=1, col=2
         )
-    figure.update_layout(template="plotly_white", showlegend=False, width=1000, height=420)
-    figure.write_html(out, include_plotlyjs=True)
+    figure.update_layout(
+        template="plotly_white",
+        showlegend=False,
+        width=980,
+        height=360,
+        margin={"t": 40, "r": 20, "b": 60, "l": 50},
+    )
+    figure.write_html(out, include_plotlyjs=True, config={"displayModeBar": False})
 
 
 if __name__ == "__main__":

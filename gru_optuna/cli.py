@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from optuna.storages import BaseStorage
 
     from gru_optuna.report.summary import Summary, Winner
+    from gru_optuna.terminal import View
     from gru_optuna.tuning import TuningResult
 
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
@@ -58,12 +60,12 @@ def tune(
     device: Annotated[
         Literal["auto", "cpu", "cuda"], typer.Option(help="Where to train.")
     ] = "auto",
-    threads: Annotated[
+    workers: Annotated[
         int | None,
-        typer.Option(min=1, metavar="N", help="Trials at the same instant; else measured."),
+        typer.Option(min=1, metavar="N", help="Threads that train; else as many as pay here."),
     ] = None,
     slots: Annotated[
-        int | None, typer.Option(min=1, metavar="K", help="Trials together; else 4 a thread.")
+        int | None, typer.Option(min=1, metavar="K", help="Trials in training; else 4 a worker.")
     ] = None,
     storage: Storage = None,
     overrides: Annotated[
@@ -96,10 +98,10 @@ def tune(
                 hours=hours,
                 storage=storage,
                 device=device,
-                threads=threads,
+                workers=workers,
                 slots=slots,
                 overrides=overrides or (),
-                stop=_stop_on_signals(),
+                stop=_stop_on_signals(view),
                 on_open=view.opened,
                 on_event=view.happened,
             )
@@ -262,7 +264,7 @@ def _plain_errors() -> Iterator[None]:
         )
 
 
-def _stop_on_signals() -> threading.Event:
+def _stop_on_signals(view: View) -> threading.Event:
     """Set by the first Ctrl-C or SIGTERM; the second one ends the process at once."""
     import threading
 
@@ -270,7 +272,10 @@ def _stop_on_signals() -> threading.Event:
 
     def on_signal(_number: int, _frame: object) -> None:
         if stop.is_set():
-            raise KeyboardInterrupt
+            view.close()
+            _say("stopped at once. The same command goes on.")
+            # Not an exception: compiled code in other threads would hold up its way out.
+            os._exit(EXIT_INTERRUPTED)
         stop.set()
         _say("stopping after this epoch; again to stop at once")
 

@@ -80,7 +80,7 @@ def tune(
     hours: float | None = None,
     storage: str | None = None,
     device: Device = "auto",
-    threads: int | None = None,
+    workers: int | None = None,
     slots: int | None = None,
     overrides: Sequence[str] = (),
     report: Path | None = None,
@@ -100,8 +100,8 @@ def tune(
         URL of the database; else ``GRU_OPTUNA_STORAGE``, else the workspace's own.
     device
         "auto" takes CUDA where there is one.
-    threads, slots
-        How many trials train at the same instant, and how many together; else measured.
+    workers, slots
+        How many threads train, and how many trials they share; else measured.
     overrides
         ``section.key=value``, as ``--set``.
     report
@@ -142,7 +142,7 @@ def tune(
         dataset = dataset.to(where)
         stop = stop or threading.Event()
         if _something_to_do(optuna_study, spec, dataset):
-            engine, ready = make_engine(spec, dataset, threads, slots)
+            engine, ready = make_engine(spec, dataset, workers, slots)
             on_event(ready)
             mirror = Mirror(optuna_study, open_engine(url))
             Worker(mirror, spec, dataset, engine, ready.slots, stop, on_event).run()

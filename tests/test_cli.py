@@ -170,6 +170,24 @@ def test_a_signal_ends_cleanly_and_the_same_command_goes_on(
     assert status["trials"]["running"] == 0
 
 
+def test_a_second_signal_ends_at_once(workspace: Workspace) -> None:
+    """In the middle of an epoch that would take a minute."""
+    process = workspace.start(
+        "tune", TINY, "--set", "model.hidden_size=512", "--set", "model.layers=8",
+        "--set", "search.batch_size=2", "--workers", "1",
+    )  # fmt: skip
+    wait_for(process, "4 trials train together in 1 thread")
+    time.sleep(1)
+    process.send_signal(signal.SIGINT)
+    wait_for(process, "stopping after this epoch")
+    began = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    assert time.monotonic() - began < 3
+    assert process.returncode == 130
+    assert err == "stopped at once. The same command goes on.\n"
+
+
 def test_a_killed_study_goes_on_under_the_same_numbers(workspace: Workspace) -> None:
     process = workspace.start("tune", TINY, "--trials", "5", "--set", "training.epochs=15")
     wait_for(process, "trial 0")
