@@ -207,6 +207,8 @@ class Number:
                 raise ValueError("step and log = true exclude each other. Drop one of them.")
             step = Number(integer=self.integer, above=0)._parse_number(step, "step")
             steps = (high - low) / step
+            if not steps < sys.maxsize:
+                raise ValueError(f"step = {step} is too small for {low} to {high}. Drop it.")
             if abs(steps - round(steps)) > 1e-6:
                 reached = low + int(steps) * step
                 raise ValueError(

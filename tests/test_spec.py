@@ -222,6 +222,11 @@ def test_a_step_that_does_not_meet_high_is_refused(tmp_path: Path) -> None:
     )
 
 
+def test_a_step_of_next_to_nothing_is_refused(tmp_path: Path) -> None:
+    written = "[search]\ndropout = { low = 0.0, high = 0.5, step = 1e-320 }\n"
+    assert "step = 1e-320 is too small" in refusal(tmp_path, MINIMAL + written)
+
+
 def test_what_every_study_needs_is_asked_for(tmp_path: Path) -> None:
     assert refusal(tmp_path, "").splitlines() == [
         'x.toml [name]: missing. Write name = "my-study" at the top.',
@@ -317,11 +322,17 @@ WHOLE = st.integers(1, 4096)
 
 def written(values: st.SearchStrategy[float]) -> st.SearchStrategy[Any]:
     """What a study file may say: one value, a list, a range."""
-    extra = st.sampled_from([{}, {"log": True}, {"step": 1}])
-    ranges = st.tuples(values, values, extra).map(
-        lambda drawn: {"low": min(drawn[:2]), "high": max(drawn[:2])} | drawn[2]
-    )
+    extra = st.sampled_from(["", "log", "step"])
+    ranges = st.tuples(values, values, extra).map(_range_of)
     return values | st.lists(values, min_size=1, unique=True) | ranges
+
+
+def _range_of(drawn: tuple[float, float, str]) -> dict[str, float]:
+    low, high = sorted(drawn[:2])
+    if drawn[2] == "log":
+        return {"low": low, "high": high, "log": True}
+    # One step from end to end always meets both.
+    return {"low": low, "high": high} | ({"step": high - low} if drawn[2] and high > low else {})
 
 
 def dump(parsed: Searchable) -> Any:
