@@ -141,6 +141,8 @@ class Worker:
         self.training_seconds = 0.0
         self._mirror = mirror
         self._running: dict[Slot, _Running] = {}
+        trials = self.study.get_trials(deepcopy=False)
+        self._all_failed = all(t.state == TrialState.FAIL for t in trials if t.state.is_finished())
         self._left_behind = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
         self._started = self._flushed = time.monotonic()
         self._seconds_left = budget.seconds_left(self.study, spec)
@@ -248,6 +250,7 @@ class Worker:
         for key, content in attributes.items():
             trial.set_user_attr(key, content)
         self.study.tell(trial, values=value, state=state)
+        self._all_failed &= state == TrialState.FAIL
         self.pool.release(slot)
         del self._running[slot]
         self.on_event(TrialEnded(trial.number, state, value, outcome, progress.epoch))
@@ -262,10 +265,10 @@ class Worker:
         return time.monotonic() - self._started >= self._seconds_left
 
     def _stop_if_hopeless(self) -> None:
-        trials = self.study.get_trials(deepcopy=False)
-        over = [trial for trial in trials if trial.state.is_finished()]
-        failed = [trial for trial in over if trial.state == TrialState.FAIL]
-        if len(failed) == len(over) >= HOPELESS_TRIALS:
+        if not self._all_failed:
+            return
+        failed = self.study.get_trials(deepcopy=False, states=(TrialState.FAIL,))
+        if len(failed) >= HOPELESS_TRIALS:
             reason = failed[-1].user_attrs.get("outcome", "unknown")
             raise StudyFailed(
                 f"all {len(failed)} trials failed, the last one: {reason}. "
