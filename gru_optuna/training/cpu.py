@@ -18,12 +18,13 @@ import torch
 
 from gru_optuna import seeds
 from gru_optuna.training.compiled.compiler import cache_folder
-from gru_optuna.training.compiled.epoch import DIVERGED, FINE, predict, train_epoch
+from gru_optuna.training.compiled.epoch import DIVERGED, FINE, predict, train_epoch, warm_up
 from gru_optuna.training.compiled.slots import Rows, flatten, unflatten
 from gru_optuna.training.compiled.slots import Slot as Numbers
 from gru_optuna.training.compiled.updates import Recipe
 from gru_optuna.training.compiled.workspace import Workspace
 from gru_optuna.training.initializers import initial_parameters
+from gru_optuna.training.network import Network
 from gru_optuna.training.pool import Trained
 from gru_optuna.training.regularizers import dropout_masks
 from gru_optuna.training.schedules import learning_rate
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
     from gru_optuna.data.dataset import Dataset, Split
     from gru_optuna.hyperparameters import Hyperparameters
     from gru_optuna.spec import Specification
-    from gru_optuna.training.network import Network
     from gru_optuna.training.pool import Slot
 
 PREDICTED_TOGETHER = 128
@@ -49,7 +49,7 @@ _WORKSPACES = 4
 
 
 class CPUEngine:
-    """Trains slots with ``training.compiled``.
+    """Trains slots with ``training.compiled``; making one compiles it, or loads what was.
 
     Parameters
     ----------
@@ -72,6 +72,8 @@ class CPUEngine:
             for split in (dataset.train, dataset.validation, dataset.test)
             if split is not None
         )
+        # Here, not in the first epoch: it may take a quarter of a minute.
+        warm_up(Network(dataset.channels, 1, 1, False, "last", 1), self._dtype)
         self._executor = ThreadPoolExecutor(threads, "train")
         self._local = threading.local()
 
