@@ -28,7 +28,9 @@ SLOTS_A_THREAD = 4
 MEMORY_SHARE = 0.5
 """Of the memory that is free at the start; more slots than fit are not opened."""
 
+# A measurement is to take a moment, however large the study.
 _MEASURED_ROWS = 256
+_MEASURED_HIDDEN_SIZE = 64
 _FLOAT = 4
 
 
@@ -99,8 +101,9 @@ def _measure_threads(spec: Specification, dataset: Dataset, cores: int) -> int:
     sample = replace(
         dataset, train=dataset.train.rows(some), validation=dataset.train.rows(some[:8])
     )
+    largest = largest_hyperparameters(spec)
     hyperparameters = replace(
-        largest_hyperparameters(spec), batch_size=min(32, len(some)), dropout=0.0
+        largest, hidden_size=min(largest.hidden_size, _MEASURED_HIDDEN_SIZE), layers=1, dropout=0.0
     )
     rates: dict[int, float] = {}
     for threads in sorted({1, max(1, cores // 2), cores}):
@@ -123,4 +126,6 @@ def _largest(value: Searchable) -> int:
 
 
 def _free_memory() -> int:
+    if "SC_AVPHYS_PAGES" not in getattr(os, "sysconf_names", {}):
+        return 4 * 2**30  # not told on macOS and Windows
     return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
