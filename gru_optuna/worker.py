@@ -90,7 +90,8 @@ class _Claim:
 
     trial: Trial
     hyperparameters: Hyperparameters
-    reported: int | None  # epochs that an earlier worker has reported
+    adopted: bool
+    reported: int  # epochs that an earlier worker has reported
 
 
 @dataclass(frozen=True)
@@ -189,25 +190,25 @@ class Worker:
         claims: list[_Claim] = []
         while len(self._running) + len(claims) < self.slots and not self._out_of_time():
             # Nobody else holds the study's lock, so a trial left running is one nobody runs.
-            if self._left_behind:
+            adopted = bool(self._left_behind)
+            if adopted:
                 trial = optuna.Trial(self.study, self._left_behind.pop(0)._trial_id)
             elif budget.trials_left(self.study, self.spec) > 0:
                 trial = self.study.ask()
             else:
                 break
-            reported = self.study._storage.get_trial(trial._trial_id).last_step
-            claims.append(_Claim(trial, space.suggest(trial, self.spec), reported))
+            reported = self.study._storage.get_trial(trial._trial_id).last_step or 0
+            claims.append(_Claim(trial, space.suggest(trial, self.spec), adopted, reported))
         return claims
 
     def _admit(self, claims: list[_Claim]) -> bool:
         """Gives claimed trials their slots; false if nothing is left to train."""
         for claim in claims:
             trial, hyperparameters = claim.trial, claim.hyperparameters
-            adopted = claim.reported is not None
-            self.on_event(TrialStarted(trial.number, hyperparameters, adopted))
+            self.on_event(TrialStarted(trial.number, hyperparameters, claim.adopted))
             seed = seeds.trial_seed(self.spec.seed, trial.number)
             slot = self.pool.admit(hyperparameters, seed)
-            self._running[slot] = _Running(trial, slot, time.monotonic(), claim.reported or 0)
+            self._running[slot] = _Running(trial, slot, time.monotonic(), claim.reported)
         return bool(self._running)
 
     def _after_epoch(self, running: _Running, result: EpochResult | Diverged) -> None:

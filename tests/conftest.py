@@ -12,10 +12,29 @@ from pathlib import Path
 import pytest
 import torch
 
+from gru_optuna.hyperparameters import Hyperparameters
+
 REPOSITORY = Path(__file__).parent.parent
 
 # Beside other processes a second thread only waits; and one thread gives one order of sums.
 torch.set_num_threads(1)
+
+PLAIN = Hyperparameters(
+    hidden_size=16,
+    layers=1,
+    bidirectional=False,
+    pooling="last",
+    learning_rate=0.01,
+    optimizer="adam",
+    decay="constant",
+    clip_norm=1.0,
+    initializer="xavier_uniform",
+    l1=0.0,
+    l2=0.0,
+    dropout=0.0,
+    batch_size=64,
+)
+"""A trial without anything special, for `replace`."""
 
 TINY_STUDY = """
 name = "tiny"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, get_args
 
 import pytest
 import torch
-from conftest import REPOSITORY, TINY_STUDY
+from conftest import PLAIN, REPOSITORY, TINY_STUDY
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -25,21 +25,7 @@ if TYPE_CHECKING:
     from gru_optuna.training.pool import Slot
     from gru_optuna.training.progress import EpochResult
 
-BASE = Hyperparameters(
-    hidden_size=12,
-    layers=1,
-    bidirectional=False,
-    pooling="last",
-    learning_rate=0.01,
-    optimizer="adam",
-    decay="constant",
-    clip_norm=1.0,
-    initializer="xavier_uniform",
-    l1=1e-5,
-    l2=1e-4,
-    dropout=0.3,
-    batch_size=32,
-)
+BASE = replace(PLAIN, hidden_size=12, l1=1e-5, l2=1e-4, dropout=0.3, batch_size=32)
 
 EXPLODING = replace(BASE, learning_rate=1e30, l2=1.0, clip_norm=None)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import torch
-from conftest import REPOSITORY, TINY_STUDY
+from conftest import PLAIN, REPOSITORY, TINY_STUDY
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -16,7 +16,6 @@ from gru_optuna import spec as study_file
 from gru_optuna.data.dataset import Dataset, Split
 from gru_optuna.data.sequences import load_sequences
 from gru_optuna.errors import Diverged
-from gru_optuna.hyperparameters import Hyperparameters
 from gru_optuna.seeds import generator
 from gru_optuna.training.initializers import initial_parameters
 from gru_optuna.training.network import Network
@@ -24,23 +23,8 @@ from gru_optuna.training.reference import GRU, Trainer
 from gru_optuna.training.regularizers import dropout_masks, penalty
 
 if TYPE_CHECKING:
+    from gru_optuna.hyperparameters import Hyperparameters
     from gru_optuna.spec import Specification
-
-HYPERPARAMETERS = Hyperparameters(
-    hidden_size=16,
-    layers=1,
-    bidirectional=False,
-    pooling="last",
-    learning_rate=0.01,
-    optimizer="adam",
-    decay="constant",
-    clip_norm=1.0,
-    initializer="xavier_uniform",
-    l1=0.0,
-    l2=0.0,
-    dropout=0.0,
-    batch_size=64,
-)
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +112,7 @@ def test_padding_a_batch_further_changes_no_output(
 def test_a_row_gets_the_same_logits_alone_and_in_a_batch(
     spec: Specification, vowels: Dataset
 ) -> None:
-    trainer = trained(spec, vowels.to(torch.device("cpu"), torch.float64), HYPERPARAMETERS, 1)
+    trainer = trained(spec, vowels.to(torch.device("cpu"), torch.float64), PLAIN, 1)
     split = trainer.dataset.validation
     together = trainer.predict(split)
     alone = torch.cat([trainer.predict(split.rows(torch.tensor([row]))) for row in range(5)])
@@ -140,7 +124,7 @@ def test_a_row_gets_the_same_logits_alone_and_in_a_batch(
 
 def test_one_epoch_of_adam_is_what_its_paper_says(spec: Specification, vowels: Dataset) -> None:
     """One batch an epoch, so one step: m̂ = g, v̂ = g², and each weight moves by lr·g/(|g|+ε)."""
-    whole = replace(HYPERPARAMETERS, batch_size=1000, clip_norm=None)
+    whole = replace(PLAIN, batch_size=1000, clip_norm=None)
     dataset = vowels.to(torch.device("cpu"), torch.float64)
     trainer = Trainer(spec, dataset, whole, seed=1)
     before = {name: w.detach().clone() for name, w in trainer.model.named_parameters()}
@@ -157,7 +141,7 @@ def test_one_epoch_of_rmsprop_is_what_its_lecture_says(
     spec: Specification, vowels: Dataset
 ) -> None:
     """From zero, v = 0.01·g², so each weight moves by lr·g/(0.1·|g|+ε)."""
-    whole = replace(HYPERPARAMETERS, batch_size=1000, clip_norm=None, optimizer="rmsprop")
+    whole = replace(PLAIN, batch_size=1000, clip_norm=None, optimizer="rmsprop")
     dataset = vowels.to(torch.device("cpu"), torch.float64)
     trainer = Trainer(spec, dataset, whole, seed=1)
     before = trainer.model.head.bias.detach().clone()
@@ -173,8 +157,8 @@ def test_clipping_limits_the_norm_of_all_gradients_together(
     spec: Specification, vowels: Dataset
 ) -> None:
     """RMSprop with one huge ε would show it; plainer: the gradients left behind by the step."""
-    clipped = trained(spec, vowels, replace(HYPERPARAMETERS, clip_norm=0.01), epochs=1)
-    free = trained(spec, vowels, replace(HYPERPARAMETERS, clip_norm=None), epochs=1)
+    clipped = trained(spec, vowels, replace(PLAIN, clip_norm=0.01), epochs=1)
+    free = trained(spec, vowels, replace(PLAIN, clip_norm=None), epochs=1)
 
     def norm(trainer: Trainer) -> float:
         gradients = [p.grad.flatten() for p in trainer.model.parameters() if p.grad is not None]
@@ -185,7 +169,7 @@ def test_clipping_limits_the_norm_of_all_gradients_together(
 
 
 def test_the_learning_rate_follows_the_decay(spec: Specification, vowels: Dataset) -> None:
-    halving = replace(HYPERPARAMETERS, decay="exponential", decay_gamma=0.5)
+    halving = replace(PLAIN, decay="exponential", decay_gamma=0.5)
     trainer = trained(spec, vowels, halving, epochs=3)
     assert trainer.optimizer.param_groups[0]["lr"] == pytest.approx(0.01 / 4)
 
@@ -207,20 +191,20 @@ def test_the_penalty_counts_weight_matrices_and_no_biases(
     assert penalty(weights, l1=0.1, l2=0.01).item() == pytest.approx(0.74)
 
     def bias_and_kernels(l2: float) -> tuple[torch.Tensor, torch.Tensor]:
-        trainer = Trainer(spec, vowels, replace(HYPERPARAMETERS, l2=l2, clip_norm=None), seed=1)
+        trainer = Trainer(spec, vowels, replace(PLAIN, l2=l2, clip_norm=None), seed=1)
         trainer._step(vowels.train.rows(torch.arange(32)), None)
         layer = trainer.model.layers[0]
         return layer.bias_hh_l0.grad, layer.weight_hh_l0.grad
 
     (bias, kernel), (bias_with, kernel_with) = bias_and_kernels(0.0), bias_and_kernels(0.5)
     assert torch.equal(bias, bias_with)
-    start = Trainer(spec, vowels, HYPERPARAMETERS, seed=1).model.layers[0].weight_hh_l0
+    start = Trainer(spec, vowels, PLAIN, seed=1).model.layers[0].weight_hh_l0
     torch.testing.assert_close(kernel_with - kernel, 2 * 0.5 * start)
 
 
 def test_l1_makes_weights_smaller(spec: Specification, vowels: Dataset) -> None:
     def mean_weight(l1: float) -> float:
-        trainer = trained(spec, vowels, replace(HYPERPARAMETERS, l1=l1), epochs=5)
+        trainer = trained(spec, vowels, replace(PLAIN, l1=l1), epochs=5)
         return trainer.model.layers[0].weight_hh_l0.abs().mean().item()
 
     assert mean_weight(1e-2) < 0.8 * mean_weight(0.0)
@@ -238,7 +222,7 @@ def test_dropout_masks_keep_the_expectation_and_the_rate() -> None:
 
 
 def test_dropout_is_off_when_predicting(spec: Specification, vowels: Dataset) -> None:
-    trainer = trained(spec, vowels, replace(HYPERPARAMETERS, dropout=0.5), epochs=1)
+    trainer = trained(spec, vowels, replace(PLAIN, dropout=0.5), epochs=1)
     assert torch.equal(trainer.predict(vowels.validation), trainer.predict(vowels.validation))
 
 
@@ -256,7 +240,7 @@ def test_dropout_reaches_every_layer(spec: Specification, vowels: Dataset) -> No
 
 
 def test_a_trial_learns(spec: Specification, vowels: Dataset) -> None:
-    trainer = trained(spec, vowels, HYPERPARAMETERS, epochs=8)
+    trainer = trained(spec, vowels, PLAIN, epochs=8)
     assert trainer.progress.curve[-1].train_loss < 0.5 * trainer.progress.curve[0].train_loss
     assert trainer.progress.best.value > 0.8
 
@@ -264,7 +248,7 @@ def test_a_trial_learns(spec: Specification, vowels: Dataset) -> None:
 def test_the_same_seed_gives_the_same_curve_bit_for_bit(
     spec: Specification, vowels: Dataset
 ) -> None:
-    noisy = replace(HYPERPARAMETERS, dropout=0.3, batch_size=16)
+    noisy = replace(PLAIN, dropout=0.3, batch_size=16)
     first, again = trained(spec, vowels, noisy), trained(spec, vowels, noisy)
     assert first.progress.curve == again.progress.curve
     other = Trainer(spec, vowels, noisy, seed=2)
@@ -273,7 +257,7 @@ def test_the_same_seed_gives_the_same_curve_bit_for_bit(
 
 def test_nothing_but_the_seed_is_drawn_from(spec: Specification, vowels: Dataset) -> None:
     """Whatever else used torch's global generator before."""
-    noisy = replace(HYPERPARAMETERS, dropout=0.3)
+    noisy = replace(PLAIN, dropout=0.3)
     first = trained(spec, vowels, noisy)
     torch.manual_seed(12345)
     torch.rand(7)
@@ -283,7 +267,7 @@ def test_nothing_but_the_seed_is_drawn_from(spec: Specification, vowels: Dataset
 def test_early_stopping_restores_the_best_epochs_weights(
     spec: Specification, vowels: Dataset
 ) -> None:
-    unsteady = replace(HYPERPARAMETERS, learning_rate=0.05, optimizer="rmsprop")
+    unsteady = replace(PLAIN, learning_rate=0.05, optimizer="rmsprop")
     trainer = Trainer(spec, vowels, unsteady, seed=1)
     weights = []
     while not (trainer.progress.finished or trainer.progress.out_of_patience):
@@ -299,14 +283,14 @@ def test_early_stopping_restores_the_best_epochs_weights(
 
 
 def test_a_loss_that_is_not_a_number_ends_the_trial(spec: Specification, vowels: Dataset) -> None:
-    exploding = replace(HYPERPARAMETERS, learning_rate=1e30, l2=1.0, clip_norm=None)
+    exploding = replace(PLAIN, learning_rate=1e30, l2=1.0, clip_norm=None)
     with pytest.raises(Diverged, match=r"diverged in epoch \d: .* is not finite"):
         trained(spec, vowels, exploding, epochs=5)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_cuda_trains_the_same_trial(spec: Specification, vowels: Dataset) -> None:
-    on_cpu = trained(spec, vowels, HYPERPARAMETERS)
-    on_cuda = trained(spec, vowels.to(torch.device("cuda")), HYPERPARAMETERS)
+    on_cpu = trained(spec, vowels, PLAIN)
+    on_cuda = trained(spec, vowels.to(torch.device("cuda")), PLAIN)
     for one, other in zip(on_cpu.progress.curve, on_cuda.progress.curve, strict=True):
         assert other.train_loss == pytest.approx(one.train_loss, rel=1e-3)

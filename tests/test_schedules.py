@@ -3,27 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import pytest
+from conftest import PLAIN
 
-from gru_optuna.hyperparameters import Hyperparameters
 from gru_optuna.training.schedules import learning_rate
 
-BASE = Hyperparameters(
-    hidden_size=8,
-    layers=1,
-    bidirectional=False,
-    pooling="last",
-    learning_rate=0.8,
-    optimizer="adam",
-    decay="constant",
-    clip_norm=None,
-    initializer="normal",
-    l1=0.0,
-    l2=0.0,
-    dropout=0.0,
-    batch_size=4,
-)
+if TYPE_CHECKING:
+    from gru_optuna.hyperparameters import Hyperparameters
+
+BASE = replace(PLAIN, learning_rate=0.8)
 
 
 def rates(hyperparameters: Hyperparameters, epochs: int) -> list[float]:

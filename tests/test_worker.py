@@ -224,7 +224,8 @@ def test_a_trial_killed_between_its_parameters_is_adopted_with_the_same_ones(
     whole, _ = run(tmp_path / "whole", spec, vowels)
     study = opened(tmp_path / "killed", spec, vowels)
     study.ask().suggest_float("learning_rate", 1e-3, 3e-2, log=True)  # and here it died
-    adopted, _ = run(tmp_path / "killed", spec, vowels)
+    adopted, events = run(tmp_path / "killed", spec, vowels)
+    assert (events[0].number, events[0].adopted) == (0, True)
     assert [t.params for t in adopted.trials] == [t.params for t in whole.trials]
 
 

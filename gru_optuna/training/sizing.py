@@ -60,7 +60,8 @@ def choose_size(
     a_slot = 4 * network.size() * _FLOAT  # weights, two moments, the best epoch's weights
     rows = max(min(largest.batch_size, len(dataset.train)), PREDICTED_TOGETHER)
     a_thread = workspace_bytes(network, rows, dataset.train.values.shape[1])
-    a_thread += network.layers * len(dataset.train) * network.features * _FLOAT  # dropout masks
+    # An epoch's dropout masks, twice: as they are drawn, and joined.
+    a_thread += 2 * network.layers * len(dataset.train) * network.features * _FLOAT
     room = MEMORY_SHARE * _free_memory()
     if slots is None:
         most = int((room - threads * a_thread) / a_slot)
