@@ -1,0 +1,25 @@
+"""The command line: parses, calls, prints. Results to stdout, everything else to stderr."""
+
+from __future__ import annotations
+
+import typer
+
+from gru_optuna.cli.look import best, dashboard, report, status, studies
+from gru_optuna.cli.tune import tune
+
+app = typer.Typer(
+    name="gru-optuna",
+    help="Bayesian hyperparameter optimization for GRU networks.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for command in (tune, studies, status, best, report, dashboard):
+    app.command()(command)
+
+
+def main() -> None:
+    """The entry point of ``gru-optuna``."""
+    app()

@@ -1,0 +1,133 @@
+"""What every command shares: its options, the way it opens things, prints them, and fails."""
+
+from __future__ import annotations
+
+import json
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+from gru_optuna.errors import GRUOptunaError, UserError
+from gru_optuna.workspace import STORAGE_VARIABLE, Workspace, storage_url
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from optuna.storages import BaseStorage
+
+    from gru_optuna.report.summary import Summary, Winner
+
+EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="The study's name.")]
+Storage = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL",
+        help=f"Database, as sqlite:///FILE. Else {STORAGE_VARIABLE}, else the workspace's own.",
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+
+
+@contextmanager
+def plain_errors() -> Iterator[None]:
+    """Turns what the package raises into one message and an exit code, without a traceback."""
+    import warnings
+
+    # Optuna marks what it may still change; the lock pins what we have.
+    warnings.filterwarnings("ignore", module="optuna")
+    try:
+        yield
+    except UserError as error:
+        fail(str(error), EXIT_USAGE)
+    except GRUOptunaError as error:
+        fail(str(error), EXIT_FAILED)
+    except KeyboardInterrupt:
+        fail("stopped at once. The same command goes on.", EXIT_INTERRUPTED)
+    except Exception as error:
+        if not type(error).__module__.startswith(("sqlalchemy", "optuna")):
+            raise
+        cause = getattr(error, "orig", None) or error.__cause__ or error
+        fail(
+            f"the database failed: {getattr(cause, 'orig', cause)}. "
+            f"What was committed is safe, and the same command goes on.",
+            EXIT_FAILED,
+        )
+
+
+def current_workspace() -> Workspace:
+    """The workspace around the current folder."""
+    return Workspace.around(Path.cwd())
+
+
+def open_database(storage: str | None) -> BaseStorage:
+    """The database that a flag, the environment or the workspace names."""
+    from gru_optuna.storage.database import open_storage
+
+    return open_storage(storage_url(storage, current_workspace()))
+
+
+def summary_of(name: str, storage: str | None) -> Summary:
+    """How far a study is."""
+    from gru_optuna.report.summary import summarize
+    from gru_optuna.search.study import load
+
+    return summarize(*load(open_database(storage), name))
+
+
+def print_best(summary: Summary) -> None:
+    """The best configuration, for people."""
+    winner = summary.best
+    assert winner is not None
+    trials = summary.trials
+    ended = trials["complete"] + trials["pruned"] + trials["failed"]
+    print(f"{summary.study}: {ended} trials, {trials['pruned']} pruned, {trials['failed']} failed")
+    print(
+        f"best validation {summary.metric} {winner.value:.4f} "
+        f"(trial {winner.number}, epoch {winner.best_epoch})"
+    )
+    if winner.test is not None:
+        print(f"test {summary.metric} {winner.test:.4f}")
+    for key, value in winner.configuration().items():
+        mark = "" if key in winner.params else "  (fixed)"
+        print(f"  {key:<14} {shown_number(value)}{mark}")
+
+
+def shown_value(winner: Winner | None, metric: str) -> str:
+    """A winner's value in one line."""
+    if winner is None:
+        return "–"
+    test = f", test {winner.test:.4f}" if winner.test is not None else ""
+    return f"{metric} {winner.value:.4f} (trial {winner.number}{test})"
+
+
+def shown_number(value: object) -> str:
+    """A hyperparameter as a person reads it."""
+    return f"{value:.6g}" if isinstance(value, float) else str(value).lower()
+
+
+def print_table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+    """Columns, aligned."""
+    widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
+    for row in (header, *rows):
+        print("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip())
+
+
+def print_json(content: object) -> None:
+    """JSON for programs, on stdout."""
+    print(json.dumps(content, indent=2, ensure_ascii=False))
+
+
+def say(line: str) -> None:
+    """A line for people, on stderr."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def fail(message: str, code: int) -> NoReturn:
+    """Ends the process with one plain message."""
+    say(message)
+    sys.exit(code)

@@ -1,0 +1,139 @@
+"""Commands that look at studies: studies, status, best, report, dashboard."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path  # noqa: TC003 (typer reads the annotations)
+from typing import Annotated
+
+import typer
+
+from gru_optuna.cli.console import (
+    EXIT_INTERRUPTED,
+    AsJson,
+    Name,
+    Storage,
+    current_workspace,
+    open_database,
+    plain_errors,
+    print_best,
+    print_json,
+    print_table,
+    say,
+    shown_value,
+    summary_of,
+)
+from gru_optuna.errors import UserError
+from gru_optuna.workspace import shown
+
+
+def studies(storage: Storage = None, as_json: AsJson = False) -> None:
+    """List the studies in the database.
+
+    Example: gru-optuna studies --json
+    """
+    with plain_errors():
+        from gru_optuna.report.summary import summarize
+        from gru_optuna.search.study import load_all
+
+        summaries = [summarize(*one) for one in load_all(open_database(storage))]
+        if as_json:
+            print_json([summary.line() for summary in summaries])
+            return
+        print_table(
+            ("study", "task", "trials", "best"),
+            [
+                (s.study, s.task, str(sum(s.trials.values())), shown_value(s.best, s.metric))
+                for s in summaries
+            ],
+        )
+
+
+def status(name: Name, storage: Storage = None, as_json: AsJson = False) -> None:
+    """Show how far a study is.
+
+    Example: gru-optuna status japanese-vowels
+    """
+    with plain_errors():
+        summary = summary_of(name, storage)
+        if as_json:
+            print_json(summary.status())
+            return
+        budget = summary.budget["trials"]
+        counts = ", ".join(f"{count} {state}" for state, count in summary.trials.items() if count)
+        print(f"{summary.study}: {summary.direction} {summary.metric} ({summary.task})")
+        print(f"trials  {counts or 'none yet'}")
+        print(f"budget  {summary.budget['claimed']} of {budget or 'unlimited'} trials begun")
+        print(f"best    {shown_value(summary.best, summary.metric)}")
+
+
+def best(
+    name: Name,
+    storage: Storage = None,
+    as_json: AsJson = False,
+    as_toml: Annotated[
+        bool, typer.Option("--toml", help="Print it as a study file has it, to paste.")
+    ] = False,
+) -> None:
+    """Show the best configuration of a study.
+
+    Example: gru-optuna best japanese-vowels --toml
+    """
+    with plain_errors():
+        if as_json and as_toml:
+            raise UserError("--json and --toml exclude each other. Give one.")
+        summary = summary_of(name, storage)
+        if summary.best is None:
+            raise UserError(f'study "{name}" has no complete trial yet.')
+        if as_json:
+            print_json(summary.best.as_json())
+        elif as_toml:
+            print(summary.best.as_toml(), end="")
+        else:
+            print_best(summary)
+
+
+def report(
+    name: Name,
+    storage: Storage = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Where to; else dashboards/NAME.")
+    ] = None,
+) -> None:
+    """Render a study's report: one page that opens offline, and its figures.
+
+    Example: gru-optuna report japanese-vowels
+    """
+    with plain_errors():
+        from gru_optuna.report.page import render_report
+        from gru_optuna.search.study import load
+
+        study, spec = load(open_database(storage), name)
+        print(shown(render_report(study, spec, out or current_workspace().report_folder(name))))
+
+
+def dashboard(
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="The study to open.")] = None,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any free one.")] = 8080,
+    write: Annotated[
+        bool, typer.Option("--write", help="Let the browser change and delete studies.")
+    ] = False,
+    storage: Storage = None,
+) -> None:
+    """Serve optuna-dashboard on this machine, read-only.
+
+    Example: gru-optuna dashboard japanese-vowels
+    """
+    with plain_errors():
+        from gru_optuna.dashboard import HOST, serve
+        from gru_optuna.search.study import load
+
+        backend = open_database(storage)
+        path = f"dashboard/studies/{load(backend, name)[0]._study_id}" if name else "dashboard/"
+        with serve(backend, port, write=write) as server:
+            print(f"http://{HOST}:{server.server_port}/{path}", flush=True)
+            say("Ctrl-C stops it.")
+            try:
+                server.serve_forever()
+            except KeyboardInterrupt:
+                sys.exit(EXIT_INTERRUPTED)

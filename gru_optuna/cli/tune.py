@@ -1,0 +1,135 @@
+"""``gru-optuna tune``: creates a study or goes on with it, and shows how."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path  # noqa: TC003 (typer reads the annotations)
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from gru_optuna.cli.console import (
+    EXIT_FAILED,
+    EXIT_INTERRUPTED,
+    Storage,
+    plain_errors,
+    print_best,
+    say,
+)
+from gru_optuna.workspace import shown
+
+if TYPE_CHECKING:
+    import threading
+
+    from gru_optuna.terminal import View
+    from gru_optuna.tuning import TuningResult
+
+
+def tune(
+    study: Annotated[Path, typer.Argument(metavar="STUDY.toml", help="The study file.")],
+    trials: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Trials in all, over every run.")
+    ] = None,
+    hours: Annotated[
+        float | None, typer.Option(metavar="H", help="Hours of tuning in all, over every run.")
+    ] = None,
+    device: Annotated[
+        Literal["auto", "cpu", "cuda"], typer.Option(help="Where to train.")
+    ] = "auto",
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="Threads that train; else as many as pay here."),
+    ] = None,
+    slots: Annotated[
+        int | None, typer.Option(min=1, metavar="K", help="Trials in training; else 4 a worker.")
+    ] = None,
+    storage: Storage = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Override the file: search.dropout=0.2"),
+    ] = None,
+) -> None:
+    """Create a study, or go on with it, until its budget is spent.
+
+    The same command after Ctrl-C, a crash, or with a raised budget goes on where it stopped.
+
+    Example: gru-optuna tune studies/japanese-vowels.toml --trials 50
+    """
+    with plain_errors():
+        from gru_optuna import spec as study_file
+
+        # Before torch is imported, which takes seconds: most mistakes are in the file.
+        study_file.load(study, overrides or ())
+
+        from rich.console import Console
+
+        from gru_optuna import tuning
+        from gru_optuna.terminal import make_view
+
+        view = make_view(Console(stderr=True))
+        try:
+            result = tuning.tune(
+                study,
+                trials=trials,
+                hours=hours,
+                storage=storage,
+                device=device,
+                workers=workers,
+                slots=slots,
+                overrides=overrides or (),
+                stop=_stop_on_signals(view),
+                on_open=view.opened,
+                on_event=view.happened,
+            )
+        finally:
+            view.close()
+        again = _same_command()
+        if result.interrupted:
+            say(f"stopped; nothing is lost. To go on: {again}")
+            sys.exit(EXIT_INTERRUPTED)
+        _print_result(result, study)
+        if result.best is None:
+            sys.exit(EXIT_FAILED)
+
+
+def _stop_on_signals(view: View) -> threading.Event:
+    """Set by the first Ctrl-C or SIGTERM; the second one ends the process at once."""
+    import threading
+
+    stop = threading.Event()
+
+    def on_signal(_number: int, _frame: object) -> None:
+        if stop.is_set():
+            view.close()
+            say("stopped at once. The same command goes on.")
+            # Not an exception: compiled code in other threads would hold up its way out.
+            os._exit(EXIT_INTERRUPTED)
+        stop.set()
+        say("stopping after this epoch; again to stop at once")
+
+    signal.signal(signal.SIGINT, on_signal)
+    signal.signal(signal.SIGTERM, on_signal)
+    return stop
+
+
+def _print_result(result: TuningResult, study: Path) -> None:
+    summary = result.summary
+    if not result.ran:
+        print(f"{summary.study} is finished: all {summary.budget['trials']} trials are done")
+    if summary.best is None:
+        say(f"no trial of {summary.study} came to its end; see gru-optuna status {summary.study}")
+        return
+    print_best(summary)
+    if result.report:
+        print(f"\nreport  {shown(result.report)}")
+    more = (summary.budget["claimed"] or 0) + 10
+    say(f"next    gru-optuna dashboard {summary.study}")
+    say(f"        gru-optuna tune {study} --trials {more}")
+
+
+def _same_command() -> str:
+    import shlex
+
+    return shlex.join(["gru-optuna", *sys.argv[1:]])
