@@ -74,7 +74,7 @@ class Hyperparameters:
     """The values one trial trains with.
 
     Parameters of a decay are None under every other decay, and so is `clip_norm` where
-    clipping is off.
+    clipping is off, and whatever the kind of rows has no use for.
     """
 
     hidden_size: int
@@ -95,6 +95,14 @@ class Hyperparameters:
     decay_every: int | None = None
     decay_gamma: float | None = None
     decay_floor: float | None = None
+    embedding_size: int | None = None
+    max_tokens: int | None = None
+    token_insertion: float | None = None
+    token_deletion: float | None = None
+    token_swap: float | None = None
+    jitter: float | None = None
+    scaling: float | None = None
+    time_masking: float | None = None
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ import numpy as np
 if TYPE_CHECKING:
     import torch
 
-Purpose = Literal["split", "sampler", "initializer", "shuffle", "dropout"]
+Purpose = Literal["split", "sampler", "initializer", "shuffle", "dropout", "augment"]
 
 # Fixed numbers, so that adding a purpose changes no other stream.
 _PURPOSES: dict[Purpose, int] = {
@@ -25,6 +25,7 @@ _PURPOSES: dict[Purpose, int] = {
     "initializer": 3,
     "shuffle": 4,
     "dropout": 5,
+    "augment": 7,
 }
 _TRIAL = 6
 

@@ -1,28 +1,64 @@
 """What training sees: tensors, and nothing about where they came from.
 
-Letters, here and in ``training``: N rows, B rows of a batch, T steps, C channels, H hidden size.
+Letters, here and in ``training``: N rows, B rows of a batch, T steps, C channels, H hidden size,
+O outputs (classes, or numbers to predict).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from torch import Tensor
+
+    from gru_optuna.spec import Specification, Task
+
+PADDING, UNKNOWN = 0, 1
+"""Token ids of every vocabulary; what it knows begins at 2."""
+
+
+@dataclass(frozen=True)
+class Units:
+    """What scaled predictions mean: ``offset + scale * prediction`` in the data's own units."""
+
+    offset: Tensor  # (N, O) float64
+    scale: Tensor  # (N, 1) float64
+    naive: Tensor | None = None  # (N, 1) mean seasonal-naive error in training: MASE's divisor
+
+    def restore(self, scaled: Tensor) -> Tensor:
+        """Scaled predictions or targets (N, O), in the data's units and float64."""
+        return self.offset + self.scale * scaled.double()
+
+    def scaled(self, values: Tensor) -> Tensor:
+        """Values in the data's units (N, O), as a network would predict them."""
+        return (values - self.offset) / self.scale
+
+    def rows(self, index: Tensor) -> Units:
+        """The rows of `index` (B,)."""
+        naive = None if self.naive is None else self.naive[index]
+        return Units(self.offset[index], self.scale[index], naive)
+
+    def to(self, device: torch.device) -> Units:
+        """The same elsewhere; float64 as before, since metrics are taken in it."""
+        naive = None if self.naive is None else self.naive.to(device)
+        return Units(self.offset.to(device), self.scale.to(device), naive)
 
 
 @dataclass(frozen=True)
 class Split:
     """Rows that are used together: for training, validation, or the test."""
 
-    values: Tensor  # (N, T, C), zero behind each row's length
+    values: Tensor  # (N, T, C), or (N, T) int64 tokens; zero behind each row's length
     lengths: Tensor  # (N,) int64, steps that hold data, at least 1
-    targets: Tensor  # (N,) int64, index into the classes
+    # (N,) int64, index into the classes; or (N, O) scaled, NaN where an evaluated row has none
+    targets: Tensor
+    units: Units | None = None  # of targets that are numbers
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -30,7 +66,18 @@ class Split:
     def rows(self, index: Tensor) -> Split:
         """The rows of `index` (B,), padded no further than the longest of them."""
         lengths = self.lengths[index]
-        return Split(self.values[index, : int(lengths.max())], lengths, self.targets[index])
+        return Split(
+            self.values[index, : int(lengths.max())],
+            lengths,
+            self.targets[index],
+            self.units and self.units.rows(index),
+        )
+
+    def cut(self, steps: int | None) -> Split:
+        """The same rows, ending after so many steps; what lies behind is never read."""
+        if steps is None:
+            return self
+        return replace(self, lengths=self.lengths.clamp(max=steps))
 
     def batches(self, size: int, order: Tensor | None = None) -> Iterator[Split]:
         """All rows, `size` at a time, in the given order (N,); the last batch may be smaller."""
@@ -39,9 +86,16 @@ class Split:
             yield self.rows(index.to(self.targets.device))
 
     def to(self, device: torch.device, dtype: torch.dtype) -> Split:
-        """The same rows elsewhere, values in `dtype`."""
+        """The same rows elsewhere, numbers in `dtype`; tokens and classes stay whole."""
+
+        def send(tensor: Tensor) -> Tensor:
+            return tensor.to(device, dtype if tensor.is_floating_point() else None)
+
         return Split(
-            self.values.to(device, dtype), self.lengths.to(device), self.targets.to(device)
+            send(self.values),
+            self.lengths.to(device),
+            send(self.targets),
+            self.units and self.units.to(device),
         )
 
 
@@ -52,19 +106,92 @@ class Dataset:
     train: Split
     validation: Split
     test: Split | None
-    classes: tuple[str, ...]
+    classes: tuple[str, ...]  # empty where numbers are predicted
     fingerprint: str  # of the raw rows: equal data, equal fingerprint, whatever the path
+    task: Task = "classification"
+    vocabulary: int = 0  # how many token ids there are; 0: the values are numbers
+    class_weights: Tensor | None = None  # (O,) of each class in the loss
+    # The metric of predictions that learn nothing, by name: on the test rows, or on the
+    # validation rows where there is no test.
+    baselines: dict[str, float] = field(default_factory=dict)
+    # What a prediction for new rows needs: tokenizer, scalers, labels, columns. JSON.
+    preprocessing: dict[str, Any] = field(default_factory=dict)
+    dropped: dict[str, int] = field(default_factory=dict)  # rows left out, by the reason
+    embedding_dtype: torch.dtype = torch.float32
 
     @property
     def channels(self) -> int:
-        """C, the input size of the network."""
-        return self.train.values.shape[2]
+        """C, the numbers of a step; 0 for tokens, whose embedding's size a trial decides."""
+        return 0 if self.vocabulary else self.train.values.shape[2]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the numbers that go into the network, and so of its weights."""
+        return self.embedding_dtype if self.vocabulary else self.train.values.dtype
+
+    @property
+    def outputs(self) -> int:
+        """O: how many classes, or how many numbers a row is to predict."""
+        return len(self.classes) or self.train.targets.shape[1]
 
     def to(self, device: torch.device, dtype: torch.dtype = torch.float32) -> Dataset:
-        """The same data elsewhere, values in `dtype`."""
+        """The same data elsewhere, numbers in `dtype`."""
+        weights = self.class_weights
         return replace(
             self,
             train=self.train.to(device, dtype),
             validation=self.validation.to(device, dtype),
             test=self.test.to(device, dtype) if self.test else None,
+            class_weights=None if weights is None else weights.to(device, dtype),
+            embedding_dtype=dtype,
         )
+
+
+def load_dataset(spec: Specification, folder: Path, fold: int | None = None) -> Dataset:
+    """Reads and prepares the files a study names, whatever its task.
+
+    Parameters
+    ----------
+    spec
+        Its task, ``data`` section and seed.
+    folder
+        What relative paths are relative to: the study file's folder.
+    fold
+        Which fold of ``data.folds`` validates, from 0. None: ``data.validation`` says what, or
+        where there are folds, the first of them.
+
+    Raises
+    ------
+    DataError
+        Naming the file, and the row or column, that can't be used.
+    """
+    if fold is None and spec.data.folds is not None:
+        fold = 0
+    # Here, not above: they make Datasets, and each brings libraries that the others don't need.
+    match spec.kind:
+        case "series":
+            from gru_optuna.data.forecasting import load_forecasting
+
+            return load_forecasting(spec, folder, fold)
+        case "texts":
+            from gru_optuna.data.text import load_text
+
+            return load_text(spec, folder, fold)
+        case "sequences":
+            from gru_optuna.data.sequences import load_sequences
+
+            return load_sequences(spec, folder, fold)
+
+
+def load_folds(spec: Specification, folder: Path) -> list[Dataset]:
+    """The data once for each fold of ``data.folds``: what one fold validates, the others train.
+
+    Of series, a fold validates the rows that follow its training rows in time. The test rows
+    are the same in all folds. Every fold's scaler and tokenizer saw its training rows alone.
+
+    Raises
+    ------
+    DataError
+        As `load_dataset`.
+    """
+    return [load_dataset(spec, folder, fold) for fold in range(spec.data.folds or 1)]

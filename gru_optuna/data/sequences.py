@@ -1,4 +1,4 @@
-"""Labelled sequences to a `Dataset`: check, split, scale, pad. In this order.
+"""Sequences of numbers to a `Dataset`: check, split, scale, pad. In this order.
 
 The scaler sees the training rows alone, so nothing of validation or test leaks into them.
 """
@@ -6,147 +6,175 @@ The scaler sees the training rows alone, so nothing of validation or test leaks 
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import StandardScaler
+from torch.nn.utils.rnn import pad_sequence
 
-from gru_optuna import seeds
-from gru_optuna.data.dataset import Dataset, Split
-from gru_optuna.data.files import Sequences, read_sequences
-from gru_optuna.errors import DataError, did_you_mean
+from gru_optuna.data.answers import assemble
+from gru_optuna.data.examples import Examples, Files, divide
+from gru_optuna.data.files import read_sequences, sequences_from_table
+from gru_optuna.data.tables import TABLES, read_table
+from gru_optuna.errors import DataError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
+    from torch import Tensor
 
+    from gru_optuna.data.dataset import Dataset
+    from gru_optuna.data.examples import Part
+    from gru_optuna.data.rows import Sequences
+    from gru_optuna.data.tables import Table
     from gru_optuna.spec import Specification
 
 
-def load_sequences(spec: Specification, folder: Path) -> Dataset:
-    """Reads and prepares the files a study names.
+def load_sequences(spec: Specification, folder: Path, fold: int | None = None) -> Dataset:
+    """Reads and prepares sequences with labels, or with a number to predict.
 
     Parameters
     ----------
     spec
-        Its ``data`` section and seed.
+        Its task, ``data`` section and seed.
     folder
         What relative paths are relative to: the study file's folder.
+    fold
+        As `load_dataset`'s.
 
     Raises
     ------
     DataError
     """
     data = spec.data
-    train = read_sequences(folder / data.train)
-    test = read_sequences(folder / data.test) if data.test else None
-    held_out = (
-        read_sequences(folder / data.validation) if isinstance(data.validation, str) else None
-    )
-    classes = _check_classes(train, held_out is None)
-    for other in (test, held_out):
-        if other is not None:
-            _check_against(other, train, classes)
-    targets = {label: index for index, label in enumerate(classes)}
-    if isinstance(data.validation, str):
-        assert held_out is not None
-        rows, held_out_rows = np.arange(len(train)), np.arange(len(held_out))
-    else:
-        held_out = train
-        rows, held_out_rows = _stratified(train, data.validation, len(classes), spec.seed)
+    train, features = _read(spec, folder / data.train)
+
+    def read_like(part: float | str | None) -> Examples[NDArray[np.float64]] | None:
+        if not isinstance(part, str):
+            return None
+        other, _ = _read(spec, folder / part, features)
+        _check_channels(other, train)
+        return other
+
+    files = Files(train, validation=read_like(data.validation), test=read_like(data.test))
+    parts = divide(spec, files, fold)
     scaler = StandardScaler(with_mean=data.standardize, with_std=data.standardize)
-    scaler.fit(np.concatenate([train.values[row] for row in rows]))
+    scaler.fit(np.concatenate(parts.train.rows))
 
-    def tensors(part: Sequences, chosen: NDArray[np.int64]) -> Split:
-        scaled = [torch.from_numpy(scaler.transform(part.values[row])).float() for row in chosen]
-        for row, steps in zip(chosen, scaled, strict=True):
+    def encode(part: Part[NDArray[np.float64]]) -> tuple[Tensor, Tensor]:
+        scaled = [torch.from_numpy(scaler.transform(row)).float() for row in part.rows]
+        for row, steps in zip(part.index, scaled, strict=True):
             if not steps.isfinite().all():
-                raise DataError(f"{part.at(row)}: a value is too large for training in 32 bits.")
-        return Split(
-            values=torch.nn.utils.rnn.pad_sequence(scaled, batch_first=True),
-            lengths=torch.tensor([len(row) for row in scaled]),
-            targets=torch.tensor([targets[part.labels[row]] for row in chosen]),
-        )
+                at = part.examples.at(int(row))
+                raise DataError(f"{at}: a value is too large for training in 32 bits.")
+        lengths = torch.tensor([len(steps) for steps in scaled])
+        return pad_sequence(scaled, batch_first=True), lengths
 
-    return Dataset(
-        train=tensors(train, rows),
-        validation=tensors(held_out, held_out_rows),
-        test=tensors(test, np.arange(len(test))) if test else None,
-        classes=classes,
-        fingerprint=fingerprint(
-            [train, *([held_out] if held_out is not train else []), *([test] if test else [])]
-        ),
+    return assemble(
+        spec,
+        parts,
+        encode,
+        fingerprint=fingerprint(files.all()),
+        preprocessing={
+            "kind": "sequences",
+            "columns": {"id": data.id, "time": data.time, "features": features},
+            "means": _listed(scaler.mean_),
+            "deviations": _listed(scaler.scale_),
+        },
     )
 
 
-def fingerprint(parts: list[Sequences]) -> str:
-    """SHA-256 of all rows and labels, in their order."""
+def fingerprint(files: list[Examples[Any]]) -> str:
+    """SHA-256 of all rows and what is to be told of them, in their order."""
     digest = hashlib.sha256()
-    for part in parts:
-        digest.update(f"{len(part)} rows".encode())
-        for row, label in zip(part.values, part.labels, strict=True):
-            digest.update(f"{row.shape} {label!r}".encode())
+    for file in files:
+        digest.update(f"{len(file)} rows".encode())
+        for number, row in enumerate(file.rows):
+            digest.update(f"{row.shape} {file.answer(number)!r}".encode())
             digest.update(np.ascontiguousarray(row, dtype="<f8").tobytes())
+            if file.groups is not None:
+                digest.update(repr(file.groups[number]).encode())
     return digest.hexdigest()
 
 
-def _check_classes(train: Sequences, will_be_split: bool) -> tuple[str, ...]:
-    counts = Counter(train.labels)
-    if len(counts) < 2:
-        raise DataError(
-            f'{train.source}: only one class, "{train.labels[0]}", in {len(train)} rows. '
-            f"Classification needs two or more."
-        )
-    for label, count in counts.items():
-        if count < 2 and will_be_split:
+def _read(
+    spec: Specification, path: Path, features: list[str] | None = None
+) -> tuple[Examples[NDArray[np.float64]], list[str] | None]:
+    """One file, and the names of its channels if it has any."""
+    if path.suffix.lower() in TABLES:
+        return _read_table(spec, read_table(path), features)
+    for key in ("id", "time", "features", "label", "target", "group"):
+        if getattr(spec.data, key):
             raise DataError(
-                f'{train.at(train.labels.index(label))}: class "{label}" has this single row, '
-                f"and training and validation need one each. Add rows or remove the class."
+                f"{path}: {key} names a column, and only tables have columns "
+                f"({', '.join(TABLES)}). Remove {key}, or write the rows as a table."
             )
-    # The header's order is the archive's own; classes it declares and nobody has are left out.
-    return tuple(label for label in train.classes if label in counts)
-
-
-def _check_against(other: Sequences, train: Sequences, classes: tuple[str, ...]) -> None:
-    if other.channels != train.channels:
+    sequences = read_sequences(path)
+    if (sequences.targets is None) != (spec.task == "classification"):
+        has, needs = "labels", "numbers to predict"
+        if spec.task == "classification":
+            has, needs = needs, has
         raise DataError(
-            f"{other.source}: {other.channels} channels, and {train.channels} in {train.source}. "
+            f"{path}: holds {has}, and task {spec.task} needs {needs}. "
+            f"Change the file, or the task at the top of the study file."
+        )
+    return _examples(sequences), None
+
+
+def _read_table(
+    spec: Specification, table: Table, features: list[str] | None
+) -> tuple[Examples[NDArray[np.float64]], list[str]]:
+    data = spec.data
+    has = f"Its columns: {', '.join(table.names)}."
+    if data.id is None:
+        raise DataError(
+            f"{table.source}: are its rows texts, or steps of sequences? Under [data], write "
+            f'text = "COLUMN" or id = "COLUMN". {has}'
+        )
+    goal = "label" if spec.task == "classification" else "target"
+    if (column := getattr(data, goal)) is None:
+        raise DataError(
+            f'{table.source}: which column is to be told? Under [data], write {goal} = "COLUMN". '
+            f"{has}"
+        )
+    taken = (data.id, data.time, data.group, column)
+    features = features or data.features or [name for name in table.names if name not in taken]
+    sequences = sequences_from_table(
+        table, id=data.id, time=data.time, features=features, **{goal: column}
+    )
+    groups = None
+    if data.group is not None:
+        of_steps = table.labels(data.group)
+        groups = [of_steps[line - 1] for line in sequences.lines]
+    return _examples(sequences, groups), features
+
+
+def _check_channels(
+    other: Examples[NDArray[np.float64]], train: Examples[NDArray[np.float64]]
+) -> None:
+    got, needed = other.rows[0].shape[1], train.rows[0].shape[1]
+    if got != needed:
+        raise DataError(
+            f"{other.source}: {got} channels, and {needed} in {train.source}. "
             f"Both need the same channels."
         )
-    for row, label in enumerate(other.labels):
-        if label not in classes:
-            raise DataError(
-                f'{other.at(row)}: label "{label}" is not in the training data '
-                f"({train.source}). {did_you_mean(label, classes)}"
-            )
 
 
-def _stratified(
-    train: Sequences, fraction: float, classes: int, seed: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    held_out = round(len(train) * fraction)
-    if held_out < classes or len(train) - held_out < classes:
-        raise DataError(
-            f"{train.source}: validation = {fraction} of {len(train)} rows leaves "
-            f"{len(train) - held_out} for training and {held_out} for validation, and each needs "
-            f"at least one row of all {classes} classes. "
-            f"Change the fraction, or name a validation file."
-        )
-    rows, held_out_rows = train_test_split(
-        np.arange(len(train)),
-        test_size=held_out,
-        stratify=train.labels,
-        random_state=seeds.seed_for(seed, "split") % 2**32,
+def _examples(
+    sequences: Sequences, groups: list[str] | None = None
+) -> Examples[NDArray[np.float64]]:
+    return Examples(
+        source=sequences.source,
+        rows=sequences.values,
+        labels=sequences.labels if sequences.targets is None else None,
+        targets=sequences.targets,
+        at=sequences.at,
+        classes=sequences.classes,
+        groups=groups,
     )
-    for part, name in ((rows, "training"), (held_out_rows, "validation")):
-        if missing := set(train.labels) - {train.labels[row] for row in part}:
-            raise DataError(
-                f'{train.source}: class "{min(missing)}" has too few rows for validation = '
-                f"{fraction}: none is left for {name}. "
-                f"Change the fraction, add rows, or name a validation file."
-            )
-    return np.sort(rows), np.sort(held_out_rows)
+
+
+def _listed(numbers: NDArray[np.float64] | None) -> list[float] | None:
+    return None if numbers is None else numbers.tolist()

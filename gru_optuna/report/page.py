@@ -231,18 +231,23 @@ def _embedded(figure: go.Figure) -> Markup:
     return Markup(text)  # noqa: S704
 
 
+def _part(rows: float | str) -> str:
+    """What a study file says of a part, in words."""
+    if isinstance(rows, str):
+        return rows
+    return f"the last {rows} rows" if isinstance(rows, int) else f"{rows:.0%} of these rows"
+
+
 def _facts(study: Study, spec: Specification, summary: Summary) -> list[tuple[str, str]]:
     better = "higher" if spec.direction == "maximize" else "lower"
-    validation = spec.data.validation
-    held_out = validation if isinstance(validation, str) else f"{validation:.0%} of these rows"
     counts = [f"{count} {state}" for state, count in summary.trials.items() if count]
     limits = [f"{spec.budget.trials} trials"] if spec.budget.trials else []
     limits += [f"{spec.budget.hours:g} hours"] if spec.budget.hours else []
     return [
         ("Task", spec.task),
         ("Metric", f"{spec.metric} on validation rows, {better} is better"),
-        ("Training data", f"{spec.data.train}, validation: {held_out}"),
-        *([("Test data", spec.data.test)] if spec.data.test else []),
+        ("Training data", f"{spec.data.train}, validation: {_part(spec.data.validation)}"),
+        *([("Test data", _part(spec.data.test))] if spec.data.test else []),
         ("Trials", ", ".join(counts) or "none yet"),
         ("Budget", " and ".join(limits)),
         ("Time worked", _duration(float(study.user_attrs.get(WORKED_SECONDS, 0.0)))),

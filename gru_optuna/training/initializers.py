@@ -1,7 +1,8 @@
 """First weights, drawn matrix by matrix: of a GRU's kernels, gate by gate.
 
 A GRU stacks its three gates into one matrix; its fans and its orthogonality are those of a
-gate, not of the stack. Biases start at zero.
+gate, not of the stack. Biases start at zero. An embedding is a table, which has no fans: it is
+drawn alike under every initializer.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ import torch
 from torch.nn import init
 
 from gru_optuna import seeds
-from gru_optuna.training.network import GATES, Network, is_kernel
+from gru_optuna.data.dataset import PADDING
+from gru_optuna.training.network import EMBEDDING, GATES, Network, is_kernel
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 
 NORMAL_DEVIATION = 0.05
 """Of "normal", as in Keras; torch's own 1.0 saturates every gate."""
+
+EMBEDDING_DEVIATION = 0.3
 
 
 def initial_parameters(network: Network, initializer: Initializer, seed: int) -> dict[str, Tensor]:
@@ -33,7 +37,10 @@ def initial_parameters(network: Network, initializer: Initializer, seed: int) ->
     parameters: dict[str, Tensor] = {}
     for name, shape in network.shapes().items():
         parameters[name] = torch.zeros(shape)
-        if is_kernel(name):
+        if name == EMBEDDING:
+            init.normal_(parameters[name], std=EMBEDDING_DEVIATION, generator=generator)
+            parameters[name][PADDING] = 0
+        elif is_kernel(name):
             gates = 1 if name.startswith("head") else GATES
             for gate in parameters[name].chunk(gates):
                 fill(gate, initializer, generator)

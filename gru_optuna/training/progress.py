@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 class EpochResult:
     """One epoch's numbers."""
 
-    train_loss: float  # mean cross entropy over the rows, dropout on, without penalties
-    validation_loss: float  # the same over validation rows, dropout off
+    train_loss: float  # mean over the rows, augmented, dropout on, without penalties
+    validation_loss: float  # the same over validation rows as they are, dropout off
     value: float  # the study's metric on validation rows
 
 

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from gru_optuna import seeds
+from gru_optuna.data.augment import augment
 from gru_optuna.errors import Diverged
 from gru_optuna.training.initializers import initial_parameters
-from gru_optuna.training.metrics import classification_metric
+from gru_optuna.training.losses import loss
+from gru_optuna.training.metrics import measure
 from gru_optuna.training.network import Network, is_kernel
 from gru_optuna.training.optimizers import make_optimizer, set_learning_rate
 from gru_optuna.training.progress import EpochResult, Progress
@@ -35,11 +36,17 @@ EVALUATION_BATCH = 512
 
 
 class GRU(nn.Module):
-    """Stacked reset-after GRU (Cho et al. 2014, in cuDNN's form), pooling, a linear head."""
+    """Stacked reset-after GRU (Cho et al. 2014, in cuDNN's form), pooling, a linear head.
+
+    Tokens are embedded first.
+    """
 
     def __init__(self, network: Network) -> None:
         super().__init__()
         self.pooling = network.pooling
+        self.embedding = (
+            nn.Embedding(network.vocabulary, network.inputs) if network.vocabulary else None
+        )
         # One module a layer, so that the masks between layers are ours.
         self.layers = nn.ModuleList(
             nn.GRU(
@@ -53,12 +60,12 @@ class GRU(nn.Module):
         self.head = nn.Linear(network.features, network.outputs)
 
     def forward(self, values: Tensor, lengths: Tensor, masks: Tensor | None = None) -> Tensor:
-        """Logits of a batch.
+        """Logits of a batch, or the numbers it predicts.
 
         Parameters
         ----------
         values
-            (B, T, C). Steps behind a row's length are never read.
+            (B, T, C), or tokens (B, T). Steps behind a row's length are never read.
         lengths
             (B,)
         masks
@@ -71,7 +78,8 @@ class GRU(nn.Module):
         """
         # Packed sequences are the plainest way to let no padding in, backward direction included.
         on_host = lengths.cpu()
-        output, last = values, values
+        output = values if self.embedding is None else self.embedding(values)
+        last = output
         for layer, gru in enumerate(self.layers):
             packed = pack_padded_sequence(output, on_host, batch_first=True, enforce_sorted=False)
             packed_output, states = gru(packed)  # states: (D, B, H)
@@ -96,7 +104,8 @@ class Trainer:
     hyperparameters
         The trial's values.
     seed
-        The trial's seed: first weights, order of the rows and dropout come from it alone.
+        The trial's seed: first weights, order of the rows, augmentation and dropout come from
+        it alone.
     """
 
     def __init__(
@@ -111,12 +120,14 @@ class Trainer:
         self.hyperparameters = hyperparameters
         self.seed = seed
         self.progress = Progress.of(spec)
-        self.network = Network.of(hyperparameters, dataset.channels, len(dataset.classes))
+        self.network = Network.of(
+            hyperparameters, dataset.channels, dataset.outputs, dataset.vocabulary
+        )
         self.model = GRU(self.network)
         self.model.load_state_dict(
             initial_parameters(self.network, hyperparameters.initializer, seed)
         )
-        self.model.to(dataset.train.values.device, dataset.train.values.dtype)
+        self.model.to(dataset.train.values.device, dataset.dtype)
         self.optimizer = make_optimizer(
             hyperparameters.optimizer, self.model.parameters(), hyperparameters.learning_rate
         )
@@ -132,22 +143,24 @@ class Trainer:
         """
         h, epoch = self.hyperparameters, self.progress.epoch
         set_learning_rate(self.optimizer, learning_rate(h, epoch, epochs=self.spec.training.epochs))
-        split = self.dataset.train
+        split = self.dataset.train.cut(h.max_tokens)
         order = torch.randperm(len(split), generator=seeds.generator(self.seed, "shuffle", epoch))
+        augmenting = seeds.generator(self.seed, "augment", epoch)
         dropout = seeds.generator(self.seed, "dropout", epoch)
         total = 0.0
-        for batch in split.batches(h.batch_size, order):
+        for rows in split.batches(h.batch_size, order):
+            batch = augment(rows, h, self.network.vocabulary, augmenting)
             masks = dropout_masks(self.network, len(batch), h.dropout, dropout)
             total += self._step(batch, masks) * len(batch)
-        logits = self.predict(self.dataset.validation)
-        targets = self.dataset.validation.targets
-        validation_loss = F.cross_entropy(logits, targets).item()
+        validation = self.dataset.validation
+        outputs = self.predict(validation)
+        validation_loss = loss(outputs, validation.targets, self.dataset.class_weights).item()
         if not math.isfinite(validation_loss):
             raise Diverged("the validation loss", epoch + 1)
         result = EpochResult(
             train_loss=total / len(split),
             validation_loss=validation_loss,
-            value=classification_metric(self.spec.metric, logits, targets),
+            value=measure(self.spec.metric, outputs, validation),
         )
         if self.progress.record(result):
             self.best_weights = {
@@ -160,26 +173,26 @@ class Trainer:
         self.model.load_state_dict(self.best_weights)
 
     def predict(self, split: Split) -> Tensor:
-        """Logits (N, O) of a whole split, in its order, dropout off."""
+        """Logits or scaled numbers (N, O) of a whole split, in its order, dropout off."""
+        batches = split.cut(self.hyperparameters.max_tokens).batches(EVALUATION_BATCH)
         with torch.inference_mode():
-            return torch.cat(
-                [self.model(b.values, b.lengths) for b in split.batches(EVALUATION_BATCH)]
-            )
+            return torch.cat([self.model(batch.values, batch.lengths) for batch in batches])
 
     def _step(self, batch: Split, masks: Tensor | None) -> float:
         """One update. Returns the batch's loss without penalties."""
-        h, device, dtype = self.hyperparameters, batch.values.device, batch.values.dtype
+        h, device, dtype = self.hyperparameters, batch.values.device, self.dataset.dtype
         masks = None if masks is None else masks.to(device, dtype)
-        loss = F.cross_entropy(self.model(batch.values, batch.lengths, masks), batch.targets)
+        outputs = self.model(batch.values, batch.lengths, masks)
+        plain = loss(outputs, batch.targets, self.dataset.class_weights)
         kernels = [w for name, w in self.model.named_parameters() if is_kernel(name)]
         self.optimizer.zero_grad()
-        torch.autograd.backward(loss + penalty(kernels, h.l1, h.l2))
+        torch.autograd.backward(plain + penalty(kernels, h.l1, h.l2))
         # The norm of all the trial's gradients together; infinity clips nothing.
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), h.clip_norm or math.inf)
-        plain_loss = loss.item()
-        if not math.isfinite(plain_loss):
+        value = plain.item()
+        if not math.isfinite(value):
             raise Diverged("the training loss", self.progress.epoch + 1)
         if not math.isfinite(norm.item()):
             raise Diverged("the gradient", self.progress.epoch + 1)
         self.optimizer.step()
-        return plain_loss
+        return value

@@ -1,0 +1,113 @@
+"""How good predictions of a split are. Definitions are scikit-learn's where it has them.
+
+Letters: N rows, O outputs.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from sklearn import metrics
+from torch.nn import functional as F
+
+from gru_optuna.spec import METRICS
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from gru_optuna.data.dataset import Split
+    from gru_optuna.spec import Metric
+
+
+def measure(metric: Metric, predictions: Tensor, split: Split) -> float:
+    """One metric of a whole split; of numbers, in the data's own units.
+
+    Parameters
+    ----------
+    metric
+        As in the study file.
+    predictions
+        (N, O): logits of the classes, or scaled numbers.
+    split
+        Its targets that are NaN (missing values to forecast) count in nothing.
+
+    Returns
+    -------
+    float
+        Not finite where the metric isn't defined: ``roc_auc`` of a single class, ``r2`` of
+        targets that are all alike, ``mase`` where the naive forecast never errs.
+    """
+    if metric in METRICS["classification"]:
+        return classification_metric(metric, predictions, split.targets)
+    # A few lines of torch each: scikit-learn checks its input for longer than a small GRU
+    # predicts its validation rows.
+    assert split.units is not None, "numbers have units"
+    truth = split.units.restore(split.targets)
+    error = split.units.restore(predictions) - truth  # (N, O)
+    match metric:
+        case "mae":
+            value = error.abs().nanmean()
+        case "rmse":
+            value = error.square().nanmean().sqrt()
+        case "mase":
+            # Hyndman & Koehler 2006: errors in units of the naive forecast's own, in training.
+            assert split.units.naive is not None, "mase needs the naive errors"
+            value = (error.abs() / split.units.naive).nanmean()
+        case "smape":
+            # In per cent, 0 to 200, as in the M4 competition (Makridakis et al. 2020).
+            size = truth.abs() + (truth + error).abs()
+            value = 200 * torch.where(error == 0, 0, error.abs() / size).nanmean()
+        case "r2":
+            spread = truth - truth.nanmean()
+            value = 1 - error.square().nansum() / spread.square().nansum()
+        case _:
+            raise AssertionError(metric)
+    return value.item()
+
+
+def classification_metric(name: Metric, logits: Tensor, targets: Tensor) -> float:
+    """One metric of a whole split.
+
+    Parameters
+    ----------
+    name
+        As in the study file.
+    logits
+        (N, O), before softmax.
+    targets
+        (N,), the right class of each row.
+    """
+    # Two lines of torch where they say the same, for the same reason.
+    if name == "accuracy":
+        return int((logits.argmax(dim=1) == targets).sum()) / len(targets)
+    if name == "log_loss":
+        return F.cross_entropy(logits.double(), targets).item()
+    right, predicted = targets.cpu().numpy(), logits.argmax(dim=1).cpu().numpy()
+    match name:
+        case "balanced_accuracy":
+            # recall over the classes that occur, which is what balanced_accuracy_score means,
+            # without its warning for a class that occurs in the predictions alone
+            present = np.unique(right)
+            return float(
+                metrics.recall_score(
+                    right, predicted, labels=present, average="macro", zero_division=0
+                )
+            )
+        case "macro_f1":
+            return float(metrics.f1_score(right, predicted, average="macro", zero_division=0))
+        case "roc_auc":
+            return _roc_auc(right, logits.double().softmax(dim=1).cpu().numpy())
+    raise AssertionError(name)
+
+
+def _roc_auc(right: NDArray[np.int64], probabilities: NDArray[np.float64]) -> float:
+    """The mean over the classes that occur, each against the rest; of two classes, the usual."""
+    present = np.unique(right)
+    if len(present) < 2 or not np.isfinite(probabilities).all():
+        return float("nan")
+    return float(
+        np.mean([metrics.roc_auc_score(right == each, probabilities[:, each]) for each in present])
+    )

@@ -1,0 +1,36 @@
+"""The study file: one TOML, one typed object.
+
+`load` reads and checks the whole file and reports every mistake at once, each with its place.
+``python -m gru_optuna.spec`` prints the JSON schema that editors complete study files with.
+"""
+
+from gru_optuna.spec.loading import json_schema, load, parse
+from gru_optuna.spec.sections import (
+    Budget,
+    Data,
+    Model,
+    Pruner,
+    Sampler,
+    Search,
+    Specification,
+    Training,
+)
+from gru_optuna.spec.tasks import METRICS, Kind, Metric, Task
+
+__all__ = [
+    "METRICS",
+    "Budget",
+    "Data",
+    "Kind",
+    "Metric",
+    "Model",
+    "Pruner",
+    "Sampler",
+    "Search",
+    "Specification",
+    "Task",
+    "Training",
+    "json_schema",
+    "load",
+    "parse",
+]

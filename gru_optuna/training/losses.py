@@ -1,0 +1,30 @@
+"""What a trial minimises, for all tasks. Letters: B rows, O outputs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from torch.nn import functional as F
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def loss(outputs: Tensor, targets: Tensor, class_weights: Tensor | None = None) -> Tensor:
+    """The mean over rows: cross entropy of classes, squared error of numbers.
+
+    Parameters
+    ----------
+    outputs
+        (B, O): logits, or scaled numbers.
+    targets
+        (B,) classes; or (B, O) numbers, of which those that are NaN count as met.
+    class_weights
+        (O,) factors of each row's cross entropy. The sum is still divided by B, as in Keras,
+        not by the weights in the batch, as in torch: so a mean over batches is one over rows.
+    """
+    if targets.is_floating_point():
+        return (outputs - targets).where(targets.isfinite(), 0).square().mean()
+    if class_weights is None:
+        return F.cross_entropy(outputs, targets)
+    return F.cross_entropy(outputs, targets, class_weights, reduction="none").mean()
