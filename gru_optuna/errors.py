@@ -7,7 +7,10 @@
     │   ├── StorageError          the database
     │   └── StudyError            the study in the database
     ├── TrialFailed           one trial ends as failed, the study goes on
-    │   └── Diverged              its loss or gradient stopped being a number
+    │   ├── Diverged              its loss or gradient stopped being a number
+    │   ├── OutOfMemory           its epoch didn't fit
+    │   └── Crashed               its epoch raised anything else
+    ├── DamagedCheckpoint     (in storage.checkpoints) the trial needs an earlier one
     └── StudyFailed           every trial fails: going on would waste the budget (exit code 1)
 
 A message says what, where, got, and what to try.
@@ -16,6 +19,7 @@ A message says what, where, got, and what to try.
 from __future__ import annotations
 
 from difflib import get_close_matches
+from enum import StrEnum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -50,11 +54,34 @@ class TrialFailed(GRUOptunaError):  # noqa: N818 (an ending, told as one)
     """One trial can't go on. The message becomes the reason in its attributes."""
 
 
+class Quantity(StrEnum):
+    """What can stop being finite, in the words that tell it."""
+
+    TRAINING_LOSS = "the training loss"
+    GRADIENT = "the gradient"
+    VALIDATION_LOSS = "the validation loss"
+
+
 class Diverged(TrialFailed):
     """Loss or gradient became infinite or NaN."""
 
-    def __init__(self, what: str, epoch: int) -> None:
+    def __init__(self, what: Quantity, epoch: int) -> None:
         super().__init__(f"diverged in epoch {epoch}: {what} is not finite")
+
+
+class OutOfMemory(TrialFailed):
+    """The machine's memory or the device's was too small for an epoch."""
+
+    def __init__(self, error: Exception, epoch: int) -> None:
+        super().__init__(f"epoch {epoch} ran out of memory{_first_line(error)}")
+
+
+class Crashed(TrialFailed):
+    """An epoch raised what nobody expected; that is this one's ``__cause__``."""
+
+    def __init__(self, error: Exception, epoch: int) -> None:
+        super().__init__(f"epoch {epoch} raised {type(error).__name__}{_first_line(error)}")
+        self.__cause__ = error
 
 
 class StudyFailed(GRUOptunaError):  # noqa: N818
@@ -73,3 +100,9 @@ def did_you_mean(got: str, known: Iterable[str]) -> str:
     if near := get_close_matches(got, names, n=1):
         return f'Did you mean "{near[0]}"?'
     return f"Known: {', '.join(names)}." if names else "There is none."
+
+
+def _first_line(error: Exception) -> str:
+    """The end of an outcome: torch's messages go on with advice and stacks."""
+    line = str(error).strip().partition("\n")[0]
+    return f": {line}" if line else ""

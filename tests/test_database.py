@@ -1,48 +1,82 @@
-"""The database: safe for several processes, and plain about what it can't open."""
+"""What holds on every database, SQLite and PostgreSQL."""
 
 from __future__ import annotations
 
-import os
 import pickle
-import shutil
-import sqlite3
 import subprocess
 import sys
-import tempfile
-from contextlib import contextmanager
-from pathlib import Path
+import threading
+import time
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import optuna
 import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import Connection, func, insert, inspect, select, text
 
 from gru_optuna.errors import StorageError, StudyError
-from gru_optuna.storage import database
-from gru_optuna.storage.database import open_storage, sqlite_path, study_lock
+from gru_optuna.storage import schema, tables
+from gru_optuna.storage.database import (
+    exclusively,
+    locate,
+    lock_study,
+    now,
+    open_engine,
+    open_storage,
+    study_lock,
+    upgrade_storage,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from optuna.storages import BaseStorage
-
-NOBODY = 65534
+    from optuna import Study
 
 
-def url(path: Path) -> str:
-    return f"sqlite:///{path}"
+def names_of_tables(url: str) -> set[str]:
+    with locate(url).passing_engine().connect() as connection:
+        return set(inspect(connection).get_table_names())
 
 
-def refusal(path: Path, *, create: bool = False) -> str:
-    """What is said about a database that isn't opened, without its folder."""
+def execute(url: str, *statements: str) -> None:
+    with locate(url).passing_engine().begin() as connection:
+        for statement in statements:
+            connection.execute(text(statement))
+
+
+def refusal(url: str, *, create: bool = False) -> str:
     with pytest.raises(StorageError) as caught:
-        open_storage(url(path), create=create)
-    return str(caught.value).replace(f"{path.parent}/", "")
+        open_storage(url, create=create)
+    return str(caught.value).removeprefix(str(locate(url)))
 
 
-def pragma(storage: BaseStorage, name: str) -> object:
-    """A setting of the connections that Optuna itself uses."""
-    with storage._backend.engine.connect() as connection:  # type: ignore[attr-defined]
-        return connection.exec_driver_sql(f"PRAGMA {name}").scalar()
+def new_study(url: str, name: str = "x") -> Study:
+    return optuna.create_study(storage=open_storage(url, create=True), study_name=name)
+
+
+def hold(connection: Connection, study: Study, trial_id: int) -> None:
+    """A row in each of our tables."""
+    moment = now(connection)
+    made = connection.execute(
+        insert(tables.workers).values(
+            study_id=study._study_id,
+            host="here",
+            process=1,
+            device="cpu",
+            slots=4,
+            started_at=moment,
+            beaten_at=moment,
+        )
+    )
+    (worker,) = made.inserted_primary_key or (None,)
+    connection.execute(
+        insert(tables.leases).values(
+            trial_id=trial_id, study_id=study._study_id, worker_id=worker, token=1
+        )
+    )
+    connection.execute(
+        insert(tables.checkpoints).values(trial_id=trial_id, epoch=3, name="x", sha256="0" * 64)
+    )
 
 
 def start(code: str, *arguments: str) -> subprocess.Popen[str]:
@@ -61,84 +95,30 @@ def wait_until_ready(process: subprocess.Popen[str]) -> None:
     assert process.stdout.readline() == "ready\n"
 
 
-@contextmanager
-def without_privileges() -> Iterator[None]:
-    """As a user whom permissions bind: root may write everything."""
-    user = os.geteuid()
-    if user == 0:
-        os.seteuid(NOBODY)
-    try:
-        yield
-    finally:
-        os.seteuid(user)
+# --- the first run ---
 
 
-@pytest.fixture
-def public_folder() -> Iterator[Path]:
-    """A folder that every user may enter: pytest's own are closed to all but their maker."""
-    folder = Path(tempfile.mkdtemp())
-    folder.chmod(0o755)
-    yield folder
-    folder.chmod(0o755)
-    shutil.rmtree(folder)
+def test_looking_makes_nothing(database_url: str) -> None:
+    assert refusal(database_url).startswith(": no database yet. gru-optuna tune makes it;")
+    if database_url.startswith("postgresql"):
+        assert names_of_tables(database_url) == set()
 
 
-@pytest.fixture
-def existing(tmp_path: Path) -> Path:
-    """A database with one study, that nobody has open."""
-    path = tmp_path / "existing.db"
-    storage = open_storage(url(path), create=True)
-    optuna.create_study(storage=storage, study_name="kept")
-    storage._backend.engine.dispose()  # type: ignore[attr-defined]
-    return path
+def test_making_it_twice_is_making_it_once(database_url: str) -> None:
+    new_study(database_url)
+    assert len(open_storage(database_url, create=True).get_all_studies()) == 1
+    assert len(open_storage(database_url).get_all_studies()) == 1
 
 
-# --- opening ---
-
-
-def test_optunas_own_connections_write_ahead_and_sync_seldom(tmp_path: Path) -> None:
-    storage = open_storage(url(tmp_path / "x.db"), create=True)
-    assert pragma(storage, "journal_mode") == "wal"
-    assert pragma(storage, "synchronous") == 1  # NORMAL
-    assert pragma(storage, "busy_timeout") == 60_000
-
-
-def test_a_pickled_storage_keeps_its_settings(tmp_path: Path) -> None:
-    storage = open_storage(url(tmp_path / "x.db"), create=True)
-    optuna.create_study(storage=storage, study_name="x")
-    copy = pickle.loads(pickle.dumps(storage))  # noqa: S301
-    assert pragma(copy, "journal_mode") == "wal"
-    assert pragma(copy, "synchronous") == 1
-    assert optuna.load_study(storage=copy, study_name="x").trials == []
-
-
-def test_the_folder_is_made_for_a_new_database(tmp_path: Path) -> None:
-    open_storage(url(tmp_path / "new" / "room" / "x.db"), create=True)
-    assert (tmp_path / "new" / "room" / "x.db").is_file()
-
-
-def test_looking_for_a_database_makes_nothing(tmp_path: Path) -> None:
-    message = refusal(tmp_path / "new" / "x.db")
-    assert message.startswith("x.db: no database yet. gru-optuna tune makes it; or name another")
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_database_of_plain_optuna_is_opened(tmp_path: Path) -> None:
-    optuna.create_study(storage=url(tmp_path / "x.db"), study_name="plain")
-    names = [study.study_name for study in open_storage(url(tmp_path / "x.db")).get_all_studies()]
-    assert names == ["plain"]
-
-
-def test_eight_processes_may_open_a_fresh_file_at_once(tmp_path: Path) -> None:
+def test_eight_processes_may_open_a_fresh_database_at_once(database_url: str) -> None:
     code = (
-        "import sys, optuna.storages\n"
+        "import sys, optuna\n"
         "from gru_optuna.storage.database import open_storage\n"
         "print('ready', flush=True); sys.stdin.readline()\n"
         "storage = open_storage(sys.argv[1], create=True)\n"
         "optuna.create_study(storage=storage, study_name=sys.argv[2])\n"
     )
-    path = tmp_path / "storage" / "x.db"
-    processes = [start(code, url(path), f"study {number}") for number in range(8)]
+    processes = [start(code, database_url, f"study {number}") for number in range(8)]
     for process in processes:
         wait_until_ready(process)
     for process in processes:
@@ -147,214 +127,235 @@ def test_eight_processes_may_open_a_fresh_file_at_once(tmp_path: Path) -> None:
         process.stdin.flush()
     errors = [process.communicate(timeout=120)[1] for process in processes]
     assert [process.returncode for process in processes] == [0] * 8, "\n".join(errors)
-    assert len(open_storage(url(path)).get_all_studies()) == 8
+    assert len(open_storage(database_url).get_all_studies()) == 8
 
 
-@pytest.fixture
-def half_made(existing: Path, tmp_path: Path) -> Path:
-    """What a first run leaves that was killed between two tables."""
-    path = tmp_path / "half.db"
-    whole, half = sqlite3.connect(existing), sqlite3.connect(path)
-    for (table,) in whole.execute(
-        "SELECT sql FROM sqlite_master WHERE name IN ('studies', 'version_info')"
-    ):
-        half.execute(table)
-    whole.close()
-    half.close()
-    return path
+def test_a_first_run_that_was_killed_is_completed_by_the_next(database_url: str) -> None:
+    locate(database_url).prepare()
+    schema.optuna_storage(locate(database_url), make_tables=True)  # and before ours: killed
+    assert refusal(database_url).startswith(": no database yet.")
+    assert new_study(database_url).trials == []
 
 
-def test_a_first_run_that_was_killed_is_completed_by_the_next(half_made: Path) -> None:
-    storage = open_storage(url(half_made), create=True)
-    assert optuna.create_study(storage=storage).trials == []
+def test_a_pickled_storage_opens_the_same_database(database_url: str) -> None:
+    new_study(database_url)
+    copy = pickle.loads(pickle.dumps(open_storage(database_url)))  # noqa: S301
+    assert optuna.load_study(storage=copy, study_name="x").trials == []
 
 
-def test_a_database_that_is_being_made_is_not_there_yet(half_made: Path) -> None:
-    assert refusal(half_made).startswith("half.db: no database yet.")
+# --- the tables ---
 
 
-# --- what isn't opened ---
+def test_the_migrations_make_what_tables_declares(database_url: str) -> None:
+    new_study(database_url)
+    with locate(database_url).passing_engine().connect() as connection:
+        options = {
+            "include_name": lambda name, kind, parents: (
+                kind != "table" or name in tables.metadata.tables
+            ),
+            "compare_server_default": True,
+        }
+        context = MigrationContext.configure(connection, opts=options)
+        assert compare_metadata(context, tables.metadata) == []
 
 
-@pytest.mark.parametrize("mode", ["wal", "delete"])
-def test_a_locked_database_is_called_locked(
-    existing: Path, mode: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(database, "PROBE_SECONDS", 0.1)
-    other = sqlite3.connect(existing, isolation_level=None)
-    assert other.execute(f"PRAGMA journal_mode={mode}").fetchone() == (mode,)
-    other.execute("BEGIN EXCLUSIVE")
-    message = "existing.db: locked by another program. Close it, or wait, and try again."
-    assert refusal(existing, create=True) == message
-    if mode == "wal":  # where readers don't wait for a writer
-        assert len(open_storage(url(existing)).get_all_studies()) == 1
-    else:
-        assert refusal(existing) == message
-    other.execute("ROLLBACK")
-    assert len(open_storage(url(existing), create=True).get_all_studies()) == 1
+def test_a_workers_number_is_never_given_again(database_url: str) -> None:
+    study = new_study(database_url)
+    trial = study.ask()
+    engine = open_engine(database_url)
+    for expected in (1, 2):
+        with engine.begin() as connection:
+            hold(connection, study, trial._trial_id)
+            assert connection.scalar(select(tables.workers.c.worker_id)) == expected
+            connection.execute(tables.leases.delete())
+            connection.execute(tables.checkpoints.delete())
+            connection.execute(tables.workers.delete())
 
 
-def test_a_file_that_is_no_database_is_refused_and_left_alone(tmp_path: Path) -> None:
-    path = tmp_path / "notes.db"
-    path.write_text("milk, bread\n" * 100)
-    for create in (False, True):
-        assert refusal(path, create=create) == (
-            "notes.db: not a SQLite database. Name another file."
-        )
-    assert path.read_text() == "milk, bread\n" * 100
+def test_a_deleted_study_takes_its_leases_and_checkpoints_with_it(database_url: str) -> None:
+    study = new_study(database_url)
+    trial = study.ask({"x": optuna.distributions.FloatDistribution(0, 1)})
+    trial.report(0.5, 1)
+    engine = open_engine(database_url)
+    with engine.begin() as connection:
+        hold(connection, study, trial._trial_id)
+    optuna.delete_study(study_name="x", storage=open_storage(database_url))
+    with engine.begin() as connection:
+        for table in tables.metadata.sorted_tables:
+            assert connection.scalar(select(func.count()).select_from(table)) == 0, table.name
 
 
-def test_a_database_of_something_else_is_refused_and_left_byte_for_byte(tmp_path: Path) -> None:
-    path = tmp_path / "photos.db"
-    with sqlite3.connect(path) as photos:
-        photos.execute("CREATE TABLE photos (name TEXT)")
-        photos.execute("CREATE TABLE albums (name TEXT)")
-    photos.close()
-    before = path.read_bytes()
-    for create in (False, True):
-        assert refusal(path, create=create) == (
-            "photos.db: a database of something else (it has the tables albums, photos). "
-            "Name another file."
-        )
-    assert path.read_bytes() == before
-    assert list(tmp_path.iterdir()) == [path]
+# --- older and newer ones ---
 
-
-def test_a_schema_of_a_newer_optuna_is_refused(existing: Path) -> None:
-    with sqlite3.connect(existing) as later:
-        later.execute("UPDATE alembic_version SET version_num = 'v9.0.0.a'")
-        later.execute("UPDATE version_info SET schema_version = 99")
-    later.close()
-    assert "no longer compatible" in refusal(existing)
-
-
-def test_a_folder_in_its_place_is_no_database(tmp_path: Path) -> None:
-    (tmp_path / "x.db").mkdir()
-    for create in (False, True):
-        assert refusal(tmp_path / "x.db", create=create) == (
-            "x.db: can't be opened. Check the path and its permissions."
-        )
-
-
-def test_a_file_in_place_of_the_folder_is_a_plain_error(tmp_path: Path) -> None:
-    (tmp_path / "storage").write_text("")
-    assert (
-        refusal(tmp_path / "storage" / "x.db", create=True) == "x.db: File exists. Check the path."
-    )
-
-
-@pytest.mark.parametrize(
-    "mode",
-    [
-        "delete",
-        pytest.param("wal"),
-    ],
+OLDER = (
+    " was made by an older gru-optuna. Back it up (gru-optuna storage backup), "
+    "then: gru-optuna storage upgrade"
 )
-def test_a_database_that_may_not_be_written_says_so(public_folder: Path, mode: str) -> None:
-    path = public_folder / "x.db"
-    optuna.create_study(storage=url(path))
-    connection = sqlite3.connect(path)
-    connection.execute(f"PRAGMA journal_mode={mode}")
-    connection.close()
-    path.chmod(0o444)
-    public_folder.chmod(0o777)
-    with without_privileges():
-        message = refusal(path, create=True)
-    assert message == "x.db: may not be written. Change its permissions, or name another file."
 
 
-def test_a_folder_that_may_not_be_written_says_so(public_folder: Path) -> None:
-    public_folder.chmod(0o555)
-    with without_privileges():
-        assert refusal(public_folder / "x.db", create=True) == (
-            "x.db: can't be opened. Check the path and its permissions."
+def plain_optuna(url: str) -> None:
+    locate(url).prepare()
+    plain = schema.optuna_storage(locate(url), make_tables=True)
+    optuna.create_study(storage=plain, study_name="plain").ask()
+
+
+@pytest.mark.parametrize("create", [False, True])
+def test_a_database_without_our_tables_is_upgraded_first(database_url: str, create: bool) -> None:
+    plain_optuna(database_url)
+    assert refusal(database_url, create=create) == OLDER
+    before, after = upgrade_storage(database_url)
+    assert (before.ours, after.ours) == (None, "0001")
+    (study,) = open_storage(database_url, create=create).get_all_studies()
+    assert study.study_name == "plain"
+    assert upgrade_storage(database_url) == (after, after)
+
+
+def test_an_older_optunas_tables_are_upgraded_too(database_url: str) -> None:
+    new_study(database_url)
+    execute(database_url, "UPDATE alembic_version SET version_num = 'v3.0.0.d'")
+    assert refusal(database_url) == OLDER
+    before, after = upgrade_storage(database_url)
+    assert (before.optuna, after.optuna) == ("v3.0.0.d", "v3.2.0.a")
+    assert len(open_storage(database_url).get_all_studies()) == 1
+
+
+@pytest.mark.parametrize("table", ["alembic_version", schema.VERSION_TABLE])
+def test_a_newer_ones_tables_are_left_alone(database_url: str, table: str) -> None:
+    new_study(database_url)
+    execute(database_url, f"UPDATE {table} SET version_num = '9999'")  # noqa: S608
+    message = (
+        " was made by a newer gru-optuna or Optuna (revision 9999). "
+        "Update this one: pip install --upgrade gru-optuna optuna"
+    )
+    assert refusal(database_url) == refusal(database_url, create=True) == message
+    with pytest.raises(StorageError, match="made by a newer"):
+        upgrade_storage(database_url)
+
+
+# --- one at a time ---
+
+
+def test_a_study_is_locked_until_the_transaction_ends(database_url: str) -> None:
+    study = new_study(database_url)
+    order: list[str] = []
+    locked = threading.Event()
+
+    def other() -> None:
+        locked.wait()
+        with open_engine(database_url).begin() as connection:
+            assert lock_study(connection, study._study_id)
+            key = connection.scalar(select(schema.models.StudyUserAttributeModel.key))
+            order.append(f"the second reads {key}")
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    with open_engine(database_url).begin() as connection:
+        assert lock_study(connection, study._study_id)
+        locked.set()
+        time.sleep(0.3)
+        connection.execute(
+            insert(schema.models.StudyUserAttributeModel.__table__).values(
+                study_id=study._study_id, key="what the first wrote", value_json="1"
+            )
         )
+        order.append("the first writes")
+    thread.join(20)
+    assert order == ["the first writes", "the second reads what the first wrote"]
 
 
-def test_a_folder_that_may_not_be_entered_says_so(public_folder: Path) -> None:
-    public_folder.chmod(0o000)
-    with without_privileges():
-        assert "Permission denied" in refusal(public_folder / "x.db")
+def test_a_study_that_was_deleted_cant_be_locked(database_url: str) -> None:
+    new_study(database_url)
+    with open_engine(database_url).begin() as connection:
+        assert not lock_study(connection, 99)
+
+
+def test_the_databases_clock_tells_utc(database_url: str) -> None:
+    new_study(database_url)
+    with open_engine(database_url).begin() as connection:
+        first = now(connection)
+        assert abs(first - datetime.now(UTC).replace(tzinfo=None)) < timedelta(seconds=10)
+        time.sleep(0.01)
+        assert now(connection) > first  # within one transaction, too
+
+
+HOLDER = (
+    "import sys\n"
+    "from gru_optuna.storage.database import exclusively\n"
+    "with exclusively(sys.argv[1], 'study-音'):\n"
+    "    print('ready', flush=True); sys.stdin.readline()\n"
+)
+
+
+def test_one_process_is_inside_until_it_is_gone(database_url: str) -> None:
+    new_study(database_url)
+    holder = start(HOLDER, database_url)
+    try:
+        wait_until_ready(holder)
+        for timeout in (0, 0.2):
+            with (
+                pytest.raises(StorageError, match=f"still busy with study-音 after {timeout} s"),
+                exclusively(database_url, "study-音", timeout=timeout),
+            ):
+                pass
+        with exclusively(database_url, "another", timeout=0):
+            pass
+    finally:
+        holder.kill()  # SIGKILL: it has no time to let go
+        holder.communicate()
+    with exclusively(database_url, "study-音", timeout=5):
+        pass
+
+
+def test_one_is_outside_again_after_an_error(database_url: str) -> None:
+    new_study(database_url)
+    with pytest.raises(ZeroDivisionError), exclusively(database_url, "x"):
+        raise ZeroDivisionError
+    with exclusively(database_url, "x", timeout=0):
+        pass
+
+
+def test_the_longest_name_in_any_script_will_do(database_url: str) -> None:
+    new_study(database_url)
+    with exclusively(database_url, "音" * 50, timeout=0):
+        pass
+
+
+def test_a_study_is_tuned_by_one_process(database_url: str) -> None:
+    new_study(database_url)
+    with (
+        study_lock(database_url, "x"),
+        pytest.raises(StudyError, match="tuned by another process"),
+        study_lock(database_url, "x"),
+    ):
+        pass
 
 
 # --- URLs ---
 
 
-@pytest.mark.parametrize("address", ["sqlite://", "sqlite:///:memory:"])
-def test_a_database_in_memory_would_forget(address: str) -> None:
-    with pytest.raises(StorageError, match=r"forgets everything at its end\. Write"):
-        open_storage(address, create=True)
-
-
-@pytest.mark.parametrize("address", ["", "x.db", "sqlite:/x.db", "journal.log"])
-def test_what_is_no_url_is_answered_with_one(address: str) -> None:
-    with pytest.raises(StorageError, match=r"is not a URL\. Write sqlite:///FILE, for example"):
-        open_storage(address, create=True)
-
-
-def test_another_database_is_refused_without_its_password() -> None:
-    with pytest.raises(StorageError, match="in SQLite only") as caught:
-        open_storage("postgresql://me:secret@host/db")
-    assert "postgresql://me:***@host/db" in str(caught.value)
+def test_another_kind_of_database_is_refused_without_its_password() -> None:
+    with pytest.raises(StorageError, match="in SQLite or PostgreSQL") as caught:
+        open_storage("mysql://me:secret@host/db")
+    assert "mysql://me:***@host/db" in str(caught.value)
     assert "secret" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
     "address",
-    ["postgresql://host/db?user=me&password=secret", "postgresql:/me:secret@host/db"],
+    [
+        "postgresql://me:secret@host:port/db",
+        "postgresql:/me:secret@host/db",
+        "postgresql:/me:my:secret@host/db",
+        "postgresql:/me:se?secret@host/db",
+        "postgresql:/host/db?password=secret",
+        "postgresql://me:my@secret@host/db",
+        "postgresql://me:secret@host",
+        "sqlite://me:secret@host/x.db",
+        "sqlite:///x.db?password=secret",
+        "mysql://host/db?password=secret",
+    ],
 )
 def test_a_password_anywhere_in_a_url_is_not_repeated(address: str) -> None:
     with pytest.raises(StorageError) as caught:
         open_storage(address)
     assert "secret" not in str(caught.value)
-
-
-def test_a_port_that_is_no_number_is_a_plain_error() -> None:
-    with pytest.raises(StorageError):
-        open_storage("postgresql://me:secret@host:port/db")
-
-
-def test_a_url_names_a_file_relative_or_absolute() -> None:
-    assert sqlite_path("sqlite:///storage/x.db") == Path("storage/x.db")
-    assert sqlite_path("sqlite:////var/lib/x.db") == Path("/var/lib/x.db")
-
-
-# --- one process a study ---
-
-HOLDER = (
-    "import sys\n"
-    "from gru_optuna.storage.database import study_lock\n"
-    "with study_lock(sys.argv[1], 'vowels'):\n"
-    "    print('ready', flush=True); sys.stdin.readline()\n"
-)
-
-
-def test_a_study_is_tuned_by_one_process_until_that_is_gone(existing: Path) -> None:
-    holder = start(HOLDER, url(existing))
-    try:
-        wait_until_ready(holder)
-        with (
-            pytest.raises(StudyError, match="tuned by another process") as caught,
-            study_lock(url(existing), "vowels"),
-        ):
-            pass
-        assert "gru-optuna status vowels" in str(caught.value)
-        with study_lock(url(existing), "another"):
-            pass
-    finally:
-        holder.kill()  # SIGKILL: it has no time to let go
-        holder.communicate()
-    with study_lock(url(existing), "vowels"):
-        pass
-
-
-def test_a_study_is_free_again_after_an_error(existing: Path) -> None:
-    with pytest.raises(ZeroDivisionError), study_lock(url(existing), "vowels"):
-        raise ZeroDivisionError
-    with study_lock(url(existing), "vowels"):
-        pass
-
-
-def test_the_longest_name_in_any_script_can_be_locked(existing: Path) -> None:
-    with study_lock(url(existing), "音" * 33):
-        pass

@@ -14,6 +14,7 @@ from conftest import REPOSITORY
 import gru_optuna
 from gru_optuna import spec as study_file
 from gru_optuna.cli import app
+from gru_optuna.cli.storage import app as storage
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,8 +22,9 @@ if TYPE_CHECKING:
 STUDIES = sorted((REPOSITORY / "studies").glob("*.toml"))
 MODULES = sorted((REPOSITORY / "gru_optuna").rglob("*.py"))
 COMMANDS = {
-    command.callback.__name__: command.callback
-    for command in app.registered_commands
+    f"{group}{command.callback.__name__}": command.callback
+    for group, commands in (("", app), ("storage ", storage))
+    for command in commands.registered_commands
     if command.callback
 }
 README = (REPOSITORY / "README.md").read_text()
@@ -63,10 +65,8 @@ def test_every_toml_block_of_the_readme_is_a_study_file() -> None:
 
 
 def test_the_readmes_commands_are_all_there_are() -> None:
-    shown = set(re.findall(r"^\| `gru-optuna (\w+)", README, re.MULTILINE))
-    assert shown == {
-        command.name or command.callback.__name__ for command in app.registered_commands
-    }
+    shown = set(re.findall(r"^\| `gru-optuna ([a-z]+(?: [a-z]+)?)", README, re.MULTILINE))
+    assert shown == COMMANDS.keys()
 
 
 def test_every_command_has_help_with_an_example() -> None:
@@ -105,7 +105,9 @@ FLOORS = [
     ("search",),
     ("training",),
     ("worker", "report"),
-    ("tuning", "dashboard"),
+    ("joining", "dashboard"),
+    ("supervisor",),
+    ("tuning",),
     ("terminal",),
     ("cli",),
 ]

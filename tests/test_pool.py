@@ -3,80 +3,53 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
-from conftest import PLAIN, REPOSITORY, TINY_STUDY
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pools import (
+    BASE,
+    CPU,
+    EXPLODING,
+    KINDS,
+    TRIALS,
+    assert_close,
+    curve_of,
+    make_spec,
+    reference,
+    some_vowels,
+)
 
-from gru_optuna import spec as study_file
 from gru_optuna.data.dataset import Dataset, Split
-from gru_optuna.data.sequences import load_sequences
-from gru_optuna.errors import Diverged
-from gru_optuna.hyperparameters import Hyperparameters, Initializer
+from gru_optuna.errors import Crashed, Diverged, OutOfMemory, TrialFailed
+from gru_optuna.training import cpu
+from gru_optuna.training.batched import BatchedEngine
 from gru_optuna.training.cpu import CPUEngine
-from gru_optuna.training.pool import Pool
-from gru_optuna.training.reference import Trainer
+from gru_optuna.training.pool import Pool, Trained
+from gru_optuna.training.progress import EpochResult
+from gru_optuna.training.schedules import learning_rate
 
 if TYPE_CHECKING:
+    from gru_optuna.hyperparameters import Hyperparameters
     from gru_optuna.spec import Specification
     from gru_optuna.training.pool import Slot
-    from gru_optuna.training.progress import EpochResult
-
-BASE = replace(PLAIN, hidden_size=12, l1=1e-5, l2=1e-4, dropout=0.3, batch_size=32)
-
-EXPLODING = replace(BASE, learning_rate=1e30, l2=1.0, clip_norm=None)
-
-KINDS = {
-    "base": BASE,
-    "time decay": replace(BASE, decay="time", decay_rate=0.5),
-    "step decay": replace(BASE, decay="step", decay_drop=0.3, decay_every=2),
-    "exponential decay": replace(BASE, decay="exponential", decay_gamma=0.7),
-    "cosine decay": replace(BASE, decay="cosine", decay_floor=0.1),
-    "rmsprop": replace(BASE, optimizer="rmsprop", learning_rate=0.003),
-    "tight clipping": replace(BASE, clip_norm=0.05),
-    "no clipping": replace(BASE, clip_norm=None),
-    "strong l1": replace(BASE, l1=1e-2),
-    "strong l2": replace(BASE, l2=1e-1),
-    "no penalty": replace(BASE, l1=0.0, l2=0.0),
-    "no dropout": replace(BASE, dropout=0.0),
-    "small batches": replace(BASE, batch_size=7),
-    "one batch": replace(BASE, batch_size=1000),
-    "mean pooling": replace(BASE, pooling="mean"),
-    "two layers": replace(BASE, layers=2),
-    "bidirectional": replace(BASE, bidirectional=True, layers=2, pooling="mean"),
-    **{name: replace(BASE, initializer=name) for name in get_args(Initializer)},
-}
 
 
 @pytest.fixture(scope="module")
 def spec(tmp_path_factory: pytest.TempPathFactory) -> Specification:
-    path = tmp_path_factory.mktemp("study") / "tiny.toml"
-    path.write_text(TINY_STUDY)
-    return study_file.load(path, ["training.epochs=5", "training.patience='off'"])
+    return make_spec(tmp_path_factory.mktemp("study"))
 
 
 @pytest.fixture(scope="module")
 def vowels(spec: Specification) -> Dataset:
-    """A part of the real data, in float64."""
-    whole = load_sequences(spec, REPOSITORY / "studies")
-    some = replace(
-        whole,
-        train=whole.train.rows(torch.arange(0, len(whole.train), 3)),
-        validation=whole.validation.rows(torch.arange(0, len(whole.validation), 2)),
-    )
-    return some.to(torch.device("cpu"), torch.float64)
+    return some_vowels(spec)
 
 
-def reference(
-    spec: Specification, dataset: Dataset, trial: Hyperparameters, seed: int, epochs: int
-) -> Trainer:
-    trainer = Trainer(spec, dataset, trial, seed)
-    for _ in range(epochs):
-        trainer.train_epoch()
-    return trainer
+@pytest.fixture(scope="module")
+def single(vowels: Dataset) -> Dataset:
+    return vowels.to(CPU, torch.float32)
 
 
 def pooled(
@@ -91,20 +64,9 @@ def pooled(
     slots = [pool.admit(trial, seed) for seed, trial in enumerate(trials)]
     for _ in range(epochs):
         for slot, result in pool.train_epoch():
-            if isinstance(result, Diverged):
+            if isinstance(result, TrialFailed):
                 pool.release(slot)
     return slots
-
-
-def assert_close(slot: Slot, trainer: Trainer, tolerance: float) -> None:
-    assert len(slot.progress.curve) == len(trainer.progress.curve)
-    for ours, theirs in zip(slot.progress.curve, trainer.progress.curve, strict=True):
-        assert ours.train_loss == pytest.approx(theirs.train_loss, rel=tolerance)
-        assert ours.validation_loss == pytest.approx(theirs.validation_loss, rel=tolerance)
-        assert ours.value == pytest.approx(theirs.value, rel=tolerance)
-    assert slot.progress.best_epoch == trainer.progress.best_epoch
-    for name, weight in trainer.best_weights.items():
-        torch.testing.assert_close(slot.best_weights[name], weight, rtol=tolerance, atol=tolerance)
 
 
 def test_every_kind_of_hyperparameter_agrees_with_the_reference(
@@ -130,23 +92,6 @@ def test_in_single_precision_it_agrees_over_a_few_steps(
 
 
 ROWS = st.lists(st.integers(1, 9), min_size=2, max_size=12)
-TRIALS = st.builds(
-    Hyperparameters,
-    hidden_size=st.integers(1, 20),
-    layers=st.integers(1, 2),
-    bidirectional=st.booleans(),
-    pooling=st.sampled_from(["last", "mean"]),
-    learning_rate=st.floats(1e-4, 1e-2),
-    optimizer=st.sampled_from(["adam", "rmsprop"]),
-    decay=st.just("exponential"),
-    decay_gamma=st.floats(0.5, 1.0),
-    clip_norm=st.none() | st.floats(0.01, 10),
-    initializer=st.sampled_from(get_args(Initializer)),
-    l1=st.floats(0, 1e-2),
-    l2=st.floats(0, 1e-1),
-    dropout=st.floats(0, 0.9),
-    batch_size=st.integers(1, 14),
-)
 
 
 @settings(max_examples=25, deadline=None)
@@ -174,15 +119,6 @@ def spec_of_properties(spec: Specification) -> Specification:
 
 
 # --- neighbours: to the last bit, in the precision trials train in ---
-
-
-@pytest.fixture(scope="module")
-def single(vowels: Dataset) -> Dataset:
-    return vowels.to(torch.device("cpu"), torch.float32)
-
-
-def curve_of(slot: Slot) -> list[EpochResult]:
-    return slot.progress.curve
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5])
@@ -268,3 +204,127 @@ def test_predictions_with_the_best_weights_are_those_of_the_best_epoch(
     logits = engine.predict(slot, slot.best_weights, single.validation)
     loss = torch.nn.functional.cross_entropy(logits, single.validation.targets).item()
     assert loss == slot.progress.best.validation_loss
+
+
+# --- what an epoch raises ---
+
+ERRORS: list[tuple[Exception, type[TrialFailed], str]] = [
+    (MemoryError(), OutOfMemory, "epoch 2 ran out of memory"),
+    (
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.\nSee the manual"),
+        OutOfMemory,
+        "epoch 2 ran out of memory: CUDA out of memory. Tried to allocate 2 GiB.",
+    ),
+    (
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+        OutOfMemory,
+        "epoch 2 ran out of memory: DefaultCPUAllocator: can't allocate memory: "
+        "you tried to allocate 9 bytes",
+    ),
+    (
+        RuntimeError("not enough memory"),
+        OutOfMemory,
+        "epoch 2 ran out of memory: not enough memory",
+    ),
+    (RuntimeError("shapes differ"), Crashed, "epoch 2 raised RuntimeError: shapes differ"),
+    (ValueError("out of memory lane"), Crashed, "epoch 2 raised ValueError: out of memory lane"),
+    (AssertionError(), Crashed, "epoch 2 raised AssertionError"),
+]
+
+
+def fail_for(monkeypatch: pytest.MonkeyPatch, trial: Hyperparameters, error: BaseException) -> None:
+    """Epochs of this trial raise from now on, on the CPU engine."""
+    real = learning_rate
+
+    def rate(h: Hyperparameters, epoch: int, epochs: int) -> float:
+        if h is trial:
+            raise error
+        return real(h, epoch, epochs)
+
+    monkeypatch.setattr(cpu, "learning_rate", rate)
+
+
+@pytest.mark.parametrize(("error", "kind", "message"), ERRORS)
+def test_what_one_slot_raises_ends_its_trial_and_harms_nobody(
+    spec: Specification,
+    single: Dataset,
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+    kind: type[TrialFailed],
+    message: str,
+) -> None:
+    quiet = pooled(spec, single, [BASE, BASE, BASE], epochs=3)
+    pool = Pool(spec, single, CPUEngine(spec, single, 2))
+    failing = replace(BASE)
+    slots = [pool.admit(trial, seed) for seed, trial in enumerate([BASE, failing, BASE])]
+    pool.train_epoch()
+    fail_for(monkeypatch, failing, error)
+    (_, first), (slot, told), (_, last) = pool.train_epoch()
+    assert (type(told), str(told)) == (kind, message)
+    assert slot is slots[1]
+    assert isinstance(first, EpochResult)
+    assert isinstance(last, EpochResult)
+    pool.release(slot)
+    pool.train_epoch()
+    assert curve_of(slots[0]) == curve_of(quiet[0])
+    assert curve_of(slots[2]) == curve_of(quiet[2])
+
+
+def test_a_crash_keeps_its_cause_and_a_lack_of_memory_lets_go_of_it(
+    spec: Specification, single: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Frames of a traceback hold what the epoch had allocated."""
+    for error, frames in ((ValueError("no"), True), (MemoryError(), False)):
+        with monkeypatch.context() as patched:
+            pool = Pool(spec, single, CPUEngine(spec, single))
+            slot = pool.admit(BASE, seed=0)
+            fail_for(patched, slot.hyperparameters, error)
+            ((_, told),) = pool.train_epoch()
+        assert isinstance(told, TrialFailed)
+        assert (error.__traceback__ is not None) == (told.__cause__ is error) == frames
+
+
+def test_what_an_engine_raises_as_a_whole_ends_every_trial(
+    spec: Specification, single: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = BatchedEngine(spec, single)
+    pool = Pool(spec, single, engine)
+    slots = [pool.admit(BASE, seed) for seed in (1, 2)]
+
+    def train_epoch(slots: object) -> None:
+        raise RuntimeError("CUDA error: out of memory")
+
+    monkeypatch.setattr(engine, "train_epoch", train_epoch)
+    results = pool.train_epoch()
+    assert [slot for slot, _ in results] == slots
+    assert [str(told) for _, told in results] == [
+        "epoch 1 ran out of memory: CUDA error: out of memory"
+    ] * 2
+
+
+def test_an_infinite_sum_of_finite_losses_is_divergence(
+    spec: Specification, single: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in single precision it can be: a curve holds finite numbers only."""
+    engine = BatchedEngine(spec, single)
+    pool = Pool(spec, single, engine)
+    pool.admit(BASE, seed=1)
+    logits = torch.zeros(len(single.validation), len(single.classes))
+    trained = [Trained(float("inf"), validation_logits=logits)]
+    monkeypatch.setattr(engine, "train_epoch", lambda slots: trained)
+    ((_, told),) = pool.train_epoch()
+    assert str(told) == "diverged in epoch 1: the training loss is not finite"
+
+
+@pytest.mark.parametrize("order", [KeyboardInterrupt, SystemExit])
+def test_an_order_to_stop_is_no_failure(
+    spec: Specification,
+    single: Dataset,
+    monkeypatch: pytest.MonkeyPatch,
+    order: type[BaseException],
+) -> None:
+    pool = Pool(spec, single, CPUEngine(spec, single))
+    pool.admit(BASE, seed=0)
+    fail_for(monkeypatch, BASE, order())
+    with pytest.raises(order):
+        pool.train_epoch()

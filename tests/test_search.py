@@ -234,5 +234,11 @@ def test_hours_alone_limit_no_trials() -> None:
     spec = parse(budget={"hours": 0.5})
     study = optuna.create_study()
     assert budget.trials_left(study, spec) == float("inf")
-    study.set_user_attr(budget.WORKED_SECONDS, 600.0)
-    assert budget.seconds_left(study, spec) == pytest.approx(1200)
+    assert budget.seconds_left(spec, worked=600.0) == pytest.approx(1200)
+
+
+def test_a_budget_that_somebody_raised_counts() -> None:
+    spec = parse(budget={"trials": 5})
+    assert budget.renewed(spec, {}) is spec
+    assert budget.renewed(spec, {"budget": {"trials": 5, "hours": None}}) is spec
+    assert budget.trial_limit(budget.renewed(spec, {"budget": {"trials": 9}})) == 9

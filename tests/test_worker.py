@@ -13,13 +13,13 @@ from optuna.trial import TrialState
 from gru_optuna import spec as study_file
 from gru_optuna.data.sequences import load_sequences
 from gru_optuna.errors import StudyFailed
+from gru_optuna.joining import Settings, work
 from gru_optuna.report.summary import find_winner
 from gru_optuna.search import space
 from gru_optuna.search.study import create_or_resume
-from gru_optuna.storage.database import open_engine, open_storage
-from gru_optuna.storage.mirror import Mirror
+from gru_optuna.storage.database import open_storage
 from gru_optuna.training.cpu import CPUEngine
-from gru_optuna.worker import EpochTrained, TrialEnded, TrialStarted, Worker
+from gru_optuna.worker.events import EngineReady, EpochTrained, TrialEnded, TrialStarted
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from gru_optuna.data.dataset import Dataset
     from gru_optuna.spec import Specification
-    from gru_optuna.worker import Event
+    from gru_optuna.worker.events import Event
 
 
 def parse(folder: Path, *overrides: str) -> Specification:
@@ -69,10 +69,9 @@ def run(
         if isinstance(event, EpochTrained) and (event.number, event.epoch) == stop_at:
             stop.set()
 
-    engine = CPUEngine(spec, vowels, threads=2)
-    mirror = Mirror(study, open_engine(url_in(folder)))
-    Worker(mirror, spec, vowels, engine, slots, stop, on_event).run()
-    return study, events
+    engine, ready = CPUEngine(spec, vowels, threads=2), EngineReady(2, slots, None)
+    work(study, url_in(folder), spec, vowels, engine, ready, Settings(), stop, on_event)
+    return study, events[1:]
 
 
 def curves(study: Study) -> list[dict[int, float]]:

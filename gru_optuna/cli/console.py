@@ -19,15 +19,19 @@ if TYPE_CHECKING:
     from optuna.storages import BaseStorage
 
     from gru_optuna.report.summary import Summary, Winner
+    from gru_optuna.storage.roster import WorkerStatus
 
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
+
+_MOST_NUMBERS = 12
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The study's name.")]
 Storage = Annotated[
     str | None,
     typer.Option(
         metavar="URL",
-        help=f"Database, as sqlite:///FILE. Else {STORAGE_VARIABLE}, else the workspace's own.",
+        help=f"Database: sqlite:///FILE or postgresql://USER@HOST/NAME. "
+        f"Else {STORAGE_VARIABLE}, else the workspace's own.",
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
@@ -77,6 +81,35 @@ def summary_of(name: str, storage: str | None) -> Summary:
     from gru_optuna.search.study import load
 
     return summarize(*load(open_database(storage), name))
+
+
+def print_workers(workers: list[WorkerStatus]) -> None:
+    """Who works on a study, for people."""
+    if not workers:
+        print("workers  none")
+        return
+    print()
+    print_table(
+        ("worker", "process", "device", "slots", "last beat", "epochs/s", "trials"),
+        [
+            (
+                worker.host,
+                str(worker.process),
+                worker.device,
+                str(worker.slots),
+                f"{worker.last_beat_seconds:.0f} s ago{', silent' if worker.silent else ''}",
+                f"{worker.epochs_per_second:.1f}",
+                _shown_numbers(worker.trials),
+            )
+            for worker in workers
+        ],
+    )
+
+
+def _shown_numbers(numbers: tuple[int, ...]) -> str:
+    """Of trials; a GPU holds more than a line does."""
+    more = f" and {len(numbers) - _MOST_NUMBERS} more" if len(numbers) > _MOST_NUMBERS else ""
+    return (", ".join(map(str, numbers[:_MOST_NUMBERS])) or "–") + more
 
 
 def print_best(summary: Summary) -> None:

@@ -19,12 +19,13 @@ from gru_optuna.cli.console import (
     print_best,
     print_json,
     print_table,
+    print_workers,
     say,
     shown_value,
     summary_of,
 )
 from gru_optuna.errors import UserError
-from gru_optuna.workspace import shown
+from gru_optuna.workspace import shown, storage_url
 
 
 def studies(storage: Storage = None, as_json: AsJson = False) -> None:
@@ -55,16 +56,23 @@ def status(name: Name, storage: Storage = None, as_json: AsJson = False) -> None
     Example: gru-optuna status japanese-vowels
     """
     with plain_errors():
-        summary = summary_of(name, storage)
+        from gru_optuna.report.summary import summarize
+        from gru_optuna.search.study import load
+        from gru_optuna.storage.roster import read_workers
+
+        study, spec = load(open_database(storage), name)
+        summary = summarize(study, spec)
+        workers = read_workers(storage_url(storage, current_workspace()), study._study_id)
         if as_json:
-            print_json(summary.status())
+            print_json(summary.status(workers))
             return
         budget = summary.budget["trials"]
         counts = ", ".join(f"{count} {state}" for state, count in summary.trials.items() if count)
         print(f"{summary.study}: {summary.direction} {summary.metric} ({summary.task})")
-        print(f"trials  {counts or 'none yet'}")
-        print(f"budget  {summary.budget['claimed']} of {budget or 'unlimited'} trials begun")
-        print(f"best    {shown_value(summary.best, summary.metric)}")
+        print(f"trials   {counts or 'none yet'}")
+        print(f"budget   {summary.budget['claimed']} of {budget or 'unlimited'} trials begun")
+        print(f"best     {shown_value(summary.best, summary.metric)}")
+        print_workers(workers)
 
 
 def best(

@@ -1,4 +1,4 @@
-"""``gru-optuna tune``: creates a study or goes on with it, and shows how."""
+"""Commands that work on a study: tune begins it or goes on, worker joins it."""
 
 from __future__ import annotations
 
@@ -6,25 +6,47 @@ import os
 import signal
 import sys
 from pathlib import Path  # noqa: TC003 (typer reads the annotations)
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
 import typer
 
 from gru_optuna.cli.console import (
     EXIT_FAILED,
     EXIT_INTERRUPTED,
+    Name,
     Storage,
+    current_workspace,
     plain_errors,
     print_best,
     say,
 )
-from gru_optuna.workspace import shown
+from gru_optuna.workspace import shown, storage_url
 
 if TYPE_CHECKING:
     import threading
 
     from gru_optuna.terminal import View
     from gru_optuna.tuning import TuningResult
+
+Device = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where to train.")]
+Threads = Annotated[
+    int | None,
+    typer.Option(min=1, metavar="N", help="Threads that train; else as many as pay here."),
+]
+Slots = Annotated[
+    int | None, typer.Option(min=1, metavar="K", help="Trials in training; else 4 a thread.")
+]
+Checkpoints = Annotated[
+    str | None,
+    typer.Option(
+        metavar="WHERE",
+        help="Folder or s3://BUCKET/PREFIX. Else beside a SQLite file, or in PostgreSQL.",
+    ),
+]
+Lease = Annotated[
+    float,
+    typer.Option(min=1, metavar="SECONDS", help="Silence after which a worker counts as dead."),
+]
 
 
 def tune(
@@ -35,17 +57,13 @@ def tune(
     hours: Annotated[
         float | None, typer.Option(metavar="H", help="Hours of tuning in all, over every run.")
     ] = None,
-    device: Annotated[
-        Literal["auto", "cpu", "cuda"], typer.Option(help="Where to train.")
-    ] = "auto",
-    workers: Annotated[
-        int | None,
-        typer.Option(min=1, metavar="N", help="Threads that train; else as many as pay here."),
-    ] = None,
-    slots: Annotated[
-        int | None, typer.Option(min=1, metavar="K", help="Trials in training; else 4 a worker.")
-    ] = None,
+    workers: Annotated[int, typer.Option(min=1, metavar="N", help="Processes that work here.")] = 1,
+    device: Device = "auto",
+    threads: Threads = None,
+    slots: Slots = None,
     storage: Storage = None,
+    checkpoints: Checkpoints = None,
+    lease: Lease = 30.0,
     overrides: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Override the file: search.dropout=0.2"),
@@ -77,7 +95,10 @@ def tune(
                 storage=storage,
                 device=device,
                 workers=workers,
+                threads=threads,
                 slots=slots,
+                checkpoints=checkpoints,
+                lease_seconds=lease,
                 overrides=overrides or (),
                 stop=_stop_on_signals(view),
                 on_open=view.opened,
@@ -88,10 +109,52 @@ def tune(
         again = _same_command()
         if result.interrupted:
             say(f"stopped; nothing is lost. To go on: {again}")
-            sys.exit(EXIT_INTERRUPTED)
+            _leave(EXIT_INTERRUPTED, at_once=result.abandoned)
         _print_result(result, study)
         if result.best is None:
             sys.exit(EXIT_FAILED)
+
+
+def worker(
+    name: Name,
+    data: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Folder of the study file; else the room studies."),
+    ] = None,
+    device: Device = "auto",
+    threads: Threads = None,
+    slots: Slots = None,
+    storage: Storage = None,
+    checkpoints: Checkpoints = None,
+    lease: Lease = 30.0,
+    with_parent: Annotated[
+        bool, typer.Option("--with-parent", hidden=True, help="Leave when stdin ends.")
+    ] = False,
+) -> None:
+    """Join a study, here or on another host, until it is done.
+
+    Workers come and go at any time. What one leaves, another goes on with.
+
+    Example: gru-optuna worker japanese-vowels --storage postgresql://host/studies
+    """
+    with plain_errors():
+        from rich.console import Console
+
+        from gru_optuna import joining
+        from gru_optuna.terminal import PlainView
+
+        workspace = current_workspace()
+        view = PlainView(Console(stderr=True))
+        stop = _stop_on_signals(view)
+        if with_parent:
+            _stop_when_stdin_ends(stop)
+        settings = joining.Settings(device, threads, slots, checkpoints, lease)
+        url, folder = storage_url(storage, workspace), data or workspace.folder / "studies"
+        one = joining.join(name, url, folder, settings, stop, view.happened)
+        if stop.is_set():
+            say("stopped; nothing is lost.")
+            _leave(EXIT_INTERRUPTED, at_once=one.abandoned)
+        say(f"nothing is left to do in {name}")
 
 
 def _stop_on_signals(view: View) -> threading.Event:
@@ -112,6 +175,28 @@ def _stop_on_signals(view: View) -> threading.Event:
     signal.signal(signal.SIGINT, on_signal)
     signal.signal(signal.SIGTERM, on_signal)
     return stop
+
+
+def _stop_when_stdin_ends(stop: threading.Event) -> None:
+    """Whoever started this process holds the other end, and the system closes it with them."""
+    import threading
+
+    def wait() -> None:
+        # Not through sys.stdin: this thread would hold its lock when the interpreter ends, and
+        # that aborts the process.
+        while os.read(0, 4096):
+            pass
+        stop.set()
+
+    threading.Thread(target=wait, name="parent", daemon=True).start()
+
+
+def _leave(code: int, *, at_once: bool) -> NoReturn:
+    if at_once:
+        sys.stdout.flush()
+        # Compiled code in another thread would hold up the usual way out.
+        os._exit(code)
+    sys.exit(code)
 
 
 def _print_result(result: TuningResult, study: Path) -> None:

@@ -13,11 +13,14 @@ from gru_optuna.hyperparameters import OFF
 from gru_optuna.search import budget, space
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from optuna import Study
     from optuna.trial import FrozenTrial
 
     from gru_optuna.hyperparameters import Hyperparameters, Value
     from gru_optuna.spec import Specification
+    from gru_optuna.storage.roster import WorkerStatus
 
 TEST = "test"
 """User attribute of a study: the winner's test value, ``{"number", "value"}``."""
@@ -83,10 +86,10 @@ class Summary:
     budget: dict[str, int | None]
     best: Winner | None
 
-    def status(self) -> dict[str, Any]:
+    def status(self, workers: Sequence[WorkerStatus]) -> dict[str, Any]:
         """As ``status --json`` prints it."""
         content = asdict(self)
-        content["workers"] = []
+        content["workers"] = [worker.as_json() for worker in workers]
         content["best"] = (
             {"number": self.best.number, "value": self.best.value, "params": self.best.params}
             if self.best

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from optuna.trial import TrialState
 
 from gru_optuna.search import space
+from gru_optuna.spec import Budget
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from optuna import Study
 
     from gru_optuna.spec import Specification
-
-WORKED_SECONDS = "worked_seconds"
-"""User attribute of a study: how long it has been tuned, over all runs."""
 
 
 def trial_limit(spec: Specification) -> int | None:
@@ -37,8 +37,14 @@ def trials_left(study: Study, spec: Specification) -> float:
     return float("inf") if limit is None else max(0, limit - claimed(study))
 
 
-def seconds_left(study: Study, spec: Specification) -> float:
-    """How much longer the study may be tuned; infinity where only trials limit it."""
-    if spec.budget.hours is None:
-        return float("inf")
-    return spec.budget.hours * 3600 - float(study.user_attrs.get(WORKED_SECONDS, 0.0))
+def seconds_left(spec: Specification, worked: float) -> float:
+    """How much longer a study may be tuned after `worked` seconds; infinity without a limit."""
+    return float("inf") if spec.budget.hours is None else spec.budget.hours * 3600 - worked
+
+
+def renewed(spec: Specification, user_attrs: Mapping[str, Any]) -> Specification:
+    """A specification with the budget the study has by now: somebody may have raised it."""
+    stored = user_attrs.get("budget")
+    if not stored or stored == spec.budget.model_dump(mode="json"):
+        return spec
+    return spec.model_copy(update={"budget": Budget.model_validate(stored)})

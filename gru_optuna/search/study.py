@@ -84,6 +84,19 @@ def load(storage: BaseStorage, name: str) -> tuple[Study, Specification]:
     return study, stored_specification(study)
 
 
+def load_to_work(storage: BaseStorage, name: str) -> tuple[Study, Specification]:
+    """A study by its name, with the sampler and the pruner it was made with.
+
+    Raises
+    ------
+    StudyError
+        As `load`.
+    """
+    study, spec = load(storage, name)
+    study.sampler, study.pruner = make_sampler(spec), make_pruner(spec)
+    return study, spec
+
+
 def load_all(storage: BaseStorage) -> Iterator[tuple[Study, Specification]]:
     """Every study in a database that was made by this package, by name."""
     for name in sorted(study.study_name for study in storage.get_all_studies()):

@@ -1,55 +1,39 @@
-"""Opens the database: SQLite, so that several processes can work on it.
+"""Opens the database behind a storage URL, SQLite or PostgreSQL, and holds it for a moment.
 
-Optuna leaves SQLite at its defaults (rollback journal, full fsync, 5 s of patience). Here it
-runs in WAL mode, waits for other writers, and its tables are made once, under a file lock.
+    database.py    what everybody calls
+    schema.py      which tables it has, in which form
+    sqlite.py  postgresql.py
+
+What is different between the two stands here or in the last two, and nowhere above.
 """
 
 from __future__ import annotations
 
 import re
-import sqlite3
-from contextlib import contextmanager
-from functools import partial
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
-from filelock import FileLock, Timeout
-from sqlalchemy import create_engine, make_url
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from optuna.storages import get_storage
+from sqlalchemy import func, make_url, select
+from sqlalchemy.exc import ArgumentError
 
 from gru_optuna.errors import StorageError, StudyError
+from gru_optuna.storage import schema
+from gru_optuna.storage.postgresql import PostgreSQL
+from gru_optuna.storage.sqlite import SQLite
+from gru_optuna.storage.tables import studies
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from optuna.storages import BaseStorage
-    from sqlalchemy import Engine
+    from sqlalchemy import URL, Connection, Engine
 
-BUSY_SECONDS = 60.0
-"""How long a statement waits for another writer."""
+Database: TypeAlias = SQLite | PostgreSQL
 
-PROBE_SECONDS = 3.0
-"""How long opening waits before it says that the database is locked."""
-
-# On these a memory-mapped WAL index isn't shared between hosts, and SQLite corrupts.
-_NETWORK_FILE_SYSTEMS = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "fuse.sshfs", "9p", "afs"}
-
-
-def connect(path: str) -> sqlite3.Connection:
-    """A connection as every process here uses it.
-
-    At module level, because Optuna pickles its engine's arguments, and an event listener
-    would come too late for the first connection and be lost on the way.
-    """
-    # IMMEDIATE: a writer waits for its turn at BEGIN, and never fails at an upgrade from reading.
-    connection = sqlite3.connect(
-        path, timeout=BUSY_SECONDS, isolation_level="IMMEDIATE", check_same_thread=False
-    )
-    # WAL: the dashboard must not block a worker's commit.
-    connection.execute("PRAGMA journal_mode=WAL")
-    # A power cut may lose the last commits, never the database; a killed process loses nothing.
-    connection.execute("PRAGMA synchronous=NORMAL")
-    return connection
+_FORMS = "Write sqlite:///FILE or postgresql://USER:PASSWORD@HOST/DATABASE"
 
 
 def open_storage(url: str, *, create: bool = False) -> BaseStorage:
@@ -58,39 +42,126 @@ def open_storage(url: str, *, create: bool = False) -> BaseStorage:
     Parameters
     ----------
     url
-        ``sqlite:///relative/path.db`` or ``sqlite:////absolute/path.db``.
+        ``sqlite:///relative/path.db``, ``sqlite:////absolute/path.db`` or
+        ``postgresql://user:password@host/database``.
     create
-        Whether to make it where there is none.
+        Whether to make the file (SQLite) and the tables where there are none.
 
     Raises
     ------
     StorageError
-        If it can't be opened, is locked, can't be written (with `create`), or isn't ours.
+        If it can't be opened, is locked, can't be written (with `create`), isn't ours, or was
+        made by an older or newer version.
     """
-    path = sqlite_path(url)
-    with _plain_errors(path):
-        exists = path.exists()
-    if not exists and not create:
-        raise _no_database(path)
-    # After the first check: reading commands make no folder.
-    from optuna.storages import RDBStorage, get_storage
-
-    with _plain_errors(path):
+    database = locate(url) if create else existing(url)
+    with database.plain_errors():
         if create:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            _refuse_network_file_system(path.parent)
-        _probe(path, write=create)
-        storage = partial(RDBStorage, url, engine_kwargs={"creator": partial(connect, str(path))})
-        if not create:
-            return get_storage(storage())
-        # Two processes making the same tables: one of them would find them half made.
-        with FileLock(_lock_file(path, "first-run")):
-            return get_storage(storage())
+            database.prepare()
+            database.probe(write=True)
+            # Two processes making the same tables: one of them would find them half made.
+            with exclusively(url, "first-run"):
+                if not _is_made(database):
+                    schema.make(database)
+        with database.passing_engine().connect() as connection:
+            schema.refuse_other_revisions(str(database), connection)
+        return get_storage(schema.optuna_storage(database))
+
+
+def upgrade_storage(url: str) -> tuple[schema.Revisions, schema.Revisions]:
+    """Brings the tables to their newest form; says what they were and what they are now.
+
+    Raises
+    ------
+    StorageError
+        If there are none, they are newer than this version, or a worker uses them.
+    """
+    database = existing(url)
+    with database.plain_errors():
+        database.probe(write=True)
+        if database.in_use():
+            raise StorageError(f"{database} is in use. Stop every worker, then upgrade it.")
+        with exclusively(url, "first-run"):
+            return schema.upgrade(database)
 
 
 def open_engine(url: str) -> Engine:
-    """An SQLAlchemy engine over the same connections, for transactions of our own."""
-    return create_engine(url, creator=partial(connect, str(sqlite_path(url))))
+    """An SQLAlchemy engine for transactions of our own; on PostgreSQL it holds one connection."""
+    return locate(url).engine()
+
+
+@contextmanager
+def exclusively(url: str, name: str, timeout: float | None = None) -> Iterator[None]:
+    """Nobody else who works with this database is inside under the same name meanwhile.
+
+    The right ends with the process, however that ends.
+
+    Parameters
+    ----------
+    url
+        The database. On SQLite the right is held on this machine, where the file is.
+    name
+        Of what is done: letters, digits and ``. _ - :``, 150 bytes at most.
+    timeout
+        Seconds to wait for the others. None: as long as it takes.
+
+    Raises
+    ------
+    StorageError
+        If it takes longer.
+    """
+    database = locate(url)
+    with ExitStack() as held:
+        try:
+            held.enter_context(database.exclusively(name, timeout))
+        except TimeoutError:
+            raise StorageError(
+                f"{database}: another process is still busy with {name} after {timeout:g} s. "
+                f"Wait for it, or stop it."
+            ) from None
+        yield
+
+
+def lock_study(connection: Connection, study_id: int) -> bool:
+    """Takes the right to write to a study until the transaction ends, before anything is read.
+
+    Parameters
+    ----------
+    connection
+        In a transaction that has done nothing yet.
+    study_id
+        The study's in the database.
+
+    Returns
+    -------
+    bool
+        False if somebody deleted the study.
+    """
+    if connection.dialect.name == "sqlite":
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+    # On PostgreSQL the row that Optuna locks as well when it makes a trial.
+    row = select(studies.c.study_id).where(studies.c.study_id == study_id).with_for_update()
+    return connection.scalar(row) is not None
+
+
+def now(connection: Connection) -> datetime:
+    """The database's clock: UTC, without a zone."""
+    if connection.dialect.name == "sqlite":  # its clock is this machine's
+        return datetime.now(UTC).replace(tzinfo=None)
+    clock: datetime | None = connection.scalar(select(func.timezone("utc", func.clock_timestamp())))
+    assert clock is not None
+    return clock
+
+
+def checkpoint_folder(url: str) -> Path | None:
+    """Where the checkpoints of a SQLite database lie; on PostgreSQL they stand in their table."""
+    database = locate(url)
+    return None if isinstance(database, PostgreSQL) else database.checkpoint_folder
+
+
+def shown_url(url: str) -> str:
+    """A storage URL without anything secret."""
+    database = locate(url)
+    return str(database) if isinstance(database, PostgreSQL) else database.url
 
 
 @contextmanager
@@ -102,133 +173,99 @@ def study_lock(url: str, study: str) -> Iterator[None]:
     StudyError
         If another living process holds it.
     """
-    path = sqlite_path(url)
-    with _plain_errors(path):
-        lock = FileLock(_lock_file(path, f"study-{study}"), timeout=0)
+    database = locate(url)
+    with ExitStack() as held:
         try:
-            lock.acquire()
-        except Timeout:
+            held.enter_context(database.exclusively(f"study-{study}", timeout=0))
+        except TimeoutError:
             raise StudyError(
-                f'study "{study}" in {path} is being tuned by another process. '
+                f'study "{study}" in {database} is being tuned by another process. '
                 f"Wait for it or stop it; gru-optuna status {study} shows how far it is."
             ) from None
-    try:
         yield
-    finally:
-        lock.release()
 
 
-def sqlite_path(url: str) -> Path:
-    """The file behind a storage URL.
+def existing(url: str) -> Database:
+    """The database that a storage URL names, in whatever form its tables are.
 
     Raises
     ------
     StorageError
-        If it isn't a URL of a SQLite file.
+        If it isn't there or isn't ours.
+    """
+    database = locate(url)
+    with database.plain_errors():
+        if not database.exists():
+            raise _no_tables(database)
+        database.probe(write=False)
+        if not _is_made(database):
+            raise _no_tables(database)
+    return database
+
+
+def locate(url: str) -> Database:
+    """The database that a storage URL names, not opened.
+
+    Raises
+    ------
+    StorageError
+        If it isn't a URL of SQLite or PostgreSQL.
     """
     try:
-        parsed = make_url(url)
+        # Heroku's and others' short form, which SQLAlchemy doesn't know.
+        parsed = make_url(re.sub("^postgres://", "postgresql://", url))
     except (ArgumentError, ValueError):  # ValueError: a port that is no number
+        # Whatever it is: a password can stand only between a colon and an @, or in the query.
+        text = re.sub(r"\?.*", "", re.sub("(?<=:).*@", "***@", url))
         raise StorageError(
-            f'storage "{re.sub(":[^:@]*@", ":***@", url)}" is not a URL. Write sqlite:///FILE, '
-            f"for example "
-            f"sqlite:///storage/gru_optuna.db."
+            f'storage "{text}" is not a URL. {_FORMS}, for example sqlite:///storage/gru_optuna.db.'
         ) from None
-    if parsed.get_backend_name() != "sqlite":
-        raise StorageError(
-            f"storage {parsed.set(query={}).render_as_string(hide_password=True)}: this version "
-            f"stores studies in SQLite only. Write sqlite:///FILE."
-        )
+    match parsed.get_backend_name():
+        case "sqlite":
+            return _sqlite(parsed)
+        case "postgresql":
+            return _postgresql(parsed)
+        case _:
+            raise StorageError(
+                f"storage {_hidden(parsed)}: studies are stored in SQLite or PostgreSQL. {_FORMS}."
+            )
+
+
+def _sqlite(parsed: URL) -> SQLite:
     if parsed.host or parsed.query:
         raise StorageError(
-            f"storage {parsed.render_as_string(hide_password=True)}: only the file is used, "
+            f"storage {_hidden(parsed)}: only the file is used, "
             f"without host or options. Write sqlite:///FILE, or sqlite:////FILE from the root."
         )
     if not parsed.database or parsed.database == ":memory:":
-        raise StorageError(f"storage {url} forgets everything at its end. Write sqlite:///FILE.")
-    return Path(parsed.database)
-
-
-@contextmanager
-def _plain_errors(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except (sqlite3.Error, SQLAlchemyError) as error:
-        raise StorageError(f"{path}: {_explain(getattr(error, 'orig', None) or error)}") from error
-    except OSError as error:
-        raise StorageError(f"{path}: {error.strerror or error}. Check the path.") from error
-    except RuntimeError as error:
-        # Optuna, about a schema newer or older than its own.
-        raise StorageError(f"{path}: {error}") from error
-
-
-def _explain(error: BaseException) -> str:
-    text = str(error)
-    for part, explanation in {
-        "not a database": "not a SQLite database. Name another file.",
-        "locked": "locked by another program. Close it, or wait, and try again.",
-        "readonly": "may not be written. Change its permissions, or name another file.",
-        "unable to open": "can't be opened. Check the path and its permissions.",
-        "disk is full": "the disk is full. Free some space and run the same command again.",
-    }.items():
-        if part in text:
-            return explanation
-    return text
-
-
-def _no_database(path: Path) -> StorageError:
-    return StorageError(
-        f"{path}: no database yet. gru-optuna tune makes it; "
-        f"or name another one: --storage sqlite:///FILE."
-    )
-
-
-def _probe(path: Path, *, write: bool) -> None:
-    """Looks before anything is written: is it a database, ours, and free?"""
-    from optuna.storages._rdb.models import BaseModel
-
-    existed = path.exists() and path.stat().st_size > 0
-    connection = sqlite3.connect(path, timeout=PROBE_SECONDS)
-    try:
-        tables = {
-            name
-            for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type='table'")
-        }
-        if existed and not tables <= set(BaseModel.metadata.tables) | {"alembic_version"}:
-            listed = ", ".join(sorted(tables)[:4])
-            raise StorageError(
-                f"{path}: a database of something else (it has the tables {listed}). "
-                f"Name another file."
-            )
-        if not write and "alembic_version" not in tables:  # the last table that Optuna makes
-            raise _no_database(path)
-        if write:
-            connection.execute("BEGIN IMMEDIATE")
-            (version,) = connection.execute("PRAGMA user_version").fetchone()
-            connection.execute(f"PRAGMA user_version = {version}")
-            connection.rollback()
-    finally:
-        connection.close()
-
-
-def _lock_file(path: Path, name: str) -> Path:
-    folder = path.with_name(f"{path.name}.locks")
-    folder.mkdir(exist_ok=True)
-    return folder / f"{name}.lock"
-
-
-def _refuse_network_file_system(folder: Path) -> None:
-    mounts = Path("/proc/self/mounts")
-    if not mounts.exists():
-        return
-    kinds = {}
-    for line in mounts.read_text(encoding="utf-8", errors="replace").splitlines():
-        _, point, kind, *_ = line.split(" ")
-        kinds[Path(point.replace("\\040", " "))] = kind
-    here = folder.resolve()
-    kind = next((kinds[place] for place in (here, *here.parents) if place in kinds), "")
-    if kind in _NETWORK_FILE_SYSTEMS:
         raise StorageError(
-            f"{folder} is on a network file system ({kind}), where SQLite's WAL mode corrupts. "
-            f"Put the database on a local disk: --storage sqlite:////tmp/study.db."
+            f"storage {_hidden(parsed)} forgets everything at its end. Write sqlite:///FILE."
         )
+    return SQLite(Path(parsed.database))
+
+
+def _postgresql(parsed: URL) -> PostgreSQL:
+    if "@" in (parsed.host or ""):
+        raise StorageError(
+            f"storage postgresql://***@{(parsed.host or '').rpartition('@')[2]}: "
+            f"an @ in a password is written %40."
+        )
+    if not parsed.database:
+        raise StorageError(f"storage {_hidden(parsed)} names no database. {_FORMS}.")
+    return PostgreSQL(parsed)
+
+
+def _hidden(parsed: URL) -> str:
+    return parsed.set(query={}).render_as_string(hide_password=True)
+
+
+def _is_made(database: Database) -> bool:
+    with database.passing_engine().connect() as connection:
+        return schema.is_made(connection)
+
+
+def _no_tables(database: Database) -> StorageError:
+    return StorageError(
+        f"{database}: no database yet. gru-optuna tune makes it; "
+        f"or name another one: --storage URL."
+    )

@@ -1,63 +1,79 @@
-"""A study in memory, written to the database an epoch of the whole pool at a time.
+"""A study in memory beside the same study in the database, brought together in one transaction.
 
 Through Optuna's own storage, a trial of 7 parameters and 20 epochs is 30 write transactions and
 hundreds of reads, which costs more than training a small GRU. Here samplers and pruners work on
-a copy in memory, and `Mirror.flush` writes what has changed since the last one, of all trials,
-in one transaction. A process that dies loses what was not flushed: at most an epoch.
+a copy in memory, and `Mirror.sync` does all there is to do at once: writes what has changed in
+this worker's trials, notes their checkpoints, reads what others did, takes new trials.
 
-The caller holds the study's lock; nobody else adds trials to the study meanwhile.
+A transaction holds the study's lock and compares leases first, so nothing is written of a trial
+that another worker has taken over, and no two workers take the same one.
 """
 
 from __future__ import annotations
 
-import json
+import time
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import optuna
-from optuna.distributions import distribution_to_json
 from optuna.storages import InMemoryStorage
 from optuna.storages._rdb import models
-from optuna.trial import TrialState
-from sqlalchemy import Update, func, insert, select, update
+from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy import delete, func, insert, select, update
 
 from gru_optuna.errors import StudyError
+from gru_optuna.storage.database import lock_study, now
+from gru_optuna.storage.leases import end_leases
+from gru_optuna.storage.rows import Changes, Written, read_study_attrs, read_trials
+from gru_optuna.storage.tables import checkpoints as checkpoint_rows
+from gru_optuna.storage.tables import leases, trials
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, Sequence
+
     from optuna import Study
-    from optuna.trial import FrozenTrial
     from sqlalchemy import Connection, Engine
+
+    from gru_optuna.storage.leases import Claim, Registration, Saved
+
+WORKED_SECONDS = "worked_seconds"
+"""User attribute of a study: how long anybody has worked on it, wall time."""
+
+WORKED_UNTIL = "worked_until"
+"""User attribute of a study: the database's time up to which that is counted."""
 
 
 @dataclass
-class _Written:
-    """What the database holds of a trial: copies, for Optuna changes its objects in place."""
+class _Mine:
+    """A trial that this worker holds."""
 
-    trial_id: int | None = None  # None: nothing yet
-    state: TrialState = TrialState.RUNNING
-    params: set[str] = field(default_factory=set)
-    reports: dict[int, float] = field(default_factory=dict)
-    user_attrs: dict[str, Any] = field(default_factory=dict)
-    system_attrs: dict[str, Any] = field(default_factory=dict)
+    trial_id: int  # in the database
+    token: int
+    written: Written
+    deaths: int
 
-    def now_holds(self, trial: FrozenTrial, trial_id: int) -> None:
-        self.trial_id = trial_id
-        self.state = trial.state
-        self.params = set(trial.params)
-        self.reports = dict(trial.intermediate_values)
-        self.user_attrs = dict(trial.user_attrs)
-        self.system_attrs = dict(trial.system_attrs)
 
-    def differs_from(self, trial: FrozenTrial) -> bool:
-        return (
-            self.trial_id is None
-            or self.state != trial.state
-            or self.params != trial.params.keys()
-            or self.reports != trial.intermediate_values
-            or self.user_attrs != trial.user_attrs
-            or self.system_attrs != trial.system_attrs
-        )
+@dataclass(frozen=True)
+class Synced:
+    """What a `Mirror.sync` brought."""
+
+    claims: tuple[tuple[int, Claim], ...] = ()  # trial numbers, and how they came
+    lost: tuple[int, ...] = ()  # numbers of trials that another worker has now
+    others_running: int = 0  # trials that others train
+    worked_seconds: float = 0.0
+
+
+@dataclass
+class _Draft:
+    """What a transaction found out, taken over into memory once it is committed."""
+
+    read: list[FrozenTrial] = field(default_factory=list)
+    changed: list[FrozenTrial] = field(default_factory=list)
+    lost: list[int] = field(default_factory=list)
+    claims: list[Claim] = field(default_factory=list)
+    attrs: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
+    worked_seconds: float = 0.0
 
 
 class Mirror:
@@ -69,35 +85,39 @@ class Mirror:
         The study in the database, with its sampler and pruner.
     engine
         The database's.
+    registration
+        The worker that writes; None only reads.
 
     Attributes
     ----------
     study : optuna.Study
-        The copy in memory: ask, report and tell here.
+        The copy in memory: ask for parameters, report and tell here.
     transactions : int
         How many were committed.
     """
 
-    def __init__(self, study: Study, engine: Engine) -> None:
+    def __init__(
+        self, study: Study, engine: Engine, registration: Registration | None = None
+    ) -> None:
         self._engine = engine
+        self._registration = registration
         self._study_id = study._study_id  # in the database
-        self._memory = InMemoryStorage()
+        self._memory = _Memory()
         self._id = self._memory.create_new_study(study.directions, study.study_name)
-        for key, value in study.user_attrs.items():
-            self._memory.set_study_user_attr(self._id, key, value)
-        for key, value in study._storage.get_study_system_attrs(self._study_id).items():
-            self._memory.set_study_system_attr(self._id, key, value)
-        # Only unfinished trials can change.
-        self._unfinished: dict[int, _Written] = {}
-        trials = study.get_trials(deepcopy=False)
-        for trial in trials:
-            self._memory.create_new_trial(self._id, template_trial=trial)
-            if not trial.state.is_finished():
-                written = self._unfinished[trial.number] = _Written()
-                written.now_holds(trial, trial._trial_id)
-        self._known = len(trials)
-        self._user_attrs, self._system_attrs = self._study_attrs()
+        # As the database has them, the user's and the system's.
+        self._attrs = (
+            dict(study.user_attrs),
+            dict(study._storage.get_study_system_attrs(study._study_id)),
+        )
+        self._trial_ids: list[int] = []  # in the database, by number
+        self._foreign: set[int] = set()  # numbers of unfinished trials that others hold
+        self._mine: dict[int, _Mine] = {}
+        self._unsure = False
+        self._synced_at: float | None = None
         self.transactions = 0
+        self._take_attrs(self._attrs)
+        for trial in study.get_trials(deepcopy=False):
+            self._take(trial)
         self.study = optuna.load_study(
             study_name=study.study_name,
             storage=self._memory,
@@ -105,162 +125,240 @@ class Mirror:
             pruner=study.pruner,
         )
 
-    def flush(self) -> None:
-        """Writes all that has changed, in one transaction; does nothing if nothing has.
+    @property
+    def user_attrs(self) -> Mapping[str, Any]:
+        """The study's, as the database had them last."""
+        return self._attrs[0]
+
+    def trial(self, number: int) -> optuna.Trial:
+        """A handle on a trial in memory."""
+        return optuna.Trial(self.study, self._memory.id_of(self._id, number))
+
+    def token(self, number: int) -> int:
+        """The fencing token of a trial that this worker holds."""
+        return self._mine[number].token
+
+    def pull(self) -> None:
+        """Reads what others did, and writes nothing."""
+        draft = _Draft()
+        with self._engine.connect() as connection:
+            self._read(connection, draft)
+        self._accept(draft)
+
+    def sync(
+        self,
+        wanted: int = 0,
+        limit: int | None = None,
+        saved: Mapping[int, Saved] | None = None,
+        give_back: Collection[int] = (),
+        epochs_per_second: float = 0.0,
+    ) -> Synced:
+        """Writes, reads and claims in one transaction.
+
+        Parameters
+        ----------
+        wanted
+            How many trials to take.
+        limit
+            How many trials the study may ever begin; None: no limit.
+        saved
+            New checkpoints, by trial number.
+        give_back
+            Numbers of trials to let go of.
+        epochs_per_second
+            Told to whoever asks how the workers do.
 
         Raises
         ------
         StudyError
-            If another program added trials to this study. Nothing is written then.
+            If the study is no longer there.
+        sqlalchemy.exc.SQLAlchemyError
+            If the database fails. Nothing was written then, or it is found out next time.
         """
-        trials = self._memory.get_all_trials(self._id, deepcopy=False)
-        for number in range(self._known, len(trials)):
-            self._unfinished.setdefault(number, _Written())
-        changed = [
-            (trials[number], written)
-            for number, written in self._unfinished.items()
-            if written.differs_from(trials[number])
-        ]
-        user_attrs, system_attrs = self._study_attrs()
-        if not changed and (user_attrs, system_attrs) == (self._user_attrs, self._system_attrs):
-            return
+        assert self._registration is not None, "a mirror without a worker only reads"
+        draft = _Draft()
+        at = time.monotonic()
+        sure, self._unsure = not self._unsure, True
         with self._engine.begin() as connection:
-            # The write lock comes before the look at what is there.
-            connection.exec_driver_sql("BEGIN IMMEDIATE")
-            self._refuse_strangers(connection)
-            ids = self._write_trials(connection, changed)
-            owner = {"study_id": self._study_id}
-            rows = _Rows()
-            rows.attrs(models.StudyUserAttributeModel, owner, self._user_attrs, user_attrs)
-            rows.attrs(models.StudySystemAttributeModel, owner, self._system_attrs, system_attrs)
-            rows.write(connection)
-        # Only now, that it is committed: a flush that failed is tried whole again.
+            if not lock_study(connection, self._study_id):
+                raise StudyError(f'study "{self.study.study_name}" was deleted meanwhile.')
+            self._registration.beat(connection, epochs_per_second)
+            if not sure:
+                self._find_out(connection)
+            self._write(connection, draft, saved or {})
+            self._read(connection, draft)
+            self._write_attrs(connection, draft, at)
+            if give_back:
+                ids = [self._mine[n].trial_id for n in give_back if n in self._mine]
+                self._registration.give_back(connection, ids)
+            draft.claims = self._registration.claim(connection, wanted, limit, at)
+            claimed = [claim.trial_id for claim in draft.claims]
+            draft.read += read_trials(connection, claimed)
+        self._unsure = False
+        self._synced_at = at
         self.transactions += 1
-        self._known = len(trials)
-        self._user_attrs, self._system_attrs = user_attrs, system_attrs
-        for (trial, written), trial_id in zip(changed, ids, strict=True):
-            written.now_holds(trial, trial_id)
+        return self._accept(draft, give_back)
+
+    def _find_out(self, connection: Connection) -> None:
+        """Learns what the database holds after a transaction that may have been committed."""
+        by_id = {mine.trial_id: mine for mine in self._mine.values()}
+        for trial in read_trials(connection, list(by_id)):
+            by_id[trial._trial_id].written = Written.of(trial)
+        self._attrs = read_study_attrs(connection, self._study_id)
+        # Trials that were claimed and never heard of: ours by the database, so begin them anew.
+        assert self._registration is not None
+        unknown = self._registration.held(connection).keys() - by_id.keys()
+        self._registration.give_back(connection, unknown)
+
+    def _write(self, connection: Connection, draft: _Draft, saved: Mapping[int, Saved]) -> None:
+        """Writes what has changed in the trials whose leases are still ours."""
+        assert self._registration is not None
+        held = self._registration.held(connection)
+        changes, over, advanced = Changes(), [], []
+        for number, mine in self._mine.items():
+            trial = self._memory.trial(self._id, number)
+            if trial.state.is_finished() and mine.written.state == trial.state:
+                draft.changed.append(trial)  # it was committed, and the answer was lost
+                continue
+            if held.get(mine.trial_id) != mine.token:
+                draft.lost.append(number)
+                continue
+            if mine.written.differs_from(trial):
+                changes.trial(trial, mine.written, mine.trial_id)
+                draft.changed.append(trial)
+                if mine.deaths and len(trial.intermediate_values) > len(mine.written.reports):
+                    advanced.append(mine.trial_id)
             if trial.state.is_finished():
-                del self._unfinished[trial.number]
+                over.append(mine.trial_id)
+            elif number in saved:
+                self._note(connection, mine, saved[number])
+        changes.write(connection)
+        if advanced:
+            mine_advanced = leases.c.trial_id.in_(advanced)
+            connection.execute(update(leases).where(mine_advanced).values(deaths=0))
+        if over:
+            end_leases(connection, over)
 
-    def _study_attrs(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        return (
-            dict(self._memory.get_study_user_attrs(self._id)),
-            dict(self._memory.get_study_system_attrs(self._id)),
+    def _note(self, connection: Connection, mine: _Mine, saved: Saved) -> None:
+        """Notes a checkpoint, and forgets all but the one before."""
+        rows = checkpoint_rows
+        own = rows.c.trial_id == mine.trial_id
+        before = connection.scalar(
+            select(func.max(rows.c.epoch)).where(own, rows.c.epoch < saved.epoch)
+        )
+        # A later one was damaged, and its epochs were trained again.
+        connection.execute(delete(rows).where(own, rows.c.epoch.is_distinct_from(before)))
+        connection.execute(
+            insert(rows).values(
+                trial_id=mine.trial_id,
+                epoch=saved.epoch,
+                name=saved.name,
+                sha256=saved.sha256,
+                content=saved.content,
+            )
         )
 
-    def _refuse_strangers(self, connection: Connection) -> None:
-        trials = models.TrialModel.__table__
-        mine = trials.c.study_id == self._study_id
-        count = connection.scalar(select(func.count()).select_from(trials).where(mine))
-        if count != self._known:
-            raise StudyError(
-                f'study "{self.study.study_name}": another program changed its trials meanwhile '
-                f"({self._known} known here, {count} in the database). "
-                f"Stop it, and run the same command again."
+    def _read(self, connection: Connection, draft: _Draft) -> None:
+        """Reads others' trials that are new or may have changed, and those that were lost."""
+        known = [self._trial_ids[number] for number in (*self._foreign, *draft.lost)]
+        new = connection.scalars(
+            select(trials.c.trial_id).where(
+                trials.c.study_id == self._study_id, trials.c.number >= len(self._trial_ids)
             )
+        ).all()
+        draft.read = read_trials(connection, [*known, *new])
+        draft.attrs = read_study_attrs(connection, self._study_id)
 
-    def _write_trials(
-        self, connection: Connection, changed: list[tuple[FrozenTrial, _Written]]
-    ) -> list[int]:
-        """Writes each trial's changes and returns their ids in the database."""
-        table = models.TrialModel.__table__
-        new = [
-            {
-                "number": trial.number,
-                "study_id": self._study_id,
-                "state": TrialState.RUNNING,
-                "datetime_start": _utc(trial.datetime_start),
-            }
-            for trial, written in changed
-            if written.trial_id is None
-        ]
-        made: dict[int, int] = {}
-        if new:
-            inserted = connection.execute(
-                insert(table).returning(table.c.number, table.c.trial_id), new
-            )
-            made = {row.number: row.trial_id for row in inserted}
-        ids = [written.trial_id or made[trial.number] for trial, written in changed]
-        rows = _Rows()
-        for (trial, written), trial_id in zip(changed, ids, strict=True):
-            rows.trial(trial, written, trial_id)
-        rows.write(connection)
-        return ids
+    def _write_attrs(self, connection: Connection, draft: _Draft, at: float) -> None:
+        """Writes the attributes of the study that changed here, and the time worked on it."""
+        database = now(connection)
+        user, system = draft.attrs
+        worked = float(user.get(WORKED_SECONDS, 0.0))
+        if self._synced_at is not None and WORKED_UNTIL in user:
+            # What any worker has counted isn't counted again; what nobody worked, never.
+            uncounted = (database - datetime.fromisoformat(user[WORKED_UNTIL])).total_seconds()
+            worked += max(0.0, min(uncounted, at - self._synced_at))
+        draft.worked_seconds = worked
+        user_now = user | self._changed(self._attrs[0], self.study.user_attrs)
+        user_now |= {WORKED_SECONDS: round(worked, 3), WORKED_UNTIL: database.isoformat()}
+        system_here = self._memory.get_study_system_attrs(self._id)
+        system_now = system | self._changed(self._attrs[1], system_here)
+        owner, changes = {"study_id": self._study_id}, Changes()
+        changes.attrs(models.StudyUserAttributeModel, owner, user, user_now)
+        changes.attrs(models.StudySystemAttributeModel, owner, system, system_now)
+        changes.write(connection)
+        draft.attrs = user_now, system_now
 
+    @staticmethod
+    def _changed(before: Mapping[str, Any], here: Mapping[str, Any]) -> dict[str, Any]:
+        return {
+            key: value for key, value in here.items() if key not in before or before[key] != value
+        }
 
-class _Rows:
-    """What a flush inserts, gathered by table, and the few rows that it changes."""
-
-    def __init__(self) -> None:
-        self._inserts: dict[Any, list[dict[str, Any]]] = {}
-        self._updates: list[Update] = []
-
-    def write(self, connection: Connection) -> None:
-        for model, rows in self._inserts.items():
-            connection.execute(insert(model.__table__), rows)
-        for change in self._updates:
-            connection.execute(change)
-
-    def add(self, model: Any, **row: Any) -> None:
-        self._inserts.setdefault(model, []).append(row)
-
-    def trial(self, trial: FrozenTrial, written: _Written, trial_id: int) -> None:
-        for name in trial.params.keys() - written.params:
-            distribution = trial.distributions[name]
-            self.add(
-                models.TrialParamModel,
-                trial_id=trial_id,
-                param_name=name,
-                param_value=distribution.to_internal_repr(trial.params[name]),
-                distribution_json=distribution_to_json(distribution),
-            )
-        reports = models.TrialIntermediateValueModel
-        for step in trial.intermediate_values.keys() - written.reports.keys():
-            value, kind = reports.intermediate_value_to_stored_repr(trial.intermediate_values[step])
-            self.add(
-                reports,
-                trial_id=trial_id,
-                step=step,
-                intermediate_value=value,
-                intermediate_value_type=kind,
-            )
-        owner = {"trial_id": trial_id}
-        self.attrs(models.TrialUserAttributeModel, owner, written.user_attrs, trial.user_attrs)
-        self.attrs(
-            models.TrialSystemAttributeModel, owner, written.system_attrs, trial.system_attrs
+    def _accept(self, draft: _Draft, give_back: Collection[int] = ()) -> Synced:
+        """Takes over what a committed transaction found out."""
+        for trial in draft.changed:
+            if trial.state.is_finished():
+                del self._mine[trial.number]
+            else:
+                self._mine[trial.number].written = Written.of(trial)
+        for number in (*draft.lost, *give_back):
+            if self._mine.pop(number, None):
+                self._foreign.add(number)
+        # By the database's ids, which memory replaces with its own.
+        by_id = {trial._trial_id: trial for trial in draft.read}
+        for trial in draft.read:
+            self._take(trial)
+        claims = tuple((by_id[claim.trial_id].number, claim) for claim in draft.claims)
+        for number, claim in claims:
+            written = Written.of(by_id[claim.trial_id])
+            self._mine[number] = _Mine(claim.trial_id, claim.token, written, claim.deaths)
+            self._foreign.discard(number)
+        self._take_attrs(draft.attrs)
+        self._attrs = draft.attrs
+        running = sum(
+            self._memory.trial(self._id, number).state == TrialState.RUNNING
+            for number in self._foreign
         )
+        return Synced(claims, tuple(draft.lost), running, draft.worked_seconds)
+
+    def _take_attrs(self, attrs: tuple[dict[str, Any], dict[str, Any]]) -> None:
+        for key, value in attrs[0].items():
+            self._memory.set_study_user_attr(self._id, key, value)
+        for key, value in attrs[1].items():
+            self._memory.set_study_system_attr(self._id, key, value)
+
+    def _take(self, trial: FrozenTrial) -> None:
+        """Puts a trial that was read from the database into memory."""
+        if trial.number == len(self._trial_ids):
+            self._trial_ids.append(trial._trial_id)
+        self._memory.put(self._id, trial)
         if trial.state.is_finished():
-            self._ending(trial, trial_id)
-
-    def attrs(
-        self, model: Any, owner: dict[str, int], before: dict[str, Any], now: dict[str, Any]
-    ) -> None:
-        for key, value in now.items():
-            if key not in before:
-                self.add(model, **owner, key=key, value_json=json.dumps(value))
-            elif before[key] != value:
-                change = update(model).filter_by(**owner, key=key)
-                self._updates.append(change.values(value_json=json.dumps(value)))
-
-    def _ending(self, trial: FrozenTrial, trial_id: int) -> None:
-        table = models.TrialModel.__table__
-        self._updates.append(
-            update(table)
-            .where(table.c.trial_id == trial_id)
-            .values(state=trial.state, datetime_complete=_utc(trial.datetime_complete))
-        )
-        for objective, value in enumerate(trial.values or ()):
-            stored, kind = models.TrialValueModel.value_to_stored_repr(value)
-            self.add(
-                models.TrialValueModel,
-                trial_id=trial_id,
-                objective=objective,
-                value=stored,
-                value_type=kind,
-            )
+            self._foreign.discard(trial.number)
+        elif trial.number not in self._mine:
+            self._foreign.add(trial.number)
 
 
-def _utc(local: datetime | None) -> datetime | None:
-    """As Optuna's tables hold times: without a zone, in UTC."""
-    return local.astimezone(UTC).replace(tzinfo=None) if local else None
+class _Memory(InMemoryStorage):
+    """Optuna's storage in memory, into which others' trials can be put as they are."""
+
+    def put(self, study_id: int, trial: FrozenTrial) -> None:
+        """Adds the next trial, or replaces one that changed elsewhere."""
+        with self._lock:
+            known: Sequence[FrozenTrial] = self._studies[study_id].trials
+            if trial.number == len(known):
+                self.create_new_trial(study_id, template_trial=trial)
+                return
+            assert trial.number < len(known), "trials are numbered without gaps"
+            own_id = known[trial.number]._trial_id
+            trial._trial_id = own_id
+            self._set_trial(own_id, trial)
+            self._update_cache(own_id, study_id)
+
+    def id_of(self, study_id: int, number: int) -> int:
+        """The id in memory of a trial."""
+        return self.get_trial_id_from_study_id_trial_number(study_id, number)
+
+    def trial(self, study_id: int, number: int) -> FrozenTrial:
+        """One trial, as it is now."""
+        return self.get_trial(self.id_of(study_id, number))

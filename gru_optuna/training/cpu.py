@@ -9,6 +9,7 @@ that the recurrence drops each row at its end and pays for no padding.
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
@@ -28,6 +29,7 @@ from gru_optuna.training.network import Network
 from gru_optuna.training.pool import Trained
 from gru_optuna.training.regularizers import dropout_masks
 from gru_optuna.training.schedules import learning_rate
+from gru_optuna.training.snapshots import LEARNED, UPDATES, name_tensors, part_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -84,7 +86,7 @@ class CPUEngine:
 
     def train_epoch(self, slots: Sequence[Slot]) -> list[Trained]:
         """Trains the slots in all threads, the next slot going to the next free thread."""
-        return list(self._executor.map(self._train_slot, slots))
+        return list(self._executor.map(self._try_slot, slots))
 
     def weights(self, slot: Slot) -> dict[str, Tensor]:
         """Copies, by name."""
@@ -95,6 +97,27 @@ class CPUEngine:
         workspace = self._workspace(slot.network, PREDICTED_TOGETHER)
         flat = flatten(slot.network, weights, self._dtype)
         return torch.from_numpy(predict(workspace, flat, Rows.of(split, self._dtype)))
+
+    def snapshot(self, slot: Slot) -> dict[str, Tensor]:
+        """Copies of all that was learned."""
+        numbers: Numbers = slot.state
+        flat = (numbers.parameters, numbers.first_moment, numbers.second_moment)
+        learned = (unflatten(slot.network, array) for array in flat)
+        return name_tensors(*learned, updates=int(numbers.updates[0]))
+
+    def restore(self, network: Network, tensors: dict[str, Tensor]) -> Numbers:
+        """A slot's numbers as they were, in the dataset's dtype."""
+        weights, first, second = (
+            flatten(network, part_of(tensors, part), self._dtype) for part in LEARNED
+        )
+        return Numbers.of(weights, first, second, int(tensors[UPDATES]))
+
+    def _try_slot(self, slot: Slot) -> Trained:
+        """One slot's exception is its own; the other threads go on."""
+        try:
+            return self._train_slot(slot)
+        except Exception as error:
+            return Trained(math.nan, error=error)
 
     def _train_slot(self, slot: Slot) -> Trained:
         h, epoch = slot.hyperparameters, slot.progress.epoch

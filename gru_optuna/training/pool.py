@@ -12,12 +12,14 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
+import torch
 from torch.nn import functional as F
 
-from gru_optuna.errors import Diverged
+from gru_optuna.errors import Crashed, Diverged, OutOfMemory, Quantity, TrialFailed
 from gru_optuna.training.metrics import classification_metric
 from gru_optuna.training.network import Network
 from gru_optuna.training.progress import EpochResult, Progress
+from gru_optuna.training.snapshots import go_on_from, make_checkpoint
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,6 +29,12 @@ if TYPE_CHECKING:
     from gru_optuna.data.dataset import Dataset, Split
     from gru_optuna.hyperparameters import Hyperparameters
     from gru_optuna.spec import Specification
+    from gru_optuna.storage.checkpoints import Checkpoint
+
+
+# Of MemoryError and torch.OutOfMemoryError there is no doubt. Other libraries, and torch on the
+# CPU, raise a RuntimeError.
+_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 
 
 @dataclass(eq=False)
@@ -46,8 +54,9 @@ class Trained:
     """What an engine says of one slot's epoch."""
 
     train_loss: float  # mean over the rows, dropout on, without penalties
-    diverged: str | None = None  # what stopped being finite; the slot is then of no use
-    validation_logits: Tensor | None = None  # (N, O), None if it diverged
+    diverged: Quantity | None = None  # what stopped being finite; the slot is then of no use
+    validation_logits: Tensor | None = None  # (N, O), None if the epoch failed
+    error: Exception | None = None  # what the epoch raised; the slot is then of no use
 
 
 class Engine(Protocol):
@@ -62,13 +71,22 @@ class Engine(Protocol):
 
     def train_epoch(self, slots: Sequence[Slot]) -> list[Trained]:
         """Trains each slot's next epoch (``slot.progress.epoch``, from 0), then predicts the
-        validation rows; in the order of `slots`."""
+        validation rows; in the order of `slots`. If it raises, every slot is of no use."""
 
     def weights(self, slot: Slot) -> dict[str, Tensor]:
         """A copy of a slot's weights, by their names in ``reference.GRU``."""
 
     def predict(self, slot: Slot, weights: dict[str, Tensor], split: Split) -> Tensor:
         """Logits (N, O) of a split with these weights, dropout off."""
+
+    def snapshot(self, slot: Slot) -> dict[str, Tensor]:
+        """Copies on the CPU, by the names of ``training.snapshots``, without the best weights.
+
+        Taken between epochs and quickly: nothing trains meanwhile.
+        """
+
+    def restore(self, network: Network, tensors: dict[str, Tensor]) -> Any:
+        """The state of a slot from any engine's snapshot; bit for bit if the dtype is the same."""
 
 
 class Pool:
@@ -90,43 +108,102 @@ class Pool:
         self.engine = engine
         self.slots: list[Slot] = []
 
-    def admit(self, hyperparameters: Hyperparameters, seed: int) -> Slot:
-        """Gives a trial a slot; it trains from the next epoch on."""
+    def admit(
+        self, hyperparameters: Hyperparameters, seed: int, checkpoint: Checkpoint | None = None
+    ) -> Slot:
+        """Gives a trial a slot; it trains from the next epoch on.
+
+        Parameters
+        ----------
+        hyperparameters
+            The trial's values.
+        seed
+            The trial's seed.
+        checkpoint
+            Of the same trial, in this study: it goes on after the checkpoint's last epoch,
+            which may have been the trial's last one too (``slot.progress``).
+
+        Raises
+        ------
+        DamagedCheckpoint
+            If the checkpoint doesn't fit the trial. The pool is as before.
+        """
         network = Network.of(hyperparameters, self.dataset.channels, len(self.dataset.classes))
-        state = self.engine.start(network, hyperparameters, seed)
-        slot = Slot(hyperparameters, seed, network, Progress.of(self.spec), state)
+        slot = Slot(hyperparameters, seed, network, Progress.of(self.spec), state=None)
+        if checkpoint is None:
+            slot.state = self.engine.start(network, hyperparameters, seed)
+        else:
+            go_on_from(checkpoint, slot)
+            slot.state = self.engine.restore(network, checkpoint.tensors)
         self.slots.append(slot)
         return slot
 
-    def train_epoch(self) -> list[tuple[Slot, EpochResult | Diverged]]:
+    def train_epoch(self) -> list[tuple[Slot, EpochResult | TrialFailed]]:
         """Trains one epoch of every slot and measures it on the validation rows.
 
         Returns
         -------
-        list of (Slot, EpochResult or Diverged)
-            In the order of admission. A diverged slot is to be released.
+        list of (Slot, EpochResult or TrialFailed)
+            In the order of admission. What an epoch raises ends its own trial, or all of them
+            if it can't be told apart. A slot that failed is to be released.
         """
         slots = list(self.slots)
-        trained = self.engine.train_epoch(slots)
-        return [(slot, self._measure(slot, t)) for slot, t in zip(slots, trained, strict=True)]
+        try:
+            trained = self.engine.train_epoch(slots)
+        except Exception as error:
+            trained = [Trained(math.nan, error=error) for _ in slots]
+        return [(slot, self._outcome(slot, t)) for slot, t in zip(slots, trained, strict=True)]
+
+    def snapshot(self, slot: Slot) -> Checkpoint:
+        """What `admit` goes on from. Between two epochs; turned into bytes it may be later."""
+        return make_checkpoint(slot, self.engine.snapshot(slot))
 
     def release(self, slot: Slot) -> None:
         """Takes a trial out of the pool."""
         self.slots.remove(slot)
 
-    def _measure(self, slot: Slot, trained: Trained) -> EpochResult | Diverged:
+    def _outcome(self, slot: Slot, trained: Trained) -> EpochResult | TrialFailed:
         epoch = slot.progress.epoch + 1
-        if trained.diverged is not None or trained.validation_logits is None:
-            return Diverged(trained.diverged or "the training", epoch)
-        targets = self.dataset.validation.targets
-        validation_loss = F.cross_entropy(trained.validation_logits, targets).item()
+        if trained.error is not None:
+            return _failure(trained.error, epoch)
+        if trained.diverged is not None:
+            return Diverged(trained.diverged, epoch)
+        try:
+            return self._measure(slot, trained)
+        except Diverged as diverged:
+            return diverged
+        except Exception as error:
+            return _failure(error, epoch)
+
+    def _measure(self, slot: Slot, trained: Trained) -> EpochResult:
+        logits, targets = trained.validation_logits, self.dataset.validation.targets
+        epoch = slot.progress.epoch + 1
+        assert logits is not None
+        # Finite losses can have an infinite sum, and a checkpoint has no place for it.
+        if not math.isfinite(trained.train_loss):
+            raise Diverged(Quantity.TRAINING_LOSS, epoch)
+        validation_loss = F.cross_entropy(logits, targets).item()
         if not math.isfinite(validation_loss):
-            return Diverged("the validation loss", epoch)
+            raise Diverged(Quantity.VALIDATION_LOSS, epoch)
         result = EpochResult(
             train_loss=trained.train_loss,
             validation_loss=validation_loss,
-            value=classification_metric(self.spec.metric, trained.validation_logits, targets),
+            value=classification_metric(self.spec.metric, logits, targets),
         )
         if slot.progress.record(result):
             slot.best_weights = self.engine.weights(slot)
         return result
+
+
+def _failure(error: Exception, epoch: int) -> TrialFailed:
+    if not _is_out_of_memory(error):
+        return Crashed(error, epoch)
+    # Its frames hold what filled the memory.
+    error.__traceback__ = None
+    return OutOfMemory(error, epoch)
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(w in str(error) for w in _OUT_OF_MEMORY)

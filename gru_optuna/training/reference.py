@@ -15,7 +15,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from gru_optuna import seeds
 from gru_optuna.data.augment import augment
-from gru_optuna.errors import Diverged
+from gru_optuna.errors import Diverged, Quantity
 from gru_optuna.training.initializers import initial_parameters
 from gru_optuna.training.losses import loss
 from gru_optuna.training.metrics import measure
@@ -156,7 +156,7 @@ class Trainer:
         outputs = self.predict(validation)
         validation_loss = loss(outputs, validation.targets, self.dataset.class_weights).item()
         if not math.isfinite(validation_loss):
-            raise Diverged("the validation loss", epoch + 1)
+            raise Diverged(Quantity.VALIDATION_LOSS, epoch + 1)
         result = EpochResult(
             train_loss=total / len(split),
             validation_loss=validation_loss,
@@ -191,8 +191,8 @@ class Trainer:
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), h.clip_norm or math.inf)
         value = plain.item()
         if not math.isfinite(value):
-            raise Diverged("the training loss", self.progress.epoch + 1)
+            raise Diverged(Quantity.TRAINING_LOSS, self.progress.epoch + 1)
         if not math.isfinite(norm.item()):
-            raise Diverged("the gradient", self.progress.epoch + 1)
+            raise Diverged(Quantity.GRADIENT, self.progress.epoch + 1)
         self.optimizer.step()
         return value

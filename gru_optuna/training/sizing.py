@@ -44,9 +44,13 @@ class Size:
 
 
 def choose_size(
-    spec: Specification, dataset: Dataset, threads: int | None = None, slots: int | None = None
+    spec: Specification,
+    dataset: Dataset,
+    threads: int | None = None,
+    slots: int | None = None,
+    workers: int = 1,
 ) -> Size:
-    """Threads and slots for this machine; what is given stays.
+    """Threads and slots of a worker, one of so many on this machine; what is given stays.
 
     Raises
     ------
@@ -55,14 +59,16 @@ def choose_size(
     """
     largest = largest_hyperparameters(spec)
     network = Network.of(largest, dataset.channels, len(dataset.classes))
-    if threads is None:
+    if threads is None and workers > 1:
+        threads = max(1, joblib.cpu_count() // workers)
+    elif threads is None:
         threads = _measure_threads(spec, dataset, joblib.cpu_count())
     a_slot = 4 * network.size() * _FLOAT  # weights, two moments, the best epoch's weights
     rows = max(min(largest.batch_size, len(dataset.train)), PREDICTED_TOGETHER)
     a_thread = workspace_bytes(network, rows, dataset.train.values.shape[1])
     # An epoch's dropout masks, twice: as they are drawn, and joined.
     a_thread += 2 * network.layers * len(dataset.train) * network.features * _FLOAT
-    room = MEMORY_SHARE * _free_memory()
+    room = MEMORY_SHARE * _free_memory() / workers
     if slots is None:
         most = int((room - threads * a_thread) / a_slot)
         slots = min(SLOTS_A_THREAD * threads, most)

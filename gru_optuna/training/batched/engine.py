@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn import functional as F
 
+from gru_optuna.errors import Quantity
 from gru_optuna.training.batched.batches import MicroBatch, active_rows, micro_batches
 from gru_optuna.training.batched.forward import flatten, forward, unflatten
 from gru_optuna.training.batched.updates import Recipe, State, add_penalty, clip, update
 from gru_optuna.training.initializers import initial_parameters
 from gru_optuna.training.pool import Slot, Trained
+from gru_optuna.training.snapshots import LEARNED, UPDATES, name_tensors, part_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,7 +31,7 @@ EVALUATION_ROWS = 4096
 """Rows predicted at a time, of all slots together: what bounds the memory of a prediction."""
 
 FINE, LOSS, GRADIENT = 0, 1, 2
-FAULTS = {FINE: None, LOSS: "the training loss", GRADIENT: "the gradient"}
+FAULTS = {LOSS: Quantity.TRAINING_LOSS, GRADIENT: Quantity.GRADIENT}
 
 
 class BatchedEngine:
@@ -79,7 +81,24 @@ class BatchedEngine:
 
     def predict(self, slot: Slot, weights: dict[str, Tensor], split: Split) -> Tensor:
         """Logits (N, O) of a split with these weights, dropout off."""
-        return predict(slot.network, flatten(slot.network, weights).unsqueeze(0), split)[0]
+        flat = flatten(slot.network, weights).to(split.values)  # from a checkpoint: from the CPU
+        return predict(slot.network, flat.unsqueeze(0), split)[0]
+
+    def snapshot(self, slot: Slot) -> dict[str, Tensor]:
+        """Copies on the CPU of all that was learned."""
+        state: State = slot.state
+        # One transfer, for which the host waits once.
+        copies = torch.stack([state.weights, state.first, state.second]).cpu()
+        learned = (unflatten(slot.network, flat) for flat in copies)
+        return name_tensors(*learned, updates=int(state.updates))
+
+    def restore(self, network: Network, tensors: dict[str, Tensor]) -> State:
+        """A slot's state as it was, on the dataset's device and in its dtype."""
+        values = self._dataset.train.values
+        weights, first, second = (
+            flatten(network, part_of(tensors, part)).to(values) for part in LEARNED
+        )
+        return State(weights, first, second, tensors[UPDATES].to(values.device, torch.float64))
 
     def _stack(self, network: Network, group: Sequence[Slot]) -> tuple[list[State], State]:
         """The states of a group and all of them together, anew if the group isn't the last one."""

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gru_optuna.errors import Quantity
 from gru_optuna.training.compiled.compiler import entry
 from gru_optuna.training.compiled.head import batch_loss, head, head_backward, pool, pool_backward
 from gru_optuna.training.compiled.layers import backward, forward, gather, pack
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
     from gru_optuna.training.network import Network
 
 FINE, LOSS, GRADIENT = 0, 1, 2
-DIVERGED = {LOSS: "the training loss", GRADIENT: "the gradient"}
-"""What diverged, in the words of `errors.Diverged`."""
+DIVERGED = {LOSS: Quantity.TRAINING_LOSS, GRADIENT: Quantity.GRADIENT}
+"""What diverged."""
 
 
 def train_epoch(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -85,15 +86,14 @@ def flatten(
 
 
 def unflatten(network: Network, flat: Array) -> dict[str, Tensor]:
-    """Copies of the parameters by name: the inverse of `flatten`."""
+    """The parameters by name, as views of one copy: the inverse of `flatten`."""
     if flat.shape != (network.size(),):
         raise ValueError(f"flat parameters: got {flat.shape}, need ({network.size()},)")
     shapes = network.shapes()
-    sizes = [int(np.prod(shape)) for shape in shapes.values()]
-    pieces = np.split(flat, np.cumsum(sizes)[:-1])
+    sizes = [math.prod(shape) for shape in shapes.values()]
+    pieces = torch.split(torch.tensor(flat), sizes)
     return {
-        name: torch.tensor(piece.reshape(shape))
-        for (name, shape), piece in zip(shapes.items(), pieces, strict=True)
+        name: piece.view(shape) for (name, shape), piece in zip(shapes.items(), pieces, strict=True)
     }
 
 

@@ -1,0 +1,147 @@
+"""``gru-optuna storage``: looks after the database."""
+
+from __future__ import annotations
+
+import sys
+from datetime import datetime
+from pathlib import Path  # noqa: TC003 (typer reads the annotations)
+from typing import Annotated
+
+import typer
+
+from gru_optuna.cli.console import (
+    EXIT_FAILED,
+    AsJson,
+    Storage,
+    current_workspace,
+    plain_errors,
+    print_json,
+    print_table,
+    say,
+)
+from gru_optuna.workspace import shown, storage_url
+
+app = typer.Typer(
+    name="storage",
+    help="Look after the database: check, back up, copy, upgrade.",
+    no_args_is_help=True,
+)
+
+
+@app.command()
+def check(
+    storage: Storage = None,
+    clean: Annotated[
+        bool, typer.Option("--clean", help="Remove rows and files that no trial needs.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Look whether the database holds what it should. Workers may go on meanwhile.
+
+    Example: gru-optuna storage check
+    """
+    with plain_errors():
+        from gru_optuna.storage import checking
+
+        url = storage_url(storage, current_workspace())
+        removed = checking.clean(url) if clean else None
+        findings = checking.check(url)
+        problems = [finding for finding in findings if not finding.ok]
+        if as_json:
+            print_json(
+                {
+                    "clean": not problems,
+                    "findings": [
+                        {"subject": f.subject, "ok": f.ok, "detail": f.detail} for f in findings
+                    ],
+                    "removed": {"rows": removed.rows, "files": removed.files} if removed else None,
+                }
+            )
+        else:
+            print_table(
+                ("", "what", "found"),
+                [("ok" if f.ok else "BAD", f.subject, f.detail) for f in findings],
+            )
+        if removed:
+            say(f"removed {removed.rows} rows and {removed.files} files that no trial needs")
+        elif any(finding.removable for finding in problems):
+            say("gru-optuna storage check --clean removes what no trial needs")
+        if problems:
+            sys.exit(EXIT_FAILED)
+
+
+@app.command()
+def backup(
+    storage: Storage = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="A new file; else storage/NAME-DATE-TIME.db."),
+    ] = None,
+) -> None:
+    """Write the whole database into one SQLite file. Workers may go on meanwhile.
+
+    The file is a database like any other: `--storage sqlite:///FILE` opens it.
+
+    Example: gru-optuna storage backup --out before-upgrade.db
+    """
+    with plain_errors():
+        from gru_optuna.storage.backup import backup as write_backup
+
+        workspace = current_workspace()
+        url = storage_url(storage, workspace)
+        lost = write_backup(url, out := out or _dated(workspace.folder / "storage", url))
+        if lost:
+            say(f"{lost} checkpoints can't be read: their trials go on from an earlier epoch")
+        print(shown(out))
+
+
+@app.command()
+def copy(
+    source: Annotated[str, typer.Argument(metavar="FROM", help="The database to copy from.")],
+    target: Annotated[str, typer.Argument(metavar="TO", help="Made if it isn't there.")],
+    study: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Which study; else all. Repeatable.")
+    ] = None,
+) -> None:
+    """Copy studies whole to another database, SQLite or PostgreSQL.
+
+    Stop their workers first: what these find out later stays behind. Trials that run are gone
+    on with at the target, from their checkpoints.
+
+    Example: gru-optuna storage copy sqlite:///storage/gru_optuna.db postgresql://me@host/tuning
+    """
+    with plain_errors():
+        from gru_optuna.storage.copying import copy_studies
+
+        copied = copy_studies(source, target, study or ())
+        print_table(
+            ("study", "trials", "checkpoints"),
+            [(one.study, str(one.trials), str(one.checkpoints)) for one in copied],
+        )
+        if lost := sum(one.lost for one in copied):
+            say(f"{lost} checkpoints can't be read: their trials go on from an earlier epoch")
+
+
+@app.command()
+def upgrade(storage: Storage = None) -> None:
+    """Bring an older version's database to the newest form. Stop its workers first.
+
+    Example: gru-optuna storage upgrade
+    """
+    with plain_errors():
+        from gru_optuna.storage.database import upgrade_storage
+
+        before, now = upgrade_storage(storage_url(storage, current_workspace()))
+        if before == now:
+            print(f"nothing to do: {now} is the newest form")
+        else:
+            print(f"from {before}\nto   {now}")
+
+
+def _dated(room: Path, url: str) -> Path:
+    """A new name in the storage room."""
+    from gru_optuna.storage.database import existing
+
+    name = existing(url).name
+    room.mkdir(exist_ok=True)
+    return room / f"{name}-{datetime.now().astimezone():%Y%m%d-%H%M%S}.db"

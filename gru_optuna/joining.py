@@ -1,0 +1,172 @@
+"""One worker in this process: on a study's data, with an engine, until nothing is left to do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import torch
+
+from gru_optuna.data.sequences import load_sequences
+from gru_optuna.errors import StudyError, UserError
+from gru_optuna.search import study as studies
+from gru_optuna.storage.checkpoints import open_store
+from gru_optuna.storage.database import checkpoint_folder, open_engine, open_storage
+from gru_optuna.storage.leases import LEASE_SECONDS, Host, Registration
+from gru_optuna.storage.mirror import Mirror
+from gru_optuna.storage.shelf import Shelf
+from gru_optuna.training.cpu import CPUEngine
+from gru_optuna.training.sizing import choose_size
+from gru_optuna.worker import Worker
+from gru_optuna.worker.events import EngineReady
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+    from threading import Event as Flag
+
+    from optuna import Study
+
+    from gru_optuna.data.dataset import Dataset
+    from gru_optuna.spec import Specification
+    from gru_optuna.training.pool import Engine
+    from gru_optuna.worker.events import Event
+
+Device = Literal["auto", "cpu", "cuda"]
+
+CUDA_SLOTS = 128
+"""Trials that train together on a GPU: small GRUs fill it only side by side."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What may differ between the workers of one study.
+
+    Parameters
+    ----------
+    device
+        "auto" takes CUDA where there is one.
+    threads, slots
+        How many threads train, and how many trials they share; None: measured.
+    checkpoints
+        A folder or ``s3://BUCKET/PREFIX``; None: beside a SQLite file, in a PostgreSQL database.
+    lease_seconds
+        How long the worker may be silent before others take its trials over.
+    """
+
+    device: Device = "auto"
+    threads: int | None = None
+    slots: int | None = None
+    checkpoints: str | None = None
+    lease_seconds: float = LEASE_SECONDS
+
+
+def join(
+    name: str,
+    url: str,
+    folder: Path,
+    settings: Settings,
+    stop: Flag,
+    on_event: Callable[[Event], None] = lambda event: None,
+) -> Worker:
+    """Works on a study that somebody has begun, here or on another host.
+
+    Parameters
+    ----------
+    name
+        The study's. Its specification comes from the database.
+    url
+        The database's.
+    folder
+        What the paths of its data are relative to.
+    settings
+        Of this worker.
+    stop
+        Set it to end after the epoch in flight.
+    on_event
+        Told about every `Event`, in order.
+
+    Raises
+    ------
+    UserError
+        If the study or its data aren't there, or the data differ.
+    StudyFailed
+        If every trial fails.
+    """
+    study, spec = studies.load_to_work(open_storage(url), name)
+    dataset = load_sequences(spec, folder)
+    if dataset.fingerprint != study.user_attrs["fingerprint"]:
+        raise StudyError(
+            f'study "{name}": the data in {folder} differ from those it was made with '
+            f"({spec.data.train}). Copy the same files here, or name their folder with --data."
+        )
+    dataset = dataset.to(choose_device(settings.device))
+    engine, ready = make_engine(spec, dataset, settings)
+    return work(study, url, spec, dataset, engine, ready, settings, stop, on_event)
+
+
+def work(
+    study: Study,
+    url: str,
+    spec: Specification,
+    dataset: Dataset,
+    engine: Engine,
+    ready: EngineReady,
+    settings: Settings,
+    stop: Flag,
+    on_event: Callable[[Event], None],
+) -> Worker:
+    """Works on an open study; returns the worker, which is done or was stopped."""
+    on_event(ready)
+    database = open_engine(url)
+    try:
+        device = str(dataset.train.values.device)
+        host = Host.here(device, ready.slots)
+        registration = Registration(database, study._study_id, host, settings.lease_seconds)
+        mirror = Mirror(study, database, registration)
+        shelf = open_shelf(study, url, settings.checkpoints)
+        worker = Worker(
+            mirror, registration, shelf, spec, dataset, engine, ready.slots, stop, on_event
+        )
+        worker.run()
+    finally:
+        database.dispose()
+    return worker
+
+
+def open_shelf(study: Study, url: str, where: str | None) -> Shelf:
+    """Where a study's checkpoints are kept."""
+    place = where or checkpoint_folder(url)
+    return Shelf(study._study_id, open_store(str(place)) if place else None)
+
+
+def make_engine(
+    spec: Specification, dataset: Dataset, settings: Settings, workers: int = 1
+) -> tuple[Engine, EngineReady]:
+    """What trains on the device where the data lie, and how much at once, in one of `workers`.
+
+    The first time on a machine the CPU's code is compiled, which takes a quarter of a minute.
+    """
+    device = dataset.train.values.device
+    if device.type != "cpu":
+        from gru_optuna.training.batched import BatchedEngine
+
+        return BatchedEngine(spec, dataset), EngineReady(1, settings.slots or CUDA_SLOTS, None)
+    size = choose_size(spec, dataset, settings.threads, settings.slots, workers)
+    ready = EngineReady(size.threads, size.slots, size.memory)
+    return CPUEngine(spec, dataset, size.threads), ready
+
+
+def choose_device(device: Device) -> torch.device:
+    """The device to train on.
+
+    Raises
+    ------
+    UserError
+        If CUDA is asked for and there is none.
+    """
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UserError("--device cuda: torch sees no CUDA device here. Use --device cpu.")
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(device)

@@ -1,0 +1,371 @@
+"""Who trains which trial: workers, their beats, leases, fencing tokens.
+
+A worker holds a trial by a lease with a token. When another one takes the trial over, the token
+rises, and whoever comes with an older one has lost the lease and writes nothing more.
+
+Whether a worker lives is seen, not reckoned: it raises its ``beats`` again and again, and the
+others watch that number on their own monotonic clocks. No two clocks are compared, so none that
+is wrong, set back or stopped makes a living worker look dead. On one machine a dead one is known
+at once: it held a file lock, which the system frees with the process.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from filelock import FileLock, Timeout
+from optuna.trial import TrialState
+from sqlalchemy import delete, func, insert, select, update
+
+from gru_optuna.storage.database import now
+from gru_optuna.storage.tables import checkpoints, leases, trials, workers
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+    from sqlalchemy import Connection, Engine
+
+LEASE_SECONDS = 30.0
+"""How long a worker may be silent before its trials are taken over."""
+
+BEATS_A_LEASE = 6
+"""Beats in that time: a few may be late or get lost."""
+
+MOST_DEATHS = 5
+"""So many workers in a row that died of a trial before its next epoch: it is the trial."""
+
+
+@dataclass(frozen=True)
+class Host:
+    """What `status` tells of a worker."""
+
+    name: str
+    process: int
+    device: str
+    slots: int
+
+    @classmethod
+    def here(cls, device: str, slots: int) -> Host:
+        """This process."""
+        return cls(platform.node()[:255], os.getpid(), device[:64], slots)
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A checkpoint's row."""
+
+    epoch: int
+    name: str
+    sha256: str
+    content: bytes | None = None  # None: the store has it
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A trial that is now ours."""
+
+    trial_id: int
+    token: int
+    adopted: bool
+    deaths: int = 0
+    checkpoints: tuple[Saved, ...] = ()  # newest first
+
+
+class Watch:
+    """Tells silent workers from living ones, on this process's own clock.
+
+    Time in which nobody looked hardly counts: a database that was away for a minute, or this
+    process itself asleep, makes nobody else dead.
+
+    Parameters
+    ----------
+    lease_seconds
+        Silence that ends a lease.
+    """
+
+    def __init__(self, lease_seconds: float) -> None:
+        self._lease = lease_seconds
+        self._longest_look = 2 * lease_seconds / BEATS_A_LEASE
+        self._looked: float | None = None
+        self._silent: dict[int, tuple[int, float]] = {}  # worker: its beats, seconds of silence
+
+    def look(self, beats: Mapping[int, int], at: float) -> set[int]:
+        """Takes note of all workers' beats at a time (monotonic, seconds); returns the silent."""
+        since = 0.0 if self._looked is None else at - self._looked
+        since = min(since, self._longest_look)
+        self._looked = at
+        before, self._silent = self._silent, {}
+        for worker, count in beats.items():
+            last, silence = before.get(worker, (count, -since))
+            self._silent[worker] = (count, silence + since if count == last else 0.0)
+        return {w for w, (_, silence) in self._silent.items() if silence > self._lease}
+
+
+class Registration:
+    """One worker in the table of workers, from its first moment to its last.
+
+    Parameters
+    ----------
+    engine
+        The database's.
+    study_id
+        The study it works on.
+    host
+        Where it runs.
+    lease_seconds
+        How long it may be silent.
+    """
+
+    def __init__(
+        self, engine: Engine, study_id: int, host: Host, lease_seconds: float = LEASE_SECONDS
+    ) -> None:
+        self.study_id = study_id
+        self.host = host
+        self.lease_seconds = lease_seconds
+        self._engine = engine
+        self._watch = Watch(lease_seconds)
+        with engine.begin() as connection:
+            inserted = connection.execute(insert(workers).values(self._row(connection)))
+            assert inserted.inserted_primary_key is not None
+            self.worker_id = int(inserted.inserted_primary_key[0])
+        self._life = _life_lock(engine, self.worker_id)
+        if self._life is not None:
+            # Another worker may hold it for a moment, to see whether we live.
+            self._life.acquire(timeout=self.lease_seconds)
+
+    def beat(self, connection: Connection, epochs_per_second: float | None = None) -> None:
+        """Shows that this worker lives, and how fast."""
+        told = {} if epochs_per_second is None else {"epochs_per_second": epochs_per_second}
+        beaten = connection.execute(
+            update(workers)
+            .where(workers.c.worker_id == self.worker_id)
+            .values(beats=workers.c.beats + 1, beaten_at=now(connection), **told)
+        )
+        if not beaten.rowcount:  # found dead by another, and yet alive
+            row = self._row(connection) | {"worker_id": self.worker_id, "beats": 1}
+            connection.execute(insert(workers).values(row))
+
+    def beat_alone(self) -> None:
+        """Shows that this worker lives, in a transaction of its own."""
+        with self._engine.begin() as connection:
+            self.beat(connection)
+
+    def held(self, connection: Connection) -> dict[int, int]:
+        """Trials that are still this worker's, with their tokens."""
+        found = connection.execute(
+            select(leases.c.trial_id, leases.c.token)
+            .join(trials, trials.c.trial_id == leases.c.trial_id)
+            .where(leases.c.worker_id == self.worker_id, trials.c.state == TrialState.RUNNING)
+        )
+        return {row.trial_id: row.token for row in found}
+
+    def claim(
+        self, connection: Connection, wanted: int, limit: int | None, at: float
+    ) -> list[Claim]:
+        """Takes up to `wanted` trials: abandoned ones, then waiting ones, then new ones.
+
+        Parameters
+        ----------
+        connection
+            In a transaction that holds the study's lock.
+        wanted
+            How many.
+        limit
+            How many trials the study may ever begin; None: no limit.
+        at
+            Monotonic time, seconds.
+        """
+        # Looked at even if nothing is wanted: it takes a while to know who is silent.
+        abandoned = self._abandoned(connection, at)
+        claims = [self._adopt(connection, *found) for found in abandoned[:wanted]]
+        mine = trials.c.study_id == self.study_id
+        if len(claims) < wanted:
+            begun = connection.scalar(
+                select(func.count()).where(mine, trials.c.state != TrialState.WAITING)
+            )
+            room = wanted - len(claims)
+            room = room if limit is None else min(room, max(0, limit - (begun or 0)))
+            waiting = connection.scalars(
+                select(trials.c.trial_id)
+                .where(mine, trials.c.state == TrialState.WAITING)
+                .order_by(trials.c.number)
+                .limit(room)
+            ).all()
+            claims += [self._begin(connection, trial_id) for trial_id in waiting]
+            claims += self._create(connection, room - len(waiting))
+        return claims
+
+    def give_back(self, connection: Connection, trial_ids: Collection[int]) -> None:
+        """Lets go of trials that somebody is to go on with."""
+        connection.execute(
+            update(leases)
+            .where(leases.c.worker_id == self.worker_id, leases.c.trial_id.in_(trial_ids))
+            .values(worker_id=None)
+        )
+
+    def leave(self) -> None:
+        """Gives everything back and goes."""
+        with self._engine.begin() as connection:
+            connection.execute(
+                update(leases).where(leases.c.worker_id == self.worker_id).values(worker_id=None)
+            )
+            connection.execute(delete(workers).where(workers.c.worker_id == self.worker_id))
+        if self._life is not None:
+            self._life.release()
+            _remove(self._life)
+
+    def _row(self, connection: Connection) -> dict[str, object]:
+        at = now(connection)
+        return {
+            "study_id": self.study_id,
+            "host": self.host.name,
+            "process": self.host.process,
+            "device": self.host.device,
+            "slots": self.host.slots,
+            "started_at": at,
+            "beaten_at": at,
+        }
+
+    def _abandoned(
+        self, connection: Connection, at: float
+    ) -> list[tuple[int, int | None, int, int]]:
+        """Running trials that nobody living holds: trial, last holder, token, deaths."""
+        others = {
+            row.worker_id: row.beats
+            for row in connection.execute(
+                select(workers.c.worker_id, workers.c.beats).where(
+                    workers.c.study_id == self.study_id, workers.c.worker_id != self.worker_id
+                )
+            )
+        }
+        silent = self._watch.look(others, at)
+        died = {
+            worker for worker, beats in others.items() if _has_died(self._engine, worker, beats)
+        }
+        dead = silent | died
+        living = {self.worker_id, *others} - dead
+        running = connection.execute(
+            select(trials.c.trial_id, leases.c.worker_id, leases.c.token, leases.c.deaths)
+            .outerjoin(leases, leases.c.trial_id == trials.c.trial_id)
+            .where(trials.c.study_id == self.study_id, trials.c.state == TrialState.RUNNING)
+            .order_by(trials.c.number)
+        )
+        found = [
+            (row.trial_id, row.worker_id, row.token or 0, row.deaths or 0)
+            for row in running
+            if row.worker_id not in living
+        ]
+        # The dead who hold nothing more are forgotten.
+        if gone := dead - {holder for _, holder, _, _ in found}:
+            connection.execute(delete(workers).where(workers.c.worker_id.in_(gone)))
+            # A silent one may live and sleep: then it still holds its lock, and needs it.
+            for worker in gone & died:
+                _remove(_life_lock(self._engine, worker))
+        return found
+
+    def _adopt(
+        self, connection: Connection, trial_id: int, holder: int | None, token: int, deaths: int
+    ) -> Claim:
+        deaths += holder is not None
+        taken = {"worker_id": self.worker_id, "token": token + 1, "deaths": deaths}
+        if token:
+            mine = leases.c.trial_id == trial_id
+            connection.execute(update(leases).where(mine).values(taken))
+        else:  # begun by a program that knows no leases
+            row = {"trial_id": trial_id, "study_id": self.study_id, **taken}
+            connection.execute(insert(leases).values(row))
+        rows = connection.execute(
+            select(checkpoints)
+            .where(checkpoints.c.trial_id == trial_id)
+            .order_by(checkpoints.c.epoch.desc())
+        )
+        saved = tuple(Saved(row.epoch, row.name, row.sha256, row.content) for row in rows)
+        return Claim(trial_id, token + 1, adopted=True, deaths=deaths, checkpoints=saved)
+
+    def _begin(self, connection: Connection, trial_id: int) -> Claim:
+        connection.execute(
+            update(trials)
+            .where(trials.c.trial_id == trial_id)
+            .values(state=TrialState.RUNNING, datetime_start=now(connection))
+        )
+        self._lease(connection, [trial_id])
+        return Claim(trial_id, 1, adopted=False)
+
+    def _create(self, connection: Connection, count: int) -> list[Claim]:
+        if count <= 0:
+            return []
+        known = connection.scalar(select(func.count()).where(trials.c.study_id == self.study_id))
+        at = now(connection)
+        rows = [
+            {
+                "number": number,
+                "study_id": self.study_id,
+                "state": TrialState.RUNNING,
+                "datetime_start": at,
+            }
+            for number in range(known or 0, (known or 0) + count)
+        ]
+        made = connection.execute(
+            insert(trials).returning(trials.c.trial_id, trials.c.number), rows
+        ).all()
+        ids = [row.trial_id for row in sorted(made, key=lambda row: row.number)]
+        self._lease(connection, ids)
+        return [Claim(trial_id, 1, adopted=False) for trial_id in ids]
+
+    def _lease(self, connection: Connection, trial_ids: list[int]) -> None:
+        # SQLite gives a deleted trial's number again; what belonged to that one must not stay.
+        for table in (leases, checkpoints):
+            connection.execute(delete(table).where(table.c.trial_id.in_(trial_ids)))
+        connection.execute(
+            insert(leases),
+            [
+                {
+                    "trial_id": trial_id,
+                    "study_id": self.study_id,
+                    "worker_id": self.worker_id,
+                    "token": 1,
+                    "deaths": 0,
+                }
+                for trial_id in trial_ids
+            ],
+        )
+
+
+def end_leases(connection: Connection, trial_ids: Collection[int]) -> None:
+    """Removes the leases and checkpoints of trials that are over."""
+    for table in (leases, checkpoints):
+        connection.execute(delete(table).where(table.c.trial_id.in_(trial_ids)))
+
+
+def _life_lock(engine: Engine, worker_id: int) -> FileLock | None:
+    """Held while a worker lives; only where all workers are on the machine of the file."""
+    if engine.dialect.name != "sqlite" or not engine.url.database:
+        return None
+    path = Path(engine.url.database)
+    folder = path.with_name(f"{path.name}.locks")
+    folder.mkdir(exist_ok=True)
+    return FileLock(folder / f"worker-{worker_id}.lock", thread_local=False)
+
+
+def _has_died(engine: Engine, worker_id: int, beats: int) -> bool:
+    """Whether a worker's process is gone for certain; false where that can't be known."""
+    lock = _life_lock(engine, worker_id)
+    if lock is None:
+        return False
+    if not Path(lock.lock_file).exists():
+        return beats > 0  # before its first beat it may be about to make the file
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return False
+    lock.release()
+    return True
+
+
+def _remove(lock: FileLock | None) -> None:
+    if lock is not None:
+        Path(lock.lock_file).unlink(missing_ok=True)

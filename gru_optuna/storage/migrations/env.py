@@ -1,0 +1,17 @@
+"""Run by alembic before the scripts: on the connection that ``schema.py`` gives it."""
+
+from __future__ import annotations
+
+from alembic import context
+
+from gru_optuna.storage.schema import VERSION_TABLE
+from gru_optuna.storage.tables import metadata
+
+context.configure(
+    connection=context.config.attributes["connection"],
+    target_metadata=metadata,
+    version_table=VERSION_TABLE,
+    render_as_batch=True,  # SQLite can't change a column in place
+)
+with context.begin_transaction():
+    context.run_migrations()

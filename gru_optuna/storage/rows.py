@@ -1,0 +1,219 @@
+"""Optuna's tables, read and written many trials at a time.
+
+Through Optuna's own storage each parameter, report and attribute is a transaction. Here a
+trial's changes are the difference between what the database holds of it and what it is now.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from optuna.distributions import distribution_to_json, json_to_distribution
+from optuna.storages._rdb import models
+from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy import Update, insert, select, update
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from sqlalchemy import Connection
+
+_TOGETHER = 500
+"""Trials in one IN list: databases limit its length."""
+
+
+@dataclass
+class Written:
+    """What the database holds of a trial: copies, for Optuna changes its objects in place."""
+
+    state: TrialState = TrialState.RUNNING
+    params: set[str] = field(default_factory=set)
+    reports: dict[int, float] = field(default_factory=dict)
+    user_attrs: dict[str, Any] = field(default_factory=dict)
+    system_attrs: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, trial: FrozenTrial) -> Written:
+        """A trial as it was just read or written."""
+        return cls(
+            trial.state,
+            set(trial.params),
+            dict(trial.intermediate_values),
+            dict(trial.user_attrs),
+            dict(trial.system_attrs),
+        )
+
+    def differs_from(self, trial: FrozenTrial) -> bool:
+        """Whether the trial has changed since."""
+        return (
+            self.state != trial.state
+            or self.params != trial.params.keys()
+            or self.reports != trial.intermediate_values
+            or self.user_attrs != trial.user_attrs
+            or self.system_attrs != trial.system_attrs
+        )
+
+
+class Changes:
+    """What a transaction writes, gathered by table."""
+
+    def __init__(self) -> None:
+        self._inserts: dict[Any, list[dict[str, Any]]] = {}
+        self._updates: list[Update] = []
+
+    def write(self, connection: Connection) -> None:
+        """Writes it all, a statement a table and one for each row that changes."""
+        for model, rows in self._inserts.items():
+            connection.execute(insert(model.__table__), rows)
+        for change in self._updates:
+            connection.execute(change)
+
+    def trial(self, trial: FrozenTrial, written: Written, trial_id: int) -> None:
+        """Adds what is new in a trial."""
+        for name in trial.params.keys() - written.params:
+            distribution = trial.distributions[name]
+            self._add(
+                models.TrialParamModel,
+                trial_id=trial_id,
+                param_name=name,
+                param_value=distribution.to_internal_repr(trial.params[name]),
+                distribution_json=distribution_to_json(distribution),
+            )
+        reports = models.TrialIntermediateValueModel
+        for step in trial.intermediate_values.keys() - written.reports.keys():
+            value, kind = reports.intermediate_value_to_stored_repr(trial.intermediate_values[step])
+            self._add(
+                reports,
+                trial_id=trial_id,
+                step=step,
+                intermediate_value=value,
+                intermediate_value_type=kind,
+            )
+        owner = {"trial_id": trial_id}
+        self.attrs(models.TrialUserAttributeModel, owner, written.user_attrs, trial.user_attrs)
+        self.attrs(
+            models.TrialSystemAttributeModel, owner, written.system_attrs, trial.system_attrs
+        )
+        if trial.state.is_finished():
+            self._ending(trial, trial_id)
+
+    def attrs(
+        self, model: Any, owner: dict[str, int], before: dict[str, Any], now: dict[str, Any]
+    ) -> None:
+        """Adds the attributes of one trial or study that are new or changed."""
+        for key, value in now.items():
+            if key not in before:
+                self._add(model, **owner, key=key, value_json=json.dumps(value))
+            elif before[key] != value:
+                change = update(model).filter_by(**owner, key=key)
+                self._updates.append(change.values(value_json=json.dumps(value)))
+
+    def _add(self, model: Any, **row: Any) -> None:
+        self._inserts.setdefault(model, []).append(row)
+
+    def _ending(self, trial: FrozenTrial, trial_id: int) -> None:
+        table = models.TrialModel.__table__
+        self._updates.append(
+            update(table)
+            .where(table.c.trial_id == trial_id)
+            .values(state=trial.state, datetime_complete=_utc(trial.datetime_complete))
+        )
+        for objective, value in enumerate(trial.values or ()):
+            stored, kind = models.TrialValueModel.value_to_stored_repr(value)
+            self._add(
+                models.TrialValueModel,
+                trial_id=trial_id,
+                objective=objective,
+                value=stored,
+                value_type=kind,
+            )
+
+
+def read_trials(connection: Connection, trial_ids: Sequence[int]) -> list[FrozenTrial]:
+    """Trials as Optuna would give them, by number; ``_trial_id`` is the database's."""
+    found: list[FrozenTrial] = []
+    for start in range(0, len(trial_ids), _TOGETHER):
+        found += _read(connection, trial_ids[start : start + _TOGETHER])
+    return sorted(found, key=lambda trial: trial.number)
+
+
+def read_study_attrs(
+    connection: Connection, study_id: int
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A study's user and system attributes."""
+    user, system = (
+        {
+            row.key: json.loads(row.value_json)
+            for row in connection.execute(
+                select(model.key, model.value_json).where(model.study_id == study_id)
+            )
+        }
+        for model in (models.StudyUserAttributeModel, models.StudySystemAttributeModel)
+    )
+    return user, system
+
+
+def _read(connection: Connection, trial_ids: Sequence[int]) -> Iterator[FrozenTrial]:
+    def rows(model: Any) -> dict[int, list[Any]]:
+        table = model.__table__
+        by_trial: dict[int, list[Any]] = defaultdict(list)
+        for row in connection.execute(select(table).where(table.c.trial_id.in_(trial_ids))):
+            by_trial[row.trial_id].append(row)
+        return by_trial
+
+    # First, for a trial that is over has all its other rows already, and one that isn't is read
+    # again.
+    found = rows(models.TrialModel)
+    parts = {
+        model: rows(model)
+        for model in (
+            models.TrialParamModel,
+            models.TrialValueModel,
+            models.TrialIntermediateValueModel,
+            models.TrialUserAttributeModel,
+            models.TrialSystemAttributeModel,
+        )
+    }
+    for trial_id, (row,) in found.items():
+        params, values, reports, user, system = (part[trial_id] for part in parts.values())
+        distributions = {p.param_name: json_to_distribution(p.distribution_json) for p in params}
+        yield FrozenTrial(
+            number=row.number,
+            state=row.state,
+            value=None,
+            values=[
+                models.TrialValueModel.stored_repr_to_value(v.value, v.value_type)
+                for v in sorted(values, key=lambda v: v.objective)
+            ]
+            or None,
+            datetime_start=_local(row.datetime_start),
+            datetime_complete=_local(row.datetime_complete),
+            params={
+                p.param_name: distributions[p.param_name].to_external_repr(p.param_value)
+                for p in params
+            },
+            distributions=distributions,
+            user_attrs={a.key: json.loads(a.value_json) for a in user},
+            system_attrs={a.key: json.loads(a.value_json) for a in system},
+            intermediate_values={
+                r.step: models.TrialIntermediateValueModel.stored_repr_to_intermediate_value(
+                    r.intermediate_value, r.intermediate_value_type
+                )
+                for r in sorted(reports, key=lambda r: r.step)
+            },
+            trial_id=trial_id,
+        )
+
+
+def _utc(local: datetime | None) -> datetime | None:
+    """As Optuna's tables hold times: without a zone, in UTC."""
+    return local.astimezone(UTC).replace(tzinfo=None) if local else None
+
+
+def _local(utc: datetime | None) -> datetime | None:
+    """As Optuna's trials hold times: without a zone, in local time."""
+    return utc.replace(tzinfo=UTC).astimezone().replace(tzinfo=None) if utc else None

@@ -1,0 +1,189 @@
+"""What a worker commits: reports, endings, checkpoints, claims; and that it lives."""
+
+from __future__ import annotations
+
+import threading
+import time
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, TypeVar
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from gru_optuna.errors import StorageError
+from gru_optuna.storage.checkpoints import DamagedCheckpoint
+from gru_optuna.storage.leases import BEATS_A_LEASE
+from gru_optuna.storage.mirror import WORKED_SECONDS, Synced
+from gru_optuna.storage.patience import patiently
+from gru_optuna.worker.events import CheckpointDamaged, StorageAway, StorageBack
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator, Mapping
+    from threading import Event as Flag
+
+    from gru_optuna.storage.checkpoints import Checkpoint
+    from gru_optuna.storage.leases import Claim, Registration, Saved
+    from gru_optuna.storage.mirror import Mirror
+    from gru_optuna.storage.shelf import Shelf
+    from gru_optuna.worker.events import Event
+
+COMMIT_SHARE = 0.05
+"""Of the time, for commits and checkpoints. Epochs of milliseconds share one; a longer epoch has
+its own, and a worker that dies loses no more than the epoch in flight."""
+
+Result = TypeVar("Result")
+
+
+class Books:
+    """One worker's side of the database and of the checkpoints.
+
+    Parameters
+    ----------
+    mirror
+        The study.
+    registration
+        The worker, as the others know it.
+    shelf
+        Where checkpoints are kept.
+    stop
+        Once set, a storage that fails isn't waited for.
+    on_event
+        Told about storage that fails, and checkpoints that are damaged.
+
+    Attributes
+    ----------
+    last : Synced
+        What the last commit brought.
+    """
+
+    def __init__(
+        self,
+        mirror: Mirror,
+        registration: Registration,
+        shelf: Shelf,
+        stop: Flag,
+        on_event: Callable[[Event], None],
+    ) -> None:
+        self.mirror = mirror
+        worked = float(mirror.user_attrs.get(WORKED_SECONDS, 0.0))
+        self.last = Synced(worked_seconds=worked)
+        self._registration = registration
+        self._shelf = shelf
+        self._stop = stop
+        self._on_event = on_event
+        # Checkpoints of running trials: number, epoch, name.
+        self._names: dict[int, dict[int, str]] = {}
+        self._committed_at = time.monotonic()
+        self._cost = 0.0
+
+    def commit(
+        self,
+        *,
+        wanted: int,
+        limit: int | None,
+        checkpoints: Mapping[int, Checkpoint],
+        ended: Collection[int],
+        give_back: Collection[int],
+        epochs_per_second: float,
+    ) -> Synced:
+        """Writes all that is new, and takes up to `wanted` trials.
+
+        Parameters
+        ----------
+        wanted
+            How many trials to take.
+        limit
+            How many trials the study may ever begin; None: no limit.
+        checkpoints
+            By trial number.
+        ended
+            Numbers of trials that ended since the last commit.
+        give_back
+            Numbers of trials that somebody else, or this worker later, is to go on with.
+        epochs_per_second
+            Told to whoever asks how the workers do.
+
+        Raises
+        ------
+        StorageError
+            If database or disk fail for too long.
+        """
+        began = time.monotonic()
+        saved = {
+            number: self._patiently(
+                lambda number=number, checkpoint=checkpoint: self._shelf.put(  # type: ignore[misc]
+                    number, self.mirror.token(number), checkpoint
+                )
+            )
+            for number, checkpoint in checkpoints.items()
+        }
+        synced = self.last = self._patiently(
+            lambda: self.mirror.sync(wanted, limit, saved, give_back, epochs_per_second)
+        )
+        for number, claim in synced.claims:
+            self._names[number] = {one.epoch: one.name for one in claim.checkpoints}
+        for number in saved.keys() - set(synced.lost):
+            self._shelf.remove(self._superseded(number, saved[number]))
+        for number in (*ended, *synced.lost, *give_back):
+            self._names.pop(number, None)
+        for number in set(ended) - set(synced.lost):
+            self._shelf.clear(number)
+        self._committed_at = time.monotonic()
+        self._cost = self._committed_at - began
+        return synced
+
+    def is_time(self) -> bool:
+        """Whether the next commit is worth its cost."""
+        return self.seconds_since_commit() >= self._cost / COMMIT_SHARE
+
+    def seconds_since_commit(self) -> float:
+        """What the database doesn't know of yet."""
+        return time.monotonic() - self._committed_at
+
+    def checkpoints(self, number: int, claim: Claim) -> Iterator[Checkpoint]:
+        """What a trial may go on from, newest first; damaged ones are told and left out."""
+        for saved in claim.checkpoints:
+            try:
+                yield self._shelf.take(saved)
+            except (DamagedCheckpoint, OSError) as error:
+                self._on_event(CheckpointDamaged(number, saved.epoch, str(error)))
+
+    def _superseded(self, number: int, newest: Saved) -> list[str]:
+        """Notes a checkpoint; returns the names of those that stand in no row any more."""
+        names = self._names[number]
+        # The one before stays, should the newest be damaged.
+        before = max((epoch for epoch in names if epoch < newest.epoch), default=None)
+        old = [name for epoch, name in names.items() if epoch != before]
+        self._names[number] = {e: name for e, name in names.items() if e == before}
+        self._names[number][newest.epoch] = newest.name
+        return old
+
+    @contextmanager
+    def beating(self) -> Iterator[None]:
+        """Shows that this worker lives, however long an epoch is."""
+        over = threading.Event()
+        pause = self._registration.lease_seconds / BEATS_A_LEASE
+
+        def beat() -> None:
+            while not over.wait(pause):
+                if self.seconds_since_commit() > pause:
+                    # If the database fails, the next commit waits for it.
+                    with suppress(SQLAlchemyError):
+                        self._registration.beat_alone()
+
+        threading.Thread(target=beat, name="beat", daemon=True).start()
+        try:
+            yield
+        finally:
+            over.set()
+
+    def leave(self) -> None:
+        """Gives everything back."""
+        # What can't be written now is found out by the others when the lease ends.
+        with suppress(SQLAlchemyError, OSError, StorageError):
+            self._registration.leave()
+
+    def _patiently(self, action: Callable[[], Result]) -> Result:
+        def told(reason: str | None, seconds: float) -> None:
+            self._on_event(StorageBack(seconds) if reason is None else StorageAway(reason))
+
+        return patiently(action, self._stop, told)

@@ -1,0 +1,383 @@
+"""The loop: claim trials, train them together, report every epoch, end them, claim the next.
+
+A worker may die at any instant. What it committed last, reports and checkpoints alike, is where
+any other worker goes on, under the same numbers; what a trial computes depends on its parameters
+and seed alone, so its curve is the one it would have had.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import TimeoutError as NotYet
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING, TypeAlias
+
+import torch
+from optuna.trial import TrialState
+from sqlalchemy.exc import SQLAlchemyError
+
+from gru_optuna import seeds
+from gru_optuna.errors import Diverged, GRUOptunaError, OutOfMemory, StudyFailed, TrialFailed
+from gru_optuna.search import budget, space
+from gru_optuna.storage.checkpoints import DamagedCheckpoint
+from gru_optuna.storage.leases import MOST_DEATHS
+from gru_optuna.training.pool import Pool, Slot
+from gru_optuna.training.progress import EpochResult
+from gru_optuna.worker.books import Books
+from gru_optuna.worker.events import (
+    CheckpointDamaged,
+    EpochTrained,
+    FewerSlots,
+    LeaseLost,
+    StandingBy,
+    TrialEnded,
+    TrialStarted,
+)
+from gru_optuna.worker.running import Admission, Running, curves
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from threading import Event as Flag
+
+    from optuna import Trial
+
+    from gru_optuna.data.dataset import Dataset
+    from gru_optuna.spec import Specification
+    from gru_optuna.storage.checkpoints import Checkpoint
+    from gru_optuna.storage.leases import Claim, Registration
+    from gru_optuna.storage.mirror import Mirror
+    from gru_optuna.storage.shelf import Shelf
+    from gru_optuna.training.pool import Engine
+    from gru_optuna.worker.events import Event
+
+HOPELESS_TRIALS = 10
+"""When so many trials are over and every one of them failed, the next would fail as well."""
+
+STANDBY_SECONDS = 0.5
+"""Between two looks at the others, when there is nothing else to do."""
+
+LEAVE_SECONDS = 3.0
+"""How long a worker that is told to stop waits for the epoch in flight."""
+
+Trained: TypeAlias = list[tuple[Slot, EpochResult | TrialFailed]]
+
+
+class Worker:
+    """Trains trials of one study until nothing is left to do or it is told to stop.
+
+    Parameters
+    ----------
+    mirror
+        The study.
+    registration
+        This worker, as the others know it.
+    shelf
+        Where checkpoints are kept.
+    spec
+        The file the study was made with.
+    dataset, engine
+        Its data, and what trains on them.
+    slots
+        How many trials train together.
+    stop
+        Set from outside to end after the epoch in flight, if that doesn't take long.
+    on_event
+        Told about every `Event`, in order.
+
+    Attributes
+    ----------
+    abandoned : bool
+        Whether it left while an epoch was still in flight, which a thread goes on with.
+    """
+
+    def __init__(
+        self,
+        mirror: Mirror,
+        registration: Registration,
+        shelf: Shelf,
+        spec: Specification,
+        dataset: Dataset,
+        engine: Engine,
+        slots: int,
+        stop: Flag,
+        on_event: Callable[[Event], None] = lambda event: None,
+    ) -> None:
+        self.study = mirror.study
+        self.spec = spec
+        self.pool = Pool(spec, dataset, engine)
+        self.slots = slots
+        self.stop = stop
+        self.on_event = on_event
+        self.abandoned = False
+        self.training_seconds = 0.0
+        self._books = Books(mirror, registration, shelf, stop, on_event)
+        self._running: dict[Slot, Running] = {}
+        self._give_back: list[int] = []
+        self._ended: list[int] = []  # not yet committed
+        self._more = True  # whether the last look brought all that was wanted
+        self._started = time.monotonic()
+        self._epochs = 0
+
+    def run(self) -> None:
+        """Works until nothing is left to do, the others' trials included.
+
+        Raises
+        ------
+        StudyFailed
+            If every trial fails.
+        StorageError
+            If database or disk fail for too long.
+        """
+        # Threads train slots; a second thread within one operation costs more than it brings.
+        torch.set_num_threads(1)
+        background = ThreadPoolExecutor(1, "pool")
+        try:
+            with _short_turns(), self._books.beating():
+                self._work(background)
+                if not self.abandoned:
+                    self._commit(self._snapshots())
+        except BaseException:
+            self.stop.set()
+            # Endings and reports, without the epoch in flight. What caused this comes first.
+            with suppress(SQLAlchemyError, OSError, GRUOptunaError):
+                self._commit({})
+            raise
+        finally:
+            self._books.leave()
+            background.shutdown(wait=not self.abandoned)
+
+    def _work(self, background: ThreadPoolExecutor) -> None:
+        admissions = self._commit({})
+        while not self.stop.is_set():
+            if not admissions and not self._running:
+                admissions = self._commit({})  # the last slots were freed a moment ago
+            self._admit(admissions)
+            admissions = []
+            if not self._running:
+                if not self._books.last.others_running and not self._give_back:
+                    return
+                self._stand_by()
+                continue
+            due = self._due()
+            snapshots = self._snapshots() if due else {}
+            training = background.submit(self._train_epoch)
+            # Bookkeeping goes on meanwhile. What it knows is the epochs before this one,
+            # however fast the machine is, so the search is the same at each run.
+            admissions = self._commit(snapshots) if due else []
+            trained = self._await(training)
+            if trained is None:
+                return
+            self._after_epoch(trained)
+            self._stop_if_hopeless()
+
+    def _train_epoch(self) -> Trained:
+        began = time.monotonic()
+        trained = self.pool.train_epoch()
+        self.training_seconds += time.monotonic() - began
+        return trained
+
+    def _await(self, training: Future[Trained]) -> Trained | None:
+        """The epoch in flight; None if it takes too long for one who is to leave."""
+        waited = 0.0
+        while waited < LEAVE_SECONDS:
+            with suppress(NotYet):
+                return training.result(timeout=0.2)
+            waited += 0.2 if self.stop.is_set() else 0.0
+        self.abandoned = True
+        return None
+
+    def _due(self) -> bool:
+        """Whether to commit what there is while the next epoch trains."""
+        if self._more and len(self._running) < self.slots:
+            return True
+        # An adopted trial's first epoch at once: nobody shall have to train it a third time.
+        proven = any(r.unproven and r.slot.progress.epoch > r.saved_epoch for r in self._all())
+        return proven or self._books.is_time()
+
+    def _snapshots(self) -> dict[int, Checkpoint]:
+        """Copies of all slots that have trained since their last checkpoint, by trial number."""
+        snapshots: dict[int, Checkpoint] = {}
+        for running in self._all():
+            if running.slot.progress.epoch > running.saved_epoch:
+                checkpoint = self.pool.snapshot(running.slot)
+                state = checkpoint.state | {"seconds": running.seconds}
+                snapshots[running.number] = replace(checkpoint, state=state)
+        return snapshots
+
+    def _commit(self, snapshots: dict[int, Checkpoint]) -> list[Admission]:
+        """Commits reports, endings and checkpoints; returns the trials that it got."""
+        wanted = 0 if self.stop.is_set() else self.slots - len(self._running)
+        ended, self._ended = self._ended, []
+        give_back, self._give_back = self._give_back, []
+        synced = self._books.commit(
+            wanted=wanted,
+            # What was begun must be ended, but nothing is begun once time is over.
+            limit=0 if self._out_of_time() else budget.trial_limit(self.spec),
+            checkpoints=snapshots,
+            ended=ended,
+            give_back=give_back,
+            epochs_per_second=self._epochs / max(1.0, time.monotonic() - self._started),
+        )
+        self._more = len(synced.claims) == wanted
+        self.spec = budget.renewed(self.spec, self._books.mirror.user_attrs)
+        for running in self._all():
+            if running.number in synced.lost:
+                self._drop(running)
+                self.on_event(LeaseLost(running.number))
+            elif running.number in snapshots:
+                running.saved_epoch = len(snapshots[running.number].state["curve"])
+                running.unproven = False
+        return [self._ask(number, claim) for number, claim in synced.claims]
+
+    def _ask(self, number: int, claim: Claim) -> Admission:
+        """Parameters for a trial; one that was asked before gets the same."""
+        trial = self._books.mirror.trial(number)
+        reported = self.study._storage.get_trial(trial._trial_id).intermediate_values
+        hyperparameters = space.suggest(trial, self.spec)
+        return Admission(number, trial, hyperparameters, claim, tuple(reported.values()))
+
+    def _admit(self, admissions: list[Admission]) -> None:
+        """Gives claimed trials their slots; some are over before."""
+        for one in admissions:
+            epochs = len(one.reported)
+            if one.claim.deaths >= MOST_DEATHS:
+                died = f"{one.claim.deaths} workers in a row died in epoch {epochs + 1}"
+                self._tell(one.trial, TrialState.FAIL, None, died, epochs)
+            elif one.claim.adopted and self._out_of_time():
+                self._tell(one.trial, TrialState.PRUNED, None, _hours_over(epochs), epochs)
+            else:
+                running = self._enter(one)
+                self._running[running.slot] = running
+                epochs = running.slot.progress.epoch
+                known = one.reported[:epochs]
+                self.on_event(TrialStarted(one.number, one.claim.adopted, epochs, known))
+
+    def _enter(self, one: Admission) -> Running:
+        """A slot for a trial, from the newest checkpoint that is whole, or from its start."""
+        seed = seeds.trial_seed(self.spec.seed, one.number)
+        began, reported, adopted = time.monotonic(), len(one.reported), one.claim.adopted
+        for checkpoint in self._books.checkpoints(one.number, one.claim):
+            epoch = len(checkpoint.state.get("curve", ()))
+            try:
+                slot = self.pool.admit(one.hyperparameters, seed, checkpoint)
+            except DamagedCheckpoint as error:
+                self.on_event(CheckpointDamaged(one.number, epoch, str(error)))
+                continue
+            before = float(checkpoint.state.get("seconds", 0.0))
+            return Running(one.trial, slot, reported, began, before, epoch, adopted)
+        slot = self.pool.admit(one.hyperparameters, seed)
+        return Running(one.trial, slot, reported, began, 0.0, 0, adopted)
+
+    def _after_epoch(self, trained: Trained) -> None:
+        # A slot may have been lost while it trained.
+        results = [(self._running[slot], r) for slot, r in trained if slot in self._running]
+        broken = [
+            (running, result)
+            for running, result in results
+            if isinstance(result, TrialFailed) and not isinstance(result, Diverged)
+        ]
+        # Where several slots broke together, the pool did; alone, each may well train.
+        together = len(results) > 1 and (
+            len(broken) == len(results) or any(isinstance(e, OutOfMemory) for _, e in broken)
+        )
+        for running, result in results:
+            if isinstance(result, EpochResult):
+                self._after_good_epoch(running, result)
+            elif together and not isinstance(result, Diverged):
+                self._drop(running)
+                self._give_back.append(running.number)
+            else:
+                self._end(running, TrialState.FAIL, str(result))
+        if together:
+            self.slots = max(1, len(results) // 2)
+            self.on_event(FewerSlots(self.slots, str(broken[0][1])))
+
+    def _after_good_epoch(self, running: Running, result: EpochResult) -> None:
+        trial, progress = running.trial, running.slot.progress
+        self._epochs += 1
+        self.on_event(EpochTrained(trial.number, progress.epoch, result.value))
+        if is_new := progress.epoch > running.reported:
+            trial.report(result.value, step=progress.epoch)
+        if progress.finished:
+            self._end(running, TrialState.COMPLETE, f"trained all {progress.epoch} epochs")
+        elif progress.out_of_patience:
+            self._end(
+                running,
+                TrialState.COMPLETE,
+                f"stopped early after epoch {progress.epoch}, "
+                f"none better since epoch {progress.best_epoch}",
+            )
+        elif is_new and trial.should_prune():
+            self._end(running, TrialState.PRUNED, f"pruned after epoch {progress.epoch}")
+        elif self._out_of_time():
+            self._end(running, TrialState.PRUNED, _hours_over(progress.epoch))
+
+    def _end(self, running: Running, state: TrialState, outcome: str) -> None:
+        slot = running.slot
+        value = slot.progress.best.value if state == TrialState.COMPLETE else None
+        running.trial.set_user_attr("seconds", round(running.seconds, 3))
+        running.trial.set_user_attr("network_parameters", slot.network.size())
+        for key, content in curves(slot.progress).items():
+            running.trial.set_user_attr(key, content)
+        self._tell(running.trial, state, value, outcome, slot.progress.epoch)
+        self._drop(running)
+
+    def _tell(
+        self, trial: Trial, state: TrialState, value: float | None, outcome: str, epochs: int
+    ) -> None:
+        trial.set_user_attr("outcome", outcome)
+        trial.set_user_attr("epochs", epochs)
+        self.study.tell(trial, values=value, state=state)
+        self._ended.append(trial.number)
+        self.on_event(TrialEnded(trial.number, state, value, outcome, epochs))
+
+    def _drop(self, running: Running) -> None:
+        self.pool.release(running.slot)
+        del self._running[running.slot]
+
+    def _all(self) -> list[Running]:
+        return list(self._running.values())
+
+    def _stand_by(self) -> None:
+        """Waits for what becomes of the others' trials."""
+        self.on_event(StandingBy(self._books.last.others_running))
+        self.stop.wait(STANDBY_SECONDS)
+
+    def _out_of_time(self) -> bool:
+        worked = self._books.last.worked_seconds + self._books.seconds_since_commit()
+        return budget.seconds_left(self.spec, worked) <= 0
+
+    def _stop_if_hopeless(self) -> None:
+        if not self._ended:
+            return
+        ended = [t for t in self.study.get_trials(deepcopy=False) if t.state.is_finished()]
+        if len(ended) >= HOPELESS_TRIALS and all(t.state == TrialState.FAIL for t in ended):
+            reason = ended[-1].user_attrs.get("outcome", "unknown")
+            for running in self._all():
+                self._end(running, TrialState.FAIL, "given up: every trial before it failed")
+            raise StudyFailed(
+                f"all {len(ended)} trials failed, the last one: {reason}. "
+                f"Look at the data's scale, and at the range of the learning rate."
+            )
+
+
+@contextmanager
+def _short_turns() -> Iterator[None]:
+    """Lets a thread that comes back from compiled code wait 0.2 ms for the interpreter, not 5.
+
+    An epoch of a small GRU takes as long as Python's own turn, so bookkeeping would hold up
+    every one of them.
+    """
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(2e-4)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(before)
+
+
+def _hours_over(epochs: int) -> str:
+    return f"pruned after epoch {epochs}: the study's hours are over"

@@ -1,0 +1,61 @@
+"""A worker's trials, from their claim to their end."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from optuna import Trial
+
+    from gru_optuna.hyperparameters import Hyperparameters
+    from gru_optuna.storage.leases import Claim
+    from gru_optuna.training.pool import Slot
+    from gru_optuna.training.progress import Progress
+
+
+@dataclass(frozen=True)
+class Admission:
+    """A trial that waits for the next epoch to begin."""
+
+    number: int
+    trial: Trial
+    hyperparameters: Hyperparameters
+    claim: Claim
+    reported: tuple[float, ...]  # what earlier workers have reported
+
+
+@dataclass
+class Running:
+    """A trial in its slot."""
+
+    trial: Trial
+    slot: Slot
+    reported: int  # epochs that earlier workers have reported
+    began: float
+    seconds_before: float  # that earlier workers trained it
+    saved_epoch: int  # of the last checkpoint
+    unproven: bool  # adopted, and no epoch further yet
+
+    @property
+    def number(self) -> int:
+        """Its number in the study."""
+        return self.trial.number
+
+    @property
+    def seconds(self) -> float:
+        """How long it has trained, earlier workers' time included."""
+        return self.seconds_before + time.monotonic() - self.began
+
+
+def curves(progress: Progress) -> dict[str, object]:
+    """What the report draws beside the metric, which Optuna holds itself."""
+    if not progress.curve:
+        return {}
+    return {
+        "best_epoch": progress.best_epoch,
+        "best_validation_loss": progress.best.validation_loss,
+        "train_loss": [round(result.train_loss, 6) for result in progress.curve],
+        "validation_loss": [round(result.validation_loss, 6) for result in progress.curve],
+    }

@@ -1,0 +1,115 @@
+"""What tests of pools share: trials of every kind, data, and what to compare with."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, get_args
+
+import pytest
+import torch
+from conftest import PLAIN, REPOSITORY, TINY_STUDY
+from hypothesis import strategies as st
+
+from gru_optuna import spec as study_file
+from gru_optuna.data.sequences import load_sequences
+from gru_optuna.hyperparameters import Hyperparameters, Initializer
+from gru_optuna.training.reference import Trainer
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from gru_optuna.data.dataset import Dataset
+    from gru_optuna.spec import Specification
+    from gru_optuna.training.pool import Slot
+    from gru_optuna.training.progress import EpochResult
+
+CPU = torch.device("cpu")
+
+EPOCHS = 5
+
+BASE = replace(PLAIN, hidden_size=12, l1=1e-5, l2=1e-4, dropout=0.3, batch_size=32)
+
+EXPLODING = replace(BASE, learning_rate=1e30, l2=1.0, clip_norm=None)
+
+KINDS = {
+    "base": BASE,
+    "time decay": replace(BASE, decay="time", decay_rate=0.5),
+    "step decay": replace(BASE, decay="step", decay_drop=0.3, decay_every=2),
+    "exponential decay": replace(BASE, decay="exponential", decay_gamma=0.7),
+    "cosine decay": replace(BASE, decay="cosine", decay_floor=0.1),
+    "rmsprop": replace(BASE, optimizer="rmsprop", learning_rate=0.003),
+    "tight clipping": replace(BASE, clip_norm=0.05),
+    "no clipping": replace(BASE, clip_norm=None),
+    "strong l1": replace(BASE, l1=1e-2),
+    "strong l2": replace(BASE, l2=1e-1),
+    "no penalty": replace(BASE, l1=0.0, l2=0.0),
+    "no dropout": replace(BASE, dropout=0.0),
+    "small batches": replace(BASE, batch_size=7),
+    "one batch": replace(BASE, batch_size=1000),
+    "mean pooling": replace(BASE, pooling="mean"),
+    "two layers": replace(BASE, layers=2),
+    "bidirectional": replace(BASE, bidirectional=True, layers=2, pooling="mean"),
+    **{name: replace(BASE, initializer=name) for name in get_args(Initializer)},
+}
+
+
+TRIALS = st.builds(
+    Hyperparameters,
+    hidden_size=st.integers(1, 20),
+    layers=st.integers(1, 2),
+    bidirectional=st.booleans(),
+    pooling=st.sampled_from(["last", "mean"]),
+    learning_rate=st.floats(1e-4, 1e-2),
+    optimizer=st.sampled_from(["adam", "rmsprop"]),
+    decay=st.just("exponential"),
+    decay_gamma=st.floats(0.5, 1.0),
+    clip_norm=st.none() | st.floats(0.01, 10),
+    initializer=st.sampled_from(get_args(Initializer)),
+    l1=st.floats(0, 1e-2),
+    l2=st.floats(0, 1e-1),
+    dropout=st.floats(0, 0.9),
+    batch_size=st.integers(1, 14),
+)
+"""Any trial at all, small."""
+
+
+def make_spec(folder: Path) -> Specification:
+    """The tiny study over `EPOCHS` epochs, without early stopping."""
+    path = folder / "tiny.toml"
+    path.write_text(TINY_STUDY)
+    return study_file.load(path, [f"training.epochs={EPOCHS}", "training.patience='off'"])
+
+
+def some_vowels(spec: Specification) -> Dataset:
+    """A part of the real data, in float64."""
+    whole = load_sequences(spec, REPOSITORY / "studies")
+    some = replace(
+        whole,
+        train=whole.train.rows(torch.arange(0, len(whole.train), 3)),
+        validation=whole.validation.rows(torch.arange(0, len(whole.validation), 2)),
+    )
+    return some.to(CPU, torch.float64)
+
+
+def reference(
+    spec: Specification, dataset: Dataset, trial: Hyperparameters, seed: int, epochs: int
+) -> Trainer:
+    trainer = Trainer(spec, dataset, trial, seed)
+    for _ in range(epochs):
+        trainer.train_epoch()
+    return trainer
+
+
+def assert_close(slot: Slot, trainer: Trainer, tolerance: float) -> None:
+    assert len(slot.progress.curve) == len(trainer.progress.curve)
+    for ours, theirs in zip(slot.progress.curve, trainer.progress.curve, strict=True):
+        assert ours.train_loss == pytest.approx(theirs.train_loss, rel=tolerance)
+        assert ours.validation_loss == pytest.approx(theirs.validation_loss, rel=tolerance)
+        assert ours.value == pytest.approx(theirs.value, rel=tolerance)
+    assert slot.progress.best_epoch == trainer.progress.best_epoch
+    for name, weight in trainer.best_weights.items():
+        torch.testing.assert_close(slot.best_weights[name], weight, rtol=tolerance, atol=tolerance)
+
+
+def curve_of(slot: Slot) -> list[EpochResult]:
+    return slot.progress.curve

@@ -1,0 +1,386 @@
+"""Checkpoints as bytes, and the places that keep them. What is in one: ``test_snapshots.py``."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from optuna.artifacts import FileSystemArtifactStore
+from safetensors.torch import save
+
+from gru_optuna.errors import StorageError
+from gru_optuna.storage.checkpoints import (
+    Artifacts,
+    Checkpoint,
+    CheckpointStore,
+    DamagedCheckpoint,
+    Folder,
+    digest,
+    open_store,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# --- as bytes ---
+
+finite = st.floats(allow_nan=False, allow_infinity=False)
+states = st.dictionaries(
+    st.text(),
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | finite | st.text(),
+        lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+        max_leaves=12,
+    ),
+    max_size=4,
+)
+
+
+@st.composite
+def tensors(draw: st.DrawFn) -> torch.Tensor:
+    """Of any shape, and of any bits: NaN, infinities, denormals and both zeros among them."""
+    shape = draw(st.lists(st.integers(0, 4), max_size=3))
+    bits = torch.randint(
+        -(2**63),
+        2**63 - 1,
+        shape,
+        generator=torch.Generator().manual_seed(draw(st.integers(0, 99))),
+    )
+    return bits.view(draw(st.sampled_from([torch.int64, torch.float64]))) if bits.dim() else bits
+
+
+MADE = st.builds(Checkpoint, st.dictionaries(st.text(min_size=1), tensors(), max_size=4), states)
+
+
+@given(checkpoint=MADE)
+def test_bytes_bring_back_every_bit(checkpoint: Checkpoint) -> None:
+    content = checkpoint.to_bytes()
+    again = Checkpoint.from_bytes(content)
+    assert again.state == checkpoint.state
+    assert again.tensors.keys() == checkpoint.tensors.keys()
+    for name, tensor in checkpoint.tensors.items():
+        got = again.tensors[name]
+        assert (got.dtype, got.shape) == (tensor.dtype, tensor.shape)
+        assert got.numpy().tobytes() == tensor.numpy().tobytes()
+    # Equal checkpoints have equal digests.
+    assert again.to_bytes() == content
+
+
+@given(curve=st.lists(finite))
+def test_numbers_of_a_curve_come_back_exactly(curve: list[float]) -> None:
+    state = Checkpoint.from_bytes(Checkpoint({}, {"curve": curve}).to_bytes()).state
+    assert [x.hex() for x in state["curve"]] == [x.hex() for x in curve]
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf")])
+def test_what_is_no_number_is_neither_written_nor_read(number: float) -> None:
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        Checkpoint({}, {"loss": number}).to_bytes()
+    record = json.dumps({"format": 1, "state": {"loss": number}})
+    with pytest.raises(DamagedCheckpoint, match="among its numbers"):
+        Checkpoint.from_bytes(save({}, {"gru_optuna": record}))
+
+
+SOME = Checkpoint(
+    {"weights/head.bias": torch.arange(6.0), "updates": torch.tensor(7)},
+    {"seed": 1, "curve": [[0.1, 0.2, 0.3]]},
+)
+CONTENT = SOME.to_bytes()
+
+
+@given(end=st.integers(0, len(CONTENT) - 1))
+def test_a_truncation_anywhere_is_noticed(end: int) -> None:
+    assert digest(CONTENT[:end]) != digest(CONTENT)
+    with pytest.raises(DamagedCheckpoint):
+        Checkpoint.from_bytes(CONTENT[:end])
+
+
+@settings(max_examples=300)
+@given(place=st.integers(0, len(CONTENT) - 1), bit=st.integers(0, 7))
+def test_a_flipped_bit_anywhere_is_noticed(place: int, bit: int) -> None:
+    """By the digest. Reading it, one may see nothing, but nothing worse than damage happens."""
+    flipped = bytearray(CONTENT)
+    flipped[place] ^= 1 << bit
+    assert digest(bytes(flipped)) != digest(CONTENT)
+    assert only_damage(bytes(flipped))
+
+
+def only_damage(content: bytes) -> bool:
+    """Whether reading raises nothing or `DamagedCheckpoint`."""
+    try:
+        Checkpoint.from_bytes(content)
+    except DamagedCheckpoint as damaged:
+        return "\n" not in str(damaged)
+    return True
+
+
+def with_header(header: bytes, data: bytes = b"") -> bytes:
+    """A safetensors file of any header."""
+    return len(header).to_bytes(8, "little") + header + data
+
+
+def described(dtype: str, shape: list[int], size: int) -> bytes:
+    entry = {"dtype": dtype, "shape": shape, "data_offsets": [0, size]}
+    return with_header(json.dumps({"a": entry}).encode(), bytes(size))
+
+
+@settings(max_examples=300)
+@given(content=st.binary(max_size=64) | st.binary(max_size=200).map(with_header))
+@example(b"\xff" * 8)
+@example(with_header(b"{}"))
+@example(with_header(b"[" * 100_000))
+@example(with_header(b'{"__metadata__":{"gru_optuna":"' + b"[" * 100_000 + b'"}}'))
+@example(with_header(b'{"__metadata__":{"gru_optuna":1}}'))
+@example(with_header(b'{"__metadata__":{"gru_optuna":"\\ud800"}}'))
+@example(described("F32", [0, 2**63], 0))
+@example(described("F32", [0, 2**62, 2**62], 0))
+@example(described("F32", [2**62, 4], 0))
+@example(described("F4", [2], 1))
+@example(described("F8_E8M0", [1], 1))
+@example(described("BOOL", [1], 1))
+def test_bytes_of_anything_are_damage_and_nothing_worse(content: bytes) -> None:
+    assert only_damage(content)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "not a checkpoint: "),
+        (save({"a": torch.zeros(2)}), "tensors without the state of a trial"),
+        (save({}, {"gru_optuna": "[]"}), "tensors without the state of a trial"),
+        (save({}, {"gru_optuna": '{"format": 1}'}), "tensors without the state of a trial"),
+        (save({}, {"gru_optuna": '{"form'}), "not a checkpoint: JSONDecodeError"),
+        (
+            save({}, {"gru_optuna": '{"format": 2, "state": {}}'}),
+            "written in format 2, this version reads format 1",
+        ),
+    ],
+)
+def test_damage_is_told_plainly(content: bytes, reason: str) -> None:
+    with pytest.raises(DamagedCheckpoint, match=reason):
+        Checkpoint.from_bytes(content)
+
+
+def test_nothing_heavy_is_imported_before_it_is_needed() -> None:
+    check = (
+        "import sys, gru_optuna.storage.checkpoints as c; c.open_store('folder').names();"
+        "assert not {'torch', 'optuna', 'safetensors', 'boto3'} & sys.modules.keys()"
+    )
+    subprocess.run([sys.executable, "-c", check], check=True)
+
+
+# --- every store ---
+
+
+@pytest.fixture
+def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """An S3 of this process's own, with one bucket."""
+    boto3, moto = pytest.importorskip("boto3"), pytest.importorskip("moto")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "testing")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    with moto.mock_aws():
+        boto3.client("s3").create_bucket(Bucket="bucket")
+        yield "bucket"
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A store, and what is particular about it."""
+
+    store: CheckpointStore
+    lists: bool = True
+
+
+@pytest.fixture(params=["folder", "artifacts", "s3", "s3 with prefix"])
+def kind(request: pytest.FixtureRequest, tmp_path: Path) -> Kind:
+    match request.param:
+        case "folder":
+            return Kind(open_store(str(tmp_path / "made" / "when needed")))
+        case "artifacts":
+            for place in ("study", "other"):
+                (tmp_path / "artifacts" / place).mkdir(parents=True)
+            return Kind(Artifacts(FileSystemArtifactStore(tmp_path / "artifacts")), lists=False)
+    bucket = request.getfixturevalue("bucket")
+    return Kind(open_store(f"s3://{bucket}" + ("/a/b/" if "prefix" in request.param else "")))
+
+
+NAMES = st.sampled_from(["one", "two", "study/one", "study/two", "other/1-2.safetensors"])
+STEPS = st.tuples(st.just("write"), NAMES, st.binary(max_size=20)) | st.tuples(
+    st.just("remove"), NAMES
+)
+
+
+@settings(
+    max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(steps=st.lists(STEPS, max_size=12), prefix=st.sampled_from(["", "study/", "t", "none/"]))
+def test_a_store_is_a_dictionary(
+    kind: Kind, steps: list[tuple[str, str] | tuple[str, str, bytes]], prefix: str
+) -> None:
+    store = kind.store
+    every = ("one", "two", "study/one", "study/two", "other/1-2.safetensors")
+    for name in every:
+        store.remove(name)
+    expected: dict[str, bytes] = {}
+    for step in steps:
+        if len(step) == 3:
+            store.write(step[1], step[2])
+            expected[step[1]] = step[2]
+        else:
+            store.remove(step[1])
+            expected.pop(step[1], None)
+    for name in every:
+        if name in expected:
+            assert store.read(name) == expected[name]
+        else:
+            with pytest.raises(DamagedCheckpoint, match="there is no such checkpoint"):
+                store.read(name)
+    listed = sorted(name for name in expected if name.startswith(prefix))
+    assert store.names(prefix) == (listed if kind.lists else [])
+
+
+def test_a_name_that_could_lead_elsewhere_is_refused(kind: Kind) -> None:
+    names = ["", ".", "..", "../one", "study/..", "a/b/c", "/one", "study/", "study//one", "~/one"]
+    for name in [*names, "a\\b", "C:one", ".hidden", "study/.hidden", "one\0", "one\n", " one"]:
+        with pytest.raises(ValueError, match="can't name a checkpoint"):
+            kind.store.write(name, b"")
+        with pytest.raises(ValueError, match="can't name a checkpoint"):
+            kind.store.read(name)
+        with pytest.raises(ValueError, match="can't name a checkpoint"):
+            kind.store.remove(name)
+
+
+# --- a folder ---
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Folder:
+    return Folder(tmp_path / "checkpoints")
+
+
+def test_a_writer_killed_midway_leaves_the_old_content(folder: Folder) -> None:
+    """A real process, killed with all bytes written and the file not yet renamed."""
+    folder.write("study/one", b"old")
+    killed = (
+        "import os, pathlib, signal, sys\n"
+        "from gru_optuna.storage.checkpoints import Folder\n"
+        "pathlib.Path.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "Folder(sys.argv[1]).write('study/one', b'new')\n"
+    )
+    process = subprocess.run([sys.executable, "-c", killed, str(folder.folder)], check=False)
+    assert process.returncode != 0
+    assert folder.read("study/one") == b"old"
+    assert folder.names() == ["study/one"]
+    # What it leaves behind is known for what it is, once nobody can be writing it any more.
+    assert folder.leftovers() == []
+    (leftover,) = folder.leftovers(older_than=0)
+    os.utime(leftover, (0, 0))
+    assert folder.leftovers() == [leftover]
+    assert leftover.read_bytes() == b"new"
+
+
+def test_a_write_that_fails_leaves_nothing(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder.write("one", b"old")
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("pathlib.Path.replace", full)
+    with pytest.raises(StorageError, match=r"one: No space left on device. Check the path"):
+        folder.write("one", b"new")
+    assert folder.read("one") == b"old"
+    assert folder.leftovers(older_than=0) == []
+
+
+def test_the_last_checkpoint_of_a_study_takes_its_folder_along(folder: Folder) -> None:
+    folder.write("study/one", b"1")
+    folder.write("study/two", b"2")
+    folder.remove("study/one")
+    assert folder.names() == ["study/two"]
+    folder.remove("study/two")
+    assert list(folder.folder.iterdir()) == []
+
+
+def test_a_folder_removed_while_a_writer_enters_is_made_again(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a process that removed the study's last checkpoint in between."""
+    made = Path.mkdir
+
+    def mkdir(path: Path, *arguments: Any, **more: Any) -> None:
+        monkeypatch.setattr("pathlib.Path.mkdir", made)
+        path.mkdir(*arguments, **more)
+        path.rmdir()
+
+    monkeypatch.setattr("pathlib.Path.mkdir", mkdir)
+    folder.write("study/one", b"1")
+    assert folder.read("study/one") == b"1"
+
+
+def test_what_else_lies_in_the_folder_is_left_alone(folder: Folder) -> None:
+    folder.write("study/one", b"1")
+    (folder.folder / ".gitignore").write_text("*")
+    (folder.folder / "study" / "deeper" / "still").mkdir(parents=True)
+    (folder.folder / "study" / "deeper" / "two").write_text("")
+    assert folder.names() == ["study/one"]
+    assert folder.leftovers(older_than=0) == []
+
+
+def test_a_folder_that_is_a_file_is_told_plainly(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    store = Folder(tmp_path / "file")
+    assert store.names() == []
+    store.remove("one")
+    with pytest.raises(DamagedCheckpoint):
+        store.read("one")
+    with pytest.raises(StorageError, match="Check the path"):
+        store.write("one", b"")
+
+
+# --- where ---
+
+
+def test_a_place_is_a_folder_or_a_bucket(tmp_path: Path) -> None:
+    assert isinstance(open_store(str(tmp_path)), Folder)
+    for where in ("s3://", "s3:///prefix", "gs://bucket", "https://example.org/x"):
+        with pytest.raises(StorageError, match="Name a folder, or s3://BUCKET/PREFIX"):
+            open_store(where)
+
+
+def test_a_prefix_keeps_studies_of_one_bucket_apart(bucket: str) -> None:
+    one, other = open_store(f"s3://{bucket}/one"), open_store(f"s3://{bucket}/other/")
+    one.write("study/x", b"1")
+    other.write("study/x", b"2")
+    assert (one.read("study/x"), other.read("study/x")) == (b"1", b"2")
+    assert one.names() == ["study/x"]
+    # Seen from above they lie deeper than names do.
+    assert open_store(f"s3://{bucket}").names() == []
+
+
+def test_a_bucket_that_is_not_there_is_told_plainly(bucket: str) -> None:
+    store = open_store("s3://elsewhere/prefix")
+    with pytest.raises(StorageError, match=r"prefix/one.*Check the bucket"):
+        store.write("one", b"1")
+    with pytest.raises(StorageError, match=r"prefix/.*Check the bucket"):
+        store.names()
+
+
+def test_without_boto3_the_command_that_brings_it_is_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def missing(*_: object) -> None:
+        raise ImportError("boto3")
+
+    monkeypatch.setattr("optuna.artifacts.Boto3ArtifactStore", missing)
+    with pytest.raises(StorageError, match=r"pip install 'gru-optuna\[s3\]'"):
+        open_store("s3://bucket")

@@ -1,0 +1,326 @@
+"""Who holds a trial: exactly one worker, and when it dies exactly one other."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import optuna
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from optuna.trial import TrialState
+from sqlalchemy import func, select, update
+
+from gru_optuna.storage.database import open_engine, open_storage
+from gru_optuna.storage.leases import BEATS_A_LEASE, Host, Registration, Saved, Watch
+from gru_optuna.storage.mirror import Mirror
+from gru_optuna.storage.tables import checkpoints, leases, workers
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from optuna import Study
+    from sqlalchemy import Engine
+
+LEASE = 30.0
+
+
+# Watch: who is silent?
+
+
+def test_a_worker_that_beats_is_never_silent() -> None:
+    watch = Watch(LEASE)
+    for second in range(0, 1000, 5):
+        assert watch.look({1: second}, float(second)) == set()
+
+
+def test_a_worker_that_stops_beating_is_silent_after_a_lease() -> None:
+    watch = Watch(LEASE)
+    silent_at = [t for t in range(0, 100, 5) if watch.look({1: 7, 2: t}, float(t)) == {1}]
+    assert silent_at[0] == LEASE + 5
+    assert watch.look({1: 8, 2: 101}, 101.0) == set()  # and lives again
+
+
+def test_time_in_which_nobody_looked_makes_nobody_silent() -> None:
+    """This process was stopped, or the database was away, for an hour: the others may live."""
+    watch = Watch(LEASE)
+    watch.look({1: 7}, 0.0)
+    assert watch.look({1: 7}, 3600.0) == set()
+    assert watch.look({1: 7}, 3601.0) == set()
+
+
+@given(
+    beats=st.lists(st.integers(0, 3), min_size=1, max_size=60),
+    pauses=st.lists(st.floats(0.01, 200), min_size=60, max_size=60),
+)
+def test_silence_counts_no_more_than_was_seen(beats: list[int], pauses: list[float]) -> None:
+    """However irregularly one looks: a silent worker was seen unchanged for a whole lease."""
+    watch, at, count, unchanged = Watch(LEASE), 0.0, 0, 0.0
+    for more, pause in zip(beats, pauses, strict=False):
+        at += pause
+        count += more
+        unchanged = 0.0 if more else unchanged + pause
+        if watch.look({1: count}, at):
+            assert unchanged > LEASE
+    assert 2 * LEASE / BEATS_A_LEASE < LEASE
+
+
+# Leases, in both databases.
+
+
+def make(url: str) -> Study:
+    storage = open_storage(url, create=True)
+    return optuna.create_study(storage=storage, study_name="x", load_if_exists=True)
+
+
+class Worker:
+    """As the loop uses mirror and registration, without training."""
+
+    def __init__(self, url: str, lease_seconds: float = LEASE) -> None:
+        study = make(url)
+        self.engine: Engine = open_engine(url)
+        host = Host.here("cpu", 8)
+        self.registration = Registration(self.engine, study._study_id, host, lease_seconds)
+        self.mirror = Mirror(study, self.engine, self.registration)
+
+    def claim(self, count: int, limit: int | None = None) -> dict[int, bool]:
+        """Numbers of the trials it got, and whether they were adopted."""
+        return {n: claim.adopted for n, claim in self.mirror.sync(count, limit).claims}
+
+    def die(self) -> None:
+        """As the system cleans up after a process: the file lock is freed, nothing else."""
+        if self.registration._life is not None:
+            self.registration._life.release()
+
+
+def silence(worker: Worker, other: Worker) -> None:
+    """As if `other` had seen for two leases that `worker` doesn't beat."""
+    lease = other.registration.lease_seconds
+    other.registration._watch = Watch(lease)
+    began = time.monotonic() - 2 * lease
+    for beat in range(2 * BEATS_A_LEASE):
+        with other.engine.begin() as connection:
+            other.registration.claim(connection, 0, 0, began + beat * lease / BEATS_A_LEASE)
+
+
+def test_trials_are_numbered_and_claimed_once(database_url: str) -> None:
+    one, other = Worker(database_url), Worker(database_url)
+    assert one.claim(3, limit=5) == {0: False, 1: False, 2: False}
+    assert other.claim(3, limit=5) == {3: False, 4: False}
+    assert one.claim(3, limit=5) == {}
+    assert [t.number for t in make(database_url).trials] == [0, 1, 2, 3, 4]
+
+
+def test_a_dead_workers_trials_are_adopted_under_their_numbers(database_url: str) -> None:
+    dead, heir = Worker(database_url), Worker(database_url)
+    dead.claim(2)
+    trial = dead.mirror.trial(1)
+    trial.suggest_float("p", 0, 1)
+    trial.report(0.5, step=1)
+    dead.mirror.sync(saved={1: Saved(1, "0/1-1.safetensors", "0" * 64)})
+    assert heir.claim(2, limit=2) == {}  # it lives
+    dead.die()
+    silence(dead, heir)
+    synced = heir.mirror.sync(2, limit=2)
+    assert {n: (c.adopted, c.token, c.deaths) for n, c in synced.claims} == {
+        0: (True, 2, 1),
+        1: (True, 2, 1),
+    }
+    (_, first), (_, second) = synced.claims
+    assert first.checkpoints == ()
+    assert [saved.epoch for saved in second.checkpoints] == [1]
+    assert heir.mirror.study.trials[1].intermediate_values == {1: 0.5}
+    assert heir.mirror.trial(1).params == trial.params
+
+
+def test_on_one_machine_a_death_is_known_at_once(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'study.db'}"
+    dead, heir = Worker(url), Worker(url)
+    dead.claim(1)
+    assert heir.claim(1, limit=1) == {}
+    dead.die()
+    assert heir.claim(1, limit=1) == {0: True}
+
+
+def test_a_killed_process_frees_its_lease_at_once(tmp_path: Path) -> None:
+    """The same with a real process and a real SIGKILL."""
+    url = f"sqlite:///{tmp_path / 'study.db'}"
+    make(url)
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            "import sys, time; sys.path.insert(0, sys.argv[2]); import test_leases as t;"
+            "worker = t.Worker(sys.argv[1]);"
+            "print(worker.claim(1), flush=True); time.sleep(100)",
+            url,
+            os.path.dirname(__file__),  # noqa: PTH120
+        ],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "{0: False}\n"
+    heir = Worker(url)
+    assert heir.claim(1, limit=1) == {}
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert heir.claim(1, limit=1) == {0: True}
+
+
+def test_a_sleeper_writes_nothing_of_what_it_lost(database_url: str) -> None:
+    sleeper, heir = Worker(database_url), Worker(database_url)
+    sleeper.claim(1)
+    late = sleeper.mirror.trial(0)
+    silence(sleeper, heir)
+    assert heir.claim(1, limit=1) == {0: True}
+    heir.mirror.trial(0).report(0.25, step=1)
+    heir.mirror.sync()
+    late.report(0.5, step=1)
+    late.set_user_attr("outcome", "late")
+    sleeper.mirror.study.tell(late, 0.5)
+    saved = {0: Saved(9, "late", "0" * 64)}
+    assert sleeper.mirror.sync(1, limit=1, saved=saved).lost == (0,)
+    (trial,) = make(database_url).trials
+    assert (trial.state, trial.intermediate_values) == (TrialState.RUNNING, {1: 0.25})
+    assert trial.user_attrs == {}
+    with sleeper.engine.connect() as connection:
+        assert connection.scalar(select(func.count()).select_from(checkpoints)) == 0
+
+
+def test_a_sleeper_that_nobody_missed_goes_on(database_url: str) -> None:
+    """Its row is gone, for it was found dead; its trial is still its own."""
+    sleeper, other = Worker(database_url), Worker(database_url)
+    sleeper.mirror.sync()
+    silence(sleeper, other)
+    sleeper.claim(1)
+    sleeper.mirror.trial(0).report(0.5, step=1)
+    assert sleeper.mirror.sync().lost == ()
+    with sleeper.engine.connect() as connection:
+        assert connection.scalar(select(func.count()).select_from(workers)) == 2
+    assert other.claim(1, limit=1) == {}
+
+
+def test_who_leaves_gives_everything_back(database_url: str) -> None:
+    leaver, heir = Worker(database_url), Worker(database_url)
+    leaver.claim(2)
+    leaver.registration.leave()
+    synced = heir.mirror.sync(5, limit=2)
+    assert {n: (c.adopted, c.deaths) for n, c in synced.claims} == {0: (True, 0), 1: (True, 0)}
+    with heir.engine.connect() as connection:
+        assert connection.scalar(select(func.count()).select_from(workers)) == 1
+
+
+def test_given_back_trials_can_be_taken_again(database_url: str) -> None:
+    worker = Worker(database_url)
+    worker.claim(2)
+    worker.mirror.trial(1).report(0.5, step=1)
+    assert worker.mirror.sync(0, give_back=[0, 1]).claims == ()
+    assert worker.claim(1, limit=2) == {0: True}
+    assert worker.claim(1, limit=2) == {1: True}
+    assert worker.mirror.study.trials[1].intermediate_values == {1: 0.5}
+
+
+def test_deaths_are_counted_until_an_epoch_is_reported(database_url: str) -> None:
+    first = Worker(database_url)
+    first.claim(1)
+    holder = first
+    for deaths in (1, 2):
+        heir = Worker(database_url)
+        holder.die()
+        silence(holder, heir)
+        ((_, claim),) = heir.mirror.sync(1, limit=1).claims
+        assert claim.deaths == deaths
+        holder = heir
+    holder.mirror.trial(0).report(0.5, step=1)
+    holder.mirror.sync()
+    heir = Worker(database_url)
+    holder.die()
+    silence(holder, heir)
+    ((_, claim),) = heir.mirror.sync(1, limit=1).claims
+    assert claim.deaths == 1
+
+
+def test_an_ended_trial_leaves_no_lease_and_no_checkpoint(database_url: str) -> None:
+    worker = Worker(database_url)
+    worker.claim(2)
+    for epoch in (1, 2, 3):
+        worker.mirror.sync(saved={0: Saved(epoch, f"0/0-{epoch}", "0" * 64, b"content")})
+    with worker.engine.connect() as connection:
+        assert list(connection.scalars(select(checkpoints.c.epoch))) == [2, 3]
+    worker.mirror.study.tell(worker.mirror.trial(0), 1.0)
+    worker.mirror.sync()
+    with worker.engine.connect() as connection:
+        assert list(connection.scalars(select(checkpoints.c.epoch))) == []
+        assert connection.scalar(select(func.count()).select_from(leases)) == 1
+
+
+def test_a_deleted_study_takes_its_rows_along(database_url: str) -> None:
+    """And whoever gets a trial's old id in SQLite inherits nothing."""
+    worker = Worker(database_url)
+    worker.claim(1)
+    worker.mirror.sync(saved={0: Saved(1, "0/0-1", "0" * 64)})
+    optuna.delete_study(study_name="x", storage=open_storage(database_url))
+    with worker.engine.connect() as connection:
+        for table in (workers, leases, checkpoints):
+            assert connection.scalar(select(func.count()).select_from(table)) == 0
+
+
+def test_a_running_trial_that_knows_no_lease_is_adopted(database_url: str) -> None:
+    """Begun by plain Optuna, or by an older version, that is gone."""
+    make(database_url).ask()
+    assert Worker(database_url).claim(1, limit=1) == {0: True}
+
+
+def test_many_that_claim_at_once_never_claim_the_same(database_url: str) -> None:
+    make(database_url)
+    count, limit = 8, 200
+    barrier = threading.Barrier(count)
+
+    def work() -> tuple[Worker, list[int]]:
+        worker, mine = Worker(database_url), []
+        barrier.wait()
+        while claimed := worker.claim(3, limit):
+            mine += claimed
+        return worker, mine  # a worker that is forgotten counts as dead
+
+    with ThreadPoolExecutor(count) as pool:
+        futures = [pool.submit(work) for _ in range(count)]
+        numbers = sorted(number for future in futures for number in future.result()[1])
+    assert numbers == list(range(limit))
+    assert [t.number for t in make(database_url).trials] == list(range(limit))
+
+
+def test_a_worker_holds_one_connection(new_postgresql: object, database_url: str) -> None:
+    if not database_url.startswith("postgresql"):
+        pytest.skip("SQLite has no connections to count")
+    worker = Worker(database_url)
+    for _ in range(5):
+        worker.claim(1)
+        worker.registration.beat_alone()
+    with open_engine(database_url).connect() as connection:
+        open_now = connection.exec_driver_sql(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+            " AND pid <> pg_backend_pid()"
+        ).scalar()
+    assert open_now == 1
+
+
+def test_a_beat_is_told_with_its_time(database_url: str) -> None:
+    worker = Worker(database_url)
+    with worker.engine.begin() as connection:
+        connection.execute(update(workers).values(beaten_at=func.current_timestamp()))
+    before = worker.mirror.sync(epochs_per_second=2.5)
+    assert before.others_running == 0
+    with worker.engine.connect() as connection:
+        row = connection.execute(select(workers)).one()
+    assert (row.process, row.slots, row.device) == (os.getpid(), 8, "cpu")
+    assert row.epochs_per_second == 2.5
+    assert row.beaten_at >= row.started_at
