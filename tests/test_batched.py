@@ -477,7 +477,7 @@ def test_every_slot_sees_each_of_its_batches_once_and_whole(
     pool = make_pool(spec, dataset)
     slots = [pool.admit(made("plain", batch_size=size), seed=size) for size in (7, 16, 100)]
     lengths, seen = dataset.train.lengths, [[list[int]()] for _ in slots]
-    for batch in micro_batches(slots, lengths):
+    for batch in micro_batches(slots, dataset.train):
         assert (batch.lengths.diff(dim=1) <= 0).all()
         assert batch.active == [
             max(int((row > t).sum()) for row in batch.lengths) for t in range(len(batch.active))
@@ -527,7 +527,7 @@ def test_nothing_within_a_step_waits_for_the_device(spec: Specification, dataset
     network, state = slots[0].network, State.stack([slot.state for slot in slots])
     recipe = Recipe.of(network, slots, EPOCHS, state.weights)
     tally = Tally.of(state.weights)
-    for batch in micro_batches(slots, dataset.train.lengths):
+    for batch in micro_batches(slots, dataset.train):
         sent = to_device(batch, state.weights)
         torch.cuda.set_sync_debug_mode("error")
         try:

@@ -10,133 +10,34 @@ import os
 import subprocess
 import sys
 import threading
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 import torch
+from compiled_reference import (
+    NETWORK,
+    RECIPE,
+    assert_same_training,
+    masks_for,
+    split_of,
+    weights_of,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numba import njit
-from torch.nn import functional as F
 
-from gru_optuna.data.dataset import Split
 from gru_optuna.hyperparameters import Hyperparameters
 from gru_optuna.training import compiled as k
 from gru_optuna.training.compiled import compiler, epoch
 from gru_optuna.training.compiled.vectors import lanes, load, sigmoid, store, tanh
-from gru_optuna.training.network import Network, is_kernel
-from gru_optuna.training.optimizers import make_optimizer
-from gru_optuna.training.reference import GRU
-from gru_optuna.training.regularizers import dropout_masks, penalty
+from gru_optuna.training.network import Network
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from torch import Tensor
-
     from gru_optuna.training.compiled.vectors import Array
-
-NETWORK = Network(5, 7, 1, False, "last", 3)
-RECIPE = k.Recipe(batch_size=8, learning_rate=0.01)
-
-
-def split_of(
-    network: Network, rows: int = 13, steps: int = 9, regression: bool = False, seed: int = 0
-) -> Split:
-    """Random rows of lengths from 1 to `steps`, in float64, not-a-number behind their ends."""
-    generator = torch.Generator().manual_seed(seed)
-    lengths = torch.randint(1, steps + 1, (rows,), generator=generator)
-    lengths[0] = steps
-    values = torch.randn(rows, steps, network.inputs, generator=generator, dtype=torch.float64)
-    values[torch.arange(steps) >= lengths.unsqueeze(1)] = math.nan
-    if regression:
-        targets = torch.randn(rows, network.outputs, generator=generator, dtype=torch.float64)
-    else:
-        targets = torch.randint(0, network.outputs, (rows,), generator=generator)
-    return Split(values, lengths, targets)
-
-
-def weights_of(network: Network, seed: int = 0) -> dict[str, Tensor]:
-    """Random parameters in float64, biases included: zeros would hide a mix-up of theirs."""
-    generator = torch.Generator().manual_seed(seed)
-    scale = network.hidden_size**-0.5
-    return {
-        name: torch.randn(shape, generator=generator, dtype=torch.float64) * scale
-        for name, shape in network.shapes().items()
-    }
-
-
-@dataclass
-class Reference:
-    """Batches through ``reference.GRU``, autograd and torch.optim."""
-
-    network: Network
-    recipe: k.Recipe
-
-    def __post_init__(self) -> None:
-        self.model = GRU(self.network).double()
-        self.model.load_state_dict(weights_of(self.network))
-        name = "adam" if self.recipe.optimizer == k.ADAM else "rmsprop"
-        rate = self.recipe.learning_rate
-        self.optimizer = make_optimizer(name, self.model.parameters(), rate)
-
-    def loss(self, batch: Split, masks: Tensor | None) -> Tensor:
-        logits = self.model(batch.values, batch.lengths, masks)
-        if batch.targets.is_floating_point():
-            return F.mse_loss(logits, batch.targets)
-        return F.cross_entropy(logits, batch.targets)
-
-    def epoch(self, split: Split, order: Tensor, masks: Tensor | None) -> float:
-        """What ``reference.Trainer.train_epoch`` does, on one given order and set of masks."""
-        total, start = 0.0, 0
-        for batch in split.batches(self.recipe.batch_size, order):
-            of_batch = None if masks is None else masks[:, start : start + len(batch)]
-            start += len(batch)
-            loss = self.loss(batch, of_batch)
-            kernels = [w for name, w in self.model.named_parameters() if is_kernel(name)]
-            self.optimizer.zero_grad()
-            (loss + penalty(kernels, self.recipe.l1, self.recipe.l2)).backward()
-            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip_norm)
-            self.optimizer.step()
-            total += loss.item() * len(batch)
-        return total / len(order)
-
-    def flat(self) -> Array:
-        return k.flatten(self.network, dict(self.model.named_parameters()), np.float64)
-
-    def logits(self, split: Split) -> Array:
-        with torch.no_grad():
-            return self.model(split.values, split.lengths).numpy()
-
-
-def masks_for(network: Network, rows: int, rate: float, seed: int = 0) -> Tensor | None:
-    masks = dropout_masks(network, rows, rate, torch.Generator().manual_seed(seed))
-    return None if masks is None else masks.double()
-
-
-def assert_same_training(
-    network: Network, recipe: k.Recipe, split: Split, dropout: float = 0.0, epochs: int = 3
-) -> None:
-    """Losses, weights after each epoch and final logits equal the reference's to 1e-9."""
-    reference = Reference(network, recipe)
-    rows = k.Rows.of(split, np.float64)
-    room = min(recipe.batch_size, len(split))
-    workspace = k.Workspace.of(network, room, int(split.lengths.max()), np.float64)
-    slot = k.Slot.of(reference.flat())
-    for number in range(epochs):
-        order = torch.randperm(len(split), generator=torch.Generator().manual_seed(number))
-        masks = masks_for(network, len(split), dropout, number)
-        expected = reference.epoch(split, order, masks)
-        loss, diverged = k.train_epoch(
-            workspace, slot, rows, order.numpy(), recipe, None if masks is None else masks.numpy()
-        )
-        assert diverged == k.FINE
-        assert loss == pytest.approx(expected, rel=1e-9, abs=1e-9)
-        np.testing.assert_allclose(slot.parameters, reference.flat(), rtol=0, atol=1e-9)
-    logits = k.predict(workspace, slot.parameters, rows)
-    np.testing.assert_allclose(logits, reference.logits(split), rtol=0, atol=1e-8)
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
@@ -200,6 +101,7 @@ def test_drawn_settings_train_as_the_reference(data: st.DataObject) -> None:
         bidirectional=data.draw(st.booleans()),
         pooling=data.draw(st.sampled_from(["last", "mean"])),
         outputs=whole(1, 5),
+        vocabulary=data.draw(st.sampled_from([0, 0, 3, 30])),
     )
     recipe = k.Recipe(
         batch_size=whole(1, 12),
@@ -216,10 +118,11 @@ def test_drawn_settings_train_as_the_reference(data: st.DataObject) -> None:
     assert_same_training(network, recipe, split, dropout, epochs=2)
 
 
+@pytest.mark.parametrize("vocabulary", [0, 5])
 @pytest.mark.parametrize("pooling", ["last", "mean"])
-def test_gradient_equals_differences_of_the_loss(pooling: str) -> None:
+def test_gradient_equals_differences_of_the_loss(pooling: str, vocabulary: int) -> None:
     """Without autograd: the gradient is what the loss does when a weight moves."""
-    network = Network(3, 5, 2, True, pooling, 3)
+    network = Network(3, 5, 2, True, pooling, 3, vocabulary)
     rows = k.Rows.of(split_of(network, rows=4, steps=4), np.float64)
     workspace = k.Workspace.of(network, 4, 4, np.float64)
     masks = masks_for(network, 4, 0.3)
@@ -232,7 +135,7 @@ def test_gradient_equals_differences_of_the_loss(pooling: str) -> None:
 
     loss_at(start)
     gradient = workspace.buffers.gradient.copy()
-    for i in range(0, network.size(), 3):
+    for i in (*range(vocabulary * 3), *range(vocabulary * 3, network.size(), 3)):
         nudge = np.zeros_like(start)
         nudge[i] = 1e-5
         slope = (loss_at(start + nudge) - loss_at(start - nudge)) / 2e-5
@@ -257,10 +160,11 @@ def test_float32_follows_float64(hidden_size: int) -> None:
     np.testing.assert_allclose(ends[0], ends[1], rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.parametrize("vocabulary", [0, 6])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_a_workspace_carries_nothing_from_trial_to_trial(dtype: type) -> None:
+def test_a_workspace_carries_nothing_from_trial_to_trial(dtype: type, vocabulary: int) -> None:
     """Bit by bit the same numbers in a fresh workspace, a used one and a larger one."""
-    network = Network(5, 20, 2, True, "last", 3)
+    network = Network(5, 20, 2, True, "last", 3, vocabulary)
     split = split_of(network)
     rows, order = k.Rows.of(split, dtype), np.arange(13)
     start = k.flatten(network, weights_of(network), dtype)
@@ -355,7 +259,7 @@ def test_flat_parameters_are_in_the_networks_order() -> None:
 def test_threads_with_workspaces_of_their_own_do_not_disturb_each_other() -> None:
     rows, order = k.Rows.of(split_of(NETWORK)), np.arange(13)
     start = k.flatten(NETWORK, weights_of(NETWORK))
-    k.warm_up(NETWORK)
+    k.warm_up()
     slots = [k.Slot.of(start) for _ in range(4)]
 
     def train(slot: k.Slot) -> None:
@@ -372,8 +276,9 @@ def test_threads_with_workspaces_of_their_own_do_not_disturb_each_other() -> Non
         np.testing.assert_array_equal(slot.parameters, slots[0].parameters)
 
 
-def test_a_workspaces_memory_is_known_beforehand() -> None:
-    network = Network(5, 20, 2, True, "last", 3)
+@pytest.mark.parametrize("vocabulary", [0, 50])
+def test_a_workspaces_memory_is_known_beforehand(vocabulary: int) -> None:
+    network = Network(5, 20, 2, True, "last", 3, vocabulary)
     workspace = k.Workspace.of(network, 8, 9)
     owned = [array if array.base is None else array.base for array in workspace.buffers]
     assert k.workspace_bytes(network, 8, 9) == sum(array.nbytes for array in owned)
@@ -454,13 +359,19 @@ def test_activations() -> None:
 def test_one_compilation_a_dtype_serves_everything() -> None:
     """Each further signature would cost its user another quarter of a minute."""
     for dtype in (np.float32, np.float64):
-        k.warm_up(NETWORK, dtype)
+        k.warm_up(dtype)
         rows, order = k.Rows.of(split_of(NETWORK), dtype), torch.randperm(13).numpy()
         order.flags.writeable = False
         workspace = k.Workspace.of(NETWORK, 8, 9, dtype)
         slot = k.Slot.of(k.flatten(NETWORK, weights_of(NETWORK), dtype))
         k.train_epoch(workspace, slot, rows, order, k.Recipe(8, 1, k.ADAM, 1, 0, 0))
         k.train_epoch(workspace, slot, rows, order, RECIPE, np.ones((7, 13, 1)).T)
+        texts = replace(NETWORK, vocabulary=4)
+        workspace = k.Workspace.of(texts, 8, 9, dtype)
+        slot = k.Slot.of(k.flatten(texts, weights_of(texts), dtype))
+        k.train_epoch(
+            workspace, slot, k.Rows.of(split_of(texts), dtype, torch.ones(3)), order, RECIPE
+        )
     assert len(epoch._run.signatures) == 2
 
 
@@ -490,9 +401,10 @@ def test_the_same_code_runs_uncompiled() -> None:
     """``NUMBA_DISABLE_JIT=1`` is how it is debugged; two ways through `vectors` and `tiles`."""
     program = """
 import numpy as np, torch
-import test_compiled as t
-network = t.Network(3, 5, 2, True, "mean", 2)
-t.assert_same_training(network, t.RECIPE, t.split_of(network, 4, 3), 0.3, epochs=1)
+import compiled_reference as t
+for vocabulary in (0, 4):
+    network = t.Network(3, 5, 2, True, "mean", 2, vocabulary)
+    t.assert_same_training(network, t.RECIPE, t.split_of(network, 4, 3), 0.3, epochs=1)
 """
     environment = {**os.environ, "NUMBA_DISABLE_JIT": "1"}
     environment["PYTHONPATH"] = os.path.dirname(__file__)  # noqa: PTH120

@@ -104,7 +104,7 @@ FLOORS = [
     ("data",),
     ("search",),
     ("training",),
-    ("worker", "report"),
+    ("worker", "report", "scaffold"),
     ("joining", "dashboard"),
     ("supervisor",),
     ("tuning",),

@@ -310,7 +310,7 @@ def test_an_infinite_sum_of_finite_losses_is_divergence(
     pool = Pool(spec, single, engine)
     pool.admit(BASE, seed=1)
     logits = torch.zeros(len(single.validation), len(single.classes))
-    trained = [Trained(float("inf"), validation_logits=logits)]
+    trained = [Trained(float("inf"), validation_outputs=logits)]
     monkeypatch.setattr(engine, "train_epoch", lambda slots: trained)
     ((_, told),) = pool.train_epoch()
     assert str(told) == "diverged in epoch 1: the training loss is not finite"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from gru_optuna.cli.data import init, inspect
 from gru_optuna.cli.look import best, dashboard, report, status, studies
 from gru_optuna.cli.storage import app as storage
 from gru_optuna.cli.tune import tune, worker
@@ -17,7 +18,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (tune, worker, studies, status, best, report, dashboard):
+for command in (init, inspect, tune, worker, studies, status, best, report, dashboard):
     app.command()(command)
 app.add_typer(storage)
 

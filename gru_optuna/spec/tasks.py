@@ -119,6 +119,11 @@ def check_data(data: Data, task: Task) -> None:
                 f"{key} = {part} is a number of rows, which only forecasting takes. "
                 f"Write a fraction, such as {key} = 0.2, or a file."
             )
+    if data.horizon is not None and data.window is not None and data.window < data.horizon:
+        raise ValueError(
+            f"window = {data.window} is shorter than horizon = {data.horizon}: its last "
+            f"{data.horizon} steps carry what is known of those to predict. Lengthen the window."
+        )
     if data.folds is not None and "validation" in _changed(data):
         raise ValueError(
             "folds and validation exclude each other: every fold is validated in its turn. "

@@ -4,7 +4,8 @@ Compiled code holds no lock on the interpreter, so threads do as well as process
 ``benchmarks/LOG.md``) and share one copy of the data, of torch and of everything compiled.
 
 Batches are plain shuffles of all rows; only the rows within a batch are sorted by length, so
-that the recurrence drops each row at its end and pays for no padding.
+that the recurrence drops each row at its end and pays for no padding. Augmented rows are
+copied for each epoch of each slot; all others are read where they lie.
 """
 
 from __future__ import annotations
@@ -15,32 +16,37 @@ from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 
-from gru_optuna import seeds
+from gru_optuna.data.dataset import Split
 from gru_optuna.training.compiled.compiler import cache_folder
 from gru_optuna.training.compiled.epoch import DIVERGED, FINE, predict, train_epoch, warm_up
 from gru_optuna.training.compiled.slots import Rows, flatten, unflatten
 from gru_optuna.training.compiled.slots import Slot as Numbers
 from gru_optuna.training.compiled.updates import Recipe
 from gru_optuna.training.compiled.workspace import Workspace
+from gru_optuna.training.epochs import (
+    augmented_batches,
+    augments,
+    masks_of_batches,
+    order_of_rows,
+)
 from gru_optuna.training.initializers import initial_parameters
-from gru_optuna.training.network import Network
 from gru_optuna.training.pool import Trained
-from gru_optuna.training.regularizers import dropout_masks
 from gru_optuna.training.schedules import learning_rate
 from gru_optuna.training.snapshots import LEARNED, UPDATES, name_tensors, part_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import numpy as np
     import numpy.typing as npt
     from torch import Tensor
 
-    from gru_optuna.data.dataset import Dataset, Split
+    from gru_optuna.data.dataset import Dataset
     from gru_optuna.hyperparameters import Hyperparameters
     from gru_optuna.spec import Specification
+    from gru_optuna.training.network import Network
     from gru_optuna.training.pool import Slot
 
 PREDICTED_TOGETHER = 128
@@ -66,16 +72,13 @@ class CPUEngine:
     def __init__(self, spec: Specification, dataset: Dataset, threads: int = 1) -> None:
         self.threads = threads
         self._epochs = spec.training.epochs
-        self._dtype: npt.DTypeLike = dataset.train.values.numpy().dtype
-        self._train = Rows.of(dataset.train, self._dtype)
-        self._validation = Rows.of(dataset.validation, self._dtype)
-        self._steps = max(
-            split.values.shape[1]
-            for split in (dataset.train, dataset.validation, dataset.test)
-            if split is not None
-        )
+        self._dtype: npt.DTypeLike = torch.empty(0, dtype=dataset.dtype).numpy().dtype
+        self._dataset = dataset
+        self._train = self._rows_of(dataset.train)
+        self._validation = self._rows_of(dataset.validation)
+        self._steps = longest_row(dataset)
         # Here, not in the first epoch: it may take a quarter of a minute.
-        warm_up(Network(dataset.channels, 1, 1, False, "last", 1), self._dtype)
+        warm_up(self._dtype)
         self._executor = ThreadPoolExecutor(threads, "train")
         self._local = threading.local()
 
@@ -96,7 +99,8 @@ class CPUEngine:
         """Logits (N, O)."""
         workspace = self._workspace(slot.network, PREDICTED_TOGETHER)
         flat = flatten(slot.network, weights, self._dtype)
-        return torch.from_numpy(predict(workspace, flat, Rows.of(split, self._dtype)))
+        rows = self._rows_of(split).cut(slot.hyperparameters.max_tokens)
+        return torch.from_numpy(predict(workspace, flat, rows))
 
     def snapshot(self, slot: Slot) -> dict[str, Tensor]:
         """Copies of all that was learned."""
@@ -121,35 +125,44 @@ class CPUEngine:
 
     def _train_slot(self, slot: Slot) -> Trained:
         h, epoch = slot.hyperparameters, slot.progress.epoch
-        count = len(self._train.values)
+        count = len(self._dataset.train)
         workspace = self._workspace(slot.network, min(h.batch_size, count))
-        order = torch.randperm(count, generator=seeds.generator(slot.seed, "shuffle", epoch))
         loss, ending = train_epoch(
             workspace,
             slot.state,
-            self._train,
-            order.numpy(),
+            *self._rows_in_order(slot),
             Recipe.of(h, learning_rate(h, epoch, self._epochs)),
             self._masks(slot, count),
         )
         if ending != FINE:
             return Trained(loss, diverged=DIVERGED[ending])
-        logits = predict(workspace, slot.state.parameters, self._validation)
-        return Trained(loss, validation_logits=torch.from_numpy(logits))
+        logits = predict(workspace, slot.state.parameters, self._validation.cut(h.max_tokens))
+        return Trained(loss, validation_outputs=torch.from_numpy(logits))
+
+    def _rows_in_order(self, slot: Slot) -> tuple[Rows, npt.NDArray[np.int64]]:
+        """The rows of the slot's next epoch, and the order to train on them."""
+        h, train = slot.hyperparameters, self._dataset.train
+        order = order_of_rows(slot, len(train))
+        if not augments(h):
+            return self._train.cut(h.max_tokens), order.numpy()
+        values, lengths = torch.zeros_like(train.values), torch.empty_like(train.lengths)
+        start = 0
+        for batch in augmented_batches(slot, train, order):
+            rows, steps = slice(start, start + len(batch)), batch.values.shape[1]
+            values[rows, :steps], lengths[rows] = batch.values, batch.lengths
+            start += len(batch)
+        augmented = self._rows_of(Split(values, lengths, train.targets[order]))
+        return augmented, np.arange(len(train))
 
     def _masks(self, slot: Slot, count: int) -> npt.NDArray[np.floating] | None:
-        """The whole epoch's dropout (L, N, D * H), drawn batch by batch as the reference does."""
-        h = slot.hyperparameters
-        if h.dropout == 0:
+        """The whole epoch's dropout (L, N, D * H)."""
+        masks = [mask for mask in masks_of_batches(slot, count) if mask is not None]
+        if not masks:
             return None
-        generator = seeds.generator(slot.seed, "dropout", slot.progress.epoch)
-        batches = []
-        for start in range(0, count, h.batch_size):
-            rows = min(h.batch_size, count - start)
-            masks = dropout_masks(slot.network, rows, h.dropout, generator)
-            assert masks is not None
-            batches.append(masks)
-        return torch.cat(batches, dim=1).numpy().astype(self._dtype, copy=False)
+        return torch.cat(masks, dim=1).numpy().astype(self._dtype, copy=False)
+
+    def _rows_of(self, split: Split) -> Rows:
+        return Rows.of(split, self._dtype, self._dataset.class_weights)
 
     def _workspace(self, network: Network, batch_size: int) -> Workspace:
         """This thread's own, large enough."""
@@ -158,12 +171,18 @@ class CPUEngine:
         kept: OrderedDict[Network, Workspace] = self._local.workspaces
         workspace = kept.pop(network, None)
         if workspace is None or workspace.batch_size < batch_size:
-            room = max(batch_size, min(PREDICTED_TOGETHER, len(self._validation.values)))
+            room = max(batch_size, min(PREDICTED_TOGETHER, len(self._dataset.validation)))
             workspace = Workspace.of(network, room, self._steps, self._dtype)
         kept[network] = workspace
         if len(kept) > _WORKSPACES:
             kept.popitem(last=False)
         return workspace
+
+
+def longest_row(dataset: Dataset) -> int:
+    """Steps that a workspace has room for."""
+    splits = (dataset.train, dataset.validation, dataset.test)
+    return max(split.values.shape[1] for split in splits if split is not None)
 
 
 def is_compiled() -> bool:

@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
-from torch.nn import functional as F
 
 from gru_optuna.errors import Crashed, Diverged, OutOfMemory, Quantity, TrialFailed
-from gru_optuna.training.metrics import classification_metric
+from gru_optuna.training.losses import loss
+from gru_optuna.training.metrics import measure
 from gru_optuna.training.network import Network
 from gru_optuna.training.progress import EpochResult, Progress
 from gru_optuna.training.snapshots import go_on_from, make_checkpoint
@@ -55,7 +55,8 @@ class Trained:
 
     train_loss: float  # mean over the rows, dropout on, without penalties
     diverged: Quantity | None = None  # what stopped being finite; the slot is then of no use
-    validation_logits: Tensor | None = None  # (N, O), None if the epoch failed
+    # (N, O) logits, or scaled numbers; None if the epoch failed
+    validation_outputs: Tensor | None = None
     error: Exception | None = None  # what the epoch raised; the slot is then of no use
 
 
@@ -63,7 +64,8 @@ class Engine(Protocol):
     """The arithmetic behind a pool. Slots of different networks may be mixed.
 
     An engine draws what a trial draws exactly as ``reference.Trainer`` does: first weights from
-    ``initial_parameters``, each epoch's order and dropout from the trial's seed and the epoch.
+    ``initial_parameters``, each epoch's order, augmentation and dropout from the trial's seed
+    and the epoch.
     """
 
     def start(self, network: Network, hyperparameters: Hyperparameters, seed: int) -> Any:
@@ -77,7 +79,7 @@ class Engine(Protocol):
         """A copy of a slot's weights, by their names in ``reference.GRU``."""
 
     def predict(self, slot: Slot, weights: dict[str, Tensor], split: Split) -> Tensor:
-        """Logits (N, O) of a split with these weights, dropout off."""
+        """Logits or scaled numbers (N, O) of a split with these weights, dropout off."""
 
     def snapshot(self, slot: Slot) -> dict[str, Tensor]:
         """Copies on the CPU, by the names of ``training.snapshots``, without the best weights.
@@ -128,7 +130,8 @@ class Pool:
         DamagedCheckpoint
             If the checkpoint doesn't fit the trial. The pool is as before.
         """
-        network = Network.of(hyperparameters, self.dataset.channels, len(self.dataset.classes))
+        data = self.dataset
+        network = Network.of(hyperparameters, data.channels, data.outputs, data.vocabulary)
         slot = Slot(hyperparameters, seed, network, Progress.of(self.spec), state=None)
         if checkpoint is None:
             slot.state = self.engine.start(network, hyperparameters, seed)
@@ -176,19 +179,19 @@ class Pool:
             return _failure(error, epoch)
 
     def _measure(self, slot: Slot, trained: Trained) -> EpochResult:
-        logits, targets = trained.validation_logits, self.dataset.validation.targets
+        outputs, validation = trained.validation_outputs, self.dataset.validation
         epoch = slot.progress.epoch + 1
-        assert logits is not None
+        assert outputs is not None
         # Finite losses can have an infinite sum, and a checkpoint has no place for it.
         if not math.isfinite(trained.train_loss):
             raise Diverged(Quantity.TRAINING_LOSS, epoch)
-        validation_loss = F.cross_entropy(logits, targets).item()
+        validation_loss = loss(outputs, validation.targets, self.dataset.class_weights).item()
         if not math.isfinite(validation_loss):
             raise Diverged(Quantity.VALIDATION_LOSS, epoch)
         result = EpochResult(
             train_loss=trained.train_loss,
             validation_loss=validation_loss,
-            value=classification_metric(self.spec.metric, logits, targets),
+            value=measure(self.spec.metric, outputs, validation),
         )
         if slot.progress.record(result):
             slot.best_weights = self.engine.weights(slot)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import joblib
 import torch
@@ -13,7 +13,8 @@ import torch
 from gru_optuna.errors import UserError
 from gru_optuna.hyperparameters import Hyperparameters, Range
 from gru_optuna.training.compiled.workspace import workspace_bytes
-from gru_optuna.training.cpu import PREDICTED_TOGETHER, CPUEngine
+from gru_optuna.training.cpu import PREDICTED_TOGETHER, CPUEngine, longest_row
+from gru_optuna.training.epochs import STRENGTHS, augments
 from gru_optuna.training.network import Network
 from gru_optuna.training.pool import Pool
 
@@ -32,6 +33,7 @@ MEMORY_SHARE = 0.5
 _MEASURED_ROWS = 256
 _MEASURED_HIDDEN_SIZE = 64
 _FLOAT = 4
+_SIZES = ("embedding_size", "hidden_size", "layers", "batch_size", "max_tokens")
 
 
 @dataclass(frozen=True)
@@ -58,37 +60,43 @@ def choose_size(
         If even one slot of the study's largest network doesn't fit into the free memory.
     """
     largest = largest_hyperparameters(spec)
-    network = Network.of(largest, dataset.channels, len(dataset.classes))
+    network = Network.of(largest, dataset.channels, dataset.outputs, dataset.vocabulary)
     if threads is None and workers > 1:
         threads = max(1, joblib.cpu_count() // workers)
     elif threads is None:
         threads = _measure_threads(spec, dataset, joblib.cpu_count())
     a_slot = 4 * network.size() * _FLOAT  # weights, two moments, the best epoch's weights
     rows = max(min(largest.batch_size, len(dataset.train)), PREDICTED_TOGETHER)
-    a_thread = workspace_bytes(network, rows, dataset.train.values.shape[1])
+    a_thread = workspace_bytes(network, rows, longest_row(dataset))
     # An epoch's dropout masks, twice: as they are drawn, and joined.
     a_thread += 2 * network.layers * len(dataset.train) * network.features * _FLOAT
+    if augments(largest):
+        values, targets = dataset.train.values, dataset.train.targets
+        a_thread += values.nbytes + targets.nbytes + dataset.train.lengths.nbytes
     room = MEMORY_SHARE * _free_memory() / workers
     if slots is None:
         most = int((room - threads * a_thread) / a_slot)
         slots = min(SLOTS_A_THREAD * threads, most)
         if slots < 1:
             raise UserError(
-                f"the largest network of this study (hidden_size = {largest.hidden_size}, "
-                f"layers = {largest.layers}) needs {(a_slot + a_thread) / 2**20:.0f} MiB a "
-                f"thread, and {room / 2**20:.0f} MiB may be used. Take smaller networks, "
-                f"a smaller batch_size, or fewer threads."
+                f"the largest network of this study ({_largest_sizes(largest)}) needs "
+                f"{(a_slot + a_thread) / 2**20:.0f} MiB a thread, and {room / 2**20:.0f} MiB may "
+                f"be used. Take smaller networks, a smaller batch_size, or fewer threads."
             )
     return Size(threads, slots, slots * a_slot + threads * a_thread)
 
 
 def largest_hyperparameters(spec: Specification) -> Hyperparameters:
     """A trial that needs as much memory as any of this study can."""
-    model, search = spec.model, spec.search
+    searched = dict(spec.searchable())
+    sizes: dict[str, Any] = {
+        name: int(_largest(searched[name])) for name in _SIZES if name in searched
+    }
+    strengths: dict[str, Any] = {
+        name: _largest(searched[name]) for name in STRENGTHS if name in searched
+    }
     return Hyperparameters(
-        hidden_size=_largest(model.hidden_size),
-        layers=_largest(model.layers),
-        bidirectional=model.bidirectional not in (False, [False]),
+        bidirectional=searched["bidirectional"] not in (False, [False]),
         pooling="last",
         learning_rate=1e-3,
         optimizer="adam",
@@ -98,7 +106,8 @@ def largest_hyperparameters(spec: Specification) -> Hyperparameters:
         l1=0.0,
         l2=0.0,
         dropout=0.1,
-        batch_size=_largest(search.batch_size),
+        **sizes,
+        **strengths,
     )
 
 
@@ -125,11 +134,16 @@ def _measure_threads(spec: Specification, dataset: Dataset, cores: int) -> int:
     return max(rates, key=lambda threads: rates[threads] * (1.25 if threads == cores else 1))
 
 
-def _largest(value: Searchable) -> int:
+def _largest(value: Searchable) -> float:
     if isinstance(value, Range):
-        return int(value.high)
+        return value.high
     values = value if isinstance(value, list) else [value]
-    return max(int(one) for one in values)
+    return max(float(one) for one in values)
+
+
+def _largest_sizes(h: Hyperparameters) -> str:
+    sizes = [(name, getattr(h, name)) for name in ("embedding_size", "hidden_size", "layers")]
+    return ", ".join(f"{name} = {size}" for name, size in sizes if size is not None)
 
 
 def _free_memory() -> int:

@@ -14,6 +14,7 @@ O outputs, N rows of a split, T steps, as in ``training.network`` and ``data.dat
     B  rows of a slot in one micro-batch
     G  gates, 3
     Q  numbers that the network learns, in the order of ``Network.shapes``
+    V  token ids of a vocabulary; C is then the size of their embedding
     J  recurrences that run together: of K slots, or of K slots in two directions
 
 Imports run downward: ``engine``; ``forward``, ``updates`` and ``batches``; ``recurrence``.

@@ -13,19 +13,24 @@ of length 0, which compute nothing but zeros.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import zip_longest
+from itertools import repeat, zip_longest
 from typing import TYPE_CHECKING
 
 import torch
 
-from gru_optuna import seeds
-from gru_optuna.training.regularizers import dropout_masks
+from gru_optuna.training.epochs import (
+    augmented_batches,
+    augments,
+    masks_of_batches,
+    order_of_rows,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
 
     from torch import Tensor
 
+    from gru_optuna.data.dataset import Split
     from gru_optuna.training.pool import Slot
 
 STEP_IN_ROWS = 64
@@ -37,6 +42,7 @@ class MicroBatch:
     """One step of K slots. Rows stand in falling order of length."""
 
     rows: Tensor  # (K, B) int64, row of the split; 0 where nothing is
+    values: Tensor | None  # (K, B, T, C) or (K, B, T) augmented; None: as the split has them
     lengths: Tensor  # (K, B) int64; 0 where nothing is
     batch_rows: Tensor  # (K,) int64, rows of the whole batch that these are part of, at least 1
     ends: Tensor  # (K,) bool: the batch is complete, update
@@ -60,15 +66,16 @@ def _steps(rows: int, batch: int, micro: int) -> int:
     return batches * -(-batch // micro) + -(-rest // micro)
 
 
-def micro_batches(slots: Sequence[Slot], lengths: Tensor) -> Iterator[MicroBatch]:
-    """The next epoch of slots of one network; `lengths` (N,) of the training rows, on the CPU.
+def micro_batches(slots: Sequence[Slot], train: Split) -> Iterator[MicroBatch]:
+    """The next epoch of slots of one network; `train` is the training split on the CPU.
 
-    Drawn on the CPU, from each slot's own streams, as in ``reference.Trainer``.
+    Drawn on the CPU, from each slot's own streams, as in ``reference.Trainer``. If any slot
+    augments its rows, the values of all of them come from the CPU.
     """
-    N = len(lengths)
-    B = micro_batch_size([slot.hyperparameters.batch_size for slot in slots], N)
-    for parts in zip_longest(*(_parts(slot, N, B) for slot in slots)):
-        yield _together(slots, parts, lengths, B)
+    B = micro_batch_size([slot.hyperparameters.batch_size for slot in slots], len(train))
+    augmented = any(augments(slot.hyperparameters) for slot in slots)
+    for parts in zip_longest(*(_parts(slot, train, B, augmented) for slot in slots)):
+        yield _together(slots, parts, B)
 
 
 @dataclass(frozen=True)
@@ -76,53 +83,65 @@ class _Part:
     """One slot's share of a step."""
 
     rows: Tensor  # (n,), n ≤ B
+    lengths: Tensor  # (n,)
+    values: Tensor | None  # (n, T, C) or (n, T), where any slot augments
     masks: Tensor | None  # (L, n, F)
     batch_rows: int
     ends: bool
 
 
-def _parts(slot: Slot, rows: int, micro: int) -> Iterator[_Part]:
-    h, epoch = slot.hyperparameters, slot.progress.epoch
-    order = torch.randperm(rows, generator=seeds.generator(slot.seed, "shuffle", epoch))
-    dropout = seeds.generator(slot.seed, "dropout", epoch)
-    for batch in torch.split(order, h.batch_size):
-        masks = dropout_masks(slot.network, len(batch), h.dropout, dropout)
-        for first in range(0, len(batch), micro):
+def _parts(slot: Slot, train: Split, micro: int, augmented: bool) -> Iterator[_Part]:
+    h, order = slot.hyperparameters, order_of_rows(slot, len(train))
+    batches = augmented_batches(slot, train, order) if augmented else repeat(None)
+    lengths = train.cut(h.max_tokens).lengths
+    for index, batch, masks in zip(
+        torch.split(order, h.batch_size), batches, masks_of_batches(slot, len(train)), strict=False
+    ):
+        for first in range(0, len(index), micro):
+            some = slice(first, first + micro)
             yield _Part(
-                batch[first : first + micro],
-                None if masks is None else masks[:, first : first + micro],
-                len(batch),
-                first + micro >= len(batch),
+                index[some],
+                lengths[index[some]] if batch is None else batch.lengths[some],
+                None if batch is None else batch.values[some],
+                None if masks is None else masks[:, some],
+                len(index),
+                first + micro >= len(index),
             )
 
 
-def _together(
-    slots: Sequence[Slot], parts: Sequence[_Part | None], lengths: Tensor, size: int
-) -> MicroBatch:
+def _together(slots: Sequence[Slot], parts: Sequence[_Part | None], size: int) -> MicroBatch:
     K, B, network = len(slots), size, slots[0].network
     rows, steps = torch.zeros(K, B, dtype=torch.int64), torch.zeros(K, B, dtype=torch.int64)
-    masks = None
+    values = masks = None
+    if own := [part.values for part in parts if part is not None and part.values is not None]:
+        longest = max(one.shape[1] for one in own)
+        values = own[0].new_zeros(K, B, longest, *own[0].shape[2:])
     if any(slot.hyperparameters.dropout > 0 for slot in slots):
         masks = torch.ones(K, network.layers, B, network.features)
     for k, part in enumerate(parts):
         if part is not None:
             count = len(part.rows)
             rows[k, :count] = part.rows
-            steps[k, :count] = lengths[part.rows]
+            steps[k, :count] = part.lengths
+            if values is not None and part.values is not None:
+                values[k, :count, : part.values.shape[1]] = part.values
             if masks is not None and part.masks is not None:
                 masks[k, :, :count] = part.masks
     steps, order = steps.sort(dim=1, descending=True, stable=True)
     if masks is not None:
         masks = masks.gather(2, order[:, None, :, None].expand_as(masks))
+    active = active_rows(steps)
+    slot_of = torch.arange(K).unsqueeze(1)
     ends = [part is not None and part.ends for part in parts]
     return MicroBatch(
         rows=rows.gather(1, order),
+        values=None if values is None else values[slot_of, order, : len(active)],
         lengths=steps,
         batch_rows=torch.tensor([1 if part is None else part.batch_rows for part in parts]),
         ends=torch.tensor(ends),
         masks=masks,
         any_ends=any(ends),
-        active=active_rows(steps),
+        active=active,
     )
 
 

@@ -52,15 +52,14 @@ class BatchedEngine:
     def __init__(self, spec: Specification, dataset: Dataset) -> None:
         self._spec = spec
         self._dataset = dataset
-        self._train_lengths = dataset.train.lengths.cpu()
+        self._on_host = dataset.train.to(torch.device("cpu"), dataset.dtype)
         # What was trained together last, stacked: the slots' states are views of it.
         self._stacks: dict[Network, tuple[list[State], State]] = {}
 
     def start(self, network: Network, hyperparameters: Hyperparameters, seed: int) -> State:
         """A new slot's state: its first weights."""
         parameters = initial_parameters(network, hyperparameters.initializer, seed)
-        values = self._dataset.train.values
-        return State.of(flatten(network, parameters).to(values.device, values.dtype))
+        return State.of(self._send(flatten(network, parameters)))
 
     def train_epoch(self, slots: Sequence[Slot]) -> list[Trained]:
         """Trains each slot's next epoch and predicts the validation rows."""
@@ -80,9 +79,9 @@ class BatchedEngine:
         return {name: parameter.clone() for name, parameter in parameters.items()}
 
     def predict(self, slot: Slot, weights: dict[str, Tensor], split: Split) -> Tensor:
-        """Logits (N, O) of a split with these weights, dropout off."""
-        flat = flatten(slot.network, weights).to(split.values)  # from a checkpoint: from the CPU
-        return predict(slot.network, flat.unsqueeze(0), split)[0]
+        """Logits or scaled numbers (N, O) of a split with these weights, dropout off."""
+        flat = self._send(flatten(slot.network, weights))  # from a checkpoint: from the CPU
+        return predict([slot], flat.unsqueeze(0), split)[0]
 
     def snapshot(self, slot: Slot) -> dict[str, Tensor]:
         """Copies on the CPU of all that was learned."""
@@ -94,11 +93,14 @@ class BatchedEngine:
 
     def restore(self, network: Network, tensors: dict[str, Tensor]) -> State:
         """A slot's state as it was, on the dataset's device and in its dtype."""
-        values = self._dataset.train.values
         weights, first, second = (
-            flatten(network, part_of(tensors, part)).to(values) for part in LEARNED
+            self._send(flatten(network, part_of(tensors, part))) for part in LEARNED
         )
-        return State(weights, first, second, tensors[UPDATES].to(values.device, torch.float64))
+        return State(weights, first, second, tensors[UPDATES].to(weights.device, torch.float64))
+
+    def _send(self, flat: Tensor) -> Tensor:
+        """Parameters to the dataset's device and dtype."""
+        return flat.to(self._dataset.train.values.device, self._dataset.dtype)
 
     def _stack(self, network: Network, group: Sequence[Slot]) -> tuple[list[State], State]:
         """The states of a group and all of them together, anew if the group isn't the last one."""
@@ -110,15 +112,17 @@ class BatchedEngine:
 
     def _train(self, network: Network, group: Sequence[Slot], state: State) -> list[Trained]:
         split, weights = self._dataset.train, state.weights
+        class_weights = self._dataset.class_weights
         recipe = Recipe.of(network, group, self._spec.training.epochs, weights)
         tally = Tally.of(weights)
-        for batch in micro_batches(group, self._train_lengths):
-            train_step(network, state, recipe, tally, split, to_device(batch, weights))
-        logits = predict(network, weights, self._dataset.validation)
+        for batch in micro_batches(group, self._on_host):
+            sent = to_device(batch, weights)
+            train_step(network, state, recipe, tally, split, sent, class_weights)
+        outputs = predict(group, weights, self._dataset.validation)
         faults, totals = tally.fault.tolist(), tally.total.tolist()
         return [
             Trained(math.nan, FAULTS[fault]) if fault else Trained(total / len(split), None, own)
-            for fault, total, own in zip(faults, totals, logits, strict=True)
+            for fault, total, own in zip(faults, totals, outputs, strict=True)
         ]
 
 
@@ -150,16 +154,16 @@ def train_step(
     tally: Tally,
     split: Split,
     batch: MicroBatch,
+    class_weights: Tensor | None = None,
 ) -> None:
     """One micro-batch of K slots: adds its gradient, and updates the slots whose batch ends."""
     T = len(batch.active)
     weights = state.weights.detach().requires_grad_()
-    logits = forward(
-        network, weights, split.values[:, :T][batch.rows], batch.lengths, batch.active, batch.masks
+    values = split.values[:, :T][batch.rows] if batch.values is None else batch.values
+    outputs = forward(
+        network, weights, values, batch.lengths, batch.active, batch.masks
     )  # (K, B, O)
-    losses = F.cross_entropy(
-        logits.flatten(0, 1), split.targets[batch.rows].flatten(), reduction="none"
-    ).view_as(batch.rows)
+    losses = losses_of_rows(outputs, split.targets[batch.rows], class_weights)
     loss = losses.masked_fill(batch.lengths == 0, 0).sum(1) / batch.batch_rows  # (K,)
     # The sum over slots: a mean would make every slot's gradient depend on K.
     (gradient,) = torch.autograd.grad(loss.sum(), weights)
@@ -180,21 +184,35 @@ def train_step(
     tally.gradient.masked_fill_(batch.ends.unsqueeze(1), 0)
 
 
-def predict(network: Network, flat: Tensor, split: Split) -> Tensor:
-    """Logits (K, N, O) of a split for K slots of one network, parameters (K, Q)."""
-    K = len(flat)
+def losses_of_rows(outputs: Tensor, targets: Tensor, class_weights: Tensor | None) -> Tensor:
+    """The terms (K, B) whose mean is ``losses.loss``, of outputs (K, B, O)."""
+    if targets.is_floating_point():
+        errors = (outputs - targets).masked_fill(~targets.isfinite(), 0)
+        return errors.square().mean(-1)
+    losses = F.cross_entropy(
+        outputs.flatten(0, 1), targets.flatten(), class_weights, reduction="none"
+    )
+    return losses.view_as(targets)
+
+
+def predict(slots: Sequence[Slot], flat: Tensor, split: Split) -> Tensor:
+    """Logits or numbers (K, N, O) of a split for slots of one network, parameters (K, Q)."""
+    K, network = len(slots), slots[0].network
+    # Rows of like length together: little padding, and `forward` wants them falling. Cutting
+    # them leaves them in order.
     on_host = split.lengths.cpu()
-    # Rows of like length together: little padding, and `forward` wants them falling.
     order = on_host.argsort(descending=True, stable=True)
-    logits = flat.new_empty(K, len(split), network.outputs)
+    cuts = [slot.hyperparameters.max_tokens or split.values.shape[1] for slot in slots]
+    lengths = on_host.minimum(torch.tensor(cuts).unsqueeze(1))  # (K, N)
+    outputs = flat.new_empty(K, len(split), network.outputs)
     with torch.no_grad():
         for index in torch.split(order, max(1, EVALUATION_ROWS // K)):
-            active = active_rows(on_host[index].unsqueeze(0))
-            rows = index.to(flat.device)
-            values = split.values[rows, : len(active)].expand(K, -1, -1, -1)
-            lengths = split.lengths[rows].expand(K, -1)
-            logits[:, rows] = forward(network, flat, values, lengths, active)
-    return logits
+            ends = lengths[:, index]
+            active, rows = active_rows(ends), index.to(flat.device)
+            values = split.values[rows, : len(active)]
+            values = values.expand(K, *values.shape)
+            outputs[:, rows] = forward(network, flat, values, ends.to(flat.device), active)
+    return outputs
 
 
 def to_device(batch: MicroBatch, like: Tensor) -> MicroBatch:
@@ -207,6 +225,7 @@ def to_device(batch: MicroBatch, like: Tensor) -> MicroBatch:
 
     return MicroBatch(
         rows=send(batch.rows),
+        values=None if batch.values is None else send(batch.values),
         lengths=send(batch.lengths),
         batch_rows=send(batch.batch_rows),
         ends=send(batch.ends),

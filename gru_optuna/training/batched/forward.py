@@ -6,8 +6,10 @@ import math
 from typing import TYPE_CHECKING
 
 import torch
+from torch.nn import functional as F
 
 from gru_optuna.training.batched.recurrence import Layer, recurrence, reverse
+from gru_optuna.training.network import EMBEDDING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -41,7 +43,7 @@ def forward(
     active: Sequence[int],
     masks: Tensor | None = None,
 ) -> Tensor:
-    """Logits of K slots.
+    """Logits of K slots, or the numbers they predict.
 
     Parameters
     ----------
@@ -50,7 +52,8 @@ def forward(
     flat
         (K, Q), each slot's parameters.
     values
-        (K, B, T, C). Steps behind a row's length may hold anything.
+        (K, B, T, C). Steps behind a row's length may hold anything. Or tokens (K, B, T), any
+        tokens there.
     lengths
         (K, B), falling. 0 is allowed: such a row only fills up, its logits are the head's bias.
     active
@@ -65,6 +68,8 @@ def forward(
     """
     D = network.directions
     parameters = unflatten(network, flat)
+    if network.vocabulary:
+        values = _embed(values, parameters[EMBEDDING])
     # Both directions run together: the second one is K more slots, on rows turned around.
     ends = lengths.repeat(D, 1)  # (J, B)
     steps = torch.arange(values.shape[2], device=values.device).view(-1, 1)
@@ -92,6 +97,14 @@ def forward(
         pooled = pooled * masks[:, -1]  # one mask for all steps, so also for their mean
     bias = parameters["head.bias"].unsqueeze(1)
     return torch.baddbmm(bias, pooled, parameters["head.weight"].mT)
+
+
+def _embed(tokens: Tensor, embedding: Tensor) -> Tensor:
+    """Each slot's tokens (K, B, T) by its own embedding (K, V, C): (K, B, T, C)."""
+    K, V, _ = embedding.shape
+    # One table of K * V tokens: the gradient is one sum by token, in one launch.
+    first = V * torch.arange(K, device=tokens.device).view(K, 1, 1)
+    return F.embedding(tokens + first, embedding.flatten(0, 1))
 
 
 def _layer(parameters: Mapping[str, Tensor], layer: int, directions: int) -> Layer:

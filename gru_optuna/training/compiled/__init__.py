@@ -22,8 +22,10 @@ batch, T steps, N rows of a split, as in ``training.network`` and ``data.dataset
     W  width of a layer's output: D * P, rounded up to two vectors
     Q  parameters of the network
 
-Imports run downward: ``epoch``, ``layers`` ``head`` ``updates``, ``recurrence`` ``panels``,
-``tiles``, ``vectors``, ``compiler``; beside them the data, ``slots`` and ``workspace``.
+Of texts, C is the size of an embedding, and the embedding is one of the parameters.
+
+Imports run downward: ``epoch``, ``embedding`` ``layers`` ``head`` ``updates``, ``recurrence``
+``panels``, ``tiles``, ``vectors``, ``compiler``; beside them the data, ``slots`` and ``workspace``.
 """
 
 from gru_optuna.training.compiled.compiler import cache_folder

@@ -5,20 +5,23 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 
+from gru_optuna.data.dataset import Split
 from gru_optuna.errors import Quantity
 from gru_optuna.training.compiled.compiler import entry
+from gru_optuna.training.compiled.embedding import embed, embed_backward
 from gru_optuna.training.compiled.head import batch_loss, head, head_backward, pool, pool_backward
 from gru_optuna.training.compiled.layers import backward, forward, gather, pack
 from gru_optuna.training.compiled.slots import Rows, Slot
 from gru_optuna.training.compiled.updates import Recipe, penalise, update
 from gru_optuna.training.compiled.workspace import Buffers, Structure, Workspace
+from gru_optuna.training.network import Network
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
     from gru_optuna.training.compiled.vectors import Array
-    from gru_optuna.training.network import Network
 
 FINE, LOSS, GRADIENT = 0, 1, 2
 DIVERGED = {LOSS: Quantity.TRAINING_LOSS, GRADIENT: Quantity.GRADIENT}
@@ -75,13 +78,7 @@ def train_epoch(
     _check_rows(workspace, rows, order, min(recipe.batch_size, len(order)))
     for array in (slot.parameters, slot.first_moment, slot.second_moment):
         _check_parameters(workspace, array)
-    count, outputs = len(rows.values), structure.outputs
-    if len(rows.targets):
-        got = rows.targets.shape
-        _check(got == (count, outputs), f"targets: {got}, need ({count}, {outputs})")
-    else:
-        classes = len(rows.labels) == count and _within(rows.labels, outputs)
-        _check(classes, f"labels: need one a row, in [0, {outputs})")
+    _check_targets(rows, structure.outputs)
     logits = np.zeros((0, 0), dtype)
     return _run(structure, workspace.buffers, slot, recipe.exact(), rows, order, masks, logits)
 
@@ -89,7 +86,7 @@ def train_epoch(
 def predict(workspace: Workspace, parameters: Array, rows: Rows) -> Array:
     """Logits (N, O) of a split, in its order, dropout off; holds no lock either."""
     structure, dtype = workspace.structure, workspace.dtype
-    order = np.arange(len(rows.values))
+    order = np.arange(len(rows.lengths))
     _check_rows(workspace, rows, order, min(workspace.batch_size, len(order)))
     _check_parameters(workspace, parameters)
     parameters = np.require(parameters, requirements=["C", "W"])
@@ -101,17 +98,18 @@ def predict(workspace: Workspace, parameters: Array, rows: Rows) -> Array:
     return logits
 
 
-def warm_up(network: Network, dtype: npt.DTypeLike = np.float32) -> None:
+def warm_up(dtype: npt.DTypeLike = np.float32) -> None:
     """Compiles for `dtype`, or loads what an earlier process compiled.
 
-    The first call on a machine takes 15 to 20 seconds a dtype, others half a second.
-    `network` decides nothing: one compilation serves every network and recipe.
+    The first call on a machine takes 15 to 20 seconds a dtype, others half a second. One
+    compilation serves every network, recipe and kind of rows.
     """
+    network = Network(1, 1, 1, False, "last", 1)
     workspace = Workspace.of(network, 1, 1, dtype)
     slot = Slot.of(np.zeros(network.size(), dtype))
-    one, none = np.ones(1, np.int64), np.zeros((0, 0), dtype)
-    rows = Rows(np.zeros((1, 1, network.inputs), dtype), one, one * 0, none)
-    train_epoch(workspace, slot, rows, one * 0, Recipe(1, 0.0))
+    zero = torch.zeros(1, dtype=torch.int64)
+    rows = Rows.of(Split(torch.zeros(1, 1, 1), zero + 1, zero), dtype)
+    train_epoch(workspace, slot, rows, zero.numpy(), Recipe(1, 0.0))
 
 
 @entry
@@ -130,7 +128,9 @@ def _run(
     total = 0.0
     for start in range(0, order.shape[0], recipe.batch_size):
         chosen = order[start : start + recipe.batch_size]
-        steps = gather(rows, chosen, buffers)
+        steps = gather(structure, rows, chosen, buffers)
+        if structure.vocabulary > 0:
+            embed(structure, slot.parameters, buffers, steps)
         if training or start == 0:
             pack(structure, slot.parameters, buffers)
         forward(structure, buffers, steps, masks[:, start : start + recipe.batch_size])
@@ -148,6 +148,8 @@ def _run(
         head_backward(structure, slot.parameters, buffers)
         pool_backward(structure, buffers, steps)
         backward(structure, buffers, steps)
+        if structure.vocabulary > 0:
+            embed_backward(structure, buffers, steps)
         norm = penalise(recipe, slot.parameters, buffers)
         if not np.isfinite(norm):
             return total, GRADIENT
@@ -158,16 +160,33 @@ def _run(
 def _check_rows(workspace: Workspace, rows: Rows, order: Array, batch_size: int) -> None:
     room, dtype = workspace.steps, workspace.dtype
     _check(len(order) > 0, "order: no rows")
-    count, _, channels = rows.values.shape
+    count = len(rows.lengths)
     _check(rows.values.dtype == dtype, f"values are {rows.values.dtype}, workspace is {dtype}")
-    inputs = workspace.network.inputs
-    _check(channels == inputs, f"values have {channels} channels, network reads {inputs}")
-    _check(rows.lengths.shape == (count,), f"lengths: {rows.lengths.shape}, need ({count},)")
+    inputs, vocabulary = workspace.network.inputs, workspace.network.vocabulary
+    if vocabulary:
+        fits = len(rows.tokens) == count and _within(rows.tokens, vocabulary)
+        _check(fits, f"tokens: need one row each, in [0, {vocabulary})")
+    else:
+        (values, _, channels) = rows.values.shape
+        _check(values == count, f"values of {values} rows, lengths of {count}")
+        _check(channels == inputs, f"values have {channels} channels, network reads {inputs}")
     longest = int(rows.lengths.max())
     _check(longest <= room, f"rows have up to {longest} steps, workspace has room for {room}")
     _check(batch_size <= workspace.batch_size,
            f"batches of {batch_size}, workspace has room for {workspace.batch_size}")  # fmt: skip
     _check(_within(order, count), f"order names rows outside [0, {count})")
+
+
+def _check_targets(rows: Rows, outputs: int) -> None:
+    count = len(rows.lengths)
+    if len(rows.targets):
+        got = rows.targets.shape
+        _check(got == (count, outputs), f"targets: {got}, need ({count}, {outputs})")
+    else:
+        classes = len(rows.labels) == count and _within(rows.labels, outputs)
+        _check(classes, f"labels: need one a row, in [0, {outputs})")
+        weights = rows.class_weights.shape
+        _check(weights in ((0,), (outputs,)), f"class_weights: {weights}, need ({outputs},)")
 
 
 def _check_parameters(workspace: Workspace, array: Array) -> None:

@@ -113,7 +113,8 @@ def head_backward(structure: Structure, parameters: Array, buffers: Buffers) -> 
 def batch_loss(structure: Structure, rows: Rows, chosen: Array, buffers: Buffers) -> float:
     """The batch's mean loss; leaves its derivative in ``logits``.
 
-    Cross entropy where rows have labels, the mean squared error where they have targets.
+    Cross entropy where rows have labels, the mean squared error where they have targets; as
+    ``losses.loss`` has them.
     """
     logits, outputs = buffers.logits, structure.outputs
     batch = chosen.shape[0]
@@ -122,13 +123,20 @@ def batch_loss(structure: Structure, rows: Rows, chosen: Array, buffers: Buffers
         scale = 2.0 / (batch * outputs)
         for b in range(batch):
             for o in range(outputs):
-                error = logits[b, o] - rows.targets[chosen[buffers.rows[b]], o]
+                target = rows.targets[chosen[buffers.rows[b]], o]
+                if not np.isfinite(target):
+                    logits[b, o] = 0
+                    continue
+                error = logits[b, o] - target
                 total += error * error
                 logits[b, o] = scale * error
         total /= outputs
     else:
         for b in range(batch):
             label = rows.labels[chosen[buffers.rows[b]]]
+            weight = 1.0
+            if rows.class_weights.shape[0] > 0:
+                weight = rows.class_weights[label]
             highest = logits[b, 0]
             for o in range(1, outputs):
                 highest = max(highest, logits[b, o])
@@ -136,9 +144,9 @@ def batch_loss(structure: Structure, rows: Rows, chosen: Array, buffers: Buffers
             mass = 0.0
             for o in range(outputs):
                 mass += np.exp(logits[b, o] - highest)
-            total += np.log(mass) - true_logit
+            total += weight * (np.log(mass) - true_logit)
             for o in range(outputs):
                 share = np.exp(logits[b, o] - highest) / mass
-                logits[b, o] = (share - (1.0 if o == label else 0.0)) / batch
+                logits[b, o] = weight * (share - (1.0 if o == label else 0.0)) / batch
     mean: float = total / batch
     return mean

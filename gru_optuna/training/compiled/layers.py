@@ -15,8 +15,10 @@ if TYPE_CHECKING:
 
 
 @inlined
-def gather(rows: Rows, chosen: Array, buffers: Buffers) -> int:
+def gather(structure: Structure, rows: Rows, chosen: Array, buffers: Buffers) -> int:
     """Sorts the batch by falling length and lays its cells out, step after step.
+
+    Of texts, that is their tokens, of everything else the layer's input.
 
     Returns the number of steps of its longest row.
     """
@@ -43,8 +45,11 @@ def gather(rows: Rows, chosen: Array, buffers: Buffers) -> int:
         starts[t + 1] += starts[t]
         for b in range(starts[t + 1] - starts[t]):
             row = chosen[buffers.rows[b]]
-            for k in range(rows.values.shape[2]):
-                buffers.x[starts[t] + b, k] = rows.values[row, t, k]
+            if structure.vocabulary > 0:
+                buffers.tokens[starts[t] + b] = rows.tokens[row, t]
+            else:
+                for k in range(rows.values.shape[2]):
+                    buffers.x[starts[t] + b, k] = rows.values[row, t, k]
     return steps
 
 
@@ -63,7 +68,8 @@ def pack(structure: Structure, parameters: Array, buffers: Buffers) -> None:
             pack_direction(
                 parameters, buffers.kernels[2 * (layer * D + d), 0], inputs, H, group, room,
                 w, buffers.u[layer, d], buffers.bias[layer, d],
-                buffers.w_back[layer, d], buffers.u_back[layer, d], below,
+                buffers.w_back[layer, d], buffers.u_back[layer, d],
+                below or structure.vocabulary > 0,
             )  # fmt: skip
 
 
@@ -102,7 +108,8 @@ def forward(
 def backward(structure: Structure, buffers: Buffers, steps: int) -> None:
     """From the derivatives of the last layer's outputs to the gradient of all layers.
 
-    Those derivatives lie in ``buffers.d_output[(L - 1) % 2]``.
+    Those derivatives lie in ``buffers.d_output[(L - 1) % 2]``; those of embedded tokens end in
+    ``buffers.d_x``.
     """
     D, H, P = structure.directions, structure.hidden_size, buffers.previous.shape[3]
     J, V = buffers.bias.shape[2], buffers.bias.shape[4]
@@ -110,16 +117,18 @@ def backward(structure: Structure, buffers: Buffers, steps: int) -> None:
     for layer in range(structure.layers - 1, -1, -1):
         below = layer > 0
         x = buffers.x if layer == 0 else buffers.output[layer - 1]
+        d_x = buffers.d_x if layer == 0 else buffers.d_output[(layer + 1) % 2]
         inputs = D * H if below else structure.inputs
         columns = D * P if below else structure.inputs
+        pairs = (columns + 2 * V - 1) // (2 * V)  # of vectors, that d_x is computed in
         group, room = (H, P) if below else (inputs, inputs)
         d_w = buffers.d_w[: J * columns * 3 * V].reshape((J, columns, 3, V))
         for d in range(D):
             backward_direction(
-                x, starts, d == 1, H, buffers.u_back[layer, d], buffers.w_back[layer, d],
+                x, starts, d == 1, H, buffers.u_back[layer, d], buffers.w_back[layer, d, :pairs],
                 buffers.previous[layer, d], buffers.gates[layer, d], buffers.d_output[layer % 2],
                 buffers.mask[layer], d, buffers.d_state, d_w, buffers.d_u, buffers.d_bias,
-                buffers.d_output[(layer + 1) % 2], below, d == 1,
+                d_x, below or structure.vocabulary > 0, d == 1,
             )  # fmt: skip
             unpack_gradient(
                 buffers.gradient, buffers.kernels[2 * (layer * D + d), 0], inputs, H,

@@ -179,7 +179,7 @@ def backward_direction(
     d_w: Array,  # (J, C, 3, V) out
     d_u: Array,  # (J, H, 3, V) out
     d_bias: Array,  # (J, 4, V) out
-    d_x: Array,  # (S, W) of the layer below, out
+    d_x: Array,  # (S, W) of the layer below, or of the embedded tokens, out
     input_gradient: bool,
     add_input_gradient: bool,  # the second direction adds to the first one's
 ) -> None:

@@ -50,29 +50,48 @@ class Slot(NamedTuple):
 
 
 class Rows(NamedTuple):
-    """A split. Labels are empty in regression, targets in classification."""
+    """A split. What its task has no use for is empty, in every dimension."""
 
-    values: Array  # (N, T, C); what lies behind a row's length is never read
+    values: Array  # (N, T, C) numbers; what lies behind a row's length is never read
+    tokens: Array  # (N, T) int64 of texts; behind a row's length, some token
     lengths: Array  # (N,) int64, at least 1
     labels: Array  # (N,) int64
-    targets: Array  # (N, O)
+    targets: Array  # (N, O) of regression; those that aren't finite count as met
+    class_weights: Array  # (O,) of classification with weights
 
     @classmethod
-    def of(cls, split: Split, dtype: npt.DTypeLike = np.float32) -> Rows:
+    def of(
+        cls,
+        split: Split,
+        dtype: npt.DTypeLike = np.float32,
+        class_weights: Tensor | None = None,
+    ) -> Rows:
         """The rows of a split on the CPU; without copying where the kind is the same.
 
-        Whole numbers among ``split.targets`` are classes, (N,); fractions are to be met, (N,)
-        or (N, O).
+        Whole numbers among ``split.values`` are tokens, (N, T). Whole numbers among
+        ``split.targets`` are classes, (N,); fractions are to be met, (N,) or (N, O).
         """
-        values = _array(split.values, dtype)
+        steps = split.values.shape[1]
         lengths = _array(split.lengths, np.int64)
-        if lengths.min() < 1 or lengths.max() > values.shape[1]:
+        if lengths.min() < 1 or lengths.max() > steps:
             raise ValueError(f"lengths reach from {lengths.min()} to {lengths.max()}, "
-                             f"values have 1 to {values.shape[1]} steps")  # fmt: skip
+                             f"values have 1 to {steps} steps")  # fmt: skip
+        values, tokens = np.zeros((0, 0, 0), dtype), np.zeros((0, 0), np.int64)
+        labels, targets = np.zeros(0, np.int64), np.zeros((0, 0), dtype)
+        if split.values.is_floating_point():
+            values = _array(split.values, dtype)
+        else:
+            tokens = _array(split.values, np.int64)
         if split.targets.is_floating_point():
             targets = _array(split.targets, dtype).reshape(len(split), -1)
-            return cls(values, lengths, np.zeros(0, np.int64), targets)
-        return cls(values, lengths, _array(split.targets, np.int64), np.zeros((0, 0), dtype))
+        else:
+            labels = _array(split.targets, np.int64)
+        weights = np.zeros(0, dtype) if class_weights is None else _array(class_weights, dtype)
+        return cls(values, tokens, lengths, labels, targets, weights)
+
+    def cut(self, steps: int | None) -> Rows:
+        """As ``Split.cut``."""
+        return self if steps is None else self._replace(lengths=self.lengths.clip(max=steps))
 
 
 def flatten(

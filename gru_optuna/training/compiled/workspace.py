@@ -30,13 +30,16 @@ class Structure(NamedTuple):
     directions: int
     outputs: int
     mean_pooling: int  # 1 for "mean", 0 for "last"
+    vocabulary: int  # token ids; 0: inputs are numbers
 
     @classmethod
     def of(cls, network: Network) -> Structure:
         """The same network."""
         n = network
         mean_pooling = int(n.pooling == "mean")
-        return cls(n.inputs, n.hidden_size, n.layers, n.directions, n.outputs, mean_pooling)
+        return cls(
+            n.inputs, n.hidden_size, n.layers, n.directions, n.outputs, mean_pooling, n.vocabulary
+        )
 
 
 class Buffers(NamedTuple):
@@ -44,7 +47,9 @@ class Buffers(NamedTuple):
 
     starts: Array  # (T + 1,)
     rows: Array  # (B,) the batch's rows, sorted by falling length
+    tokens: Array  # (S,), or (0,) where inputs are numbers
     x: Array  # (S, C)
+    d_x: Array  # (S, C rounded up to two vectors), or (0, 0) where inputs are numbers
     mask: Array  # (L, B, W)
     output: Array  # (L, S, W)
     d_output: Array  # (2, S, W) of the layer at work and of the one below
@@ -126,16 +131,19 @@ def _layout(
     S, P, pair = B * steps, _round_up(H, V), 2 * V
     J, W = P // V, _round_up(D * P, pair)
     widest = max(C, D * P if L > 1 else 0)
+    # Numbers need no gradient, the embeddings of tokens do.
+    embedded, embedding = (S, _round_up(C, pair)) if network.vocabulary else (0, 0)
+    widest_back = max(embedding, W if L > 1 else 0)
     shapes: dict[str, tuple[int, ...]] = {
         "x": (S, C),
+        "d_x": (embedded, embedding),
         "mask": (L, B, W),
         "output": (L, S, W),
         "d_output": (2, S, W),
         "previous": (L, D, S, P),
         "gates": (L, D, J, S, 4, V),
         "w": (L, D, J * widest * GATES * V),
-        # The first layer's input is data and needs no gradient.
-        "w_back": (L, D, W // pair if L > 1 else 0, GATES * P, pair),
+        "w_back": (L, D, widest_back // pair, GATES * P, pair),
         "u": (L, D, J, H, GATES, V),
         "u_back": (L, D, _round_up(P, pair) // pair, GATES * P, pair),
         "bias": (L, D, J, 4, V),
@@ -149,7 +157,8 @@ def _layout(
         "logits": (B, O),
         "gradient": (network.size(),),
     }
-    return {"starts": ((steps + 1,), np.int64), "rows": ((B,), np.int64)} | {
+    whole = {"starts": (steps + 1,), "rows": (B,), "tokens": (embedded,)}
+    return {name: (shape, np.int64) for name, shape in whole.items()} | {
         name: (shape, dtype) for name, shape in shapes.items()
     }
 

@@ -1,0 +1,162 @@
+"""Commands before a study: inspect and init."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from shlex import quote
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from gru_optuna.cli.console import AsJson, plain_errors, print_json, print_table, say
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from gru_optuna.data.clock import Clock
+    from gru_optuna.data.columns import Column, Spread
+    from gru_optuna.data.inspect import FileReport, Inspection
+
+TaskOption = Annotated[
+    Literal["classification", "regression", "forecasting"] | None,
+    typer.Option(help="What is to be told; else it is guessed from the data."),
+]
+_NAMED = 6  # values that are listed by name
+_SHOWN = 24  # characters of a value
+
+
+def _column(what: str) -> typer.models.OptionInfo:
+    option: typer.models.OptionInfo = typer.Option(metavar="COL", help=f"Column of {what}.")
+    return option
+
+
+def inspect(
+    files: Annotated[
+        list[Path], typer.Argument(metavar="FILE…", help="Training rows first, then test rows.")
+    ],
+    text: Annotated[str | None, _column("texts")] = None,
+    label: Annotated[str | None, _column("classes")] = None,
+    target: Annotated[str | None, _column("numbers to predict")] = None,
+    time: Annotated[str | None, _column("times")] = None,
+    id: Annotated[str | None, _column("ids, which tell sequences apart")] = None,  # noqa: A002
+    series: Annotated[str | None, _column("names of series")] = None,
+    task: TaskOption = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what data are, and what is wrong with them.
+
+    Reads .csv .tsv .jsonl .parquet .npz .ts; further files are compared with the first.
+
+    Example: gru-optuna inspect reviews.csv --label sentiment
+    """
+    with plain_errors():
+        from gru_optuna.data.inspect import inspect as look_at
+
+        inspection = look_at(
+            files, text=text, label=label, target=target, time=time, id=id, series=series, task=task
+        )
+        if as_json:
+            print_json(asdict(inspection))
+        else:
+            _print(inspection)
+
+
+def init(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The workspace: new, or empty.")],
+    data: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Draft a study for these rows.")
+    ] = None,
+    task: TaskOption = None,
+) -> None:
+    """Make a workspace, with a study that runs as it is.
+
+    Without --data it holds the demo.
+
+    Example: gru-optuna init workspace --data reviews.csv
+    """
+    with plain_errors():
+        from gru_optuna.scaffold import make_workspace
+
+        made = make_workspace(folder, data, task)
+        print(f"{made.study}: {made.about}")
+        for finding in made.findings:
+            say(f"! {finding.message}")
+        study = quote(str(made.study.relative_to(folder)))
+        go = f"gru-optuna tune {study}" if made.ready else f"edit {study}"
+        say("next    " + (go if folder == Path() else f"cd {quote(str(folder))} && {go}"))
+
+
+def _print(inspection: Inspection) -> None:
+    for report in inspection.files:
+        print(f"{report.file}: {report.rows:,} {'rows' if report.columns else 'sequences'}")
+        if report.columns:
+            print_table(
+                ("column", "kind", "missing", "distinct", "values"),
+                [_cells(column) for column in report.columns],
+            )
+        for name, line in _lines(report):
+            print(f"{name:<8}{line}")
+        print()
+    for finding in inspection.findings:
+        where = "" if len(inspection.files) == 1 else f"{finding.file}: "
+        print(f"! {where}{finding.message}")
+    if inspection.findings:
+        print()
+    guess = inspection.guess
+    print(f"task    {guess.task or 'none'}: {guess.reason}")
+
+
+def _cells(column: Column) -> tuple[str, ...]:
+    missing = f"{column.missing:,}" if column.missing else "–"
+    return (column.name or '""', column.kind, missing, f"{column.distinct:,}", _values(column))
+
+
+def _values(column: Column) -> str:
+    counted = column.whole and 0 < len(column.values) <= _NAMED
+    if column.kind == "number" and column.numbers is not None and not counted:
+        return _spread(column.numbers)
+    if column.kind == "text" and column.words is not None and column.characters is not None:
+        scripts = ", ".join(f"{name} {share:.0%}" for name, share in (column.scripts or {}).items())
+        return f"{_spread(column.words)} words, {_spread(column.characters)} characters, {scripts}"
+    return _counts(column.values)
+
+
+def _lines(report: FileReport) -> Iterator[tuple[str, str]]:
+    if report.lengths is not None:
+        yield "lengths", f"{_spread(report.lengths)} steps, {report.channels} channels"
+        if report.classes is not None:
+            yield "classes", _counts(report.classes)
+    if report.clock is not None:
+        yield "time", _clock(report.clock)
+        if report.clock.seasons:
+            yield (
+                "seasons",
+                ", ".join(
+                    f"{season.steps} steps ({season.name}"
+                    + (f", error {season.error:.2f} σ)" if season.error is not None else ")")
+                    for season in report.clock.seasons
+                ),
+            )
+
+
+def _clock(clock: Clock) -> str:
+    step = f"every {clock.step}" if clock.step else "no regular step"
+    several = f", {clock.series:,} series" if clock.series > 1 else ""
+    return f"{clock.column}: {clock.first} … {clock.last}, {step}{several}"
+
+
+def _counts(values: dict[str, int]) -> str:
+    named = list(values.items())[:_NAMED]
+    more = f", {len(values) - _NAMED} more" if len(values) > _NAMED else ""
+    return ", ".join(f"{_cut(name)} {count:,}" for name, count in named) + more
+
+
+def _cut(value: str) -> str:
+    line = " ".join(value.split())
+    return line if len(line) <= _SHOWN else f"{line[:_SHOWN]}…"
+
+
+def _spread(spread: Spread) -> str:
+    """Least, middle, greatest."""
+    return " … ".join(f"{value:,.6g}" for value in (spread.low, spread.median, spread.high))

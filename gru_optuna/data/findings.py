@@ -1,0 +1,230 @@
+"""What is wrong with a table, or looks too good: each as one sentence with numbers and places."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import polars as pl
+
+from gru_optuna.data.leaks import leaks
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from gru_optuna.data.clock import Clock
+    from gru_optuna.data.columns import Column
+    from gru_optuna.data.guess import Guess
+    from gru_optuna.data.tables import Table
+
+About = Literal[
+    "header", "mistake", "missing", "constant", "duplicate", "conflict", "overlap", "label",
+    "balance", "leak", "id", "time",
+]  # fmt: skip
+
+UNBALANCED = 3.0
+"""Times as many rows in the largest class as in the smallest."""
+
+_RARE = 10  # rows of a class
+_PARTS = 3  # training, validation and test need one row each
+_MOSTLY_MISSING = 0.5
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something to know before training."""
+
+    about: About
+    file: str
+    message: str
+    column: str | None = None
+    blocks: bool = False  # whether nothing can be trained with that column before it is mended
+
+
+def in_columns(table: Table, columns: Sequence[Column], guess: Guess) -> Iterator[Finding]:
+    """Mistakes, columns that say nothing, and columns that say too much."""
+    yield from _in_header(table)
+    parts = (guess.roles.id, guess.roles.series, guess.roles.time)
+    for column in columns:
+        name = column.name
+        if column.mistake:
+            message = column.mistake.removeprefix(f"{table.source}, ").removesuffix(".")
+            yield Finding("mistake", table.source, message, name, blocks=True)
+        if column.kind == "empty":
+            yield Finding("constant", table.source, f'column "{name}" is empty', name)
+        elif column.kind == "constant":
+            message = f'column "{name}" has one value: it tells nothing'
+            yield Finding("constant", table.source, message, name)
+        elif column.missing > _MOSTLY_MISSING * len(table):
+            message = f'column "{name}" is missing in {column.missing:,} of {len(table):,} rows'
+            yield Finding("missing", table.source, message, name)
+        if column.kind == "id" and guess.rows in ("sequences", "series") and name not in parts:
+            message = f'column "{name}" counts or names rows: no feature'
+            yield Finding("id", table.source, message, name)
+    yield from _gaps(table, columns, guess)
+    for name, message in leaks(table, columns, guess.roles):
+        yield Finding("leak", table.source, message, name)
+
+
+def in_labels(table: Table, guess: Guess) -> Iterator[Finding]:
+    """Classes that are missing, rare, or out of balance; texts that have two of them."""
+    label, text, owner = guess.roles.label, guess.roles.text, guess.roles.id
+    if guess.task != "classification" or label is None:
+        return
+    counts = count_classes(table, label, owner)
+    if len(counts) < 2:
+        message = f'only one class in "{label}": nothing to tell apart'
+        yield Finding("label", table.source, message, label, blocks=True)
+        return
+    (most, highest), (least, lowest) = (*counts.items(),)[0], (*counts.items(),)[-1]
+    if lowest < _RARE:
+        rare = sum(count < _RARE for count in counts.values())
+        message = (
+            f"{_number(rare, 'class has', 'classes have')} fewer than {_RARE} rows, as "
+            f'"{least}" ({lowest}): add rows, or drop or join such classes'
+        )
+        yield Finding("label", table.source, message, label, blocks=lowest < _PARTS)
+    if highest >= UNBALANCED * lowest:
+        yield Finding("balance", table.source, about_balance(most, highest, least, lowest), label)
+    if text is not None:
+        yield from _conflicts(table, text, label)
+
+
+def count_classes(table: Table, label: str, owner: str | None) -> dict[str, int]:
+    """Rows of each class, or sequences where `owner` tells them apart; most frequent first."""
+    labels = pl.DataFrame({"label": table.strings(label).str.strip_chars()})
+    if owner is not None:
+        labels = labels.with_columns(owner=table.strings(owner)).unique()
+    counts = labels.drop_nulls()["label"].value_counts()
+    return dict(counts.sort(["count", "label"], descending=[True, False]).rows())
+
+
+def about_balance(most: str, highest: int, least: str, lowest: int) -> str:
+    """What classes of very different sizes mean."""
+    return (
+        f'"{most}" has {highest / lowest:.0f} times the rows of "{least}": accuracy would hide '
+        f"that, macro_f1 and balanced_accuracy don't"
+    )
+
+
+def duplicates(table: Table, guess: Guess) -> Iterator[Finding]:
+    """Rows that stand twice in one file: in training and validation both, after a random split."""
+    if guess.rows == "series":
+        return
+    keys = _keys(table, guess.roles.text)
+    again = keys.is_not_null() & ~keys.is_first_distinct()
+    if again.any():
+        what = "texts" if guess.roles.text else "rows"
+        message = (
+            f"{int(again.sum()):,} of {len(table):,} {what} stand in the file already, the first "
+            f"at {table.at(_first(again))}: keep each once, or a random split trains on its test"
+        )
+        yield Finding("duplicate", table.source, message)
+
+
+def overlaps(first: Table, second: Table, guess: Guess) -> Iterator[Finding]:
+    """Rows of one file in another, and classes that only the other has."""
+    text, label = guess.roles.text, guess.roles.label
+    comparable = set(first.names) == set(second.names) or text in second.names
+    if guess.rows != "series" and comparable:
+        known = _keys(first, text, None if text else second.names)
+        found = _keys(second, text).is_in(known.implode()).fill_null(value=False)
+        if found.any():
+            message = (
+                f"{int(found.sum()):,} of {len(second):,} {'texts' if text else 'rows'} are in "
+                f"{first.path.name} too, the first at {second.at(_first(found))}"
+            )
+            yield Finding("overlap", second.source, message)
+    if guess.task == "classification" and label is not None and label in second.names:
+        known_labels = count_classes(first, label, None)
+        for unknown in count_classes(second, label, None):
+            if unknown not in known_labels:
+                message = f'class "{unknown}" is not in {first.path.name}'
+                yield Finding("label", second.source, message, label)
+                return
+
+
+def in_time(table: Table, clock: Clock) -> Iterator[Finding]:
+    """Times that are doubled, out of order, or missing."""
+    name = clock.column
+    if clock.first_doubled is not None:
+        or_else = "" if clock.series > 1 else ", or name the column that tells series apart"
+        message = (
+            f"{_number(clock.doubled, 'row has', 'rows have')} a time that is there already, the "
+            f"first at {table.at(clock.first_doubled)}: keep one of each{or_else}"
+        )
+        yield Finding("time", table.source, message, name, blocks=True)
+    if clock.first_unordered is not None:
+        message = (
+            f"{_number(clock.unordered, 'row is', 'rows are')} earlier than the row above, the "
+            f"first at {table.at(clock.first_unordered)}: sort them by {name}"
+        )
+        yield Finding("time", table.source, message, name, blocks=True)
+    if clock.missing:
+        message = (
+            f"{_number(clock.missing, 'step', 'steps')} of {clock.step} without a row, the first "
+            f"after {clock.first_gap}"
+        )
+        yield Finding("time", table.source, message, name)
+    if clock.step is None and clock.steps > 2:
+        yield Finding("time", table.source, f"no regular step in {name}", name)
+
+
+def _in_header(table: Table) -> Iterator[Finding]:
+    if "" in table.names:
+        message = "one column has no name; it may be a count of rows"
+        yield Finding("header", table.source, message, "")
+    for name in table.names:
+        if name.replace(".", "", 1).isdigit():
+            message = (
+                f'a column is called "{name}": is the first line data already? '
+                f"Put a line of names above it"
+            )
+            yield Finding("header", table.source, message, name)
+            return
+
+
+def _gaps(table: Table, columns: Sequence[Column], guess: Guess) -> Iterator[Finding]:
+    """Missing fields where a row needs one."""
+    roles = guess.roles
+    needed = {roles.text, roles.label, roles.time, roles.id, roles.series}
+    if guess.rows != "series":
+        needed |= {roles.target, *roles.features}  # a series can be interpolated
+    for column in columns:
+        if column.missing and column.name in needed:
+            empty = table.column(column.name).is_null()
+            first = f", the first at {table.at(_first(empty))}" if empty.any() else ""
+            message = (
+                f"{_number(column.missing, 'row has', 'rows have')} no "
+                f'"{column.name}"{first}: fill it in, or remove them'
+            )
+            yield Finding("missing", table.source, message, column.name, blocks=True)
+
+
+def _conflicts(table: Table, text: str, label: str) -> Iterator[Finding]:
+    keys = _keys(table, text)
+    pairs = pl.DataFrame({"text": keys, "label": table.strings(label)}).drop_nulls()
+    said = pairs.group_by("text").agg(pl.col("label").n_unique())
+    torn = said.filter(pl.col("label") > 1)["text"]
+    if len(torn):
+        message = (
+            f"{_number(len(torn), 'text has', 'texts have')} different labels, the first at "
+            f"{table.at(_first(keys.is_in(torn.implode())))}: no model can be right about them"
+        )
+        yield Finding("conflict", table.source, message, label)
+
+
+def _keys(table: Table, text: str | None, names: Sequence[str] | None = None) -> pl.Series:
+    """What makes rows equal (N,): the text, whatever its white space; else all columns."""
+    if text is not None:
+        return table.strings(text).str.replace_all(r"\s+", " ").str.strip_chars()
+    columns = [table.strings(name).fill_null("") for name in names or table.names]
+    return pl.DataFrame(columns).select(pl.concat_str(pl.all(), separator="\x1f")).to_series()
+
+
+def _first(mask: pl.Series) -> int:
+    return int(mask.arg_max() or 0)
+
+
+def _number(count: int, one: str, many: str) -> str:
+    return f"{count:,} {one if count == 1 else many}"

@@ -1,0 +1,119 @@
+"""How far apart the rows of a series are, and what follows: its grid, seasons and calendar."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Times: TypeAlias = NDArray[np.datetime64]
+
+_SECOND = 1_000_000  # microseconds
+_MINUTE, _HOUR, _DAY, _WEEK = (seconds * _SECOND for seconds in (60, 3600, 86_400, 604_800))
+_YEAR = int(365.25 * _DAY)
+_UNITS = {"week": _WEEK, "day": _DAY, "hour": _HOUR, "minute": _MINUTE, "second": _SECOND}
+_CYCLES = {"minute of hour": _HOUR, "hour of day": _DAY, "day of week": _WEEK, "day of year": _YEAR}
+
+
+@dataclass(frozen=True)
+class Frequency:
+    """The time from one row to the next: so many microseconds, or so many calendar months."""
+
+    count: int
+    unit: Literal["us", "M"]
+
+    @classmethod
+    def of(cls, groups: list[Times]) -> Frequency:
+        """The usual step between neighbouring times, which rise within each group."""
+        passed = np.concatenate([np.diff(times).astype(np.int64) for times in groups])
+        months = np.concatenate([np.diff(_months(times)) for times in groups])
+        # Months and years differ in length: their numbers are what is regular.
+        if passed.min() >= 28 * _DAY and months.min() > 0:
+            return cls(_most_common(months), "M")
+        return cls(_most_common(passed), "us")
+
+    def __str__(self) -> str:
+        if self.unit == "M":
+            years = self.count % 12 == 0
+            return _counted(self.count // 12 if years else self.count, "year" if years else "month")
+        for name, size in _UNITS.items():
+            if self.count % size == 0:
+                return _counted(self.count // size, name)
+        return f"{self.count / _SECOND:g} seconds"
+
+    @property
+    def microseconds(self) -> int:
+        """Its length, of months on average."""
+        return self.count * (_YEAR // 12 if self.unit == "M" else 1)
+
+    def places(self, times: Times) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """Of each time (S,), how many steps it lies behind the first, and whether whole ones."""
+        if self.unit == "M":
+            passed = _months(times) - _months(times[:1])
+        else:
+            passed = (times - times[0]).astype(np.int64)
+        return passed // self.count, passed % self.count == 0
+
+    def times(self, first: np.datetime64, steps: int) -> Times:
+        """So many times of the grid that begins at `first`."""
+        passed = np.arange(steps) * self.count
+        if self.unit == "us":
+            return first.astype("datetime64[us]") + passed.astype("timedelta64[us]")
+        month = first.astype("datetime64[M]")
+        later = month + passed.astype("timedelta64[M]")
+        return later.astype("datetime64[us]") + (first - month.astype("datetime64[us]"))
+
+    def seasons(self) -> list[int]:
+        """Steps after which such series often resemble themselves, from a minute to a year."""
+        if self.unit == "M":
+            return [12 // self.count] if 12 % self.count == 0 and self.count < 12 else []
+        cycles = (_MINUTE, _HOUR, _DAY, _WEEK)
+        steps = [cycle // self.count for cycle in cycles if cycle % self.count == 0]
+        if self.count >= _DAY:  # of hours, a year ago is too far back to say more than a week ago
+            steps.append(round(_YEAR / self.count))
+        return [count for count in steps if count > 1]
+
+    def calendar(self, steps: int) -> tuple[str, ...]:
+        """The cycles that can matter to such rows, if the training rows are so many steps long.
+
+        One that training hasn't seen whole would be guessed from a part of it; and daily rows
+        have no hour of the day.
+        """
+        span = steps * self.microseconds
+        return tuple(
+            name
+            for name, cycle in _CYCLES.items()
+            if 2 * self.microseconds <= cycle <= span
+        )
+
+
+def calendar_channels(times: Times, names: tuple[str, ...]) -> NDArray[np.float64]:
+    """Sine and cosine of each cycle, (S, 2 * names): neighbours on the clock are neighbours."""
+    days = times.astype("datetime64[D]")
+    years = times.astype("datetime64[Y]")
+    new_year, next_year = years.astype("datetime64[D]"), (years + 1).astype("datetime64[D]")
+    turns: dict[str, NDArray[np.float64]] = {
+        "minute of hour": (times - times.astype("datetime64[h]")) / np.timedelta64(1, "h"),
+        "hour of day": (times - days) / np.timedelta64(1, "D"),
+        "day of week": (days.astype(np.int64) + 3) % 7 / 7,  # 1970-01-01 was a Thursday
+        "day of year": (days - new_year) / (next_year - new_year),
+    }
+    columns = [wave(2 * np.pi * turns[name]) for name in names for wave in (np.sin, np.cos)]
+    return np.stack(columns, axis=1) if columns else np.zeros((len(times), 0))
+
+
+def _months(times: Times) -> NDArray[np.int64]:
+    return times.astype("datetime64[M]").astype(np.int64)
+
+
+def _most_common(steps: NDArray[np.int64]) -> int:
+    values, counts = np.unique(steps, return_counts=True)
+    return int(values[counts.argmax()])
+
+
+def _counted(count: int, name: str) -> str:
+    return f"{count} {name}{'s' if count > 1 else ''}"

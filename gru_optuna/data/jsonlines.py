@@ -1,0 +1,87 @@
+"""JSON lines to a frame: one object a line, its keys the columns.
+
+Polars reads. What it refuses, Python's json module reads line by line: it takes NaN and columns
+of mixed types, and names the line that is wrong.
+"""
+
+from __future__ import annotations
+
+import codecs
+import io
+import json
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from gru_optuna.data.opening import encoding_of, read_text
+from gru_optuna.errors import DataError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def read_json_lines(path: Path) -> pl.DataFrame:
+    """All objects of a file; a key that an object lacks is null in its row.
+
+    Raises
+    ------
+    DataError
+        Naming the line.
+    """
+    source: Path | io.BytesIO = path
+    if encoding_of(path) == "utf-16" or _has_mark(path):
+        source = io.BytesIO(read_text(path).encode())
+    try:
+        frame = pl.read_ndjson(source, infer_schema_length=None)
+    except pl.exceptions.PolarsError:
+        return _by_json(path)
+    # Lists and objects are kept as they are written: there is no field to read them as.
+    if any(dtype.is_nested() for dtype in frame.dtypes):
+        return _by_json(path)
+    return frame
+
+
+def line_of_object(path: Path, record: int) -> int:
+    """The line of an object, from 1; blank lines hold none."""
+    seen = -1
+    for number, line in enumerate(read_text(path).split("\n"), start=1):
+        seen += bool(line.strip())
+        if seen == record:
+            return number
+    raise IndexError(record)
+
+
+def _has_mark(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(3) == codecs.BOM_UTF8
+
+
+def _by_json(path: Path) -> pl.DataFrame:
+    rows: list[dict[str, object]] = []
+    for number, line in enumerate(read_text(path).split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except (json.JSONDecodeError, RecursionError) as error:
+            what = error.msg if isinstance(error, json.JSONDecodeError) else "nested too deeply"
+            column = error.colno if isinstance(error, json.JSONDecodeError) else 1
+            raise DataError(
+                f"{path}, line {number}: not JSON at column {column} ({what}). "
+                f"Write one whole object a line."
+            ) from None
+        if not isinstance(row, dict):
+            kind = "an array" if isinstance(row, list) else "a single value"
+            raise DataError(
+                f'{path}, line {number}: {kind}, and each line needs an object: {{"text": …}}.'
+            )
+        rows.append(row)
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    columns = {name: [_as_text(row.get(name)) for row in rows] for name in names}
+    return pl.DataFrame(columns, schema=dict.fromkeys(names, pl.String))
+
+
+def _as_text(value: object) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    return json.dumps(value, ensure_ascii=False)

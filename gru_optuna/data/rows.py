@@ -1,0 +1,57 @@
+"""Sequences as a file holds them: no scaling, no padding, no split."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """The rows of one file. Letters: N rows, T steps (differing), C channels.
+
+    They have labels (classification), or targets (regression).
+    """
+
+    source: str
+    values: list[NDArray[np.float64]]  # one (T, C) array a row
+    labels: list[str]  # none where there are targets
+    lines: list[int]  # where each row stands in the file, from 1, for messages
+    classes: tuple[str, ...]  # as the header declares them, else in their natural order
+    targets: NDArray[np.float64] | None = None  # (N,)
+    ids: list[str] | None = None  # of the rows, in long form: how messages name them
+    unit: str = "line"  # what `lines` counts: lines of a text, or rows of an array
+    features: tuple[str, ...] | None = None  # names of the channels, where the file has any
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    @property
+    def channels(self) -> int:
+        """C, the same in every row."""
+        return int(self.values[0].shape[1])
+
+    def at(self, row: int) -> str:
+        """Where a row stands, as messages begin."""
+        if self.ids is not None:
+            return f'{self.source}, id "{self.ids[row]}"'
+        return f"{self.source}, {self.unit} {self.lines[row]}"
+
+
+def classes_of(labels: Iterable[str]) -> tuple[str, ...]:
+    """The classes among labels: numbers by size, words by alphabet.
+
+    >>> classes_of(["10", "9", "9"])
+    ('9', '10')
+    """
+    found = set(labels)
+    try:
+        return tuple(sorted(found, key=lambda label: (float(label), label)))
+    except ValueError:
+        return tuple(sorted(found))

@@ -1,0 +1,201 @@
+"""Tables as people bring them: CSV, TSV, JSON lines, Parquet.
+
+A `Table` keeps what the file says: texts stay texts until someone asks for numbers or times, so
+that "007" and a label "1" survive. An empty field, or one of spaces only, is missing, whatever
+the format; a row of nothing but such fields is no row.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+
+from gru_optuna.data import times
+from gru_optuna.data.delimited import line_of, read_delimited
+from gru_optuna.data.jsonlines import line_of_object, read_json_lines
+from gru_optuna.data.numbers import about_no_number, parse_numbers
+from gru_optuna.data.opening import check_file
+from gru_optuna.errors import DataError, did_you_mean
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
+
+
+@dataclass(frozen=True)
+class Table:
+    """The rows of one file. Letters: N rows."""
+
+    path: Path
+    frame: pl.DataFrame  # N rows; String columns, or what Parquet and JSON say
+    records: NDArray[np.int64] | None = None  # (N,) rows of the file; None: all, in order
+    line_of: Callable[[int], int] | None = None  # of a record; None: the file has no lines
+    decimal_comma: bool = False  # 1,5 is 1.5: where semicolons separate the fields
+
+    def __len__(self) -> int:
+        return self.frame.height
+
+    @property
+    def source(self) -> str:
+        """The file, as messages begin."""
+        return str(self.path)
+
+    @property
+    def names(self) -> list[str]:
+        """Its columns, in their order."""
+        return self.frame.columns
+
+    def at(self, row: int) -> str:
+        """Where a row stands: ``file.csv, line 17``, or ``file.parquet, row 16``, from 1."""
+        record = row if self.records is None else int(self.records[row])
+        if self.line_of is None:
+            return f"{self.path}, row {record + 1}"
+        return f"{self.path}, line {self.line_of(record)}"
+
+    def column(self, name: str) -> pl.Series:
+        """One column as it is.
+
+        Raises
+        ------
+        DataError
+            With the nearest name, if there is no such column.
+        """
+        if name not in self.frame.columns:
+            raise DataError(f'{self.path}: no column "{name}". {did_you_mean(name, self.names)}')
+        return self.frame[name]
+
+    def texts(self, name: str) -> list[str]:
+        """One column as texts; "" where it is missing."""
+        return self.strings(name).fill_null("").to_list()
+
+    def strings(self, name: str) -> pl.Series:
+        """One column as texts (N,), without copying those of a text file; null where missing."""
+        column = self.column(name)
+        if column.dtype == pl.String:
+            return column
+        if column.dtype.is_nested() or column.dtype in (pl.Binary, pl.Object):
+            raise DataError(
+                f'{self.path}: column "{name}" holds {column.dtype} values, not texts or numbers. '
+                f"Write one value a field."
+            )
+        if column.dtype.is_float() and (column.is_null() | (column == column.round())).all():
+            column = column.cast(pl.Int64, strict=False)  # how others keep integers with gaps
+        return column.cast(pl.String)
+
+    def labels(self, name: str) -> list[str]:
+        """One column as labels: no spaces around them, and none missing.
+
+        Raises
+        ------
+        DataError
+            Naming the first row without one.
+        """
+        labels = self.strings(name).str.strip_chars()
+        if labels.null_count():
+            row = int(labels.is_null().arg_max() or 0)
+            raise DataError(
+                f'{self.at(row)}: column "{name}" is empty. Every row needs a label: fill it in, '
+                f"or remove the row."
+            )
+        return labels.to_list()
+
+    def numbers(self, name: str) -> NDArray[np.float64]:
+        """One column as numbers (N,).
+
+        NaN where it is missing: empty, NA, N/A, NaN, null, None.
+
+        Raises
+        ------
+        DataError
+            Naming the first row that holds something else, or an infinite number.
+        """
+        column = self.column(name)
+        if column.dtype.is_numeric() or column.dtype in (pl.Boolean, pl.Null):
+            numbers = column.cast(pl.Float64)
+            refused = numbers.is_infinite().fill_null(value=False)
+        else:
+            numbers, refused = parse_numbers(self.strings(name), decimal_comma=self.decimal_comma)
+        if refused.any():
+            row = int(refused.arg_max() or 0)
+            about = about_no_number(str(column[row]).strip())
+            raise DataError(f'{self.at(row)}: column "{name}" {about}')
+        return numbers.fill_null(np.nan).to_numpy()
+
+    def times(self, name: str) -> NDArray[np.datetime64]:
+        """One column as points in time (N,), datetime64[us]; those with a zone are in UTC.
+
+        Reads ISO dates and times, the usual orders of day, month and year, and epoch seconds
+        or milliseconds.
+
+        Raises
+        ------
+        DataError
+            Naming the first row that isn't one, or has none.
+        """
+        column = self.column(name)
+        if not column.dtype.is_temporal() and not column.dtype.is_numeric():
+            column = self.strings(name)
+        try:
+            return times.parse_times(column)
+        except times.NoTimeError as error:
+            place = self.path if error.row is None else self.at(error.row)
+            raise DataError(f'{place}: column "{name}" {error}') from None
+
+
+def read_table(path: Path) -> Table:
+    """Reads one file of rows.
+
+    Raises
+    ------
+    DataError
+        If the file isn't there, isn't of a known format, or a row can't be read; with the line.
+    """
+    check_file(path, TABLES)
+    line, decimal_comma = None, False
+    ending = path.suffix.lower()
+    if ending in (".csv", ".tsv"):
+        frame, dialect = read_delimited(path)
+        line, decimal_comma = partial(line_of, path, dialect), dialect.separator == ";"
+    elif ending == ".parquet":
+        frame = _read_parquet(path)
+    else:
+        frame = read_json_lines(path)
+        line = partial(line_of_object, path)
+    frame, records = _without_blanks(frame)
+    if not frame.height:
+        raise DataError(f"{path}: no rows below the names of the columns. Name a file with rows.")
+    return Table(path, frame, records, line, decimal_comma)
+
+
+def _read_parquet(path: Path) -> pl.DataFrame:
+    try:
+        return pl.read_parquet(path)
+    except (pl.exceptions.PolarsError, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise DataError(
+            f"{path}: not a Parquet file, or damaged ({reason}). Write it again."
+        ) from None
+
+
+def _without_blanks(frame: pl.DataFrame) -> tuple[pl.DataFrame, NDArray[np.int64] | None]:
+    """Fields of spaces become null; rows of nulls go. Also which rows stayed, if not all."""
+    blank = [
+        pl.when(pl.col(column.name).str.strip_chars() != "").then(pl.col(column.name))
+        for column in frame
+        if column.dtype == pl.String and (column.str.strip_chars() == "").any()
+    ]
+    frame = frame.with_columns(blank)
+    if not frame.width:
+        return frame, None
+    kept = ~frame.select(pl.all_horizontal(pl.all().is_null())).to_series()
+    if kept.all():
+        return frame, None
+    return frame.filter(kept), kept.arg_true().to_numpy().astype(np.int64)

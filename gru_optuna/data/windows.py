@@ -1,0 +1,159 @@
+"""One series as windows: what a forecast looks back on, and what it is to tell.
+
+A window ends at its *origin*, the present: its inputs are the T steps up to there, its targets
+the O steps behind. What is known of those ahead of time (the calendar, known covariates, the
+values one season earlier) is given O steps early, so the last O steps of a window carry it.
+
+Letters: S steps of a series, N windows, T steps of a window, C channels, O the horizon, P
+past-only and K known covariates.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+
+from gru_optuna.data.frequencies import calendar_channels
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from gru_optuna.data.frequencies import Frequency
+    from gru_optuna.data.series import Series
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What every window of a study has in common."""
+
+    window: int  # T
+    horizon: int  # O
+    season: int  # steps; 1: none
+    seasons: int  # how many of the last ones are looked back on; 0: none
+    calendar: tuple[str, ...]
+    frequency: Frequency
+
+    @property
+    def lags(self) -> list[int]:
+        """How far behind a target its likenesses of earlier seasons lie, those that are known
+        a whole horizon ahead."""
+        first = -(-self.horizon // self.season)
+        return [self.season * (first + back) for back in range(self.seasons)]
+
+    @property
+    def first_origin(self) -> int:
+        """The first present with a whole window behind it."""
+        return self.window - 1 + max([0, *(lag - self.horizon for lag in self.lags)])
+
+    def origins(self, begin: int, end: int, stride: int) -> NDArray[np.int64]:
+        """The presents (N,) whose targets lie within steps `begin` to `end` (not included)."""
+        return np.arange(max(begin - 1, self.first_origin), end - self.horizon, stride)
+
+
+@dataclass(frozen=True)
+class Scales:
+    """What the training rows say of level and spread."""
+
+    mean: float  # of the target
+    deviation: float
+    means: NDArray[np.float64]  # (P + K,) of the covariates
+    deviations: NDArray[np.float64]
+
+
+def fill(columns: NDArray[np.float64], training: int) -> NDArray[np.float64]:
+    """Replaces what is missing in (S, X), of which `training` steps are for training.
+
+    Gaps among those are filled on the line between their neighbours. Later gaps repeat the last
+    value: a forecast doesn't know the next one, and training must know nothing of later rows.
+    """
+    filled = columns.copy()
+    for column in filled.T:
+        known = np.flatnonzero(~np.isnan(column[:training]))
+        if len(known):
+            column[:training] = np.interp(np.arange(training), known, column[known])
+        places = np.where(np.isnan(column), 0, np.arange(len(column)))
+        column[:] = column[np.maximum.accumulate(places)]
+    return filled
+
+
+def channels(
+    series: Series,
+    target: NDArray[np.float64],
+    covariates: NDArray[np.float64],
+    plan: Plan,
+    scales: Scales,
+) -> NDArray[np.float32]:
+    """What each step of a series gives to the network (S, C).
+
+    Parameters
+    ----------
+    series
+        Its times.
+    target, covariates
+        (S,) and (S, P + K), filled or with NaN where values are missing.
+
+    Returns
+    -------
+    NDArray
+        The target, last season's target, past-only covariates, known ones, the calendar. NaN
+        where a channel reaches beyond the series.
+    """
+    scaled = ((target - scales.mean) / scales.deviation)[:, None]
+    others = (covariates - scales.means) / scales.deviations
+    past = series.past.shape[1]
+    times = plan.frequency.times(series.first, len(series) + plan.horizon)
+    columns = [
+        scaled,
+        *(_moved(scaled, plan.horizon - lag) for lag in plan.lags),
+        others[:, :past],
+        _moved(others[:, past:], plan.horizon),
+        calendar_channels(times, plan.calendar)[plan.horizon :],
+    ]
+    return np.concatenate(columns, axis=1).astype(np.float32)
+
+
+def inputs(
+    channels: NDArray[np.float32], origins: NDArray[np.int64], plan: Plan
+) -> NDArray[np.float32]:
+    """The windows (N, T, C) that end at `origins` (N,), of channels (S, C)."""
+    if not len(origins):
+        return np.zeros((0, plan.window, channels.shape[1]), np.float32)
+    windows = sliding_window_view(channels, plan.window, axis=0)[origins - plan.window + 1]
+    return np.ascontiguousarray(windows.transpose(0, 2, 1))
+
+
+def targets(
+    target: NDArray[np.float64], origins: NDArray[np.int64], plan: Plan
+) -> NDArray[np.float64]:
+    """The values (N, O) behind `origins` (N,)."""
+    return target[origins[:, None] + np.arange(1, plan.horizon + 1)]
+
+
+def naive_forecasts(
+    target: NDArray[np.float64], origins: NDArray[np.int64], horizon: int, season: int, back: int = 0
+) -> NDArray[np.float64]:
+    """Forecasts (N, O) made at `origins` (N,): every step as one season before.
+
+    Of a step that lies further ahead than a season, the latest season that is known. A season
+    of 1 repeats the last value.
+    """
+    ahead = np.arange(1, horizon + 1)
+    return target[origins[:, None] + ahead - season * (-(-ahead // season) + back)]
+
+
+def naive_error(target: NDArray[np.float64], season: int) -> float:
+    """The mean error of last season's value one step on, NaN if there are no two seasons."""
+    errors = np.abs(target[season:] - target[:-season])
+    return float(np.nanmean(errors)) if np.isfinite(errors).any() else float("nan")
+
+
+def _moved(columns: NDArray[np.float64], steps: int) -> NDArray[np.float64]:
+    """(S, X) with each step's values from `steps` later; NaN where there are none."""
+    moved = np.full_like(columns, np.nan)
+    source = np.arange(len(columns)) + steps
+    there = (source >= 0) & (source < len(columns))
+    moved[there] = columns[source[there]]
+    return moved
