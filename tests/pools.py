@@ -11,6 +11,7 @@ from conftest import PLAIN, REPOSITORY, TINY_STUDY
 from hypothesis import strategies as st
 
 from gru_optuna import spec as study_file
+from gru_optuna.data.dataset import Dataset, Split, Units
 from gru_optuna.data.sequences import load_sequences
 from gru_optuna.hyperparameters import Hyperparameters, Initializer
 from gru_optuna.training.reference import Trainer
@@ -18,8 +19,7 @@ from gru_optuna.training.reference import Trainer
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from gru_optuna.data.dataset import Dataset
-    from gru_optuna.spec import Specification
+    from gru_optuna.spec import Metric, Specification
     from gru_optuna.training.pool import Slot
     from gru_optuna.training.progress import EpochResult
 
@@ -73,11 +73,44 @@ TRIALS = st.builds(
 """Any trial at all, small."""
 
 
-def make_spec(folder: Path) -> Specification:
+TEXT = replace(BASE, hidden_size=6, batch_size=8, embedding_size=5)
+
+TEXT_KINDS = {
+    "base": TEXT,
+    "rmsprop": replace(TEXT, optimizer="rmsprop", learning_rate=0.003),
+    "tight clipping": replace(TEXT, clip_norm=0.05),
+    "no clipping": replace(TEXT, clip_norm=None),
+    "strong penalties": replace(TEXT, l1=1e-2, l2=1e-1),
+    "one batch": replace(TEXT, batch_size=1000),
+    "mean pooling": replace(TEXT, pooling="mean"),
+    "bidirectional": replace(TEXT, bidirectional=True, layers=2, pooling="mean"),
+    "wide embedding": replace(TEXT, embedding_size=17, layers=2),
+    "cut": replace(TEXT, max_tokens=4),
+    "insertion": replace(TEXT, token_insertion=0.3),
+    "deletion": replace(TEXT, token_deletion=0.3),
+    "swap": replace(TEXT, token_swap=0.5),
+    "all of it": replace(
+        TEXT, token_insertion=0.2, token_deletion=0.2, token_swap=0.2, max_tokens=6, batch_size=7
+    ),
+}
+
+NUMBER_KINDS = {
+    "base": BASE,
+    "jitter": replace(BASE, jitter=0.3),
+    "scaling": replace(BASE, scaling=0.3),
+    "time masking": replace(BASE, time_masking=0.5, batch_size=7),
+    "all of it": replace(
+        BASE, jitter=0.1, scaling=0.1, time_masking=0.3, bidirectional=True, layers=2, max_tokens=6
+    ),
+}
+
+
+def make_spec(folder: Path, metric: Metric = "accuracy") -> Specification:
     """The tiny study over `EPOCHS` epochs, without early stopping."""
     path = folder / "tiny.toml"
     path.write_text(TINY_STUDY)
-    return study_file.load(path, [f"training.epochs={EPOCHS}", "training.patience='off'"])
+    spec = study_file.load(path, [f"training.epochs={EPOCHS}", "training.patience='off'"])
+    return spec.model_copy(update={"metric": metric})
 
 
 def some_vowels(spec: Specification) -> Dataset:
@@ -89,6 +122,42 @@ def some_vowels(spec: Specification) -> Dataset:
         validation=whole.validation.rows(torch.arange(0, len(whole.validation), 2)),
     )
     return some.to(CPU, torch.float64)
+
+
+def some_texts(vocabulary: int = 23, rows: int = 40) -> Dataset:
+    """Tokens of three classes that count differently, in float64; the commoner, the lower."""
+    drawn = torch.Generator().manual_seed(rows)
+
+    def split(count: int) -> Split:
+        lengths = torch.randint(1, 10, (count,), generator=drawn)
+        tokens = (1 + (vocabulary - 1) * torch.rand(count, 9, generator=drawn) ** 2).long()
+        tokens[torch.arange(9) >= lengths.unsqueeze(1)] = 0
+        return Split(tokens, lengths, torch.randint(0, 3, (count,), generator=drawn))
+
+    whole = Dataset(
+        split(rows), split(rows // 2), None, ("a", "b", "c"), fingerprint="drawn",
+        vocabulary=vocabulary, class_weights=torch.tensor([0.5, 1.0, 3.0]),
+    )  # fmt: skip
+    return whole.to(CPU, torch.float64)
+
+
+def some_numbers(outputs: int) -> Dataset:
+    """Sequences with numbers to predict, in float64; some validation targets are missing."""
+    drawn = torch.Generator().manual_seed(outputs)
+
+    def split(count: int) -> Split:
+        lengths = torch.randint(1, 10, (count,), generator=drawn)
+        values = torch.randn(count, 9, 3, generator=drawn)
+        values[torch.arange(9) >= lengths.unsqueeze(1)] = 0
+        offset = torch.randn(count, outputs, generator=drawn, dtype=torch.float64)
+        scale = 1 + torch.rand(count, 1, generator=drawn, dtype=torch.float64)
+        targets = torch.randn(count, outputs, generator=drawn)
+        return Split(values, lengths, targets, Units(offset, scale, naive=scale / 2))
+
+    train, validation = split(40), split(20)
+    validation.targets[::3, -1] = torch.nan
+    whole = Dataset(train, validation, None, (), fingerprint="drawn", task="forecasting")
+    return whole.to(CPU, torch.float64)
 
 
 def reference(

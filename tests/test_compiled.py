@@ -369,9 +369,8 @@ def test_one_compilation_a_dtype_serves_everything() -> None:
         texts = replace(NETWORK, vocabulary=4)
         workspace = k.Workspace.of(texts, 8, 9, dtype)
         slot = k.Slot.of(k.flatten(texts, weights_of(texts), dtype))
-        k.train_epoch(
-            workspace, slot, k.Rows.of(split_of(texts), dtype, torch.ones(3)), order, RECIPE
-        )
+        rows = k.Rows.of(split_of(texts), dtype, class_weights=torch.ones(3))
+        k.train_epoch(workspace, slot, rows, order, RECIPE)
     assert len(epoch._run.signatures) == 2
 
 
@@ -402,9 +401,10 @@ def test_the_same_code_runs_uncompiled() -> None:
     program = """
 import numpy as np, torch
 import compiled_reference as t
-for vocabulary in (0, 4):
-    network = t.Network(3, 5, 2, True, "mean", 2, vocabulary)
-    t.assert_same_training(network, t.RECIPE, t.split_of(network, 4, 3), 0.3, epochs=1)
+network = t.Network(3, 5, 2, True, "mean", 2)
+t.assert_same_training(network, t.RECIPE, t.split_of(network, 4, 3), 0.3, epochs=1)
+network = t.Network(3, 4, 1, False, "last", 2, vocabulary=4)
+t.assert_same_training(network, t.RECIPE, t.split_of(network, 2, 2), epochs=1)
 """
     environment = {**os.environ, "NUMBA_DISABLE_JIT": "1"}
     environment["PYTHONPATH"] = os.path.dirname(__file__)  # noqa: PTH120

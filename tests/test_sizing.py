@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 import joblib
 import pytest
+import torch
 from conftest import REPOSITORY, TINY_STUDY
+from pools import CPU, some_numbers, some_texts
 
 from gru_optuna import spec as study_file
 from gru_optuna.data.sequences import load_sequences
@@ -52,7 +54,13 @@ def test_a_range_is_sized_by_its_largest_network(tmp_path: Path) -> None:
 
 
 def test_the_memory_that_is_said_is_enough(tmp_path: Path) -> None:
-    spec, dataset = load(tmp_path, "model.hidden_size=256", "search.dropout=0.5")
+    used, size = used_and_said(*load(tmp_path, "model.hidden_size=256", "search.dropout=0.5"))
+    # numpy tells tracemalloc what it holds; the best weights are torch's, and count besides.
+    assert 0.3 * size.memory < used <= size.memory
+
+
+def used_and_said(spec: Specification, dataset: Dataset) -> tuple[int, sizing.Size]:
+    """Bytes that four slots on one thread took at most, and what was chosen for them."""
     size = sizing.choose_size(spec, dataset, threads=1, slots=4)
     engine = CPUEngine(spec, dataset, threads=1)
     tracemalloc.start()
@@ -62,7 +70,53 @@ def test_the_memory_that_is_said_is_enough(tmp_path: Path) -> None:
     pool.train_epoch()
     used, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    # numpy tells tracemalloc what it holds; the best weights are torch's, and count besides.
+    return used, size
+
+
+TEXTS = (
+    "data.train='reviews.csv'", "data.text='review'", "data.label='verdict'", "data.test=0.2",
+    "model.embedding_size=[8,48]", "model.hidden_size=16", "data.max_tokens={low=5,high=9}",
+)  # fmt: skip
+
+
+def load_texts(folder: Path, *overrides: str) -> tuple[Specification, Dataset]:
+    """A study of texts, and 2,000 of 9 tokens each from a vocabulary of 5,000."""
+    path = folder / "tiny.toml"
+    path.write_text(TINY_STUDY)
+    spec = study_file.load(path, [*TEXTS, *overrides])
+    return spec, some_texts(vocabulary=5000, rows=2000).to(CPU, torch.float32)
+
+
+def test_the_largest_network_of_a_text_study_has_the_largest_embedding(tmp_path: Path) -> None:
+    largest = sizing.largest_hyperparameters(load_texts(tmp_path)[0])
+    assert (largest.embedding_size, largest.max_tokens) == (48, 9)
+    assert (largest.token_swap, largest.jitter) == (0.0, None)
+
+
+def test_threads_are_measured_on_texts_too(tmp_path: Path) -> None:
+    spec, dataset = load_texts(tmp_path, "search.token_deletion={low=0.0,high=0.3}")
+    size = sizing.choose_size(spec, dataset)
+    assert 1 <= size.threads <= joblib.cpu_count()
+
+
+def test_threads_are_measured_on_numbers_to_predict_too(tmp_path: Path) -> None:
+    spec, _ = load(tmp_path)
+    spec = spec.model_copy(update={"task": "regression", "metric": "rmse"})
+    size = sizing.choose_size(spec, some_numbers(2).to(CPU, torch.float32))
+    assert 1 <= size.threads <= joblib.cpu_count()
+
+
+def test_rows_that_are_augmented_take_memory(tmp_path: Path) -> None:
+    spec, dataset = load_texts(tmp_path)
+    still = sizing.choose_size(spec, dataset, threads=2, slots=1)
+    spec, _ = load_texts(tmp_path, "search.token_swap=[0.0,0.2]")
+    augmented = sizing.choose_size(spec, dataset, threads=2, slots=1)
+    assert augmented.memory - still.memory >= 2 * dataset.train.values.nbytes
+
+
+@pytest.mark.parametrize("swap", ["0.0", "[0.0,0.2]"])
+def test_the_memory_that_is_said_is_enough_for_texts(tmp_path: Path, swap: str) -> None:
+    used, size = used_and_said(*load_texts(tmp_path, f"search.token_swap={swap}"))
     assert 0.3 * size.memory < used <= size.memory
 
 

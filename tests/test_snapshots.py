@@ -14,11 +14,13 @@ from pools import (
     CPU,
     EPOCHS,
     KINDS,
+    TEXT_KINDS,
     TRIALS,
     assert_close,
     curve_of,
     make_spec,
     reference,
+    some_texts,
     some_vowels,
 )
 
@@ -123,26 +125,54 @@ def test_a_trial_whose_worker_dies_after_every_epoch_arrives_too(
     assert_equal(pool, slot, expected_pool, expected[0])
 
 
+@pytest.mark.parametrize("after", [0, 2])
+def test_a_text_trial_that_was_interrupted_arrives_where_it_would_have(
+    spec: Specification, after: int
+) -> None:
+    """Of every kind, its embedding and that one's moments included."""
+    single = some_texts().to(CPU, torch.float32)
+    through = Pool(spec, single, CPUEngine(spec, single))
+    gone_on = Pool(spec, single, CPUEngine(spec, single, 2))
+    expected = [through.admit(trial, seed) for seed, trial in enumerate(TEXT_KINDS.values())]
+    for epoch in range(4):
+        if epoch == after:
+            for slot in expected:
+                content = through.snapshot(slot).to_bytes()
+                checkpoint = Checkpoint.from_bytes(content)
+                assert "second_moment/embedding.weight" in checkpoint.tensors
+                gone_on.admit(slot.hyperparameters, slot.seed, checkpoint)
+        through.train_epoch()
+        gone_on.train_epoch()
+    for slot, other in zip(gone_on.slots, expected, strict=True):
+        assert_equal(gone_on, slot, through, other)
+
+
+VOWEL_KINDS = ["base", "rmsprop", "two layers", "bidirectional", "cosine decay", "tight clipping"]
+
+
+@pytest.mark.parametrize("texts", [False, True])
 def test_a_checkpoint_of_either_engine_goes_on_in_the_other(
-    spec: Specification, vowels: Dataset
+    spec: Specification, vowels: Dataset, texts: bool
 ) -> None:
     """In float64, within the 1e-9 that the engines agree to."""
-    kinds = ["base", "rmsprop", "two layers", "bidirectional", "cosine decay", "tight clipping"]
-    trials = [KINDS[kind] for kind in kinds]
+    trials = [KINDS[kind] for kind in VOWEL_KINDS]
+    dataset = vowels
+    if texts:
+        dataset, trials = some_texts(), [TEXT_KINDS["base"], TEXT_KINDS["all of it"]]
     for first in ENGINES:
         for second in ENGINES:
-            before = Pool(spec, vowels, first(spec, vowels))
+            before = Pool(spec, dataset, first(spec, dataset))
             slots = [before.admit(trial, seed) for seed, trial in enumerate(trials)]
             before.train_epoch()
             before.train_epoch()
-            after = Pool(spec, vowels, second(spec, vowels))
+            after = Pool(spec, dataset, second(spec, dataset))
             for slot in reversed(slots):
                 content = before.snapshot(slot).to_bytes()
                 after.admit(slot.hyperparameters, slot.seed, Checkpoint.from_bytes(content))
             after.train_epoch()
             after.train_epoch()
             for slot in after.slots:
-                trainer = reference(spec, vowels, slot.hyperparameters, slot.seed, epochs=4)
+                trainer = reference(spec, dataset, slot.hyperparameters, slot.seed, epochs=4)
                 assert_close(slot, trainer, tolerance=1e-9)
                 last = after.engine.weights(slot)
                 for name, weight in trainer.model.state_dict().items():

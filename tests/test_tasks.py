@@ -101,7 +101,7 @@ def test_in_single_precision_they_agree_over_a_few_steps(
 
 SHARES = st.sampled_from([None, 0.0, 0.2, 1.0])
 TEXT_TRIALS = st.builds(
-    lambda trial, **text: replace(trial, **text),
+    replace,
     TRIALS,
     embedding_size=st.sampled_from([1, 4, 17]),
     max_tokens=st.sampled_from([None, 1, 5, 20]),

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from torch import Tensor
@@ -97,6 +97,22 @@ class Split:
             send(self.targets),
             self.units and self.units.to(device),
         )
+
+
+def join(splits: Sequence[Split]) -> Split:
+    """The rows of several splits of equally long rows of numbers, one split after another."""
+    units = [split.units for split in splits if split.units is not None]
+    naive = [one.naive for one in units if one.naive is not None]
+    return Split(
+        values=torch.cat([split.values for split in splits]),
+        lengths=torch.cat([split.lengths for split in splits]),
+        targets=torch.cat([split.targets for split in splits]),
+        units=Units(
+            offset=torch.cat([one.offset for one in units]),
+            scale=torch.cat([one.scale for one in units]),
+            naive=torch.cat(naive) if naive else None,
+        ),
+    )
 
 
 @dataclass(frozen=True)

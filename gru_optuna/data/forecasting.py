@@ -4,10 +4,10 @@ Training targets end before validation targets begin, and those before the test'
 season and the filling of gaps know the training rows alone. The inputs of a validation window
 may reach back into training rows: that is how a forecast is made.
 
-A network predicts how far each step will be from the seasonal-naive forecast, so an untrained
-one starts at that baseline.
+A network predicts how far each step will be from its usual value, the median of the last
+seasons: an untrained one is a good forecast already.
 
-Letters: S steps of a series, N windows, O the horizon, P past-only and K known covariates.
+Letters: S steps of a series, N windows, C channels, O the horizon.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ import torch
 
 from gru_optuna.data import windows
 from gru_optuna.data.answers import check_defined
-from gru_optuna.data.dataset import Dataset, Split, Units
+from gru_optuna.data.dataset import Dataset, Split, Units, join
 from gru_optuna.data.metrics import measure
+from gru_optuna.data.planning import Cuts, choose_stride, make_plan, measure_scales
 from gru_optuna.data.series import read_series
 from gru_optuna.data.tables import read_table
-from gru_optuna.data.windows import Plan, Scales
 from gru_optuna.errors import DataError
 
 if TYPE_CHECKING:
@@ -36,47 +36,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from gru_optuna.data.frequencies import Frequency
+    from gru_optuna.data.planning import Span
     from gru_optuna.data.series import Series
-    from gru_optuna.spec import Data, Specification
+    from gru_optuna.data.windows import Plan, Scales
+    from gru_optuna.spec import Data, Metric, Specification
 
-TRAINING_WINDOWS = 4096
-"""So many at most, unless the study file gives a stride: neighbours tell nearly the same."""
-
-DIFF, SCALE, K, OFF = True, "level", 4, "median"  # experiment
-
-RES = [0.0]
-_SEASONS_SEEN = 3  # in the training rows, before a season is taken for one
-
-Span = tuple[int, int]
-
-
-@dataclass(frozen=True)
-class Cuts:
-    """Steps of one series whose values are the targets of each part: begin and end."""
-
-    train: Span
-    validation: Span
-    test: Span | None
-
-    @classmethod
-    def of(cls, steps: int, data: Data, fold: int | None = None) -> Cuts:
-        """The parts of a series of so many steps, the last ones for the test.
-
-        Folds share out what isn't for the test: the first one trains on the earliest part and
-        validates the next, and each other one trains on one part more.
-        """
-        test = _count(data.test, steps)
-        end = steps - test - (data.gap if test else 0)
-        begin = end - _count(data.validation, end)
-        if fold is not None and data.folds is not None:
-            part = end // (data.folds + 1)
-            begin, end = end - (data.folds - fold) * part, end - (data.folds - fold - 1) * part
-        return cls(
-            train=(0, max(begin - data.gap, 0)),
-            validation=(begin, end),
-            test=(steps - test, steps) if test else None,
-        )
+_FAR = 3.0  # usual errors; further off, a training target is an outlier (Hampel 1974)
 
 
 def load_forecasting(spec: Specification, folder: Path, fold: int | None = None) -> Dataset:
@@ -100,26 +65,27 @@ def load_forecasting(spec: Specification, folder: Path, fold: int | None = None)
     series, frequency = read_series(table, data)
     cuts = [Cuts.of(len(one), data, fold) for one in series]
     _check_columns(series, cuts, data, table.source)
-    plan = _plan(series, cuts, frequency, data)
+    plan = make_plan(series, cuts, frequency, data)
     _check_lengths(series, cuts, plan, table.source)
-    scales = _scales(series, cuts)
+    stride = data.stride or choose_stride(cuts, plan)
+    scales = measure_scales(series, cuts, plan, stride)
     prepared = [
-        _Prepared.of(one, cut.train[1], plan, scale, data)
+        _Prepared.of(spec, one, cut.train[1], plan, scale)
         for one, cut, scale in zip(series, cuts, scales, strict=True)
     ]
-    stride = data.stride or _stride(cuts, plan)
     parts = {
-        "training": _part(prepared, [cut.train for cut in cuts], stride, evaluated=False),
-        "validation": _part(prepared, [cut.validation for cut in cuts], stride),
+        "training": _part(prepared, [cut.train for cut in cuts], stride),
+        "validation": _part(prepared, [cut.validation for cut in cuts], stride, evaluated=True),
     }
     if data.test is not None:
         # Every hour of the test is forecast, from every present.
-        parts["test"] = _part(prepared, [cut.test for cut in cuts if cut.test], stride=1)
+        spans = [cut.test for cut in cuts if cut.test is not None]
+        parts["test"] = _part(prepared, spans, stride=1, evaluated=True)
     baselines: dict[str, float] = {}
     for name, part in parts.items():
         _check_windows(part, name, table.source)
         if name != "training":  # the test comes last: its baselines are kept
-            baselines = part.measure_baselines(spec)
+            baselines = part.baselines(spec.metric)
             check_defined(spec, baselines, table.source, name)
     return Dataset(
         train=parts["training"].split,
@@ -145,21 +111,16 @@ def fingerprint(series: list[Series]) -> str:
 
 @dataclass(frozen=True)
 class _Part:
-    """Windows, and what forecasts that learn nothing say of them, in the data's units (N, O)."""
+    """Windows, and what forecasts that learn nothing say of them."""
 
     split: Split
-    seasonal: Tensor
-    last: Tensor
-    season: int
+    naive: dict[str, Tensor]  # (N, O) each, in the data's units
 
-    def measure_baselines(self, spec: Specification) -> dict[str, float]:
+    def baselines(self, metric: Metric) -> dict[str, float]:
         assert self.split.units is not None
-        forecasts = {"last value": self.last}
-        if self.season > 1:
-            forecasts = {"seasonal-naive": self.seasonal} | forecasts
         return {
-            name: measure(spec.metric, self.split.units.scaled(forecast), self.split)
-            for name, forecast in forecasts.items()
+            name: measure(metric, self.split.units.scaled(forecasts), self.split)
+            for name, forecasts in self.naive.items()
         }
 
 
@@ -169,159 +130,72 @@ class _Prepared:
 
     plan: Plan
     scales: Scales
-    naive: float  # mean error of the seasonal-naive forecast in training: MASE's divisor
     channels: NDArray[np.float32]  # (S, C)
     target: NDArray[np.float64]  # (S,) filled, unless what is missing is dropped
     observed: NDArray[np.float64]  # (S,) as the file has it
+    limit: float  # of training targets, in usual errors
 
     @classmethod
-    def of(cls, series: Series, training: int, plan: Plan, scales: Scales, data: Data) -> _Prepared:
+    def of(
+        cls, spec: Specification, series: Series, training: int, plan: Plan, scales: Scales
+    ) -> _Prepared:
         columns = np.column_stack([series.target, series.past, series.known])
-        if data.missing != "drop":
+        if spec.data.missing != "drop":
             columns = windows.fill(columns, training)
         target, covariates = columns[:, 0], columns[:, 1:]
-        return cls(
-            plan,
-            scales,
-            windows.naive_error(series.target[:training], plan.season),
-            windows.channels(series, target, covariates, plan, scales),
-            target,
-            series.target,
-        )
+        # Squared errors chase outliers, which errors that are not squared forgive.
+        limit = math.inf if spec.metric == "rmse" else _FAR
+        channels = windows.channels(series, target, covariates, plan, scales)
+        return cls(plan, scales, channels, target, series.target, limit)
 
     def part(self, span: Span, stride: int, evaluated: bool) -> _Part:
-        """Its windows whose targets lie in a span. Evaluated ones know what was filled in."""
-        plan = self.plan
+        """Its windows whose targets lie in a span.
+
+        Evaluated ones are judged by what was observed. Training takes what was filled in too.
+        """
+        plan, scales = self.plan, self.scales
         origins = plan.origins(*span, stride)
         values = windows.inputs(self.channels, origins, plan)
-        seasonal = windows.naive_forecasts(self.target, origins, plan.horizon, plan.season)
-        filled = windows.targets(self.target, origins, plan)
+        usual = windows.usual(self.target, origins, plan)
+        truth = windows.targets(self.target, origins, plan)
         # What is missing was dropped, if it wasn't filled in.
-        whole = np.isfinite(values).all(axis=(1, 2)) & np.isfinite(seasonal + filled).all(axis=1)
-        origins, values, seasonal, filled = (
-            array[whole] for array in (origins, values, seasonal, filled)
+        whole = np.isfinite(values).all(axis=(1, 2)) & np.isfinite(usual + truth).all(axis=1)
+        origins, values, usual, truth = origins[whole], values[whole], usual[whole], truth[whole]
+        if evaluated:
+            truth = windows.targets(self.observed, origins, plan)
+        rows = torch.ones(len(origins), 1, dtype=torch.float64)
+        units = Units(torch.from_numpy(usual), scales.error * rows, scales.naive * rows)
+        targets = units.scaled(torch.from_numpy(truth))
+        if not evaluated:
+            targets = targets.clamp(-self.limit, self.limit)
+        seasons = {"last value": 1}
+        if plan.season > 1:
+            seasons = {"seasonal-naive": plan.season} | seasons
+        naive = {
+            name: windows.naive_forecasts(self.target, origins, plan.horizon, season)
+            for name, season in seasons.items()
+        }
+        if plan.seasons > 1:
+            naive = {f"median of {plan.seasons} seasons": usual} | naive
+        return _Part(
+            Split(
+                values=torch.from_numpy(values),
+                lengths=torch.full((len(origins),), plan.window),
+                targets=targets.float(),
+                units=units,
+            ),
+            {name: torch.from_numpy(forecasts) for name, forecasts in naive.items()},
         )
-        truth = windows.targets(self.observed, origins, plan) if evaluated else filled
-        count = len(origins)
-        st = np.stack([windows.naive_forecasts(self.target, origins, plan.horizon, plan.season, b) for b in range(plan.seasons)]) if plan.seasons else seasonal[None]
-        med = np.median(st, axis=0) if OFF == "median" else seasonal
-        offset = med if DIFF else np.full_like(seasonal, self.scales.mean)
-        scale = self.scales.deviation
-        if DIFF and SCALE == "residual":
-            scale = float(np.nanstd(truth - offset)) if not evaluated else RES[0]
-            RES[0] = scale
-        units = Units(
-            offset=torch.from_numpy(offset),
-            scale=torch.full((count, 1), scale, dtype=torch.float64),
-            naive=torch.full((count, 1), self.naive, dtype=torch.float64),
-        )
-        split = Split(
-            values=torch.from_numpy(values),
-            lengths=torch.full((count,), plan.window),
-            targets=units.scaled(torch.from_numpy(truth)).float(),
-            units=units,
-        )
-        last = windows.naive_forecasts(self.target, origins, plan.horizon, season=1)
-        return _Part(split, torch.from_numpy(seasonal), torch.from_numpy(last), plan.season)
 
 
 def _part(
-    prepared: Sequence[_Prepared], spans: Sequence[Span], stride: int, evaluated: bool = True
+    prepared: Sequence[_Prepared], spans: Sequence[Span], stride: int, evaluated: bool = False
 ) -> _Part:
     """One part of all series, one series after another."""
     parts = [one.part(span, stride, evaluated) for one, span in zip(prepared, spans, strict=True)]
     splits = [part.split for part in parts]
-    units = [split.units for split in splits if split.units is not None]
-    naive = [one.naive for one in units if one.naive is not None]
-    return _Part(
-        Split(
-            values=torch.cat([split.values for split in splits]),
-            lengths=torch.cat([split.lengths for split in splits]),
-            targets=torch.cat([split.targets for split in splits]),
-            units=Units(
-                offset=torch.cat([one.offset for one in units]),
-                scale=torch.cat([one.scale for one in units]),
-                naive=torch.cat(naive),
-            ),
-        ),
-        seasonal=torch.cat([part.seasonal for part in parts]),
-        last=torch.cat([part.last for part in parts]),
-        season=parts[0].season,
-    )
-
-
-def _count(part: float | str | None, steps: int) -> int:
-    """How many steps a number or a fraction of them means."""
-    assert not isinstance(part, str), "the study file's check refuses files of later rows"
-    if part is None:
-        return 0
-    return part if isinstance(part, int) else round(part * steps)
-
-
-def _plan(series: list[Series], cuts: list[Cuts], frequency: Frequency, data: Data) -> Plan:
-    assert data.horizon is not None
-    longest = max(cut.train[1] for cut in cuts)
-    return Plan(
-        window=data.window or 2 * data.horizon,
-        horizon=data.horizon,
-        season=data.season or _season(series, cuts, frequency, data.horizon),
-        seasons=K,
-        calendar=frequency.calendar(longest) if data.calendar else (),
-        frequency=frequency,
-    )
-
-
-def _season(series: list[Series], cuts: list[Cuts], frequency: Frequency, horizon: int) -> int:
-    """The season whose naive forecast errs least on the training rows; 1 if that is the last
-    value's."""
-    shortest = min(cut.train[1] for cut in cuts)
-    candidates = [1, *(m for m in frequency.seasons() if _SEASONS_SEEN * m <= shortest)]
-    ahead = np.arange(1, horizon + 1)
-
-    def error(season: int) -> float:
-        lags, counts = np.unique(season * -(-ahead // season), return_counts=True)
-        errors = [
-            np.average([windows.naive_error(seen, lag) for lag in lags], weights=counts)
-            / np.nanstd(seen)
-            for seen in (one.target[: cut.train[1]] for one, cut in zip(series, cuts, strict=True))
-            if np.nanstd(seen) > 0
-        ]
-        return float(np.mean(errors)) if errors else math.inf
-
-    errors = {season: error(season) for season in candidates}
-    return min(candidates, key=lambda season: (not math.isfinite(errors[season]), errors[season]))
-
-
-def _scales(series: list[Series], cuts: list[Cuts]) -> list[Scales]:
-    """Of each series: the target's own level, and all series' of the covariates, whose level
-    may be what tells two series apart."""
-    seen = [one.target[: cut.train[1]] for one, cut in zip(series, cuts, strict=True)]
-    covariates = np.concatenate(
-        [
-            np.column_stack([one.past, one.known])[: cut.train[1]]
-            for one, cut in zip(series, cuts, strict=True)
-        ]
-    )
-    means, deviations = np.nanmean(covariates, axis=0), np.nanstd(covariates, axis=0)
-    return [
-        Scales(
-            mean=float(np.nanmean(target)),
-            deviation=float(np.nanstd(target)) or 1.0,  # one that never changes stays at zero
-            means=means,
-            deviations=np.where(deviations > 0, deviations, 1.0),
-        )
-        for target in seen
-    ]
-
-
-def _stride(cuts: list[Cuts], plan: Plan) -> int:
-    """Steps from one training window to the next."""
-    steps = sum(cut.train[1] for cut in cuts)
-    stride = max(1, math.ceil(steps / TRAINING_WINDOWS))
-    # Windows that all begin at midnight would know nothing of noon.
-    while math.gcd(stride, plan.season) > 1:
-        stride += 1
-    return stride
+    naive = {name: torch.cat([part.naive[name] for part in parts]) for name in parts[0].naive}
+    return _Part(join(splits), naive)
 
 
 def _check_columns(series: list[Series], cuts: list[Cuts], data: Data, source: str) -> None:
@@ -344,7 +218,7 @@ def _check_lengths(series: list[Series], cuts: list[Cuts], plan: Plan, source: s
                 raise DataError(
                     f"{source}: horizon = {plan.horizon} is longer than the {name} part"
                     f"{_of(one)}, {span[1] - span[0]} of {len(one)} rows. Shorten the horizon, "
-                    f"or make {name} larger under [data]."
+                    f"bring more rows, or change test and validation under [data]."
                 )
         needed = plan.first_origin + 1 + plan.horizon
         if cut.train[1] < needed:
@@ -380,10 +254,11 @@ def _preprocessing(
         "window": plan.window,
         "horizon": plan.horizon,
         "season": plan.season,
+        "seasons": plan.seasons,
         "calendar": list(plan.calendar),
         "missing": data.missing,
         "series": {
-            one.name: {"mean": scale.mean, "deviation": scale.deviation}
+            one.name: {"mean": scale.mean, "deviation": scale.deviation, "error": scale.error}
             for one, scale in zip(series, scales, strict=True)
         },
         "covariates": {

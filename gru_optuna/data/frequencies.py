@@ -61,11 +61,14 @@ class Frequency:
     def times(self, first: np.datetime64, steps: int) -> Times:
         """So many times of the grid that begins at `first`."""
         passed = np.arange(steps) * self.count
+        times: Times
         if self.unit == "us":
-            return first.astype("datetime64[us]") + passed.astype("timedelta64[us]")
-        month = first.astype("datetime64[M]")
-        later = month + passed.astype("timedelta64[M]")
-        return later.astype("datetime64[us]") + (first - month.astype("datetime64[us]"))
+            times = first.astype("datetime64[us]") + passed.astype("timedelta64[us]")
+        else:
+            month = first.astype("datetime64[M]")
+            into = first - month.astype("datetime64[us]")
+            times = (month + passed.astype("timedelta64[M]")).astype("datetime64[us]") + into
+        return times
 
     def seasons(self) -> list[int]:
         """Steps after which such series often resemble themselves, from a minute to a year."""
@@ -85,9 +88,7 @@ class Frequency:
         """
         span = steps * self.microseconds
         return tuple(
-            name
-            for name, cycle in _CYCLES.items()
-            if 2 * self.microseconds <= cycle <= span
+            name for name, cycle in _CYCLES.items() if 2 * self.microseconds <= cycle <= span
         )
 
 

@@ -39,25 +39,22 @@ def train_tokenizer(name: TokenizerName, texts: Sequence[str], size: int | None)
     size
         At most so many token ids, the two special ones included; None: from the data.
     """
-    # Full-width letters become plain ones, and capitals small: fewer words, each seen more.
-    normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
     size = size or _DEFAULT_SIZES[name]
-    unknown = SPECIAL[UNKNOWN]
+    model = models.BPE if name == "bpe" else models.WordLevel
+    tokenizer = Tokenizer(model(unk_token=SPECIAL[UNKNOWN]))
+    # Full-width letters become plain ones, and capitals small: fewer words, each seen more.
+    tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
     match name:
         case "bpe":
-            tokenizer = Tokenizer(models.BPE(unk_token=unknown))
-            splitter = pre_tokenizers.Sequence(
+            tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
                 [pre_tokenizers.Metaspace(), pre_tokenizers.Punctuation("isolated")]
             )
         case "word":
-            tokenizer = Tokenizer(models.WordLevel(unk_token=unknown))
-            splitter = pre_tokenizers.Whitespace()
+            tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
         case "char":
-            tokenizer = Tokenizer(models.WordLevel(unk_token=unknown))
-            splitter = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
+            tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
             # Characters are few, and a capital may be what tells two classes apart.
-            normalizer = normalizers.NFC()
-    tokenizer.normalizer, tokenizer.pre_tokenizer = normalizer, splitter
+            tokenizer.normalizer = normalizers.NFC()
     tokenizer.train_from_iterator(texts, _trainer(name, size), length=len(texts))
     return tokenizer
 

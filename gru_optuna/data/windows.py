@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from gru_optuna.data.frequencies import Frequency
     from gru_optuna.data.series import Series
 
+_NORMAL_90 = 1.6449  # nine of ten normal numbers lie within so many deviations
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -32,7 +34,7 @@ class Plan:
     window: int  # T
     horizon: int  # O
     season: int  # steps; 1: none
-    seasons: int  # how many of the last ones are looked back on; 0: none
+    seasons: int  # how many of the last ones are looked back on
     calendar: tuple[str, ...]
     frequency: Frequency
 
@@ -40,6 +42,8 @@ class Plan:
     def lags(self) -> list[int]:
         """How far behind a target its likenesses of earlier seasons lie, those that are known
         a whole horizon ahead."""
+        if self.season == 1:
+            return []
         first = -(-self.horizon // self.season)
         return [self.season * (first + back) for back in range(self.seasons)]
 
@@ -59,6 +63,8 @@ class Scales:
 
     mean: float  # of the target
     deviation: float
+    error: float  # usual distance of the target from its usual value, `usual`
+    naive: float  # mean error of the seasonal-naive forecast: MASE's divisor
     means: NDArray[np.float64]  # (P + K,) of the covariates
     deviations: NDArray[np.float64]
 
@@ -129,11 +135,11 @@ def targets(
     target: NDArray[np.float64], origins: NDArray[np.int64], plan: Plan
 ) -> NDArray[np.float64]:
     """The values (N, O) behind `origins` (N,)."""
-    return target[origins[:, None] + np.arange(1, plan.horizon + 1)]
+    return _at(target, origins[:, None] + np.arange(1, plan.horizon + 1))
 
 
 def naive_forecasts(
-    target: NDArray[np.float64], origins: NDArray[np.int64], horizon: int, season: int, back: int = 0
+    target: NDArray[np.float64], origins: NDArray[np.int64], horizon: int, season: int
 ) -> NDArray[np.float64]:
     """Forecasts (N, O) made at `origins` (N,): every step as one season before.
 
@@ -141,13 +147,38 @@ def naive_forecasts(
     of 1 repeats the last value.
     """
     ahead = np.arange(1, horizon + 1)
-    return target[origins[:, None] + ahead - season * (-(-ahead // season) + back)]
+    return _at(target, origins[:, None] + ahead - season * -(-ahead // season))
+
+
+def usual(
+    target: NDArray[np.float64], origins: NDArray[np.int64], plan: Plan
+) -> NDArray[np.float64]:
+    """The median (N, O) of the last seasons at each step: a holiday a week ago moves it little."""
+    reach = plan.season * np.arange(plan.seasons)
+    forecasts = [
+        naive_forecasts(target, origins - back, plan.horizon, plan.season) for back in reach
+    ]
+    return np.median(forecasts, axis=0)
 
 
 def naive_error(target: NDArray[np.float64], season: int) -> float:
     """The mean error of last season's value one step on, NaN if there are no two seasons."""
     errors = np.abs(target[season:] - target[:-season])
     return float(np.nanmean(errors)) if np.isfinite(errors).any() else float("nan")
+
+
+def robust_deviation(values: NDArray[np.float64]) -> float:
+    """Of numbers about 0, as if they were normal: by what nine of ten keep to.
+
+    The tenth may be holidays and broken sensors. 0 if there are none, or nine of ten are 0.
+    """
+    sizes = np.abs(values[np.isfinite(values)])
+    return float(np.quantile(sizes, 0.9)) / _NORMAL_90 if len(sizes) else 0.0
+
+
+def _at(target: NDArray[np.float64], places: NDArray[np.int64]) -> NDArray[np.float64]:
+    values: NDArray[np.float64] = target[places]
+    return values
 
 
 def _moved(columns: NDArray[np.float64], steps: int) -> NDArray[np.float64]:

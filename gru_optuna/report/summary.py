@@ -11,6 +11,7 @@ from optuna.trial import TrialState
 
 from gru_optuna.hyperparameters import OFF
 from gru_optuna.search import budget, space
+from gru_optuna.spec import Data, Model, Search
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -65,13 +66,18 @@ class Winner:
 
     def as_toml(self) -> str:
         """The configuration as a study file fixes it, to paste."""
-        lines = ["[model]"]
-        for name, value in self.configuration().items():
-            if name == "learning_rate":
-                lines += ["", "[search]"]
+        configuration = self.configuration()
+        blocks: list[str] = []
+        for name, section in (("model", Model), ("search", Search), ("data", Data)):
             # JSON writes numbers, booleans and plain words as TOML does.
-            lines.append(f"{name} = {json.dumps(value)}")
-        return "\n".join(lines) + "\n"
+            lines = [
+                f"{key} = {json.dumps(configuration[key])}"
+                for key in section.model_fields
+                if key in configuration
+            ]
+            if lines:
+                blocks.append("\n".join([f"[{name}]", *lines]) + "\n")
+        return "\n".join(blocks)
 
 
 @dataclass(frozen=True)
