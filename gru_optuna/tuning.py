@@ -105,7 +105,8 @@ def tune(
     threads, slots
         How many threads train in each worker, and how many trials they share; else measured.
     checkpoints
-        A folder or ``s3://BUCKET/PREFIX``; else beside a SQLite file, in a PostgreSQL database.
+        A folder or ``s3://BUCKET/PREFIX`` for all workers of the study, from now on; else as
+        before, or beside a SQLite file, or in a PostgreSQL database.
     lease_seconds
         How long a worker may be silent before the others take its trials over.
     overrides
@@ -135,13 +136,13 @@ def tune(
     spec = study_file.load(path, [*overrides, *given])
     workspace = Workspace.around(path.parent)
     url = storage_url(storage, workspace)
-    settings = Settings(device, threads, slots, checkpoints, lease_seconds)
+    settings = Settings(device, threads, slots, lease_seconds)
     where = choose_device(device)
     dataset = load_sequences(spec, path.parent)
     backend = open_storage(url, create=True)
     # Two that begin the same study at once: one makes it, the other one finds it whole.
     with exclusively(url, f"study-{spec.name}"):
-        optuna_study = create_or_resume(backend, spec, dataset.fingerprint)
+        optuna_study = create_or_resume(backend, spec, dataset.fingerprint, checkpoints)
     before = summarize(optuna_study, spec)
     splits = (dataset.train, dataset.validation, dataset.test or ())
     rows = (len(splits[0]), len(splits[1]), len(splits[2]))

@@ -16,6 +16,7 @@ import torch
 from torch.nn import functional as F
 
 from gru_optuna.errors import Crashed, Diverged, OutOfMemory, Quantity, TrialFailed
+from gru_optuna.storage.checkpoints import DamagedCheckpoint
 from gru_optuna.training.metrics import classification_metric
 from gru_optuna.training.network import Network
 from gru_optuna.training.progress import EpochResult, Progress
@@ -127,14 +128,21 @@ class Pool:
         ------
         DamagedCheckpoint
             If the checkpoint doesn't fit the trial. The pool is as before.
+        TrialFailed
+            If the slot can't be made. The pool is as before.
         """
         network = Network.of(hyperparameters, self.dataset.channels, len(self.dataset.classes))
         slot = Slot(hyperparameters, seed, network, Progress.of(self.spec), state=None)
-        if checkpoint is None:
-            slot.state = self.engine.start(network, hyperparameters, seed)
-        else:
-            go_on_from(checkpoint, slot)
-            slot.state = self.engine.restore(network, checkpoint.tensors)
+        try:
+            if checkpoint is None:
+                slot.state = self.engine.start(network, hyperparameters, seed)
+            else:
+                go_on_from(checkpoint, slot)
+                slot.state = self.engine.restore(network, checkpoint.tensors)
+        except DamagedCheckpoint:
+            raise
+        except Exception as error:
+            raise _failure(error, slot.progress.epoch + 1) from None
         self.slots.append(slot)
         return slot
 
