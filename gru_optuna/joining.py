@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import torch
 
-from gru_optuna.data.sequences import load_sequences
+from gru_optuna.data.dataset import load_dataset
 from gru_optuna.errors import StudyError, UserError
 from gru_optuna.search import study as studies
 from gru_optuna.storage.checkpoints import open_store
@@ -48,8 +48,6 @@ class Settings:
         "auto" takes CUDA where there is one.
     threads, slots
         How many threads train, and how many trials they share; None: measured.
-    checkpoints
-        A folder or ``s3://BUCKET/PREFIX``; None: beside a SQLite file, in a PostgreSQL database.
     lease_seconds
         How long the worker may be silent before others take its trials over.
     """
@@ -57,7 +55,6 @@ class Settings:
     device: Device = "auto"
     threads: int | None = None
     slots: int | None = None
-    checkpoints: str | None = None
     lease_seconds: float = LEASE_SECONDS
 
 
@@ -94,7 +91,7 @@ def join(
         If every trial fails.
     """
     study, spec = studies.load_to_work(open_storage(url), name)
-    dataset = load_sequences(spec, folder)
+    dataset = load_dataset(spec, folder)
     if dataset.fingerprint != study.user_attrs["fingerprint"]:
         raise StudyError(
             f'study "{name}": the data in {folder} differ from those it was made with '
@@ -124,7 +121,7 @@ def work(
         host = Host.here(device, ready.slots)
         registration = Registration(database, study._study_id, host, settings.lease_seconds)
         mirror = Mirror(study, database, registration)
-        shelf = open_shelf(study, url, settings.checkpoints)
+        shelf = open_shelf(study, url)
         worker = Worker(
             mirror, registration, shelf, spec, dataset, engine, ready.slots, stop, on_event
         )
@@ -134,9 +131,9 @@ def work(
     return worker
 
 
-def open_shelf(study: Study, url: str, where: str | None) -> Shelf:
-    """Where a study's checkpoints are kept."""
-    place = where or checkpoint_folder(url)
+def open_shelf(study: Study, url: str) -> Shelf:
+    """Where a study's checkpoints are kept, by all its workers."""
+    place = study.user_attrs.get(studies.CHECKPOINTS) or checkpoint_folder(url)
     return Shelf(study._study_id, open_store(str(place)) if place else None)
 
 

@@ -130,7 +130,6 @@ class _Supervised:
             "--device": settings.device,
             "--threads": settings.threads,
             "--slots": settings.slots,
-            "--checkpoints": settings.checkpoints,
             "--lease": settings.lease_seconds,
         }
         given = [

@@ -12,7 +12,7 @@ from optuna.trial import TrialState
 
 from gru_optuna import seeds
 from gru_optuna import spec as study_file
-from gru_optuna.data.sequences import load_sequences
+from gru_optuna.data.dataset import load_dataset
 from gru_optuna.errors import StudyFailed, TrialFailed
 from gru_optuna.joining import Device, Settings, choose_device, make_engine, work
 from gru_optuna.report.page import render_report
@@ -24,7 +24,7 @@ from gru_optuna.storage.leases import LEASE_SECONDS
 from gru_optuna.storage.mirror import WORKED_SECONDS
 from gru_optuna.supervisor import supervise
 from gru_optuna.training.cpu import is_compiled
-from gru_optuna.training.metrics import classification_metric
+from gru_optuna.training.metrics import measure
 from gru_optuna.training.pool import Pool
 from gru_optuna.workspace import Workspace, storage_url
 
@@ -105,7 +105,8 @@ def tune(
     threads, slots
         How many threads train in each worker, and how many trials they share; else measured.
     checkpoints
-        A folder or ``s3://BUCKET/PREFIX``; else beside a SQLite file, in a PostgreSQL database.
+        A folder or ``s3://BUCKET/PREFIX`` for all workers of the study, from now on; else as
+        before, or beside a SQLite file, or in a PostgreSQL database.
     lease_seconds
         How long a worker may be silent before the others take its trials over.
     overrides
@@ -135,13 +136,13 @@ def tune(
     spec = study_file.load(path, [*overrides, *given])
     workspace = Workspace.around(path.parent)
     url = storage_url(storage, workspace)
-    settings = Settings(device, threads, slots, checkpoints, lease_seconds)
+    settings = Settings(device, threads, slots, lease_seconds)
     where = choose_device(device)
-    dataset = load_sequences(spec, path.parent)
+    dataset = load_dataset(spec, path.parent)
     backend = open_storage(url, create=True)
     # Two that begin the same study at once: one makes it, the other one finds it whole.
     with exclusively(url, f"study-{spec.name}"):
-        optuna_study = create_or_resume(backend, spec, dataset.fingerprint)
+        optuna_study = create_or_resume(backend, spec, dataset.fingerprint, checkpoints)
     before = summarize(optuna_study, spec)
     splits = (dataset.train, dataset.validation, dataset.test or ())
     rows = (len(splits[0]), len(splits[1]), len(splits[2]))
@@ -200,7 +201,7 @@ def measure_on_test(study: Study, spec: Specification, dataset: Dataset, engine:
             again,
         )
     logits = engine.predict(slot, engine.weights(slot), dataset.test)
-    value = classification_metric(spec.metric, logits, dataset.test.targets)
+    value = measure(spec.metric, logits, dataset.test)
     study.set_user_attr(TEST, {"number": winner.number, "value": value})
 
 

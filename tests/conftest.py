@@ -20,6 +20,8 @@ from gru_optuna.hyperparameters import Hyperparameters
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from processes import Lab, Nursery
+
 REPOSITORY = Path(__file__).parent.parent
 
 # Beside other processes a second thread only waits; and one thread gives one order of sums.
@@ -170,3 +172,29 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("GRU_OPTUNA_STORAGE", raising=False)
     return tmp_path
+
+
+@pytest.fixture(scope="session")
+def nursery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
+    """Starts real processes of ``gru-optuna`` quickly; none is left at the end."""
+    from processes import Nursery
+
+    nursery = Nursery(tmp_path_factory.mktemp("processes"))
+    yield nursery
+    nursery.close()
+
+
+@pytest.fixture
+def new_lab(nursery: Nursery, tmp_path: Path) -> Iterator[Callable[..., Lab]]:
+    """Makes studies for real workers in this database: ``new_lab(url, "key=value", ...)``."""
+    from processes import Lab
+
+    made: list[Lab] = []
+
+    def new(url: str, *overrides: str) -> Lab:
+        made.append(Lab.open(nursery, tmp_path / f"lab-{len(made)}", url, *overrides))
+        return made[-1]
+
+    yield new
+    for lab in made:
+        lab.end()

@@ -18,13 +18,7 @@ from typer.testing import CliRunner
 from gru_optuna.cli import app
 from gru_optuna.storage import tables
 from gru_optuna.storage.checkpoints import Folder, digest
-from gru_optuna.storage.database import (
-    checkpoint_folder,
-    locate,
-    now,
-    open_engine,
-    open_storage,
-)
+from gru_optuna.storage.database import checkpoint_folder, locate, now, open_engine, open_storage
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -104,7 +98,9 @@ def fill(url: str, name: str = "all kinds") -> Study:
         sampler=optuna.samplers.RandomSampler(seed=1),
     )
     study.set_user_attr("specification", {"name": "Ünïcode 音", "zero": "\0", "list": [1, None]})
-    study.set_metric_names(["loss", "accuracy"])
+    study._storage.set_study_system_attr(
+        study._study_id, "study:metric_names", ["loss", "accuracy"]
+    )
     for values in ([1.5, 0.1], [math.inf, -math.inf], None):
         trial = study.ask()
         trial.suggest_float("learning_rate", 1e-4, 1e-1, log=True)
@@ -159,7 +155,7 @@ def meaning(url: str) -> dict[str, list[str]]:
                     told["trial_id"] = numbers[row["trial_id"]]
                 if table is tables.checkpoints:
                     told["epoch"] = row["epoch"]
-                    told["content"] = row["content"] or Folder(_folder(url)).read(row["name"])
+                    told["content"] = row["content"] or Folder(folder_of(url)).read(row["name"])
                     told["name"] = row["name"].partition("/")[2]
                 if key := re.fullmatch(r"dashboard:(\d+):(.*)", told.get("key", "")):
                     told["key"] = f"{numbers[int(key[1])]} {key[2]}"
@@ -167,7 +163,8 @@ def meaning(url: str) -> dict[str, list[str]]:
     return {table: sorted(rows) for table, rows in found.items()}
 
 
-def _folder(url: str) -> Path:
+def folder_of(url: str) -> Path:
+    """Where a SQLite database's checkpoints lie."""
     folder = checkpoint_folder(url)
     assert folder
     return folder

@@ -9,17 +9,13 @@ from typing import TYPE_CHECKING
 
 import optuna
 import pytest
+from storage_rows import checked, fill, folder_of, meaning, refused, run
 
 from gru_optuna.storage.checkpoints import Folder
-from gru_optuna.storage.database import (
-    open_storage,
-)
+from gru_optuna.storage.database import open_storage
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-
-from storage_rows import _folder, checked, fill, meaning, refused, run
 
 pytestmark = pytest.mark.usefixtures("here")
 
@@ -132,8 +128,8 @@ def test_a_backup_overwrites_nothing_and_leaves_nothing_half(
 def test_an_unreadable_checkpoint_is_left_out_and_told(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'x.db'}"
     fill(url)
-    names = Folder(_folder(url)).names()
-    Folder(_folder(url)).write(names[0], b"something else")
+    names = Folder(folder_of(url)).names()
+    Folder(folder_of(url)).write(names[0], b"something else")
     for command in (("backup", "--storage", url, "--out", "b.db"), ("copy", url, "sqlite:///c.db")):
         assert "1 checkpoints can't be read" in run(*command)
     for copy in ("b.db", "c.db"):

@@ -11,18 +11,14 @@ from typing import TYPE_CHECKING
 import pytest
 from optuna.trial import TrialState
 from sqlalchemy import select
+from storage_rows import checked, execute, fill, folder_of, meaning, refused, register, run
 
 from gru_optuna.storage import tables
 from gru_optuna.storage.checkpoints import Folder
-from gru_optuna.storage.database import (
-    open_engine,
-)
+from gru_optuna.storage.database import open_engine
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-
-from storage_rows import _folder, checked, execute, fill, meaning, refused, register, run
 
 pytestmark = pytest.mark.usefixtures("here")
 
@@ -61,7 +57,7 @@ def test_rows_that_a_plain_program_left_are_found_and_removed(database_url: str)
 def test_files_of_nobody_are_found_and_removed_when_they_are_old(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'x.db'}"
     fill(url)
-    store = Folder(_folder(url))
+    store = Folder(folder_of(url))
     kept = store.names()
     for name in ("1/77-1-1.safetensors", "1/78-1-1.safetensors", "8/1-1-1.safetensors"):
         store.write(name, b"x")
@@ -81,7 +77,7 @@ def test_a_checkpoint_that_cant_be_gone_on_from_is_told_and_kept(database_url: s
     study = fill(database_url)
     number = next(t.number for t in study.trials if t.state == TrialState.RUNNING)
     if database_url.startswith("sqlite"):
-        store = Folder(_folder(database_url))
+        store = Folder(folder_of(database_url))
         first, second = store.names()
         store.remove(first)
         store.write(second, b"something else")

@@ -227,6 +227,30 @@ def test_an_epoch_that_takes_long_is_not_waited_for(workspace: Workspace) -> Non
     assert held == [(None,)] * 3
 
 
+def test_a_supervised_worker_ends_with_its_work_or_with_its_parent(workspace: Workspace) -> None:
+    ran(workspace)
+    for trials in (1, 400):
+        if trials > 1:
+            # Somebody raised the budget and is gone: there is more to do than a test takes.
+            url = f"sqlite:///{workspace.folder}/storage/gru_optuna.db"
+            study = optuna.load_study(study_name="tiny", storage=url)
+            study.set_user_attr("budget", {"trials": trials, "hours": None})
+        process = subprocess.Popen(
+            [sys.executable, "-m", "gru_optuna", "worker", "tiny", "--with-parent"],
+            cwd=workspace.folder, env=workspace.environment(),
+            stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        if trials == 1:
+            # Not communicate(), which closes stdin: the parent lives on.
+            assert process.wait(timeout=60) == 0
+            process.communicate()
+        else:
+            wait_for(process, "trial")
+            _, err = process.communicate(timeout=60)
+            assert process.returncode == 130
+            assert "stopped; nothing is lost" in err
+
+
 # --- the terminal ---
 
 

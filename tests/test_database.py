@@ -16,7 +16,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Connection, func, insert, inspect, select, text
 
-from gru_optuna.errors import StorageError, StudyError
+from gru_optuna.errors import StorageError
 from gru_optuna.storage import schema, tables
 from gru_optuna.storage.database import (
     exclusively,
@@ -25,7 +25,6 @@ from gru_optuna.storage.database import (
     now,
     open_engine,
     open_storage,
-    study_lock,
     upgrade_storage,
 )
 
@@ -317,16 +316,6 @@ def test_one_is_outside_again_after_an_error(database_url: str) -> None:
 def test_the_longest_name_in_any_script_will_do(database_url: str) -> None:
     new_study(database_url)
     with exclusively(database_url, "音" * 50, timeout=0):
-        pass
-
-
-def test_a_study_is_tuned_by_one_process(database_url: str) -> None:
-    new_study(database_url)
-    with (
-        study_lock(database_url, "x"),
-        pytest.raises(StudyError, match="tuned by another process"),
-        study_lock(database_url, "x"),
-    ):
         pass
 
 

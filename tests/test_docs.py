@@ -15,6 +15,7 @@ import gru_optuna
 from gru_optuna import spec as study_file
 from gru_optuna.cli import app
 from gru_optuna.cli.storage import app as storage
+from gru_optuna.storage.tables import metadata
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -136,3 +137,26 @@ def test_files_are_read_in_one_sitting_and_public_names_are_documented(module: P
         public = isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name[0] != "_"
         if public:
             assert ast.get_docstring(node), f"{module.name}: {node.name}"
+
+
+def test_the_server_for_many_machines_is_closed_by_default() -> None:
+    """As Docker would read it: nobody else reaches it, and it starts with no known password."""
+    yaml = pytest.importorskip("yaml")
+    compose = yaml.safe_load((REPOSITORY / "storage" / "compose.yaml").read_text())
+    (server,) = compose["services"].values()
+    assert re.fullmatch(r"postgres:\d+", server["image"])
+    assert server["ports"] == ["${POSTGRES_ADDRESS:-127.0.0.1}:5432:5432"]
+    # ":?" is an error where the variable is missing or empty.
+    assert re.fullmatch(r"\$\{POSTGRES_PASSWORD:\?.+\}", server["environment"]["POSTGRES_PASSWORD"])
+    assert server["healthcheck"]["test"][1] == "pg_isready"
+    (volume, _, folder) = server["volumes"][0].partition(":")
+    assert volume in compose["volumes"]
+    assert folder == "/var/lib/postgresql/data"  # where the image keeps its data, up to 17
+    url = f"postgresql://{server['environment']['POSTGRES_USER']}:"
+    assert url in README
+    assert f"/{server['environment']['POSTGRES_DB']}" in README
+
+
+def test_the_storage_tables_of_the_docs_are_ours() -> None:
+    page = (REPOSITORY / "docs" / "storage.md").read_text()
+    assert set(re.findall(r"^\| `(gru_optuna_\w+)`", page, re.MULTILINE)) == set(metadata.tables)

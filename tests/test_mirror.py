@@ -18,7 +18,6 @@ from gru_optuna.storage.leases import Host, Registration
 from gru_optuna.storage.mirror import Mirror
 
 if TYPE_CHECKING:
-
     from optuna import Study, Trial
     from optuna.trial import FrozenTrial
     from sqlalchemy import Engine

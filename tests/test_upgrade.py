@@ -10,21 +10,14 @@ import optuna
 import pytest
 from conftest import REPOSITORY
 from optuna.storages._rdb import models
+from storage_rows import checked, invoke, refused, run
 
-from gru_optuna.storage.database import (
-    locate,
-    open_storage,
-    study_lock,
-)
+from gru_optuna.storage.database import exclusively, locate, open_storage
 
 if TYPE_CHECKING:
     from conftest import Workspace
 
-
-from storage_rows import checked, invoke, refused, run
-
 pytestmark = pytest.mark.usefixtures("here")
-
 
 OLD = REPOSITORY / "tests" / "data" / "storage-0.1.db"
 """Written by version 0.1: the study ``tiny``, three trials complete, the fourth left running."""
@@ -71,7 +64,7 @@ def test_tuning_goes_on_in_an_upgraded_database(workspace: Workspace, old: str) 
 
 
 def test_a_database_that_is_worked_on_isnt_upgraded(old: str) -> None:
-    with study_lock(old, "tiny"):
+    with exclusively(old, "study-tiny"):
         assert refused("upgrade", "--storage", old) == (
             f"{locate(old)} is in use. Stop every worker, then upgrade it."
         )

@@ -40,7 +40,7 @@ Checkpoints = Annotated[
     str | None,
     typer.Option(
         metavar="WHERE",
-        help="Folder or s3://BUCKET/PREFIX. Else beside a SQLite file, or in PostgreSQL.",
+        help="Folder or s3://BUCKET/PREFIX, for all workers. Else beside SQLite, or in PostgreSQL.",
     ),
 ]
 Lease = Annotated[
@@ -125,7 +125,6 @@ def worker(
     threads: Threads = None,
     slots: Slots = None,
     storage: Storage = None,
-    checkpoints: Checkpoints = None,
     lease: Lease = 30.0,
     with_parent: Annotated[
         bool, typer.Option("--with-parent", hidden=True, help="Leave when stdin ends.")
@@ -148,7 +147,7 @@ def worker(
         stop = _stop_on_signals(view)
         if with_parent:
             _stop_when_stdin_ends(stop)
-        settings = joining.Settings(device, threads, slots, checkpoints, lease)
+        settings = joining.Settings(device, threads, slots, lease)
         url, folder = storage_url(storage, workspace), data or workspace.folder / "studies"
         one = joining.join(name, url, folder, settings, stop, view.happened)
         if stop.is_set():
@@ -215,6 +214,9 @@ def _print_result(result: TuningResult, study: Path) -> None:
 
 
 def _same_command() -> str:
+    import re
     import shlex
 
-    return shlex.join(["gru-optuna", *sys.argv[1:]])
+    # A password may stand in --storage: between the last colon and the @ of a URL.
+    arguments = [re.sub(r"(://[^/@]*:)[^/]*@", r"\1***@", one) for one in sys.argv[1:]]
+    return shlex.join(["gru-optuna", *arguments])

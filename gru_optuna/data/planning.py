@@ -67,6 +67,7 @@ def _count(part: float | str | None, steps: int) -> int:
 
 
 def make_plan(series: list[Series], cuts: list[Cuts], frequency: Frequency, data: Data) -> Plan:
+    """What all windows have in common; what the study file leaves out comes from training rows."""
     assert data.horizon is not None
     training = [cut.train[1] for cut in cuts]
     season = data.season or _season(series, training, frequency, data.horizon)

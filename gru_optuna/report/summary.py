@@ -116,13 +116,15 @@ class Summary:
 def summarize(study: Study, spec: Specification) -> Summary:
     """Counts a study's trials and finds its winner."""
     counts = Counter(trial.state for trial in study.get_trials(deepcopy=False))
+    # Of the same moment as the counts: workers may go on meanwhile.
+    claimed = sum(counts.values()) - counts[TrialState.WAITING]
     return Summary(
         study=study.study_name,
         task=spec.task,
         metric=spec.metric,
         direction=spec.direction,
         trials={name: counts[state] for name, state in _STATES.items()},
-        budget={"trials": budget.trial_limit(spec), "claimed": budget.claimed(study)},
+        budget={"trials": budget.trial_limit(spec), "claimed": claimed},
         best=find_winner(study, spec),
     )
 

@@ -1,11 +1,13 @@
 """The study in the database: made, found again, compared with its file.
 
 What a study needs to go on stands in its user attributes: ``specification`` (the study file),
-``fingerprint`` (of the data), ``budget``. Nothing of it depends on the machine.
+``fingerprint`` (of the data), ``budget``, and ``checkpoints`` (where they are kept) if that was
+said. Nothing else of it depends on the machine.
 """
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import optuna
@@ -25,11 +27,27 @@ if TYPE_CHECKING:
     from gru_optuna.spec import Specification
 
 
+CHECKPOINTS = "checkpoints"
+"""User attribute of a study: the place of its checkpoints, where it isn't the database's own."""
+
 _DIRECTIONS = {"minimize": StudyDirection.MINIMIZE, "maximize": StudyDirection.MAXIMIZE}
 
 
-def create_or_resume(storage: BaseStorage, spec: Specification, fingerprint: str) -> Study:
+def create_or_resume(
+    storage: BaseStorage, spec: Specification, fingerprint: str, checkpoints: str | None = None
+) -> Study:
     """The study of a study file, made if it isn't there.
+
+    Parameters
+    ----------
+    storage
+        The database.
+    spec
+        The study file.
+    fingerprint
+        Of its data.
+    checkpoints
+        Where checkpoints are kept from now on; None: where they were.
 
     Raises
     ------
@@ -62,6 +80,10 @@ def create_or_resume(storage: BaseStorage, spec: Specification, fingerprint: str
             )
     if attributes.get("budget") != (budget := spec.budget.model_dump(mode="json")):
         study.set_user_attr("budget", budget)
+    if checkpoints is not None:
+        # Workers start in other folders.
+        place = checkpoints if "://" in checkpoints else str(Path(checkpoints).absolute())
+        study.set_user_attr(CHECKPOINTS, place)
     return study
 
 

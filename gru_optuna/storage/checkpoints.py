@@ -37,8 +37,8 @@ STALE_SECONDS = 3600.0
 _RECORD = "gru_optuna"
 _WRITING = ".writing"
 _CREATING = 10
-# A study's name, and what may be made of it. Nothing here can leave a folder, begins as a
-# temporary file does, or means something else on another system.
+# A study's name, and what may be made of it. Nothing here can leave a folder, or means something
+# else on another system.
 _PART = re.compile(r"\w[\w.-]*")
 
 
@@ -131,8 +131,11 @@ class CheckpointStore(Protocol):
     def remove(self, name: str) -> None:
         """Forgets a name; one that isn't there is forgotten already."""
 
-    def names(self, prefix: str = "") -> list[str]:
-        """All names that begin with `prefix`, sorted; none where the store can't list."""
+    def names(self, prefix: str = "", *, unfinished: bool = False) -> list[str]:
+        """All names that begin with `prefix`, sorted; none where the store can't list.
+
+        With `unfinished`, also what writers have begun, who may have died: to be removed.
+        """
 
 
 class Folder(CheckpointStore):
@@ -150,7 +153,7 @@ class Folder(CheckpointStore):
     def write(self, name: str, content: bytes) -> None:
         """Whoever reads meanwhile, and whoever dies meanwhile, leaves the old file or the new."""
         path = self._path(name)
-        beside = path.with_name(f".{uuid4().hex}{_WRITING}")
+        beside = path.with_name(f"{path.name}.{uuid4().hex[:8]}{_WRITING}")
         with _plain_errors(path):
             # No fsync, which can take longer than the epochs between two checkpoints. A power
             # cut may then leave a file of zeros: the sha256 in the database doesn't match, and
@@ -158,7 +161,9 @@ class Folder(CheckpointStore):
             try:
                 with _create(beside) as file:
                     file.write(content)
-                beside.replace(path)
+                # Gone: somebody knows that nobody needs it any more.
+                with suppress(FileNotFoundError):
+                    beside.replace(path)
             except BaseException:
                 beside.unlink(missing_ok=True)
                 raise
@@ -182,9 +187,13 @@ class Folder(CheckpointStore):
                 with suppress(OSError):  # not empty, or gone
                     path.parent.rmdir()
 
-    def names(self, prefix: str = "") -> list[str]:
+    def names(self, prefix: str = "", *, unfinished: bool = False) -> list[str]:
         """Of the files that are whole."""
-        names = (path.relative_to(self.folder).as_posix() for path in self._files())
+        names = (
+            path.relative_to(self.folder).as_posix()
+            for path in self._files()
+            if unfinished or path.suffix != _WRITING
+        )
         return sorted(name for name in names if name.startswith(prefix) and _is_name(name))
 
     def leftovers(self, older_than: float = STALE_SECONDS) -> list[Path]:
@@ -197,7 +206,7 @@ class Folder(CheckpointStore):
         """
         stale = []
         for path in self._files():
-            if path.name.startswith(".") and path.suffix == _WRITING:
+            if path.suffix == _WRITING:
                 with suppress(FileNotFoundError):  # renamed meanwhile
                     if time.time() - path.stat().st_mtime >= older_than:
                         stale.append(path)
@@ -257,7 +266,7 @@ class Artifacts(CheckpointStore):
         with _plain_errors(key), suppress(ArtifactNotFound):
             self.store.remove(key)
 
-    def names(self, prefix: str = "") -> list[str]:
+    def names(self, prefix: str = "", *, unfinished: bool = False) -> list[str]:
         """Lists a bucket of S3. No other artifact store can list: of those, no names at all."""
         from optuna.artifacts import Boto3ArtifactStore
 

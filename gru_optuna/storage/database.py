@@ -19,7 +19,7 @@ from optuna.storages import get_storage
 from sqlalchemy import func, make_url, select
 from sqlalchemy.exc import ArgumentError
 
-from gru_optuna.errors import StorageError, StudyError
+from gru_optuna.errors import StorageError
 from gru_optuna.storage import schema
 from gru_optuna.storage.postgresql import PostgreSQL
 from gru_optuna.storage.sqlite import SQLite
@@ -162,27 +162,6 @@ def shown_url(url: str) -> str:
     """A storage URL without anything secret."""
     database = locate(url)
     return str(database) if isinstance(database, PostgreSQL) else database.url
-
-
-@contextmanager
-def study_lock(url: str, study: str) -> Iterator[None]:
-    """Holds the right to tune a study on this machine; the system frees it if the holder dies.
-
-    Raises
-    ------
-    StudyError
-        If another living process holds it.
-    """
-    database = locate(url)
-    with ExitStack() as held:
-        try:
-            held.enter_context(database.exclusively(f"study-{study}", timeout=0))
-        except TimeoutError:
-            raise StudyError(
-                f'study "{study}" in {database} is being tuned by another process. '
-                f"Wait for it or stop it; gru-optuna status {study} shows how far it is."
-            ) from None
-        yield
 
 
 def existing(url: str) -> Database:

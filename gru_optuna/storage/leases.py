@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 import platform
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -133,9 +134,7 @@ class Registration:
             assert inserted.inserted_primary_key is not None
             self.worker_id = int(inserted.inserted_primary_key[0])
         self._life = _life_lock(engine, self.worker_id)
-        if self._life is not None:
-            # Another worker may hold it for a moment, to see whether we live.
-            self._life.acquire(timeout=self.lease_seconds)
+        self._hold_life()
 
     def beat(self, connection: Connection, epochs_per_second: float | None = None) -> None:
         """Shows that this worker lives, and how fast."""
@@ -146,6 +145,7 @@ class Registration:
             .values(beats=workers.c.beats + 1, beaten_at=now(connection), **told)
         )
         if not beaten.rowcount:  # found dead by another, and yet alive
+            self._hold_life()
             row = self._row(connection) | {"worker_id": self.worker_id, "beats": 1}
             connection.execute(insert(workers).values(row))
 
@@ -214,9 +214,39 @@ class Registration:
                 update(leases).where(leases.c.worker_id == self.worker_id).values(worker_id=None)
             )
             connection.execute(delete(workers).where(workers.c.worker_id == self.worker_id))
+            self._tidy(connection)
         if self._life is not None:
             self._life.release()
             _remove(self._life)
+
+    def _tidy(self, connection: Connection) -> None:
+        """Removes rows of trials that another program ended, and of workers that died."""
+        mine = trials.c.study_id == self.study_id
+        running = select(trials.c.trial_id).where(mine, trials.c.state == TrialState.RUNNING)
+        over = connection.scalars(
+            select(leases.c.trial_id).where(
+                leases.c.study_id == self.study_id, leases.c.trial_id.not_in(running)
+            )
+        ).all()
+        if over:
+            end_leases(connection, over)
+        # By a clock, for once: one that lives nevertheless writes its row again.
+        silent = now(connection) - timedelta(seconds=self.lease_seconds)
+        holders = select(leases.c.worker_id).where(leases.c.worker_id.is_not(None))
+        connection.execute(
+            delete(workers).where(
+                workers.c.study_id == self.study_id,
+                workers.c.beaten_at < silent,
+                workers.c.worker_id.not_in(holders),
+            )
+        )
+
+    def _hold_life(self) -> None:
+        if self._life is not None:
+            # Whoever found this worker dead has removed the file that it holds.
+            self._life.release(force=True)
+            # Another worker may hold it for a moment, to see whether we live.
+            self._life.acquire(timeout=self.lease_seconds)
 
     def _row(self, connection: Connection) -> dict[str, object]:
         at = now(connection)

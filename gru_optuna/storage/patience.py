@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING, TypeVar
 
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as NoConnection
 
 from gru_optuna.errors import StorageError
 
@@ -55,7 +56,7 @@ def patiently(
         last = stop.is_set()
         try:
             result = action()
-        except (DBAPIError, OSError, StorageError) as error:
+        except (DBAPIError, NoConnection, OSError, StorageError) as error:
             if not _may_pass(error):
                 raise
             reason = plain_reason(error).rstrip(".")
@@ -75,8 +76,10 @@ def patiently(
             return result
 
 
-def plain_reason(error: DBAPIError | OSError | StorageError) -> str:
+def plain_reason(error: DBAPIError | NoConnection | OSError | StorageError) -> str:
     """What failed, in one line without SQL."""
+    if isinstance(error, NoConnection):  # the beat's thread waits for an answer on the only one
+        return "the database doesn't answer"
     if isinstance(error, StorageError):
         return str(error)
     if isinstance(error, OSError):
@@ -92,6 +95,6 @@ def _may_pass(error: BaseException | None) -> bool:
         return not isinstance(error.__cause__, OSError) or _may_pass(error.__cause__)
     if isinstance(error, OSError):
         return error.errno in _PASSING
-    return isinstance(error, OperationalError | InterfaceError) or (
+    return isinstance(error, OperationalError | InterfaceError | NoConnection) or (
         isinstance(error, DBAPIError) and error.connection_invalidated
     )

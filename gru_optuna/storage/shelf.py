@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from gru_optuna.errors import StorageError
 from gru_optuna.storage.checkpoints import Checkpoint, DamagedCheckpoint, digest
 from gru_optuna.storage.leases import Saved
 
@@ -62,13 +64,33 @@ class Shelf:
     def remove(self, names: Collection[str]) -> None:
         """Removes checkpoints that stand in no row any more."""
         if self._store is not None:
-            for name in names:
-                self._store.remove(name)
+            # One that stays does no harm, and goes with the next sweep.
+            with suppress(StorageError):
+                for name in names:
+                    self._store.remove(name)
 
     def clear(self, number: int) -> None:
         """Removes all checkpoints of a trial that is over, also those that stood in no row."""
-        if self._store is not None:
-            self.remove(self._store.names(self._trial(number)))
+        self.remove(self._names(self._trial(number)))
+
+    def sweep(self, over: Collection[int]) -> None:
+        """Removes what workers left behind that died when they ended one of these trials."""
+        study = f"{self._study_id}/"
+        self.remove(
+            [name for name in self._names(study) if _number(name.removeprefix(study)) in over]
+        )
+
+    def _names(self, prefix: str) -> list[str]:
+        if self._store is None:
+            return []
+        with suppress(StorageError):
+            return self._store.names(prefix, unfinished=True)
+        return []
 
     def _trial(self, number: int) -> str:
         return f"{self._study_id}/{number}-"
+
+
+def _number(name: str) -> int | None:
+    number = name.partition("-")[0]
+    return int(number) if number.isdecimal() else None

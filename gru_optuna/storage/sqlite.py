@@ -7,6 +7,7 @@ runs in WAL mode, waits for other writers, and keeps its foreign keys.
 from __future__ import annotations
 
 import sqlite3
+import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 BUSY_SECONDS = 60.0
 """How long a statement waits for another writer."""
 
+WORKER_BUSY_SECONDS = 5.0
+"""How long a worker's does. It tries again for long, but not deaf to Ctrl-C."""
+
 PROBE_SECONDS = 3.0
 """How long opening waits before it says that the database is locked."""
 
@@ -36,7 +40,7 @@ PROBE_SECONDS = 3.0
 _NETWORK_FILE_SYSTEMS = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "fuse.sshfs", "9p", "afs"}
 
 
-def connect(path: str) -> sqlite3.Connection:
+def connect(path: str, busy_seconds: float = BUSY_SECONDS) -> sqlite3.Connection:
     """A connection as every process here uses it.
 
     At module level, because Optuna pickles its engine's arguments, and an event listener
@@ -44,15 +48,31 @@ def connect(path: str) -> sqlite3.Connection:
     """
     # IMMEDIATE: a writer waits for its turn at BEGIN, and never fails at an upgrade from reading.
     connection = sqlite3.connect(
-        path, timeout=BUSY_SECONDS, isolation_level="IMMEDIATE", check_same_thread=False
+        path, timeout=busy_seconds, isolation_level="IMMEDIATE", check_same_thread=False
     )
     # WAL: the dashboard must not block a worker's commit.
-    connection.execute("PRAGMA journal_mode=WAL")
+    _use_wal(connection)
     # A power cut may lose the last commits, never the database; a killed process loses nothing.
     connection.execute("PRAGMA synchronous=NORMAL")
     # A study deleted in the dashboard takes its leases and checkpoints with it.
     connection.execute("PRAGMA foreign_keys=ON")
     return connection
+
+
+def _use_wal(connection: sqlite3.Connection) -> None:
+    """Turns WAL mode on. Where it is on, that reads one page."""
+    give_up = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as error:
+            # The first of all connections changes the file, and SQLite doesn't wait for that as
+            # it waits for a writer: another one that begins at the same moment is an error.
+            if "locked" not in str(error) or time.monotonic() > give_up:
+                raise
+            time.sleep(0.01)
+        else:
+            return
 
 
 @dataclass(frozen=True)
@@ -95,7 +115,8 @@ class SQLite:
 
     def engine(self) -> Engine:
         """For a worker: connections that are kept."""
-        return create_engine(self.url, creator=partial(connect, str(self.path)))
+        creator = partial(connect, str(self.path), WORKER_BUSY_SECONDS)
+        return create_engine(self.url, creator=creator)
 
     def passing_engine(self) -> Engine:
         """For a command: nothing is kept open."""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 
 from gru_optuna.errors import Crashed, Diverged, OutOfMemory, Quantity, TrialFailed
+from gru_optuna.storage.checkpoints import DamagedCheckpoint
 from gru_optuna.training.losses import loss
 from gru_optuna.training.metrics import measure
 from gru_optuna.training.network import Network
@@ -129,15 +130,22 @@ class Pool:
         ------
         DamagedCheckpoint
             If the checkpoint doesn't fit the trial. The pool is as before.
+        TrialFailed
+            If the slot can't be made. The pool is as before.
         """
         data = self.dataset
         network = Network.of(hyperparameters, data.channels, data.outputs, data.vocabulary)
         slot = Slot(hyperparameters, seed, network, Progress.of(self.spec), state=None)
-        if checkpoint is None:
-            slot.state = self.engine.start(network, hyperparameters, seed)
-        else:
-            go_on_from(checkpoint, slot)
-            slot.state = self.engine.restore(network, checkpoint.tensors)
+        try:
+            if checkpoint is None:
+                slot.state = self.engine.start(network, hyperparameters, seed)
+            else:
+                go_on_from(checkpoint, slot)
+                slot.state = self.engine.restore(network, checkpoint.tensors)
+        except DamagedCheckpoint:
+            raise
+        except Exception as error:
+            raise _failure(error, slot.progress.epoch + 1) from None
         self.slots.append(slot)
         return slot
 

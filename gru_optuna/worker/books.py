@@ -30,6 +30,9 @@ COMMIT_SHARE = 0.05
 """Of the time, for commits and checkpoints. Epochs of milliseconds share one; a longer epoch has
 its own, and a worker that dies loses no more than the epoch in flight."""
 
+COMMIT_SECONDS = 1.0
+"""At most between two commits, whatever they cost: so much may a worker lose that dies."""
+
 Result = TypeVar("Result")
 
 
@@ -119,12 +122,14 @@ class Books:
         synced = self.last = self._patiently(
             lambda: self.mirror.sync(wanted, limit, saved, give_back, epochs_per_second)
         )
-        for number, claim in synced.claims:
-            self._names[number] = {one.epoch: one.name for one in claim.checkpoints}
-        for number in saved.keys() - set(synced.lost):
-            self._shelf.remove(self._superseded(number, saved[number]))
+        for number, one in saved.items():
+            lost = number in synced.lost
+            self._shelf.remove([one.name] if lost else self._superseded(number, one))
         for number in (*ended, *synced.lost, *give_back):
             self._names.pop(number, None)
+        # Last: a trial that was given back may have come again.
+        for number, claim in synced.claims:
+            self._names[number] = {one.epoch: one.name for one in claim.checkpoints}
         for number in set(ended) - set(synced.lost):
             self._shelf.clear(number)
         self._committed_at = time.monotonic()
@@ -133,7 +138,8 @@ class Books:
 
     def is_time(self) -> bool:
         """Whether the next commit is worth its cost."""
-        return self.seconds_since_commit() >= self._cost / COMMIT_SHARE
+        pause = min(self._cost / COMMIT_SHARE, COMMIT_SECONDS)
+        return self.seconds_since_commit() >= pause
 
     def seconds_since_commit(self) -> float:
         """What the database doesn't know of yet."""
@@ -167,7 +173,7 @@ class Books:
             while not over.wait(pause):
                 if self.seconds_since_commit() > pause:
                     # If the database fails, the next commit waits for it.
-                    with suppress(SQLAlchemyError):
+                    with suppress(SQLAlchemyError, OSError):
                         self._registration.beat_alone()
 
         threading.Thread(target=beat, name="beat", daemon=True).start()
@@ -177,10 +183,12 @@ class Books:
             over.set()
 
     def leave(self) -> None:
-        """Gives everything back."""
+        """Gives everything back, and removes what the dead have left."""
         # What can't be written now is found out by the others when the lease ends.
         with suppress(SQLAlchemyError, OSError, StorageError):
             self._registration.leave()
+            trials = self.mirror.study.get_trials(deepcopy=False)
+            self._shelf.sweep({trial.number for trial in trials if trial.state.is_finished()})
 
     def _patiently(self, action: Callable[[], Result]) -> Result:
         def told(reason: str | None, seconds: float) -> None:

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from optuna import Trial
 
     from gru_optuna.data.dataset import Dataset
+    from gru_optuna.hyperparameters import Hyperparameters
     from gru_optuna.spec import Specification
     from gru_optuna.storage.checkpoints import Checkpoint
     from gru_optuna.storage.leases import Claim, Registration
@@ -137,8 +138,8 @@ class Worker:
         try:
             with _short_turns(), self._books.beating():
                 self._work(background)
-                if not self.abandoned:
-                    self._commit(self._snapshots())
+                # Slots that an abandoned epoch still changes have no checkpoint.
+                self._commit({} if self.abandoned else self._snapshots())
         except BaseException:
             self.stop.set()
             # Endings and reports, without the epoch in flight. What caused this comes first.
@@ -157,7 +158,9 @@ class Worker:
             self._admit(admissions)
             admissions = []
             if not self._running:
-                if not self._books.last.others_running and not self._give_back:
+                if self._ended or self._give_back:
+                    continue  # over before they began; there may be more
+                if not self._books.last.others_running:
                     return
                 self._stand_by()
                 continue
@@ -193,9 +196,9 @@ class Worker:
         """Whether to commit what there is while the next epoch trains."""
         if self._more and len(self._running) < self.slots:
             return True
-        # An adopted trial's first epoch at once: nobody shall have to train it a third time.
-        proven = any(r.unproven and r.slot.progress.epoch > r.saved_epoch for r in self._all())
-        return proven or self._books.is_time()
+        # An adopted trial's first epochs at once: nobody shall have to train them a third time.
+        again = any(r.unproven and r.slot.progress.epoch > r.saved_epoch for r in self._all())
+        return again or self._books.is_time()
 
     def _snapshots(self) -> dict[int, Checkpoint]:
         """Copies of all slots that have trained since their last checkpoint, by trial number."""
@@ -209,7 +212,8 @@ class Worker:
 
     def _commit(self, snapshots: dict[int, Checkpoint]) -> list[Admission]:
         """Commits reports, endings and checkpoints; returns the trials that it got."""
-        wanted = 0 if self.stop.is_set() else self.slots - len(self._running)
+        # Memory may have turned out to suffice for fewer slots than there are.
+        wanted = 0 if self.stop.is_set() else max(0, self.slots - len(self._running))
         ended, self._ended = self._ended, []
         give_back, self._give_back = self._give_back, []
         synced = self._books.commit(
@@ -229,46 +233,67 @@ class Worker:
                 self.on_event(LeaseLost(running.number))
             elif running.number in snapshots:
                 running.saved_epoch = len(snapshots[running.number].state["curve"])
-                running.unproven = False
         return [self._ask(number, claim) for number, claim in synced.claims]
 
     def _ask(self, number: int, claim: Claim) -> Admission:
         """Parameters for a trial; one that was asked before gets the same."""
         trial = self._books.mirror.trial(number)
         reported = self.study._storage.get_trial(trial._trial_id).intermediate_values
-        hyperparameters = space.suggest(trial, self.spec)
-        return Admission(number, trial, hyperparameters, claim, tuple(reported.values()))
+        values = tuple(reported.values())
+        if claim.deaths >= MOST_DEATHS:
+            died = f"{claim.deaths} workers in a row died in epoch {len(values) + 1}"
+            return Admission(number, trial, TrialFailed(died), claim, values)
+        try:
+            hyperparameters = space.suggest(trial, self.spec)
+        except Exception as error:  # values that somebody enqueued, and that aren't in the search
+            failed = TrialFailed(f"its parameters can't be used: {error}")
+            return Admission(number, trial, failed, claim, values)
+        return Admission(number, trial, hyperparameters, claim, values)
 
     def _admit(self, admissions: list[Admission]) -> None:
         """Gives claimed trials their slots; some are over before."""
         for one in admissions:
             epochs = len(one.reported)
-            if one.claim.deaths >= MOST_DEATHS:
-                died = f"{one.claim.deaths} workers in a row died in epoch {epochs + 1}"
-                self._tell(one.trial, TrialState.FAIL, None, died, epochs)
+            if isinstance(one.hyperparameters, TrialFailed):
+                reason = str(one.hyperparameters)
+                self._tell(one.trial, TrialState.FAIL, None, reason, epochs)
             elif one.claim.adopted and self._out_of_time():
                 self._tell(one.trial, TrialState.PRUNED, None, _hours_over(epochs), epochs)
             else:
-                running = self._enter(one)
-                self._running[running.slot] = running
-                epochs = running.slot.progress.epoch
-                known = one.reported[:epochs]
-                self.on_event(TrialStarted(one.number, one.claim.adopted, epochs, known))
+                self._try_to_enter(one, one.hyperparameters)
 
-    def _enter(self, one: Admission) -> Running:
+    def _try_to_enter(self, one: Admission, hyperparameters: Hyperparameters) -> None:
+        """Gives a trial its slot, if it can be made."""
+        try:
+            running = self._enter(one, hyperparameters)
+        except OutOfMemory as error:
+            if not self._running:
+                self._tell(one.trial, TrialState.FAIL, None, str(error), len(one.reported))
+                return
+            self._give_back.append(one.number)
+            self._take_fewer(len(self._running), str(error))
+        except TrialFailed as error:
+            self._tell(one.trial, TrialState.FAIL, None, str(error), len(one.reported))
+        else:
+            self._running[running.slot] = running
+            epochs = running.slot.progress.epoch
+            known = one.reported[:epochs]
+            self.on_event(TrialStarted(one.number, one.claim.adopted, epochs, known))
+
+    def _enter(self, one: Admission, hyperparameters: Hyperparameters) -> Running:
         """A slot for a trial, from the newest checkpoint that is whole, or from its start."""
         seed = seeds.trial_seed(self.spec.seed, one.number)
         began, reported, adopted = time.monotonic(), len(one.reported), one.claim.adopted
         for checkpoint in self._books.checkpoints(one.number, one.claim):
             epoch = len(checkpoint.state.get("curve", ()))
             try:
-                slot = self.pool.admit(one.hyperparameters, seed, checkpoint)
+                slot = self.pool.admit(hyperparameters, seed, checkpoint)
             except DamagedCheckpoint as error:
                 self.on_event(CheckpointDamaged(one.number, epoch, str(error)))
                 continue
             before = float(checkpoint.state.get("seconds", 0.0))
             return Running(one.trial, slot, reported, began, before, epoch, adopted)
-        slot = self.pool.admit(one.hyperparameters, seed)
+        slot = self.pool.admit(hyperparameters, seed)
         return Running(one.trial, slot, reported, began, 0.0, 0, adopted)
 
     def _after_epoch(self, trained: Trained) -> None:
@@ -292,8 +317,11 @@ class Worker:
             else:
                 self._end(running, TrialState.FAIL, str(result))
         if together:
-            self.slots = max(1, len(results) // 2)
-            self.on_event(FewerSlots(self.slots, str(broken[0][1])))
+            self._take_fewer(max(1, len(results) // 2), str(broken[0][1]))
+
+    def _take_fewer(self, slots: int, reason: str) -> None:
+        self.slots = slots
+        self.on_event(FewerSlots(slots, reason))
 
     def _after_good_epoch(self, running: Running, result: EpochResult) -> None:
         trial, progress = running.trial, running.slot.progress

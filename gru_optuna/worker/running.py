@@ -6,9 +6,12 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from gru_optuna.worker.books import COMMIT_SECONDS
+
 if TYPE_CHECKING:
     from optuna import Trial
 
+    from gru_optuna.errors import TrialFailed
     from gru_optuna.hyperparameters import Hyperparameters
     from gru_optuna.storage.leases import Claim
     from gru_optuna.training.pool import Slot
@@ -21,7 +24,7 @@ class Admission:
 
     number: int
     trial: Trial
-    hyperparameters: Hyperparameters
+    hyperparameters: Hyperparameters | TrialFailed  # or why it has none
     claim: Claim
     reported: tuple[float, ...]  # what earlier workers have reported
 
@@ -36,12 +39,17 @@ class Running:
     began: float
     seconds_before: float  # that earlier workers trained it
     saved_epoch: int  # of the last checkpoint
-    unproven: bool  # adopted, and no epoch further yet
+    adopted: bool
 
     @property
     def number(self) -> int:
         """Its number in the study."""
         return self.trial.number
+
+    @property
+    def unproven(self) -> bool:
+        """Whether the worker before may have trained these epochs too, and died."""
+        return self.adopted and time.monotonic() - self.began < 2 * COMMIT_SECONDS
 
     @property
     def seconds(self) -> float:

@@ -1,0 +1,154 @@
+"""Workers that are killed at any instant: the study becomes what it would have become.
+
+Real processes die of real signals, some at the very points where it hurts (`faulty`). The
+proposals of these studies don't depend on results, so every curve can be compared with that of
+one worker that nobody disturbed. ``make soak`` does the same a hundred times.
+"""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+from processes import check_exact, check_work, curves, wait_for
+from soak.harness import kill_often
+
+from gru_optuna.joining import open_shelf
+from gru_optuna.storage.leases import Saved
+from gru_optuna.storage.tables import checkpoints, leases
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from processes import Lab
+
+    from gru_optuna.storage.checkpoints import Checkpoint
+
+SEARCH = (
+    "sampler.name=random", "pruner.name=none", "training.patience=8",
+    "model.hidden_size=[24, 96]", "search.batch_size=[16, 32]",
+)  # fmt: skip
+"""Nobody's results change anybody's proposals."""
+
+
+def undisturbed(new_lab: Callable[..., Lab], folder: Path, *overrides: str) -> Lab:
+    lab = new_lab(f"sqlite:///{folder / 'undisturbed.db'}", *overrides)
+    assert lab.worker(slots=3).wait() == 0
+    return lab
+
+
+def test_a_study_whose_workers_are_killed_ends_as_if_none_had_been(
+    new_lab: Callable[..., Lab], database_url: str, tmp_path: Path
+) -> None:
+    settings = (*SEARCH, "budget.trials=10", "training.epochs=12")
+    lab = new_lab(database_url, *settings)
+    assert kill_often(lab, kills=8).total() == 8
+    check_exact(lab)
+    check_work(lab)
+    assert curves(lab.trials) == curves(undisturbed(new_lab, tmp_path, *settings).trials)
+
+
+def test_one_worker_adopts_what_all_others_left(
+    new_lab: Callable[..., Lab], database_url: str, tmp_path: Path
+) -> None:
+    settings = (*SEARCH, "budget.trials=8", "training.epochs=10")
+    lab = new_lab(database_url, *settings)
+    dead = [lab.worker(slots=2, slow={"seconds": 0.1}, lease=1) for _ in range(3)]
+    wait_for("six trials with a checkpoint", lambda: len({n for n, _ in lab.saved()}) == 6)
+    for process in dead:
+        process.kill()
+    held = {row["trial_id"] for row in lab.rows(leases)}
+    assert len(held) == 6
+
+    last = lab.worker(slots=2, lease=1)
+    assert last.wait() == 0
+    assert last.said.count("adopted after epoch") == 6
+    check_exact(lab)
+    check_work(lab)
+    assert curves(lab.trials) == curves(undisturbed(new_lab, tmp_path, *settings).trials)
+
+
+def test_an_adopted_trial_has_the_weights_it_would_have_had(
+    new_lab: Callable[..., Lab], database_url: str, tmp_path: Path
+) -> None:
+    """Bit for bit: weights, best weights, the optimiser's moments and updates, the curve."""
+    settings = (*SEARCH, "budget.trials=1", "training.epochs=30", "training.patience='off'")
+    lab = new_lab(database_url, *settings)
+    first = lab.worker(slots=1, strike={"at": "committed", "occurrence": 7})
+    assert first.wait() == -signal.SIGKILL
+    reached = latest(lab)[0].epoch
+    assert reached >= 1
+    stop_at(lab, 20, reached)
+    whole = new_lab(f"sqlite:///{tmp_path / 'whole.db'}", *settings)
+    stop_at(whole, 20)
+
+    (adopted, ours), (never, theirs) = latest(lab), latest(whole)
+    assert adopted.epoch == never.epoch == 20
+    assert ours.tensors.keys() == theirs.tensors.keys()
+    assert all(torch.equal(ours.tensors[name], theirs.tensors[name]) for name in ours.tensors)
+    assert ours.state | {"seconds": 0} == theirs.state | {"seconds": 0}
+
+
+def stop_at(lab: Lab, epoch: int, after: int = 0) -> None:
+    """Trains one trial up to an epoch, and leaves its checkpoint."""
+    strike = {"at": "epoch over", "occurrence": epoch - after, "number": signal.SIGTERM}
+    assert lab.worker(slots=1, strike=strike).wait() == 130
+
+
+def latest(lab: Lab) -> tuple[Saved, Checkpoint]:
+    """The newest checkpoint of the only trial."""
+    row = max(lab.rows(checkpoints), key=lambda row: row["epoch"])
+    saved = Saved(row["epoch"], row["name"], row["sha256"], row["content"])
+    return saved, open_shelf(lab.study, lab.url, None).take(saved)
+
+
+@pytest.mark.parametrize("point", ["epoch", "checkpoint"])
+def test_a_worker_that_slept_past_its_lease_writes_nothing_of_what_it_lost(
+    new_lab: Callable[..., Lab], database_url: str, tmp_path: Path, point: str
+) -> None:
+    settings = (*SEARCH, "budget.trials=6", "training.epochs=20")
+    lab = new_lab(database_url, *settings)
+    stop = {"at": point, "occurrence": 6, "number": signal.SIGSTOP}
+    sleeper = lab.worker(slots=2, lease=60, strike=stop, slow={"seconds": 0.05})
+    wait_for("the sleeper to sleep", lambda: asleep(sleeper.pid))
+    # The adopter sleeps too, right after a commit: what stands in the database then stays.
+    stop = {"at": "committed", "occurrence": 12, "number": signal.SIGSTOP}
+    adopter = lab.worker(slots=2, lease=1, strike=stop, slow={"seconds": 0.05})
+    wait_for("the adopter to sleep", lambda: asleep(adopter.pid))
+    lost = {row["trial_id"]: row["token"] for row in lab.rows(leases) if row["token"] > 1}
+    assert len(lost) == 2
+    before = written(lab, lost)
+    assert {row["name"].rpartition("-")[2] for row in before[1]} >= {"2.safetensors"}
+
+    sleeper.signal(signal.SIGCONT)
+    wait_for("the sleeper to notice", lambda: sleeper.said.count("another worker has") == 2)
+    wait_for("other work of the sleeper", lambda: {r["token"] for r in others(lab, lost)} == {1})
+    assert written(lab, lost) == before
+
+    adopter.signal(signal.SIGCONT)
+    assert (sleeper.wait(), adopter.wait()) == (0, 0)
+    check_exact(lab)
+    assert curves(lab.trials) == curves(undisturbed(new_lab, tmp_path, *settings).trials)
+
+
+def written(lab: Lab, trial_ids: dict[int, int]) -> tuple[object, ...]:
+    """All that a worker writes of some trials."""
+    trials = [trial for trial in lab.trials if trial._trial_id in trial_ids]
+    ours = [
+        [row for row in lab.rows(table) if row["trial_id"] in trial_ids]
+        for table in (leases, checkpoints)
+    ]
+    names = {f"{trial.number}-" for trial in trials}
+    files = {f: f.read_bytes() for f in lab.files if f.name[:2] in names}
+    return ours[0], ours[1], [repr(trial) for trial in trials], files
+
+
+def others(lab: Lab, trial_ids: dict[int, int]) -> list[dict[str, int]]:
+    return [row for row in lab.rows(leases) if row["trial_id"] not in trial_ids]
+
+
+def asleep(pid: int) -> bool:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] == "T"
