@@ -142,7 +142,13 @@ def tune(
     backend = open_storage(url, create=True)
     # Two that begin the same study at once: one makes it, the other one finds it whole.
     with exclusively(url, f"study-{spec.name}"):
-        optuna_study = create_or_resume(backend, spec, dataset.fingerprint, checkpoints)
+        optuna_study = create_or_resume(
+            backend,
+            spec,
+            dataset.fingerprint,
+            checkpoints=checkpoints,
+            baselines=dataset.baselines,
+        )
     before = summarize(optuna_study, spec)
     splits = (dataset.train, dataset.validation, dataset.test or ())
     rows = (len(splits[0]), len(splits[1]), len(splits[2]))

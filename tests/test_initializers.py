@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import get_args
 
 import pytest
@@ -89,3 +90,16 @@ def test_the_seed_alone_decides() -> None:
     for name in first:
         assert torch.equal(first[name], again[name])
     assert not torch.equal(first["head.weight"], other["head.weight"])
+
+
+@pytest.mark.parametrize("initializer", get_args(Initializer))
+def test_an_embedding_starts_small_and_alike_under_every_initializer(
+    initializer: Initializer,
+) -> None:
+    network = replace(NETWORK, vocabulary=500)
+    drawn = initial_parameters(network, initializer, seed=1)["embedding.weight"]
+    assert drawn.shape == (500, C)
+    assert (drawn[0] == 0).all()
+    assert float(drawn.abs().max()) <= 0.1
+    assert drawn[1:].std().item() == pytest.approx(0.2 / 12**0.5, rel=0.05)
+    assert torch.equal(drawn, initial_parameters(network, "normal", seed=1)["embedding.weight"])

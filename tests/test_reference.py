@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 from torch import nn
 
 from gru_optuna import spec as study_file
-from gru_optuna.data.dataset import Dataset, Split
+from gru_optuna.data.dataset import Dataset, Split, Units
 from gru_optuna.data.sequences import load_sequences
 from gru_optuna.errors import Diverged
 from gru_optuna.seeds import generator
 from gru_optuna.training.initializers import initial_parameters
+from gru_optuna.training.losses import loss
 from gru_optuna.training.network import Network
 from gru_optuna.training.reference import GRU, Trainer
 from gru_optuna.training.regularizers import dropout_masks, penalty
@@ -129,8 +130,8 @@ def test_one_epoch_of_adam_is_what_its_paper_says(spec: Specification, vowels: D
     trainer = Trainer(spec, dataset, whole, seed=1)
     before = {name: w.detach().clone() for name, w in trainer.model.named_parameters()}
     split = dataset.train
-    loss = nn.functional.cross_entropy(trainer.model(split.values, split.lengths), split.targets)
-    gradients = torch.autograd.grad(loss, list(trainer.model.parameters()))
+    entropy = nn.functional.cross_entropy(trainer.model(split.values, split.lengths), split.targets)
+    gradients = torch.autograd.grad(entropy, list(trainer.model.parameters()))
     trainer.train_epoch()
     for (name, after), gradient in zip(trainer.model.named_parameters(), gradients, strict=True):
         expected = before[name] - 0.01 * gradient / (gradient.abs() + 1e-8)
@@ -146,8 +147,8 @@ def test_one_epoch_of_rmsprop_is_what_its_lecture_says(
     trainer = Trainer(spec, dataset, whole, seed=1)
     before = trainer.model.head.bias.detach().clone()
     split = dataset.train
-    loss = nn.functional.cross_entropy(trainer.model(split.values, split.lengths), split.targets)
-    (gradient,) = torch.autograd.grad(loss, [trainer.model.head.bias])
+    entropy = nn.functional.cross_entropy(trainer.model(split.values, split.lengths), split.targets)
+    (gradient,) = torch.autograd.grad(entropy, [trainer.model.head.bias])
     trainer.train_epoch()
     expected = before - 0.01 * gradient / (0.1 * gradient.abs() + 1e-8)
     torch.testing.assert_close(trainer.model.head.bias, expected, rtol=1e-6, atol=1e-9)
@@ -236,6 +237,146 @@ def test_dropout_reaches_every_layer(spec: Specification, vowels: Dataset) -> No
         assert not torch.equal(model(values, lengths, masks), model(values, lengths, ones))
 
 
+# --- texts ---
+
+WORDS = 12  # token ids, padding and unknown included
+
+
+def tokens(rows: int = 90) -> Dataset:
+    """Rows of 1 to 6 tokens, of class 1 if token 2 or 3 is among them."""
+    draw = generator(5, "shuffle")
+    values = torch.randint(2, WORDS, (rows, 6), generator=draw)
+    lengths = torch.randint(1, 7, (rows,), generator=draw)
+    values[torch.arange(6) >= lengths[:, None]] = 0
+    split = Split(values, lengths, ((values == 2) | (values == 3)).any(1).long())
+    index = torch.arange(rows)
+    return Dataset(
+        split.rows(index[30:]), split.rows(index[:30]), None, ("n", "y"), "drawn", vocabulary=WORDS
+    )
+
+
+TEXT = replace(PLAIN, embedding_size=6)
+
+
+def test_tokens_are_embedded_and_what_stands_behind_a_length_is_not_read() -> None:
+    network = Network(4, 5, 1, bidirectional=True, pooling="mean", outputs=3, vocabulary=WORDS)
+    model = GRU(network)
+    parameters = initial_parameters(network, "xavier_normal", seed=2)
+    assert next(iter(parameters)) == "embedding.weight"
+    model.load_state_dict(parameters)
+    values, lengths = torch.tensor([[2, 5, 7, 1], [3, 0, 0, 0]]), torch.tensor([4, 1])
+    plain = GRU(replace(network, vocabulary=0))
+    plain.load_state_dict({k: w for k, w in parameters.items() if k != "embedding.weight"})
+    expected = plain(parameters["embedding.weight"][values], lengths)
+    assert torch.equal(model(values, lengths), expected)
+    garbage = values.clone()
+    garbage[1, 1:] = 9
+    assert torch.equal(model(garbage, lengths), expected)
+
+
+def test_a_trial_learns_which_tokens_matter(spec: Specification) -> None:
+    trainer = trained(spec, tokens(), replace(TEXT, batch_size=8), epochs=10)
+    assert trainer.progress.best.value > 0.9
+
+
+def test_paddings_embedding_is_zero_and_stays_so(spec: Specification) -> None:
+    embedding = trained(spec, tokens(), TEXT, epochs=3).model.state_dict()["embedding.weight"]
+    assert (embedding[0] == 0).all()
+    assert (embedding[2:].abs().sum(1) > 0).all()
+
+
+def test_penalties_leave_the_embedding_alone(spec: Specification) -> None:
+    def gradients(**penalties: float) -> list[torch.Tensor]:
+        trainer = Trainer(spec, tokens(), replace(TEXT, clip_norm=None, **penalties), seed=1)
+        trainer._step(trainer.dataset.train.rows(torch.arange(32)), None)
+        parameters = dict(trainer.model.named_parameters())
+        names = ("embedding.weight", "head.weight")
+        return [parameters[name].grad for name in names]  # type: ignore[misc]
+
+    (embedding, head), (embedding_with, head_with) = gradients(), gradients(l1=0.1, l2=0.5)
+    assert torch.equal(embedding, embedding_with)
+    assert not torch.equal(head, head_with)
+
+
+def test_a_trial_may_read_less_of_a_text(spec: Specification) -> None:
+    data = tokens()
+    short = replace(TEXT, max_tokens=2)
+    cut = [
+        Split(split.values[:, :2].contiguous(), split.lengths.clamp(max=2), split.targets)
+        for split in (data.train, data.validation)
+    ]
+    expected = trained(spec, replace(data, train=cut[0], validation=cut[1]), TEXT)
+    assert trained(spec, data, short).progress.curve == expected.progress.curve
+    assert trained(spec, data, TEXT).progress.curve != expected.progress.curve
+
+
+# --- losses ---
+
+
+def test_a_row_weighs_what_its_class_weighs() -> None:
+    logits = torch.tensor([[1.0, 0.0], [0.0, 2.0], [3.0, 0.0]])
+    targets, weights = torch.tensor([0, 1, 1]), torch.tensor([0.5, 2.0])
+    each = nn.functional.cross_entropy(logits, targets, reduction="none")
+    expected = (0.5 * each[0] + 2 * each[1] + 2 * each[2]) / 3
+    torch.testing.assert_close(loss(logits, targets, weights), expected)
+    torch.testing.assert_close(loss(logits, targets), each.mean())
+    torch.testing.assert_close(loss(logits, targets, torch.ones(2)), each.mean())
+
+
+def test_numbers_are_met_in_squares_and_missing_ones_are_met_already() -> None:
+    outputs = torch.tensor([[1.0, 2.0], [3.0, 4.0]], requires_grad=True)
+    targets = torch.tensor([[0.0, 4.0], [float("nan"), 4.0]])
+    error = loss(outputs, targets)
+    assert error.item() == pytest.approx((1 + 4 + 0 + 0) / 4)
+    (gradient,) = torch.autograd.grad(error, outputs)
+    torch.testing.assert_close(gradient, torch.tensor([[2.0, -4.0], [0.0, 0.0]]) / 4)
+
+
+def test_a_trial_learns_numbers_and_is_measured_in_their_units() -> None:
+    draw = generator(6, "shuffle")
+    values = torch.randn(80, 5, 2, generator=draw)
+    sums = values.sum(dim=(1, 2), keepdim=True)[:, :, 0].double()
+    units = Units(torch.full((80, 1), 50.0).double(), torch.full((80, 1), 20.0).double())
+    split = Split(values, torch.full((80,), 5), sums.float(), units)
+    index = torch.arange(80)
+    data = Dataset(split.rows(index[20:]), split.rows(index[:20]), None, (), "", task="regression")
+    content = {"name": "x", "task": "regression", "metric": "mae", "data": {"train": "x.npz"}}
+    trainer = trained(
+        study_file.parse(content, source="x"), data, replace(PLAIN, batch_size=8), epochs=30
+    )
+    predicted = units.restore(trainer.predict(split))[:20]
+    mae = (predicted - 50 - 20 * sums[:20]).abs().mean().item()
+    assert trainer.progress.curve[-1].value == pytest.approx(mae, rel=1e-5)
+    assert mae < 0.4 * (20 * sums[:20]).abs().mean().item()
+
+
+# --- augmentation ---
+
+NOISY = replace(TEXT, token_deletion=0.2, token_insertion=0.2, token_swap=0.2, batch_size=16)
+
+
+def test_augmentation_is_drawn_afresh_each_epoch_from_the_trials_own_generator(
+    spec: Specification,
+) -> None:
+    still = replace(NOISY, learning_rate=1e-30)
+    curve = trained(spec, tokens(), still, epochs=3).progress.curve
+    assert len({round(result.train_loss, 9) for result in curve}) == 3
+    # The weights stand still, and validation rows stay as they are.
+    assert len({result.validation_loss for result in curve}) == 1
+    torch.rand(7)
+    assert trained(spec, tokens(), still, epochs=3).progress.curve == curve
+
+
+def test_augmentation_that_is_off_changes_no_other_draw(
+    spec: Specification, vowels: Dataset
+) -> None:
+    noisy = replace(PLAIN, dropout=0.3)
+    off = replace(noisy, jitter=0.0, scaling=0.0, time_masking=0.0)
+    plain = trained(spec, vowels, noisy).progress.curve
+    assert trained(spec, vowels, off).progress.curve == plain
+    assert trained(spec, vowels, replace(off, jitter=0.1)).progress.curve != plain
+
+
 # --- a trial as a whole ---
 
 
@@ -278,8 +419,8 @@ def test_early_stopping_restores_the_best_epochs_weights(
     trainer.restore_best()
     assert torch.equal(trainer.model.head.weight, weights[best - 1])
     validation = vowels.validation
-    loss = nn.functional.cross_entropy(trainer.predict(validation), validation.targets)
-    assert loss.item() == pytest.approx(trainer.progress.best.validation_loss, rel=1e-6)
+    expected = nn.functional.cross_entropy(trainer.predict(validation), validation.targets)
+    assert expected.item() == pytest.approx(trainer.progress.best.validation_loss, rel=1e-6)
 
 
 def test_a_loss_that_is_not_a_number_ends_the_trial(spec: Specification, vowels: Dataset) -> None:

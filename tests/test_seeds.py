@@ -48,6 +48,7 @@ def test_seeds_never_change_from_release_to_release() -> None:
     # A study that goes on under a newer release must go on with the same numbers.
     assert seeds.seed_for(0, "split") == 8514611595135926838
     assert seeds.seed_for(1, "dropout", 7) == 4012950680046541091
+    assert seeds.seed_for(1, "augment", 7) == 9079653791226695313
 
 
 def test_neighbouring_trials_share_half_of_their_bits_as_chance_would() -> None:

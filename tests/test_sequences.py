@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 import torch
 from conftest import REPOSITORY
@@ -13,8 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from gru_optuna import spec as study_file
-from gru_optuna.data.dataset import Dataset, Split
-from gru_optuna.data.sequences import load_sequences
+from gru_optuna.data.dataset import Dataset, Split, load_dataset, load_folds
 from gru_optuna.errors import DataError
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def write(folder: Path, name: str, rows: list[str]) -> None:
 
 def load(folder: Path, seed: int = 0, **data: Any) -> Dataset:
     content = {"name": "x", "seed": seed, "data": {"train": "train.ts"} | data}
-    return load_sequences(study_file.parse(content, source="x.toml"), folder)
+    return load_dataset(study_file.parse(content, source="x.toml"), folder)
 
 
 def refusal(folder: Path, **data: Any) -> str:
@@ -230,7 +230,163 @@ def test_a_class_that_is_declared_and_never_used_is_left_out(tmp_path: Path) -> 
     assert load(tmp_path).classes == ("b", "a")
 
 
+# --- tests by fraction, groups, folds ---
+
+
+def test_a_fraction_is_held_out_for_the_test_before_validation(numbered: Path) -> None:
+    data = load(numbered, test=0.2, validation=0.25, standardize=False)
+    assert data.test is not None
+    parts = [numbers(split) for split in (data.train, data.validation, data.test)]
+    assert [len(part) for part in parts] == [36, 12, 12]
+    assert set().union(*parts) == set(range(60))
+    assert data.test.targets.bincount().tolist() == [6, 4, 2]
+
+
+def long_form(folder: Path, name: str, ids: range, answer: str = "label") -> None:
+    """Two steps an id, whose first feature is the id; six ids a subject."""
+    lines = [f"id,step,subject,{answer},value,other"]
+    for row in ids:
+        told = "ab"[row % 2] if answer == "label" else str(row * 1.5)
+        lines += [f"{row},{step},s{row // 6},{told},{row},{step}" for step in (1, 0)]
+    (folder / name).write_text("\n".join(lines) + "\n")
+
+
+LONG = {"train": "long.csv", "id": "id", "time": "step", "label": "label"}
+
+
+def test_a_table_of_steps_becomes_sequences_in_order_of_time(tmp_path: Path) -> None:
+    long_form(tmp_path, "long.csv", range(20))
+    data = load(tmp_path, **LONG, features=["other", "value"], standardize=False)
+    assert data.train.values.shape == (16, 2, 2)
+    assert data.train.values[:, :, 0].tolist() == [[0.0, 1.0]] * 16
+    assert data.preprocessing["columns"]["features"] == ["other", "value"]
+
+
+def test_groups_stay_together(tmp_path: Path) -> None:
+    long_form(tmp_path, "long.csv", range(60))
+    data = load(tmp_path, **LONG, group="subject", test=0.2, standardize=False)
+    assert data.channels == 2  # neither the id nor the group is a channel
+    assert data.test is not None
+    subjects = [
+        {int(row) // 6 for row in split.values[:, 0, 0]}
+        for split in (data.train, data.validation, data.test)
+    ]
+    assert [len(part) for part in subjects] == [6, 2, 2]
+    assert set().union(*subjects) == set(range(10))
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+@pytest.mark.parametrize("answer", ["label", "target"])
+def test_every_row_is_validated_by_one_fold(tmp_path: Path, answer: str, grouped: bool) -> None:
+    long_form(tmp_path, "long.csv", range(60), answer)
+    keys = {"train": "long.csv", "id": "id", "time": "step", answer: answer, "folds": 5}
+    keys |= {"standardize": False, "group": "subject" if grouped else None, "features": ["value"]}
+    task = "classification" if answer == "label" else "regression"
+    spec = study_file.parse({"name": "x", "task": task, "data": keys}, source="x.toml")
+    folds = load_folds(spec, tmp_path)
+    validated = [[int(row) for row in fold.validation.values[:, 0, 0]] for fold in folds]
+    assert sorted(row for part in validated for row in part) == list(range(60))
+    for fold, part in zip(folds, validated, strict=True):
+        trained = {int(row) for row in fold.train.values[:, 0, 0]}
+        assert trained == set(range(60)) - set(part)
+        if grouped:
+            assert not {row // 6 for row in trained} & {row // 6 for row in part}
+
+
+def test_a_number_may_be_told_of_a_sequence(tmp_path: Path) -> None:
+    long_form(tmp_path, "long.csv", range(50), "target")
+    keys = {"train": "long.csv", "id": "id", "time": "step", "target": "target", "group": "subject"}
+    keys |= {"test": 0.2}
+    content = {"name": "x", "task": "regression", "metric": "mae", "data": keys}
+    data = load_dataset(study_file.parse(content, source="x.toml"), tmp_path)
+    assert (data.outputs, data.classes) == (1, ())
+    assert data.train.targets.shape == (len(data.train), 1)
+    assert data.train.targets.mean().item() == pytest.approx(0.0, abs=1e-6)
+    assert data.train.targets.std(correction=0).item() == pytest.approx(1.0, abs=1e-6)
+    assert data.test is not None
+    assert data.test.units is not None
+    told = data.test.units.restore(data.test.targets)
+    assert {round(float(value) / 1.5, 3) % 1 for value in told} == {0.0}
+    mean = data.preprocessing["target"]["mean"]
+    assert data.baselines == {"mean": pytest.approx((told - mean).abs().mean().item(), rel=1e-5)}
+
+
+def test_the_majority_is_the_baseline(numbered: Path) -> None:
+    assert load(numbered, validation=0.5).baselines == {"majority class": 0.5}
+    content = {"name": "x", "metric": "log_loss", "data": {"train": "train.ts"}}
+    log_loss = load_dataset(study_file.parse(content, source="x.toml"), numbered).baselines
+    shares = {0.5: 6, 1 / 3: 4, 1 / 6: 2}
+    expected = -sum(rows * math.log(share) for share, rows in shares.items()) / 12
+    assert log_loss == {"majority class": pytest.approx(expected)}
+
+
+def test_a_group_in_two_files_is_named_with_its_row(tmp_path: Path) -> None:
+    long_form(tmp_path, "long.csv", range(18))
+    long_form(tmp_path, "test.csv", range(17, 24))
+    message = refusal(tmp_path, **LONG, group="subject", test="test.csv")
+    assert message == (
+        'test.csv, id "17": group "s2" is in long.csv too. A group belongs to one part: '
+        "move its rows, or split one file by fractions."
+    )
+
+
+def test_too_few_groups_to_split_are_refused(tmp_path: Path) -> None:
+    long_form(tmp_path, "long.csv", range(18))
+    assert refusal(tmp_path, **LONG, group="subject") == (
+        "long.csv: 3 groups, and a part of 0.2 in whole groups needs 5 or more. "
+        "Take a larger fraction, or another column of groups."
+    )
+
+
+def test_too_few_rows_of_a_class_for_the_folds_are_refused(numbered: Path) -> None:
+    assert refusal(numbered, folds=11) == (
+        "train.ts: folds = 11, and there are 10 rows of the rarest class to share out. "
+        "Take fewer folds."
+    )
+
+
+def test_a_table_without_a_column_of_ids_is_asked_for_one(tmp_path: Path) -> None:
+    long_form(tmp_path, "long.csv", range(18))
+    message = refusal(tmp_path, train="long.csv", label="label")
+    assert 'write text = "COLUMN" or id = "COLUMN". Its columns: id, step, subject' in message
+    message = refusal(tmp_path, train="long.csv", id="id")
+    assert 'which column is to be told? Under [data], write label = "COLUMN".' in message
+
+
+def test_a_column_of_a_file_that_has_none_is_refused(numbered: Path) -> None:
+    assert "train.ts: group names a column, and only tables have columns" in refusal(
+        numbered, group="subject"
+    )
+
+
+def test_labels_where_numbers_are_to_be_told_are_refused(numbered: Path) -> None:
+    content = {"name": "x", "task": "regression", "data": {"train": "train.ts"}}
+    with pytest.raises(DataError, match=r"holds labels, and task regression needs numbers"):
+        load_dataset(study_file.parse(content, source="x.toml"), numbered)
+
+
+def test_numbers_that_never_differ_are_refused(tmp_path: Path) -> None:
+    np.savez(tmp_path / "train.npz", values=np.zeros((10, 3)), targets=np.full(10, 2.5))
+    content = {"name": "x", "task": "regression", "data": {"train": "train.npz"}}
+    with pytest.raises(DataError, match=r"every number to predict is 2\.5 in the training rows"):
+        load_dataset(study_file.parse(content, source="x.toml"), tmp_path)
+
+
+def test_a_metric_that_is_not_defined_on_the_rows_is_refused(tmp_path: Path) -> None:
+    write(tmp_path, "train.ts", ["1:a", "2:b"] * 5)
+    write(tmp_path, "test.ts", ["1:a", "2:a"])
+    content = {"name": "x", "metric": "roc_auc", "data": {"train": "train.ts", "test": "test.ts"}}
+    with pytest.raises(DataError, match=r"roc_auc is not defined on the test rows"):
+        load_dataset(study_file.parse(content, source="x.toml"), tmp_path)
+
+
 # --- the fingerprint ---
+
+
+def test_the_fingerprint_of_the_first_release_stays() -> None:
+    """A study that goes on under a newer release must know its data again."""
+    data = load(REPOSITORY / "studies" / "data", **VOWELS)
+    assert data.fingerprint.startswith("cd37d22a5182fa56b3af12d21e7e1538900cd63da6ce0de7")
 
 
 def test_equal_data_elsewhere_have_an_equal_fingerprint(numbered: Path) -> None:

@@ -273,6 +273,139 @@ def test_an_integer_beyond_all_floats_is_refused(tmp_path: Path) -> None:
     assert "[search.l1]" in refusal(tmp_path, f"{MINIMAL}[search]\nl1 = 1{'0' * 400}\n")
 
 
+# --- three tasks ---
+
+TEXT = 'name = "x"\n[data]\ntrain = "x.csv"\ntext = "t"\nlabel = "l"\n'
+SERIES = (
+    'name = "x"\ntask = "forecasting"\n[data]\ntrain = "x.csv"\ntime = "t"\ntarget = "y"\n'
+    "horizon = 24\n"
+)
+REGRESSION = 'name = "x"\ntask = "regression"\n[data]\ntrain = "x.npz"\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "metric", "direction"),
+    [
+        (MINIMAL, "sequences", "accuracy", "maximize"),
+        (TEXT, "texts", "accuracy", "maximize"),
+        (REGRESSION, "sequences", "rmse", "minimize"),
+        (SERIES, "series", "mae", "minimize"),
+    ],
+)
+def test_a_task_has_its_metric_and_its_kind_of_rows(
+    tmp_path: Path, text: str, kind: str, metric: str, direction: str
+) -> None:
+    study = load(tmp_path, text)
+    assert (study.kind, study.metric, study.direction) == (kind, metric, direction)
+
+
+@pytest.mark.parametrize("metric", ["r2", "roc_auc", "balanced_accuracy", "macro_f1"])
+def test_what_is_better_the_higher_is_maximized(tmp_path: Path, metric: str) -> None:
+    text = REGRESSION if metric == "r2" else MINIMAL
+    assert load(tmp_path, text, f"metric={metric}").direction == "maximize"
+
+
+def test_every_task_survives_being_stored_as_json(tmp_path: Path) -> None:
+    for text in (MINIMAL, TEXT, REGRESSION, SERIES):
+        study = load(tmp_path, text)
+        stored = json.dumps(study.model_dump(mode="json"))
+        assert spec.parse(json.loads(stored), source="stored") == study
+
+
+def test_a_study_stored_by_the_first_release_still_loads() -> None:
+    stored = spec.load(DEMO).model_dump(mode="json")
+    old = {"train", "test", "validation", "standardize"}
+    stored["data"] = {key: value for key, value in stored["data"].items() if key in old}
+    del stored["model"]["embedding_size"]
+    for key in ("token_insertion", "token_deletion", "token_swap"):
+        del stored["search"][key]
+    for key in ("jitter", "scaling", "time_masking"):
+        del stored["search"][key]
+    assert spec.parse(stored, source="stored") == spec.load(DEMO)
+
+
+def test_only_what_can_matter_is_a_hyperparameter(tmp_path: Path) -> None:
+    of_text = {"embedding_size", "token_insertion", "token_deletion", "token_swap"}
+    of_numbers = {"jitter", "scaling", "time_masking"}
+    everything = of_text | of_numbers
+    for text, expected in ((TEXT, of_text), (MINIMAL, of_numbers), (SERIES, of_numbers)):
+        names = {name for name, _ in load(tmp_path, text).searchable()}
+        assert names & everything == expected
+        assert "max_tokens" not in names
+
+
+def test_a_length_of_texts_is_searched_where_it_has_choices(tmp_path: Path) -> None:
+    study = load(tmp_path, TEXT + "max_tokens = [32, 64]\n")
+    assert dict(study.searchable())["max_tokens"] == [32, 64]
+    study = load(tmp_path, TEXT, "data.max_tokens={ low = 16, high = 64, log = true }")
+    assert dict(study.searchable())["max_tokens"] == Range(low=16, high=64, log=True)
+
+
+MISFITS = [
+    (MINIMAL, "horizon = 3", "horizon is for forecasting, and the task here is classification."),
+    (MINIMAL, "horizon = 3", 'Remove it, or write task = "forecasting" at the top.'),
+    (MINIMAL, 'target = "y"', "target is for regression and forecasting, and the task here is"),
+    (MINIMAL, "max_tokens = 9", "max_tokens is for texts, and the rows here are sequences."),
+    (MINIMAL, "max_tokens = 9", 'or name the column of texts: text = "COLUMN" under [data].'),
+    (TEXT, "standardize = false", "standardize is for sequences, and the rows here are texts."),
+    (TEXT, 'id = "i"', "id is for sequences, and the rows here are texts. Remove it."),
+    (TEXT, 'time = "i"', "time is for sequences and series, and the rows here are texts."),
+    (SERIES, 'text = "t"', "text is for classification and regression, and the task here is"),
+    (SERIES, 'class_weights = "balanced"', "class_weights is for classification, and the task"),
+    (SERIES, 'label = "y"', "label is for classification, and the task here is forecasting."),
+    (SERIES, "window = 12", "window = 12 is shorter than horizon = 24: its last 24 steps carry"),
+    (SERIES, 'test = "y.csv"', 'test = "y.csv" names a file, and a series is split by time.'),
+    (MINIMAL, "test = 100", "test = 100 is a number of rows, which only forecasting takes."),
+    (MINIMAL, "folds = 5\nvalidation = 0.3", "folds and validation exclude each other"),
+    (MINIMAL, "folds = 1", "[data.folds]: got 1, needs greater than or equal to 2."),
+    (TEXT, 'tokenizer = "words"', '[data.tokenizer]: got "words". Did you mean "word"?'),
+    (TEXT, "max_tokens = 0", "max_tokens = 0 must be at least 1."),
+    (TEXT, "vocabulary = 2", "[data.vocabulary]: got 2, needs greater than or equal to 3."),
+    (TEXT, "[search]\njitter = 0.1", "[search.jitter] is for sequences and series, and the rows"),
+    (MINIMAL, "[search]\ntoken_swap = 0.1", "[search.token_swap] is for texts, and the rows here"),
+    (MINIMAL, "[model]\nembedding_size = 8", "[model.embedding_size] is for texts, and the rows"),
+    (
+        TEXT,
+        "[search]\ntoken_swap = 1.5",
+        "[search.token_swap]: token_swap = 1.5 must be at most 1.",
+    ),
+    (TEXT, 'txt = "x"', '[data]: unknown key "txt". Did you mean "text"?'),
+]
+
+
+@pytest.mark.parametrize(("study", "written", "answer"), MISFITS)
+def test_what_does_not_fit_the_task_is_answered_with_what_it_is_for(
+    tmp_path: Path, study: str, written: str, answer: str
+) -> None:
+    message = refusal(tmp_path, f"{study}{written}\n")
+    assert message.startswith("x.toml")
+    assert answer in message
+    assert "\n" not in message
+
+
+def test_a_metric_of_another_task_is_answered_with_those_of_this_one(tmp_path: Path) -> None:
+    assert refusal(tmp_path, MINIMAL, "metric=rmse") == (
+        'x.toml [metric]: "rmse" measures regression and forecasting, and the task here is '
+        "classification. Known: accuracy, balanced_accuracy, log_loss, macro_f1, roc_auc."
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "key"), [(TEXT, "label"), (SERIES, "time"), (SERIES, "target"), (SERIES, "horizon")]
+)
+def test_what_a_task_needs_is_asked_for(tmp_path: Path, text: str, key: str) -> None:
+    lines = [line for line in text.splitlines() if not line.startswith(f"{key} =")]
+    message = refusal(tmp_path, "\n".join(lines))
+    assert message.startswith(f"x.toml [data]: {key} missing. Write {key} = ")
+
+
+@pytest.mark.parametrize("task", ["clasification", 3, ["regression"], {}])
+def test_a_task_that_is_none_is_refused(task: Any) -> None:
+    content = {"name": "x", "task": task, "data": {"train": "x.ts"}}
+    with pytest.raises(StudyFileError, match=r"x\.toml \[task\]: got"):
+        spec.parse(content, source="x.toml")
+
+
 # --- --set ---
 
 

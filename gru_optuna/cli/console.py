@@ -126,6 +126,9 @@ def print_best(summary: Summary) -> None:
     )
     if winner.test is not None:
         print(f"test {summary.metric} {winner.test:.4f}")
+    if summary.baselines:
+        named = (f"{name} {value:.4f}" for name, value in summary.baselines.items())
+        print(f"to beat: {', '.join(named)}")
     for key, value in winner.configuration().items():
         mark = "" if key in winner.params else "  (fixed)"
         print(f"  {key:<14} {shown_number(value)}{mark}")

@@ -64,9 +64,10 @@ def load_forecasting(spec: Specification, folder: Path, fold: int | None = None)
     table = read_table(folder / data.train)
     series, frequency = read_series(table, data)
     cuts = [Cuts.of(len(one), data, fold) for one in series]
+    _check_parts(series, cuts, data, table.source)
     _check_columns(series, cuts, data, table.source)
     plan = make_plan(series, cuts, frequency, data)
-    _check_lengths(series, cuts, plan, table.source)
+    _check_training(series, cuts, plan, table.source)
     stride = data.stride or choose_stride(cuts, plan)
     scales = measure_scales(series, cuts, plan, stride)
     prepared = [
@@ -211,16 +212,21 @@ def _check_columns(series: list[Series], cuts: list[Cuts], data: Data, source: s
             )
 
 
-def _check_lengths(series: list[Series], cuts: list[Cuts], plan: Plan, source: str) -> None:
+def _check_parts(series: list[Series], cuts: list[Cuts], data: Data, source: str) -> None:
+    assert data.horizon is not None
     for one, cut in zip(series, cuts, strict=True):
         for name, span in (("validation", cut.validation), ("test", cut.test)):
-            if span is not None and span[1] - span[0] < plan.horizon:
+            if span is not None and span[1] - span[0] < data.horizon:
                 raise DataError(
-                    f"{source}: horizon = {plan.horizon} is longer than the {name} part"
+                    f"{source}: horizon = {data.horizon} is longer than the {name} part"
                     f"{_of(one)}, {span[1] - span[0]} of {len(one)} rows. Shorten the horizon, "
                     f"bring more rows, or change test and validation under [data]."
                 )
-        needed = plan.first_origin + 1 + plan.horizon
+
+
+def _check_training(series: list[Series], cuts: list[Cuts], plan: Plan, source: str) -> None:
+    needed = plan.first_origin + 1 + plan.horizon
+    for one, cut in zip(series, cuts, strict=True):
         if cut.train[1] < needed:
             season = f", season = {plan.season}" if plan.season > 1 else ""
             raise DataError(

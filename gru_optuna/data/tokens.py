@@ -6,6 +6,7 @@ words, so they suit Chinese, Japanese or Thai as they are.
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Literal
 
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
@@ -20,6 +21,7 @@ TokenizerName = Literal["bpe", "word", "char"]
 SPECIAL = ["[PAD]", "[UNK]"]
 """In the order of their ids."""
 
+_SPACE = "▁"  # stands before a word, as Metaspace writes it
 _TWICE = 2  # what occurs once in the training rows can't be learned: it is unknown, as new words
 _LONGEST_PIECE = 16  # characters: without spaces, whole sentences would become pieces
 _DEFAULT_SIZES: dict[TokenizerName, int] = {"bpe": 8_000, "word": 20_000, "char": 8_000}
@@ -43,7 +45,14 @@ def train_tokenizer(name: TokenizerName, texts: Sequence[str], size: int | None)
     model = models.BPE if name == "bpe" else models.WordLevel
     tokenizer = Tokenizer(model(unk_token=SPECIAL[UNKNOWN]))
     # Full-width letters become plain ones, and capitals small: fewer words, each seen more.
-    tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
+    tokenizer.normalizer = normalizers.Sequence(
+        [
+            normalizers.NFKC(),
+            normalizers.Lowercase(),
+            normalizers.Replace(Regex(r"\s+"), " "),
+            normalizers.Strip(),
+        ]
+    )
     match name:
         case "bpe":
             tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
@@ -55,7 +64,22 @@ def train_tokenizer(name: TokenizerName, texts: Sequence[str], size: int | None)
             tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
             # Characters are few, and a capital may be what tells two classes apart.
             tokenizer.normalizer = normalizers.NFC()
-    tokenizer.train_from_iterator(texts, _trainer(name, size), length=len(texts))
+    trainer: trainers.Trainer = trainers.WordLevelTrainer(
+        vocab_size=size, min_frequency=_TWICE, special_tokens=SPECIAL, show_progress=False
+    )
+    if name == "bpe":
+        # Thousands of Chinese characters must leave room for words of two.
+        alphabet = _alphabet(tokenizer, texts, most=max(1, (size - len(SPECIAL)) // 2))
+        trainer = trainers.BpeTrainer(
+            vocab_size=size,
+            min_frequency=_TWICE,
+            special_tokens=SPECIAL,
+            initial_alphabet=alphabet,
+            limit_alphabet=len(alphabet),
+            max_token_length=_LONGEST_PIECE,
+            show_progress=False,
+        )
+    tokenizer.train_from_iterator(texts, trainer, length=len(texts))
     return tokenizer
 
 
@@ -65,17 +89,12 @@ def encode(tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:
     return [encoding.ids or [UNKNOWN] for encoding in encodings]
 
 
-def _trainer(name: TokenizerName, size: int) -> trainers.Trainer:
-    if name == "bpe":
-        return trainers.BpeTrainer(
-            vocab_size=size,
-            min_frequency=_TWICE,
-            special_tokens=SPECIAL,
-            # Thousands of Chinese characters must leave room for words of two.
-            limit_alphabet=max(1, (size - len(SPECIAL)) // 2),
-            max_token_length=_LONGEST_PIECE,
-            show_progress=False,
-        )
-    return trainers.WordLevelTrainer(
-        vocab_size=size, min_frequency=_TWICE, special_tokens=SPECIAL, show_progress=False
-    )
+def _alphabet(tokenizer: Tokenizer, texts: Sequence[str], most: int) -> list[str]:
+    """The most frequent characters of normalized texts, among equal ones the earlier in Unicode.
+
+    Left to itself, the trainer breaks ties by chance, and no two workers would agree.
+    """
+    counts = Counter({_SPACE: len(texts)})
+    for text in texts:
+        counts.update(tokenizer.normalizer.normalize_str(text).replace(" ", _SPACE))
+    return sorted(counts, key=lambda character: (-counts[character], character))[:most]

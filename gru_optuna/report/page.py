@@ -248,6 +248,11 @@ def _facts(study: Study, spec: Specification, summary: Summary) -> list[tuple[st
         ("Metric", f"{spec.metric} on validation rows, {better} is better"),
         ("Training data", f"{spec.data.train}, validation: {_part(spec.data.validation)}"),
         *([("Test data", _part(spec.data.test))] if spec.data.test else []),
+        *(
+            [("To beat", ", ".join(f"{n} {v:.4f}" for n, v in summary.baselines.items()))]
+            if summary.baselines
+            else []
+        ),
         ("Trials", ", ".join(counts) or "none yet"),
         ("Budget", " and ".join(limits)),
         ("Time worked", _duration(float(study.user_attrs.get(WORKED_SECONDS, 0.0)))),

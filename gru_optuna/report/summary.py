@@ -11,6 +11,7 @@ from optuna.trial import TrialState
 
 from gru_optuna.hyperparameters import OFF
 from gru_optuna.search import budget, space
+from gru_optuna.search.study import BASELINES
 from gru_optuna.spec import Data, Model, Search
 
 if TYPE_CHECKING:
@@ -91,6 +92,7 @@ class Summary:
     trials: dict[str, int]  # by state: complete, pruned, running, waiting, failed
     budget: dict[str, int | None]
     best: Winner | None
+    baselines: dict[str, float]  # the metric of simpler predictions on the test rows, by name
 
     def status(self, workers: Sequence[WorkerStatus]) -> dict[str, Any]:
         """As ``status --json`` prints it."""
@@ -126,6 +128,7 @@ def summarize(study: Study, spec: Specification) -> Summary:
         trials={name: counts[state] for name, state in _STATES.items()},
         budget={"trials": budget.trial_limit(spec), "claimed": claimed},
         best=find_winner(study, spec),
+        baselines=dict(study.user_attrs.get(BASELINES, {})),
     )
 
 

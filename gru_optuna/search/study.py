@@ -19,7 +19,7 @@ from gru_optuna.search.pruners import make_pruner
 from gru_optuna.search.samplers import make_sampler
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from optuna import Study
     from optuna.storages import BaseStorage
@@ -30,11 +30,19 @@ if TYPE_CHECKING:
 CHECKPOINTS = "checkpoints"
 """User attribute of a study: the place of its checkpoints, where it isn't the database's own."""
 
+BASELINES = "baselines"
+"""User attribute of a study: what the metric is without a GRU, by name."""
+
 _DIRECTIONS = {"minimize": StudyDirection.MINIMIZE, "maximize": StudyDirection.MAXIMIZE}
 
 
 def create_or_resume(
-    storage: BaseStorage, spec: Specification, fingerprint: str, checkpoints: str | None = None
+    storage: BaseStorage,
+    spec: Specification,
+    fingerprint: str,
+    *,
+    checkpoints: str | None = None,
+    baselines: Mapping[str, float] | None = None,
 ) -> Study:
     """The study of a study file, made if it isn't there.
 
@@ -48,6 +56,8 @@ def create_or_resume(
         Of its data.
     checkpoints
         Where checkpoints are kept from now on; None: where they were.
+    baselines
+        What simpler predictions of the same rows reach, by name; those of the file come to them.
 
     Raises
     ------
@@ -80,6 +90,9 @@ def create_or_resume(
             )
     if attributes.get("budget") != (budget := spec.budget.model_dump(mode="json")):
         study.set_user_attr("budget", budget)
+    to_beat = {**(baselines or {}), **spec.baselines}
+    if attributes.get(BASELINES, {}) != to_beat:
+        study.set_user_attr(BASELINES, to_beat)
     if checkpoints is not None:
         # Workers start in other folders.
         place = checkpoints if "://" in checkpoints else str(Path(checkpoints).absolute())
@@ -142,7 +155,9 @@ def _not_ours(name: str) -> StudyError:
 
 
 def _refuse_changes(stored: Specification, given: Specification) -> None:
-    before, now = _flat(stored.model_dump(mode="json")), _flat(given.model_dump(mode="json"))
+    before, now = (
+        _flat(one.model_dump(mode="json", exclude={"baselines"})) for one in (stored, given)
+    )
     changed = [
         f"  {key}: {before[key]} in the database, {now[key]} now"
         for key in before

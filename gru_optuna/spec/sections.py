@@ -243,6 +243,9 @@ class Specification(Section):
     budget: Budget = Budget()
     sampler: Sampler = Sampler()
     pruner: Pruner = Pruner()
+    baselines: dict[str, float] = Field(
+        {}, description="Values of the metric to beat, by name: printed beside the result."
+    )
 
     @model_validator(mode="before")
     @classmethod
