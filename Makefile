@@ -26,8 +26,9 @@ bench: $(READY)
 	mkdir -p benchmarks/results
 	$(BIN)/python benchmarks/steps.py --json benchmarks/results/steps.json
 	$(BIN)/python benchmarks/study.py --json benchmarks/results/study.json
-	$(BIN)/python benchmarks/plot.py benchmarks/results/steps.json \
-	  benchmarks/results/study.json benchmarks/results/index.html
+	$(BIN)/python benchmarks/database.py --json benchmarks/results/database.json
+	$(BIN)/python benchmarks/plot.py benchmarks/results/steps.json benchmarks/results/study.json \
+	  benchmarks/results/database.json benchmarks/results/index.html
 
 # The set-up: a virtual environment with exactly the versions of the lock.
 $(READY): requirements.lock pyproject.toml

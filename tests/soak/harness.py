@@ -77,6 +77,8 @@ def _start(lab: Lab, draw: random.Random, *, doom: bool) -> Victim:
     faults: dict[str, Any] = {}
     if point in POINTS:
         faults = {"strike": {"at": point, "occurrence": draw.randint(1, POINTS[point])}}
+    if draw.random() < 0.5:
+        faults["eager"] = {}
     process = lab.worker(slots=draw.randint(2, 4), **faults)
     return Victim(process, point, draw.uniform(1, 12))
 
