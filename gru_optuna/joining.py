@@ -10,9 +10,10 @@ import torch
 from gru_optuna.data.sequences import load_sequences
 from gru_optuna.errors import StudyError, UserError
 from gru_optuna.search import study as studies
+from gru_optuna.storage.beats import LEASE_SECONDS
 from gru_optuna.storage.checkpoints import open_store
 from gru_optuna.storage.database import checkpoint_folder, open_engine, open_storage
-from gru_optuna.storage.leases import LEASE_SECONDS, Host, Registration
+from gru_optuna.storage.leases import Host, Registration
 from gru_optuna.storage.mirror import Mirror
 from gru_optuna.storage.patience import patiently
 from gru_optuna.storage.shelf import Shelf

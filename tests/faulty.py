@@ -196,7 +196,8 @@ def broken(reason: str) -> None:
     """Every worker dies as soon as it trains."""
 
     def train(*_: Any) -> None:
-        print(reason, file=sys.stderr, flush=True)
+        sys.stderr.write(f"{reason}\n")
+        sys.stderr.flush()
         os.abort()
 
     _before(CPUEngine, "train_epoch", train)

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, TypeVar
 from sqlalchemy.exc import SQLAlchemyError
 
 from gru_optuna.errors import StorageError
+from gru_optuna.storage.beats import BEATS_A_LEASE
 from gru_optuna.storage.checkpoints import DamagedCheckpoint
-from gru_optuna.storage.leases import BEATS_A_LEASE
 from gru_optuna.storage.mirror import WORKED_SECONDS, Synced
 from gru_optuna.storage.patience import patiently
 from gru_optuna.worker.events import CheckpointDamaged, StorageAway, StorageBack
