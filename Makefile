@@ -1,4 +1,4 @@
-# One command each: make demo | test | check | bench | lock | schema | clean
+# One command each: make demo | test | soak | check | bench | lock | schema | clean
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -8,13 +8,17 @@ READY := $(VENV)/.ready
 # libraries that guess would start a thread per core in every worker.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test check bench lock schema clean
+.PHONY: demo test soak check bench lock schema clean
 
 demo: $(READY)
 	$(BIN)/gru-optuna tune studies/japanese-vowels.toml
 
 test: $(READY)
 	$(BIN)/python -m pytest
+
+# Workers killed, stopped, starved, on both databases: a quarter of an hour or so.
+soak: $(READY)
+	$(BIN)/python -m pytest tests/soak -m soak -s
 
 check: $(READY)
 	$(BIN)/ruff check .
@@ -26,8 +30,9 @@ bench: $(READY)
 	mkdir -p benchmarks/results
 	$(BIN)/python benchmarks/steps.py --json benchmarks/results/steps.json
 	$(BIN)/python benchmarks/study.py --json benchmarks/results/study.json
-	$(BIN)/python benchmarks/plot.py benchmarks/results/steps.json \
-	  benchmarks/results/study.json benchmarks/results/index.html
+	$(BIN)/python benchmarks/database.py --json benchmarks/results/database.json
+	$(BIN)/python benchmarks/plot.py benchmarks/results/steps.json benchmarks/results/study.json \
+	  benchmarks/results/database.json benchmarks/results/index.html
 
 # The set-up: a virtual environment with exactly the versions of the lock.
 $(READY): requirements.lock pyproject.toml

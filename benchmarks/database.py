@@ -123,7 +123,7 @@ def count_fsyncs(name: str) -> float | None:
             return sum(" fsync(" in line or " fdatasync(" in line for line in trace)
 
     try:
-        return (traced(6) - traced(1)) / (5 * TRIALS)
+        return (traced(4) - traced(1)) / (3 * TRIALS)
     except (OSError, ValueError):  # tracing is forbidden, and nothing was answered
         return None
 

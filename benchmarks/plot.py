@@ -1,4 +1,4 @@
-"""Draws what was measured: ``python benchmarks/plot.py STEPS.json STUDY.json OUT.html``."""
+"""Draws what was measured: ``plot.py STEPS.json STUDY.json DATABASE.json OUT.html``."""
 
 from __future__ import annotations
 
@@ -12,18 +12,23 @@ from plotly.subplots import make_subplots
 BLUE, ORANGE = "#0072b2", "#d55e00"  # Okabe & Ito 2008: told apart by all
 
 
-def main(steps_path: str, study_path: str, out: str) -> None:
-    """One page of two panels: steps a second by shape, trials a minute of a whole study."""
+def main(steps_path: str, study_path: str, database_path: str, out: str) -> None:
+    """One page: steps a second by shape, trials a minute, the database's share of a trial."""
     steps = json.loads(Path(steps_path).read_text())
     runs = json.loads(Path(study_path).read_text())
+    costs = json.loads(Path(database_path).read_text())["sides"]
     figure = make_subplots(
         rows=1,
-        cols=2,
-        column_widths=[0.65, 0.35],
-        subplot_titles=("training steps per second, times torch.nn.GRU", "trials per minute"),
+        cols=3,
+        column_widths=[0.5, 0.22, 0.28],
+        subplot_titles=(
+            "training steps per second, times torch.nn.GRU",
+            "trials per minute",
+            "database, milliseconds a trial",
+        ),
     )
     shapes = [
-        "batch {} · time {}<br>inputs {} · hidden {}".format(*row["shape"])
+        "batch {}<br>time {}<br>inputs {}<br>hidden {}".format(*row["shape"])
         for row in steps["shapes"]
     ]
     ratios = [row["ratio"] for row in steps["shapes"]]
@@ -36,12 +41,19 @@ def main(steps_path: str, study_path: str, out: str) -> None:
         figure.add_bar(
             x=[side], y=[middle], text=[f"{middle:.0f}"], marker_color=colour, row=1, col=2
         )
+    for side, cost in costs.items():
+        colour = ORANGE if side == "plain Optuna" else BLUE
+        label = side.replace("8 slots a commit", "pool of 8 slots").replace(" an ", "<br>an ")
+        middle = cost["milliseconds"]
+        figure.add_bar(
+            x=[label], y=[middle], text=[f"{middle:.0f}"], marker_color=colour, row=1, col=3
+        )
     figure.update_layout(
         template="plotly_white",
         showlegend=False,
         width=980,
-        height=360,
-        margin={"t": 40, "r": 20, "b": 60, "l": 50},
+        height=380,
+        margin={"t": 40, "r": 20, "b": 80, "l": 50},
     )
     figure.write_html(out, include_plotlyjs=True, config={"displayModeBar": False})
 

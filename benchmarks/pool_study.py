@@ -10,11 +10,9 @@ from pathlib import Path
 
 from gru_optuna import spec as study_file
 from gru_optuna.data.sequences import load_sequences
+from gru_optuna.joining import Settings, make_engine, work
 from gru_optuna.search.study import create_or_resume
-from gru_optuna.storage.database import open_engine, open_storage
-from gru_optuna.storage.mirror import Mirror
-from gru_optuna.tuning import make_engine
-from gru_optuna.worker import Worker
+from gru_optuna.storage.database import open_storage
 
 
 def main(study_path: str, url: str, overrides: list[str]) -> None:
@@ -22,11 +20,12 @@ def main(study_path: str, url: str, overrides: list[str]) -> None:
     spec = study_file.load(Path(study_path), overrides)
     dataset = load_sequences(spec, Path(study_path).parent)
     study = create_or_resume(open_storage(url, create=True), spec, dataset.fingerprint)
-    mirror = Mirror(study, open_engine(url))
-    engine, size = make_engine(spec, dataset)
-    worker = Worker(mirror, spec, dataset, engine, size.slots, threading.Event())
+    settings = Settings()
+    engine, ready = make_engine(spec, dataset, settings)
     began = time.perf_counter()
-    worker.run()
+    worker = work(
+        study, url, spec, dataset, engine, ready, settings, threading.Event(), lambda event: None
+    )
     seconds = time.perf_counter() - began
     share = 1 - worker.training_seconds / seconds
     print(json.dumps({"bookkeeping": round(share, 4), "seconds": round(seconds, 3)}))

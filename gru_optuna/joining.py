@@ -10,14 +10,17 @@ import torch
 from gru_optuna.data.dataset import load_dataset
 from gru_optuna.errors import StudyError, UserError
 from gru_optuna.search import study as studies
+from gru_optuna.storage.beats import LEASE_SECONDS
 from gru_optuna.storage.checkpoints import open_store
 from gru_optuna.storage.database import checkpoint_folder, open_engine, open_storage
-from gru_optuna.storage.leases import LEASE_SECONDS, Host, Registration
+from gru_optuna.storage.leases import Host, Registration
 from gru_optuna.storage.mirror import Mirror
+from gru_optuna.storage.patience import patiently
 from gru_optuna.storage.shelf import Shelf
 from gru_optuna.training.cpu import CPUEngine
 from gru_optuna.training.sizing import choose_size
 from gru_optuna.worker import Worker
+from gru_optuna.worker.books import tells_of_storage
 from gru_optuna.worker.events import EngineReady
 
 if TYPE_CHECKING:
@@ -119,7 +122,11 @@ def work(
     try:
         device = str(dataset.train.values.device)
         host = Host.here(device, ready.slots)
-        registration = Registration(database, study._study_id, host, settings.lease_seconds)
+        registration = patiently(
+            lambda: Registration(database, study._study_id, host, settings.lease_seconds),
+            stop,
+            tells_of_storage(on_event),
+        )
         mirror = Mirror(study, database, registration)
         shelf = open_shelf(study, url)
         worker = Worker(

@@ -198,8 +198,7 @@ class LiveView:
         ):
             table.add_column(column, justify=justify, no_wrap=True)  # type: ignore[arg-type]
         for ended in self._ended:
-            words, style = _WORDS[ended.state], _STYLES[ended.state]
-            self._add_row(table, ended.number, words, style, ended.epochs)
+            self._add_row(table, ended.number, _WORDS[ended.state], _STYLES[ended.state], ended)
         # A pool on a GPU holds more trials than a terminal has lines.
         for number in list(self._running)[:_MOST_RUNNING]:
             self._add_row(table, number, "running", "bold")
@@ -218,12 +217,16 @@ class LiveView:
         return f"{engine}; {len(self._workers)} of {workers} run" if workers > 1 else engine
 
     def _add_row(
-        self, table: Table, number: int, state: str, style: str, epochs: int | None = None
+        self, table: Table, number: int, state: str, style: str, ended: TrialEnded | None = None
     ) -> None:
         curve = self._curves.get(number, [])
-        value = f"{curve[-1]:.4f}" if curve else "–"
-        shown = str(len(curve) if epochs is None else epochs)
-        table.add_row(str(number), state, value, shown, sparkline(curve), style=style)
+        value = curve[-1] if curve else None
+        # A complete trial's is its best epoch's.
+        if ended is not None and ended.value is not None:
+            value = ended.value
+        epochs = ended.epochs if ended else len(curve)
+        shown = "–" if value is None else f"{value:.4f}"
+        table.add_row(str(number), state, shown, str(epochs), sparkline(curve), style=style)
 
     def _progress(self) -> RenderableType:
         assert self._opening is not None

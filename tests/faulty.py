@@ -30,7 +30,7 @@ from gru_optuna.storage.patience import patiently
 from gru_optuna.storage.rows import Changes
 from gru_optuna.storage.shelf import Shelf
 from gru_optuna.training.cpu import CPUEngine
-from gru_optuna.worker import Worker
+from gru_optuna.worker import Worker, books
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -79,6 +79,11 @@ def strike(at: str, occurrence: int, number: int = signal.SIGKILL) -> None:
                 os.kill(os.getpid(), number)
 
     POINTS[at](hit)
+
+
+def eager() -> None:
+    """Every epoch has a commit of its own, as if it took long."""
+    books.COMMIT_SECONDS = 0.0
 
 
 def fatal(trial_seed: int, epoch: int) -> None:
@@ -191,7 +196,8 @@ def broken(reason: str) -> None:
     """Every worker dies as soon as it trains."""
 
     def train(*_: Any) -> None:
-        print(reason, file=sys.stderr, flush=True)
+        sys.stderr.write(f"{reason}\n")
+        sys.stderr.flush()
         os.abort()
 
     _before(CPUEngine, "train_epoch", train)
@@ -268,6 +274,19 @@ def _committed(hit: Callable[[], None]) -> None:
     _before(Mirror, "_accept", lambda *_: hit())
 
 
+def _saved(hit: Callable[[], None]) -> None:
+    """After a commit that noted a checkpoint."""
+    sync = Mirror.sync
+
+    def synced(mirror: Mirror, wanted: int, limit: Any, saved: Any, *more: Any) -> Any:
+        result = sync(mirror, wanted, limit, saved, *more)
+        if saved:
+            hit()
+        return result
+
+    Mirror.sync = synced  # type: ignore[method-assign]
+
+
 def _clear(hit: Callable[[], None]) -> None:
     """A trial's end is committed, its checkpoints still lie there."""
     _before(Shelf, "clear", lambda *_: hit())
@@ -281,7 +300,7 @@ def _leave(hit: Callable[[], None]) -> None:
 FAULTS: dict[str, Callable[..., None]] = {
     fault.__name__: fault
     for fault in (
-        log, strike, fatal, crash, memory, slow, full_disk, full_database, clock, patience,
+        log, strike, eager, fatal, crash, memory, slow, full_disk, full_database, clock, patience,
         workers, broken,
     )
 }  # fmt: skip
@@ -295,6 +314,7 @@ POINTS: dict[str, Callable[[Callable[..., None]], None]] = {
     "claim": _claim,
     "commit": _commit,
     "committed": _committed,
+    "saved": _saved,
     "clear": _clear,
     "leave": _leave,
 }

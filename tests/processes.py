@@ -62,6 +62,12 @@ class Process:
             if self.code is None:
                 os.kill(self.pid, number)
 
+    def is_asleep(self) -> bool:
+        """Whether it has stopped, and would go on."""
+        assert self.code is None, f"it ended with {self.code}: {self.said}"
+        stat = Path(f"/proc/{self.pid}/stat").read_text()
+        return stat.rpartition(") ")[2].startswith("T")
+
     def wait(self, seconds: float = DEADLINE) -> int:
         """Waits for its end."""
         wait_for(
@@ -167,6 +173,12 @@ class Lab:
         dataset = load_sequences(spec, folder)
         create_or_resume(open_storage(url, create=True), spec, dataset.fingerprint)
         return cls(nursery, folder, url, spec)
+
+    def renew(self, *overrides: str) -> None:
+        """Goes on with the study with other settings, such as a higher budget."""
+        self.spec = study_file.load(self.folder / "tiny.toml", overrides)
+        fingerprint = self.study.user_attrs["fingerprint"]
+        create_or_resume(open_storage(self.url), self.spec, fingerprint)
 
     def worker(self, slots: int = 2, lease: float = 2, **faults: Any) -> Process:
         """Starts a worker, with faults; all of them log what they train."""

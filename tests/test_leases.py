@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 from optuna.trial import TrialState
 from sqlalchemy import func, select, update
 
+from gru_optuna.storage.beats import BEATS_A_LEASE, Watch
 from gru_optuna.storage.database import open_engine, open_storage
-from gru_optuna.storage.leases import BEATS_A_LEASE, Host, Registration, Saved, Watch
+from gru_optuna.storage.leases import Host, Registration, Saved
 from gru_optuna.storage.mirror import Mirror
 from gru_optuna.storage.tables import checkpoints, leases, workers
 

@@ -403,7 +403,7 @@ def test_a_study_with_nothing_searched(tmp_path: Path) -> None:
 
 
 def test_two_thousand_trials_stay_light(tmp_path: Path) -> None:
-    draw = random.Random(0)  # noqa: S311
+    draw = random.Random(0)
     trials = []
     for _ in range(2_000):
         state = draw.choice([TrialState.COMPLETE, TrialState.PRUNED, TrialState.PRUNED])

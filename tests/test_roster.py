@@ -17,8 +17,9 @@ from typer.testing import CliRunner
 from gru_optuna import spec as study_file
 from gru_optuna.cli import app
 from gru_optuna.search.study import create_or_resume
+from gru_optuna.storage.beats import LEASE_SECONDS
 from gru_optuna.storage.database import lock_study, open_engine, open_storage
-from gru_optuna.storage.leases import LEASE_SECONDS, Host, Registration
+from gru_optuna.storage.leases import Host, Registration
 from gru_optuna.storage.mirror import Mirror
 from gru_optuna.storage.roster import read_workers
 from gru_optuna.storage.tables import workers

@@ -198,6 +198,18 @@ def test_what_happens_to_an_unknown_trial_is_no_error() -> None:
     assert shown == {8: ["failed", "–", "2"]}
 
 
+def test_a_complete_trial_shows_its_best_epoch_and_a_pruned_one_its_last() -> None:
+    begun = [TrialStarted(n, adopted=False) for n in (0, 1)]
+    trained = [EpochTrained(n, e, v) for n in (0, 1) for e, v in ((1, 0.9), (2, 0.5))]
+    complete = TrialEnded(0, TrialState.COMPLETE, 0.9, "trained all 2 epochs", 2)
+    pruned = TrialEnded(1, TrialState.PRUNED, None, "pruned after epoch 2", 2)
+    shown = rows(*begun, *trained, complete, pruned)
+    assert [shown[n][:3] for n in (0, 1)] == [
+        ["complete", "0.9000", "2"],
+        ["pruned", "0.5000", "2"],
+    ]
+
+
 def test_only_the_last_notices_stay() -> None:
     told = live(*[LeaseLost(number) for number in range(9)])
     assert told[-4:] == [f"trial {n}: another worker has taken it over" for n in (5, 6, 7, 8)]

@@ -3,10 +3,8 @@
 A worker holds a trial by a lease with a token. When another one takes the trial over, the token
 rises, and whoever comes with an older one has lost the lease and writes nothing more.
 
-Whether a worker lives is seen, not reckoned: it raises its ``beats`` again and again, and the
-others watch that number on their own monotonic clocks. No two clocks are compared, so none that
-is wrong, set back or stopped makes a living worker look dead. On one machine a dead one is known
-at once: it held a file lock, which the system frees with the process.
+Whether a worker lives, the others see by its beats (``storage.beats``). On one machine a dead
+one is known at once: it held a file lock, which the system frees with the process.
 """
 
 from __future__ import annotations
@@ -22,19 +20,14 @@ from filelock import FileLock, Timeout
 from optuna.trial import TrialState
 from sqlalchemy import delete, func, insert, select, update
 
+from gru_optuna.storage.beats import LEASE_SECONDS, Watch
 from gru_optuna.storage.database import now
 from gru_optuna.storage.tables import checkpoints, leases, trials, workers
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection
 
     from sqlalchemy import Connection, Engine
-
-LEASE_SECONDS = 30.0
-"""How long a worker may be silent before its trials are taken over."""
-
-BEATS_A_LEASE = 6
-"""Beats in that time: a few may be late or get lost."""
 
 MOST_DEATHS = 5
 """So many workers in a row that died of a trial before its next epoch: it is the trial."""
@@ -74,36 +67,6 @@ class Claim:
     adopted: bool
     deaths: int = 0
     checkpoints: tuple[Saved, ...] = ()  # newest first
-
-
-class Watch:
-    """Tells silent workers from living ones, on this process's own clock.
-
-    Time in which nobody looked hardly counts: a database that was away for a minute, or this
-    process itself asleep, makes nobody else dead.
-
-    Parameters
-    ----------
-    lease_seconds
-        Silence that ends a lease.
-    """
-
-    def __init__(self, lease_seconds: float) -> None:
-        self._lease = lease_seconds
-        self._longest_look = 2 * lease_seconds / BEATS_A_LEASE
-        self._looked: float | None = None
-        self._silent: dict[int, tuple[int, float]] = {}  # worker: its beats, seconds of silence
-
-    def look(self, beats: Mapping[int, int], at: float) -> set[int]:
-        """Takes note of all workers' beats at a time (monotonic, seconds); returns the silent."""
-        since = 0.0 if self._looked is None else at - self._looked
-        since = min(since, self._longest_look)
-        self._looked = at
-        before, self._silent = self._silent, {}
-        for worker, count in beats.items():
-            last, silence = before.get(worker, (count, -since))
-            self._silent[worker] = (count, silence + since if count == last else 0.0)
-        return {w for w, (_, silence) in self._silent.items() if silence > self._lease}
 
 
 class Registration:

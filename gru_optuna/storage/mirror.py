@@ -20,7 +20,7 @@ import optuna
 from optuna.storages import InMemoryStorage
 from optuna.storages._rdb import models
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy import bindparam, delete, insert, select, update
 
 from gru_optuna.errors import StudyError
 from gru_optuna.storage.database import lock_study, now
@@ -52,6 +52,7 @@ class _Mine:
     token: int
     written: Written
     deaths: int
+    saved_epochs: tuple[int, ...]  # of its checkpoints
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,7 @@ class _Draft:
     read: list[FrozenTrial] = field(default_factory=list)
     changed: list[FrozenTrial] = field(default_factory=list)
     lost: list[int] = field(default_factory=list)
+    noted: list[int] = field(default_factory=list)
     claims: list[Claim] = field(default_factory=list)
     attrs: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
     worked_seconds: float = 0.0
@@ -143,7 +145,7 @@ class Mirror:
         draft = _Draft()
         with self._engine.connect() as connection:
             self._read(connection, draft)
-        self._accept(draft)
+        self._accept(draft, {})
 
     def sync(
         self,
@@ -197,13 +199,17 @@ class Mirror:
         self._unsure = False
         self._synced_at = at
         self.transactions += 1
-        return self._accept(draft, give_back)
+        return self._accept(draft, saved or {}, give_back)
 
     def _find_out(self, connection: Connection) -> None:
         """Learns what the database holds after a transaction that may have been committed."""
         by_id = {mine.trial_id: mine for mine in self._mine.values()}
         for trial in read_trials(connection, list(by_id)):
             by_id[trial._trial_id].written = Written.of(trial)
+        for mine in by_id.values():
+            own = checkpoint_rows.c.trial_id == mine.trial_id
+            epochs = select(checkpoint_rows.c.epoch).where(own).order_by(checkpoint_rows.c.epoch)
+            mine.saved_epochs = tuple(connection.scalars(epochs))
         self._attrs = read_study_attrs(connection, self._study_id)
         # Trials that were claimed and never heard of: ours by the database, so begin them anew.
         assert self._registration is not None
@@ -231,32 +237,39 @@ class Mirror:
             if trial.state.is_finished():
                 over.append(mine.trial_id)
             elif number in saved:
-                self._note(connection, mine, saved[number])
+                draft.noted.append(number)
         changes.write(connection)
+        self._note(connection, saved, draft.noted)
         if advanced:
             mine_advanced = leases.c.trial_id.in_(advanced)
             connection.execute(update(leases).where(mine_advanced).values(deaths=0))
         if over:
             end_leases(connection, over)
 
-    def _note(self, connection: Connection, mine: _Mine, saved: Saved) -> None:
-        """Notes a checkpoint, and forgets all but the one before."""
-        rows = checkpoint_rows
-        own = rows.c.trial_id == mine.trial_id
-        before = connection.scalar(
-            select(func.max(rows.c.epoch)).where(own, rows.c.epoch < saved.epoch)
-        )
-        # A later one was damaged, and its epochs were trained again.
-        connection.execute(delete(rows).where(own, rows.c.epoch.is_distinct_from(before)))
-        connection.execute(
-            insert(rows).values(
-                trial_id=mine.trial_id,
-                epoch=saved.epoch,
-                name=saved.name,
-                sha256=saved.sha256,
-                content=saved.content,
+    def _note(
+        self, connection: Connection, saved: Mapping[int, Saved], noted: Collection[int]
+    ) -> None:
+        """Notes new checkpoints of these trials, and forgets all but the one before each."""
+        rows, old, new = checkpoint_rows, [], []
+        for number in noted:
+            mine, one = self._mine[number], saved[number]
+            before = max((epoch for epoch in mine.saved_epochs if epoch < one.epoch), default=None)
+            # A later one was damaged, and its epochs were trained again.
+            old += [{"id": mine.trial_id, "at": e} for e in mine.saved_epochs if e != before]
+            new.append(
+                {
+                    "trial_id": mine.trial_id,
+                    "epoch": one.epoch,
+                    "name": one.name,
+                    "sha256": one.sha256,
+                    "content": one.content,
+                }
             )
-        )
+        if old:
+            same = (rows.c.trial_id == bindparam("id")) & (rows.c.epoch == bindparam("at"))
+            connection.execute(delete(rows).where(same), old)
+        if new:
+            connection.execute(insert(rows), new)
 
     def _read(self, connection: Connection, draft: _Draft) -> None:
         """Reads others' trials that are new or may have changed, and those that were lost."""
@@ -295,8 +308,14 @@ class Mirror:
             key: value for key, value in here.items() if key not in before or before[key] != value
         }
 
-    def _accept(self, draft: _Draft, give_back: Collection[int] = ()) -> Synced:
+    def _accept(
+        self, draft: _Draft, saved: Mapping[int, Saved], give_back: Collection[int] = ()
+    ) -> Synced:
         """Takes over what a committed transaction found out."""
+        for number in draft.noted:
+            mine, newest = self._mine[number], saved[number].epoch
+            earlier = sorted(epoch for epoch in mine.saved_epochs if epoch < newest)
+            mine.saved_epochs = (*earlier[-1:], newest)
         for trial in draft.changed:
             if trial.state.is_finished():
                 del self._mine[trial.number]
@@ -312,7 +331,9 @@ class Mirror:
         claims = tuple((by_id[claim.trial_id].number, claim) for claim in draft.claims)
         for number, claim in claims:
             written = Written.of(by_id[claim.trial_id])
-            self._mine[number] = _Mine(claim.trial_id, claim.token, written, claim.deaths)
+            epochs = tuple(one.epoch for one in claim.checkpoints)
+            mine = _Mine(claim.trial_id, claim.token, written, claim.deaths, epochs)
+            self._mine[number] = mine
             self._foreign.discard(number)
         self._take_attrs(draft.attrs)
         self._attrs = draft.attrs

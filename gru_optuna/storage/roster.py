@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from optuna.trial import TrialState
 from sqlalchemy import select
 
+from gru_optuna.storage.beats import LEASE_SECONDS
 from gru_optuna.storage.database import locate, now
-from gru_optuna.storage.leases import LEASE_SECONDS
 from gru_optuna.storage.tables import leases, trials, workers
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from optuna.distributions import distribution_to_json, json_to_distribution
 from optuna.storages._rdb import models
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy import Update, insert, select, update
+from sqlalchemy import bindparam, insert, select, update
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -63,14 +63,21 @@ class Changes:
 
     def __init__(self) -> None:
         self._inserts: dict[Any, list[dict[str, Any]]] = {}
-        self._updates: list[Update] = []
+        self._attrs: dict[tuple[Any, str], list[dict[str, Any]]] = {}
+        self._endings: list[dict[str, Any]] = []
 
     def write(self, connection: Connection) -> None:
-        """Writes it all, a statement a table and one for each row that changes."""
+        """Writes it all, two statements a table at most."""
         for model, rows in self._inserts.items():
             connection.execute(insert(model.__table__), rows)
-        for change in self._updates:
-            connection.execute(change)
+        for (model, owner), rows in self._attrs.items():
+            table = model.__table__
+            same = (table.c[owner] == bindparam("of")) & (table.c.key == bindparam("named"))
+            connection.execute(update(table).where(same), rows)
+        if self._endings:
+            table = models.TrialModel.__table__
+            same = table.c.trial_id == bindparam("of")
+            connection.execute(update(table).where(same), self._endings)
 
     def trial(self, trial: FrozenTrial, written: Written, trial_id: int) -> None:
         """Adds what is new in a trial."""
@@ -109,18 +116,20 @@ class Changes:
             if key not in before:
                 self._add(model, **owner, key=key, value_json=json.dumps(value))
             elif before[key] != value:
-                change = update(model).filter_by(**owner, key=key)
-                self._updates.append(change.values(value_json=json.dumps(value)))
+                ((column, own),) = owner.items()
+                row = {"of": own, "named": key, "value_json": json.dumps(value)}
+                self._attrs.setdefault((model, column), []).append(row)
 
     def _add(self, model: Any, **row: Any) -> None:
         self._inserts.setdefault(model, []).append(row)
 
     def _ending(self, trial: FrozenTrial, trial_id: int) -> None:
-        table = models.TrialModel.__table__
-        self._updates.append(
-            update(table)
-            .where(table.c.trial_id == trial_id)
-            .values(state=trial.state, datetime_complete=_utc(trial.datetime_complete))
+        self._endings.append(
+            {
+                "of": trial_id,
+                "state": trial.state,
+                "datetime_complete": _utc(trial.datetime_complete),
+            }
         )
         for objective, value in enumerate(trial.values or ()):
             stored, kind = models.TrialValueModel.value_to_stored_repr(value)

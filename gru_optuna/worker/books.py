@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, TypeVar
 from sqlalchemy.exc import SQLAlchemyError
 
 from gru_optuna.errors import StorageError
+from gru_optuna.storage.beats import BEATS_A_LEASE
 from gru_optuna.storage.checkpoints import DamagedCheckpoint
-from gru_optuna.storage.leases import BEATS_A_LEASE
 from gru_optuna.storage.mirror import WORKED_SECONDS, Synced
 from gru_optuna.storage.patience import patiently
 from gru_optuna.worker.events import CheckpointDamaged, StorageAway, StorageBack
@@ -191,7 +191,11 @@ class Books:
             self._shelf.sweep({trial.number for trial in trials if trial.state.is_finished()})
 
     def _patiently(self, action: Callable[[], Result]) -> Result:
-        def told(reason: str | None, seconds: float) -> None:
-            self._on_event(StorageBack(seconds) if reason is None else StorageAway(reason))
+        return patiently(action, self._stop, tells_of_storage(self._on_event))
 
-        return patiently(action, self._stop, told)
+
+def tells_of_storage(on_event: Callable[[Event], None]) -> Callable[[str | None, float], None]:
+    """What `patiently` tells, as events."""
+    return lambda reason, seconds: on_event(
+        StorageBack(seconds) if reason is None else StorageAway(reason)
+    )

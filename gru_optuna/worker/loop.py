@@ -7,11 +7,10 @@ and seed alone, so its curve is the one it would have had.
 
 from __future__ import annotations
 
-import sys
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as NotYet
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -36,10 +35,11 @@ from gru_optuna.worker.events import (
     TrialEnded,
     TrialStarted,
 )
+from gru_optuna.worker.interpreter import short_turns
 from gru_optuna.worker.running import Admission, Running, curves
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from threading import Event as Flag
 
     from optuna import Trial
@@ -136,7 +136,7 @@ class Worker:
         torch.set_num_threads(1)
         background = ThreadPoolExecutor(1, "pool")
         try:
-            with _short_turns(), self._books.beating():
+            with short_turns(), self._books.beating():
                 self._work(background)
                 # Slots that an abandoned epoch still changes have no checkpoint.
                 self._commit({} if self.abandoned else self._snapshots())
@@ -390,21 +390,6 @@ class Worker:
                 f"all {len(ended)} trials failed, the last one: {reason}. "
                 f"Look at the data's scale, and at the range of the learning rate."
             )
-
-
-@contextmanager
-def _short_turns() -> Iterator[None]:
-    """Lets a thread that comes back from compiled code wait 0.2 ms for the interpreter, not 5.
-
-    An epoch of a small GRU takes as long as Python's own turn, so bookkeeping would hold up
-    every one of them.
-    """
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(2e-4)
-    try:
-        yield
-    finally:
-        sys.setswitchinterval(before)
 
 
 def _hours_over(epochs: int) -> str:

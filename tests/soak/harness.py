@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from processes import DEADLINE
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any
 
     from processes import Lab, Process
@@ -20,7 +21,7 @@ ANYWHERE = "anywhere"
 
 # Points of `faulty`, and how often a worker comes by at most before it dies there. Slots pass
 # "epoch" and the checkpoints one by one; trials end, and are cleared, now and then.
-POINTS = {
+AIMED = {
     "epoch": 16,
     "checkpoint half": 12,
     "checkpoint": 12,
@@ -41,7 +42,13 @@ class Victim:
     moment: float  # for ANYWHERE: epochs that it trains, and a part of the next
 
 
-def kill_often(lab: Lab, kills: int, workers: int = 3, seed: int = 0) -> Counter[str]:
+def kill_often(
+    lab: Lab,
+    kills: int,
+    workers: int = 3,
+    seed: int = 0,
+    points: Sequence[str] = (ANYWHERE, *AIMED),
+) -> Counter[str]:
     """Lets so many workers work, and die so often; then lets them finish the study.
 
     Returns how many died where.
@@ -67,16 +74,18 @@ def kill_often(lab: Lab, kills: int, workers: int = 3, seed: int = 0) -> Counter
                 assert victim.process.code == -signal.SIGKILL, victim.process.said
                 deaths[victim.point] += 1
             doomed = sum(v is not None and bool(v.point) and v is not victim for v in victims)
-            victims[place] = _start(lab, draw, doom=deaths.total() + doomed < kills)
+            more = deaths.total() + doomed < kills
+            victims[place] = _start(lab, draw, draw.choice(points) if more else "")
         time.sleep(0.01)
     return deaths
 
 
-def _start(lab: Lab, draw: random.Random, *, doom: bool) -> Victim:
-    point = draw.choice([ANYWHERE, *POINTS]) if doom else ""
+def _start(lab: Lab, draw: random.Random, point: str) -> Victim:
     faults: dict[str, Any] = {}
-    if point in POINTS:
-        faults = {"strike": {"at": point, "occurrence": draw.randint(1, POINTS[point])}}
+    if point in AIMED:
+        faults["strike"] = {"at": point, "occurrence": draw.randint(1, AIMED[point])}
+    if draw.random() < 0.5:
+        faults["eager"] = {}
     process = lab.worker(slots=draw.randint(2, 4), **faults)
     return Victim(process, point, draw.uniform(1, 12))
 
