@@ -10,7 +10,7 @@ from pathlib import Path
 
 from gru_optuna import spec as study_file
 from gru_optuna.data.sequences import load_sequences
-from gru_optuna.joining import Settings, make_engine, work
+from gru_optuna.joining import Settings, make_pool, work
 from gru_optuna.search.study import create_or_resume
 from gru_optuna.storage.database import open_storage
 
@@ -21,11 +21,9 @@ def main(study_path: str, url: str, overrides: list[str]) -> None:
     dataset = load_sequences(spec, Path(study_path).parent)
     study = create_or_resume(open_storage(url, create=True), spec, dataset.fingerprint)
     settings = Settings()
-    engine, ready = make_engine(spec, dataset, settings)
+    pool, ready = make_pool(spec, [dataset], settings)
     began = time.perf_counter()
-    worker = work(
-        study, url, spec, dataset, engine, ready, settings, threading.Event(), lambda event: None
-    )
+    worker = work(study, url, spec, pool, ready, settings, threading.Event(), lambda event: None)
     seconds = time.perf_counter() - began
     share = 1 - worker.training_seconds / seconds
     print(json.dumps({"bookkeeping": round(share, 4), "seconds": round(seconds, 3)}))

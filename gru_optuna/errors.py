@@ -53,6 +53,15 @@ class StudyError(UserError):
 class TrialFailed(GRUOptunaError):  # noqa: N818 (an ending, told as one)
     """One trial can't go on. The message becomes the reason in its attributes."""
 
+    def in_fold(self, fold: int, folds: int) -> TrialFailed:
+        """The same failure, of one fold (from 0) of a cross-validation.
+
+        >>> str(TrialFailed("diverged in epoch 3").in_fold(0, 5))
+        'fold 1 of 5: diverged in epoch 3'
+        """
+        self.args = (f"fold {fold + 1} of {folds}: {self}",)
+        return self
+
 
 class Quantity(StrEnum):
     """What can stop being finite, in the words that tell it."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import torch
 
-from gru_optuna.data.dataset import load_dataset
+from gru_optuna.data.dataset import load_folds
 from gru_optuna.errors import StudyError, UserError
 from gru_optuna.search import study as studies
 from gru_optuna.storage.beats import LEASE_SECONDS
@@ -18,13 +18,15 @@ from gru_optuna.storage.mirror import Mirror
 from gru_optuna.storage.patience import patiently
 from gru_optuna.storage.shelf import Shelf
 from gru_optuna.training.cpu import CPUEngine
+from gru_optuna.training.folds import FoldedPool
+from gru_optuna.training.pool import Pool
 from gru_optuna.training.sizing import choose_size
 from gru_optuna.worker import Worker
 from gru_optuna.worker.books import tells_of_storage
 from gru_optuna.worker.events import EngineReady
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
     from threading import Event as Flag
 
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
 
     from gru_optuna.data.dataset import Dataset
     from gru_optuna.spec import Specification
-    from gru_optuna.training.pool import Engine
+    from gru_optuna.training.folds import TrialPool
     from gru_optuna.worker.events import Event
 
 Device = Literal["auto", "cpu", "cuda"]
@@ -94,23 +96,22 @@ def join(
         If every trial fails.
     """
     study, spec = studies.load_to_work(open_storage(url), name)
-    dataset = load_dataset(spec, folder)
-    if dataset.fingerprint != study.user_attrs["fingerprint"]:
+    datasets = load_folds(spec, folder)
+    if datasets[0].fingerprint != study.user_attrs["fingerprint"]:
         raise StudyError(
             f'study "{name}": the data in {folder} differ from those it was made with '
             f"({spec.data.train}). Copy the same files here, or name their folder with --data."
         )
-    dataset = dataset.to(choose_device(settings.device))
-    engine, ready = make_engine(spec, dataset, settings)
-    return work(study, url, spec, dataset, engine, ready, settings, stop, on_event)
+    device = choose_device(settings.device)
+    pool, ready = make_pool(spec, [data.to(device) for data in datasets], settings)
+    return work(study, url, spec, pool, ready, settings, stop, on_event)
 
 
 def work(
     study: Study,
     url: str,
     spec: Specification,
-    dataset: Dataset,
-    engine: Engine,
+    pool: TrialPool,
     ready: EngineReady,
     settings: Settings,
     stop: Flag,
@@ -120,8 +121,7 @@ def work(
     on_event(ready)
     database = open_engine(url)
     try:
-        device = str(dataset.train.values.device)
-        host = Host.here(device, ready.slots)
+        host = Host.here(str(pool.device), ready.slots)
         registration = patiently(
             lambda: Registration(database, study._study_id, host, settings.lease_seconds),
             stop,
@@ -129,9 +129,7 @@ def work(
         )
         mirror = Mirror(study, database, registration)
         shelf = open_shelf(study, url)
-        worker = Worker(
-            mirror, registration, shelf, spec, dataset, engine, ready.slots, stop, on_event
-        )
+        worker = Worker(mirror, registration, shelf, spec, pool, ready.slots, stop, on_event)
         worker.run()
     finally:
         database.dispose()
@@ -144,21 +142,34 @@ def open_shelf(study: Study, url: str) -> Shelf:
     return Shelf(study._study_id, open_store(str(place)) if place else None)
 
 
-def make_engine(
-    spec: Specification, dataset: Dataset, settings: Settings, workers: int = 1
-) -> tuple[Engine, EngineReady]:
-    """What trains on the device where the data lie, and how much at once, in one of `workers`.
+def make_pool(
+    spec: Specification, datasets: Sequence[Dataset], settings: Settings, workers: int = 1
+) -> tuple[TrialPool, EngineReady]:
+    """Where trials train, on the device where the data lie, and how many, in one of `workers`.
 
     The first time on a machine the CPU's code is compiled, which takes a quarter of a minute.
+
+    Parameters
+    ----------
+    spec
+        The study.
+    datasets
+        As `load_folds` returns them: one, or one for each fold.
+    settings
+        Of this worker.
+    workers
+        How many processes share the machine.
     """
-    device = dataset.train.values.device
-    if device.type != "cpu":
+    if datasets[0].train.values.device.type != "cpu":
         from gru_optuna.training.batched import BatchedEngine
 
-        return BatchedEngine(spec, dataset), EngineReady(1, settings.slots or CUDA_SLOTS, None)
-    size = choose_size(spec, dataset, settings.threads, settings.slots, workers)
-    ready = EngineReady(size.threads, size.slots, size.memory)
-    return CPUEngine(spec, dataset, size.threads), ready
+        ready = EngineReady(1, settings.slots or CUDA_SLOTS, None)
+        pools = [Pool(spec, data, BatchedEngine(spec, data)) for data in datasets]
+    else:
+        size = choose_size(spec, datasets, settings.threads, settings.slots, workers)
+        ready = EngineReady(size.threads, size.slots, size.memory)
+        pools = [Pool(spec, data, CPUEngine(spec, data, size.threads)) for data in datasets]
+    return FoldedPool(spec, pools) if spec.data.folds else pools[0], ready
 
 
 def choose_device(device: Device) -> torch.device:

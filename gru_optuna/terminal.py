@@ -334,7 +334,8 @@ def _headline(opening: Opening) -> str:
     over = sum(opening.before.trials.values())
     tests = f", {test} test" if test else ""
     goes_on = f", goes on after {over} trials" if over else ""
+    folds = f"mean of {spec.data.folds} folds, the first with " if spec.data.folds else ""
     return (
-        f"{spec.name}: {spec.direction} {spec.metric}, "
+        f"{spec.name}: {spec.direction} {spec.metric}, {folds}"
         f"{train} training and {validation} validation rows{tests}, {opening.device}{goes_on}"
     )

@@ -6,15 +6,16 @@ import logging
 import threading
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING
 
 from optuna.trial import TrialState
 
 from gru_optuna import seeds
 from gru_optuna import spec as study_file
-from gru_optuna.data.dataset import load_dataset
+from gru_optuna.data.dataset import load_folds
 from gru_optuna.errors import StudyFailed, TrialFailed
-from gru_optuna.joining import Device, Settings, choose_device, make_engine, work
+from gru_optuna.joining import Device, Settings, choose_device, make_pool, work
 from gru_optuna.report.page import render_report
 from gru_optuna.report.summary import TEST, Summary, Winner, summarize
 from gru_optuna.search import budget
@@ -24,8 +25,6 @@ from gru_optuna.storage.database import exclusively, open_storage
 from gru_optuna.storage.mirror import WORKED_SECONDS
 from gru_optuna.supervisor import supervise
 from gru_optuna.training.cpu import is_compiled
-from gru_optuna.training.metrics import measure
-from gru_optuna.training.pool import Pool
 from gru_optuna.workspace import Workspace, storage_url
 
 if TYPE_CHECKING:
@@ -35,7 +34,7 @@ if TYPE_CHECKING:
 
     from gru_optuna.data.dataset import Dataset
     from gru_optuna.spec import Specification
-    from gru_optuna.training.pool import Engine
+    from gru_optuna.training.folds import TrialPool
     from gru_optuna.worker.events import Event
 
 logger = logging.getLogger(__name__)
@@ -48,7 +47,7 @@ class Opening:
     spec: Specification
     storage: str
     device: str
-    rows: tuple[int, int, int]  # training, validation, test
+    rows: tuple[int, int, int]  # training, validation, test; of the first fold
     before: Summary
     workers: int  # processes
     compiles: bool  # whether the training code has to be compiled for this machine first
@@ -138,40 +137,40 @@ def tune(
     url = storage_url(storage, workspace)
     settings = Settings(device, threads, slots, lease_seconds)
     where = choose_device(device)
-    dataset = load_dataset(spec, path.parent)
+    datasets = load_folds(spec, path.parent)
+    first = datasets[0]
     backend = open_storage(url, create=True)
     # Two that begin the same study at once: one makes it, the other one finds it whole.
     with exclusively(url, f"study-{spec.name}"):
         optuna_study = create_or_resume(
             backend,
             spec,
-            dataset.fingerprint,
+            first.fingerprint,
             checkpoints=checkpoints,
-            baselines=dataset.baselines,
+            baselines=_to_beat(datasets),
         )
     before = summarize(optuna_study, spec)
-    splits = (dataset.train, dataset.validation, dataset.test or ())
+    splits = (first.train, first.validation, first.test or ())
     rows = (len(splits[0]), len(splits[1]), len(splits[2]))
     compiles = where.type == "cpu" and not is_compiled()
     on_open(Opening(spec, url, str(where), rows, before, workers, compiles))
-    dataset = dataset.to(where)
+    datasets = [data.to(where) for data in datasets]
     stop = stop or threading.Event()
     abandoned = False
     if _trials_to_train(optuna_study, spec):
         if workers > 1:
             # Sized and compiled once, before all of them do.
-            _, ready = make_engine(spec, dataset, settings, workers)
+            _, ready = make_pool(spec, datasets, settings, workers)
             on_event(ready)
             settings = replace(settings, threads=ready.threads, slots=ready.slots)
             supervise(optuna_study, url, path.parent, workers, settings, stop, on_event)
         else:
-            engine, ready = make_engine(spec, dataset, settings)
-            abandoned = work(
-                optuna_study, url, spec, dataset, engine, ready, settings, stop, on_event
-            ).abandoned
-    if not stop.is_set() and _winner_to_measure(optuna_study, spec, dataset):
-        engine, _ = make_engine(spec, dataset, replace(settings, threads=1, slots=1))
-        measure_on_test(optuna_study, spec, dataset, engine)
+            pool, ready = make_pool(spec, datasets, settings)
+            worker = work(optuna_study, url, spec, pool, ready, settings, stop, on_event)
+            abandoned = worker.abandoned
+    if not stop.is_set() and first.test is not None and _winner_to_measure(optuna_study, spec):
+        pool, _ = make_pool(spec, datasets, replace(settings, threads=1, slots=1))
+        measure_on_test(optuna_study, spec, pool)
     summary = summarize(optuna_study, spec)
     ended = _ended(summary)
     folder = report or workspace.report_folder(spec.name)
@@ -179,16 +178,23 @@ def tune(
     return TuningResult(summary, page, stop.is_set(), ended - _ended(before), abandoned)
 
 
-def measure_on_test(study: Study, spec: Specification, dataset: Dataset, engine: Engine) -> None:
+def measure_on_test(study: Study, spec: Specification, pool: TrialPool) -> None:
     """Measures the winner on the test rows and keeps the value, once for each winner.
 
     The winner is trained again up to its best epoch, which gives the same weights: a trial is
-    a function of its parameters and its seed.
+    a function of its parameters and its seed. Of folds, all are trained, and the value is their
+    networks' mean.
+
+    Parameters
+    ----------
+    study, spec
+        The study, with a winner or not.
+    pool
+        Empty, on data with test rows.
     """
     winner = summarize(study, spec).best
-    if winner is None or winner.test is not None or dataset.test is None:
+    if winner is None or winner.test is not None:
         return
-    pool = Pool(spec, dataset, engine)
     slot = pool.admit(winner.hyperparameters, seeds.trial_seed(spec.seed, winner.number))
     for _ in range(winner.best_epoch):
         ((_, result),) = pool.train_epoch()
@@ -206,9 +212,20 @@ def measure_on_test(study: Study, spec: Specification, dataset: Dataset, engine:
             winner.value,
             again,
         )
-    logits = engine.predict(slot, engine.weights(slot), dataset.test)
-    value = measure(spec.metric, logits, dataset.test)
-    study.set_user_attr(TEST, {"number": winner.number, "value": value})
+    study.set_user_attr(TEST, {"number": winner.number, "value": pool.measure_test(slot)})
+
+
+def _to_beat(datasets: Sequence[Dataset]) -> dict[str, float]:
+    """What predictions that learn nothing reach; of folds, their mean, as the trials' values are.
+
+    Each fold finds its own season, and what not all of them have is no mean.
+    """
+    first, *others = (data.baselines for data in datasets)
+    return {
+        name: fmean([value, *(other[name] for other in others)])
+        for name, value in first.items()
+        if all(name in other for other in others)
+    }
 
 
 def _trials_to_train(study: Study, spec: Specification) -> bool:
@@ -218,9 +235,9 @@ def _trials_to_train(study: Study, spec: Specification) -> bool:
     return budget.trials_left(study, spec) > 0 and budget.seconds_left(spec, worked) > 0
 
 
-def _winner_to_measure(study: Study, spec: Specification, dataset: Dataset) -> bool:
+def _winner_to_measure(study: Study, spec: Specification) -> bool:
     winner = summarize(study, spec).best
-    return winner is not None and winner.test is None and dataset.test is not None
+    return winner is not None and winner.test is None
 
 
 def _ended(summary: Summary) -> int:

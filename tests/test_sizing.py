@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import joblib
@@ -16,6 +17,7 @@ from gru_optuna.data.sequences import load_sequences
 from gru_optuna.errors import UserError
 from gru_optuna.training import sizing
 from gru_optuna.training.cpu import CPUEngine
+from gru_optuna.training.folds import FoldedPool
 from gru_optuna.training.pool import Pool
 
 if TYPE_CHECKING:
@@ -33,13 +35,15 @@ def load(folder: Path, *overrides: str) -> tuple[Specification, Dataset]:
 
 
 def test_what_is_measured_fits_the_machine(tmp_path: Path) -> None:
-    size = sizing.choose_size(*load(tmp_path))
+    spec, dataset = load(tmp_path)
+    size = sizing.choose_size(spec, [dataset])
     assert 1 <= size.threads <= joblib.cpu_count()
     assert size.slots == sizing.SLOTS_A_THREAD * size.threads
 
 
 def test_what_is_given_stays(tmp_path: Path) -> None:
-    size = sizing.choose_size(*load(tmp_path), threads=3, slots=5)
+    spec, dataset = load(tmp_path)
+    size = sizing.choose_size(spec, [dataset], threads=3, slots=5)
     assert (size.threads, size.slots) == (3, 5)
 
 
@@ -59,12 +63,20 @@ def test_the_memory_that_is_said_is_enough(tmp_path: Path) -> None:
     assert 0.3 * size.memory < used <= size.memory
 
 
-def used_and_said(spec: Specification, dataset: Dataset) -> tuple[int, sizing.Size]:
+def test_the_memory_that_is_said_is_enough_for_all_folds(tmp_path: Path) -> None:
+    spec, dataset = load(tmp_path, "model.hidden_size=256", "search.dropout=0.5")
+    few = replace(dataset, train=dataset.train.rows(torch.arange(100)))
+    used, size = used_and_said(spec, few, dataset, few)
+    assert 0.3 * size.memory < used <= size.memory
+    assert size.memory > 2 * sizing.choose_size(spec, [dataset], threads=1, slots=4).memory
+
+
+def used_and_said(spec: Specification, *datasets: Dataset) -> tuple[int, sizing.Size]:
     """Bytes that four slots on one thread took at most, and what was chosen for them."""
-    size = sizing.choose_size(spec, dataset, threads=1, slots=4)
-    engine = CPUEngine(spec, dataset, threads=1)
+    size = sizing.choose_size(spec, datasets, threads=1, slots=4)
+    engines = [CPUEngine(spec, dataset, threads=1) for dataset in datasets]
     tracemalloc.start()
-    pool = Pool(spec, dataset, engine)
+    pool = FoldedPool(spec, [Pool(spec, *own) for own in zip(datasets, engines, strict=True)])
     for seed in range(4):
         pool.admit(sizing.largest_hyperparameters(spec), seed)
     pool.train_epoch()
@@ -95,22 +107,22 @@ def test_the_largest_network_of_a_text_study_has_the_largest_embedding(tmp_path:
 
 def test_threads_are_measured_on_texts_too(tmp_path: Path) -> None:
     spec, dataset = load_texts(tmp_path, "search.token_deletion={low=0.0,high=0.3}")
-    size = sizing.choose_size(spec, dataset)
+    size = sizing.choose_size(spec, [dataset])
     assert 1 <= size.threads <= joblib.cpu_count()
 
 
 def test_threads_are_measured_on_numbers_to_predict_too(tmp_path: Path) -> None:
     spec, _ = load(tmp_path)
     spec = spec.model_copy(update={"task": "regression", "metric": "rmse"})
-    size = sizing.choose_size(spec, some_numbers(2).to(CPU, torch.float32))
+    size = sizing.choose_size(spec, [some_numbers(2).to(CPU, torch.float32)])
     assert 1 <= size.threads <= joblib.cpu_count()
 
 
 def test_rows_that_are_augmented_take_memory(tmp_path: Path) -> None:
     spec, dataset = load_texts(tmp_path)
-    still = sizing.choose_size(spec, dataset, threads=2, slots=1)
+    still = sizing.choose_size(spec, [dataset], threads=2, slots=1)
     spec, _ = load_texts(tmp_path, "search.token_swap=[0.0,0.2]")
-    augmented = sizing.choose_size(spec, dataset, threads=2, slots=1)
+    augmented = sizing.choose_size(spec, [dataset], threads=2, slots=1)
     assert augmented.memory - still.memory >= 2 * dataset.train.values.nbytes
 
 
@@ -124,5 +136,6 @@ def test_networks_that_do_not_fit_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sizing, "MEMORY_SHARE", 1e-6)
+    spec, dataset = load(tmp_path)
     with pytest.raises(UserError, match=r"hidden_size = 8, layers = 1\) needs .* MiB a thread"):
-        sizing.choose_size(*load(tmp_path), threads=1)
+        sizing.choose_size(spec, [dataset], threads=1)

@@ -43,6 +43,7 @@ BEFORE = Summary(
     trials=COUNTS,
     budget={"trials": 9, "claimed": 0},
     best=None,
+    baselines={},
 )
 OPENING = Opening(
     spec=SPEC,
@@ -108,6 +109,14 @@ def rows(*events: Event) -> dict[int, list[str]]:
     """The table's rows, by trial."""
     cells = [line.split() for line in live(*events)]
     return {int(row[0]): row[1:] for row in cells if row[0].isdigit()}
+
+
+def test_the_headline_tells_of_folds() -> None:
+    data = SPEC.data.model_copy(update={"folds": 5})
+    opening = replace(OPENING, spec=SPEC.model_copy(update={"data": data}))
+    file = io.StringIO()
+    make_view(Console(file=file)).opened(opening)
+    assert "mean of 5 folds, the first with 216 training and 54 validation" in file.getvalue()
 
 
 def test_every_event_is_known() -> None:

@@ -19,6 +19,7 @@ from gru_optuna.search import space
 from gru_optuna.search.study import create_or_resume
 from gru_optuna.storage.database import open_storage
 from gru_optuna.training.cpu import CPUEngine
+from gru_optuna.training.pool import Pool
 from gru_optuna.worker.events import EngineReady, EpochTrained, TrialEnded, TrialStarted
 
 if TYPE_CHECKING:
@@ -69,8 +70,9 @@ def run(
         if isinstance(event, EpochTrained) and (event.number, event.epoch) == stop_at:
             stop.set()
 
-    engine, ready = CPUEngine(spec, vowels, threads=2), EngineReady(2, slots, None)
-    work(study, url_in(folder), spec, vowels, engine, ready, Settings(), stop, on_event)
+    pool = Pool(spec, vowels, CPUEngine(spec, vowels, threads=2))
+    ready = EngineReady(2, slots, None)
+    work(study, url_in(folder), spec, pool, ready, Settings(), stop, on_event)
     return study, events[1:]
 
 

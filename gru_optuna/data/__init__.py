@@ -1,1 +1,5 @@
-"""From files to tensors: ``files`` reads, ``sequences`` prepares, ``dataset`` is the result."""
+"""From files to tensors.
+
+Readers (``tables``, ``ts``, ``npz``, ``long``) give rows as they are. ``text``, ``sequences`` and
+``forecasting`` check, split and encode them; ``dataset`` is what comes out, for every task alike.
+"""

@@ -221,7 +221,7 @@ def _series(files: tuple[Path, ...], inspection: Inspection) -> list[str]:
         if column.kind in ("category", "text") and column.name != roles.series
     ]
     rows = (left - window) * clock.series
-    effort = plan(rows, window, len(numeric) + _CALENDAR_CHANNELS)
+    effort = plan(rows, window, 1 + len(known) + _CALENDAR_CHANNELS)
     every = f", every {clock.step}" if clock.step else ""
     several = clock.series > 1
     return [
@@ -235,7 +235,13 @@ def _series(files: tuple[Path, ...], inspection: Inspection) -> list[str]:
         f"time = {_quoted(roles.time)} # {clock.first} … {clock.last}{every}",
         f"target = {_quoted(roles.target)}",
         *([f"series = {_quoted(roles.series)} # {clock.series} of them"] if roles.series else []),
-        f"covariates = {_listed(covariates)} # known up to now",
+        # The past of other numbers often says little of the target's future, and a network
+        # finds in it what held for one season only. On the traffic data it did harm.
+        *(
+            [f"# covariates = {_listed(covariates)} # known up to now: try whether they help"]
+            if covariates
+            else []
+        ),
         f"known = {_listed(known)} # known for the time to forecast, too",
         *([f"# left out, being words: {', '.join(words)}"] if words else []),
         f"horizon = {horizon} # steps to forecast, all at once",

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
+from gru_optuna.data.metrics import measure
 from gru_optuna.errors import Crashed, Diverged, OutOfMemory, Quantity, TrialFailed
 from gru_optuna.storage.checkpoints import DamagedCheckpoint
 from gru_optuna.training.losses import loss
-from gru_optuna.training.metrics import measure
 from gru_optuna.training.network import Network
 from gru_optuna.training.progress import EpochResult, Progress
 from gru_optuna.training.snapshots import go_on_from, make_checkpoint
@@ -46,7 +46,8 @@ class Slot:
     seed: int
     network: Network
     progress: Progress
-    state: Any  # the engine's: weights, moments, step count
+    # The engine's: weights, moments, step count. In a pool of folds, the slots of the folds.
+    state: Any
     best_weights: dict[str, Tensor] = field(default_factory=dict)
 
 
@@ -111,6 +112,11 @@ class Pool:
         self.engine = engine
         self.slots: list[Slot] = []
 
+    @property
+    def device(self) -> torch.device:
+        """Where it trains."""
+        return self.dataset.train.values.device
+
     def admit(
         self, hyperparameters: Hyperparameters, seed: int, checkpoint: Checkpoint | None = None
     ) -> Slot:
@@ -172,6 +178,13 @@ class Pool:
     def release(self, slot: Slot) -> None:
         """Takes a trial out of the pool."""
         self.slots.remove(slot)
+
+    def measure_test(self, slot: Slot) -> float:
+        """The study's metric on the test rows, with the weights after the last epoch."""
+        test = self.dataset.test
+        assert test is not None, "a study without test rows has nothing to measure"
+        outputs = self.engine.predict(slot, self.engine.weights(slot), test)
+        return measure(self.spec.metric, outputs, test)
 
     def _outcome(self, slot: Slot, trained: Trained) -> EpochResult | TrialFailed:
         epoch = slot.progress.epoch + 1

@@ -15,10 +15,10 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from gru_optuna import seeds
 from gru_optuna.data.augment import augment
+from gru_optuna.data.metrics import measure
 from gru_optuna.errors import Diverged, Quantity
 from gru_optuna.training.initializers import initial_parameters
 from gru_optuna.training.losses import loss
-from gru_optuna.training.metrics import measure
 from gru_optuna.training.network import Network, is_kernel
 from gru_optuna.training.optimizers import make_optimizer, set_learning_rate
 from gru_optuna.training.progress import EpochResult, Progress

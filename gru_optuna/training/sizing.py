@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import joblib
 import torch
@@ -19,6 +19,8 @@ from gru_optuna.training.network import Network
 from gru_optuna.training.pool import Pool
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from gru_optuna.data.dataset import Dataset
     from gru_optuna.hyperparameters import Searchable
     from gru_optuna.spec import Specification
@@ -47,12 +49,23 @@ class Size:
 
 def choose_size(
     spec: Specification,
-    dataset: Dataset,
+    datasets: Sequence[Dataset],
     threads: int | None = None,
     slots: int | None = None,
     workers: int = 1,
 ) -> Size:
     """Threads and slots of a worker, one of so many on this machine; what is given stays.
+
+    Parameters
+    ----------
+    spec
+        The study.
+    datasets
+        Its data; one for each fold where there are folds.
+    threads, slots
+        None: chosen.
+    workers
+        How many processes share the machine.
 
     Raises
     ------
@@ -60,19 +73,14 @@ def choose_size(
         If even one slot of the study's largest network doesn't fit into the free memory.
     """
     largest = largest_hyperparameters(spec)
-    network = Network.of(largest, dataset.channels, dataset.outputs, dataset.vocabulary)
     if threads is None and workers > 1:
         threads = max(1, joblib.cpu_count() // workers)
     elif threads is None:
-        threads = _measure_threads(spec, dataset, joblib.cpu_count())
-    a_slot = 4 * network.size() * _FLOAT  # weights, two moments, the best epoch's weights
-    rows = max(min(largest.batch_size, len(dataset.train)), PREDICTED_TOGETHER)
-    a_thread = workspace_bytes(network, rows, longest_row(dataset))
-    # An epoch's dropout masks, twice: as they are drawn, and joined.
-    a_thread += 2 * network.layers * len(dataset.train) * network.features * _FLOAT
-    if augments(largest):
-        values, targets = dataset.train.values, dataset.train.targets
-        a_thread += values.nbytes + targets.nbytes + dataset.train.lengths.nbytes
+        threads = _measure_threads(spec, datasets[0], joblib.cpu_count())
+    folds = [_memory(largest, dataset) for dataset in datasets]
+    a_slot = sum(fold.slot for fold in folds)
+    # Workspaces stay; of the folds' epochs there is one at a time.
+    a_thread = sum(fold.workspace for fold in folds) + max(fold.epoch for fold in folds)
     room = MEMORY_SHARE * _free_memory() / workers
     if slots is None:
         most = int((room - threads * a_thread) / a_slot)
@@ -108,6 +116,29 @@ def largest_hyperparameters(spec: Specification) -> Hyperparameters:
         dropout=0.1,
         **sizes,
         **strengths,
+    )
+
+
+class _Memory(NamedTuple):
+    """Bytes that a trial's largest network takes in one fold."""
+
+    slot: int
+    workspace: int  # of a thread
+    epoch: int  # of a thread, while it trains
+
+
+def _memory(largest: Hyperparameters, dataset: Dataset) -> _Memory:
+    network = Network.of(largest, dataset.channels, dataset.outputs, dataset.vocabulary)
+    train = dataset.train
+    rows = max(min(largest.batch_size, len(train)), PREDICTED_TOGETHER)
+    # Dropout masks, twice: as they are drawn, and joined.
+    epoch = 2 * network.layers * len(train) * network.features * _FLOAT
+    if augments(largest):
+        epoch += train.values.nbytes + train.targets.nbytes + train.lengths.nbytes
+    return _Memory(
+        slot=4 * network.size() * _FLOAT,  # weights, two moments, the best epoch's weights
+        workspace=workspace_bytes(network, rows, longest_row(dataset)),
+        epoch=epoch,
     )
 
 

@@ -7,7 +7,8 @@
     best_weights/NAME     of the best epoch; not there before the first epoch
 
 The state beside these tensors holds the curve, and says whose it is. Random generators have no
-place in it: ``seeds`` addresses their streams by the trial's seed and the epoch.
+place in it: ``seeds`` addresses their streams by the trial's seed and the epoch. How the
+checkpoints of a trial's folds make one is said in ``training.folds``.
 """
 
 from __future__ import annotations
@@ -64,22 +65,24 @@ def go_on_from(checkpoint: Checkpoint, slot: Slot) -> None:
         If it isn't this trial's, or not all of it is there: the engine may then rely on every
         tensor. The slot is of no use.
     """
-    for key, ours in _identity(slot).items():
-        if checkpoint.state.get(key) != ours:
-            raise DamagedCheckpoint(
-                f"of another trial: {key} = {checkpoint.state.get(key)}, this one has {ours}"
-            )
-    _replay(checkpoint.state, slot)
+    replay(checkpoint.state, slot)
     _check_tensors(checkpoint.tensors, slot.network, best=slot.progress.epoch > 0)
     slot.best_weights = part_of(checkpoint.tensors, BEST)
 
 
-def _identity(slot: Slot) -> dict[str, Any]:
-    """What a trial's numbers depend on, besides the study."""
-    return {"hyperparameters": dict(vars(slot.hyperparameters)), "seed": slot.seed}
+def replay(state: dict[str, Any], slot: Slot) -> None:
+    """Gives a new slot the curve and patience of a checkpoint's state.
 
-
-def _replay(state: dict[str, Any], slot: Slot) -> None:
+    Raises
+    ------
+    DamagedCheckpoint
+        If it isn't this trial's, or can't be its curve. The slot is of no use.
+    """
+    for key, ours in _identity(slot).items():
+        if state.get(key) != ours:
+            raise DamagedCheckpoint(
+                f"of another trial: {key} = {state.get(key)}, this one has {ours}"
+            )
     progress = slot.progress
     try:
         for numbers in state["curve"]:
@@ -93,6 +96,11 @@ def _replay(state: dict[str, Any], slot: Slot) -> None:
             f"best_epoch = {state.get('best_epoch')}, "
             f"and epoch {progress.best_epoch} is the best of the curve"
         )
+
+
+def _identity(slot: Slot) -> dict[str, Any]:
+    """What a trial's numbers depend on, besides the study."""
+    return {"hyperparameters": dict(vars(slot.hyperparameters)), "seed": slot.seed}
 
 
 def _check_tensors(tensors: dict[str, Tensor], network: Network, *, best: bool) -> None:

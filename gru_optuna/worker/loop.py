@@ -23,7 +23,6 @@ from gru_optuna.errors import Diverged, GRUOptunaError, OutOfMemory, StudyFailed
 from gru_optuna.search import budget, space
 from gru_optuna.storage.checkpoints import DamagedCheckpoint
 from gru_optuna.storage.leases import MOST_DEATHS
-from gru_optuna.training.pool import Pool, Slot
 from gru_optuna.training.progress import EpochResult
 from gru_optuna.worker.books import Books
 from gru_optuna.worker.events import (
@@ -44,14 +43,14 @@ if TYPE_CHECKING:
 
     from optuna import Trial
 
-    from gru_optuna.data.dataset import Dataset
     from gru_optuna.hyperparameters import Hyperparameters
     from gru_optuna.spec import Specification
     from gru_optuna.storage.checkpoints import Checkpoint
     from gru_optuna.storage.leases import Claim, Registration
     from gru_optuna.storage.mirror import Mirror
     from gru_optuna.storage.shelf import Shelf
-    from gru_optuna.training.pool import Engine
+    from gru_optuna.training.folds import TrialPool
+    from gru_optuna.training.pool import Slot
     from gru_optuna.worker.events import Event
 
 HOPELESS_TRIALS = 10
@@ -63,7 +62,7 @@ STANDBY_SECONDS = 0.5
 LEAVE_SECONDS = 3.0
 """How long a worker that is told to stop waits for the epoch in flight."""
 
-Trained: TypeAlias = list[tuple[Slot, EpochResult | TrialFailed]]
+Trained: TypeAlias = "list[tuple[Slot, EpochResult | TrialFailed]]"
 
 
 class Worker:
@@ -79,8 +78,8 @@ class Worker:
         Where checkpoints are kept.
     spec
         The file the study was made with.
-    dataset, engine
-        Its data, and what trains on them.
+    pool
+        Empty; where its trials train.
     slots
         How many trials train together.
     stop
@@ -100,15 +99,14 @@ class Worker:
         registration: Registration,
         shelf: Shelf,
         spec: Specification,
-        dataset: Dataset,
-        engine: Engine,
+        pool: TrialPool,
         slots: int,
         stop: Flag,
         on_event: Callable[[Event], None] = lambda event: None,
     ) -> None:
         self.study = mirror.study
         self.spec = spec
-        self.pool = Pool(spec, dataset, engine)
+        self.pool = pool
         self.slots = slots
         self.stop = stop
         self.on_event = on_event
