@@ -9,6 +9,7 @@ A fault is named by its function below, and described in JSON::
 
 from __future__ import annotations
 
+import builtins
 import errno
 import json
 import os
@@ -96,12 +97,13 @@ def fatal(trial_seed: int, epoch: int) -> None:
     _before(CPUEngine, "_train_slot", train)
 
 
-def crash(trial_seed: int, epoch: int) -> None:
+def crash(trial_seed: int, epoch: int, error: str = "ValueError") -> None:
     """Training this epoch of this trial raises."""
+    kind = getattr(builtins, error)
 
     def train(engine: CPUEngine, slot: Any) -> None:
         if slot.seed == trial_seed and slot.progress.epoch + 1 == epoch:
-            raise ValueError("of no known kind")
+            raise kind("of no known kind")
 
     _before(CPUEngine, "_train_slot", train)
 
@@ -121,58 +123,74 @@ def slow(seconds: float) -> None:
     _before(CPUEngine, "_train_slot", lambda *_: time.sleep(seconds))
 
 
-def full_disk(after: float, seconds: float, half: bool = False) -> None:
-    """No checkpoint can be written for a while; what was begun stays half written."""
-    full = _window(after, seconds)
+def full_disk(after: int, seconds: float) -> None:
+    """No further checkpoint can be written for a while; what was begun stays half written."""
+    full = _for_a_while(seconds)
     create = checkpoints._create
+    left = after
+
+    class Full:
+        """A file that takes one byte."""
+
+        def __init__(self, path: Any) -> None:
+            self.file = create(path)
+
+        def __enter__(self) -> Any:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            self.file.close()
+
+        def write(self, content: bytes) -> None:
+            self.file.write(content[:1])
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def created(path: Any) -> Any:
-        if full():
-            if half:
-                path.write_bytes(b"half")
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
-        return create(path)
+        nonlocal left
+        left -= 1
+        return Full(path) if left < 0 and full() else create(path)
 
     checkpoints._create = created
 
 
-def full_database(after: float, seconds: float) -> None:
-    """SQLite itself finds that the file may not grow, for a while."""
+def full_database(after: int, seconds: float) -> None:
+    """SQLite itself finds that its file may not grow, for a while."""
     connections: list[Any] = []
     connect = sqlite.connect
-    limited = False
 
     def connected(*arguments: Any) -> Any:
-        connection = connect(*arguments)
-        connections.append(connection)
-        if limited:
-            connection.execute("PRAGMA max_page_count = 1")  # no less than what there is
-        return connection
+        connections.append(connect(*arguments))
+        return connections[-1]
+
+    def limit(pages: int) -> None:
+        for connection in connections:
+            connection.execute(f"PRAGMA max_page_count = {pages}")  # no less than there are
+
+    def start() -> None:
+        limit(1)
+        threading.Timer(seconds, limit, [2**31]).start()
 
     sqlite.connect = connected
-
-    def limit(pages: int, yes: bool) -> None:
-        nonlocal limited
-        limited = yes
-        for connection in connections:
-            connection.execute(f"PRAGMA max_page_count = {pages}")
-
-    threading.Timer(after, limit, (1, True)).start()
-    threading.Timer(after + seconds, limit, (2**31, False)).start()
+    _once(Mirror, "sync", after, start)
 
 
-def clock(after: float, hours: float) -> None:
+def clock(after: int, hours: float) -> None:
     """The machine's clock is set, while it runs."""
-    shifted = _window(after, float("inf"))
+    shift = timedelta(0)
     wall = time.time
 
     class Clock(datetime):
         @classmethod
         def now(cls, tz: Any = None) -> datetime:  # type: ignore[override]
-            return datetime.now(tz) + timedelta(hours=hours if shifted() else 0)
+            return datetime.now(tz) + shift
+
+    def start() -> None:
+        nonlocal shift
+        shift = timedelta(hours=hours)
 
     database.datetime = Clock  # type: ignore[attr-defined]
-    time.time = lambda: wall() + (3600 * hours if shifted() else 0)
+    time.time = lambda: wall() + shift.total_seconds()
+    _once(Mirror, "sync", after, start)
 
 
 def patience(seconds: float) -> None:
@@ -341,9 +359,29 @@ def _after(owner: Any, name: str, action: Callable[..., None]) -> None:
     setattr(owner, name, wrapped)
 
 
-def _window(after: float, seconds: float) -> Callable[[], bool]:
-    began = time.monotonic()
-    return lambda: after <= time.monotonic() - began < after + seconds
+def _once(owner: Any, name: str, after: int, action: Callable[[], None]) -> None:
+    """Before the call that follows so many."""
+    left = after
+
+    def count(*_: Any) -> None:
+        nonlocal left
+        left -= 1
+        if left == -1:
+            action()
+
+    _before(owner, name, count)
+
+
+def _for_a_while(seconds: float) -> Callable[[], bool]:
+    """True from the first question on, so long."""
+    end = 0.0
+
+    def still() -> bool:
+        nonlocal end
+        end = end or time.monotonic() + seconds
+        return time.monotonic() < end
+
+    return still
 
 
 def _append(path: str, line: str) -> None:
