@@ -45,9 +45,8 @@ def _import_all() -> None:
 
     from gru_optuna import cli, joining, tuning  # noqa: F401
     from gru_optuna.training.compiled.epoch import warm_up
-    from gru_optuna.training.network import Network
 
-    warm_up(Network(1, 1, 1, False, "last", 1), np.float32)
+    warm_up(np.float32)
 
 
 def _become(order: dict[str, Any]) -> None:
