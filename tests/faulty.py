@@ -14,9 +14,11 @@ import errno
 import json
 import os
 import signal
+import sqlite3
 import sys
 import threading
 import time
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -164,7 +166,8 @@ def full_database(after: int, seconds: float) -> None:
 
     def limit(pages: int) -> None:
         for connection in connections:
-            connection.execute(f"PRAGMA max_page_count = {pages}")  # no less than there are
+            with suppress(sqlite3.ProgrammingError):  # closed meanwhile
+                connection.execute(f"PRAGMA max_page_count = {pages}")  # no less than there are
 
     def start() -> None:
         limit(1)

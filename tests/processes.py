@@ -290,7 +290,7 @@ def check_work(lab: Lab) -> Counter[int]:
             continue
         assert epoch > saved.get(number, 0), f"trial {number}: epoch {epoch} was committed"
         by.setdefault((number, epoch), []).append(pid)
-    dead = {process.pid for process in lab.started if (process.code or 0) < 0}
+    dead = {process.pid for process in lab.started if process.code not in (None, 0, 130)}
     for (number, epoch), pids in by.items():
         assert len(set(pids)) == len(pids), f"trial {number}: {pids} trained epoch {epoch}"
         alive = set(pids[:-1]) - dead

@@ -29,8 +29,12 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection, Engine
 
+SUSPICIOUS_DEATHS = 2
+"""When so many workers in a row died that held a trial, before its next epoch, the next one trains
+that trial alone for an epoch: so the others that they held aren't taken for what killed them."""
+
 MOST_DEATHS = 5
-"""So many workers in a row that died of a trial before its next epoch: it is the trial."""
+"""After so many, it is the trial."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,20 @@ class Claim:
     adopted: bool
     deaths: int = 0
     checkpoints: tuple[Saved, ...] = ()  # newest first
+
+    @property
+    def suspect(self) -> bool:
+        """Whether the trial may have killed its workers."""
+        return self.deaths >= SUSPICIOUS_DEATHS
+
+
+@dataclass(frozen=True)
+class _Abandoned:
+    """A running trial that nobody holds."""
+
+    trial_id: int
+    token: int  # 0: begun by a program that knows no leases
+    deaths: int
 
 
 class Registration:
@@ -144,7 +162,9 @@ class Registration:
         """
         # Looked at even if nothing is wanted: it takes a while to know who is silent.
         abandoned = self._abandoned(connection, at)
-        claims = [self._adopt(connection, *found) for found in abandoned[:wanted]]
+        claims = [
+            self._adopt(connection, one) for one in self._choose(connection, abandoned, wanted)
+        ]
         mine = trials.c.study_id == self.study_id
         if len(claims) < wanted:
             begun = connection.scalar(
@@ -223,10 +243,8 @@ class Registration:
             "beaten_at": at,
         }
 
-    def _abandoned(
-        self, connection: Connection, at: float
-    ) -> list[tuple[int, int | None, int, int]]:
-        """Running trials that nobody living holds: trial, last holder, token, deaths."""
+    def _abandoned(self, connection: Connection, at: float) -> list[_Abandoned]:
+        """Running trials that nobody living holds, by number."""
         others = {
             row.worker_id: row.beats
             for row in connection.execute(
@@ -247,37 +265,64 @@ class Registration:
             .where(trials.c.study_id == self.study_id, trials.c.state == TrialState.RUNNING)
             .order_by(trials.c.number)
         )
-        found = [
-            (row.trial_id, row.worker_id, row.token or 0, row.deaths or 0)
-            for row in running
-            if row.worker_id not in living
-        ]
-        # The dead who hold nothing more are forgotten.
-        if gone := dead - {holder for _, holder, _, _ in found}:
-            connection.execute(delete(workers).where(workers.c.worker_id.in_(gone)))
+        found = [row for row in running if row.worker_id not in living]
+        # Who held a suspect trained nothing else.
+        held_suspects = {row.worker_id for row in found if (row.deaths or 0) >= SUSPICIOUS_DEATHS}
+        blamed = {
+            row.trial_id
+            for row in found
+            if row.worker_id is not None
+            and (row.deaths >= SUSPICIOUS_DEATHS or row.worker_id not in held_suspects)
+        }
+        if dead:
+            self._bury(connection, dead, blamed)
             # A silent one may live and sleep: then it still holds its lock, and needs it.
-            for worker in gone & died:
+            for worker in died:
                 _remove(_life_lock(self._engine, worker))
-        return found
+        return [
+            _Abandoned(row.trial_id, row.token or 0, (row.deaths or 0) + (row.trial_id in blamed))
+            for row in found
+        ]
 
-    def _adopt(
-        self, connection: Connection, trial_id: int, holder: int | None, token: int, deaths: int
-    ) -> Claim:
-        deaths += holder is not None
-        taken = {"worker_id": self.worker_id, "token": token + 1, "deaths": deaths}
-        if token:
-            mine = leases.c.trial_id == trial_id
+    def _bury(self, connection: Connection, dead: set[int], blamed: set[int]) -> None:
+        """Forgets workers that died; what they held is free, and remembers that."""
+        mine = leases.c.worker_id.in_(dead)
+        connection.execute(
+            update(leases)
+            .where(mine, leases.c.trial_id.in_(blamed))
+            .values(deaths=leases.c.deaths + 1)
+        )
+        connection.execute(update(leases).where(mine).values(worker_id=None))
+        connection.execute(delete(workers).where(workers.c.worker_id.in_(dead)))
+
+    def _choose(
+        self, connection: Connection, abandoned: list[_Abandoned], wanted: int
+    ) -> list[_Abandoned]:
+        """Up to `wanted`, and one suspect at a time: if this worker dies, it was that one."""
+        suspects = {one.trial_id for one in abandoned if one.deaths >= SUSPICIOUS_DEATHS}
+        if suspects:
+            mine = leases.c.worker_id == self.worker_id
+            suspected = mine & (leases.c.deaths >= SUSPICIOUS_DEATHS)
+            holds_one = connection.scalar(select(func.count()).where(suspected))
+            suspects -= {min(suspects)} if not holds_one else set()
+        return [one for one in abandoned if one.trial_id not in suspects][:wanted]
+
+    def _adopt(self, connection: Connection, one: _Abandoned) -> Claim:
+        token = one.token + 1
+        taken = {"worker_id": self.worker_id, "token": token, "deaths": one.deaths}
+        mine = leases.c.trial_id == one.trial_id
+        if one.token:
             connection.execute(update(leases).where(mine).values(taken))
-        else:  # begun by a program that knows no leases
-            row = {"trial_id": trial_id, "study_id": self.study_id, **taken}
+        else:
+            row = {"trial_id": one.trial_id, "study_id": self.study_id, **taken}
             connection.execute(insert(leases).values(row))
         rows = connection.execute(
             select(checkpoints)
-            .where(checkpoints.c.trial_id == trial_id)
+            .where(checkpoints.c.trial_id == one.trial_id)
             .order_by(checkpoints.c.epoch.desc())
         )
         saved = tuple(Saved(row.epoch, row.name, row.sha256, row.content) for row in rows)
-        return Claim(trial_id, token + 1, adopted=True, deaths=deaths, checkpoints=saved)
+        return Claim(one.trial_id, token, adopted=True, deaths=one.deaths, checkpoints=saved)
 
     def _begin(self, connection: Connection, trial_id: int) -> Claim:
         connection.execute(

@@ -232,12 +232,13 @@ class Mirror:
             if mine.written.differs_from(trial):
                 changes.trial(trial, mine.written, mine.trial_id)
                 draft.changed.append(trial)
-                if mine.deaths and len(trial.intermediate_values) > len(mine.written.reports):
-                    advanced.append(mine.trial_id)
             if trial.state.is_finished():
                 over.append(mine.trial_id)
             elif number in saved:
                 draft.noted.append(number)
+            reported = len(trial.intermediate_values) > len(mine.written.reports)
+            if mine.deaths and (reported or number in saved):
+                advanced.append(mine.trial_id)
         changes.write(connection)
         self._note(connection, saved, draft.noted)
         if advanced:
@@ -316,6 +317,7 @@ class Mirror:
             mine, newest = self._mine[number], saved[number].epoch
             earlier = sorted(epoch for epoch in mine.saved_epochs if epoch < newest)
             mine.saved_epochs = (*earlier[-1:], newest)
+            mine.deaths = 0
         for trial in draft.changed:
             if trial.state.is_finished():
                 del self._mine[trial.number]

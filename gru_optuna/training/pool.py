@@ -155,8 +155,15 @@ class Pool:
         self.slots.append(slot)
         return slot
 
-    def train_epoch(self) -> list[tuple[Slot, EpochResult | TrialFailed]]:
+    def train_epoch(
+        self, only: Sequence[Slot] | None = None
+    ) -> list[tuple[Slot, EpochResult | TrialFailed]]:
         """Trains one epoch of every slot and measures it on the validation rows.
+
+        Parameters
+        ----------
+        only
+            These slots, while the others pause.
 
         Returns
         -------
@@ -164,7 +171,7 @@ class Pool:
             In the order of admission. What an epoch raises ends its own trial, or all of them
             if it can't be told apart. A slot that failed is to be released.
         """
-        slots = list(self.slots)
+        slots = list(self.slots if only is None else only)
         try:
             trained = self.engine.train_epoch(slots)
         except Exception as error:

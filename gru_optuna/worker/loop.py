@@ -162,6 +162,10 @@ class Worker:
                     return
                 self._stand_by()
                 continue
+            if any(r.suspect and r.slot.progress.epoch > r.saved_epoch for r in self._all()):
+                # It has killed nobody: that is written before anything else is trained.
+                admissions = self._commit(self._snapshots())
+                continue
             due = self._due()
             snapshots = self._snapshots() if due else {}
             training = background.submit(self._train_epoch)
@@ -176,7 +180,8 @@ class Worker:
 
     def _train_epoch(self) -> Trained:
         began = time.monotonic()
-        trained = self.pool.train_epoch()
+        alone = [running.slot for running in self._all() if running.suspect]
+        trained = self.pool.train_epoch(alone or None)
         self.training_seconds += time.monotonic() - began
         return trained
 
@@ -231,6 +236,7 @@ class Worker:
                 self.on_event(LeaseLost(running.number))
             elif running.number in snapshots:
                 running.saved_epoch = len(snapshots[running.number].state["curve"])
+                running.suspect = False
         return [self._ask(number, claim) for number, claim in synced.claims]
 
     def _ask(self, number: int, claim: Claim) -> Admission:
@@ -281,7 +287,8 @@ class Worker:
     def _enter(self, one: Admission, hyperparameters: Hyperparameters) -> Running:
         """A slot for a trial, from the newest checkpoint that is whole, or from its start."""
         seed = seeds.trial_seed(self.spec.seed, one.number)
-        began, reported, adopted = time.monotonic(), len(one.reported), one.claim.adopted
+        began, reported = time.monotonic(), len(one.reported)
+        adopted, suspect = one.claim.adopted, one.claim.suspect
         for checkpoint in self._books.checkpoints(one.number, one.claim):
             epoch = len(checkpoint.state.get("curve", ()))
             try:
@@ -290,9 +297,9 @@ class Worker:
                 self.on_event(CheckpointDamaged(one.number, epoch, str(error)))
                 continue
             before = float(checkpoint.state.get("seconds", 0.0))
-            return Running(one.trial, slot, reported, began, before, epoch, adopted)
+            return Running(one.trial, slot, reported, began, before, epoch, adopted, suspect)
         slot = self.pool.admit(hyperparameters, seed)
-        return Running(one.trial, slot, reported, began, 0.0, 0, adopted)
+        return Running(one.trial, slot, reported, began, 0.0, 0, adopted, suspect)
 
     def _after_epoch(self, trained: Trained) -> None:
         # A slot may have been lost while it trained.

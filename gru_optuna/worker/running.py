@@ -40,6 +40,7 @@ class Running:
     seconds_before: float  # that earlier workers trained it
     saved_epoch: int  # of the last checkpoint
     adopted: bool
+    suspect: bool  # it trains alone until it is an epoch further
 
     @property
     def number(self) -> int:
