@@ -2,15 +2,21 @@
 
 A worker raises its ``beats`` again and again, and the others watch that number on their own
 monotonic clocks. No two clocks are compared, so none that is wrong, set back or stopped makes a
-living worker look dead.
+living worker look dead. On one machine a dead one is known at once: it held a file lock, which
+the system frees with the process.
 """
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+from filelock import FileLock, Timeout
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from sqlalchemy import Engine
 
 LEASE_SECONDS = 30.0
 """How long a worker may be silent before its trials are taken over."""
@@ -47,3 +53,34 @@ class Watch:
             last, silence = before.get(worker, (count, -since))
             self._silent[worker] = (count, silence + since if count == last else 0.0)
         return {w for w, (_, silence) in self._silent.items() if silence > self._lease}
+
+
+def life_lock(engine: Engine, worker_id: int) -> FileLock | None:
+    """Held while a worker lives; only where all workers are on the machine of the file."""
+    if engine.dialect.name != "sqlite" or not engine.url.database:
+        return None
+    path = Path(engine.url.database)
+    folder = path.with_name(f"{path.name}.locks")
+    folder.mkdir(exist_ok=True)
+    return FileLock(folder / f"worker-{worker_id}.lock", thread_local=False)
+
+
+def has_died(engine: Engine, worker_id: int, beats: int) -> bool:
+    """Whether a worker's process is gone for certain; false where that can't be known."""
+    lock = life_lock(engine, worker_id)
+    if lock is None:
+        return False
+    if not Path(lock.lock_file).exists():
+        return beats > 0  # before its first beat it may be about to make the file
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return False
+    lock.release()
+    return True
+
+
+def remove_lock(lock: FileLock | None) -> None:
+    """Removes the file of a worker that is gone."""
+    if lock is not None:
+        Path(lock.lock_file).unlink(missing_ok=True)

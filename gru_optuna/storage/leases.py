@@ -13,14 +13,12 @@ import os
 import platform
 from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from filelock import FileLock, Timeout
 from optuna.trial import TrialState
 from sqlalchemy import delete, func, insert, select, update
 
-from gru_optuna.storage.beats import LEASE_SECONDS, Watch
+from gru_optuna.storage.beats import LEASE_SECONDS, Watch, has_died, life_lock, remove_lock
 from gru_optuna.storage.database import now
 from gru_optuna.storage.tables import checkpoints, leases, trials, workers
 
@@ -114,7 +112,7 @@ class Registration:
             inserted = connection.execute(insert(workers).values(self._row(connection)))
             assert inserted.inserted_primary_key is not None
             self.worker_id = int(inserted.inserted_primary_key[0])
-        self._life = _life_lock(engine, self.worker_id)
+        self._life = life_lock(engine, self.worker_id)
         self._hold_life()
 
     def beat(self, connection: Connection, epochs_per_second: float | None = None) -> None:
@@ -200,7 +198,7 @@ class Registration:
             self._tidy(connection)
         if self._life is not None:
             self._life.release()
-            _remove(self._life)
+            remove_lock(self._life)
 
     def _tidy(self, connection: Connection) -> None:
         """Removes rows of trials that another program ended, and of workers that died."""
@@ -254,9 +252,7 @@ class Registration:
             )
         }
         silent = self._watch.look(others, at)
-        died = {
-            worker for worker, beats in others.items() if _has_died(self._engine, worker, beats)
-        }
+        died = {worker for worker, beats in others.items() if has_died(self._engine, worker, beats)}
         dead = silent | died
         living = {self.worker_id, *others} - dead
         running = connection.execute(
@@ -278,7 +274,7 @@ class Registration:
             self._bury(connection, dead, blamed)
             # A silent one may live and sleep: then it still holds its lock, and needs it.
             for worker in died:
-                _remove(_life_lock(self._engine, worker))
+                remove_lock(life_lock(self._engine, worker))
         return [
             _Abandoned(row.trial_id, row.token or 0, (row.deaths or 0) + (row.trial_id in blamed))
             for row in found
@@ -377,33 +373,3 @@ def end_leases(connection: Connection, trial_ids: Collection[int]) -> None:
     """Removes the leases and checkpoints of trials that are over."""
     for table in (leases, checkpoints):
         connection.execute(delete(table).where(table.c.trial_id.in_(trial_ids)))
-
-
-def _life_lock(engine: Engine, worker_id: int) -> FileLock | None:
-    """Held while a worker lives; only where all workers are on the machine of the file."""
-    if engine.dialect.name != "sqlite" or not engine.url.database:
-        return None
-    path = Path(engine.url.database)
-    folder = path.with_name(f"{path.name}.locks")
-    folder.mkdir(exist_ok=True)
-    return FileLock(folder / f"worker-{worker_id}.lock", thread_local=False)
-
-
-def _has_died(engine: Engine, worker_id: int, beats: int) -> bool:
-    """Whether a worker's process is gone for certain; false where that can't be known."""
-    lock = _life_lock(engine, worker_id)
-    if lock is None:
-        return False
-    if not Path(lock.lock_file).exists():
-        return beats > 0  # before its first beat it may be about to make the file
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        return False
-    lock.release()
-    return True
-
-
-def _remove(lock: FileLock | None) -> None:
-    if lock is not None:
-        Path(lock.lock_file).unlink(missing_ok=True)

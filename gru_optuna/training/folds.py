@@ -99,8 +99,15 @@ class FoldedPool:
         self.slots.append(slot)
         return slot
 
-    def train_epoch(self) -> list[tuple[Slot, EpochResult | TrialFailed]]:
+    def train_epoch(
+        self, only: Sequence[Slot] | None = None
+    ) -> list[tuple[Slot, EpochResult | TrialFailed]]:
         """Trains one epoch of every fold of every slot.
+
+        Parameters
+        ----------
+        only
+            These slots, while the others pause.
 
         Returns
         -------
@@ -108,10 +115,13 @@ class FoldedPool:
             In the order of admission, the means over the folds. A trial fails as the first of
             its folds that does; its slot is to be released.
         """
-        results = {fold: result for pool in self.pools for fold, result in pool.train_epoch()}
-        return [
-            (slot, _outcome(slot, [results[fold] for fold in slot.state])) for slot in self.slots
-        ]
+        slots = list(self.slots if only is None else only)
+        results = {
+            fold: result
+            for number, pool in enumerate(self.pools)
+            for fold, result in pool.train_epoch([slot.state[number] for slot in slots])
+        }
+        return [(slot, _outcome(slot, [results[fold] for fold in slot.state])) for slot in slots]
 
     def snapshot(self, slot: Slot) -> Checkpoint:
         """What `admit` goes on from. Between two epochs; turned into bytes it may be later."""

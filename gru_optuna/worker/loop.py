@@ -35,7 +35,7 @@ from gru_optuna.worker.events import (
     TrialStarted,
 )
 from gru_optuna.worker.interpreter import short_turns
-from gru_optuna.worker.running import Admission, Running, curves
+from gru_optuna.worker.running import Admission, Running, curves, hours_over
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -262,7 +262,7 @@ class Worker:
                 reason = str(one.hyperparameters)
                 self._tell(one.trial, TrialState.FAIL, None, reason, epochs)
             elif one.claim.adopted and self._out_of_time():
-                self._tell(one.trial, TrialState.PRUNED, None, _hours_over(epochs), epochs)
+                self._tell(one.trial, TrialState.PRUNED, None, hours_over(epochs), epochs)
             else:
                 self._try_to_enter(one, one.hyperparameters)
 
@@ -346,7 +346,7 @@ class Worker:
         elif is_new and trial.should_prune():
             self._end(running, TrialState.PRUNED, f"pruned after epoch {progress.epoch}")
         elif self._out_of_time():
-            self._end(running, TrialState.PRUNED, _hours_over(progress.epoch))
+            self._end(running, TrialState.PRUNED, hours_over(progress.epoch))
 
     def _end(self, running: Running, state: TrialState, outcome: str) -> None:
         slot = running.slot
@@ -395,7 +395,3 @@ class Worker:
                 f"all {len(ended)} trials failed, the last one: {reason}. "
                 f"Look at the data's scale, and at the range of the learning rate."
             )
-
-
-def _hours_over(epochs: int) -> str:
-    return f"pruned after epoch {epochs}: the study's hours are over"

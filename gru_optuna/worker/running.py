@@ -68,3 +68,8 @@ def curves(progress: Progress) -> dict[str, object]:
         "train_loss": [round(result.train_loss, 6) for result in progress.curve],
         "validation_loss": [round(result.validation_loss, 6) for result in progress.curve],
     }
+
+
+def hours_over(epochs: int) -> str:
+    """The outcome of a trial that the budget ended."""
+    return f"pruned after epoch {epochs}: the study's hours are over"
