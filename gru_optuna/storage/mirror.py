@@ -21,6 +21,7 @@ from optuna.storages import InMemoryStorage
 from optuna.storages._rdb import models
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import bindparam, delete, insert, select, update
+from sqlalchemy.exc import IntegrityError
 
 from gru_optuna.errors import StudyError
 from gru_optuna.storage.database import lock_study, now
@@ -177,6 +178,21 @@ class Mirror:
         sqlalchemy.exc.SQLAlchemyError
             If the database fails. Nothing was written then, or it is found out next time.
         """
+        try:
+            return self._sync(wanted, limit, saved or {}, give_back, epochs_per_second)
+        except IntegrityError:
+            # A program that knows no leases wrote to one of our trials, so there are rows which
+            # weren't expected. Now they are found out.
+            return self._sync(wanted, limit, saved or {}, give_back, epochs_per_second)
+
+    def _sync(
+        self,
+        wanted: int,
+        limit: int | None,
+        saved: Mapping[int, Saved],
+        give_back: Collection[int],
+        epochs_per_second: float,
+    ) -> Synced:
         assert self._registration is not None, "a mirror without a worker only reads"
         draft = _Draft()
         at = time.monotonic()
@@ -187,7 +203,7 @@ class Mirror:
             self._registration.beat(connection, epochs_per_second)
             if not sure:
                 self._find_out(connection)
-            self._write(connection, draft, saved or {})
+            self._write(connection, draft, saved)
             self._read(connection, draft)
             self._write_attrs(connection, draft, at)
             if give_back:
@@ -199,7 +215,7 @@ class Mirror:
         self._unsure = False
         self._synced_at = at
         self.transactions += 1
-        return self._accept(draft, saved or {}, give_back)
+        return self._accept(draft, saved, give_back)
 
     def _find_out(self, connection: Connection) -> None:
         """Learns what the database holds after a transaction that may have been committed."""
