@@ -166,7 +166,7 @@ class _Supervised:
         if code == -signal.SIGKILL and (self.settings.slots or 1) > 1:
             # Who kills without being asked is the system, when memory runs out.
             self.settings = replace(self.settings, slots=(self.settings.slots or 1) // 2)
-        reason = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+        reason = signal.Signals(-code).name if code < 0 else self.last_words()
         on_event(WorkerDied(self.index, reason, restarts=self.runs))
         return None
 

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from gru_optuna.storage.roster import WorkerStatus
 
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
+EXIT_CRASHED = 70
+"""Of a supervised worker: a bug, not what became of the study."""
 
 _MOST_NUMBERS = 12
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import traceback
 from pathlib import Path  # noqa: TC003 (typer reads the annotations)
 from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
 import typer
 
 from gru_optuna.cli.console import (
+    EXIT_CRASHED,
     EXIT_FAILED,
     EXIT_INTERRUPTED,
     Name,
@@ -20,6 +22,7 @@ from gru_optuna.cli.console import (
     print_best,
     say,
 )
+from gru_optuna.errors import GRUOptunaError
 from gru_optuna.workspace import shown, storage_url
 
 if TYPE_CHECKING:
@@ -149,7 +152,16 @@ def worker(
             _stop_when_stdin_ends(stop)
         settings = joining.Settings(device, threads, slots, lease)
         url, folder = storage_url(storage, workspace), data or workspace.folder / "studies"
-        one = joining.join(name, url, folder, settings, stop, view.happened)
+        try:
+            one = joining.join(name, url, folder, settings, stop, view.happened)
+        except GRUOptunaError:
+            raise
+        except Exception:
+            if not with_parent:
+                raise
+            # The supervisor tells what a restart may mend from what it can't.
+            traceback.print_exc()
+            sys.exit(EXIT_CRASHED)
         if stop.is_set():
             say("stopped; nothing is lost.")
             _leave(EXIT_INTERRUPTED, at_once=one.abandoned)

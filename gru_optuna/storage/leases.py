@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from optuna.storages._rdb import models
 from optuna.trial import TrialState
 from sqlalchemy import delete, func, insert, select, update
 
@@ -108,6 +109,7 @@ class Registration:
         self.lease_seconds = lease_seconds
         self._engine = engine
         self._watch = Watch(lease_seconds)
+        self._strange = Watch(lease_seconds)
         with engine.begin() as connection:
             inserted = connection.execute(insert(workers).values(self._row(connection)))
             assert inserted.inserted_primary_key is not None
@@ -176,7 +178,8 @@ class Registration:
                 .order_by(trials.c.number)
                 .limit(room)
             ).all()
-            claims += [self._begin(connection, trial_id) for trial_id in waiting]
+            begins = [self._begin(connection, trial_id) for trial_id in waiting]
+            claims += [claim for claim in begins if claim]
             claims += self._create(connection, room - len(waiting))
         return claims
 
@@ -262,6 +265,10 @@ class Registration:
             .order_by(trials.c.number)
         )
         found = [row for row in running if row.worker_id not in living]
+        alive = self._strangers_alive(
+            [row.trial_id for row in found if not row.token], connection, at
+        )
+        found = [row for row in found if row.trial_id not in alive]
         # Who held a suspect trained nothing else.
         held_suspects = {row.worker_id for row in found if (row.deaths or 0) >= SUSPICIOUS_DEATHS}
         blamed = {
@@ -279,6 +286,21 @@ class Registration:
             _Abandoned(row.trial_id, row.token or 0, (row.deaths or 0) + (row.trial_id in blamed))
             for row in found
         ]
+
+    def _strangers_alive(self, trial_ids: list[int], connection: Connection, at: float) -> set[int]:
+        """Trials that a program trains that knows no leases: they get on now and then."""
+        progress = dict.fromkeys(trial_ids, 0)
+        parts = (models.TrialParamModel, models.TrialIntermediateValueModel) if trial_ids else ()
+        for part in parts:
+            table = part.__table__
+            rows = connection.execute(
+                select(table.c.trial_id, func.count())
+                .where(table.c.trial_id.in_(trial_ids))
+                .group_by(table.c.trial_id)
+            )
+            for trial_id, count in rows:
+                progress[trial_id] += count
+        return set(trial_ids) - self._strange.look(progress, at)
 
     def _bury(self, connection: Connection, dead: set[int], blamed: set[int]) -> None:
         """Forgets workers that died; what they held is free, and remembers that."""
@@ -320,12 +342,15 @@ class Registration:
         saved = tuple(Saved(row.epoch, row.name, row.sha256, row.content) for row in rows)
         return Claim(one.trial_id, token, adopted=True, deaths=one.deaths, checkpoints=saved)
 
-    def _begin(self, connection: Connection, trial_id: int) -> Claim:
-        connection.execute(
+    def _begin(self, connection: Connection, trial_id: int) -> Claim | None:
+        begun = connection.execute(
             update(trials)
-            .where(trials.c.trial_id == trial_id)
+            # Plain Optuna takes a waiting trial without the study's lock.
+            .where(trials.c.trial_id == trial_id, trials.c.state == TrialState.WAITING)
             .values(state=TrialState.RUNNING, datetime_start=now(connection))
         )
+        if not begun.rowcount:
+            return None
         self._lease(connection, [trial_id])
         return Claim(trial_id, 1, adopted=False)
 

@@ -17,20 +17,21 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import optuna
-from optuna.storages import InMemoryStorage
 from optuna.storages._rdb import models
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import bindparam, delete, insert, select, update
+from sqlalchemy.exc import IntegrityError
 
 from gru_optuna.errors import StudyError
 from gru_optuna.storage.database import lock_study, now
 from gru_optuna.storage.leases import end_leases
+from gru_optuna.storage.memory import Memory
 from gru_optuna.storage.rows import Changes, Written, read_study_attrs, read_trials
 from gru_optuna.storage.tables import checkpoints as checkpoint_rows
 from gru_optuna.storage.tables import leases, trials
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Collection, Mapping
 
     from optuna import Study
     from sqlalchemy import Connection, Engine
@@ -104,7 +105,7 @@ class Mirror:
         self._engine = engine
         self._registration = registration
         self._study_id = study._study_id  # in the database
-        self._memory = _Memory()
+        self._memory = Memory()
         self._id = self._memory.create_new_study(study.directions, study.study_name)
         # As the database has them, the user's and the system's.
         self._attrs = (
@@ -177,6 +178,21 @@ class Mirror:
         sqlalchemy.exc.SQLAlchemyError
             If the database fails. Nothing was written then, or it is found out next time.
         """
+        try:
+            return self._sync(wanted, limit, saved or {}, give_back, epochs_per_second)
+        except IntegrityError:
+            # A program that knows no leases wrote to one of our trials, so there are rows which
+            # weren't expected. Now they are found out.
+            return self._sync(wanted, limit, saved or {}, give_back, epochs_per_second)
+
+    def _sync(
+        self,
+        wanted: int,
+        limit: int | None,
+        saved: Mapping[int, Saved],
+        give_back: Collection[int],
+        epochs_per_second: float,
+    ) -> Synced:
         assert self._registration is not None, "a mirror without a worker only reads"
         draft = _Draft()
         at = time.monotonic()
@@ -187,7 +203,7 @@ class Mirror:
             self._registration.beat(connection, epochs_per_second)
             if not sure:
                 self._find_out(connection)
-            self._write(connection, draft, saved or {})
+            self._write(connection, draft, saved)
             self._read(connection, draft)
             self._write_attrs(connection, draft, at)
             if give_back:
@@ -199,7 +215,7 @@ class Mirror:
         self._unsure = False
         self._synced_at = at
         self.transactions += 1
-        return self._accept(draft, saved or {}, give_back)
+        return self._accept(draft, saved, give_back)
 
     def _find_out(self, connection: Connection) -> None:
         """Learns what the database holds after a transaction that may have been committed."""
@@ -360,28 +376,3 @@ class Mirror:
             self._foreign.discard(trial.number)
         elif trial.number not in self._mine:
             self._foreign.add(trial.number)
-
-
-class _Memory(InMemoryStorage):
-    """Optuna's storage in memory, into which others' trials can be put as they are."""
-
-    def put(self, study_id: int, trial: FrozenTrial) -> None:
-        """Adds the next trial, or replaces one that changed elsewhere."""
-        with self._lock:
-            known: Sequence[FrozenTrial] = self._studies[study_id].trials
-            if trial.number == len(known):
-                self.create_new_trial(study_id, template_trial=trial)
-                return
-            assert trial.number < len(known), "trials are numbered without gaps"
-            own_id = known[trial.number]._trial_id
-            trial._trial_id = own_id
-            self._set_trial(own_id, trial)
-            self._update_cache(own_id, study_id)
-
-    def id_of(self, study_id: int, number: int) -> int:
-        """The id in memory of a trial."""
-        return self.get_trial_id_from_study_id_trial_number(study_id, number)
-
-    def trial(self, study_id: int, number: int) -> FrozenTrial:
-        """One trial, as it is now."""
-        return self.get_trial(self.id_of(study_id, number))

@@ -1,0 +1,37 @@
+"""The storage in memory that samplers and pruners work on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from optuna.storages import InMemoryStorage
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from optuna.trial import FrozenTrial
+
+
+class Memory(InMemoryStorage):
+    """Optuna's storage in memory, into which others' trials can be put as they are."""
+
+    def put(self, study_id: int, trial: FrozenTrial) -> None:
+        """Adds the next trial, or replaces one that changed elsewhere."""
+        with self._lock:
+            known: Sequence[FrozenTrial] = self._studies[study_id].trials
+            if trial.number == len(known):
+                self.create_new_trial(study_id, template_trial=trial)
+                return
+            assert trial.number < len(known), "trials are numbered without gaps"
+            own_id = known[trial.number]._trial_id
+            trial._trial_id = own_id
+            self._set_trial(own_id, trial)
+            self._update_cache(own_id, study_id)
+
+    def id_of(self, study_id: int, number: int) -> int:
+        """The id in memory of a trial."""
+        return self.get_trial_id_from_study_id_trial_number(study_id, number)
+
+    def trial(self, study_id: int, number: int) -> FrozenTrial:
+        """One trial, as it is now."""
+        return self.get_trial(self.id_of(study_id, number))
