@@ -41,14 +41,16 @@ SMALL = (*SEARCH, "budget.trials=6", "training.epochs=15", "training.patience='o
 def test_a_full_disk_is_waited_for(
     new_lab: Callable[..., Lab], tmp_path: Path, fault: str, words: str
 ) -> None:
-    lab = new_lab(f"sqlite:///{tmp_path / 'study.db'}", *SMALL)
+    # Enough trials that SQLite's file must grow: it has free pages at first.
+    study = (*SMALL, "budget.trials=24")
+    lab = new_lab(f"sqlite:///{tmp_path / 'study.db'}", *study)
     worker = lab.worker(eager={}, **{fault: {"after": 3, "seconds": 2}})
     assert worker.wait() == 0
     assert words in worker.said
     assert "the storage works again after" in worker.said
     check_exact(lab)
     check_work(lab)
-    assert curves(lab.trials) == curves(undisturbed(new_lab, tmp_path, *SMALL).trials)
+    assert curves(lab.trials) == curves(undisturbed(new_lab, tmp_path, *study).trials)
 
 
 @pytest.mark.parametrize("fault", ["full_disk", "full_database"])
