@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 BUSY_SECONDS = 60.0
 """How long a statement waits for another writer."""
 
-WORKER_BUSY_SECONDS = 5.0
+WORKER_BUSY_SECONDS = 2.0
 """How long a worker's does. It tries again for long, but not deaf to Ctrl-C."""
 
 PROBE_SECONDS = 3.0

@@ -19,7 +19,14 @@ from optuna.trial import TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
 from gru_optuna import seeds
-from gru_optuna.errors import Diverged, GRUOptunaError, OutOfMemory, StudyFailed, TrialFailed
+from gru_optuna.errors import (
+    Diverged,
+    GRUOptunaError,
+    OutOfMemory,
+    StorageError,
+    StudyFailed,
+    TrialFailed,
+)
 from gru_optuna.search import budget, space
 from gru_optuna.storage.checkpoints import DamagedCheckpoint
 from gru_optuna.storage.leases import MOST_DEATHS
@@ -138,6 +145,9 @@ class Worker:
                 self._work(background)
                 # Slots that an abandoned epoch still changes have no checkpoint.
                 self._commit({} if self.abandoned else self._snapshots())
+        except StorageError:
+            self.stop.set()
+            raise
         except BaseException:
             self.stop.set()
             # Endings and reports, without the epoch in flight. What caused this comes first.
