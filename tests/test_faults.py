@@ -57,7 +57,8 @@ def test_a_full_disk_is_waited_for(
 def test_a_disk_that_stays_full_stops_the_worker_and_loses_nothing(
     new_lab: Callable[..., Lab], tmp_path: Path, fault: str
 ) -> None:
-    lab = new_lab(f"sqlite:///{tmp_path / 'study.db'}", *SMALL)
+    study = (*SMALL, "budget.trials=24")
+    lab = new_lab(f"sqlite:///{tmp_path / 'study.db'}", *study)
     worker = lab.worker(
         eager={}, patience={"seconds": 0.5}, **{fault: {"after": 3, "seconds": 600}}
     )
@@ -67,7 +68,7 @@ def test_a_disk_that_stays_full_stops_the_worker_and_loses_nothing(
     assert lab.worker().wait() == 0
     check_exact(lab)
     check_work(lab)
-    assert curves(lab.trials) == curves(undisturbed(new_lab, tmp_path, *SMALL).trials)
+    assert curves(lab.trials) == curves(undisturbed(new_lab, tmp_path, *study).trials)
 
 
 def test_a_database_that_another_program_locks_is_waited_for(

@@ -33,6 +33,12 @@ its own, and a worker that dies loses no more than the epoch in flight."""
 COMMIT_SECONDS = 1.0
 """At most between two commits, whatever they cost: so much may a worker lose that dies."""
 
+STANDBY_SECONDS = 0.5
+"""Between two looks at the others, when there is nothing else to do."""
+
+LEAVE_SECONDS = 3.0
+"""How long a worker that is told to stop waits for the epoch in flight."""
+
 Result = TypeVar("Result")
 
 

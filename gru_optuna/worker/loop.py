@@ -31,7 +31,7 @@ from gru_optuna.search import budget, space
 from gru_optuna.storage.checkpoints import DamagedCheckpoint
 from gru_optuna.storage.leases import MOST_DEATHS
 from gru_optuna.training.progress import EpochResult
-from gru_optuna.worker.books import Books
+from gru_optuna.worker.books import LEAVE_SECONDS, STANDBY_SECONDS, Books
 from gru_optuna.worker.events import (
     CheckpointDamaged,
     EpochTrained,
@@ -62,12 +62,6 @@ if TYPE_CHECKING:
 
 HOPELESS_TRIALS = 10
 """When so many trials are over and every one of them failed, the next would fail as well."""
-
-STANDBY_SECONDS = 0.5
-"""Between two looks at the others, when there is nothing else to do."""
-
-LEAVE_SECONDS = 3.0
-"""How long a worker that is told to stop waits for the epoch in flight."""
 
 Trained: TypeAlias = "list[tuple[Slot, EpochResult | TrialFailed]]"
 
@@ -145,14 +139,12 @@ class Worker:
                 self._work(background)
                 # Slots that an abandoned epoch still changes have no checkpoint.
                 self._commit({} if self.abandoned else self._snapshots())
-        except StorageError:
+        except BaseException as error:
             self.stop.set()
-            raise
-        except BaseException:
-            self.stop.set()
-            # Endings and reports, without the epoch in flight. What caused this comes first.
-            with suppress(SQLAlchemyError, OSError, GRUOptunaError):
-                self._commit({})
+            if not isinstance(error, StorageError):
+                # Endings and reports, without the epoch in flight. What caused this comes first.
+                with suppress(SQLAlchemyError, OSError, GRUOptunaError):
+                    self._commit({})
             raise
         finally:
             self._books.leave()
