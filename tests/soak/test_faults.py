@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
     from processes import Lab
 
+pytestmark = [pytest.mark.soak, pytest.mark.timeout(600)]
+
 SMALL = (*SEARCH, "budget.trials=6", "training.epochs=15", "training.patience='off'")
 
 
