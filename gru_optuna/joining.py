@@ -17,6 +17,7 @@ from gru_optuna.storage.leases import Host, Registration
 from gru_optuna.storage.mirror import Mirror
 from gru_optuna.storage.patience import patiently
 from gru_optuna.storage.shelf import Shelf
+from gru_optuna.storage.stores import CHECKPOINTS
 from gru_optuna.training.cpu import CPUEngine
 from gru_optuna.training.folds import FoldedPool
 from gru_optuna.training.pool import Pool
@@ -138,7 +139,7 @@ def work(
 
 def open_shelf(study: Study, url: str) -> Shelf:
     """Where a study's checkpoints are kept, by all its workers."""
-    place = study.user_attrs.get(studies.CHECKPOINTS) or checkpoint_folder(url)
+    place = study.user_attrs.get(CHECKPOINTS) or checkpoint_folder(url)
     return Shelf(study._study_id, open_store(str(place)) if place else None)
 
 
