@@ -51,6 +51,7 @@ class Opening:
     before: Summary
     workers: int  # processes
     compiles: bool  # whether the training code has to be compiled for this machine first
+    worked_seconds: float = 0.0  # that anybody has worked on the study before
 
 
 @dataclass(frozen=True)
@@ -153,7 +154,8 @@ def tune(
     splits = (first.train, first.validation, first.test or ())
     rows = (len(splits[0]), len(splits[1]), len(splits[2]))
     compiles = where.type == "cpu" and not is_compiled()
-    on_open(Opening(spec, url, str(where), rows, before, workers, compiles))
+    worked = float(optuna_study.user_attrs.get(WORKED_SECONDS, 0.0))
+    on_open(Opening(spec, url, str(where), rows, before, workers, compiles, worked))
     datasets = [data.to(where) for data in datasets]
     stop = stop or threading.Event()
     abandoned = False
