@@ -135,7 +135,7 @@ def live(
     paper = Console(file=io.StringIO(), width=width, height=height)
     paper.print(view.picture())
     view.close()
-    return [line.rstrip() for line in paper.file.getvalue().splitlines() if line.strip()]
+    return [line for line in paper.file.getvalue().splitlines() if line.strip()]
 
 
 def rows(*told: Told) -> dict[int, list[str]]:
@@ -375,6 +375,7 @@ BUSY: tuple[Told, ...] = (
 def test_the_picture_fits_into_any_terminal(width: int, height: int) -> None:
     lines = live(*BUSY, width=width, height=height)
     assert max(map(len, lines)) <= width
+    assert not any(line.endswith(" ") for line in lines)
     assert len(lines) < height
     assert lines[0].startswith("tiny: maximize")
     assert any("best 0.2800 (trial 7)" in line for line in lines)

@@ -1,6 +1,7 @@
 """A run as a picture of text, in whatever room there is.
 
 Every line fits, so that nothing wraps: a terminal of 60 columns or 10 lines shows less, not worse.
+None ends in spaces: when a window becomes narrower, the terminal would wrap those as well.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from optuna.trial import TrialState
 from rich.console import Group
-from rich.table import Table
 from rich.text import Text
 
 from gru_optuna.terminal.words import (
@@ -36,8 +36,8 @@ _MOST_RUNNING = 16
 _MOST_OVER = 6
 _WIDEST_BAR = 40
 _WIDEST_CURVE = 40
-_BESIDE_CURVE = 46
-"""Columns of the table without its curves."""
+_NARROWEST_CURVE = 8
+_GAP = "  "
 
 
 def draw(
@@ -64,11 +64,10 @@ def draw(
         [Text(words, "yellow") for words in list(notices)[-max(1, room // 4) :]] if room > 2 else []
     )
     room -= len(below)
-    trials = _table(tally, width, room, last) if room >= 3 else None
-    lines: list[RenderableType] = [*head, *([trials] if trials else []), *below]
+    trials = _trials(tally, width, room, last) if room >= 3 else []
+    lines = [*head, *trials, *below]
     for line in lines:
-        if isinstance(line, Text):
-            line.truncate(width, overflow="ellipsis")
+        line.truncate(width, overflow="ellipsis")
     return Group(*lines)
 
 
@@ -129,7 +128,7 @@ def _numbers(tally: Tally) -> Text:
     return line
 
 
-def _table(tally: Tally, width: int, room: int, last: bool) -> Table | None:
+def _trials(tally: Tally, width: int, room: int, last: bool) -> list[Text]:
     """The trials in training, each in its place, and above them the last ones that ended."""
     assert tally.opening is not None
     rows = room - 1  # the heads of the columns
@@ -142,22 +141,31 @@ def _table(tally: Tally, width: int, room: int, last: bool) -> Table | None:
     # As many as before when trials end one after the other, so that nothing jumps.
     over = list(tally.over)[-min(_MOST_OVER, free) :] if free > 0 else []
     if not running and not over:
-        return None
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
-    columns = min(_WIDEST_CURVE, width - _BESIDE_CURVE)
-    table.add_column("trial", justify="right", no_wrap=True)
-    table.add_column("state", no_wrap=True)
-    table.add_column(tally.opening.spec.metric, justify="right", no_wrap=True, overflow="ellipsis")
-    table.add_column("epoch", justify="right", no_wrap=True)
-    if columns >= 8:
-        table.add_column("curve", no_wrap=True, overflow="ellipsis")
-    scale = tally.scale()
-    for trial in (*over, *running):
-        curve = sparkline(trial.curve, columns, scale)
-        table.add_row(*_cells(trial, tally), curve, style=_style(trial, tally))
+        return []
+    shown = [*over, *running]
+    cells = [("trial", "state", tally.opening.spec.metric, "epoch")]
+    cells += [_cells(trial, tally) for trial in shown]
+    widths = [max(len(row[column]) for row in cells) for column in range(4)]
+    scale, columns = tally.scale(), min(_WIDEST_CURVE, width - sum(widths) - 4 * len(_GAP))
+    lines = [Text(_aligned(cells[0], widths) + _GAP + "curve", "dim")]
+    for trial, row in zip(shown, cells[1:], strict=True):
+        curve = sparkline(trial.curve, columns, scale) if columns >= _NARROWEST_CURVE else ""
+        lines.append(Text((_aligned(row, widths) + _GAP + curve).rstrip(), _style(trial, tally)))
     if more:
-        table.add_row("", f"and {more} more")
-    return table
+        lines.append(Text(" " * widths[0] + _GAP + f"and {more} more", "dim"))
+    return lines
+
+
+def _aligned(cells: Sequence[str], widths: Sequence[int]) -> str:
+    trial, state, metric, epoch = widths
+    return _GAP.join(
+        (
+            cells[0].rjust(trial),
+            cells[1].ljust(state),
+            cells[2].rjust(metric),
+            cells[3].rjust(epoch),
+        )
+    )
 
 
 def _cells(trial: Trial, tally: Tally) -> tuple[str, str, str, str]:
