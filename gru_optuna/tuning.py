@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import logging
 import threading
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING
 
 from optuna.trial import TrialState
+from sqlalchemy.exc import SQLAlchemyError
 
 from gru_optuna import seeds
 from gru_optuna import spec as study_file
 from gru_optuna.data.dataset import load_folds
+from gru_optuna.digest import describe
 from gru_optuna.errors import StudyFailed, TrialFailed
 from gru_optuna.joining import Device, Settings, choose_device, make_pool, work
 from gru_optuna.report.page import render_report
@@ -21,7 +24,7 @@ from gru_optuna.report.summary import TEST, Summary, Winner, summarize
 from gru_optuna.search import budget
 from gru_optuna.search.study import create_or_resume
 from gru_optuna.storage.beats import LEASE_SECONDS
-from gru_optuna.storage.database import exclusively, open_storage
+from gru_optuna.storage.database import exclusively, open_engine, open_storage
 from gru_optuna.storage.mirror import WORKED_SECONDS
 from gru_optuna.supervisor import supervise
 from gru_optuna.training.cpu import is_compiled
@@ -173,6 +176,7 @@ def tune(
     if not stop.is_set() and first.test is not None and _winner_to_measure(optuna_study, spec):
         pool, _ = make_pool(spec, datasets, replace(settings, threads=1, slots=1))
         measure_on_test(optuna_study, spec, pool)
+    _describe(optuna_study, url)
     summary = summarize(optuna_study, spec)
     ended = _ended(summary)
     folder = report or workspace.report_folder(spec.name)
@@ -228,6 +232,17 @@ def _to_beat(datasets: Sequence[Dataset]) -> dict[str, float]:
         for name, value in first.items()
         if all(name in other for other in others)
     }
+
+
+def _describe(study: Study, url: str) -> None:
+    """The last word in optuna-dashboard: with the test value, and of runs that had no worker."""
+    engine = open_engine(url)
+    try:
+        # It is decoration; whatever else the database refuses is told where it matters.
+        with suppress(SQLAlchemyError):
+            describe(study, engine, study._study_id)
+    finally:
+        engine.dispose()
 
 
 def _trials_to_train(study: Study, spec: Specification) -> bool:

@@ -26,6 +26,12 @@ from gru_optuna.errors import StudyError
 from gru_optuna.storage.database import lock_study, now
 from gru_optuna.storage.leases import end_leases
 from gru_optuna.storage.memory import Memory
+from gru_optuna.storage.notes import (
+    DESCRIBED_AT,
+    WORKED_UNTIL,
+    write_description,
+    write_trial_notes,
+)
 from gru_optuna.storage.rows import Changes, Written, read_study_attrs, read_trials
 from gru_optuna.storage.tables import checkpoints as checkpoint_rows
 from gru_optuna.storage.tables import leases, trials
@@ -37,12 +43,10 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
 
     from gru_optuna.storage.leases import Claim, Registration, Saved
+    from gru_optuna.storage.notes import Describing
 
 WORKED_SECONDS = "worked_seconds"
 """User attribute of a study: how long anybody has worked on it, wall time."""
-
-WORKED_UNTIL = "worked_until"
-"""User attribute of a study: the database's time up to which that is counted."""
 
 
 @dataclass
@@ -90,6 +94,8 @@ class Mirror:
         The database's.
     registration
         The worker that writes; None only reads.
+    describing
+        Finds words for people; None: nobody looks.
 
     Attributes
     ----------
@@ -100,18 +106,21 @@ class Mirror:
     """
 
     def __init__(
-        self, study: Study, engine: Engine, registration: Registration | None = None
+        self,
+        study: Study,
+        engine: Engine,
+        registration: Registration | None = None,
+        describing: Describing | None = None,
     ) -> None:
         self._engine = engine
         self._registration = registration
+        self._describing = describing
         self._study_id = study._study_id  # in the database
         self._memory = Memory()
         self._id = self._memory.create_new_study(study.directions, study.study_name)
         # As the database has them, the user's and the system's.
-        self._attrs = (
-            dict(study.user_attrs),
-            dict(study._storage.get_study_system_attrs(study._study_id)),
-        )
+        with engine.connect() as connection:
+            self._attrs = read_study_attrs(connection, self._study_id)
         self._trial_ids: list[int] = []  # in the database, by number
         self._foreign: set[int] = set()  # numbers of unfinished trials that others hold
         self._mine: dict[int, _Mine] = {}
@@ -196,6 +205,8 @@ class Mirror:
         assert self._registration is not None, "a mirror without a worker only reads"
         draft = _Draft()
         at = time.monotonic()
+        # Before others wait for the lock.
+        description = self._describing and self._describing.if_due(self.study, *self._attrs)
         sure, self._unsure = not self._unsure, True
         with self._engine.begin() as connection:
             if not lock_study(connection, self._study_id):
@@ -205,7 +216,9 @@ class Mirror:
                 self._find_out(connection)
             self._write(connection, draft, saved)
             self._read(connection, draft)
-            self._write_attrs(connection, draft, at)
+            if description:
+                write_description(connection, self._study_id, description)
+            self._write_attrs(connection, draft, at, bool(description))
             if give_back:
                 ids = [self._mine[n].trial_id for n in give_back if n in self._mine]
                 self._registration.give_back(connection, ids)
@@ -237,6 +250,7 @@ class Mirror:
         assert self._registration is not None
         held = self._registration.held(connection)
         changes, over, advanced = Changes(), [], []
+        notes: dict[int, str] = {}
         for number, mine in self._mine.items():
             trial = self._memory.trial(self._id, number)
             if trial.state.is_finished() and mine.written.state == trial.state:
@@ -250,6 +264,8 @@ class Mirror:
                 draft.changed.append(trial)
             if trial.state.is_finished():
                 over.append(mine.trial_id)
+                if self._describing and (words := self._describing.words(self.study, trial)):
+                    notes[mine.trial_id] = words
             elif number in saved:
                 draft.noted.append(number)
             reported = len(trial.intermediate_values) > len(mine.written.reports)
@@ -257,6 +273,8 @@ class Mirror:
                 advanced.append(mine.trial_id)
         changes.write(connection)
         self._note(connection, saved, draft.noted)
+        if notes:
+            write_trial_notes(connection, self._study_id, notes)
         if advanced:
             mine_advanced = leases.c.trial_id.in_(advanced)
             connection.execute(update(leases).where(mine_advanced).values(deaths=0))
@@ -299,7 +317,9 @@ class Mirror:
         draft.read = read_trials(connection, [*known, *new])
         draft.attrs = read_study_attrs(connection, self._study_id)
 
-    def _write_attrs(self, connection: Connection, draft: _Draft, at: float) -> None:
+    def _write_attrs(
+        self, connection: Connection, draft: _Draft, at: float, described: bool
+    ) -> None:
         """Writes the attributes of the study that changed here, and the time worked on it."""
         database = now(connection)
         user, system = draft.attrs
@@ -313,6 +333,8 @@ class Mirror:
         user_now |= {WORKED_SECONDS: round(worked, 3), WORKED_UNTIL: database.isoformat()}
         system_here = self._memory.get_study_system_attrs(self._id)
         system_now = system | self._changed(self._attrs[1], system_here)
+        if described:
+            system_now[DESCRIBED_AT] = database.isoformat()
         owner, changes = {"study_id": self._study_id}, Changes()
         changes.attrs(models.StudyUserAttributeModel, owner, user, user_now)
         changes.attrs(models.StudySystemAttributeModel, owner, system, system_now)

@@ -20,7 +20,7 @@ from sqlalchemy import bindparam, insert, select, update
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from sqlalchemy import Connection
+    from sqlalchemy import Connection, Select
 
 _TOGETHER = 500
 """Trials in one IN list: databases limit its length."""
@@ -153,17 +153,24 @@ def read_trials(connection: Connection, trial_ids: Sequence[int]) -> list[Frozen
 def read_study_attrs(
     connection: Connection, study_id: int
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """A study's user and system attributes."""
-    user, system = (
-        {
-            row.key: json.loads(row.value_json)
-            for row in connection.execute(
-                select(model.key, model.value_json).where(model.study_id == study_id)
-            )
-        }
-        for model in (models.StudyUserAttributeModel, models.StudySystemAttributeModel)
+    """A study's user and system attributes, without what optuna-dashboard keeps for people."""
+    user, system = models.StudyUserAttributeModel, models.StudySystemAttributeModel
+    return (
+        parsed_attrs(
+            connection, select(user.key, user.value_json).where(user.study_id == study_id)
+        ),
+        parsed_attrs(
+            connection,
+            select(system.key, system.value_json).where(
+                system.study_id == study_id, system.key.not_like("dashboard:%")
+            ),
+        ),
     )
-    return user, system
+
+
+def parsed_attrs(connection: Connection, query: Select[Any]) -> dict[str, Any]:
+    """What a query of keys and values finds."""
+    return {row.key: json.loads(row.value_json) for row in connection.execute(query)}
 
 
 def _read(connection: Connection, trial_ids: Sequence[int]) -> Iterator[FrozenTrial]:

@@ -143,7 +143,7 @@ def _trials(tally: Tally, width: int, room: int, last: bool) -> list[Text]:
     if not running and not over:
         return []
     shown = [*over, *running]
-    cells = [("trial", "state", tally.opening.spec.metric, "epoch")]
+    cells = [("trial", "state", str(tally.opening.spec.metric), "epoch")]
     cells += [_cells(trial, tally) for trial in shown]
     widths = [max(len(row[column]) for row in cells) for column in range(4)]
     scale, columns = tally.scale(), min(_WIDEST_CURVE, width - sum(widths) - 4 * len(_GAP))
