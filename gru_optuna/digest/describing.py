@@ -47,4 +47,5 @@ def describe(study: Study, engine: Engine, study_id: int) -> None:
 def _description(study: Study) -> Description:
     spec = stored_specification(study)
     summary = summarize(study, spec)
-    return Description(study_note(study, spec, summary), key_figures(study, spec, summary))
+    note, figures = study_note(study, spec, summary), key_figures(study, spec, summary)
+    return Description(note, figures, spec.metric)

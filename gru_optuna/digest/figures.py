@@ -104,7 +104,13 @@ def _best_so_far(
 def _learning_curves(trials: list[FrozenTrial], spec: Specification) -> dict[str, Any]:
     complete = [t for t in trials if t.state == TrialState.COMPLETE and t.value is not None]
     sign = -1 if spec.direction == "maximize" else 1
-    best = sorted(complete, key=lambda trial: (sign * (trial.value or 0.0), trial.number))
+
+    def rank(trial: FrozenTrial) -> tuple[float, float, int]:
+        # As the winner is found; what plain Optuna added has no loss.
+        loss = float(trial.user_attrs.get("best_validation_loss", float("inf")))
+        return sign * (trial.value or 0.0), loss, trial.number
+
+    best = sorted(complete, key=rank)
     lines = []
     for trial, color in zip(best, _SHADES, strict=False):
         epochs, values = list(trial.intermediate_values), list(trial.intermediate_values.values())
@@ -164,5 +170,8 @@ def _figure(title: str, x: str, y: str, lines: list[dict[str, Any]]) -> dict[str
             "xaxis": {"title": {"text": x}, "rangemode": "nonnegative"},
             "yaxis": {"title": {"text": y}},
             "showlegend": len(lines) > 1,
+            # Below: names of baselines are long, and beside the lines nothing would be left.
+            "legend": {"orientation": "h", "y": -0.25},
+            "margin": {"t": 50, "r": 20},
         },
     }

@@ -31,7 +31,7 @@ def study_note(study: Study, spec: Specification, summary: Summary) -> str:
     return "\n\n".join(
         [
             _what(spec, summary),
-            _best(spec, summary),
+            _best(study, spec, summary),
             _data(study, spec),
             _search(spec, summary.best),
             _OURS,
@@ -86,18 +86,26 @@ def _what(spec: Specification, summary: Summary) -> str:
     )
 
 
-def _best(spec: Specification, summary: Summary) -> str:
+def _best(study: Study, spec: Specification, summary: Summary) -> str:
     winner = summary.best
     lines = [f"| | {spec.metric} |", "|---|---|"]
     if winner is None:
         lines.append("| best, on validation rows | no trial is complete yet |")
     else:
         where = f"trial {winner.number}, epoch {winner.best_epoch}"
+        if (equals := _equals(study, winner)) > 1:
+            where += f"; of {equals} equal ones the least loss"
         lines.append(f"| best, on validation rows ({where}) | **{_number(winner.value)}** |")
         if winner.test is not None:
             lines.append(f"| the same, on test rows | **{_number(winner.test)}** |")
     lines += [f"| to beat: {_code(n)} | {_number(v)} |" for n, v in summary.baselines.items()]
     return "\n".join(lines)
+
+
+def _equals(study: Study, winner: Winner) -> int:
+    """How many trials are as good: optuna-dashboard shows the first of them as the best."""
+    trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    return sum(trial.value == winner.value for trial in trials)
 
 
 def _data(study: Study, spec: Specification) -> str:

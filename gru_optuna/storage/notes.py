@@ -57,6 +57,7 @@ class Description:
 
     note: str  # Markdown
     figures: Mapping[str, str]  # Plotly's JSON, by name: letters, digits and - _ : .
+    metric: str = "value"  # what stands at the axes instead of "Objective 0"
 
 
 @dataclass
@@ -126,10 +127,12 @@ def write_description(connection: Connection, study_id: int, description: Descri
     before = _read(
         connection,
         study_id,
-        column.startswith(f"{PREFIX}note_") | column.startswith(f"{PREFIX}plot_data:"),
+        column.startswith(f"{PREFIX}note_")
+        | column.startswith(f"{PREFIX}plot_data:")
+        | (column == f"{PREFIX}objective_names"),
     )
     note = {key: text for key, text in before.items() if key.startswith(f"{PREFIX}note_str:")}
-    now: dict[str, Any] = {}
+    now: dict[str, Any] = {f"{PREFIX}objective_names": [description.metric]}
     if before.get(f"{PREFIX}note_ver", _OURS) == _OURS or not any(note.values()):
         now[f"{PREFIX}note_ver"] = before.get(f"{PREFIX}note_ver", _OURS)
         now |= _pieces(f"{PREFIX}note_str:", description.note, note)
