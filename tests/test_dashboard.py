@@ -116,6 +116,7 @@ def test_the_page_and_its_numbers_are_served_on_loopback(storage: BaseStorage) -
         status, page = ask(port, "/dashboard/")
         assert status == 200
         assert "<html" in page.lower()
+        assert "read-only" in page
         status, listed = ask(port, "/api/studies")
         assert status == 200
         assert [study["study_name"] for study in json.loads(listed)["study_summaries"]] == [
@@ -212,6 +213,7 @@ def test_nothing_can_be_changed_unless_asked_for(storage: BaseStorage) -> None:
 
 def test_with_write_studies_are_made_and_deleted(storage: BaseStorage) -> None:
     with serving(storage, write=True) as port:
+        assert "read-only" not in ask(port, "/dashboard/")[1]
         new = {"study_name": "new", "directions": ["minimize"]}
         assert ask(port, "/api/studies", "POST", new)[0] == 201
         assert studies(storage) == ["vowels", "new"]

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import optuna_dashboard
 
+from gru_optuna.dashboard.badge import with_badge
 from gru_optuna.dashboard.guard import guarded
 from gru_optuna.dashboard.reports import Reports, with_reports
 
@@ -41,4 +42,6 @@ def make_app(
         Where files lie that scripts have attached to trials.
     """
     app: WSGIApplication = optuna_dashboard.wsgi(storage, artifact_store=artifacts)
+    if not rules.write:
+        app = with_badge(app)
     return guarded(with_reports(app, Reports(storage, report_folder)), rules)
