@@ -14,11 +14,11 @@ demo: $(READY)
 	$(BIN)/gru-optuna tune studies/japanese-vowels.toml
 
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=worksteal
 
 # Workers killed, stopped, starved, on both databases: a quarter of an hour or so.
 soak: $(READY)
-	$(BIN)/python -m pytest tests/soak -m soak -s
+	$(BIN)/python -m pytest -m soak -s
 
 check: $(READY)
 	$(BIN)/ruff check .

@@ -23,9 +23,9 @@ from gru_optuna.report.page import render_report
 from gru_optuna.report.summary import TEST, Summary, Winner, summarize
 from gru_optuna.search import budget
 from gru_optuna.search.study import create_or_resume
+from gru_optuna.storage.attributes import WORKED_SECONDS
 from gru_optuna.storage.beats import LEASE_SECONDS
 from gru_optuna.storage.database import exclusively, open_engine, open_storage
-from gru_optuna.storage.mirror import WORKED_SECONDS
 from gru_optuna.supervisor import supervise
 from gru_optuna.training.cpu import is_compiled
 from gru_optuna.workspace import Workspace, storage_url

@@ -27,6 +27,7 @@ from gru_optuna.digest.figures import (
 )
 from gru_optuna.digest.note import study_note, trial_note
 from gru_optuna.report.summary import summarize
+from gru_optuna.storage.attributes import StudyAttrs
 from gru_optuna.storage.database import open_engine, open_storage
 from gru_optuna.storage.leases import Host, Registration
 from gru_optuna.storage.mirror import Mirror
@@ -277,11 +278,15 @@ def test_a_study_is_described_now_and_then_by_whoever_comes_first(database_url: 
 def test_the_pause_is_as_long_as_words_are_dear() -> None:
     words = Describing(lambda study: Description("n", {}), trial_note)
     made = optuna.create_study()
-    assert words.if_due(made, {}, {}) is not None
-    at = {"worked_until": "2026-01-01T00:00:20"}, {"gru_optuna:described_at": "2026-01-01T00:00:01"}
-    assert words.if_due(made, *at) is not None
+    assert words.if_due(made, StudyAttrs(1, {}, {})) is not None
+    seen = StudyAttrs(
+        1,
+        {"worked_until": "2026-01-01T00:00:20"},
+        {"gru_optuna:described_at": "2026-01-01T00:00:01"},
+    )
+    assert words.if_due(made, seen) is not None
     words.pause = 60.0
-    assert words.if_due(made, *at) is None
+    assert words.if_due(made, seen) is None
 
 
 def test_words_that_cannot_be_found_stop_nobody(

@@ -24,7 +24,7 @@ from gru_optuna.report import figures, numbers
 from gru_optuna.report.scales import label
 from gru_optuna.report.summary import Summary, Winner, summarize
 from gru_optuna.report.table import metric_text, trial_table
-from gru_optuna.storage.mirror import WORKED_SECONDS
+from gru_optuna.storage.attributes import WORKED_SECONDS
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go

@@ -7,6 +7,7 @@ transaction that is made anyway.
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 from contextlib import contextmanager
@@ -17,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 from optuna.storages._rdb import models
 from sqlalchemy import select
 
-from gru_optuna.storage.rows import Changes, parsed_attrs
+from gru_optuna.storage.attributes import WORKED_UNTIL
+from gru_optuna.storage.rows import Changes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
     from optuna import Study
     from optuna.trial import FrozenTrial
     from sqlalchemy import ColumnElement, Connection
+
+    from gru_optuna.storage.attributes import StudyAttrs
 
 PREFIX = "dashboard:"
 """Of all that optuna-dashboard keeps. None of it matters to a sampler, a pruner or a worker."""
@@ -36,9 +40,6 @@ its attribute ``outcome`` as well."""
 
 DESCRIBED_AT = "gru_optuna:described_at"
 """System attribute of a study: when its note and figures were last written, the database's time."""
-
-WORKED_UNTIL = "worked_until"
-"""User attribute of a study: the database's time up to which the time worked is counted."""
 
 PAUSE_SECONDS = 15.0
 SHARE = 0.005
@@ -72,16 +73,14 @@ class Describing:
         Seconds between two descriptions of a study, whoever writes them.
     """
 
-    study: Callable[[Study], Description]
+    study: Callable[[Study], Description | None]
     trial: Callable[[Study, FrozenTrial], str | None]
     pause: float = PAUSE_SECONDS
 
-    def if_due(
-        self, study: Study, user_attrs: Mapping[str, Any], system_attrs: Mapping[str, Any]
-    ) -> Description | None:
-        """A description, if the last one is old enough; attributes as the database had them."""
-        if DESCRIBED_AT in system_attrs and WORKED_UNTIL in user_attrs:
-            last, latest = system_attrs[DESCRIBED_AT], user_attrs[WORKED_UNTIL]
+    def if_due(self, study: Study, attrs: StudyAttrs) -> Description | None:
+        """A description, if the last one is old enough as far as the attributes tell."""
+        if DESCRIBED_AT in attrs.system and WORKED_UNTIL in attrs.user:
+            last, latest = attrs.system[DESCRIBED_AT], attrs.user[WORKED_UNTIL]
             age = datetime.fromisoformat(latest) - datetime.fromisoformat(last)
             if age.total_seconds() < self.pause:
                 return None
@@ -97,6 +96,10 @@ class Describing:
             with _nothing_lost():
                 return self.trial(study, trial)
         return None
+
+
+SILENT = Describing(lambda study: None, lambda study, trial: None)
+"""Where nobody looks."""
 
 
 @contextmanager
@@ -142,12 +145,18 @@ def write_description(connection: Connection, study_id: int, description: Descri
     _write(connection, study_id, before, now)
 
 
-def write_trial_notes(connection: Connection, study_id: int, notes: Mapping[int, str]) -> None:
+def write_trial_notes(
+    connection: Connection, study_id: int, notes: Mapping[int, str | None]
+) -> None:
     """Writes notes of trials that have none yet, by the trials' ids in the database."""
     now: dict[str, Any] = {}
     for trial_id, text in notes.items():
+        if text is None:
+            continue
         now[f"{PREFIX}{trial_id}:note_ver"] = _OURS
         now |= _pieces(f"{PREFIX}{trial_id}:note_str:", text, {})
+    if not now:
+        return
     before = _read(connection, study_id, _table().c.key.in_(now))
     edited = {key.rpartition(":note_")[0] for key in before}
     now = {key: text for key, text in now.items() if key.rpartition(":note_")[0] not in edited}
@@ -164,7 +173,8 @@ def _pieces(prefix: str, text: str, known: Mapping[str, str]) -> dict[str, str]:
 def _read(connection: Connection, study_id: int, which: ColumnElement[bool]) -> dict[str, Any]:
     table = _table()
     query = select(table.c.key, table.c.value_json)
-    return parsed_attrs(connection, query.where(table.c.study_id == study_id, which))
+    rows = connection.execute(query.where(table.c.study_id == study_id, which))
+    return {row.key: json.loads(row.value_json) for row in rows}
 
 
 def _write(

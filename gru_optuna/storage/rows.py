@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 from optuna.distributions import distribution_to_json, json_to_distribution
 from optuna.storages._rdb import models
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy import bindparam, insert, select, update
+from sqlalchemy import bindparam, insert, literal, select, union_all, update
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from sqlalchemy import Connection, Select
+    from sqlalchemy import Connection
 
 _TOGETHER = 500
 """Trials in one IN list: databases limit its length."""
@@ -154,23 +154,23 @@ def read_study_attrs(
     connection: Connection, study_id: int
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """A study's user and system attributes, without what optuna-dashboard keeps for people."""
-    user, system = models.StudyUserAttributeModel, models.StudySystemAttributeModel
-    return (
-        parsed_attrs(
-            connection, select(user.key, user.value_json).where(user.study_id == study_id)
-        ),
-        parsed_attrs(
-            connection,
-            select(system.key, system.value_json).where(
-                system.study_id == study_id, system.key.not_like("dashboard:%")
-            ),
-        ),
+    user: dict[str, Any] = {}
+    system: dict[str, Any] = {}
+    attr_models: tuple[Any, ...] = (
+        models.StudyUserAttributeModel,
+        models.StudySystemAttributeModel,
     )
-
-
-def parsed_attrs(connection: Connection, query: Select[Any]) -> dict[str, Any]:
-    """What a query of keys and values finds."""
-    return {row.key: json.loads(row.value_json) for row in connection.execute(query)}
+    both = union_all(
+        *(
+            select(literal(kind).label("kind"), model.key, model.value_json).where(
+                model.study_id == study_id, model.key.not_like("dashboard:%")
+            )
+            for kind, model in enumerate(attr_models)
+        )
+    )
+    for row in connection.execute(both):
+        (user, system)[row.kind][row.key] = json.loads(row.value_json)
+    return user, system
 
 
 def _read(connection: Connection, trial_ids: Sequence[int]) -> Iterator[FrozenTrial]:

@@ -138,13 +138,13 @@ class Worker:
             with short_turns(), self._books.beating():
                 self._work(background)
                 # Slots that an abandoned epoch still changes have no checkpoint.
-                self._commit({} if self.abandoned else self._snapshots())
+                self._commit({} if self.abandoned else self._snapshots(), leaving=True)
         except BaseException as error:
             self.stop.set()
             if not isinstance(error, StorageError):
                 # Endings and reports, without the epoch in flight. What caused this comes first.
                 with suppress(SQLAlchemyError, OSError, GRUOptunaError):
-                    self._commit({})
+                    self._commit({}, leaving=True)
             raise
         finally:
             self._books.leave()
@@ -164,16 +164,17 @@ class Worker:
                     return
                 self._stand_by()
                 continue
-            if any(r.suspect and r.slot.progress.epoch > r.saved_epoch for r in self._all()):
+            if any(r.suspect and r.unsaved for r in self._all()):
                 # It has killed nobody: that is written before anything else is trained.
                 admissions = self._commit(self._snapshots())
                 continue
-            due = self._due()
-            snapshots = self._snapshots() if due else {}
+            saves = self._is_time_to_save()
+            snapshots = self._snapshots() if saves else {}
+            claims = self._more and len(self._running) < self.slots
             training = background.submit(self._train_epoch)
             # Bookkeeping goes on meanwhile. What it knows is the epochs before this one,
             # however fast the machine is, so the search is the same at each run.
-            admissions = self._commit(snapshots) if due else []
+            admissions = self._commit(snapshots) if saves or claims else []
             trained = self._await(training)
             if trained is None:
                 return
@@ -197,25 +198,23 @@ class Worker:
         self.abandoned = True
         return None
 
-    def _due(self) -> bool:
-        """Whether to commit what there is while the next epoch trains."""
-        if self._more and len(self._running) < self.slots:
-            return True
+    def _is_time_to_save(self) -> bool:
         # An adopted trial's first epochs at once: nobody shall have to train them a third time.
-        again = any(r.unproven and r.slot.progress.epoch > r.saved_epoch for r in self._all())
-        return again or self._books.is_time()
+        return any(r.unproven and r.unsaved for r in self._all()) or self._books.is_time_to_save()
 
     def _snapshots(self) -> dict[int, Checkpoint]:
         """Copies of all slots that have trained since their last checkpoint, by trial number."""
         snapshots: dict[int, Checkpoint] = {}
         for running in self._all():
-            if running.slot.progress.epoch > running.saved_epoch:
+            if running.unsaved:
                 checkpoint = self.pool.snapshot(running.slot)
                 state = checkpoint.state | {"seconds": running.seconds}
                 snapshots[running.number] = replace(checkpoint, state=state)
         return snapshots
 
-    def _commit(self, snapshots: dict[int, Checkpoint]) -> list[Admission]:
+    def _commit(
+        self, snapshots: dict[int, Checkpoint], *, leaving: bool = False
+    ) -> list[Admission]:
         """Commits reports, endings and checkpoints; returns the trials that it got."""
         # Memory may have turned out to suffice for fewer slots than there are.
         wanted = 0 if self.stop.is_set() else max(0, self.slots - len(self._running))
@@ -226,9 +225,11 @@ class Worker:
             # What was begun must be ended, but nothing is begun once time is over.
             limit=0 if self._out_of_time() else budget.trial_limit(self.spec),
             checkpoints=snapshots,
+            unsaved={r.number for r in self._all() if r.unsaved and r.number not in snapshots},
             ended=ended,
             give_back=give_back,
             epochs_per_second=self._epochs / max(1.0, time.monotonic() - self._started),
+            leaving=leaving,
         )
         self._more = len(synced.claims) == wanted
         self.spec = budget.renewed(self.spec, self._books.mirror.user_attrs)

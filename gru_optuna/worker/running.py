@@ -48,6 +48,11 @@ class Running:
         return self.trial.number
 
     @property
+    def unsaved(self) -> bool:
+        """Whether it has trained since its last checkpoint."""
+        return self.slot.progress.epoch > self.saved_epoch
+
+    @property
     def unproven(self) -> bool:
         """Whether the worker before may have trained these epochs too, and died."""
         return self.adopted and time.monotonic() - self.began < 2 * COMMIT_SECONDS
