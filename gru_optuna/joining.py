@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import torch
+from sqlalchemy.exc import SQLAlchemyError
 
 from gru_optuna.data.dataset import load_folds
+from gru_optuna.digest import describe, describing
 from gru_optuna.errors import StudyError, UserError
 from gru_optuna.search import study as studies
 from gru_optuna.storage.beats import LEASE_SECONDS
@@ -128,10 +131,13 @@ def work(
             stop,
             tells_of_storage(on_event),
         )
-        mirror = Mirror(study, database, registration)
+        mirror = Mirror(study, database, registration, describing())
         shelf = open_shelf(study, url)
         worker = Worker(mirror, registration, shelf, spec, pool, ready.slots, stop, on_event)
         worker.run()
+        # The others may be done before; and what a note says is no reason to fail.
+        with suppress(SQLAlchemyError):
+            describe(worker.study, database, study._study_id)
     finally:
         database.dispose()
     return worker

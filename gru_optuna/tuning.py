@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import logging
 import threading
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING
 
 from optuna.trial import TrialState
+from sqlalchemy.exc import SQLAlchemyError
 
 from gru_optuna import seeds
 from gru_optuna import spec as study_file
 from gru_optuna.data.dataset import load_folds
+from gru_optuna.digest import describe
 from gru_optuna.errors import StudyFailed, TrialFailed
 from gru_optuna.joining import Device, Settings, choose_device, make_pool, work
 from gru_optuna.report.page import render_report
@@ -22,7 +25,7 @@ from gru_optuna.search import budget
 from gru_optuna.search.study import create_or_resume
 from gru_optuna.storage.attributes import WORKED_SECONDS
 from gru_optuna.storage.beats import LEASE_SECONDS
-from gru_optuna.storage.database import exclusively, open_storage
+from gru_optuna.storage.database import exclusively, open_engine, open_storage
 from gru_optuna.supervisor import supervise
 from gru_optuna.training.cpu import is_compiled
 from gru_optuna.workspace import Workspace, storage_url
@@ -51,6 +54,7 @@ class Opening:
     before: Summary
     workers: int  # processes
     compiles: bool  # whether the training code has to be compiled for this machine first
+    worked_seconds: float = 0.0  # that anybody has worked on the study before
 
 
 @dataclass(frozen=True)
@@ -153,7 +157,8 @@ def tune(
     splits = (first.train, first.validation, first.test or ())
     rows = (len(splits[0]), len(splits[1]), len(splits[2]))
     compiles = where.type == "cpu" and not is_compiled()
-    on_open(Opening(spec, url, str(where), rows, before, workers, compiles))
+    worked = float(optuna_study.user_attrs.get(WORKED_SECONDS, 0.0))
+    on_open(Opening(spec, url, str(where), rows, before, workers, compiles, worked))
     datasets = [data.to(where) for data in datasets]
     stop = stop or threading.Event()
     abandoned = False
@@ -171,6 +176,7 @@ def tune(
     if not stop.is_set() and first.test is not None and _winner_to_measure(optuna_study, spec):
         pool, _ = make_pool(spec, datasets, replace(settings, threads=1, slots=1))
         measure_on_test(optuna_study, spec, pool)
+    _describe(optuna_study, url)
     summary = summarize(optuna_study, spec)
     ended = _ended(summary)
     folder = report or workspace.report_folder(spec.name)
@@ -226,6 +232,17 @@ def _to_beat(datasets: Sequence[Dataset]) -> dict[str, float]:
         for name, value in first.items()
         if all(name in other for other in others)
     }
+
+
+def _describe(study: Study, url: str) -> None:
+    """The last word in optuna-dashboard: with the test value, and of runs that had no worker."""
+    engine = open_engine(url)
+    try:
+        # It is decoration; whatever else the database refuses is told where it matters.
+        with suppress(SQLAlchemyError):
+            describe(study, engine, study._study_id)
+    finally:
+        engine.dispose()
 
 
 def _trials_to_train(study: Study, spec: Specification) -> bool:

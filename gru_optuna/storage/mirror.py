@@ -22,8 +22,9 @@ from sqlalchemy import bindparam, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from gru_optuna.errors import StudyError
+from gru_optuna.storage import notes
 from gru_optuna.storage.attributes import StudyAttrs
-from gru_optuna.storage.database import lock_study
+from gru_optuna.storage.database import lock_study, now
 from gru_optuna.storage.leases import end_leases
 from gru_optuna.storage.memory import Memory
 from gru_optuna.storage.rows import Changes, Written, read_study_attrs, read_trials
@@ -83,6 +84,8 @@ class Mirror:
         The database's.
     registration
         The worker that writes; None only reads.
+    describing
+        Finds words for people.
 
     Attributes
     ----------
@@ -93,17 +96,23 @@ class Mirror:
     """
 
     def __init__(
-        self, study: Study, engine: Engine, registration: Registration | None = None
+        self,
+        study: Study,
+        engine: Engine,
+        registration: Registration | None = None,
+        describing: notes.Describing = notes.SILENT,
     ) -> None:
         self._engine = engine
         self._registration = registration
+        self._describing = describing
         self._study_id = study._study_id  # in the database
         self._memory = Memory()
         self._id = self._memory.create_new_study(study.directions, study.study_name)
+        system = study._storage.get_study_system_attrs(study._study_id)
         self._attrs = StudyAttrs(
             study._study_id,
             dict(study.user_attrs),
-            dict(study._storage.get_study_system_attrs(study._study_id)),
+            {key: value for key, value in system.items() if not key.startswith(notes.PREFIX)},
         )
         self._trial_ids: list[int] = []  # in the database, by number
         self._foreign: set[int] = set()  # numbers of unfinished trials that others hold
@@ -207,8 +216,9 @@ class Mirror:
         leaving: bool,
     ) -> Synced:
         assert self._registration is not None, "a mirror without a worker only reads"
-        draft = _Draft()
-        at = time.monotonic()
+        draft, at = _Draft(), time.monotonic()
+        # Before others wait for the lock.
+        description = self._describing.if_due(self.study, self._attrs)
         sure, self._unsure = not self._unsure, True
         with self._engine.begin() as connection:
             if not lock_study(connection, self._study_id):
@@ -219,6 +229,9 @@ class Mirror:
             self._write(connection, draft, saved, unsaved)
             self._read(connection, draft)
             user, system = self.study.user_attrs, self._memory.get_study_system_attrs(self._id)
+            if description:
+                notes.write_description(connection, self._study_id, description)
+                system = system | {notes.DESCRIBED_AT: now(connection).isoformat()}
             spared = sure and not leaving
             draft.attrs = self._attrs.look(connection, user, system, at, now_and_then=spared)
             if give_back:
@@ -261,7 +274,7 @@ class Mirror:
         """Writes what has changed in the trials whose leases are still ours."""
         assert self._registration is not None
         held = self._registration.held(connection)
-        changes, over, advanced = Changes(), [], []
+        changes, over, advanced, words = Changes(), [], [], {}
         for number, mine in self._mine.items():
             trial = self._memory.trial(self._id, number)
             if trial.state.is_finished() and mine.written.state == trial.state:
@@ -277,6 +290,7 @@ class Mirror:
                 draft.changed.append(trial)
             if trial.state.is_finished():
                 over.append(mine.trial_id)
+                words[mine.trial_id] = self._describing.words(self.study, trial)
             elif number in saved:
                 draft.noted.append(number)
             reported = len(trial.intermediate_values) > len(mine.written.reports)
@@ -284,6 +298,7 @@ class Mirror:
                 advanced.append(mine.trial_id)
         changes.write(connection)
         self._note(connection, saved, draft.noted)
+        notes.write_trial_notes(connection, self._study_id, words)
         if advanced:
             mine_advanced = leases.c.trial_id.in_(advanced)
             connection.execute(update(leases).where(mine_advanced).values(deaths=0))

@@ -153,7 +153,7 @@ def read_trials(connection: Connection, trial_ids: Sequence[int]) -> list[Frozen
 def read_study_attrs(
     connection: Connection, study_id: int
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """A study's user and system attributes."""
+    """A study's user and system attributes, without what optuna-dashboard keeps for people."""
     user: dict[str, Any] = {}
     system: dict[str, Any] = {}
     attr_models: tuple[Any, ...] = (
@@ -163,7 +163,7 @@ def read_study_attrs(
     both = union_all(
         *(
             select(literal(kind).label("kind"), model.key, model.value_json).where(
-                model.study_id == study_id
+                model.study_id == study_id, model.key.not_like("dashboard:%")
             )
             for kind, model in enumerate(attr_models)
         )
