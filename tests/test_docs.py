@@ -105,7 +105,7 @@ FLOORS = [
     ("data",),
     ("search",),
     ("training",),
-    ("worker", "report", "scaffold"),
+    ("worker", "report", "scaffold", "bundle"),
     ("joining", "dashboard"),
     ("supervisor",),
     ("tuning",),

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from optuna.trial import TrialState
 
-from gru_optuna.hyperparameters import OFF
 from gru_optuna.search import budget, space
 from gru_optuna.search.study import BASELINES
 from gru_optuna.spec import Data, Model, Search
@@ -49,10 +48,7 @@ class Winner:
 
     def configuration(self) -> dict[str, Value]:
         """Every hyperparameter that applies, by its name in the study file."""
-        values = asdict(self.hyperparameters)
-        if values["clip_norm"] is None:
-            values["clip_norm"] = OFF
-        return {name: value for name, value in values.items() if value is not None}
+        return self.hyperparameters.configuration()
 
     def as_json(self) -> dict[str, Any]:
         """As ``best --json`` prints it."""
