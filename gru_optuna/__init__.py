@@ -11,9 +11,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from gru_optuna.bundle.making import load_bundle
     from gru_optuna.tuning import tune
 
-__all__ = ["tune"]
+__all__ = ["load_bundle", "tune"]
 
 
 def __getattr__(name: str) -> object:
@@ -22,4 +23,8 @@ def __getattr__(name: str) -> object:
         from gru_optuna.tuning import tune
 
         return tune
+    if name == "load_bundle":
+        from gru_optuna.bundle.making import load_bundle
+
+        return load_bundle
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
