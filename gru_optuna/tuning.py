@@ -20,6 +20,7 @@ from gru_optuna.report.page import render_report
 from gru_optuna.report.summary import TEST, Summary, Winner, summarize
 from gru_optuna.search import budget
 from gru_optuna.search.study import create_or_resume
+from gru_optuna.search.warm_start import WarmStart, begin_from, find_source
 from gru_optuna.storage.beats import LEASE_SECONDS
 from gru_optuna.storage.database import exclusively, open_storage
 from gru_optuna.storage.mirror import WORKED_SECONDS
@@ -51,6 +52,7 @@ class Opening:
     before: Summary
     workers: int  # processes
     compiles: bool  # whether the training code has to be compiled for this machine first
+    warm_start: WarmStart | None = None  # what was taken from another study just now
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,7 @@ def tune(
     threads: int | None = None,
     slots: int | None = None,
     checkpoints: str | None = None,
+    from_study: str | None = None,
     lease_seconds: float = LEASE_SECONDS,
     overrides: Sequence[str] = (),
     report: Path | None = None,
@@ -106,6 +109,8 @@ def tune(
     checkpoints
         A folder or ``s3://BUCKET/PREFIX`` for all workers of the study, from now on; else as
         before, or beside a SQLite file, or in a PostgreSQL database.
+    from_study
+        Another study, ``NAME`` or ``URL#NAME``, whose best trials are tried first, once.
     lease_seconds
         How long a worker may be silent before the others take its trials over.
     overrides
@@ -139,6 +144,8 @@ def tune(
     where = choose_device(device)
     datasets = load_folds(spec, path.parent)
     first = datasets[0]
+    # Before anything is made: a source that can't be used leaves no study behind.
+    source = None if from_study is None else find_source(from_study, url, spec)
     backend = open_storage(url, create=True)
     # Two that begin the same study at once: one makes it, the other one finds it whole.
     with exclusively(url, f"study-{spec.name}"):
@@ -149,11 +156,12 @@ def tune(
             checkpoints=checkpoints,
             baselines=_to_beat(datasets),
         )
-    before = summarize(optuna_study, spec)
+        before = summarize(optuna_study, spec)
+        warm_start = None if source is None else begin_from(optuna_study, spec, source)
     splits = (first.train, first.validation, first.test or ())
     rows = (len(splits[0]), len(splits[1]), len(splits[2]))
     compiles = where.type == "cpu" and not is_compiled()
-    on_open(Opening(spec, url, str(where), rows, before, workers, compiles))
+    on_open(Opening(spec, url, str(where), rows, before, workers, compiles, warm_start))
     datasets = [data.to(where) for data in datasets]
     stop = stop or threading.Event()
     abandoned = False

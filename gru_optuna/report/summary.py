@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from optuna.trial import TrialState
 
-from gru_optuna.hyperparameters import OFF
 from gru_optuna.search import budget, space
+from gru_optuna.search.ranking import ranked
 from gru_optuna.search.study import BASELINES
 from gru_optuna.spec import Data, Model, Search
 
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from optuna import Study
-    from optuna.trial import FrozenTrial
 
     from gru_optuna.hyperparameters import Hyperparameters, Value
     from gru_optuna.spec import Specification
@@ -49,10 +48,7 @@ class Winner:
 
     def configuration(self) -> dict[str, Value]:
         """Every hyperparameter that applies, by its name in the study file."""
-        values = asdict(self.hyperparameters)
-        if values["clip_norm"] is None:
-            values["clip_norm"] = OFF
-        return {name: value for name, value in values.items() if value is not None}
+        return space.configuration(self.hyperparameters)
 
     def as_json(self) -> dict[str, Any]:
         """As ``best --json`` prints it."""
@@ -133,24 +129,10 @@ def summarize(study: Study, spec: Specification) -> Summary:
 
 
 def find_winner(study: Study, spec: Specification) -> Winner | None:
-    """The complete trial with the best metric; None if there is none yet.
-
-    Among equal ones the lower validation loss wins, then the earlier trial: on a few dozen
-    validation rows, many trials reach the same accuracy.
-    """
-    complete = study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
-    # A trial that plain Optuna added may lack what ours hold.
-    ours = [trial for trial in complete if "best_epoch" in trial.user_attrs]
-    if not ours:
+    """The best complete trial; None if there is none yet."""
+    best = next(iter(ranked(study, spec)), None)
+    if best is None:
         return None
-    sign = 1 if spec.direction == "minimize" else -1
-
-    def rank(trial: FrozenTrial) -> tuple[float, float, int]:
-        assert trial.value is not None
-        loss = float(trial.user_attrs["best_validation_loss"])
-        return sign * trial.value, loss, trial.number
-
-    best = min(ours, key=rank)
     assert best.value is not None
     test = study.user_attrs.get(TEST, {})
     return Winner(

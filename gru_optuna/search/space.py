@@ -6,6 +6,7 @@ own parameters exist in a trial only under that decay.
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
@@ -49,6 +50,19 @@ def hyperparameters(params: Mapping[str, Any], spec: Specification) -> Hyperpara
     return _resolve(spec, params.__getitem__)
 
 
+def configuration(hyperparameters: Hyperparameters) -> dict[str, Value]:
+    """Every value that applies, searched or fixed, by its name in the study file."""
+    values = asdict(hyperparameters)
+    if values["clip_norm"] is None:
+        values["clip_norm"] = OFF
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def applies(name: str, decay: object) -> bool:
+    """Whether a hyperparameter exists in a trial with this decay."""
+    return name not in _OWNER or _OWNER[name] == decay
+
+
 def grid(spec: Specification) -> list[dict[str, Value]]:
     """Every distinct configuration of a space of lists, each as Optuna parameters."""
     lists = {name: value for name, value in spec.searchable() if isinstance(value, list)}
@@ -58,7 +72,7 @@ def grid(spec: Specification) -> list[dict[str, Value]]:
         point = dict(zip(lists, values, strict=True))
         decay = point.get("decay", fixed_decay)
         # Configurations that differ in another decay's parameters alone are one configuration.
-        points[tuple((k, v) for k, v in point.items() if _OWNER.get(k, decay) == decay)] = None
+        points[tuple((k, v) for k, v in point.items() if applies(k, decay))] = None
     return [dict(point) for point in points]
 
 
@@ -66,7 +80,7 @@ def _resolve(spec: Specification, ask: Callable[[str], Any]) -> Hyperparameters:
     values: dict[str, Any] = {}
     for name, value in spec.searchable():
         # The decay stands before its parameters in the study file's order.
-        if name in _OWNER and _OWNER[name] != values["decay"]:
+        if not applies(name, values.get("decay")):
             continue
         values[name] = ask(name) if isinstance(value, list | Range) else value
     if values["clip_norm"] == OFF:
