@@ -108,7 +108,7 @@ FLOORS = [
     ("worker", "report", "scaffold"),
     ("joining", "dashboard"),
     ("supervisor",),
-    ("tuning",),
+    ("tuning", "objective"),
     ("terminal",),
     ("cli",),
 ]

@@ -284,13 +284,14 @@ def test_tune_takes_says_and_trains_within_the_budget(
         gru_optuna.tune(following, from_study="tiny")
     assert not (workspace.folder / "storage").exists()
 
-    fast = ["training.epochs=1"]
-    gru_optuna.tune("studies/tiny.toml", trials=2, overrides=fast)
-    command = ("tune", "studies/next.toml", "--from", "tiny", "--set", *fast)
-    first = workspace.run(*command, "--trials", "1")
+    fast: dict[str, Any] = {"overrides": ["training.epochs=1"], "threads": 1, "slots": 1}
+    gru_optuna.tune("studies/tiny.toml", trials=2, **fast)
+    options = ("--trials", "1", "--set", "training.epochs=1", "--threads", "1", "--slots", "1")
+    first = workspace.run("tune", "studies/next.toml", "--from", "tiny", *options)
+    assert first.returncode == 0, first.stderr
     assert "is tried first, with its learning_rate, dropout" in first.stderr
     openings: list[Opening] = []
-    gru_optuna.tune(following, trials=3, from_study="tiny", overrides=fast, on_open=openings.append)
+    gru_optuna.tune(following, trials=3, from_study="tiny", on_open=openings.append, **fast)
     assert openings[0].warm_start is None
     storage = open_storage(f"sqlite:///{workspace.folder}/storage/gru_optuna.db")
     study, _ = load(storage, "next")

@@ -18,6 +18,7 @@ from optuna.distributions import (
 )
 
 from gru_optuna.hyperparameters import DECAY_PARAMETERS, OFF, Hyperparameters, Range, Searchable
+from gru_optuna.spec import Model
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -48,6 +49,38 @@ def suggest(trial: optuna.Trial, spec: Specification) -> Hyperparameters:
 def hyperparameters(params: Mapping[str, Any], spec: Specification) -> Hyperparameters:
     """The values of a trial that has been asked before."""
     return _resolve(spec, params.__getitem__)
+
+
+def sections(space: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Hyperparameters by name, as the sections of a study file hold them; checked there.
+
+    Parameters
+    ----------
+    space
+        A value, a list or tuple of choices, a table of ``low`` and ``high``, a `Range`, or an
+        Optuna distribution each.
+
+    >>> sections({"layers": 2, "dropout": FloatDistribution(0.0, 0.5)})["search"]
+    {'dropout': {'low': 0.0, 'high': 0.5, 'log': False}}
+    """
+    found: dict[str, dict[str, Any]] = {"model": {}, "search": {}, "data": {}}
+    for name, value in space.items():
+        section = "data" if name == "max_tokens" else "search"
+        found["model" if name in Model.model_fields else section][name] = _as_written(value)
+    return found
+
+
+def _as_written(value: Any) -> Any:
+    match value:
+        case CategoricalDistribution(choices=choices) | tuple(choices):
+            return list(choices)
+        case IntDistribution() | FloatDistribution():
+            table = {"low": value.low, "high": value.high, "log": value.log}
+            # Of whole numbers every one is 1 apart.
+            stepped = value.step not in (None, 1) or isinstance(value, FloatDistribution)
+            return table | ({"step": value.step} if stepped and value.step else {})
+        case _:
+            return value
 
 
 def configuration(hyperparameters: Hyperparameters) -> dict[str, Value]:
