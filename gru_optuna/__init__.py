@@ -12,12 +12,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from gru_optuna.bundle.making import load_bundle
     from gru_optuna.objective import GRUObjective
     from gru_optuna.tuning import tune
 
-__all__ = ["GRUObjective", "tune"]
+__all__ = ["GRUObjective", "load_bundle", "tune"]
 
-_HOMES = {"GRUObjective": "objective", "tune": "tuning"}
+_HOMES = {"GRUObjective": "objective", "load_bundle": "bundle.making", "tune": "tuning"}
 
 
 def __getattr__(name: str) -> object:

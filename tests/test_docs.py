@@ -105,10 +105,10 @@ FLOORS = [
     ("data",),
     ("search",),
     ("training",),
-    ("worker", "report", "scaffold"),
+    ("worker", "report", "scaffold", "bundle"),
     ("joining", "dashboard"),
     ("supervisor",),
-    ("tuning", "objective"),
+    ("tuning", "objective", "estimators"),
     ("terminal",),
     ("cli",),
 ]

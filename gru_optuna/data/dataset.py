@@ -59,6 +59,8 @@ class Split:
     # (N,) int64, index into the classes; or (N, O) scaled, NaN where an evaluated row has none
     targets: Tensor
     units: Units | None = None  # of targets that are numbers
+    # (N,) int64, equal for rows that hang together: a person's, or a series' in the order of time
+    groups: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -71,6 +73,7 @@ class Split:
             lengths,
             self.targets[index],
             self.units and self.units.rows(index),
+            None if self.groups is None else self.groups[index],
         )
 
     def cut(self, steps: int | None) -> Split:
@@ -96,11 +99,12 @@ class Split:
             self.lengths.to(device),
             send(self.targets),
             self.units and self.units.to(device),
+            None if self.groups is None else self.groups.to(device),
         )
 
 
 def join(splits: Sequence[Split]) -> Split:
-    """The rows of several splits of equally long rows of numbers, one split after another."""
+    """The rows of several splits of equally long rows of numbers, each split one group."""
     units = [split.units for split in splits if split.units is not None]
     naive = [one.naive for one in units if one.naive is not None]
     return Split(
@@ -111,6 +115,9 @@ def join(splits: Sequence[Split]) -> Split:
             offset=torch.cat([one.offset for one in units]),
             scale=torch.cat([one.scale for one in units]),
             naive=torch.cat(naive) if naive else None,
+        ),
+        groups=torch.repeat_interleave(
+            torch.arange(len(splits)), torch.tensor([len(split) for split in splits])
         ),
     )
 

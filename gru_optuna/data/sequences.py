@@ -9,14 +9,12 @@ import hashlib
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from sklearn.preprocessing import StandardScaler
-from torch.nn.utils.rnn import pad_sequence
 
 from gru_optuna.data.answers import assemble
 from gru_optuna.data.examples import Examples, Files, divide
 from gru_optuna.data.files import sequences_from_table
 from gru_optuna.data.given import open_rows
+from gru_optuna.data.scaling import SequenceEncoder
 from gru_optuna.data.tables import TABLES, Table
 from gru_optuna.errors import DataError
 
@@ -59,29 +57,23 @@ def load_sequences(spec: Specification, source: Source, fold: int | None = None)
 
     files = Files(train, validation=read_like(data.validation), test=read_like(data.test))
     parts = divide(spec, files, fold)
-    scaler = StandardScaler(with_mean=data.standardize, with_std=data.standardize)
-    scaler.fit(np.concatenate(parts.train.rows))
+    encoder = SequenceEncoder.fit(
+        parts.train.rows,
+        standardize=data.standardize,
+        id=data.id,
+        time=data.time,
+        features=features,
+    )
 
     def encode(part: Part[NDArray[np.float64]]) -> tuple[Tensor, Tensor]:
-        scaled = [torch.from_numpy(scaler.transform(row)).float() for row in part.rows]
-        for row, steps in zip(part.index, scaled, strict=True):
-            if not steps.isfinite().all():
-                at = part.examples.at(int(row))
-                raise DataError(f"{at}: a value is too large for training in 32 bits.")
-        lengths = torch.tensor([len(steps) for steps in scaled])
-        return pad_sequence(scaled, batch_first=True), lengths
+        return encoder.encode(part.rows, lambda row: part.examples.at(int(part.index[row])))
 
     return assemble(
         spec,
         parts,
         encode,
         fingerprint=fingerprint(files.all()),
-        preprocessing={
-            "kind": "sequences",
-            "columns": {"id": data.id, "time": data.time, "features": features},
-            "means": _listed(scaler.mean_),
-            "deviations": _listed(scaler.scale_),
-        },
+        preprocessing=encoder.as_json(),
     )
 
 
@@ -172,7 +164,3 @@ def _examples(
         classes=sequences.classes,
         groups=groups,
     )
-
-
-def _listed(numbers: NDArray[np.float64] | None) -> list[float] | None:
-    return None if numbers is None else numbers.tolist()

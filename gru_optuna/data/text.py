@@ -6,27 +6,20 @@ The tokenizer sees the training rows alone, so a word of the test is unknown unl
 from __future__ import annotations
 
 import hashlib
-import json
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch.nn.utils.rnn import pad_sequence
 
 from gru_optuna.data.answers import assemble
-from gru_optuna.data.dataset import PADDING
 from gru_optuna.data.examples import Examples, Files, divide
 from gru_optuna.data.given import open_table
 from gru_optuna.data.rows import classes_of
-from gru_optuna.data.tokens import SPECIAL, encode, train_tokenizer
+from gru_optuna.data.tokens import SPECIAL, TextEncoder, encode, train_tokenizer
 from gru_optuna.errors import DataError
 from gru_optuna.hyperparameters import Range
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from gru_optuna.data.dataset import Dataset
-    from gru_optuna.data.examples import Part
     from gru_optuna.data.given import Source
     from gru_optuna.data.tables import Table
     from gru_optuna.spec import Specification
@@ -69,24 +62,14 @@ def load_text(spec: Specification, source: Source, fold: int | None = None) -> D
             f"Add rows, or take another tokenizer."
         )
     limit = _limit(spec, encode(tokenizer, parts.train.rows))
-
-    def tensors(part: Part[str]) -> tuple[Tensor, Tensor]:
-        rows = [torch.tensor(ids[:limit]) for ids in encode(tokenizer, part.rows)]
-        lengths = torch.tensor([len(ids) for ids in rows])
-        return pad_sequence(rows, batch_first=True, padding_value=PADDING), lengths
-
+    encoder = TextEncoder(tokenizer, limit, data.text)
     return assemble(
         spec,
         parts,
-        tensors,
+        lambda part: encoder.encode(part.rows),
         fingerprint=fingerprint(read.all()),
-        preprocessing={
-            "kind": "texts",
-            "columns": {"text": data.text},
-            "tokenizer": json.loads(tokenizer.to_str()),
-            "max_tokens": limit,
-        },
-        vocabulary=tokenizer.get_vocab_size(),
+        preprocessing=encoder.as_json(),
+        vocabulary=encoder.vocabulary,
         dropped=dropped,
     )
 
@@ -148,15 +131,27 @@ def fingerprint(files: list[Examples[str]]) -> str:
     return digest.hexdigest()
 
 
-def _read(spec: Specification, table: Table) -> Examples[str]:
-    data = spec.data
-    assert data.text is not None
-    texts = table.texts(data.text)
+def texts_of(table: Table, column: str) -> list[str]:
+    """One column of texts, none of them empty.
+
+    Raises
+    ------
+    DataError
+        Naming the first row without one.
+    """
+    texts = table.texts(column)
     for row, text in enumerate(texts):
         if not text or text.isspace():
             raise DataError(
-                f'{table.at(row)}: column "{data.text}" is empty. Fill it in, or remove the row.'
+                f'{table.at(row)}: column "{column}" is empty. Fill it in, or remove the row.'
             )
+    return texts
+
+
+def _read(spec: Specification, table: Table) -> Examples[str]:
+    data = spec.data
+    assert data.text is not None
+    texts = texts_of(table, data.text)
     labels = None if data.label is None else table.labels(data.label)
     return Examples(
         source=table.source,

@@ -48,7 +48,7 @@ class Winner:
 
     def configuration(self) -> dict[str, Value]:
         """Every hyperparameter that applies, by its name in the study file."""
-        return space.configuration(self.hyperparameters)
+        return self.hyperparameters.configuration()
 
     def as_json(self) -> dict[str, Any]:
         """As ``best --json`` prints it."""

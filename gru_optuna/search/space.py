@@ -6,7 +6,6 @@ own parameters exist in a trial only under that decay.
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
@@ -81,14 +80,6 @@ def _as_written(value: Any) -> Any:
             return table | ({"step": value.step} if stepped and value.step else {})
         case _:
             return value
-
-
-def configuration(hyperparameters: Hyperparameters) -> dict[str, Value]:
-    """Every value that applies, searched or fixed, by its name in the study file."""
-    values = asdict(hyperparameters)
-    if values["clip_norm"] is None:
-        values["clip_norm"] = OFF
-    return {name: value for name, value in values.items() if value is not None}
 
 
 def applies(name: str, decay: object) -> bool:

@@ -214,7 +214,7 @@ def _translate(
     trial: FrozenTrial, its_spec: Specification, spec: Specification
 ) -> tuple[dict[str, Value], dict[str, tuple[str, Value]]]:
     """A trial's values that are possible here, and of the others why not, with the value."""
-    values = space.configuration(space.hyperparameters(trial.params, its_spec))
+    values = space.hyperparameters(trial.params, its_spec).configuration()
     distributions, here = space.searched(spec), dict(spec.searchable())
     params: dict[str, Value] = {}
     reasons: dict[str, tuple[str, Value]] = {}

@@ -125,7 +125,7 @@ class FoldedPool:
 
     def snapshot(self, slot: Slot) -> Checkpoint:
         """What `admit` goes on from. Between two epochs; turned into bytes it may be later."""
-        parts = [pool.snapshot(fold) for pool, fold in self._folds(slot)]
+        parts = [pool.snapshot(fold) for pool, fold in self.folds(slot)]
         tensors = {
             f"fold{number}/{name}": tensor
             for number, part in enumerate(parts)
@@ -136,15 +136,16 @@ class FoldedPool:
 
     def release(self, slot: Slot) -> None:
         """Takes a trial out of the pool, with all its folds."""
-        for pool, fold in self._folds(slot):
+        for pool, fold in self.folds(slot):
             pool.release(fold)
         self.slots.remove(slot)
 
     def measure_test(self, slot: Slot) -> float:
         """The mean over the folds of the metric on the test rows, after the last epoch."""
-        return fmean(pool.measure_test(fold) for pool, fold in self._folds(slot))
+        return fmean(pool.measure_test(fold) for pool, fold in self.folds(slot))
 
-    def _folds(self, slot: Slot) -> list[tuple[Pool, Slot]]:
+    def folds(self, slot: Slot) -> list[tuple[Pool, Slot]]:
+        """A trial's slots, each with the pool of its fold."""
         return list(zip(self.pools, slot.state, strict=True))
 
 
