@@ -13,12 +13,27 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from gru_optuna.bundle.making import load_bundle
+    from gru_optuna.estimators import GRUClassifier, GRUForecaster, GRURegressor
     from gru_optuna.objective import GRUObjective
     from gru_optuna.tuning import tune
 
-__all__ = ["GRUObjective", "load_bundle", "tune"]
+__all__ = [
+    "GRUClassifier",
+    "GRUForecaster",
+    "GRUObjective",
+    "GRURegressor",
+    "load_bundle",
+    "tune",
+]
 
-_HOMES = {"GRUObjective": "objective", "load_bundle": "bundle.making", "tune": "tuning"}
+_HOMES = {
+    "GRUClassifier": "estimators",
+    "GRUForecaster": "estimators",
+    "GRUObjective": "objective",
+    "GRURegressor": "estimators",
+    "load_bundle": "bundle.making",
+    "tune": "tuning",
+}
 
 
 def __getattr__(name: str) -> object:

@@ -69,7 +69,7 @@ def is_texts(rows: Any) -> bool:
     """Whether rows are texts: a list, an array or a column of nothing but strings."""
     if isinstance(rows, str) or (isinstance(rows, np.ndarray) and rows.dtype.kind in "fiubc"):
         return False
-    return len(rows) > 0 and all(isinstance(row, str) for row in rows)
+    return hasattr(rows, "__len__") and len(rows) > 0 and all(isinstance(row, str) for row in rows)
 
 
 def _task_of(answers: ArrayLike) -> Task:
