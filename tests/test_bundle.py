@@ -332,7 +332,7 @@ HOSTILE: dict[str, tuple[Callable[[dict[str, bytes]], None], str]] = {
     "larger network": (in_json(MANIFEST, configuration__hidden_size=4096), "is needed"),
     "code for a number": (in_json(MANIFEST, configuration__layers="__import__('os')"), "layers"),
     "lacking hyperparameter": (in_json(MANIFEST, configuration={}), "no study file of ours"),
-    "other study": (in_json("specification.json", data={"train": "x.ts"}), "embedding_size. is for texts"),
+    "other study": (in_json("specification.json", data={"train": "x.ts"}), "size. is for texts"),
     "bad study": (in_json("specification.json", task="mining"), "no study file of ours"),
     "tokenizer of nonsense": (
         in_json("preprocessing/0.json", tokenizer={"model": {"type": "BPE"}}), "tokenizer can't"),
