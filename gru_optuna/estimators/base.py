@@ -171,7 +171,8 @@ class GRUEstimator(BaseEstimator):  # type: ignore[misc]
             with exclusively(url, f"study-{spec.name}"):
                 study = create_or_resume(storage, spec, datasets[0].fingerprint)
             try:
-                with bar(spec, show=self.progress) as told:
+                title = self.study_name or type(self).__name__
+                with bar(spec, title, show=self.progress) as told:
                     work(study, url, spec, pool, ready, settings, threading.Event(), told)
                 winner = find_winner(study, spec)
                 self.study_ = in_memory(study)

@@ -19,13 +19,15 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def bar(spec: Specification, *, show: bool | None) -> Iterator[Callable[[Event], None]]:
+def bar(spec: Specification, name: str, *, show: bool | None) -> Iterator[Callable[[Event], None]]:
     """A bar of trials while a study is tuned; yields who is to be told what happens.
 
     Parameters
     ----------
     spec
         The study's.
+    name
+        What is fitted, as the bar calls it.
     show
         None: where somebody watches, which is a notebook or a terminal.
     """
@@ -39,7 +41,7 @@ def bar(spec: Specification, *, show: bool | None) -> Iterator[Callable[[Event],
     sign = 1 if spec.direction == "minimize" else -1
     best: float | None = None
     epochs = 0
-    with tqdm(total=spec.budget.trials, desc=spec.name, unit="trial") as drawn:
+    with tqdm(total=spec.budget.trials, desc=name, unit="trial") as drawn:
 
         def happened(event: Event) -> None:
             nonlocal best, epochs
