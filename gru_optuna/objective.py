@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import optuna
 from optuna.study import StudyDirection
+from optuna.trial import TrialState
 
 from gru_optuna import seeds
 from gru_optuna import spec as study_file
+from gru_optuna.bundle.trials import bundle_of_trial
 from gru_optuna.data.dataset import load_folds
 from gru_optuna.data.given import describe
 from gru_optuna.errors import Diverged, StudyError, TrialFailed
@@ -28,6 +30,9 @@ from gru_optuna.worker.running import pruned, told
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from optuna.trial import FrozenTrial
+
+    from gru_optuna.bundle.predicting import Bundle
     from gru_optuna.data.dataset import Dataset
     from gru_optuna.data.given import Source
     from gru_optuna.spec import Metric, Task
@@ -149,6 +154,21 @@ class GRUObjective:
         finally:
             _note(trial, slot, outcome or "interrupted", time.monotonic() - began)
         return slot.progress.best.value
+
+    def bundle(self, trial: FrozenTrial) -> Bundle:
+        """A complete trial's network, to keep: ``objective.bundle(study.best_trial)``.
+
+        Trained again, which gives the same weights. ``predict`` and ``save`` are its methods, and
+        `load_bundle` reads what it saves.
+
+        Raises
+        ------
+        StudyError
+            If the trial isn't complete, or isn't one of this objective.
+        """
+        if trial.state != TrialState.COMPLETE or "best_epoch" not in trial.user_attrs:
+            raise StudyError(f"trial {trial.number} is no complete trial of a GRUObjective.")
+        return bundle_of_trial(self.spec, self.datasets, self._new_pool(), trial)
 
     def _new_pool(self) -> TrialPool:
         """A pool of one trial's own, over engines that all trials share."""

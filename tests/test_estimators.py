@@ -17,6 +17,7 @@ import polars as pl
 import pytest
 from conftest import REPOSITORY
 from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
@@ -230,6 +231,8 @@ def test_no_study_is_kept_unless_asked(vowels: Rows) -> None:
         ({"data": {"horizon": 3}}, "horizon is for forecasting"),
         ({"storage": "mysql://x/y"}, "SQLite or PostgreSQL"),
         ({"device": "cuda"}, "no CUDA device"),
+        ({"validation": 1.5}, r"\[data.validation\]: got 1.5"),
+        ({"trials": 0}, r"\[budget.trials\]: got 0"),
     ],
 )
 def test_parameters_that_cannot_be_are_value_errors(
@@ -258,6 +261,8 @@ def test_a_search_in_which_every_trial_fails_says_so(vowels: Rows) -> None:
     with pytest.raises(StudyFailed, match="none of 2 trials came to its end"):
         model.fit(*vowels)
     assert model.study_.trials[0].user_attrs["outcome"].startswith("diverged")
+    with pytest.raises(NotFittedError):
+        model.predict(vowels[0])
 
 
 # --- series ---
@@ -338,6 +343,43 @@ def test_a_frame_holds_several_series_and_what_is_known_ahead() -> None:
 def test_series_that_cannot_be_are_refused(columns: dict[str, Any], y: Any, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         GRUForecaster(12, **columns, **SMALL).fit(y)
+
+
+# --- the documentation ---
+
+
+def block(page: str, word: str) -> str:
+    """The one block of Python in a page that holds a word."""
+    blocks = re.findall(r"```python\n(.*?)```", (REPOSITORY / page).read_text(), re.DOTALL)
+    (found,) = [code for code in blocks if word in code]
+    return str(found)
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/python.md"])
+def test_the_lines_for_a_notebook_run(page: str, snippets: tuple[list[str], list[str]]) -> None:
+    lines = block(page, "GRUClassifier().fit").replace("()", "(trials=1, epochs=1)", 1)
+    found: dict[str, Any] = {"texts": snippets[0], "labels": snippets[1]}
+    exec(lines, found)  # noqa: S102 (our own page)
+    assert found["model"].predict(["a delight"])[0] in snippets[1]
+
+
+def test_the_lines_for_series_run() -> None:
+    hours = pl.datetime_range(
+        pl.datetime(2024, 1, 1), pl.datetime(2024, 2, 10, 23), "1h", eager=True
+    )
+    load = np.resize(WAVE, len(hours))
+    ahead = pl.DataFrame({"hour": hours, "load": load, "site": "a", "holiday": 0.0})
+    ahead = ahead.with_columns(pl.when(pl.col("hour") < hours[-24]).then(pl.col("load")))
+    found: dict[str, Any] = {
+        "demand": load,
+        "longer_demand": np.append(load, load[-12:]),
+        "frame": ahead[:-24],
+        "frame_ahead": ahead,
+    }
+    lines = block("docs/python.md", "GRUForecaster")
+    quick = re.sub(r"(GRUForecaster\(.*?)\)", r"\1, trials=1, epochs=1)", lines)
+    exec(quick, found)  # noqa: S102 (our own page)
+    assert found["model"].predict_frame(y=ahead).height == 24
 
 
 # --- a bar ---

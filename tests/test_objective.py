@@ -17,7 +17,7 @@ from conftest import PLAIN, REPOSITORY, Workspace
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import TrialState
 
-from gru_optuna import GRUObjective, seeds
+from gru_optuna import GRUObjective, load_bundle, seeds
 from gru_optuna.data.files import read_sequences
 from gru_optuna.errors import Crashed, DataError, StudyError, StudyFileError
 from gru_optuna.hyperparameters import Range
@@ -76,7 +76,7 @@ def test_the_readmes_lines_run(vowels: tuple[list[NDArray[np.float64]], list[str
 
 def test_a_trial_is_what_the_reference_computes(objective: GRUObjective) -> None:
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(0))
-    study.optimize(objective, n_trials=2)
+    study.optimize(objective, n_trials=1)
     (data,) = objective.datasets
     for trial in study.trials:
         chosen = space.hyperparameters(trial.params, objective.spec)
@@ -181,6 +181,18 @@ def test_a_study_that_goes_the_other_way_is_refused(objective: GRUObjective) -> 
     study = optuna.create_study(direction="maximize")
     with pytest.raises(StudyError, match=r'log_loss is to be minimized.*direction="minimize"'):
         study.optimize(objective, n_trials=1)
+
+
+def test_the_best_trial_can_be_taken_away(objective: GRUObjective, tmp_path: Path) -> None:
+    study = optuna.create_study()
+    study.optimize(objective, n_trials=1)
+    bundle = objective.bundle(study.best_trial)
+    assert bundle.manifest.members[0].validation == study.best_value
+    bundle.save(tmp_path / "bundle")
+    rows = [np.ones((9, 12)), np.zeros((4, 12))]
+    assert (load_bundle(tmp_path / "bundle").predict(rows) == bundle.predict(rows)).all()
+    with pytest.raises(StudyError, match="trial -1 is no complete trial"):
+        objective.bundle(optuna.trial.create_trial(state=TrialState.PRUNED, value=1.0))
 
 
 # --- the data ---

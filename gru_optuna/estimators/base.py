@@ -25,33 +25,29 @@ from optuna.storages import InMemoryStorage
 from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 
-from gru_optuna import seeds
 from gru_optuna import spec as study_file
-from gru_optuna.bundle.making import Trained, bundle_from_files, make_bundle
+from gru_optuna.bundle.making import bundle_from_files
+from gru_optuna.bundle.trials import bundle_of_trial
 from gru_optuna.data.dataset import load_folds
-from gru_optuna.errors import StudyFailed, TrialFailed, UserError
+from gru_optuna.errors import StudyFailed, UserError
 from gru_optuna.estimators.progress import bar
 from gru_optuna.joining import Settings, choose_device, make_pool, work
-from gru_optuna.report.summary import find_winner
 from gru_optuna.search import space
+from gru_optuna.search.ranking import ranked
 from gru_optuna.search.study import create_or_resume
 from gru_optuna.storage.database import exclusively, open_storage
-from gru_optuna.training.pool import Pool
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping
 
     from optuna import Study
     from optuna.storages import BaseStorage
 
-    from gru_optuna.bundle.predicting import Bundle
     from gru_optuna.data.dataset import Dataset
     from gru_optuna.data.effort import Effort
     from gru_optuna.data.given import Source
     from gru_optuna.joining import Device
-    from gru_optuna.report.summary import Winner
     from gru_optuna.spec import Metric, Specification, Task
-    from gru_optuna.training.folds import TrialPool
 
 TOGETHER = 8
 """Trials that train at once: the same everywhere, for the sampler's proposals follow from it."""
@@ -133,9 +129,7 @@ class GRUEstimator(BaseEstimator):  # type: ignore[misc]
         self.progress = progress
         self.random_state = random_state
 
-    def _tune(
-        self, data: Mapping[str, Any], source: Source, effort: Effort, **sections: Any
-    ) -> Specification:
+    def _tune(self, data: Mapping[str, Any], source: Source, effort: Effort) -> None:
         """Tunes, and sets what a fitted estimator holds.
 
         Parameters
@@ -146,8 +140,6 @@ class GRUEstimator(BaseEstimator):  # type: ignore[misc]
             Its rows.
         effort
             Sizes and epochs for them, where the user gave none.
-        sections
-            What else stands in the study file.
 
         Raises
         ------
@@ -156,9 +148,10 @@ class GRUEstimator(BaseEstimator):  # type: ignore[misc]
         StudyFailed
             If no trial comes to its end.
         """
+        self.__dict__.pop("bundle_", None)
         with value_errors():
             where = choose_device(self.device)
-            spec = self._specification(data, effort, sections)
+            spec = self._specification(data, effort)
             datasets = [self._weighted(one).to(where) for one in load_folds(spec, source)]
             spec = self._named(spec, datasets[0].fingerprint)
             threads = joblib.effective_n_jobs(-1 if self.n_jobs is None else self.n_jobs)
@@ -170,33 +163,28 @@ class GRUEstimator(BaseEstimator):  # type: ignore[misc]
                 url, storage = self.storage, open_storage(self.storage, create=True)
             with exclusively(url, f"study-{spec.name}"):
                 study = create_or_resume(storage, spec, datasets[0].fingerprint)
+            title = self.study_name or type(self).__name__
             try:
-                title = self.study_name or type(self).__name__
                 with bar(spec, title, show=self.progress) as told:
                     work(study, url, spec, pool, ready, settings, threading.Event(), told)
-                winner = find_winner(study, spec)
-                self.study_ = in_memory(study)
             finally:
+                self.study_ = in_memory(study)
                 if self.storage is None:
                     storage.delete_study(study._study_id)
-            if winner is None:
-                raise StudyFailed(
-                    f"none of {len(self.study_.trials)} trials came to its end; study_.trials say "
-                    f"what became of them. Give more trials or seconds."
-                )
-            self.best_params_ = winner.configuration()
-            self.best_score_ = winner.value
-            self.bundle_ = bundle_of(spec, datasets, pool, winner)
-        return spec
+        best = next(iter(ranked(self.study_, spec)), None)
+        if best is None:
+            raise StudyFailed(
+                f"none of {len(self.study_.trials)} trials came to its end; study_.trials say "
+                f"what became of them. Give more trials or seconds."
+            )
+        self.best_params_ = space.hyperparameters(best.params, spec).configuration()
+        self.best_score_ = best.value
+        self.bundle_ = bundle_of_trial(spec, datasets, pool, best)
 
-    def _specification(
-        self, data: Mapping[str, Any], effort: Effort, sections: Mapping[str, Any]
-    ) -> Specification:
+    def _specification(self, data: Mapping[str, Any], effort: Effort) -> Specification:
         """The study file that these parameters are."""
-        hyperparameters = dict.fromkeys(("hidden_size",), effort.sizes)
-        if data.get("text") is not None:
-            hyperparameters["embedding_size"] = effort.sizes
-        searched = space.sections(hyperparameters | dict(self.space or {}))
+        sizes = ["hidden_size", "embedding_size"] if data.get("text") else ["hidden_size"]
+        searched = space.sections(dict.fromkeys(sizes, effort.sizes) | dict(self.space or {}))
         budget: dict[str, Any] = {"trials": self.trials}
         if self.seconds is not None:
             budget["hours"] = self.seconds / 3600
@@ -210,7 +198,6 @@ class GRUEstimator(BaseEstimator):  # type: ignore[misc]
             "budget": budget,
             "sampler": {"name": self.sampler},
             "pruner": {"name": self.pruner},
-            **sections,
         }
         if self.metric is not None:
             content["metric"] = self.metric
@@ -250,39 +237,6 @@ class GRUEstimator(BaseEstimator):  # type: ignore[misc]
         if isinstance(files := state.get("bundle_"), dict):
             state = {**state, "bundle_": bundle_from_files(files, "the pickled bundle")}
         super().__setstate__(state)
-
-
-def bundle_of(
-    spec: Specification, datasets: Sequence[Dataset], pool: TrialPool, winner: Winner
-) -> Bundle:
-    """The winner, trained again up to its best epoch: the same weights, for a trial is a function
-    of its parameters and its seed. Of folds, all their networks together."""
-    seed = seeds.trial_seed(spec.seed, winner.number)
-    slot = pool.admit(winner.hyperparameters, seed)
-    for _ in range(winner.best_epoch):
-        ((_, result),) = pool.train_epoch()
-        if isinstance(result, TrialFailed):
-            raise StudyFailed(f"the best trial ({winner.number}), trained again, failed: {result}")
-    folds = [(pool, slot)] if isinstance(pool, Pool) else pool.folds(slot)
-    networks = [
-        Trained(
-            weights=of_fold.engine.weights(one),
-            preprocessing=dataset.preprocessing,
-            seed=seed,
-            epochs=winner.best_epoch,
-            validation=one.progress.curve[-1].value,
-        )
-        for dataset, (of_fold, one) in zip(datasets, folds, strict=True)
-    ]
-    pool.release(slot)
-    return make_bundle(
-        spec,
-        winner.number,
-        winner.hyperparameters,
-        networks,
-        fingerprint=datasets[0].fingerprint,
-        metrics={"search": winner.value, "baselines": datasets[0].baselines},
-    )
 
 
 def in_memory(study: Study) -> Study:

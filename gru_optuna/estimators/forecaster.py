@@ -180,7 +180,8 @@ study_name, n_jobs, device, progress, random_state
             If the rows don't suffice, or `horizon` is more than was learned.
         """
         told = self.predict_frame(horizon, y=y, X=X)[PREDICTION].to_numpy()
-        return told if self.series is None else told.reshape(-1, horizon or self.horizon)
+        several = self.bundle_.spec.data.series is not None
+        return told.reshape(-1, horizon or self._most) if several else told
 
     def predict_frame(
         self, horizon: int | None = None, *, y: Any = None, X: Any = None
@@ -192,8 +193,9 @@ study_name, n_jobs, device, progress, random_state
         ValueError
             As `predict`.
         """
-        check_is_fitted(self)
-        ahead, most = horizon or self.horizon, self.bundle_.spec.data.horizon or self.horizon
+        check_is_fitted(self, "bundle_")
+        most = self._most
+        ahead = most if horizon is None else horizon
         if not 1 <= ahead <= most:
             raise ValueError(
                 f"horizon = {ahead}, and this forecaster learned to tell 1 to {most} steps. "
@@ -220,6 +222,12 @@ study_name, n_jobs, device, progress, random_state
         truth = np.asarray(y, dtype=np.float64)
         told = self.predict(truth.shape[-1])
         return -float(mean_absolute_error(truth.ravel(), told.ravel()))
+
+    @property
+    def _most(self) -> int:
+        """Steps that it has learned to tell."""
+        assert self.bundle_.spec.data.horizon is not None
+        return int(self.bundle_.spec.data.horizon)
 
     def _by_columns(self) -> bool:
         """Whether rows come as frames whose columns are named."""

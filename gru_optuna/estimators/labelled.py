@@ -68,13 +68,15 @@ class _Labelled(GRUEstimator):
     def _can_hold_out(self, answers: NDArray[Any], classes: int) -> bool:
         if self.data and ({"folds", "validation"} & set(self.data)):
             return True  # the user's own wish, which is refused if it can't be
+        if not isinstance(self.validation, float) or not 0 < self.validation < 1:
+            return True  # refused, too
         held = round(len(answers) * self.validation)
         fewest = int(np.unique(answers, return_counts=True)[1].min()) if classes else 2
         return fewest > 1 and min(held, len(answers) - held) >= max(classes, 1)
 
     def _rows(self, X: Any) -> Any:
         """X as the bundle takes it."""
-        check_is_fitted(self)
+        check_is_fitted(self, "bundle_")
         with value_errors():
             return read_rows(self, X, self._like).values
 

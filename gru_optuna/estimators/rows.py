@@ -56,6 +56,9 @@ def read_rows(estimator: BaseEstimator, X: Any, like: Rows | None = None) -> Row
         If X is nothing of that kind, or doesn't fit to what was learned from.
     """
     fewest = 2 if like is None else 1
+    if like is None:
+        for learned in ("n_features_in_", "feature_names_in_"):
+            estimator.__dict__.pop(learned, None)
     if is_texts(X):
         rows = Rows("texts", [str(text) for text in X])
         for number, text in enumerate(rows.values):
