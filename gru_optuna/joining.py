@@ -96,15 +96,27 @@ def join(
         If every trial fails.
     """
     study, spec = studies.load_to_work(open_storage(url), name)
-    datasets = load_folds(spec, folder)
-    if datasets[0].fingerprint != study.user_attrs["fingerprint"]:
-        raise StudyError(
-            f'study "{name}": the data in {folder} differ from those it was made with '
-            f"({spec.data.train}). Copy the same files here, or name their folder with --data."
-        )
+    datasets = load_data(study, spec, folder)
     device = choose_device(settings.device)
     pool, ready = make_pool(spec, [data.to(device) for data in datasets], settings)
     return work(study, url, spec, pool, ready, settings, stop, on_event)
+
+
+def load_data(study: Study, spec: Specification, folder: Path) -> list[Dataset]:
+    """The data of a study that is there, as `load_folds` returns them.
+
+    Raises
+    ------
+    UserError
+        If they aren't there, or differ from those that the study was made with.
+    """
+    datasets = load_folds(spec, folder)
+    if datasets[0].fingerprint != study.user_attrs["fingerprint"]:
+        raise StudyError(
+            f'study "{spec.name}": the data in {folder} differ from those it was made with '
+            f"({spec.data.train}). Copy the same files here, or name their folder with --data."
+        )
+    return datasets
 
 
 def work(

@@ -1,9 +1,9 @@
-"""From a study file to a result: reads, creates or resumes, works, tests the winner, reports."""
+"""From a study file to a result: reads, creates or resumes, works, confirms, reports."""
 
 from __future__ import annotations
 
-import logging
 import threading
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 
 from optuna.trial import TrialState
 
-from gru_optuna import seeds
 from gru_optuna import spec as study_file
+from gru_optuna.confirming import confirm
 from gru_optuna.data.dataset import load_folds
-from gru_optuna.errors import StudyFailed, TrialFailed
 from gru_optuna.joining import Device, Settings, choose_device, make_pool, work
 from gru_optuna.report.page import render_report
-from gru_optuna.report.summary import TEST, Summary, Winner, summarize
-from gru_optuna.search import budget
+from gru_optuna.report.summary import Summary, Winner, summarize
+from gru_optuna.retraining import Abandoned
+from gru_optuna.search import budget, confirmation
 from gru_optuna.search.study import create_or_resume
 from gru_optuna.search.warm_start import WarmStart, begin_from, find_source
 from gru_optuna.storage.beats import LEASE_SECONDS
@@ -37,8 +37,6 @@ if TYPE_CHECKING:
     from gru_optuna.spec import Specification
     from gru_optuna.training.folds import TrialPool
     from gru_optuna.worker.events import Event
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -176,51 +174,18 @@ def tune(
             pool, ready = make_pool(spec, datasets, settings)
             worker = work(optuna_study, url, spec, pool, ready, settings, stop, on_event)
             abandoned = worker.abandoned
-    if not stop.is_set() and first.test is not None and _winner_to_measure(optuna_study, spec):
-        pool, _ = make_pool(spec, datasets, replace(settings, threads=1, slots=1))
-        measure_on_test(optuna_study, spec, pool)
+            settings = replace(settings, threads=ready.threads, slots=ready.slots)
+    if not stop.is_set() and _to_confirm(optuna_study, spec):
+        pool, ready = make_pool(spec, datasets, settings)
+        try:
+            _confirm(optuna_study, url, spec, pool, ready.slots, stop, on_event)
+        except Abandoned:
+            abandoned = True
     summary = summarize(optuna_study, spec)
     ended = _ended(summary)
     folder = report or workspace.report_folder(spec.name)
     page = render_report(optuna_study, spec, folder) if ended else None
     return TuningResult(summary, page, stop.is_set(), ended - _ended(before), abandoned)
-
-
-def measure_on_test(study: Study, spec: Specification, pool: TrialPool) -> None:
-    """Measures the winner on the test rows and keeps the value, once for each winner.
-
-    The winner is trained again up to its best epoch, which gives the same weights: a trial is
-    a function of its parameters and its seed. Of folds, all are trained, and the value is their
-    networks' mean.
-
-    Parameters
-    ----------
-    study, spec
-        The study, with a winner or not.
-    pool
-        Empty, on data with test rows.
-    """
-    winner = summarize(study, spec).best
-    if winner is None or winner.test is not None:
-        return
-    slot = pool.admit(winner.hyperparameters, seeds.trial_seed(spec.seed, winner.number))
-    for _ in range(winner.best_epoch):
-        ((_, result),) = pool.train_epoch()
-        if isinstance(result, TrialFailed):
-            raise StudyFailed(
-                f"the winner (trial {winner.number}), trained again, failed: {result}"
-            )
-    again = slot.progress.curve[-1].value if slot.progress.curve else float("nan")
-    if again != winner.value:
-        logger.warning(
-            "trial %d reached %s %.6f when it was searched and %.6f when trained again here: "
-            "another processor or device rounds differently",
-            winner.number,
-            spec.metric,
-            winner.value,
-            again,
-        )
-    study.set_user_attr(TEST, {"number": winner.number, "value": pool.measure_test(slot)})
 
 
 def _to_beat(datasets: Sequence[Dataset]) -> dict[str, float]:
@@ -243,9 +208,34 @@ def _trials_to_train(study: Study, spec: Specification) -> bool:
     return budget.trials_left(study, spec) > 0 and budget.seconds_left(spec, worked) > 0
 
 
-def _winner_to_measure(study: Study, spec: Specification) -> bool:
-    winner = summarize(study, spec).best
-    return winner is not None and winner.test is None
+def _to_confirm(study: Study, spec: Specification) -> bool:
+    return bool(confirmation.finalists(study, spec)) and not confirmation.is_current(
+        confirmation.read(study), study, spec
+    )
+
+
+def _confirm(
+    study: Study,
+    url: str,
+    spec: Specification,
+    pool: TrialPool,
+    slots: int,
+    stop: threading.Event,
+    on_event: Callable[[Event], None],
+) -> None:
+    """Within the study's hours, of which its own time counts."""
+    worked, began = float(study.user_attrs.get(WORKED_SECONDS, 0.0)), time.monotonic()
+
+    def seconds() -> float:
+        return worked + time.monotonic() - began
+
+    try:
+        confirm(
+            study, url, spec, pool, slots, stop, on_event,
+            out_of_time=lambda: budget.seconds_left(spec, seconds()) <= 0,
+        )  # fmt: skip
+    finally:
+        study.set_user_attr(WORKED_SECONDS, round(seconds(), 3))
 
 
 def _ended(summary: Summary) -> int:

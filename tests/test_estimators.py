@@ -134,6 +134,15 @@ def test_folds_make_an_ensemble(vowels: Rows) -> None:
     assert model.score(*vowels) > 0.3
 
 
+def test_the_best_can_be_confirmed_on_fresh_seeds(vowels: Rows) -> None:
+    model = GRUClassifier(**SMALL, confirm=2).fit(*vowels)
+    confirmed = model.bundle_.manifest.metrics["confirmed"]
+    assert len(confirmed["values"]) == 5
+    assert model.best_score_ == confirmed["mean"]
+    assert confirmed["interval"][0] <= confirmed["mean"] <= confirmed["interval"][1]
+    assert "fresh seeds" in model.bundle_.files["README.md"].decode()
+
+
 # --- texts ---
 
 

@@ -15,7 +15,7 @@ import gru_optuna
 from gru_optuna import spec as study_file
 from gru_optuna.errors import StorageError, StudyError
 from gru_optuna.search import space
-from gru_optuna.search.ranking import ranked
+from gru_optuna.search.confirmation import CONFIRMATION, ranked
 from gru_optuna.search.study import create_or_resume, load
 from gru_optuna.search.warm_start import MOST_TRIALS, WARM_START, Source, begin_from, find_source
 from gru_optuna.storage.database import exclusively, open_storage
@@ -154,6 +154,17 @@ def test_of_a_loss_the_lowest_is_the_best(memory: BaseStorage) -> None:
     assert [one["dropout"] for one in waiting(study)] == [0.1, 0.5, 0.3]
 
 
+def test_who_held_on_fresh_seeds_is_the_best(memory: BaseStorage) -> None:
+    source = trained(memory, {0.9: {}, 0.8: {"dropout": 0.1}, 0.7: {"dropout": 0.2}})
+    decision = {
+        "candidates": [], "winner": 1, "test": None, "seeds": 5, "asked_candidates": 2,
+        "asked_seeds": 5, "tied": [1], "test_uses": 0, "made_at": "",
+    }  # fmt: skip
+    source.study.set_user_attr(CONFIRMATION, decision)
+    study, _ = begin(source, parse("new"))
+    assert [one["dropout"] for one in waiting(study)] == [0.1, 0.3, 0.2]
+
+
 def test_one_that_dies_half_way_is_followed_by_one_that_does_the_rest(
     memory: BaseStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -284,10 +295,11 @@ def test_tune_takes_says_and_trains_within_the_budget(
         gru_optuna.tune(following, from_study="tiny")
     assert not (workspace.folder / "storage").exists()
 
-    fast: dict[str, Any] = {"overrides": ["training.epochs=1"], "threads": 1, "slots": 1}
+    overrides = ["training.epochs=1", "confirmation.candidates=0"]
+    fast: dict[str, Any] = {"overrides": overrides, "threads": 1, "slots": 1}
     gru_optuna.tune("studies/tiny.toml", trials=2, **fast)
     options = ("--trials", "1", "--set", "training.epochs=1", "--threads", "1", "--slots", "1")
-    first = workspace.run("tune", "studies/next.toml", "--from", "tiny", *options)
+    first = workspace.run("tune", "studies/next.toml", "--from", "tiny", "--no-confirm", *options)
     assert first.returncode == 0, first.stderr
     assert "is tried first, with its learning_rate, dropout" in first.stderr
     openings: list[Opening] = []

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gru_optuna import seeds
 from gru_optuna.bundle.making import Trained, make_bundle
 from gru_optuna.errors import StudyFailed, TrialFailed
 from gru_optuna.search import space
-from gru_optuna.training.pool import Pool
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,12 +16,17 @@ if TYPE_CHECKING:
 
     from gru_optuna.bundle.predicting import Bundle
     from gru_optuna.data.dataset import Dataset
+    from gru_optuna.search.confirmation import Confirmation
     from gru_optuna.spec import Specification
     from gru_optuna.training.folds import TrialPool
 
 
 def bundle_of_trial(
-    spec: Specification, datasets: Sequence[Dataset], pool: TrialPool, trial: FrozenTrial
+    spec: Specification,
+    datasets: Sequence[Dataset],
+    pool: TrialPool,
+    trial: FrozenTrial,
+    confirmed: Confirmation | None = None,
 ) -> Bundle:
     """The network of a complete trial, trained again up to its best epoch.
 
@@ -37,6 +41,8 @@ def bundle_of_trial(
         Where to train.
     trial
         With the attributes of our trials.
+    confirmed
+        What it came to on fresh seeds, for the model card.
 
     Raises
     ------
@@ -51,24 +57,21 @@ def bundle_of_trial(
             ((_, result),) = pool.train_epoch([slot])
             if isinstance(result, TrialFailed):
                 raise StudyFailed(f"trial {trial.number}, trained again, failed: {result}")
-        folds = [(pool, slot)] if isinstance(pool, Pool) else pool.folds(slot)
         networks = [
-            Trained(
-                weights=of_fold.engine.weights(one),
-                preprocessing=dataset.preprocessing,
-                seed=seed,
-                epochs=epochs,
-                validation=one.progress.curve[-1].value,
-            )
-            for dataset, (of_fold, one) in zip(datasets, folds, strict=True)
+            Trained(weights, dataset.preprocessing, seed, epochs, slot.progress.curve[-1].value)
+            for dataset, weights in zip(datasets, pool.networks(slot), strict=True)
         ]
     finally:
         pool.release(slot)
+    metrics: dict[str, Any] = {"search": trial.value, "baselines": datasets[0].baselines}
+    if confirmed is not None:
+        won = confirmed.won
+        metrics["confirmed"] = {"mean": won.mean, "interval": won.interval, "values": won.values}
     return make_bundle(
         spec,
         trial.number,
         hyperparameters,
         networks,
         fingerprint=datasets[0].fingerprint,
-        metrics={"search": trial.value, "baselines": datasets[0].baselines},
+        metrics=metrics,
     )

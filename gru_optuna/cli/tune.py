@@ -75,6 +75,9 @@ def tune(
         ),
     ] = None,
     lease: Lease = 30.0,
+    no_confirm: Annotated[
+        bool, typer.Option("--no-confirm", help="Leave out the fresh seeds and the test rows.")
+    ] = False,
     overrides: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Override the file: search.dropout=0.2"),
@@ -90,7 +93,8 @@ def tune(
         from gru_optuna import spec as study_file
 
         # Before torch is imported, which takes seconds: most mistakes are in the file.
-        study_file.load(study, overrides or ())
+        overrides = [*(overrides or ()), *(["confirmation.candidates=0"] if no_confirm else ())]
+        study_file.load(study, overrides)
 
         from rich.console import Console
 
@@ -117,8 +121,8 @@ def tune(
                 checkpoints=checkpoints,
                 from_study=from_study,
                 lease_seconds=lease,
-                overrides=overrides or (),
-                stop=_stop_on_signals(view),
+                overrides=overrides,
+                stop=stop_on_signals(view),
                 on_open=opened,
                 on_event=view.happened,
             )
@@ -127,7 +131,7 @@ def tune(
         again = _same_command()
         if result.interrupted:
             say(f"stopped; nothing is lost. To go on: {again}")
-            _leave(EXIT_INTERRUPTED, at_once=result.abandoned)
+            leave(EXIT_INTERRUPTED, at_once=result.abandoned)
         _print_result(result, study)
         if result.best is None:
             sys.exit(EXIT_FAILED)
@@ -162,7 +166,7 @@ def worker(
 
         workspace = current_workspace()
         view = PlainView(Console(stderr=True))
-        stop = _stop_on_signals(view)
+        stop = stop_on_signals(view)
         if with_parent:
             _stop_when_stdin_ends(stop)
         settings = joining.Settings(device, threads, slots, lease)
@@ -179,11 +183,11 @@ def worker(
             sys.exit(EXIT_CRASHED)
         if stop.is_set():
             say("stopped; nothing is lost.")
-            _leave(EXIT_INTERRUPTED, at_once=one.abandoned)
+            leave(EXIT_INTERRUPTED, at_once=one.abandoned)
         say(f"nothing is left to do in {name}")
 
 
-def _stop_on_signals(view: View) -> threading.Event:
+def stop_on_signals(view: View) -> threading.Event:
     """Set by the first Ctrl-C or SIGTERM; the second one ends the process at once."""
     import threading
 
@@ -217,7 +221,8 @@ def _stop_when_stdin_ends(stop: threading.Event) -> None:
     threading.Thread(target=wait, name="parent", daemon=True).start()
 
 
-def _leave(code: int, *, at_once: bool) -> NoReturn:
+def leave(code: int, *, at_once: bool) -> NoReturn:
+    """Ends the process; at once, if an epoch is still in flight."""
     if at_once:
         sys.stdout.flush()
         # Compiled code in another thread would hold up the usual way out.

@@ -28,12 +28,14 @@ from sklearn.utils import check_random_state
 from gru_optuna import spec as study_file
 from gru_optuna.bundle.making import bundle_from_files
 from gru_optuna.bundle.trials import bundle_of_trial
+from gru_optuna.confirming import confirm
 from gru_optuna.data.dataset import load_folds
 from gru_optuna.errors import StudyFailed, UserError
 from gru_optuna.estimators.progress import bar
 from gru_optuna.joining import Settings, choose_device, make_pool, work
+from gru_optuna.report.summary import find_winner
 from gru_optuna.search import space
-from gru_optuna.search.ranking import ranked
+from gru_optuna.search.confirmation import read as read_confirmation
 from gru_optuna.search.study import create_or_resume
 from gru_optuna.storage.database import exclusively, open_storage
 
@@ -73,6 +75,9 @@ class GRUEstimator(BaseEstimator):  # type: ignore[misc]
         Fraction of the rows that decide between trials.
     data
         Other keys of ``[data]``, such as ``{"tokenizer": "char"}`` or ``{"folds": 5}``.
+    confirm
+        How many of the best trials are trained again on five fresh seeds each, for the best mean
+        to win: the best of many trials owes some of its value to luck. 0: none.
     sampler, pruner
         As in a study file.
     storage
@@ -103,6 +108,7 @@ class GRUEstimator(BaseEstimator):  # type: ignore[misc]
         patience: int = 5,
         validation: float = 0.2,
         data: Mapping[str, Any] | None = None,
+        confirm: int = 0,
         sampler: str = "tpe",
         pruner: str = "asha",
         storage: str | None = None,
@@ -120,6 +126,7 @@ class GRUEstimator(BaseEstimator):  # type: ignore[misc]
         self.patience = patience
         self.validation = validation
         self.data = data
+        self.confirm = confirm
         self.sampler = sampler
         self.pruner = pruner
         self.storage = storage
@@ -166,20 +173,25 @@ class GRUEstimator(BaseEstimator):  # type: ignore[misc]
             title = self.study_name or type(self).__name__
             try:
                 with bar(spec, title, show=self.progress) as told:
-                    work(study, url, spec, pool, ready, settings, threading.Event(), told)
+                    never = threading.Event()
+                    work(study, url, spec, pool, ready, settings, never, told)
+                    if self.confirm:
+                        confirm(study, url, spec, pool, ready.slots, never, told)
             finally:
                 self.study_ = in_memory(study)
                 if self.storage is None:
                     storage.delete_study(study._study_id)
-        best = next(iter(ranked(self.study_, spec)), None)
-        if best is None:
+        winner = find_winner(self.study_, spec)
+        if winner is None:
             raise StudyFailed(
                 f"none of {len(self.study_.trials)} trials came to its end; study_.trials say "
                 f"what became of them. Give more trials or seconds."
             )
-        self.best_params_ = space.hyperparameters(best.params, spec).configuration()
-        self.best_score_ = best.value
-        self.bundle_ = bundle_of_trial(spec, datasets, pool, best)
+        confirmed = read_confirmation(self.study_)
+        self.best_params_ = winner.configuration()
+        self.best_score_ = winner.value if confirmed is None else confirmed.won.mean
+        trial = self.study_.trials[winner.number]
+        self.bundle_ = bundle_of_trial(spec, datasets, pool, trial, confirmed)
 
     def _specification(self, data: Mapping[str, Any], effort: Effort) -> Specification:
         """The study file that these parameters are."""
@@ -196,6 +208,7 @@ class GRUEstimator(BaseEstimator):  # type: ignore[misc]
             **searched,
             "training": {"epochs": self.epochs or effort.epochs, "patience": self.patience},
             "budget": budget,
+            "confirmation": {"candidates": self.confirm},
             "sampler": {"name": self.sampler},
             "pruner": {"name": self.pruner},
         }
@@ -221,7 +234,7 @@ class GRUEstimator(BaseEstimator):  # type: ignore[misc]
         elif self.storage is None:
             name = f"{spec.name}-{uuid4().hex}"
         else:
-            told = spec.model_dump(mode="json", exclude={"budget"})
+            told = spec.model_dump(mode="json", exclude={"budget", "confirmation"})
             digest = hashlib.sha256(json.dumps([told, fingerprint], sort_keys=True).encode())
             name = f"{spec.name}-{digest.hexdigest()[:12]}"
         return study_file.parse(spec.model_dump(mode="json") | {"name": name}, "study_name")

@@ -40,8 +40,8 @@ class GRUForecaster(GRUEstimator):
         Columns that are known up to the present, and those that are known ahead.
     window, season
         As under ``[data]`` of a study file; None: from the data.
-    space, trials, seconds, metric, epochs, patience, validation, data, sampler, pruner, storage, \
-study_name, n_jobs, device, progress, random_state
+    space, trials, seconds, metric, epochs, patience, validation, data, confirm, sampler, pruner, \
+storage, study_name, n_jobs, device, progress, random_state
         As `GRUEstimator`'s; `metric` is mae unless said otherwise, and validation rows are the
         last ones.
 
@@ -83,6 +83,7 @@ study_name, n_jobs, device, progress, random_state
         patience: int = 5,
         validation: float = 0.2,
         data: Any = None,
+        confirm: int = 0,
         sampler: str = "tpe",
         pruner: str = "asha",
         storage: str | None = None,
@@ -101,6 +102,7 @@ study_name, n_jobs, device, progress, random_state
             patience=patience,
             validation=validation,
             data=data,
+            confirm=confirm,
             sampler=sampler,
             pruner=pruner,
             storage=storage,

@@ -172,9 +172,10 @@ def _refuse_changes(stored: Specification, given: Specification) -> None:
 
 
 def _may_change(key: str, before: object, now: object) -> bool:
-    """The budget may, and where a file lies: whether its content changed, the fingerprint tells."""
+    """The budget may, how winners are confirmed, and where a file lies: whether its content
+    changed, the fingerprint tells."""
     is_path = key in ("data.train", "data.test", "data.validation")
-    return key.startswith("budget.") or (
+    return key.startswith(("budget.", "confirmation.")) or (
         is_path and isinstance(before, str) and isinstance(now, str)
     )
 

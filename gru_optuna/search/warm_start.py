@@ -18,8 +18,7 @@ from optuna.distributions import CategoricalDistribution
 from optuna.trial import TrialState
 
 from gru_optuna.errors import StorageError, StudyError
-from gru_optuna.search import budget, space
-from gru_optuna.search.ranking import ranked
+from gru_optuna.search import budget, confirmation, space
 from gru_optuna.search.study import load
 from gru_optuna.storage.database import open_storage, shown_url
 
@@ -156,7 +155,7 @@ def begin_from(study: Study, spec: Specification, source: Source) -> WarmStart |
     noted: dict[str, Any] = study.user_attrs.get(WARM_START, {})
     if source.label in noted:
         return None
-    best = ranked(source.study, source.spec)
+    best = _best(source)
     if not best:
         raise StudyError(
             f'study "{source.label}" has no complete trial yet, so there is nothing to start from.'
@@ -191,6 +190,15 @@ def begin_from(study: Study, spec: Specification, source: Source) -> WarmStart |
         content = {"metric": start.metric, "trials": start.trials, "left": start.left}
         study.set_user_attr(WARM_START, noted | {source.label: content})
     return start
+
+
+def _best(source: Source) -> list[FrozenTrial]:
+    """The complete trials: the one that held on fresh seeds, then the others as the search has
+    them."""
+    confirmed = confirmation.read(source.study)
+    winner = None if confirmed is None else confirmed.winner
+    order = confirmation.ranked(source.study, source.spec)
+    return sorted(order, key=lambda trial: trial.number != winner)
 
 
 def _room(study: Study, spec: Specification) -> int:

@@ -7,6 +7,7 @@
 from gru_optuna.spec.loading import json_schema, load, parse
 from gru_optuna.spec.sections import (
     Budget,
+    Confirmation,
     Data,
     Model,
     Pruner,
@@ -20,6 +21,7 @@ from gru_optuna.spec.tasks import METRICS, Kind, Metric, Task, minimized
 __all__ = [
     "METRICS",
     "Budget",
+    "Confirmation",
     "Data",
     "Kind",
     "Metric",

@@ -30,7 +30,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     import torch
+    from torch import Tensor
 
+    from gru_optuna.data.dataset import Split
     from gru_optuna.hyperparameters import Hyperparameters
     from gru_optuna.spec import Specification
 
@@ -125,7 +127,7 @@ class FoldedPool:
 
     def snapshot(self, slot: Slot) -> Checkpoint:
         """What `admit` goes on from. Between two epochs; turned into bytes it may be later."""
-        parts = [pool.snapshot(fold) for pool, fold in self.folds(slot)]
+        parts = [pool.snapshot(fold) for pool, fold in self._folds(slot)]
         tensors = {
             f"fold{number}/{name}": tensor
             for number, part in enumerate(parts)
@@ -136,16 +138,25 @@ class FoldedPool:
 
     def release(self, slot: Slot) -> None:
         """Takes a trial out of the pool, with all its folds."""
-        for pool, fold in self.folds(slot):
+        for pool, fold in self._folds(slot):
             pool.release(fold)
         self.slots.remove(slot)
 
-    def measure_test(self, slot: Slot) -> float:
-        """The mean over the folds of the metric on the test rows, after the last epoch."""
-        return fmean(pool.measure_test(fold) for pool, fold in self.folds(slot))
+    def networks(self, slot: Slot) -> list[dict[str, Tensor]]:
+        """Copies of the weights after the last epoch, of each fold."""
+        return [weights for pool, fold in self._folds(slot) for weights in pool.networks(fold)]
 
-    def folds(self, slot: Slot) -> list[tuple[Pool, Slot]]:
-        """A trial's slots, each with the pool of its fold."""
+    def tell_test(
+        self, hyperparameters: Hyperparameters, networks: Sequence[dict[str, Tensor]]
+    ) -> list[tuple[Tensor, Split]]:
+        """What each fold's network says of the test rows, as its own fold prepares them."""
+        return [
+            told
+            for pool, one in zip(self.pools, networks, strict=True)
+            for told in pool.tell_test(hyperparameters, [one])
+        ]
+
+    def _folds(self, slot: Slot) -> list[tuple[Pool, Slot]]:
         return list(zip(self.pools, slot.state, strict=True))
 
 

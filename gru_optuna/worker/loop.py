@@ -374,7 +374,7 @@ class Worker:
 
     def _out_of_time(self) -> bool:
         worked = self._books.last.worked_seconds + self._books.seconds_since_commit()
-        return budget.seconds_left(self.spec, worked) <= 0
+        return budget.seconds_left(self.spec, worked, self.study, self.slots) <= 0
 
     def _stop_if_hopeless(self) -> None:
         if not self._ended:
