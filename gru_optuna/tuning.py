@@ -23,6 +23,7 @@ from gru_optuna.report.summary import Summary, Winner, summarize
 from gru_optuna.retraining import Abandoned
 from gru_optuna.search import budget, confirmation
 from gru_optuna.search.study import create_or_resume
+from gru_optuna.search.warm_start import WarmStart, begin_from, find_source
 from gru_optuna.storage.attributes import WORKED_SECONDS
 from gru_optuna.storage.beats import LEASE_SECONDS
 from gru_optuna.storage.database import exclusively, open_engine, open_storage
@@ -53,6 +54,7 @@ class Opening:
     workers: int  # processes
     compiles: bool  # whether the training code has to be compiled for this machine first
     worked_seconds: float = 0.0  # that anybody has worked on the study before
+    warm_start: WarmStart | None = None  # what was taken from another study just now
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,7 @@ def tune(
     threads: int | None = None,
     slots: int | None = None,
     checkpoints: str | None = None,
+    from_study: str | None = None,
     lease_seconds: float = LEASE_SECONDS,
     overrides: Sequence[str] = (),
     report: Path | None = None,
@@ -108,6 +111,8 @@ def tune(
     checkpoints
         A folder or ``s3://BUCKET/PREFIX`` for all workers of the study, from now on; else as
         before, or beside a SQLite file, or in a PostgreSQL database.
+    from_study
+        Another study, ``NAME`` or ``URL#NAME``, whose best trials are tried first, once.
     lease_seconds
         How long a worker may be silent before the others take its trials over.
     overrides
@@ -141,6 +146,8 @@ def tune(
     where = choose_device(device)
     datasets = load_folds(spec, path.parent)
     first = datasets[0]
+    # Before anything is made: a source that can't be used leaves no study behind.
+    source = None if from_study is None else find_source(from_study, url, spec)
     backend = open_storage(url, create=True)
     # Two that begin the same study at once: one makes it, the other one finds it whole.
     with exclusively(url, f"study-{spec.name}"):
@@ -151,12 +158,13 @@ def tune(
             checkpoints=checkpoints,
             baselines=_to_beat(datasets),
         )
-    before = summarize(optuna_study, spec)
+        before = summarize(optuna_study, spec)
+        warm_start = None if source is None else begin_from(optuna_study, spec, source)
     splits = (first.train, first.validation, first.test or ())
     rows = (len(splits[0]), len(splits[1]), len(splits[2]))
     compiles = where.type == "cpu" and not is_compiled()
     worked = float(optuna_study.user_attrs.get(WORKED_SECONDS, 0.0))
-    on_open(Opening(spec, url, str(where), rows, before, workers, compiles, worked))
+    on_open(Opening(spec, url, str(where), rows, before, workers, compiles, worked, warm_start))
     datasets = [data.to(where) for data in datasets]
     stop = stop or threading.Event()
     abandoned = False

@@ -113,7 +113,7 @@ FLOORS = [
     ("worker", "report", "scaffold", "digest", "bundle"),
     ("joining", "dashboard"),
     ("supervisor", "confirming", "retraining"),
-    ("tuning", "winning"),
+    ("tuning", "winning", "objective", "estimators"),
     ("terminal",),
     ("cli",),
 ]

@@ -6,6 +6,7 @@ given.py       rows to predict, as people have them
 predicting.py  a bundle in memory, and its predictions
 card.py        its model card
 making.py      from networks to a bundle
+trials.py      from a trial to a bundle
 
 A bundle is a folder of JSON, safetensors and Markdown. Reading one executes nothing.
 """

@@ -66,6 +66,14 @@ def tune(
     slots: Slots = None,
     storage: Storage = None,
     checkpoints: Checkpoints = None,
+    from_study: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="OTHER",
+            help="Another study, NAME or URL#NAME: its best trials are tried first.",
+        ),
+    ] = None,
     lease: Lease = 30.0,
     no_confirm: Annotated[
         bool, typer.Option("--no-confirm", help="Leave out the fresh seeds and the test rows.")
@@ -94,6 +102,12 @@ def tune(
         from gru_optuna.terminal import make_view
 
         view = make_view(Console(stderr=True))
+
+        def opened(opening: tuning.Opening) -> None:
+            for line in opening.warm_start.lines() if opening.warm_start else ():
+                say(line)
+            view.opened(opening)
+
         try:
             result = tuning.tune(
                 study,
@@ -105,10 +119,11 @@ def tune(
                 threads=threads,
                 slots=slots,
                 checkpoints=checkpoints,
+                from_study=from_study,
                 lease_seconds=lease,
                 overrides=overrides,
                 stop=stop_on_signals(view),
-                on_open=view.opened,
+                on_open=opened,
                 on_event=view.happened,
             )
         finally:

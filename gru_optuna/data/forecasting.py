@@ -23,20 +23,20 @@ import torch
 from gru_optuna.data import windows
 from gru_optuna.data.answers import check_defined
 from gru_optuna.data.dataset import Dataset, Split, join
+from gru_optuna.data.given import open_table
 from gru_optuna.data.lookback import Prepared, SeriesEncoder
 from gru_optuna.data.metrics import measure
 from gru_optuna.data.planning import Cuts, choose_stride, make_plan, measure_scales
 from gru_optuna.data.series import read_series
-from gru_optuna.data.tables import read_table
 from gru_optuna.errors import DataError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from numpy.typing import NDArray
     from torch import Tensor
 
+    from gru_optuna.data.given import Source
     from gru_optuna.data.planning import Span
     from gru_optuna.data.series import Series
     from gru_optuna.data.windows import Plan
@@ -45,15 +45,15 @@ if TYPE_CHECKING:
 _FAR = 3.0  # usual errors; further off, a training target is an outlier (Hampel 1974)
 
 
-def load_forecasting(spec: Specification, folder: Path, fold: int | None = None) -> Dataset:
+def load_forecasting(spec: Specification, source: Source, fold: int | None = None) -> Dataset:
     """Reads and prepares one series or several.
 
     Parameters
     ----------
     spec
         Its metric and ``data`` section.
-    folder
-        What relative paths are relative to: the study file's folder.
+    source
+        As `load_dataset`'s.
     fold
         As `load_dataset`'s; a fold validates the rows that follow those it trains on.
 
@@ -62,7 +62,7 @@ def load_forecasting(spec: Specification, folder: Path, fold: int | None = None)
     DataError
     """
     data = spec.data
-    table = read_table(folder / data.train)
+    table = open_table(source, data.train)
     series, frequency = read_series(table, data)
     cuts = [Cuts.of(len(one), data, fold) for one in series]
     _check_parts(series, cuts, data, table.source)

@@ -12,16 +12,15 @@ import numpy as np
 
 from gru_optuna.data.answers import assemble
 from gru_optuna.data.examples import Examples, Files, divide
+from gru_optuna.data.given import open_table
 from gru_optuna.data.rows import classes_of
-from gru_optuna.data.tables import read_table
 from gru_optuna.data.tokens import SPECIAL, TextEncoder, encode, train_tokenizer
 from gru_optuna.errors import DataError
 from gru_optuna.hyperparameters import Range
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from gru_optuna.data.dataset import Dataset
+    from gru_optuna.data.given import Source
     from gru_optuna.data.tables import Table
     from gru_optuna.spec import Specification
 
@@ -31,15 +30,15 @@ MOST_TOKENS = 512
 _USUAL_SHARE = 0.99  # of the training rows are left whole, unless the study file says otherwise
 
 
-def load_text(spec: Specification, folder: Path, fold: int | None = None) -> Dataset:
+def load_text(spec: Specification, source: Source, fold: int | None = None) -> Dataset:
     """Reads and prepares texts with labels, or with a number to predict.
 
     Parameters
     ----------
     spec
         Its task, ``data`` section and seed.
-    folder
-        What relative paths are relative to: the study file's folder.
+    source
+        As `load_dataset`'s.
     fold
         As `load_dataset`'s.
 
@@ -48,13 +47,12 @@ def load_text(spec: Specification, folder: Path, fold: int | None = None) -> Dat
     DataError
     """
     data = spec.data
-    read = Files(
-        train=_read(spec, folder / data.train),
-        validation=(
-            _read(spec, folder / data.validation) if isinstance(data.validation, str) else None
-        ),
-        test=_read(spec, folder / data.test) if isinstance(data.test, str) else None,
-    )
+
+    def read_part(part: float | str | None) -> Examples[str] | None:
+        return _read(spec, open_table(source, part)) if isinstance(part, str) else None
+
+    train = _read(spec, open_table(source, data.train))
+    read = Files(train, validation=read_part(data.validation), test=read_part(data.test))
     files, dropped = deduplicate(read) if data.deduplicate else (read, {})
     parts = divide(spec, files, fold)
     tokenizer = train_tokenizer(data.tokenizer, parts.train.rows, data.vocabulary)
@@ -150,10 +148,9 @@ def texts_of(table: Table, column: str) -> list[str]:
     return texts
 
 
-def _read(spec: Specification, path: Path) -> Examples[str]:
+def _read(spec: Specification, table: Table) -> Examples[str]:
     data = spec.data
     assert data.text is not None
-    table = read_table(path)
     texts = texts_of(table, data.text)
     labels = None if data.label is None else table.labels(data.label)
     return Examples(

@@ -16,7 +16,7 @@ from gru_optuna.spec.sections import (
     Specification,
     Training,
 )
-from gru_optuna.spec.tasks import METRICS, Kind, Metric, Task
+from gru_optuna.spec.tasks import METRICS, Kind, Metric, Task, minimized
 
 __all__ = [
     "METRICS",
@@ -34,5 +34,6 @@ __all__ = [
     "Training",
     "json_schema",
     "load",
+    "minimized",
     "parse",
 ]
