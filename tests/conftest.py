@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     from processes import Lab, Nursery
 
+pytest_plugins = ["browser"]
+
 REPOSITORY = Path(__file__).parent.parent
 
 # Beside other processes a second thread only waits; and one thread gives one order of sums.
