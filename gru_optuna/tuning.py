@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ from gru_optuna import spec as study_file
 from gru_optuna.data.dataset import load_folds
 from gru_optuna.errors import StudyFailed, TrialFailed
 from gru_optuna.joining import Device, Settings, choose_device, make_pool, work
+from gru_optuna.report.numbers.predictions import PREDICTIONS, describe_predictions
 from gru_optuna.report.page import render_report
 from gru_optuna.report.summary import TEST, Summary, Winner, summarize
 from gru_optuna.search import budget
@@ -168,9 +170,9 @@ def tune(
             pool, ready = make_pool(spec, datasets, settings)
             worker = work(optuna_study, url, spec, pool, ready, settings, stop, on_event)
             abandoned = worker.abandoned
-    if not stop.is_set() and first.test is not None and _winner_to_measure(optuna_study, spec):
+    if not stop.is_set() and _winner_to_measure(optuna_study, spec):
         pool, _ = make_pool(spec, datasets, replace(settings, threads=1, slots=1))
-        measure_on_test(optuna_study, spec, pool)
+        measure_winner(optuna_study, spec, pool, first)
     summary = summarize(optuna_study, spec)
     ended = _ended(summary)
     folder = report or workspace.report_folder(spec.name)
@@ -178,8 +180,10 @@ def tune(
     return TuningResult(summary, page, stop.is_set(), ended - _ended(before), abandoned)
 
 
-def measure_on_test(study: Study, spec: Specification, pool: TrialPool) -> None:
-    """Measures the winner on the test rows and keeps the value, once for each winner.
+def measure_winner(study: Study, spec: Specification, pool: TrialPool, data: Dataset) -> None:
+    """Measures the winner on the test rows, if there are any, once for each winner.
+
+    The value is kept, and what it says of the rows, in short: the report draws that.
 
     The winner is trained again up to its best epoch, which gives the same weights: a trial is
     a function of its parameters and its seed. Of folds, all are trained, and the value is their
@@ -190,10 +194,12 @@ def measure_on_test(study: Study, spec: Specification, pool: TrialPool) -> None:
     study, spec
         The study, with a winner or not.
     pool
-        Empty, on data with test rows.
+        Empty.
+    data
+        What it trains on; of folds, the first.
     """
     winner = summarize(study, spec).best
-    if winner is None or winner.test is not None:
+    if winner is None or not _winner_to_measure(study, spec):
         return
     slot = pool.admit(winner.hyperparameters, seeds.trial_seed(spec.seed, winner.number))
     for _ in range(winner.best_epoch):
@@ -212,7 +218,15 @@ def measure_on_test(study: Study, spec: Specification, pool: TrialPool) -> None:
             winner.value,
             again,
         )
-    study.set_user_attr(TEST, {"number": winner.number, "value": pool.measure_test(slot)})
+    kept: dict[str, object] = {"number": winner.number}
+    describe = partial(describe_predictions, spec.metric, data.classes)
+    validation = pool.predict(slot, "validation")
+    if len(validation) == 1:  # the folds' rows differ, so that no row has one prediction
+        kept["validation"] = describe(validation, picture=data.test is None)
+    if data.test is not None:
+        kept["test"] = described = describe(pool.predict(slot, "test"))
+        study.set_user_attr(TEST, {"number": winner.number, "value": described["value"]})
+    study.set_user_attr(PREDICTIONS, kept)
 
 
 def _to_beat(datasets: Sequence[Dataset]) -> dict[str, float]:
@@ -237,7 +251,10 @@ def _trials_to_train(study: Study, spec: Specification) -> bool:
 
 def _winner_to_measure(study: Study, spec: Specification) -> bool:
     winner = summarize(study, spec).best
-    return winner is not None and winner.test is None
+    if winner is None:
+        return False
+    kept = study.user_attrs.get(PREDICTIONS, {}).get("number") == winner.number
+    return winner.test is None if spec.data.test is not None else not kept
 
 
 def _ended(summary: Summary) -> int:

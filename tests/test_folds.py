@@ -93,6 +93,7 @@ def mean_curve(
             fmean(fold.train_loss for fold in epoch),
             fmean(fold.validation_loss for fold in epoch),
             fmean(fold.value for fold in epoch),
+            fmean(fold.clipped for fold in epoch),
         )
         for epoch in zip(*curves, strict=True)
     ]

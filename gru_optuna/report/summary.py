@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 TEST = "test"
 """User attribute of a study: the winner's test value, ``{"number", "value"}``."""
 
+CONFIRMATION = "confirmation"
+"""User attribute of a study: its best few, trained again on fresh seeds."""
+
 _STATES = {
     "complete": TrialState.COMPLETE,
     "pruned": TrialState.PRUNED,
@@ -150,14 +153,25 @@ def find_winner(study: Study, spec: Specification) -> Winner | None:
         loss = float(trial.user_attrs["best_validation_loss"])
         return sign * trial.value, loss, trial.number
 
-    best = min(ours, key=rank)
-    assert best.value is not None
+    return _winner(study, spec, min(ours, key=rank))
+
+
+def winner_of_trial(study: Study, spec: Specification, number: int) -> Winner | None:
+    """A complete trial by its number, as the winner it may turn out to be; None if it isn't one."""
+    for trial in study.get_trials(deepcopy=False, states=[TrialState.COMPLETE]):
+        if trial.number == number and "best_epoch" in trial.user_attrs:
+            return _winner(study, spec, trial)
+    return None
+
+
+def _winner(study: Study, spec: Specification, trial: FrozenTrial) -> Winner:
+    assert trial.value is not None
     test = study.user_attrs.get(TEST, {})
     return Winner(
-        number=best.number,
-        value=best.value,
-        test=test["value"] if test.get("number") == best.number else None,
-        best_epoch=best.user_attrs["best_epoch"],
-        params=dict(best.params),
-        hyperparameters=space.hyperparameters(best.params, spec),
+        number=trial.number,
+        value=trial.value,
+        test=test["value"] if test.get("number") == trial.number else None,
+        best_epoch=trial.user_attrs["best_epoch"],
+        params=dict(trial.params),
+        hyperparameters=space.hyperparameters(trial.params, spec),
     )

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from statistics import fmean
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from gru_optuna.errors import TrialFailed
 from gru_optuna.storage.checkpoints import Checkpoint, DamagedCheckpoint
@@ -30,7 +30,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     import torch
+    from torch import Tensor
 
+    from gru_optuna.data.dataset import Split
     from gru_optuna.hyperparameters import Hyperparameters
     from gru_optuna.spec import Specification
 
@@ -144,6 +146,12 @@ class FoldedPool:
         """The mean over the folds of the metric on the test rows, after the last epoch."""
         return fmean(pool.measure_test(fold) for pool, fold in self._folds(slot))
 
+    def predict(
+        self, slot: Slot, part: Literal["validation", "test"]
+    ) -> list[tuple[Tensor, Split]]:
+        """As ``Pool.predict``, of each fold. The test rows are the same, the others are not."""
+        return [one for pool, fold in self._folds(slot) for one in pool.predict(fold, part)]
+
     def _folds(self, slot: Slot) -> list[tuple[Pool, Slot]]:
         return list(zip(self.pools, slot.state, strict=True))
 
@@ -174,6 +182,7 @@ def _outcome(slot: Slot, results: list[EpochResult | TrialFailed]) -> EpochResul
         train_loss=fmean(result.train_loss for result in good),
         validation_loss=fmean(result.validation_loss for result in good),
         value=fmean(result.value for result in good),
+        clipped=fmean(result.clipped for result in good),
     )
     slot.progress.record(mean)
     return mean

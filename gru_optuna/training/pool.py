@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import torch
 
@@ -60,6 +60,7 @@ class Trained:
     # (N, O) logits, or scaled numbers; None if the epoch failed
     validation_outputs: Tensor | None = None
     error: Exception | None = None  # what the epoch raised; the slot is then of no use
+    clipped: float = 0.0  # as in `EpochResult`
 
 
 class Engine(Protocol):
@@ -188,10 +189,19 @@ class Pool:
 
     def measure_test(self, slot: Slot) -> float:
         """The study's metric on the test rows, with the weights after the last epoch."""
-        test = self.dataset.test
-        assert test is not None, "a study without test rows has nothing to measure"
-        outputs = self.engine.predict(slot, self.engine.weights(slot), test)
+        ((outputs, test),) = self.predict(slot, "test")
         return measure(self.spec.metric, outputs, test)
+
+    def predict(
+        self, slot: Slot, part: Literal["validation", "test"]
+    ) -> list[tuple[Tensor, Split]]:
+        """What the weights after the last epoch say of the rows of a part, and these rows.
+
+        A list of one; of folds, of one each.
+        """
+        split = self.dataset.validation if part == "validation" else self.dataset.test
+        assert split is not None, "a study without test rows has nothing to measure"
+        return [(self.engine.predict(slot, self.engine.weights(slot), split), split)]
 
     def _outcome(self, slot: Slot, trained: Trained) -> EpochResult | TrialFailed:
         epoch = slot.progress.epoch + 1
@@ -220,6 +230,7 @@ class Pool:
             train_loss=trained.train_loss,
             validation_loss=validation_loss,
             value=measure(self.spec.metric, outputs, validation),
+            clipped=trained.clipped,
         )
         if slot.progress.record(result):
             slot.best_weights = self.engine.weights(slot)

@@ -42,7 +42,7 @@ from gru_optuna.worker.events import (
     TrialStarted,
 )
 from gru_optuna.worker.interpreter import short_turns
-from gru_optuna.worker.running import Admission, Running, curves, hours_over
+from gru_optuna.worker.running import Admission, Running, hours_over
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -114,6 +114,7 @@ class Worker:
         self.abandoned = False
         self.training_seconds = 0.0
         self._books = Books(mirror, registration, shelf, stop, on_event)
+        self._name = f"{registration.host.name} {registration.host.process}"
         self._running: dict[Slot, Running] = {}
         self._give_back: list[int] = []
         self._ended: list[int] = []  # not yet committed
@@ -353,10 +354,9 @@ class Worker:
     def _end(self, running: Running, state: TrialState, outcome: str) -> None:
         slot = running.slot
         value = slot.progress.best.value if state == TrialState.COMPLETE else None
-        running.trial.set_user_attr("seconds", round(running.seconds, 3))
-        running.trial.set_user_attr("network_parameters", slot.network.size())
-        for key, content in curves(slot.progress).items():
+        for key, content in running.told().items():
             running.trial.set_user_attr(key, content)
+        running.trial.set_user_attr("worker", self._name)
         self._tell(running.trial, state, value, outcome, slot.progress.epoch)
         self._drop(running)
 

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from gru_optuna.hyperparameters import Hyperparameters
     from gru_optuna.storage.leases import Claim
     from gru_optuna.training.pool import Slot
-    from gru_optuna.training.progress import Progress
 
 
 @dataclass(frozen=True)
@@ -57,17 +56,22 @@ class Running:
         """How long it has trained, earlier workers' time included."""
         return self.seconds_before + time.monotonic() - self.began
 
-
-def curves(progress: Progress) -> dict[str, object]:
-    """What the report draws beside the metric, which Optuna holds itself."""
-    if not progress.curve:
-        return {}
-    return {
-        "best_epoch": progress.best_epoch,
-        "best_validation_loss": progress.best.validation_loss,
-        "train_loss": [round(result.train_loss, 6) for result in progress.curve],
-        "validation_loss": [round(result.validation_loss, 6) for result in progress.curve],
-    }
+    def told(self) -> dict[str, object]:
+        """What the report draws beside the metric, which Optuna holds itself."""
+        progress = self.slot.progress
+        told: dict[str, object] = {
+            "seconds": round(self.seconds, 3),
+            "network_parameters": self.slot.network.size(),
+        }
+        if progress.curve:
+            told |= {
+                "best_epoch": progress.best_epoch,
+                "best_validation_loss": progress.best.validation_loss,
+                "train_loss": [round(result.train_loss, 6) for result in progress.curve],
+                "validation_loss": [round(result.validation_loss, 6) for result in progress.curve],
+                "clipped": [round(result.clipped, 4) for result in progress.curve],
+            }
+        return told
 
 
 def hours_over(epochs: int) -> str:
