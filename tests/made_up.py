@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
 from html.parser import HTMLParser
 from typing import Any
 
@@ -24,6 +25,8 @@ SPACE: dict[str, Any] = {
     "l2": 0.0,
     "batch_size": 32,
 }
+NOON = datetime(2026, 1, 1, 12)
+
 RATE = FloatDistribution(1e-4, 1e-1, log=True)
 DECAY = CategoricalDistribution(["constant", "step"])
 DROP = FloatDistribution(0.1, 0.9)
@@ -50,7 +53,10 @@ def trial(
     step: tuple[float, int] | None = None,
     dropout: float = 0.1,
     outcome: str = "trained all epochs",
+    at: tuple[float, float] | None = None,
+    **attributes_too: Any,
 ) -> optuna.trial.FrozenTrial:
+    """A trial: its curve, its parameters, and when it ran (seconds after `NOON`)."""
     params = {"learning_rate": rate, "decay": "step" if step else "constant", "dropout": dropout}
     distributions = {"learning_rate": RATE, "decay": DECAY, "dropout": DROPOUT}
     if step:
@@ -60,14 +66,19 @@ def trial(
     if curve:
         attributes["best_epoch"] = curve.index(max(curve)) + 1
         attributes["best_validation_loss"] = 1 - max(curve)
-    return create_trial(
+    made = create_trial(
         state=state,
         value=max(curve) if state == TrialState.COMPLETE else None,
         params=params,
         distributions=distributions,
-        user_attrs=attributes,
+        user_attrs=attributes | attributes_too,
         intermediate_values=dict(enumerate(curve, start=1)),
     )
+    begin, end = at or (0, 1)
+    made.datetime_start = NOON + timedelta(seconds=begin)
+    if state.is_finished():
+        made.datetime_complete = NOON + timedelta(seconds=end)
+    return made
 
 
 def study_of(trials: list[optuna.trial.FrozenTrial], name: str = "made-up") -> optuna.Study:

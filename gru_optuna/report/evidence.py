@@ -32,7 +32,7 @@ SURE = 0.01
 FEWEST = 3
 """Cases that a pattern is made of."""
 
-MOST_CUTS = 40
+MOST_CUTS = 200
 """Places at which a parameter is cut; of thousands of trials, as many as say something."""
 
 
@@ -136,7 +136,7 @@ def round_between(low: float, high: float) -> float:
 
 
 def _sides(values: Sequence[Value]) -> list[tuple[str, Value, NDArray[np.bool_]]]:
-    """The ways to cut a parameter in two: each choice, or both sides of up to 40 places."""
+    """The ways to cut a parameter in two: each choice, or both sides of many places."""
     distinct = sorted(set(values), key=lambda value: (str(type(value)), value))
     if len(distinct) < 2:
         return []

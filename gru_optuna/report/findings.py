@@ -22,6 +22,8 @@ from gru_optuna.report.evidence import (
 from gru_optuna.report.numbers.history import history
 from gru_optuna.report.numbers.trials import (
     ENDED,
+    best_of,
+    best_reached,
     complete,
     diverged,
     is_better,
@@ -97,7 +99,7 @@ def findings(
         _fit(study),
         _clipped(health),
         _ties(study, answer, show),
-        _progress(study, show),
+        _pruned_too_soon(study, spec, answer, show) or _progress(study, show),
         _pruned(savings),
         _matters(importance),
         _failures(ended),
@@ -301,7 +303,8 @@ def _ties(study: Study, answer: Answer | None, show: Callable[[float], str]) -> 
 
 def _progress(study: Study, show: Callable[[float], str]) -> Finding | None:
     points = history(study)
-    if len(points) < ENOUGH_TRIALS or points[-1].best is None:
+    finished = sum(point.state == "complete" for point in points)
+    if len(points) < ENOUGH_TRIALS or finished < 2 * BEST_TRIALS or points[-1].best is None:
         return None
     last = next(n for n, point in enumerate(points) if point.best == points[-1].best)
     since = len(points) - 1 - last
@@ -321,6 +324,34 @@ def _progress(study: Study, show: Callable[[float], str]) -> Finding | None:
             "optimization_history",
         )
     return None
+
+
+def _pruned_too_soon(
+    study: Study, spec: Specification, answer: Answer | None, show: Callable[[float], str]
+) -> Finding | None:
+    """Pruned trials that had been better than the winner ever was."""
+    if answer is None:
+        return None
+    reached = {
+        trial.number: value
+        for trial in trials_in(study, TrialState.PRUNED)
+        if (value := best_reached(trial, spec)) is not None
+        and is_better(value, answer.winner.value, spec)
+    }
+    if not reached:
+        return None
+    best = best_of(list(reached.values()), spec)
+    number = next(n for n, value in reached.items() if value == best)
+    trials = "1 pruned trial" if len(reached) == 1 else f"{len(reached)} pruned trials"
+    halves = spec.pruner.name in ("asha", "hyperband")
+    advice = "min_resource, or take reduction_factor = 2" if halves else "n_warmup_steps"
+    return Finding(
+        "bad",
+        f"{trials} had been better than the winner: trial {number} reached {show(best)} before it "
+        f"was ended, the winner {show(answer.winner.value)}. The pruner may be too eager here: "
+        f"raise its {advice}.",
+        "learning_curves",
+    )
 
 
 def _pruned(savings: Savings | None) -> Finding | None:

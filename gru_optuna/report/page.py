@@ -10,6 +10,7 @@ import base64
 import gzip
 import json
 import os
+import re
 import secrets
 from functools import cache
 from importlib.metadata import version
@@ -23,6 +24,7 @@ from plotly.offline import get_plotlyjs
 from gru_optuna.errors import UserError
 from gru_optuna.hyperparameters import Range
 from gru_optuna.report.findings import findings
+from gru_optuna.report.images import draw_images
 from gru_optuna.report.numbers.answer import answer
 from gru_optuna.report.numbers.health import health
 from gru_optuna.report.numbers.importance import importance
@@ -43,11 +45,14 @@ if TYPE_CHECKING:
     from optuna import Study
 
     from gru_optuna.hyperparameters import Searchable
+    from gru_optuna.report.images import Format
     from gru_optuna.report.summary import Summary, Winner
     from gru_optuna.spec import Specification
 
 
-def render_report(study: Study, spec: Specification, folder: Path) -> Path:
+def render_report(
+    study: Study, spec: Specification, folder: Path, images: Format | None = None
+) -> Path:
     """Renders a study's report, replacing an earlier one.
 
     Writes ``index.html``, and for each figure ``figures/<figure>.html`` and its numbers,
@@ -59,6 +64,8 @@ def render_report(study: Study, spec: Specification, folder: Path) -> Path:
         The study and the specification it was made with.
     folder
         Where to; made if it isn't there. Other files in it are left alone.
+    images
+        Whether to write ``figures/<figure>.svg`` or ``.png`` too, which takes a Chrome.
 
     Returns
     -------
@@ -68,7 +75,7 @@ def render_report(study: Study, spec: Specification, folder: Path) -> Path:
     Raises
     ------
     UserError
-        If the folder can't be written.
+        If the folder can't be written, or there is no Chrome for pictures.
     """
     summary = summarize(study, spec)
     context = make_context(study, spec)
@@ -91,9 +98,15 @@ def render_report(study: Study, spec: Specification, folder: Path) -> Path:
     )
     figures = folder / "figures"
     # What can't be drawn any more doesn't stay from an earlier report.
-    files: dict[Path, str | None] = {
-        figures / f"{name}.{kind}": None for name in FIGURES for kind in ("html", "json")
+    files: dict[Path, str | bytes | None] = {
+        path: None
+        for name in FIGURES
+        for path in figures.glob(f"{name}*")
+        if re.fullmatch(r"(-\d+)?\.(html|json|svg|png)", path.name.removeprefix(name))
     }
+    if images:
+        drawn_images = draw_images(drawn, images)
+        files |= {figures / name: content for name, content in drawn_images.items()}
     for section in drawn:
         if section.missing is not None:
             continue
@@ -109,8 +122,8 @@ def render_report(study: Study, spec: Specification, folder: Path) -> Path:
     index = folder / "index.html"
     files[index] = page
     try:
-        for path, text in files.items():
-            _write(path, text)
+        for path, content in files.items():
+            _write(path, content)
     except OSError as error:
         raise UserError(
             f"{folder}: can't write the report there: {error.strerror}. "
@@ -218,16 +231,16 @@ def _templates(show: Callable[[float], str]) -> Environment:
     return environment
 
 
-def _write(path: Path, text: str | None) -> None:
+def _write(path: Path, content: str | bytes | None) -> None:
     """Writes a file whole or not at all; None removes it."""
-    if text is None:
+    if content is None:
         path.unlink(missing_ok=True)
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
-        with beside.open("x", encoding="utf-8", newline="\n") as file:
-            file.write(text)
+        with beside.open("xb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
         beside.replace(path)

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from gru_optuna.report.numbers.standing import Mark
     from gru_optuna.spec import Specification
 
+LOG_RATIO = 4.0
+
 _COLOURS = {"baseline": PRUNED, "validation": COMPLETE, "test": BEST}
 
 
@@ -58,7 +60,12 @@ def draw_standing(marks: Sequence[Mark], spec: Specification) -> go.Figure:
             text=[plain(mark.text)],
             hovertemplate="%{text}<extra></extra>",
         )
+    values = [mark.value for mark in marks]
+    # One hopeless prediction would push all others together.
+    wide = spec.direction == "minimize" and 0 < LOG_RATIO * min(values) < max(values)
     figure.update_xaxes(
+        type="log" if wide else "linear",
+        dtick="D1" if wide else None,
         title=f"{spec.metric}, {'more' if spec.direction == 'maximize' else 'less'} is better",
         tickformat="~g",
         showgrid=True,

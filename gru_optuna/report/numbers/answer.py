@@ -82,6 +82,7 @@ class Answer:
     baselines: dict[str, float]  # measured on test rows, or on validation rows without a test
     start: Start | None
     confirmation: Confirmation | None
+    to_beat: tuple[str, float] | None  # the best of the baselines
 
     @property
     def measured(self) -> Estimate:
@@ -97,6 +98,7 @@ def answer(study: Study, spec: Specification, summary: Summary) -> Answer | None
         best = winner_of_trial(study, spec, confirmed.winner) or best
     if best is None:
         return None
+    first = max if spec.direction == "maximize" else min
     kept = stored_predictions(study, best.number) or {}
     validation = kept.get("validation") or {}
     test = None
@@ -112,6 +114,7 @@ def answer(study: Study, spec: Specification, summary: Summary) -> Answer | None
         baselines=summary.baselines,
         start=_start(study, spec),
         confirmation=confirmed,
+        to_beat=first(summary.baselines.items(), key=lambda one: one[1], default=None),
     )
 
 

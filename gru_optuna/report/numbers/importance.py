@@ -9,6 +9,7 @@ ones matters to the second alone.
 from __future__ import annotations
 
 import warnings
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -35,7 +36,7 @@ class Importance:
     """How much each parameter matters, as shares that make 1 together."""
 
     shares: dict[str, float]  # PED-ANOVA, largest first; empty where `missing` says why
-    fanova: dict[str, float]  # of the parameters that all complete trials have
+    fanova: dict[str, float]  # of the parameters that all complete trials have; may be empty
     trials: int  # complete ones
     fanova_trials: int
     missing: str | None
@@ -64,7 +65,10 @@ def importance(study: Study) -> Importance:
         # Optuna warns of few trials; the page says so in its own words.
         warnings.simplefilter("ignore")
         shares = get_param_importances(study)
-        fanova = get_param_importances(selected, evaluator=FanovaImportanceEvaluator(seed=0))
+        fanova: dict[str, float] = {}
+        # Where no tree finds anything to split by, Optuna's fANOVA gives up.
+        with suppress(RuntimeError):
+            fanova = get_param_importances(selected, evaluator=FanovaImportanceEvaluator(seed=0))
     known = len(complete(selected))
     return Importance(_ordered(shares), _ordered(fanova), len(trials), known, None)
 

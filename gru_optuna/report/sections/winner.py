@@ -60,7 +60,7 @@ def predictions_section(context: Context) -> list[Section]:
     elif forecast := shown.get("forecast"):
         caption = (
             f"A stretch of the {part} part. Each forecast looks {forecast['horizon']} steps ahead "
-            f"and knows nothing of what follows the dotted line where it begins. Below, how the "
+            f"and was made where the dotted line is, without what comes after it. Below, how the "
             f"error grows with the distance, over all {rows}."
         )
         alt = f"Forecasts beside the truth over {len(forecast['truth'])} steps."
