@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import optuna
-from test_report import specification, study_of, trial
+from made_up import specification, study_of, trial
 
 from gru_optuna.report.page import render_report
 
