@@ -59,7 +59,10 @@ def main() -> None:
             with bind(app, port=0) as server:
                 threading.Thread(target=server.serve_forever, daemon=True).start()
                 study = address(server, "/dashboard/studies/1")
-                _picture(browser, study, DASHBOARD, 1300, 1690, sharper=1.0)
+                # Importances are computed when they are asked for.
+                _picture(
+                    browser, study, DASHBOARD, 1300, 1690, awaited="learning_rate", sharper=1.0
+                )
                 server.shutdown()
             browser.close()
     finally:
@@ -105,12 +108,15 @@ def _picture(
     height: int,
     *,
     element: str | None = None,
+    awaited: str | None = None,
     sharper: float = _SHARPER,
 ) -> None:
     size: ViewportSize = {"width": width, "height": height}
     page = browser.new_page(viewport=size, device_scale_factor=sharper)
     page.goto(place)
     page.wait_for_load_state("networkidle")
+    if awaited:
+        page.get_by_text(awaited).first.wait_for()
     page.wait_for_timeout(1500)  # figures are drawn after that
     target = page.locator(element).first if element else page
     content = target.screenshot(animations="disabled")
