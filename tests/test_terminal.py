@@ -21,6 +21,8 @@ from gru_optuna.terminal.words import about, clock, notice, rate, sparkline, val
 from gru_optuna.tuning import Opening
 from gru_optuna.worker.events import (
     CheckpointDamaged,
+    Confirming,
+    ConfirmingElsewhere,
     EngineReady,
     EpochTrained,
     Event,
@@ -69,6 +71,8 @@ TOLD: list[tuple[Event, str]] = [
     (FewerSlots(2, "out of memory"), "2 trials train together from now on: out of memory"),
     (FewerSlots(1, "out of memory"), "one trial trains alone from now on: out of memory"),
     (StorageAway("the disk is full"), "waiting for the storage: the disk is full"),
+    (Confirming(0, 25, 5, 5), "confirming the best 5 on 5 fresh seeds: 0 of 25 runs done"),
+    (ConfirmingElsewhere(), "another process confirms the winner; waiting for it"),
     (StorageBack(73.2), "the storage works again after 1 min 13 s"),
     (StandingBy(2), "nothing is left to begin; standing by while others train 2 trials"),
     (StandingBy(1), "nothing is left to begin; standing by while others train a trial"),

@@ -13,7 +13,7 @@ from gru_optuna.terminal.picture import draw
 from gru_optuna.terminal.plain import PlainView
 from gru_optuna.terminal.tally import Tally
 from gru_optuna.terminal.words import notice
-from gru_optuna.worker.events import StandingBy, TrialStarted, WorkerStarted
+from gru_optuna.worker.events import Confirming, StandingBy, TrialStarted, WorkerStarted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -64,6 +64,7 @@ class LiveView:
         self._tally = Tally(now)
         self._notices: deque[str] = deque(maxlen=_LAST_NOTICES)
         self._standing_by = False
+        self._confirming = False
         self._live: Live | None = None
         self._last = False
         self._picture: RenderableType = ""
@@ -88,7 +89,10 @@ class LiveView:
             again = self._standing_by and isinstance(event, StandingBy)
             # How many workers run stands above the table.
             if not again and not isinstance(event, WorkerStarted) and (words := notice(event)):
+                if self._confirming and isinstance(event, Confirming):
+                    self._notices.pop()  # the same line, further on
                 self._notices.append(words)
+            self._confirming = isinstance(event, Confirming)
             self._standing_by = isinstance(event, StandingBy) or (
                 self._standing_by and not isinstance(event, TrialStarted)
             )

@@ -9,7 +9,7 @@ from optuna.trial import TrialState
 
 from gru_optuna.terminal.tally import Tally
 from gru_optuna.terminal.words import COMPILING, about, engine, headline, notice, rate, value
-from gru_optuna.worker.events import EngineReady, StandingBy, TrialEnded, TrialStarted
+from gru_optuna.worker.events import Confirming, EngineReady, StandingBy, TrialEnded, TrialStarted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -68,6 +68,8 @@ class PlainView:
             case TrialEnded():
                 self._trial(event)
             case StandingBy() if self._standing_by:
+                return
+            case Confirming(done, of) if done not in {0, of}:
                 return
             case _ if words := notice(event):
                 self._print(words)

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from gru_optuna.worker.events import (
     CheckpointDamaged,
+    Confirming,
+    ConfirmingElsewhere,
     EngineReady,
     FewerSlots,
     LeaseLost,
@@ -80,6 +82,11 @@ def notice(event: Event) -> str | None:
         case WorkerDied(index, reason, restarts):
             follows = "it starts again" if restarts else "it is given up"
             words = f"worker {index + 1} died ({reason}); {follows}"
+        case Confirming(done, of, candidates, seeds):
+            best = f"the best {candidates}" if candidates > 1 else "the best one"
+            words = f"confirming {best} on {seeds} fresh seeds: {done} of {of} runs done"
+        case ConfirmingElsewhere():
+            words = "another process confirms the winner; waiting for it"
     return words
 
 

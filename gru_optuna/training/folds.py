@@ -30,7 +30,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     import torch
+    from torch import Tensor
 
+    from gru_optuna.data.dataset import Split
     from gru_optuna.hyperparameters import Hyperparameters
     from gru_optuna.spec import Specification
 
@@ -140,9 +142,19 @@ class FoldedPool:
             pool.release(fold)
         self.slots.remove(slot)
 
-    def measure_test(self, slot: Slot) -> float:
-        """The mean over the folds of the metric on the test rows, after the last epoch."""
-        return fmean(pool.measure_test(fold) for pool, fold in self._folds(slot))
+    def networks(self, slot: Slot) -> list[dict[str, Tensor]]:
+        """Copies of the weights after the last epoch, of each fold."""
+        return [weights for pool, fold in self._folds(slot) for weights in pool.networks(fold)]
+
+    def tell_test(
+        self, hyperparameters: Hyperparameters, networks: Sequence[dict[str, Tensor]]
+    ) -> list[tuple[Tensor, Split]]:
+        """What each fold's network says of the test rows, as its own fold prepares them."""
+        return [
+            told
+            for pool, one in zip(self.pools, networks, strict=True)
+            for told in pool.tell_test(hyperparameters, [one])
+        ]
 
     def _folds(self, slot: Slot) -> list[tuple[Pool, Slot]]:
         return list(zip(self.pools, slot.state, strict=True))

@@ -186,12 +186,19 @@ class Pool:
         """Takes a trial out of the pool."""
         self.slots.remove(slot)
 
-    def measure_test(self, slot: Slot) -> float:
-        """The study's metric on the test rows, with the weights after the last epoch."""
-        test = self.dataset.test
-        assert test is not None, "a study without test rows has nothing to measure"
-        outputs = self.engine.predict(slot, self.engine.weights(slot), test)
-        return measure(self.spec.metric, outputs, test)
+    def networks(self, slot: Slot) -> list[dict[str, Tensor]]:
+        """Copies of the weights after the last epoch, of each network that the trial trains."""
+        return [self.engine.weights(slot)]
+
+    def tell_test(
+        self, hyperparameters: Hyperparameters, networks: Sequence[dict[str, Tensor]]
+    ) -> list[tuple[Tensor, Split]]:
+        """What `networks` of a trial say of the test rows, and these as each of them reads them."""
+        data = self.dataset
+        assert data.test is not None, "a study without test rows has nothing to measure"
+        network = Network.of(hyperparameters, data.channels, data.outputs, data.vocabulary)
+        slot = Slot(hyperparameters, 0, network, Progress.of(self.spec), state=None)
+        return [(self.engine.predict(slot, one, data.test), data.test) for one in networks]
 
     def _outcome(self, slot: Slot, trained: Trained) -> EpochResult | TrialFailed:
         epoch = slot.progress.epoch + 1

@@ -42,7 +42,7 @@ from gru_optuna.worker.events import (
     TrialStarted,
 )
 from gru_optuna.worker.interpreter import short_turns
-from gru_optuna.worker.running import Admission, Running, curves, hours_over
+from gru_optuna.worker.running import Admission, Running, hours_over, pruned, told
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -337,26 +337,17 @@ class Worker:
         self.on_event(EpochTrained(trial.number, progress.epoch, result.value))
         if is_new := progress.epoch > running.reported:
             trial.report(result.value, step=progress.epoch)
-        if progress.finished:
-            self._end(running, TrialState.COMPLETE, f"trained all {progress.epoch} epochs")
-        elif progress.out_of_patience:
-            self._end(
-                running,
-                TrialState.COMPLETE,
-                f"stopped early after epoch {progress.epoch}, "
-                f"none better since epoch {progress.best_epoch}",
-            )
+        if ending := progress.ending:
+            self._end(running, TrialState.COMPLETE, ending)
         elif is_new and trial.should_prune():
-            self._end(running, TrialState.PRUNED, f"pruned after epoch {progress.epoch}")
+            self._end(running, TrialState.PRUNED, pruned(progress.epoch))
         elif self._out_of_time():
             self._end(running, TrialState.PRUNED, hours_over(progress.epoch))
 
     def _end(self, running: Running, state: TrialState, outcome: str) -> None:
         slot = running.slot
         value = slot.progress.best.value if state == TrialState.COMPLETE else None
-        running.trial.set_user_attr("seconds", round(running.seconds, 3))
-        running.trial.set_user_attr("network_parameters", slot.network.size())
-        for key, content in curves(slot.progress).items():
+        for key, content in told(slot, running.seconds).items():
             running.trial.set_user_attr(key, content)
         self._tell(running.trial, state, value, outcome, slot.progress.epoch)
         self._drop(running)
@@ -384,7 +375,7 @@ class Worker:
 
     def _out_of_time(self) -> bool:
         worked = self._books.last.worked_seconds + self._books.seconds_since_commit()
-        return budget.seconds_left(self.spec, worked) <= 0
+        return budget.seconds_left(self.spec, worked, self.study, self.slots) <= 0
 
     def _stop_if_hopeless(self) -> None:
         if not self._ended:

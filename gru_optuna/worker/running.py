@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from gru_optuna.hyperparameters import Hyperparameters
     from gru_optuna.storage.leases import Claim
     from gru_optuna.training.pool import Slot
-    from gru_optuna.training.progress import Progress
 
 
 @dataclass(frozen=True)
@@ -63,18 +62,29 @@ class Running:
         return self.seconds_before + time.monotonic() - self.began
 
 
-def curves(progress: Progress) -> dict[str, object]:
-    """What the report draws beside the metric, which Optuna holds itself."""
-    if not progress.curve:
-        return {}
-    return {
-        "best_epoch": progress.best_epoch,
-        "best_validation_loss": progress.best.validation_loss,
-        "train_loss": [round(result.train_loss, 6) for result in progress.curve],
-        "validation_loss": [round(result.validation_loss, 6) for result in progress.curve],
+def told(slot: Slot, seconds: float) -> dict[str, object]:
+    """The attributes of a trial that has ended: what the report shows beside the metric, which
+    Optuna holds itself."""
+    progress = slot.progress
+    attributes: dict[str, object] = {
+        "seconds": round(seconds, 3),
+        "network_parameters": slot.network.size(),
     }
+    if progress.curve:
+        attributes |= {
+            "best_epoch": progress.best_epoch,
+            "best_validation_loss": progress.best.validation_loss,
+            "train_loss": [round(result.train_loss, 6) for result in progress.curve],
+            "validation_loss": [round(result.validation_loss, 6) for result in progress.curve],
+        }
+    return attributes
+
+
+def pruned(epochs: int) -> str:
+    """The outcome of a trial that the pruner ended."""
+    return f"pruned after epoch {epochs}"
 
 
 def hours_over(epochs: int) -> str:
     """The outcome of a trial that the budget ended."""
-    return f"pruned after epoch {epochs}: the study's hours are over"
+    return f"{pruned(epochs)}: the study's hours are over"
