@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
 from gru_optuna.hyperparameters import Range
@@ -58,19 +59,19 @@ def trial_note(study: Study, trial: FrozenTrial) -> str | None:
     if (step := trial.last_step) is None:
         return f"{words}."
     own = trial.intermediate_values[step]
-    others = sorted(
+    # All that came as far, this one too.
+    values = [
         value
         for other in study.get_trials(deepcopy=False)
-        if other.number != trial.number
-        and (value := other.intermediate_values.get(step)) is not None
-    )
-    if not others:
+        if (value := other.intermediate_values.get(step)) is not None
+    ]
+    if len(values) < 2:
         return f"{words}, at {_number(own)}."
-    maximizes = study.direction.name == "MAXIMIZE"
-    better = sum(value > own if maximizes else value < own for value in others)
-    best, more = (others[-1], "more") if maximizes else (others[0], "less")
+    maximizes = study.direction == StudyDirection.MAXIMIZE
+    better = sum(value > own if maximizes else value < own for value in values)
+    best, more = (max(values), "more") if maximizes else (min(values), "less")
     return (
-        f"{words}. It had {_number(own)} then; of the {len(others)} other trials that came as "
+        f"{words}. It had {_number(own)} then; of the {len(values) - 1} other trials that came as "
         f"far, {better} had {more}, the best {_number(best)}."
     )
 

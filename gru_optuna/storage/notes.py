@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from optuna.storages._rdb import models
 from sqlalchemy import select
+from sqlalchemy.dialects import postgresql, sqlite
 
 from gru_optuna.storage.attributes import WORKED_UNTIL
 from gru_optuna.storage.rows import Changes
@@ -44,6 +45,8 @@ DESCRIBED_AT = "gru_optuna:described_at"
 PAUSE_SECONDS = 15.0
 SHARE = 0.005
 """Of the time, at most, for describing a study."""
+
+_INSERTS: Mapping[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 
 logger = logging.getLogger(__name__)
 
@@ -149,18 +152,19 @@ def write_trial_notes(
     connection: Connection, study_id: int, notes: Mapping[int, str | None]
 ) -> None:
     """Writes notes of trials that have none yet, by the trials' ids in the database."""
-    now: dict[str, Any] = {}
+    attrs: dict[str, Any] = {}
     for trial_id, text in notes.items():
-        if text is None:
-            continue
-        now[f"{PREFIX}{trial_id}:note_ver"] = _OURS
-        now |= _pieces(f"{PREFIX}{trial_id}:note_str:", text, {})
-    if not now:
-        return
-    before = _read(connection, study_id, _table().c.key.in_(now))
-    edited = {key.rpartition(":note_")[0] for key in before}
-    now = {key: text for key, text in now.items() if key.rpartition(":note_")[0] not in edited}
-    _write(connection, study_id, {}, now)
+        if text is not None:
+            attrs[f"{PREFIX}{trial_id}:note_ver"] = _OURS
+            attrs |= _pieces(f"{PREFIX}{trial_id}:note_str:", text, {})
+    if attrs:
+        rows = [
+            {"study_id": study_id, "key": key, "value_json": json.dumps(value)}
+            for key, value in attrs.items()
+        ]
+        insert = _INSERTS[connection.dialect.name](_table())
+        # Somebody may have written one while the trial trained.
+        connection.execute(insert.on_conflict_do_nothing(), rows)
 
 
 def _pieces(prefix: str, text: str, known: Mapping[str, str]) -> dict[str, str]:
