@@ -30,7 +30,9 @@ if TYPE_CHECKING:
     from gru_optuna.spec import Specification
 
 
-def load_sequences(spec: Specification, folder: Path, fold: int | None = None) -> Dataset:
+def load_sequences(
+    spec: Specification, folder: Path, fold: int | None = None, *, refit: bool = False
+) -> Dataset:
     """Reads and prepares sequences with labels, or with a number to predict.
 
     Parameters
@@ -39,7 +41,7 @@ def load_sequences(spec: Specification, folder: Path, fold: int | None = None) -
         Its task, ``data`` section and seed.
     folder
         What relative paths are relative to: the study file's folder.
-    fold
+    fold, refit
         As `load_dataset`'s.
 
     Raises
@@ -58,6 +60,7 @@ def load_sequences(spec: Specification, folder: Path, fold: int | None = None) -
 
     files = Files(train, validation=read_like(data.validation), test=read_like(data.test))
     parts = divide(spec, files, fold)
+    parts = parts.refitting() if refit else parts
     encoder = SequenceEncoder.fit(
         parts.train.rows,
         standardize=data.standardize,

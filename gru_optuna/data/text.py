@@ -31,7 +31,9 @@ MOST_TOKENS = 512
 _USUAL_SHARE = 0.99  # of the training rows are left whole, unless the study file says otherwise
 
 
-def load_text(spec: Specification, folder: Path, fold: int | None = None) -> Dataset:
+def load_text(
+    spec: Specification, folder: Path, fold: int | None = None, *, refit: bool = False
+) -> Dataset:
     """Reads and prepares texts with labels, or with a number to predict.
 
     Parameters
@@ -40,7 +42,7 @@ def load_text(spec: Specification, folder: Path, fold: int | None = None) -> Dat
         Its task, ``data`` section and seed.
     folder
         What relative paths are relative to: the study file's folder.
-    fold
+    fold, refit
         As `load_dataset`'s.
 
     Raises
@@ -57,6 +59,7 @@ def load_text(spec: Specification, folder: Path, fold: int | None = None) -> Dat
     )
     files, dropped = deduplicate(read) if data.deduplicate else (read, {})
     parts = divide(spec, files, fold)
+    parts = parts.refitting() if refit else parts
     tokenizer = train_tokenizer(data.tokenizer, parts.train.rows, data.vocabulary)
     if tokenizer.get_vocab_size() <= len(SPECIAL):
         raise DataError(
