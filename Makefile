@@ -1,4 +1,4 @@
-# One command each: make demo | test | soak | check | bench | lock | schema | clean
+# One command each: make demo | test | soak | check | bench | screenshots | lock | schema | clean
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -8,17 +8,17 @@ READY := $(VENV)/.ready
 # libraries that guess would start a thread per core in every worker.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test soak check bench lock schema clean
+.PHONY: demo test soak check bench screenshots lock schema clean
 
 demo: $(READY)
 	$(BIN)/gru-optuna tune studies/japanese-vowels.toml
 
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=worksteal
 
 # Workers killed, stopped, starved, on both databases: a quarter of an hour or so.
 soak: $(READY)
-	$(BIN)/python -m pytest tests/soak -m soak -s
+	$(BIN)/python -m pytest -m soak -s
 
 check: $(READY)
 	$(BIN)/ruff check .
@@ -33,6 +33,10 @@ bench: $(READY)
 	$(BIN)/python benchmarks/database.py --json benchmarks/results/database.json
 	$(BIN)/python benchmarks/plot.py benchmarks/results/steps.json benchmarks/results/study.json \
 	  benchmarks/results/database.json benchmarks/results/index.html
+
+# The README's pictures, from a real run of the demo.
+screenshots: $(READY)
+	PYTHONPATH=tests $(BIN)/python docs/screenshots.py
 
 # The set-up: a virtual environment with exactly the versions of the lock.
 $(READY): requirements.lock pyproject.toml

@@ -8,18 +8,40 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from gru_optuna.bundle.making import load_bundle
+    from gru_optuna.estimators import GRUClassifier, GRUForecaster, GRURegressor
+    from gru_optuna.objective import GRUObjective
     from gru_optuna.tuning import tune
 
-__all__ = ["tune"]
+__all__ = [
+    "GRUClassifier",
+    "GRUForecaster",
+    "GRUObjective",
+    "GRURegressor",
+    "load_bundle",
+    "tune",
+]
+
+_HOMES = {
+    "GRUClassifier": "estimators",
+    "GRUForecaster": "estimators",
+    "GRUObjective": "objective",
+    "GRURegressor": "estimators",
+    "load_bundle": "bundle.making",
+    "tune": "tuning",
+}
 
 
 def __getattr__(name: str) -> object:
     # torch and optuna take seconds to import; gru-optuna --help needs neither.
-    if name == "tune":
-        from gru_optuna.tuning import tune
-
-        return tune
+    if name in _HOMES:
+        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -5,7 +5,8 @@
     │   ├── StudyFileError        the TOML file, or a flag that overrides it
     │   ├── DataError             the data it names
     │   ├── StorageError          the database
-    │   └── StudyError            the study in the database
+    │   ├── StudyError            the study in the database
+    │   └── BundleError           a bundle that can't be made, read or trusted
     ├── TrialFailed           one trial ends as failed, the study goes on
     │   ├── Diverged              its loss or gradient stopped being a number
     │   ├── OutOfMemory           its epoch didn't fit
@@ -48,6 +49,10 @@ class StorageError(UserError):
 
 class StudyError(UserError):
     """A study that doesn't exist, differs from its file, or is in use."""
+
+
+class BundleError(UserError):
+    """A bundle that can't be written, isn't one, or isn't what was exported."""
 
 
 class TrialFailed(GRUOptunaError):  # noqa: N818 (an ending, told as one)

@@ -104,6 +104,11 @@ class Hyperparameters:
     scaling: float | None = None
     time_masking: float | None = None
 
+    def configuration(self) -> dict[str, Value]:
+        """Every hyperparameter that applies, by its name in the study file and as written there."""
+        values = vars(self) | {"clip_norm": OFF if self.clip_norm is None else self.clip_norm}
+        return {name: value for name, value in values.items() if value is not None}
+
 
 @dataclass(frozen=True)
 class Number:

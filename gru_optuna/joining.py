@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import torch
+from sqlalchemy.exc import SQLAlchemyError
 
 from gru_optuna.data.dataset import load_folds
+from gru_optuna.digest import describe, describing
 from gru_optuna.errors import StudyError, UserError
 from gru_optuna.search import study as studies
 from gru_optuna.storage.beats import LEASE_SECONDS
@@ -17,6 +20,7 @@ from gru_optuna.storage.leases import Host, Registration
 from gru_optuna.storage.mirror import Mirror
 from gru_optuna.storage.patience import patiently
 from gru_optuna.storage.shelf import Shelf
+from gru_optuna.storage.stores import CHECKPOINTS
 from gru_optuna.training.cpu import CPUEngine
 from gru_optuna.training.folds import FoldedPool
 from gru_optuna.training.pool import Pool
@@ -96,15 +100,27 @@ def join(
         If every trial fails.
     """
     study, spec = studies.load_to_work(open_storage(url), name)
-    datasets = load_folds(spec, folder)
-    if datasets[0].fingerprint != study.user_attrs["fingerprint"]:
-        raise StudyError(
-            f'study "{name}": the data in {folder} differ from those it was made with '
-            f"({spec.data.train}). Copy the same files here, or name their folder with --data."
-        )
+    datasets = load_data(study, spec, folder)
     device = choose_device(settings.device)
     pool, ready = make_pool(spec, [data.to(device) for data in datasets], settings)
     return work(study, url, spec, pool, ready, settings, stop, on_event)
+
+
+def load_data(study: Study, spec: Specification, folder: Path) -> list[Dataset]:
+    """The data of a study that is there, as `load_folds` returns them.
+
+    Raises
+    ------
+    UserError
+        If they aren't there, or differ from those that the study was made with.
+    """
+    datasets = load_folds(spec, folder)
+    if datasets[0].fingerprint != study.user_attrs["fingerprint"]:
+        raise StudyError(
+            f'study "{spec.name}": the data in {folder} differ from those it was made with '
+            f"({spec.data.train}). Copy the same files here, or name their folder with --data."
+        )
+    return datasets
 
 
 def work(
@@ -127,10 +143,13 @@ def work(
             stop,
             tells_of_storage(on_event),
         )
-        mirror = Mirror(study, database, registration)
+        mirror = Mirror(study, database, registration, describing())
         shelf = open_shelf(study, url)
         worker = Worker(mirror, registration, shelf, spec, pool, ready.slots, stop, on_event)
         worker.run()
+        # The others may be done before; and what a note says is no reason to fail.
+        with suppress(SQLAlchemyError):
+            describe(worker.study, database, study._study_id)
     finally:
         database.dispose()
     return worker
@@ -138,7 +157,7 @@ def work(
 
 def open_shelf(study: Study, url: str) -> Shelf:
     """Where a study's checkpoints are kept, by all its workers."""
-    place = study.user_attrs.get(studies.CHECKPOINTS) or checkpoint_folder(url)
+    place = study.user_attrs.get(CHECKPOINTS) or checkpoint_folder(url)
     return Shelf(study._study_id, open_store(str(place)) if place else None)
 
 

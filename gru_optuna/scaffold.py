@@ -34,14 +34,29 @@ optuna-dashboard read as well. Nothing here is in git.
     "dashboards": """# dashboards
 
 What is shown: a folder a study, with its report (`index.html`, one file that opens
-offline). Nothing here is in git; `gru-optuna report NAME` renders it again.
+offline). They are not in git; `gru-optuna report NAME` renders them again.
+`optuna-dashboard.toml` is what optuna-dashboard and `gru-optuna dashboard` read.
 """,
 }
 _IGNORED = {
     "studies": "# Data that are large or private, by name:\n# data/NAME.csv\n",
     "storage": "*\n!.gitignore\n!README.md\n",
-    "dashboards": "*\n!.gitignore\n!README.md\n",
+    "dashboards": "*\n!.gitignore\n!README.md\n!optuna-dashboard.toml\n",
 }
+_DASHBOARD = """# What optuna-dashboard reads, from the workspace's folder:
+#
+#   optuna-dashboard --from-config dashboards/optuna-dashboard.toml
+#
+# That serves everything to everybody who reaches it, changes and deletions too. Rather use
+# `gru-optuna dashboard`, which takes host, port and artifact_dir from here and is read-only.
+# Switches (quiet, allow_unsafe) have no effect in this file, only on the command line.
+[optuna_dashboard]
+storage = "sqlite:///storage/gru_optuna.db"
+host = "127.0.0.1"
+port = 8080
+server = "wsgiref"
+# artifact_dir = "storage/artifacts" # where scripts keep what they attach to trials
+"""
 _TEMPLATE = """#:schema ./study.schema.json
 # A study: what to tune, on which data. Put a file into data/, and name it below.
 # gru-optuna init DIR --data FILE writes such a file from the data.
@@ -135,6 +150,8 @@ def _fill(folder: Path, data: Path | None, task: Task | None) -> Made:
         (folder / room).mkdir(parents=True)
         (folder / room / "README.md").write_text(readme, encoding="utf-8")
         (folder / room / ".gitignore").write_text(_IGNORED[room], encoding="utf-8")
+    settings = folder / "dashboards" / "optuna-dashboard.toml"
+    settings.write_text(_DASHBOARD, encoding="utf-8")
     studies = folder / "studies"
     (studies / "data").mkdir()
     schema = json.dumps(json_schema(), indent=2, ensure_ascii=False)

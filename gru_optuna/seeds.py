@@ -16,7 +16,7 @@ import numpy as np
 if TYPE_CHECKING:
     import torch
 
-Purpose = Literal["split", "sampler", "initializer", "shuffle", "dropout", "augment"]
+Purpose = Literal["split", "sampler", "initializer", "shuffle", "dropout", "augment", "bootstrap"]
 
 # Fixed numbers, so that adding a purpose changes no other stream.
 _PURPOSES: dict[Purpose, int] = {
@@ -26,13 +26,20 @@ _PURPOSES: dict[Purpose, int] = {
     "shuffle": 4,
     "dropout": 5,
     "augment": 7,
+    "bootstrap": 9,
 }
 _TRIAL = 6
+_CONFIRMATION = 8
 
 
 def trial_seed(study_seed: int, number: int) -> int:
     """The seed of trial `number`: all that its training draws comes from it."""
     return _draw(study_seed, _TRIAL, number)
+
+
+def confirmation_seed(study_seed: int, number: int, index: int) -> int:
+    """The seed of run `index` (from 0) that confirms trial `number`; no trial has it."""
+    return _draw(study_seed, _CONFIRMATION, number, index)
 
 
 def seed_for(seed: int, purpose: Purpose, index: int = 0) -> int:

@@ -1,30 +1,32 @@
-"""From a study file to a result: reads, creates or resumes, works, tests the winner, reports."""
+"""From a study file to a result: reads, creates or resumes, works, confirms, reports."""
 
 from __future__ import annotations
 
-import logging
 import threading
+import time
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING
 
 from optuna.trial import TrialState
+from sqlalchemy.exc import SQLAlchemyError
 
-from gru_optuna import seeds
 from gru_optuna import spec as study_file
+from gru_optuna.confirming import confirm
 from gru_optuna.data.dataset import load_folds
-from gru_optuna.errors import StudyFailed, TrialFailed
+from gru_optuna.digest import describe
 from gru_optuna.joining import Device, Settings, choose_device, make_pool, work
-from gru_optuna.report.numbers.predictions import PREDICTIONS, describe_predictions
 from gru_optuna.report.page import render_report
-from gru_optuna.report.summary import TEST, Summary, Winner, summarize
-from gru_optuna.search import budget
+from gru_optuna.report.summary import Summary, Winner, summarize
+from gru_optuna.retraining import Abandoned
+from gru_optuna.search import budget, confirmation
 from gru_optuna.search.study import create_or_resume
+from gru_optuna.search.warm_start import WarmStart, begin_from, find_source
+from gru_optuna.storage.attributes import WORKED_SECONDS
 from gru_optuna.storage.beats import LEASE_SECONDS
-from gru_optuna.storage.database import exclusively, open_storage
-from gru_optuna.storage.mirror import WORKED_SECONDS
+from gru_optuna.storage.database import exclusively, open_engine, open_storage
 from gru_optuna.supervisor import supervise
 from gru_optuna.training.cpu import is_compiled
 from gru_optuna.workspace import Workspace, storage_url
@@ -39,8 +41,6 @@ if TYPE_CHECKING:
     from gru_optuna.training.folds import TrialPool
     from gru_optuna.worker.events import Event
 
-logger = logging.getLogger(__name__)
-
 
 @dataclass(frozen=True)
 class Opening:
@@ -53,6 +53,8 @@ class Opening:
     before: Summary
     workers: int  # processes
     compiles: bool  # whether the training code has to be compiled for this machine first
+    worked_seconds: float = 0.0  # that anybody has worked on the study before
+    warm_start: WarmStart | None = None  # what was taken from another study just now
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,7 @@ def tune(
     threads: int | None = None,
     slots: int | None = None,
     checkpoints: str | None = None,
+    from_study: str | None = None,
     lease_seconds: float = LEASE_SECONDS,
     overrides: Sequence[str] = (),
     report: Path | None = None,
@@ -108,6 +111,8 @@ def tune(
     checkpoints
         A folder or ``s3://BUCKET/PREFIX`` for all workers of the study, from now on; else as
         before, or beside a SQLite file, or in a PostgreSQL database.
+    from_study
+        Another study, ``NAME`` or ``URL#NAME``, whose best trials are tried first, once.
     lease_seconds
         How long a worker may be silent before the others take its trials over.
     overrides
@@ -141,6 +146,8 @@ def tune(
     where = choose_device(device)
     datasets = load_folds(spec, path.parent)
     first = datasets[0]
+    # Before anything is made: a source that can't be used leaves no study behind.
+    source = None if from_study is None else find_source(from_study, url, spec)
     backend = open_storage(url, create=True)
     # Two that begin the same study at once: one makes it, the other one finds it whole.
     with exclusively(url, f"study-{spec.name}"):
@@ -151,11 +158,13 @@ def tune(
             checkpoints=checkpoints,
             baselines=_to_beat(datasets),
         )
-    before = summarize(optuna_study, spec)
+        before = summarize(optuna_study, spec)
+        warm_start = None if source is None else begin_from(optuna_study, spec, source)
     splits = (first.train, first.validation, first.test or ())
     rows = (len(splits[0]), len(splits[1]), len(splits[2]))
     compiles = where.type == "cpu" and not is_compiled()
-    on_open(Opening(spec, url, str(where), rows, before, workers, compiles))
+    worked = float(optuna_study.user_attrs.get(WORKED_SECONDS, 0.0))
+    on_open(Opening(spec, url, str(where), rows, before, workers, compiles, worked, warm_start))
     datasets = [data.to(where) for data in datasets]
     stop = stop or threading.Event()
     abandoned = False
@@ -170,63 +179,19 @@ def tune(
             pool, ready = make_pool(spec, datasets, settings)
             worker = work(optuna_study, url, spec, pool, ready, settings, stop, on_event)
             abandoned = worker.abandoned
-    if not stop.is_set() and _winner_to_measure(optuna_study, spec):
-        pool, _ = make_pool(spec, datasets, replace(settings, threads=1, slots=1))
-        measure_winner(optuna_study, spec, pool, first)
+            settings = replace(settings, threads=ready.threads, slots=ready.slots)
+    if not stop.is_set() and _to_confirm(optuna_study, spec):
+        pool, ready = make_pool(spec, datasets, settings)
+        try:
+            _confirm(optuna_study, url, spec, pool, ready.slots, stop, on_event)
+        except Abandoned:
+            abandoned = True
+    _describe(optuna_study, url)
     summary = summarize(optuna_study, spec)
     ended = _ended(summary)
     folder = report or workspace.report_folder(spec.name)
     page = render_report(optuna_study, spec, folder) if ended else None
     return TuningResult(summary, page, stop.is_set(), ended - _ended(before), abandoned)
-
-
-def measure_winner(study: Study, spec: Specification, pool: TrialPool, data: Dataset) -> None:
-    """Measures the winner on the test rows, if there are any, once for each winner.
-
-    The value is kept, and what it says of the rows, in short: the report draws that.
-
-    The winner is trained again up to its best epoch, which gives the same weights: a trial is
-    a function of its parameters and its seed. Of folds, all are trained, and the value is their
-    networks' mean.
-
-    Parameters
-    ----------
-    study, spec
-        The study, with a winner or not.
-    pool
-        Empty.
-    data
-        What it trains on; of folds, the first.
-    """
-    winner = summarize(study, spec).best
-    if winner is None or not _winner_to_measure(study, spec):
-        return
-    slot = pool.admit(winner.hyperparameters, seeds.trial_seed(spec.seed, winner.number))
-    for _ in range(winner.best_epoch):
-        ((_, result),) = pool.train_epoch()
-        if isinstance(result, TrialFailed):
-            raise StudyFailed(
-                f"the winner (trial {winner.number}), trained again, failed: {result}"
-            )
-    again = slot.progress.curve[-1].value if slot.progress.curve else float("nan")
-    if again != winner.value:
-        logger.warning(
-            "trial %d reached %s %.6f when it was searched and %.6f when trained again here: "
-            "another processor or device rounds differently",
-            winner.number,
-            spec.metric,
-            winner.value,
-            again,
-        )
-    kept: dict[str, object] = {"number": winner.number}
-    describe = partial(describe_predictions, spec.metric, data.classes)
-    validation = pool.predict(slot, "validation")
-    if len(validation) == 1:  # the folds' rows differ, so that no row has one prediction
-        kept["validation"] = describe(validation, picture=data.test is None)
-    if data.test is not None:
-        kept["test"] = described = describe(pool.predict(slot, "test"))
-        study.set_user_attr(TEST, {"number": winner.number, "value": described["value"]})
-    study.set_user_attr(PREDICTIONS, kept)
 
 
 def _to_beat(datasets: Sequence[Dataset]) -> dict[str, float]:
@@ -242,6 +207,17 @@ def _to_beat(datasets: Sequence[Dataset]) -> dict[str, float]:
     }
 
 
+def _describe(study: Study, url: str) -> None:
+    """The last word in optuna-dashboard: with the test value, and of runs that had no worker."""
+    engine = open_engine(url)
+    try:
+        # It is decoration; whatever else the database refuses is told where it matters.
+        with suppress(SQLAlchemyError):
+            describe(study, engine, study._study_id)
+    finally:
+        engine.dispose()
+
+
 def _trials_to_train(study: Study, spec: Specification) -> bool:
     if study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         return True
@@ -249,12 +225,34 @@ def _trials_to_train(study: Study, spec: Specification) -> bool:
     return budget.trials_left(study, spec) > 0 and budget.seconds_left(spec, worked) > 0
 
 
-def _winner_to_measure(study: Study, spec: Specification) -> bool:
-    winner = summarize(study, spec).best
-    if winner is None:
-        return False
-    kept = study.user_attrs.get(PREDICTIONS, {}).get("number") == winner.number
-    return winner.test is None if spec.data.test is not None else not kept
+def _to_confirm(study: Study, spec: Specification) -> bool:
+    return bool(confirmation.finalists(study, spec)) and not confirmation.is_current(
+        confirmation.read(study), study, spec
+    )
+
+
+def _confirm(
+    study: Study,
+    url: str,
+    spec: Specification,
+    pool: TrialPool,
+    slots: int,
+    stop: threading.Event,
+    on_event: Callable[[Event], None],
+) -> None:
+    """Within the study's hours, of which its own time counts."""
+    worked, began = float(study.user_attrs.get(WORKED_SECONDS, 0.0)), time.monotonic()
+
+    def seconds() -> float:
+        return worked + time.monotonic() - began
+
+    try:
+        confirm(
+            study, url, spec, pool, slots, stop, on_event,
+            out_of_time=lambda: budget.seconds_left(spec, seconds()) <= 0,
+        )  # fmt: skip
+    finally:
+        study.set_user_attr(WORKED_SECONDS, round(seconds(), 3))
 
 
 def _ended(summary: Summary) -> int:

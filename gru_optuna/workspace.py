@@ -33,6 +33,11 @@ class Workspace:
         """The default database."""
         return f"sqlite:///{self.folder / 'storage' / 'gru_optuna.db'}"
 
+    @property
+    def dashboard_settings(self) -> Path:
+        """What optuna-dashboard reads, and ``gru-optuna dashboard`` too."""
+        return self.folder / "dashboards" / "optuna-dashboard.toml"
+
     def report_folder(self, study: str) -> Path:
         """Where a study's report is rendered."""
         return self.folder / "dashboards" / study

@@ -171,7 +171,9 @@ def full_database(after: int, seconds: float) -> None:
 
     def start() -> None:
         limit(1)
-        threading.Timer(seconds, limit, [2**31]).start()
+        end = threading.Timer(seconds, limit, [2**31])
+        end.daemon = True  # or the process outlives its work
+        end.start()
 
     sqlite.connect = connected
     _once(Mirror, "sync", after, start)
@@ -299,8 +301,10 @@ def _saved(hit: Callable[[], None]) -> None:
     """After a commit that noted a checkpoint."""
     sync = Mirror.sync
 
-    def synced(mirror: Mirror, wanted: int, limit: Any, saved: Any, *more: Any) -> Any:
-        result = sync(mirror, wanted, limit, saved, *more)
+    def synced(
+        mirror: Mirror, wanted: int, limit: Any, saved: Any, *more: Any, **options: Any
+    ) -> Any:
+        result = sync(mirror, wanted, limit, saved, *more, **options)
         if saved:
             hit()
         return result

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from datetime import datetime, timedelta
 from html.parser import HTMLParser
+from statistics import fmean
 from typing import Any
 
 import optuna
@@ -12,6 +13,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.trial import TrialState, create_trial
 
 from gru_optuna import spec as study_file
+from gru_optuna.search.confirmation import Candidate, Confirmation, TestValue
 
 SPACE: dict[str, Any] = {
     "learning_rate": {"low": 1e-4, "high": 1e-1, "log": True},
@@ -87,6 +89,25 @@ def study_of(trials: list[optuna.trial.FrozenTrial], name: str = "made-up") -> o
     study.add_trials(trials)
     study.set_user_attr("worked_seconds", 90.0)
     return study
+
+
+def candidate(
+    number: int, search_value: float, values: list[float | None], interval: list[float] | None
+) -> Candidate:
+    """A trial that was trained again on fresh seeds."""
+    good = [value for value in values if value is not None]
+    epochs = [3] * len(values)
+    mean = fmean(good) if good else None
+    return Candidate(number, search_value, values, epochs, epochs, mean, interval, 100)
+
+
+def confirmation(candidates: list[Candidate], winner: int, test: TestValue | None) -> Confirmation:
+    """The decision about them."""
+    seeds = len(candidates[0].values)
+    uses = int(test is not None)
+    return Confirmation(
+        candidates, winner, test, seeds, len(candidates), seeds, [winner], uses, "2026-01-01"
+    )
 
 
 def small_study() -> optuna.Study:

@@ -386,7 +386,7 @@ def test_the_first_fault_of_an_epoch_is_told(
 # --- the recurrence ---
 
 
-def make_layer(J: int, C: int, H: int) -> Layer:  # noqa: N803
+def make_layer(J: int, C: int, H: int) -> Layer:
     drawn = torch.Generator().manual_seed(1)
 
     def draw(*shape: int) -> torch.Tensor:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 import torch
@@ -27,9 +27,6 @@ from gru_optuna.storage.checkpoints import (
     digest,
     open_store,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 # --- as bytes ---
 
@@ -179,18 +176,6 @@ def test_nothing_heavy_is_imported_before_it_is_needed() -> None:
 
 
 # --- every store ---
-
-
-@pytest.fixture
-def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """An S3 of this process's own, with one bucket."""
-    boto3, moto = pytest.importorskip("boto3"), pytest.importorskip("moto")
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(name, "testing")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    with moto.mock_aws():
-        boto3.client("s3").create_bucket(Bucket="bucket")
-        yield "bucket"
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,12 @@ def test_every_study_runs(study: Path, tmp_path: Path) -> None:
         study,
         trials=2,
         storage=f"sqlite:///{tmp_path}/study.db",
-        overrides=["training.epochs=1", f"name='{study.stem}-test'"],
+        overrides=[
+            "training.epochs=1",
+            f"name='{study.stem}-test'",
+            "confirmation.candidates=1",
+            "confirmation.seeds=2",
+        ],
         report=tmp_path / "report",
     )
     assert result.ran == 2
@@ -105,10 +110,10 @@ FLOORS = [
     ("data",),
     ("search",),
     ("training",),
-    ("worker", "report", "scaffold"),
+    ("worker", "report", "scaffold", "digest", "bundle"),
     ("joining", "dashboard"),
-    ("supervisor",),
-    ("tuning",),
+    ("supervisor", "confirming", "retraining"),
+    ("tuning", "winning", "objective", "estimators"),
     ("terminal",),
     ("cli",),
 ]

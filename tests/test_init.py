@@ -36,7 +36,7 @@ ROOMS = {
     f"{room}/{name}"
     for room in ("studies", "storage", "dashboards")
     for name in ("README.md", ".gitignore")
-} | {"studies/study.schema.json"}
+} | {"studies/study.schema.json", "dashboards/optuna-dashboard.toml"}
 
 
 def drafted(path: Path, task: Any = None) -> dict[str, Any]:

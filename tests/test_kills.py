@@ -34,6 +34,8 @@ SEARCH = (
 )  # fmt: skip
 """Nobody's results change anybody's proposals."""
 
+SOAK = pytest.mark.soak
+
 
 def undisturbed(new_lab: Callable[..., Lab], folder: Path, *overrides: str) -> Lab:
     lab = new_lab(f"sqlite:///{folder / 'undisturbed.db'}", *overrides)
@@ -106,7 +108,7 @@ def latest(lab: Lab) -> tuple[Saved, Checkpoint]:
     return saved, open_shelf(lab.study, lab.url).take(saved)
 
 
-@pytest.mark.parametrize("point", ["epoch over", "checkpoint"])
+@pytest.mark.parametrize("point", ["checkpoint", pytest.param("epoch over", marks=SOAK)])
 def test_a_worker_that_slept_past_its_lease_writes_nothing_of_what_it_lost(
     new_lab: Callable[..., Lab], database_url: str, tmp_path: Path, point: str
 ) -> None:

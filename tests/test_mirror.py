@@ -101,7 +101,7 @@ STEPS = st.lists(
 
 
 @settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(steps=STEPS, dies=st.integers(0, 39))
 def test_any_course_of_two_workers_arrives_in_the_database(
@@ -268,10 +268,11 @@ def test_worked_seconds_are_wall_time_whoever_works(
     """Two workers in the same hour work one hour; a pause is none; a clock set back neither."""
     from datetime import datetime, timedelta
 
-    from gru_optuna.storage import mirror as module
+    from gru_optuna.storage import attributes as module
+    from gru_optuna.storage import mirror
 
     clock = {"monotonic": 100.0, "database": datetime(2026, 1, 1)}
-    monkeypatch.setattr(module.time, "monotonic", lambda: clock["monotonic"])
+    monkeypatch.setattr(mirror.time, "monotonic", lambda: clock["monotonic"])
     monkeypatch.setattr(module, "now", lambda connection: clock["database"])
 
     def later(seconds: float, database: float | None = None) -> None:

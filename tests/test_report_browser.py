@@ -83,9 +83,10 @@ def test_brushing_an_axis_keeps_the_trials_that_pass_there(visit: Visit, report:
     assert status.inner_text().startswith(f"{len(passing)} of 5 trials pass")
     # The same by keyboard.
     seen.page.get_by_role("button", name="Keep all").click()
-    seen.page.get_by_label("Keep trials with").select_option("decay")
-    seen.page.get_by_label("from").select_option("step")
-    seen.page.get_by_label("to", exact=True).select_option("step")
+    form = seen.page.locator(".brush")
+    form.get_by_label("Keep trials with").select_option(label="decay")
+    form.locator("[data-from]").select_option(label="step")
+    form.locator("[data-to]").select_option(label="step")
     seen.page.get_by_role("button", name="Keep", exact=True).press("Enter")
     status.filter(has_text="the best of them is trial 6 with accuracy 0.8").wait_for()
     assert status.inner_text().startswith("2 of 5 trials pass")

@@ -7,13 +7,14 @@ from math import comb
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from made_up import SPACE, specification, study_of, trial
+from made_up import SPACE, candidate, confirmation, specification, study_of, trial
 from optuna.trial import TrialState
 
 from gru_optuna.report.evidence import round_between, where_it_happens, where_the_best_lie
 from gru_optuna.report.findings import findings
 from gru_optuna.report.numbers.predictions import PREDICTIONS
 from gru_optuna.report.page import make_context
+from gru_optuna.search.confirmation import CONFIRMATION
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
@@ -186,12 +187,9 @@ def test_clipping_that_never_rests_is_told() -> None:
 
 def test_luck_is_called_luck_where_fresh_seeds_fall_behind() -> None:
     trials = [trial(DONE, [0.9], 1e-3), trial(DONE, [0.8], 1e-2)]
-    candidates = [
-        {"number": 0, "search_value": 0.9, "values": [0.7], "mean": 0.7, "interval": None},
-        {"number": 1, "search_value": 0.8, "values": [0.75], "mean": 0.75, "interval": None},
-    ]
-    kept = {"candidates": candidates, "winner": 1, "seeds": 5, "test": None}
-    text = starting(said(trials, {"confirmation": kept}), "On 5 fresh seeds trial 1")
+    candidates = [candidate(0, 0.9, [0.7] * 5, None), candidate(1, 0.8, [0.75] * 5, None)]
+    kept = confirmation(candidates, 1, None).as_json()
+    text = starting(said(trials, {CONFIRMATION: kept}), "On 5 fresh seeds trial 1")
     assert text == (
         "On 5 fresh seeds trial 1 reaches 0.7500 on average, where the search had seen 0.8000: "
         "luck was part of it. The search's own first, trial 0, comes to 0.7000."

@@ -7,12 +7,12 @@ import random
 
 import optuna
 import pytest
-from made_up import SPACE, small_study, specification, study_of, trial
+from made_up import SPACE, candidate, confirmation, small_study, specification, study_of, trial
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.importance import FanovaImportanceEvaluator
 from optuna.trial import TrialState, create_trial
 
-from gru_optuna.report.numbers.answer import Estimate, Start, answer, confirmation
+from gru_optuna.report.numbers.answer import Estimate, Start, answer
 from gru_optuna.report.numbers.curves import curves
 from gru_optuna.report.numbers.health import Clipping, Gap, health
 from gru_optuna.report.numbers.history import best_by_time, history
@@ -33,6 +33,7 @@ from gru_optuna.report.scales import (
 )
 from gru_optuna.report.summary import summarize
 from gru_optuna.report.verdict import verdict
+from gru_optuna.search.confirmation import CONFIRMATION, TestValue
 
 DONE, CUT, FAILED = TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL
 
@@ -297,15 +298,10 @@ def test_an_interval_of_another_value_is_not_shown(study: optuna.Study) -> None:
 
 
 def test_fresh_seeds_decide_who_won(study: optuna.Study) -> None:
-    one = {"number": 3, "search_value": 0.9, "values": [0.7, 0.8], "mean": 0.75, "interval": None}
-    other = {"number": 6, "search_value": 0.8, "values": [0.8], "mean": 0.8, "interval": [0.7, 0.9]}
-    stored = {
-        "candidates": [one, other],
-        "winner": 6,
-        "seeds": 2,
-        "test": {"value": 0.81, "interval": [0.78, 0.84]},
-    }
-    study.set_user_attr("confirmation", stored)
+    first = candidate(3, 0.9, [0.7, 0.8], None)
+    second = candidate(6, 0.8, [0.8, 0.8], [0.7, 0.9])
+    test = TestValue(0.81, [0.78, 0.84], None)
+    study.set_user_attr(CONFIRMATION, confirmation([first, second], 6, test).as_json())
     spec = specification()
     found = answer(study, spec, summarize(study, spec))
     assert found is not None
@@ -315,16 +311,6 @@ def test_fresh_seeds_decide_who_won(study: optuna.Study) -> None:
     assert [(mark.kind, mark.value) for mark in marks[-3:]] == [
         ("validation", 0.8), ("validation", 0.8), ("test", 0.81),
     ]  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    "unreadable", [None, [], {}, {"candidates": [{"number": "x"}]}, {"candidates": [], "seeds": 1}]
-)
-def test_a_confirmation_that_cannot_be_read_is_none(
-    study: optuna.Study, unreadable: object
-) -> None:
-    study.set_user_attr("confirmation", unreadable)
-    assert confirmation(study) is None
 
 
 def test_pairs_are_of_parameters_that_all_have(study: optuna.Study) -> None:

@@ -8,6 +8,7 @@ from gru_optuna.cli.data import init, inspect
 from gru_optuna.cli.look import best, dashboard, report, status, studies
 from gru_optuna.cli.storage import app as storage
 from gru_optuna.cli.tune import tune, worker
+from gru_optuna.cli.winner import confirm
 
 app = typer.Typer(
     name="gru-optuna",
@@ -18,7 +19,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (init, inspect, tune, worker, studies, status, best, report, dashboard):
+for command in (init, inspect, tune, worker, studies, status, best, confirm, report, dashboard):
     app.command()(command)
 app.add_typer(storage)
 

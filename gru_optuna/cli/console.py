@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from optuna.storages import BaseStorage
 
     from gru_optuna.report.summary import Summary, Winner
+    from gru_optuna.search.confirmation import Confirmation
     from gru_optuna.storage.roster import WorkerStatus
 
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
@@ -126,14 +127,36 @@ def print_best(summary: Summary) -> None:
         f"best validation {summary.metric} {winner.value:.4f} "
         f"(trial {winner.number}, epoch {winner.best_epoch})"
     )
-    if winner.test is not None:
-        print(f"test {summary.metric} {winner.test:.4f}")
+    if winner.confirmed is not None:
+        _print_confirmed(winner.confirmed, summary.metric)
     if summary.baselines:
         named = (f"{name} {value:.4f}" for name, value in summary.baselines.items())
         print(f"to beat: {', '.join(named)}")
     for key, value in winner.configuration().items():
         mark = "" if key in winner.params else "  (fixed)"
         print(f"  {key:<14} {shown_number(value)}{mark}")
+
+
+def _print_confirmed(found: Confirmation, metric: str) -> None:
+    """What is left of the best of many on fresh seeds, and the look at the test."""
+    won, first = found.won, found.candidates[0]
+    assert won.mean is not None
+    if first is not won:
+        print(f"the search's best was trial {first.number} with {first.search_value:.4f}")
+    good = sum(value is not None for value in won.values)
+    fresh = f"mean of {good} fresh seeds" if good > 1 else "one fresh seed"
+    print(f"confirmed validation {metric} {won.mean:.4f} ({_between(won.interval)}{fresh})")
+    if found.test is None:
+        print("no test rows: how it does on rows that chose nothing is not known")
+        return
+    uses = "" if found.test_uses == 1 else f"; test rows looked at {found.test_uses} times"
+    print(
+        f"test {metric} {found.test.value:.4f} ({_between(found.test.interval)}same networks{uses})"
+    )
+
+
+def _between(interval: list[float] | None) -> str:
+    return "" if interval is None else f"95 % interval {interval[0]:.4f} to {interval[1]:.4f}, "
 
 
 def shown_value(winner: Winner | None, metric: str) -> str:

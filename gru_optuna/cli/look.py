@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path  # noqa: TC003 (typer reads the annotations)
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
 import typer
 
@@ -26,6 +26,9 @@ from gru_optuna.cli.console import (
 )
 from gru_optuna.errors import UserError
 from gru_optuna.workspace import shown, storage_url
+
+if TYPE_CHECKING:
+    from wsgiref.simple_server import WSGIServer
 
 
 def studies(storage: Storage = None, as_json: AsJson = False) -> None:
@@ -127,26 +130,59 @@ def report(
 
 def dashboard(
     name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="The study to open.")] = None,
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any free one.")] = 8080,
+    host: Annotated[
+        str | None,
+        typer.Option(metavar="H", help="Where to listen; anywhere but here asks for a token."),
+    ] = None,
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="0 takes any free one; else 8080.")
+    ] = None,
     write: Annotated[
         bool, typer.Option("--write", help="Let the browser change and delete studies.")
     ] = False,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Another name that browsers call it by."),
+    ] = None,
+    browser: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
     storage: Storage = None,
 ) -> None:
-    """Serve optuna-dashboard on this machine, read-only.
+    """Serve optuna-dashboard and the reports: on this machine only, read-only.
 
     Example: gru-optuna dashboard japanese-vowels
     """
     with plain_errors():
-        from gru_optuna.dashboard import HOST, serve
+        from gru_optuna.dashboard import Settings, address, bind, make_app, rules_for
         from gru_optuna.search.study import load
 
+        workspace = current_workspace()
+        settings = Settings.read(workspace.dashboard_settings, host, port)
+        rules = rules_for(settings.host, allow_host or (), write=write)
         backend = open_database(storage)
-        path = f"dashboard/studies/{load(backend, name)[0]._study_id}" if name else "dashboard/"
-        with serve(backend, port, write=write) as server:
-            print(f"http://{HOST}:{server.server_port}/{path}", flush=True)
+        path = f"/dashboard/studies/{load(backend, name)[0]._study_id}" if name else "/dashboard/"
+        app = make_app(backend, rules, workspace.report_folder, settings.artifact_store())
+        with bind(app, settings.host, settings.port) as server:
+            url = address(server, path + (f"?token={rules.token}" if rules.token else ""))
+            print(url, flush=True)
             say("Ctrl-C stops it.")
-            try:
-                server.serve_forever()
-            except KeyboardInterrupt:
-                sys.exit(EXIT_INTERRUPTED)
+            if browser:
+                import webbrowser
+
+                webbrowser.open(url)
+            _serve(server)
+
+
+def _serve(server: WSGIServer) -> NoReturn:
+    """Until Ctrl-C, or until it is told to end."""
+    import signal
+
+    def interrupt(_number: int, _frame: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, interrupt)
+    try:
+        server.serve_forever()
+    except KeyboardInterrupt:
+        say("stopped")
+    sys.exit(EXIT_INTERRUPTED)

@@ -66,7 +66,18 @@ def tune(
     slots: Slots = None,
     storage: Storage = None,
     checkpoints: Checkpoints = None,
+    from_study: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="OTHER",
+            help="Another study, NAME or URL#NAME: its best trials are tried first.",
+        ),
+    ] = None,
     lease: Lease = 30.0,
+    no_confirm: Annotated[
+        bool, typer.Option("--no-confirm", help="Leave out the fresh seeds and the test rows.")
+    ] = False,
     overrides: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Override the file: search.dropout=0.2"),
@@ -82,7 +93,8 @@ def tune(
         from gru_optuna import spec as study_file
 
         # Before torch is imported, which takes seconds: most mistakes are in the file.
-        study_file.load(study, overrides or ())
+        overrides = [*(overrides or ()), *(["confirmation.candidates=0"] if no_confirm else ())]
+        study_file.load(study, overrides)
 
         from rich.console import Console
 
@@ -90,6 +102,12 @@ def tune(
         from gru_optuna.terminal import make_view
 
         view = make_view(Console(stderr=True))
+
+        def opened(opening: tuning.Opening) -> None:
+            for line in opening.warm_start.lines() if opening.warm_start else ():
+                say(line)
+            view.opened(opening)
+
         try:
             result = tuning.tune(
                 study,
@@ -101,10 +119,11 @@ def tune(
                 threads=threads,
                 slots=slots,
                 checkpoints=checkpoints,
+                from_study=from_study,
                 lease_seconds=lease,
-                overrides=overrides or (),
-                stop=_stop_on_signals(view),
-                on_open=view.opened,
+                overrides=overrides,
+                stop=stop_on_signals(view),
+                on_open=opened,
                 on_event=view.happened,
             )
         finally:
@@ -112,7 +131,7 @@ def tune(
         again = _same_command()
         if result.interrupted:
             say(f"stopped; nothing is lost. To go on: {again}")
-            _leave(EXIT_INTERRUPTED, at_once=result.abandoned)
+            leave(EXIT_INTERRUPTED, at_once=result.abandoned)
         _print_result(result, study)
         if result.best is None:
             sys.exit(EXIT_FAILED)
@@ -147,7 +166,7 @@ def worker(
 
         workspace = current_workspace()
         view = PlainView(Console(stderr=True))
-        stop = _stop_on_signals(view)
+        stop = stop_on_signals(view)
         if with_parent:
             _stop_when_stdin_ends(stop)
         settings = joining.Settings(device, threads, slots, lease)
@@ -164,11 +183,11 @@ def worker(
             sys.exit(EXIT_CRASHED)
         if stop.is_set():
             say("stopped; nothing is lost.")
-            _leave(EXIT_INTERRUPTED, at_once=one.abandoned)
+            leave(EXIT_INTERRUPTED, at_once=one.abandoned)
         say(f"nothing is left to do in {name}")
 
 
-def _stop_on_signals(view: View) -> threading.Event:
+def stop_on_signals(view: View) -> threading.Event:
     """Set by the first Ctrl-C or SIGTERM; the second one ends the process at once."""
     import threading
 
@@ -202,7 +221,8 @@ def _stop_when_stdin_ends(stop: threading.Event) -> None:
     threading.Thread(target=wait, name="parent", daemon=True).start()
 
 
-def _leave(code: int, *, at_once: bool) -> NoReturn:
+def leave(code: int, *, at_once: bool) -> NoReturn:
+    """Ends the process; at once, if an epoch is still in flight."""
     if at_once:
         sys.stdout.flush()
         # Compiled code in another thread would hold up the usual way out.

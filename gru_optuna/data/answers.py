@@ -51,11 +51,11 @@ def assemble(
         If the targets never differ, or the metric isn't defined on the rows that are measured.
     """
     labelled = parts.train.examples.labels is not None
-    answers = _Classes.of(parts.train) if labelled else _Numbers.of(parts.train)
+    answers = Classes.of(parts.train) if labelled else Numbers.of(parts.train)
 
     def split(part: Part[Row]) -> Split:
-        values, lengths = encode(part)
-        return Split(values, lengths, *answers.targets(part))
+        targets, units = answers.targets(part)
+        return Split(*encode(part), targets, units, _numbered(part.groups))
 
     train, validation = split(parts.train), split(parts.validation)
     test = split(parts.test) if parts.test else None
@@ -78,9 +78,17 @@ def assemble(
         vocabulary=vocabulary,
         class_weights=weights,
         baselines=baselines,
-        preprocessing={**preprocessing, **answers.preprocessing()},
+        preprocessing={**preprocessing, **answers.as_json()},
         dropped=dict(dropped or {}),
     )
+
+
+def _numbered(groups: list[str] | None) -> Tensor | None:
+    """The groups of rows (N,), from 0."""
+    if groups is None:
+        return None
+    places = {group: place for place, group in enumerate(dict.fromkeys(groups))}
+    return torch.tensor([places[group] for group in groups])
 
 
 def check_defined(
@@ -109,17 +117,21 @@ def balanced_weights(targets: Tensor, classes: int) -> Tensor:
 
 
 @dataclass(frozen=True)
-class _Classes:
+class Classes:
+    """Labels, in the order of the outputs."""
+
     classes: tuple[str, ...]
-    shares: tuple[float, ...]  # of the training rows
+    shares: tuple[float, ...] = ()  # of the training rows
     baseline: str = "majority class"
 
     @classmethod
-    def of(cls, train: Part[Any]) -> _Classes:
+    def of(cls, train: Part[Any]) -> Classes:
+        """The classes of the training rows' file, as often as these rows have them."""
         counts, classes = Counter(train.labels), train.examples.classes
         return cls(classes, tuple(counts[label] / len(train) for label in classes))
 
     def targets(self, part: Part[Any]) -> tuple[Tensor, Units | None]:
+        """(N,) places among the outputs."""
         places = {label: place for place, label in enumerate(self.classes)}
         return torch.tensor([places[label] for label in part.labels]), None
 
@@ -127,19 +139,23 @@ class _Classes:
         """(1, O): what the training part alone says of any row."""
         return torch.tensor([self.shares], dtype=torch.float64).log()
 
-    def preprocessing(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, Any]:
+        """What a prediction needs."""
         return {"labels": list(self.classes)}
 
 
 @dataclass(frozen=True)
-class _Numbers:
+class Numbers:
+    """A number to predict, scaled as the training rows are spread."""
+
     mean: float
     deviation: float
     classes: tuple[str, ...] = ()
     baseline: str = "mean"
 
     @classmethod
-    def of(cls, train: Part[Any]) -> _Numbers:
+    def of(cls, train: Part[Any]) -> Numbers:
+        """Mean and deviation of the training rows' targets."""
         targets = train.targets
         mean, deviation = float(targets.mean()), float(targets.std())
         if not deviation > 0:
@@ -149,16 +165,27 @@ class _Numbers:
             )
         return cls(mean, deviation)
 
+    def units(self, rows: int) -> Units:
+        """What so many scaled predictions mean."""
+        one = torch.ones(rows, 1, dtype=torch.float64)
+        return Units(offset=self.mean * one, scale=self.deviation * one)
+
     def targets(self, part: Part[Any]) -> tuple[Tensor, Units | None]:
-        numbers = torch.from_numpy(part.targets).unsqueeze(1)
-        units = Units(
-            offset=torch.full_like(numbers, self.mean),
-            scale=torch.full_like(numbers, self.deviation),
-        )
-        return units.scaled(numbers).float(), units
+        """(N, 1) scaled."""
+        units = self.units(len(part))
+        return units.scaled(torch.from_numpy(part.targets).unsqueeze(1)).float(), units
 
     def guess(self) -> Tensor:
+        """(1, 1): the mean."""
         return torch.zeros(1, 1)
 
-    def preprocessing(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, Any]:
+        """What a prediction needs."""
         return {"target": {"mean": self.mean, "deviation": self.deviation}}
+
+
+def answers_from_json(preprocessing: Mapping[str, Any]) -> Classes | Numbers:
+    """What the outputs of texts and sequences mean, as it stands beside their encoder."""
+    if "labels" in preprocessing:
+        return Classes(tuple(preprocessing["labels"]))
+    return Numbers(preprocessing["target"]["mean"], preprocessing["target"]["deviation"])

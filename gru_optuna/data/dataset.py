@@ -13,10 +13,10 @@ import torch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from pathlib import Path
 
     from torch import Tensor
 
+    from gru_optuna.data.given import Source
     from gru_optuna.spec import Specification, Task
 
 PADDING, UNKNOWN = 0, 1
@@ -59,6 +59,8 @@ class Split:
     # (N,) int64, index into the classes; or (N, O) scaled, NaN where an evaluated row has none
     targets: Tensor
     units: Units | None = None  # of targets that are numbers
+    # (N,) int64, equal for rows that hang together: a person's, or a series' in the order of time
+    groups: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -71,6 +73,7 @@ class Split:
             lengths,
             self.targets[index],
             self.units and self.units.rows(index),
+            None if self.groups is None else self.groups[index],
         )
 
     def cut(self, steps: int | None) -> Split:
@@ -96,11 +99,12 @@ class Split:
             self.lengths.to(device),
             send(self.targets),
             self.units and self.units.to(device),
+            None if self.groups is None else self.groups.to(device),
         )
 
 
 def join(splits: Sequence[Split]) -> Split:
-    """The rows of several splits of equally long rows of numbers, one split after another."""
+    """The rows of several splits of equally long rows of numbers, each split one group."""
     units = [split.units for split in splits if split.units is not None]
     naive = [one.naive for one in units if one.naive is not None]
     return Split(
@@ -111,6 +115,9 @@ def join(splits: Sequence[Split]) -> Split:
             offset=torch.cat([one.offset for one in units]),
             scale=torch.cat([one.scale for one in units]),
             naive=torch.cat(naive) if naive else None,
+        ),
+        groups=torch.repeat_interleave(
+            torch.arange(len(splits)), torch.tensor([len(split) for split in splits])
         ),
     )
 
@@ -163,15 +170,15 @@ class Dataset:
         )
 
 
-def load_dataset(spec: Specification, folder: Path, fold: int | None = None) -> Dataset:
-    """Reads and prepares the files a study names, whatever its task.
+def load_dataset(spec: Specification, source: Source, fold: int | None = None) -> Dataset:
+    """Reads and prepares the rows a study names, whatever its task.
 
     Parameters
     ----------
     spec
         Its task, ``data`` section and seed.
-    folder
-        What relative paths are relative to: the study file's folder.
+    source
+        The study file's folder, which relative paths are relative to; or the rows by name.
     fold
         Which fold of ``data.folds`` validates, from 0. None: ``data.validation`` says what, or
         where there are folds, the first of them.
@@ -188,18 +195,18 @@ def load_dataset(spec: Specification, folder: Path, fold: int | None = None) -> 
         case "series":
             from gru_optuna.data.forecasting import load_forecasting
 
-            return load_forecasting(spec, folder, fold)
+            return load_forecasting(spec, source, fold)
         case "texts":
             from gru_optuna.data.text import load_text
 
-            return load_text(spec, folder, fold)
+            return load_text(spec, source, fold)
         case "sequences":
             from gru_optuna.data.sequences import load_sequences
 
-            return load_sequences(spec, folder, fold)
+            return load_sequences(spec, source, fold)
 
 
-def load_folds(spec: Specification, folder: Path) -> list[Dataset]:
+def load_folds(spec: Specification, source: Source) -> list[Dataset]:
     """The data once for each fold of ``data.folds``: what one fold validates, the others train.
 
     Of series, a fold validates the rows that follow its training rows in time. The test rows
@@ -210,4 +217,4 @@ def load_folds(spec: Specification, folder: Path) -> list[Dataset]:
     DataError
         As `load_dataset`.
     """
-    return [load_dataset(spec, folder, fold) for fold in range(spec.data.folds or 1)]
+    return [load_dataset(spec, source, fold) for fold in range(spec.data.folds or 1)]

@@ -21,7 +21,7 @@ from gru_optuna.data.opening import Encoding, encoding_of, refuse_encoding
 from gru_optuna.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
 _GUESSED_FROM = 50  # records
@@ -76,6 +76,36 @@ def read_delimited(path: Path) -> tuple[pl.DataFrame, Dialect]:
         except DataError:
             pass
         raise
+
+
+def records_of(path: Path) -> tuple[list[str], bool, Iterator[tuple[int, Sequence[str | None]]]]:
+    """The same records one after another, whatever the file's size.
+
+    Returns
+    -------
+    list of str, bool, iterator
+        The columns' names, whether numbers have decimal commas, and each record's line and
+        fields: "" where they are empty, None in a blank line.
+
+    Raises
+    ------
+    DataError
+        Naming the line, when it is reached.
+    """
+    dialect = _dialect_of(path, encoding_of(path))
+    if dialect.separator == "\t":
+        # Whether its quotes mean themselves shows at the end of the file.
+        try:
+            for _ in _checked(path, dialect, _names(path, _header(path, _records(path, dialect)))):
+                pass
+        except DataError:
+            dialect = Dialect(dialect.encoding, "\t", quotes=False)
+    names = _names(path, _header(path, _records(path, dialect)))
+    records = (
+        (record.line, [None] * len(names) if record.blank else record.fields)
+        for record in _checked(path, dialect, names)
+    )
+    return names, dialect.separator == ";", records
 
 
 def line_of(path: Path, dialect: Dialect, record: int) -> int:

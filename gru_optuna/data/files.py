@@ -18,8 +18,8 @@ __all__ = ["SEQUENCES", "Sequences", "read_sequences", "sequences_from_table"]
 SEQUENCES = (".ts", ".npz")
 
 
-def read_sequences(path: Path) -> Sequences:
-    """Reads one file of sequences with their labels or targets.
+def read_sequences(path: Path, *, answered: bool = True) -> Sequences:
+    """Reads one file of sequences with their labels or targets; without, unless `answered`.
 
     Tables in long form are read by `tables.read_table` and turned by `sequences_from_table`.
 
@@ -29,4 +29,5 @@ def read_sequences(path: Path) -> Sequences:
         If the file isn't there, isn't of a known format, or a row can't be used; with its place.
     """
     check_file(path, SEQUENCES)
-    return read_npz(path) if path.suffix.lower() == ".npz" else read_ts(path)
+    reader = read_npz if path.suffix.lower() == ".npz" else read_ts
+    return reader(path, answered=answered)

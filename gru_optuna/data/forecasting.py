@@ -15,44 +15,45 @@ from __future__ import annotations
 import hashlib
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from gru_optuna.data import windows
 from gru_optuna.data.answers import check_defined
-from gru_optuna.data.dataset import Dataset, Split, Units, join
+from gru_optuna.data.dataset import Dataset, Split, join
+from gru_optuna.data.given import open_table
+from gru_optuna.data.lookback import Prepared, SeriesEncoder
 from gru_optuna.data.metrics import measure
 from gru_optuna.data.planning import Cuts, choose_stride, make_plan, measure_scales
 from gru_optuna.data.series import read_series
-from gru_optuna.data.tables import read_table
 from gru_optuna.errors import DataError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from numpy.typing import NDArray
     from torch import Tensor
 
+    from gru_optuna.data.given import Source
     from gru_optuna.data.planning import Span
     from gru_optuna.data.series import Series
-    from gru_optuna.data.windows import Plan, Scales
+    from gru_optuna.data.windows import Plan
     from gru_optuna.spec import Data, Metric, Specification
 
 _FAR = 3.0  # usual errors; further off, a training target is an outlier (Hampel 1974)
 
 
-def load_forecasting(spec: Specification, folder: Path, fold: int | None = None) -> Dataset:
+def load_forecasting(spec: Specification, source: Source, fold: int | None = None) -> Dataset:
     """Reads and prepares one series or several.
 
     Parameters
     ----------
     spec
         Its metric and ``data`` section.
-    folder
-        What relative paths are relative to: the study file's folder.
+    source
+        As `load_dataset`'s.
     fold
         As `load_dataset`'s; a fold validates the rows that follow those it trains on.
 
@@ -61,7 +62,7 @@ def load_forecasting(spec: Specification, folder: Path, fold: int | None = None)
     DataError
     """
     data = spec.data
-    table = read_table(folder / data.train)
+    table = open_table(source, data.train)
     series, frequency = read_series(table, data)
     cuts = [Cuts.of(len(one), data, fold) for one in series]
     _check_parts(series, cuts, data, table.source)
@@ -70,9 +71,13 @@ def load_forecasting(spec: Specification, folder: Path, fold: int | None = None)
     _check_training(series, cuts, plan, table.source)
     stride = data.stride or choose_stride(cuts, plan)
     scales = measure_scales(series, cuts, plan, stride)
+    names = [one.name for one in series]
+    encoder = SeriesEncoder(plan, dict(zip(names, scales, strict=True)), data)
+    # Squared errors chase outliers, which errors that are not squared forgive.
+    limit = math.inf if spec.metric == "rmse" else _FAR
     prepared = [
-        _Prepared.of(spec, one, cut.train[1], plan, scale)
-        for one, cut, scale in zip(series, cuts, scales, strict=True)
+        _Prepared(encoder.prepare(one, cut.train[1]), one.target, limit)
+        for one, cut in zip(series, cuts, strict=True)
     ]
     parts = {
         "training": _part(prepared, [cut.train for cut in cuts], stride),
@@ -96,7 +101,7 @@ def load_forecasting(spec: Specification, folder: Path, fold: int | None = None)
         fingerprint=fingerprint(series),
         task=spec.task,
         baselines=baselines,
-        preprocessing=_preprocessing(series, scales, plan, data),
+        preprocessing=encoder.as_json(),
     )
 
 
@@ -127,45 +132,27 @@ class _Part:
 
 @dataclass(frozen=True)
 class _Prepared:
-    """One series, ready to be cut into windows."""
+    """One series, ready to be cut into windows with what is to be told of them."""
 
-    plan: Plan
-    scales: Scales
-    channels: NDArray[np.float32]  # (S, C)
-    target: NDArray[np.float64]  # (S,) filled, unless what is missing is dropped
+    ready: Prepared
     observed: NDArray[np.float64]  # (S,) as the file has it
     limit: float  # of training targets, in usual errors
-
-    @classmethod
-    def of(
-        cls, spec: Specification, series: Series, training: int, plan: Plan, scales: Scales
-    ) -> _Prepared:
-        columns = np.column_stack([series.target, series.past, series.known])
-        if spec.data.missing != "drop":
-            columns = windows.fill(columns, training)
-        target, covariates = columns[:, 0], columns[:, 1:]
-        # Squared errors chase outliers, which errors that are not squared forgive.
-        limit = math.inf if spec.metric == "rmse" else _FAR
-        channels = windows.channels(series, target, covariates, plan, scales)
-        return cls(plan, scales, channels, target, series.target, limit)
 
     def part(self, span: Span, stride: int, evaluated: bool) -> _Part:
         """Its windows whose targets lie in a span.
 
         Evaluated ones are judged by what was observed. Training takes what was filled in too.
         """
-        plan, scales = self.plan, self.scales
+        plan, target = self.ready.plan, self.ready.target
         origins = plan.origins(*span, stride)
-        values = windows.inputs(self.channels, origins, plan)
-        usual = windows.usual(self.target, origins, plan)
-        truth = windows.targets(self.target, origins, plan)
+        values, usual = self.ready.look_back(origins)
+        truth = windows.targets(target, origins, plan)
         # What is missing was dropped, if it wasn't filled in.
         whole = np.isfinite(values).all(axis=(1, 2)) & np.isfinite(usual + truth).all(axis=1)
         origins, values, usual, truth = origins[whole], values[whole], usual[whole], truth[whole]
         if evaluated:
             truth = windows.targets(self.observed, origins, plan)
-        rows = torch.ones(len(origins), 1, dtype=torch.float64)
-        units = Units(torch.from_numpy(usual), scales.error * rows, scales.naive * rows)
+        units = self.ready.units(usual)
         targets = units.scaled(torch.from_numpy(truth))
         if not evaluated:
             targets = targets.clamp(-self.limit, self.limit)
@@ -173,7 +160,7 @@ class _Prepared:
         if plan.season > 1:
             seasons = {"seasonal-naive": plan.season} | seasons
         naive = {
-            name: windows.naive_forecasts(self.target, origins, plan.horizon, season)
+            name: windows.naive_forecasts(target, origins, plan.horizon, season)
             for name, season in seasons.items()
         }
         if plan.seasons > 1:
@@ -246,29 +233,3 @@ def _check_windows(part: _Part, name: str, source: str) -> None:
 
 def _of(series: Series) -> str:
     return f' of series "{series.name}"' if series.name else ""
-
-
-def _preprocessing(
-    series: list[Series], scales: list[Scales], plan: Plan, data: Data
-) -> dict[str, Any]:
-    return {
-        "kind": "series",
-        "columns": {
-            key: getattr(data, key) for key in ("time", "target", "series", "covariates", "known")
-        },
-        "frequency": {"count": plan.frequency.count, "unit": plan.frequency.unit},
-        "window": plan.window,
-        "horizon": plan.horizon,
-        "season": plan.season,
-        "seasons": plan.seasons,
-        "calendar": list(plan.calendar),
-        "missing": data.missing,
-        "series": {
-            one.name: {"mean": scale.mean, "deviation": scale.deviation, "error": scale.error}
-            for one, scale in zip(series, scales, strict=True)
-        },
-        "covariates": {
-            "means": scales[0].means.tolist(),
-            "deviations": scales[0].deviations.tolist(),
-        },
-    }

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from gru_optuna.data.opening import encoding_of, read_text
+from gru_optuna.data.opening import encoding_of, read_text, refuse_encoding
 from gru_optuna.errors import DataError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 
@@ -56,29 +57,48 @@ def _has_mark(path: Path) -> bool:
         return file.read(3) == codecs.BOM_UTF8
 
 
+def objects_of(path: Path) -> Iterator[tuple[int, dict[str, str | None]]]:
+    """The line and the fields of each object, one after another, whatever the file's size.
+
+    Raises
+    ------
+    DataError
+        Naming the line, when it is reached.
+    """
+    encoding = encoding_of(path)
+    try:
+        with path.open(encoding=encoding, newline="\n") as file:
+            for number, line in enumerate(file, start=1):
+                if line.strip():
+                    row = _parse(path, number, line.rstrip("\n"))
+                    yield number, {name: _as_text(value) for name, value in row.items()}
+    except UnicodeError:
+        refuse_encoding(path, encoding)
+
+
 def _by_json(path: Path) -> pl.DataFrame:
-    rows: list[dict[str, object]] = []
-    for number, line in enumerate(read_text(path).split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except (json.JSONDecodeError, RecursionError) as error:
-            what = error.msg if isinstance(error, json.JSONDecodeError) else "nested too deeply"
-            column = error.colno if isinstance(error, json.JSONDecodeError) else 1
-            raise DataError(
-                f"{path}, line {number}: not JSON at column {column} ({what}). "
-                f"Write one whole object a line."
-            ) from None
-        if not isinstance(row, dict):
-            kind = "an array" if isinstance(row, list) else "a single value"
-            raise DataError(
-                f'{path}, line {number}: {kind}, and each line needs an object: {{"text": …}}.'
-            )
-        rows.append(row)
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    columns = {name: [_as_text(row.get(name)) for row in rows] for name in names}
+    rows = [row for _, row in objects_of(path)]
+    names = dict.fromkeys(name for row in rows for name in row)
+    columns = {name: [row.get(name) for row in rows] for name in names}
     return pl.DataFrame(columns, schema=dict.fromkeys(names, pl.String))
+
+
+def _parse(path: Path, number: int, line: str) -> dict[str, object]:
+    try:
+        row = json.loads(line)
+    except (json.JSONDecodeError, RecursionError) as error:
+        what = error.msg if isinstance(error, json.JSONDecodeError) else "nested too deeply"
+        column = error.colno if isinstance(error, json.JSONDecodeError) else 1
+        raise DataError(
+            f"{path}, line {number}: not JSON at column {column} ({what}). "
+            f"Write one whole object a line."
+        ) from None
+    if not isinstance(row, dict):
+        kind = "an array" if isinstance(row, list) else "a single value"
+        raise DataError(
+            f'{path}, line {number}: {kind}, and each line needs an object: {{"text": …}}.'
+        )
+    return row
 
 
 def _as_text(value: object) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -55,27 +56,48 @@ def sequences_from_table(
         features = [name for name in table.names if name not in (id, time, goal)]
     if not features:
         raise DataError(f"{table.source}: no columns of features beside {id}, {time} and {goal}.")
+    steps = steps_by_id(table, id, time, features)
+    goals = table.labels(goal) if label else _complete(table, goal)
+    firsts = _constant_goals(table, steps.owners, goals, steps.ids, goal)
+    labels = [str(goals[row]) for row in firsts] if label else []
+    return Sequences(
+        source=table.source,
+        values=steps.values,
+        labels=labels,
+        lines=[int(row) + 1 for row in firsts],
+        classes=classes_of(labels),
+        targets=None if label else np.asarray(goals, dtype=np.float64)[firsts],
+        ids=steps.ids,
+        unit="row",
+        features=tuple(features),
+    )
+
+
+@dataclass(frozen=True)
+class Steps:
+    """A table's rows as the steps of sequences."""
+
+    ids: list[str]  # of the sequences, in the order in which they first appear
+    values: list[NDArray[np.float64]]  # (T, C) each
+    owners: NDArray[np.int64]  # (N,) which sequence each row of the table belongs to
+
+
+def steps_by_id(table: Table, id: str, time: str | None, features: Sequence[str]) -> Steps:  # noqa: A002 (as above)
+    """The sequences of a table, without what is to be told of them; as `sequences_from_table`.
+
+    Raises
+    ------
+    DataError
+        Naming the row of a doubled time, a missing or unparsable number.
+    """
     names, owners = _owners(table, id)
     order = _in_time(table, owners, time, names)
-    goals = table.labels(goal) if label else _complete(table, goal)
-    firsts = _constant_goals(table, owners, goals, names, goal)
     # One (rows, C) array in order of ids and times; each sequence is a view of it.
     steps = np.empty((len(table), len(features)))
     for column, feature in enumerate(features):
         steps[:, column] = _complete(table, feature)[order]
     ends = np.cumsum(np.bincount(owners))
-    labels = [str(goals[row]) for row in firsts] if label else []
-    return Sequences(
-        source=table.source,
-        values=np.split(steps, ends[:-1]),
-        labels=labels,
-        lines=[int(row) + 1 for row in firsts],
-        classes=classes_of(labels),
-        targets=None if label else np.asarray(goals, dtype=np.float64)[firsts],
-        ids=names,
-        unit="row",
-        features=tuple(features),
-    )
+    return Steps(names, np.split(steps, ends[:-1]), owners)
 
 
 def _owners(table: Table, name: str) -> tuple[list[str], NDArray[np.int64]]:

@@ -18,8 +18,17 @@ if TYPE_CHECKING:
 _NAMES = ("values", "lengths", "labels", "targets")
 
 
-def read_npz(path: Path) -> Sequences:
+def read_npz(path: Path, *, answered: bool = True) -> Sequences:
     """Reads one ``.npz`` file.
+
+    Parameters
+    ----------
+    path
+        The file.
+    answered
+        Whether it must say what is to be told of each row; else that isn't looked at.
+
+    Its arrays:
 
     ``values``
         (N, T, C), or (N, T) for one channel.
@@ -35,13 +44,15 @@ def read_npz(path: Path) -> Sequences:
     DataError
         Naming the array and the row, from 1.
     """
-    arrays = _load(path)
+    arrays = _load(path, answered=answered)
     values = _values(path, arrays["values"])
     lengths = _lengths(path, arrays.get("lengths"), *values.shape[:2])
     _refuse_gaps(path, values, lengths)
     labels: list[str] = []
     targets: NDArray[np.float64] | None = None
-    if "labels" in arrays:
+    if not answered:
+        pass
+    elif "labels" in arrays:
         labels = _labels(path, arrays["labels"], len(values))
     else:
         targets = _targets(path, arrays["targets"], len(values))
@@ -56,12 +67,12 @@ def read_npz(path: Path) -> Sequences:
     )
 
 
-def _load(path: Path) -> dict[str, NDArray[np.generic]]:
+def _load(path: Path, *, answered: bool) -> dict[str, NDArray[np.generic]]:
     try:
         with np.load(path, allow_pickle=False) as file:
             if not isinstance(file, np.lib.npyio.NpzFile):
                 raise DataError(f"{path}: one array without a name. Write it with numpy.savez.")
-            _check_names(path, file.files)
+            _check_names(path, file.files, answered=answered)
             return {name: file[name] for name in file.files}
     except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
         if "pickle" in str(error).lower():
@@ -74,14 +85,14 @@ def _load(path: Path) -> dict[str, NDArray[np.generic]]:
         ) from None
 
 
-def _check_names(path: Path, names: list[str]) -> None:
+def _check_names(path: Path, names: list[str], *, answered: bool) -> None:
     for name in names:
         if name not in _NAMES:
             raise DataError(f'{path}: unknown array "{name}". {did_you_mean(name, _NAMES)}')
     listed = ", ".join(names) or "none"
     if "values" not in names:
         raise DataError(f'{path}: no array "values" (N, T, C). It has: {listed}.')
-    if ("labels" in names) == ("targets" in names):
+    if answered and ("labels" in names) == ("targets" in names):
         raise DataError(
             f'{path}: needs either "labels" (classes) or "targets" (numbers). It has: {listed}.'
         )

@@ -9,38 +9,35 @@ import hashlib
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from sklearn.preprocessing import StandardScaler
-from torch.nn.utils.rnn import pad_sequence
 
 from gru_optuna.data.answers import assemble
 from gru_optuna.data.examples import Examples, Files, divide
-from gru_optuna.data.files import read_sequences, sequences_from_table
-from gru_optuna.data.tables import TABLES, read_table
+from gru_optuna.data.files import sequences_from_table
+from gru_optuna.data.given import open_rows
+from gru_optuna.data.scaling import SequenceEncoder
+from gru_optuna.data.tables import TABLES, Table
 from gru_optuna.errors import DataError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from numpy.typing import NDArray
     from torch import Tensor
 
     from gru_optuna.data.dataset import Dataset
     from gru_optuna.data.examples import Part
+    from gru_optuna.data.given import Source
     from gru_optuna.data.rows import Sequences
-    from gru_optuna.data.tables import Table
     from gru_optuna.spec import Specification
 
 
-def load_sequences(spec: Specification, folder: Path, fold: int | None = None) -> Dataset:
+def load_sequences(spec: Specification, source: Source, fold: int | None = None) -> Dataset:
     """Reads and prepares sequences with labels, or with a number to predict.
 
     Parameters
     ----------
     spec
         Its task, ``data`` section and seed.
-    folder
-        What relative paths are relative to: the study file's folder.
+    source
+        As `load_dataset`'s.
     fold
         As `load_dataset`'s.
 
@@ -49,40 +46,34 @@ def load_sequences(spec: Specification, folder: Path, fold: int | None = None) -
     DataError
     """
     data = spec.data
-    train, features = _read(spec, folder / data.train)
+    train, features = _read(spec, open_rows(source, data.train))
 
     def read_like(part: float | str | None) -> Examples[NDArray[np.float64]] | None:
         if not isinstance(part, str):
             return None
-        other, _ = _read(spec, folder / part, features)
+        other, _ = _read(spec, open_rows(source, part), features)
         _check_channels(other, train)
         return other
 
     files = Files(train, validation=read_like(data.validation), test=read_like(data.test))
     parts = divide(spec, files, fold)
-    scaler = StandardScaler(with_mean=data.standardize, with_std=data.standardize)
-    scaler.fit(np.concatenate(parts.train.rows))
+    encoder = SequenceEncoder.fit(
+        parts.train.rows,
+        standardize=data.standardize,
+        id=data.id,
+        time=data.time,
+        features=features,
+    )
 
     def encode(part: Part[NDArray[np.float64]]) -> tuple[Tensor, Tensor]:
-        scaled = [torch.from_numpy(scaler.transform(row)).float() for row in part.rows]
-        for row, steps in zip(part.index, scaled, strict=True):
-            if not steps.isfinite().all():
-                at = part.examples.at(int(row))
-                raise DataError(f"{at}: a value is too large for training in 32 bits.")
-        lengths = torch.tensor([len(steps) for steps in scaled])
-        return pad_sequence(scaled, batch_first=True), lengths
+        return encoder.encode(part.rows, lambda row: part.examples.at(int(part.index[row])))
 
     return assemble(
         spec,
         parts,
         encode,
         fingerprint=fingerprint(files.all()),
-        preprocessing={
-            "kind": "sequences",
-            "columns": {"id": data.id, "time": data.time, "features": features},
-            "means": _listed(scaler.mean_),
-            "deviations": _listed(scaler.scale_),
-        },
+        preprocessing=encoder.as_json(),
     )
 
 
@@ -100,27 +91,26 @@ def fingerprint(files: list[Examples[Any]]) -> str:
 
 
 def _read(
-    spec: Specification, path: Path, features: list[str] | None = None
+    spec: Specification, rows: Table | Sequences, features: list[str] | None = None
 ) -> tuple[Examples[NDArray[np.float64]], list[str] | None]:
-    """One file, and the names of its channels if it has any."""
-    if path.suffix.lower() in TABLES:
-        return _read_table(spec, read_table(path), features)
+    """The rows of one file, and the names of its channels if it has any."""
+    if isinstance(rows, Table):
+        return _read_table(spec, rows, features)
     for key in ("id", "time", "features", "label", "target", "group"):
         if getattr(spec.data, key):
             raise DataError(
-                f"{path}: {key} names a column, and only tables have columns "
+                f"{rows.source}: {key} names a column, and only tables have columns "
                 f"({', '.join(TABLES)}). Remove {key}, or write the rows as a table."
             )
-    sequences = read_sequences(path)
-    if (sequences.targets is None) != (spec.task == "classification"):
+    if (rows.targets is None) != (spec.task == "classification"):
         has, needs = "labels", "numbers to predict"
         if spec.task == "classification":
             has, needs = needs, has
         raise DataError(
-            f"{path}: holds {has}, and task {spec.task} needs {needs}. "
+            f"{rows.source}: holds {has}, and task {spec.task} needs {needs}. "
             f"Change the file, or the task at the top of the study file."
         )
-    return _examples(sequences), None
+    return _examples(rows), None
 
 
 def _read_table(
@@ -174,7 +164,3 @@ def _examples(
         classes=sequences.classes,
         groups=groups,
     )
-
-
-def _listed(numbers: NDArray[np.float64] | None) -> list[float] | None:
-    return None if numbers is None else numbers.tolist()

@@ -169,7 +169,7 @@ def read_table(path: Path) -> Table:
     else:
         frame = read_json_lines(path)
         line = partial(line_of_object, path)
-    frame, records = _without_blanks(frame)
+    frame, records = without_blanks(frame)
     if not frame.height:
         raise DataError(f"{path}: no rows below the names of the columns. Name a file with rows.")
     return Table(path, frame, records, line, decimal_comma)
@@ -185,7 +185,7 @@ def _read_parquet(path: Path) -> pl.DataFrame:
         ) from None
 
 
-def _without_blanks(frame: pl.DataFrame) -> tuple[pl.DataFrame, NDArray[np.int64] | None]:
+def without_blanks(frame: pl.DataFrame) -> tuple[pl.DataFrame, NDArray[np.int64] | None]:
     """Fields of spaces become null; rows of nulls go. Also which rows stayed, if not all."""
     blank = [
         pl.when(pl.col(column.name).str.strip_chars() != "").then(pl.col(column.name))

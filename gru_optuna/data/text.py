@@ -6,29 +6,22 @@ The tokenizer sees the training rows alone, so a word of the test is unknown unl
 from __future__ import annotations
 
 import hashlib
-import json
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch.nn.utils.rnn import pad_sequence
 
 from gru_optuna.data.answers import assemble
-from gru_optuna.data.dataset import PADDING
 from gru_optuna.data.examples import Examples, Files, divide
+from gru_optuna.data.given import open_table
 from gru_optuna.data.rows import classes_of
-from gru_optuna.data.tables import read_table
-from gru_optuna.data.tokens import SPECIAL, encode, train_tokenizer
+from gru_optuna.data.tokens import SPECIAL, TextEncoder, encode, train_tokenizer
 from gru_optuna.errors import DataError
 from gru_optuna.hyperparameters import Range
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from torch import Tensor
-
     from gru_optuna.data.dataset import Dataset
-    from gru_optuna.data.examples import Part
+    from gru_optuna.data.given import Source
+    from gru_optuna.data.tables import Table
     from gru_optuna.spec import Specification
 
 MOST_TOKENS = 512
@@ -37,15 +30,15 @@ MOST_TOKENS = 512
 _USUAL_SHARE = 0.99  # of the training rows are left whole, unless the study file says otherwise
 
 
-def load_text(spec: Specification, folder: Path, fold: int | None = None) -> Dataset:
+def load_text(spec: Specification, source: Source, fold: int | None = None) -> Dataset:
     """Reads and prepares texts with labels, or with a number to predict.
 
     Parameters
     ----------
     spec
         Its task, ``data`` section and seed.
-    folder
-        What relative paths are relative to: the study file's folder.
+    source
+        As `load_dataset`'s.
     fold
         As `load_dataset`'s.
 
@@ -54,13 +47,12 @@ def load_text(spec: Specification, folder: Path, fold: int | None = None) -> Dat
     DataError
     """
     data = spec.data
-    read = Files(
-        train=_read(spec, folder / data.train),
-        validation=(
-            _read(spec, folder / data.validation) if isinstance(data.validation, str) else None
-        ),
-        test=_read(spec, folder / data.test) if isinstance(data.test, str) else None,
-    )
+
+    def read_part(part: float | str | None) -> Examples[str] | None:
+        return _read(spec, open_table(source, part)) if isinstance(part, str) else None
+
+    train = _read(spec, open_table(source, data.train))
+    read = Files(train, validation=read_part(data.validation), test=read_part(data.test))
     files, dropped = deduplicate(read) if data.deduplicate else (read, {})
     parts = divide(spec, files, fold)
     tokenizer = train_tokenizer(data.tokenizer, parts.train.rows, data.vocabulary)
@@ -70,24 +62,14 @@ def load_text(spec: Specification, folder: Path, fold: int | None = None) -> Dat
             f"Add rows, or take another tokenizer."
         )
     limit = _limit(spec, encode(tokenizer, parts.train.rows))
-
-    def tensors(part: Part[str]) -> tuple[Tensor, Tensor]:
-        rows = [torch.tensor(ids[:limit]) for ids in encode(tokenizer, part.rows)]
-        lengths = torch.tensor([len(ids) for ids in rows])
-        return pad_sequence(rows, batch_first=True, padding_value=PADDING), lengths
-
+    encoder = TextEncoder(tokenizer, limit, data.text)
     return assemble(
         spec,
         parts,
-        tensors,
+        lambda part: encoder.encode(part.rows),
         fingerprint=fingerprint(read.all()),
-        preprocessing={
-            "kind": "texts",
-            "columns": {"text": data.text},
-            "tokenizer": json.loads(tokenizer.to_str()),
-            "max_tokens": limit,
-        },
-        vocabulary=tokenizer.get_vocab_size(),
+        preprocessing=encoder.as_json(),
+        vocabulary=encoder.vocabulary,
         dropped=dropped,
     )
 
@@ -149,16 +131,27 @@ def fingerprint(files: list[Examples[str]]) -> str:
     return digest.hexdigest()
 
 
-def _read(spec: Specification, path: Path) -> Examples[str]:
-    data = spec.data
-    assert data.text is not None
-    table = read_table(path)
-    texts = table.texts(data.text)
+def texts_of(table: Table, column: str) -> list[str]:
+    """One column of texts, none of them empty.
+
+    Raises
+    ------
+    DataError
+        Naming the first row without one.
+    """
+    texts = table.texts(column)
     for row, text in enumerate(texts):
         if not text or text.isspace():
             raise DataError(
-                f'{table.at(row)}: column "{data.text}" is empty. Fill it in, or remove the row.'
+                f'{table.at(row)}: column "{column}" is empty. Fill it in, or remove the row.'
             )
+    return texts
+
+
+def _read(spec: Specification, table: Table) -> Examples[str]:
+    data = spec.data
+    assert data.text is not None
+    texts = texts_of(table, data.text)
     labels = None if data.label is None else table.labels(data.label)
     return Examples(
         source=table.source,

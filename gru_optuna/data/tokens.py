@@ -6,15 +6,21 @@ words, so they suit Chinese, Japanese or Thai as they are.
 
 from __future__ import annotations
 
+import json
 from collections import Counter
-from typing import TYPE_CHECKING, Literal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
 
+import torch
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
+from torch.nn.utils.rnn import pad_sequence
 
-from gru_optuna.data.dataset import UNKNOWN
+from gru_optuna.data.dataset import PADDING, UNKNOWN
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+
+    from torch import Tensor
 
 TokenizerName = Literal["bpe", "word", "char"]
 
@@ -25,6 +31,41 @@ _SPACE = "▁"  # stands before a word, as Metaspace writes it
 _TWICE = 2  # what occurs once in the training rows can't be learned: it is unknown, as new words
 _LONGEST_PIECE = 16  # characters: without spaces, whole sentences would become pieces
 _DEFAULT_SIZES: dict[TokenizerName, int] = {"bpe": 8_000, "word": 20_000, "char": 8_000}
+
+
+@dataclass(frozen=True)
+class TextEncoder:
+    """Texts to padded token ids, as the training rows have taught it."""
+
+    tokenizer: Tokenizer
+    limit: int  # tokens of a text that are kept: the most that a trial may read
+    column: str | None  # of the texts, in a table
+
+    @property
+    def vocabulary(self) -> int:
+        """How many token ids there are."""
+        return int(self.tokenizer.get_vocab_size())
+
+    def encode(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Tokens (N, T) and lengths (N,)."""
+        rows = [torch.tensor(ids[: self.limit]) for ids in encode(self.tokenizer, texts)]
+        lengths = torch.tensor([len(ids) for ids in rows])
+        return pad_sequence(rows, batch_first=True, padding_value=PADDING), lengths
+
+    def as_json(self) -> dict[str, Any]:
+        """All of it, for those who come later."""
+        return {
+            "kind": "texts",
+            "columns": {"text": self.column},
+            "tokenizer": json.loads(self.tokenizer.to_str()),
+            "max_tokens": self.limit,
+        }
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> TextEncoder:
+        """The encoder that `as_json` wrote."""
+        tokenizer = Tokenizer.from_str(json.dumps(content["tokenizer"]))
+        return cls(tokenizer, content["max_tokens"], content["columns"]["text"])
 
 
 def train_tokenizer(name: TokenizerName, texts: Sequence[str], size: int | None) -> Tokenizer:

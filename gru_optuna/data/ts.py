@@ -21,8 +21,15 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-def read_ts(path: Path) -> Sequences:
+def read_ts(path: Path, *, answered: bool = True) -> Sequences:
     """Reads one ``.ts`` file.
+
+    Parameters
+    ----------
+    path
+        The file.
+    answered
+        Whether its rows must have labels; else those that they have aren't looked at.
 
     Raises
     ------
@@ -32,16 +39,16 @@ def read_ts(path: Path) -> Sequences:
     text = read_text(path)
     if not text.strip():
         raise DataError(f"{path}: the file is empty. Name a file with rows.")
-    return _parse_ts(text, str(path))
+    return _parse_ts(text, str(path), answered=answered)
 
 
-def _parse_ts(text: str, source: str) -> Sequences:
+def _parse_ts(text: str, source: str, *, answered: bool) -> Sequences:
     header: dict[str, str] = {}
     values: list[NDArray[np.float64]] = []
     labels: list[str] = []
     lines: list[int] = []
     classes: tuple[str, ...] = ()
-    in_data = False
+    in_data, labelled = False, True
     for number, line in enumerate(re.split(r"\r\n|\r|\n", text), start=1):
         content = line.strip()
         if not content or content.startswith(("#", "%")):
@@ -56,10 +63,13 @@ def _parse_ts(text: str, source: str) -> Sequences:
             header[key.lower()] = rest[0] if rest else ""
             if key.lower() == "@data":
                 in_data = True
-                classes = _declared_classes(header, source)
+                _refuse_time_stamps(header, source)
+                labelled = answered or _declares_labels(header)
+                classes = _declared_classes(header, source) if answered else ()
             continue
-        row, label = _parse_row(content, f"{source}, line {number}")
-        if label not in classes:
+        channels, label = content.rpartition(":")[::2] if labelled else (content, "")
+        row = _parse_row(channels, f"{source}, line {number}")
+        if answered and (label := label.strip()) not in classes:
             raise DataError(
                 f'{source}, line {number}: label "{label}" is not declared by @classLabel. '
                 f"{did_you_mean(label, classes)}"
@@ -70,7 +80,8 @@ def _parse_ts(text: str, source: str) -> Sequences:
                 f"line {lines[0]}. Every row needs the same channels."
             )
         values.append(row)
-        labels.append(label)
+        if answered:
+            labels.append(label)
         lines.append(number)
     if not in_data:
         raise DataError(f"{source}: no line @data. A .ts file has its rows after it.")
@@ -79,12 +90,19 @@ def _parse_ts(text: str, source: str) -> Sequences:
     return Sequences(source, values, labels, lines, classes)
 
 
-def _declared_classes(header: dict[str, str], source: str) -> tuple[str, ...]:
+def _refuse_time_stamps(header: dict[str, str], source: str) -> None:
     if header.get("@timestamps", "false").lower() == "true":
         raise DataError(
             f"{source}: @timeStamps true, and time stamps are not read. "
             f"Write the steps in even spacing and @timeStamps false."
         )
+
+
+def _declares_labels(header: dict[str, str]) -> bool:
+    return header.get("@classlabel", "").lower().startswith("true")
+
+
+def _declared_classes(header: dict[str, str], source: str) -> tuple[str, ...]:
     declared, *names = header.get("@classlabel", "").split() or [""]
     if declared.lower() != "true" or not names:
         raise DataError(
@@ -93,13 +111,12 @@ def _declared_classes(header: dict[str, str], source: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-def _parse_row(content: str, place: str) -> tuple[NDArray[np.float64], str]:
-    """One line: a (T, C) array and its label."""
-    *channels, label = content.split(":")
-    if not channels:
+def _parse_row(content: str, place: str) -> NDArray[np.float64]:
+    """One line without its label: a (T, C) array."""
+    if not content:
         raise DataError(f"{place}: no channel before the label. Write CHANNEL:…:LABEL.")
     columns: list[NDArray[np.float64]] = []
-    for index, channel in enumerate(channels, start=1):
+    for index, channel in enumerate(content.split(":"), start=1):
         steps = channel.split(",")
         try:
             if "_" in channel:  # Python's digit separator, nobody's in data
@@ -123,7 +140,7 @@ def _parse_row(content: str, place: str) -> tuple[NDArray[np.float64], str]:
                 f"{len(columns[0])}. The channels of a row need the same steps."
             )
         columns.append(column)
-    return np.stack(columns, axis=1), label.strip()
+    return np.stack(columns, axis=1)
 
 
 def _first_unreadable(steps: list[str]) -> tuple[int, str]:

@@ -113,19 +113,15 @@ def _confirmed(
 ) -> Finding | None:
     if answer is None or answer.confirmation is None:
         return None
-    seeds, winner = answer.confirmation.seeds, answer.confirmation.winner
-    by_number = {one.number: one for one in answer.confirmation.candidates}
-    one = by_number.get(winner)
-    if one is None:
-        return None
-    first = max if spec.direction == "maximize" else min
-    searched_best = first(answer.confirmation.candidates, key=lambda c: c.search_value)
-    said = f"On {seeds} fresh seeds trial {winner} reaches {show(one.mean)} on average"
+    seeds, one = answer.confirmation.seeds, answer.confirmation.won
+    assert one.mean is not None, "the winner has a mean"
+    searched_best, *_ = answer.confirmation.candidates
+    said = f"On {seeds} fresh seeds trial {one.number} reaches {show(one.mean)} on average"
     if is_better(one.search_value, one.mean, spec):
         said += f", where the search had seen {show(one.search_value)}: luck was part of it."
     else:
         said += f", no worse than the {show(one.search_value)} that the search had seen."
-    if searched_best.search_value != one.search_value:
+    if searched_best.search_value != one.search_value and searched_best.mean is not None:
         said += (
             f" The search's own first, trial {searched_best.number}, comes to "
             f"{show(searched_best.mean)}."

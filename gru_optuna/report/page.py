@@ -36,7 +36,7 @@ from gru_optuna.report.summary import summarize
 from gru_optuna.report.table import trial_table
 from gru_optuna.report.theme import DARK, LIGHT
 from gru_optuna.report.verdict import verdict
-from gru_optuna.storage.mirror import WORKED_SECONDS
+from gru_optuna.storage.attributes import WORKED_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from optuna.trial import TrialState
 
-from gru_optuna.hyperparameters import OFF
-from gru_optuna.search import budget, space
+from gru_optuna.search import budget, confirmation, space
 from gru_optuna.search.study import BASELINES
 from gru_optuna.spec import Data, Model, Search
 
@@ -18,17 +17,14 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from optuna import Study
-    from optuna.trial import FrozenTrial
 
     from gru_optuna.hyperparameters import Hyperparameters, Value
+    from gru_optuna.search.confirmation import Confirmation
     from gru_optuna.spec import Specification
     from gru_optuna.storage.roster import WorkerStatus
 
 TEST = "test"
-"""User attribute of a study: the winner's test value, ``{"number", "value"}``."""
-
-CONFIRMATION = "confirmation"
-"""User attribute of a study: its best few, trained again on fresh seeds."""
+"""User attribute of a study: the confirmed winner's test value, ``{"number", "value"}``."""
 
 _STATES = {
     "complete": TrialState.COMPLETE,
@@ -44,18 +40,16 @@ class Winner:
     """The best trial of a study, chosen on validation rows."""
 
     number: int
-    value: float
+    value: float  # in the search: the best of many, and so optimistic
     test: float | None  # None: no test split, or not measured yet
     best_epoch: int
     params: dict[str, Any]  # what was searched
     hyperparameters: Hyperparameters  # fixed ones too
+    confirmed: Confirmation | None = None  # None: not on fresh seeds yet
 
     def configuration(self) -> dict[str, Value]:
         """Every hyperparameter that applies, by its name in the study file."""
-        values = asdict(self.hyperparameters)
-        if values["clip_norm"] is None:
-            values["clip_norm"] = OFF
-        return {name: value for name, value in values.items() if value is not None}
+        return self.hyperparameters.configuration()
 
     def as_json(self) -> dict[str, Any]:
         """As ``best --json`` prints it."""
@@ -64,6 +58,14 @@ class Winner:
             "value": self.value,
             "test": self.test,
             "best_epoch": self.best_epoch,
+            "confirmed": self.confirmed
+            and {
+                "mean": self.confirmed.won.mean,
+                "interval": self.confirmed.won.interval,
+                "values": self.confirmed.won.values,
+                "test": self.confirmed.test and asdict(self.confirmed.test),
+                "test_uses": self.confirmed.test_uses,
+            },
             "params": self.params,
             "configuration": self.configuration(),
         }
@@ -136,42 +138,27 @@ def summarize(study: Study, spec: Specification) -> Summary:
 
 
 def find_winner(study: Study, spec: Specification) -> Winner | None:
-    """The complete trial with the best metric; None if there is none yet.
+    """The configuration to take; None if no trial is complete yet.
 
-    Among equal ones the lower validation loss wins, then the earlier trial: on a few dozen
-    validation rows, many trials reach the same accuracy.
+    The one that was confirmed on fresh seeds; or the best of the search, as long as it is not
+    among those that were confirmed.
     """
-    complete = study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
-    # A trial that plain Optuna added may lack what ours hold.
-    ours = [trial for trial in complete if "best_epoch" in trial.user_attrs]
-    if not ours:
+    order = confirmation.ranked(study, spec)
+    if not order:
         return None
-    sign = 1 if spec.direction == "minimize" else -1
-
-    def rank(trial: FrozenTrial) -> tuple[float, float, int]:
-        assert trial.value is not None
-        loss = float(trial.user_attrs["best_validation_loss"])
-        return sign * trial.value, loss, trial.number
-
-    return _winner(study, spec, min(ours, key=rank))
-
-
-def winner_of_trial(study: Study, spec: Specification, number: int) -> Winner | None:
-    """A complete trial by its number, as the winner it may turn out to be; None if it isn't one."""
-    for trial in study.get_trials(deepcopy=False, states=[TrialState.COMPLETE]):
-        if trial.number == number and "best_epoch" in trial.user_attrs:
-            return _winner(study, spec, trial)
-    return None
-
-
-def _winner(study: Study, spec: Specification, trial: FrozenTrial) -> Winner:
-    assert trial.value is not None
+    best, confirmed = order[0], confirmation.read(study)
+    if confirmed is not None and best.number in {one.number for one in confirmed.candidates}:
+        best = next(trial for trial in order if trial.number == confirmed.winner)
+    else:
+        confirmed = None
+    assert best.value is not None
     test = study.user_attrs.get(TEST, {})
     return Winner(
-        number=trial.number,
-        value=trial.value,
-        test=test["value"] if test.get("number") == trial.number else None,
-        best_epoch=trial.user_attrs["best_epoch"],
-        params=dict(trial.params),
-        hyperparameters=space.hyperparameters(trial.params, spec),
+        number=best.number,
+        value=best.value,
+        test=test["value"] if test.get("number") == best.number else None,
+        best_epoch=best.user_attrs["best_epoch"],
+        params=dict(best.params),
+        hyperparameters=space.hyperparameters(best.params, spec),
+        confirmed=confirmed,
     )

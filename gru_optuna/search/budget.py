@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from optuna.trial import TrialState
@@ -37,9 +38,28 @@ def trials_left(study: Study, spec: Specification) -> float:
     return float("inf") if limit is None else max(0, limit - claimed(study))
 
 
-def seconds_left(spec: Specification, worked: float) -> float:
-    """How much longer a study may be tuned after `worked` seconds; infinity without a limit."""
-    return float("inf") if spec.budget.hours is None else spec.budget.hours * 3600 - worked
+def seconds_left(
+    spec: Specification, worked: float, study: Study | None = None, slots: int = 1
+) -> float:
+    """How much longer a study may be searched after `worked` seconds; infinity without a limit.
+
+    What its confirmation will take is left for that, if the study is given: as long as its
+    runs would take `slots` at a time if each took as long as the complete trials did; and no
+    more than half of the hours.
+    """
+    if spec.budget.hours is None:
+        return float("inf")
+    seconds = spec.budget.hours * 3600
+    if study is None:
+        return seconds - worked
+    return seconds - worked - min(seconds / 2, _confirmation_seconds(study, spec, slots))
+
+
+def _confirmation_seconds(study: Study, spec: Specification, slots: int) -> float:
+    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    took = [float(trial.user_attrs.get("seconds", 0.0)) for trial in complete]
+    runs = min(spec.confirmation.candidates, len(took)) * spec.confirmation.seeds
+    return fmean(took) * runs / min(slots, runs) if runs else 0.0
 
 
 def renewed(spec: Specification, user_attrs: Mapping[str, Any]) -> Specification:

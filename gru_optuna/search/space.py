@@ -17,6 +17,7 @@ from optuna.distributions import (
 )
 
 from gru_optuna.hyperparameters import DECAY_PARAMETERS, OFF, Hyperparameters, Range, Searchable
+from gru_optuna.spec import Model
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -49,6 +50,43 @@ def hyperparameters(params: Mapping[str, Any], spec: Specification) -> Hyperpara
     return _resolve(spec, params.__getitem__)
 
 
+def sections(space: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Hyperparameters by name, as the sections of a study file hold them; checked there.
+
+    Parameters
+    ----------
+    space
+        A value, a list or tuple of choices, a table of ``low`` and ``high``, a `Range`, or an
+        Optuna distribution each.
+
+    >>> sections({"layers": 2, "dropout": FloatDistribution(0.0, 0.5)})["search"]
+    {'dropout': {'low': 0.0, 'high': 0.5, 'log': False}}
+    """
+    found: dict[str, dict[str, Any]] = {"model": {}, "search": {}, "data": {}}
+    for name, value in space.items():
+        section = "data" if name == "max_tokens" else "search"
+        found["model" if name in Model.model_fields else section][name] = _as_written(value)
+    return found
+
+
+def _as_written(value: Any) -> Any:
+    match value:
+        case CategoricalDistribution(choices=choices) | tuple(choices):
+            return list(choices)
+        case IntDistribution() | FloatDistribution():
+            table = {"low": value.low, "high": value.high, "log": value.log}
+            # Of whole numbers every one is 1 apart.
+            stepped = value.step not in (None, 1) or isinstance(value, FloatDistribution)
+            return table | ({"step": value.step} if stepped and value.step else {})
+        case _:
+            return value
+
+
+def applies(name: str, decay: object) -> bool:
+    """Whether a hyperparameter exists in a trial with this decay."""
+    return name not in _OWNER or _OWNER[name] == decay
+
+
 def grid(spec: Specification) -> list[dict[str, Value]]:
     """Every distinct configuration of a space of lists, each as Optuna parameters."""
     lists = {name: value for name, value in spec.searchable() if isinstance(value, list)}
@@ -58,7 +96,7 @@ def grid(spec: Specification) -> list[dict[str, Value]]:
         point = dict(zip(lists, values, strict=True))
         decay = point.get("decay", fixed_decay)
         # Configurations that differ in another decay's parameters alone are one configuration.
-        points[tuple((k, v) for k, v in point.items() if _OWNER.get(k, decay) == decay)] = None
+        points[tuple((k, v) for k, v in point.items() if applies(k, decay))] = None
     return [dict(point) for point in points]
 
 
@@ -66,7 +104,7 @@ def _resolve(spec: Specification, ask: Callable[[str], Any]) -> Hyperparameters:
     values: dict[str, Any] = {}
     for name, value in spec.searchable():
         # The decay stands before its parameters in the study file's order.
-        if name in _OWNER and _OWNER[name] != values["decay"]:
+        if not applies(name, values.get("decay")):
             continue
         values[name] = ask(name) if isinstance(value, list | Range) else value
     if values["clip_norm"] == OFF:

@@ -7,7 +7,6 @@ said. Nothing else of it depends on the machine.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import optuna
@@ -17,6 +16,7 @@ from gru_optuna import spec as study_file
 from gru_optuna.errors import StudyError, did_you_mean
 from gru_optuna.search.pruners import make_pruner
 from gru_optuna.search.samplers import make_sampler
+from gru_optuna.storage.stores import CHECKPOINTS, own_place
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -26,9 +26,6 @@ if TYPE_CHECKING:
 
     from gru_optuna.spec import Specification
 
-
-CHECKPOINTS = "checkpoints"
-"""User attribute of a study: the place of its checkpoints, where it isn't the database's own."""
 
 BASELINES = "baselines"
 """User attribute of a study: what the metric is without a GRU, by name."""
@@ -55,7 +52,8 @@ def create_or_resume(
     fingerprint
         Of its data.
     checkpoints
-        Where checkpoints are kept from now on; None: where they were.
+        The folder or ``s3://BUCKET/PREFIX`` below which this study's checkpoints are kept from
+        now on, in a place of its own; None: where they were.
     baselines
         What simpler predictions of the same rows reach, by name; those of the file come to them.
 
@@ -94,9 +92,9 @@ def create_or_resume(
     if attributes.get(BASELINES, {}) != to_beat:
         study.set_user_attr(BASELINES, to_beat)
     if checkpoints is not None:
-        # Workers start in other folders.
-        place = checkpoints if "://" in checkpoints else str(Path(checkpoints).absolute())
-        study.set_user_attr(CHECKPOINTS, place)
+        study.set_user_attr(
+            CHECKPOINTS, own_place(checkpoints, spec.name, attributes.get(CHECKPOINTS))
+        )
     return study
 
 
@@ -172,9 +170,10 @@ def _refuse_changes(stored: Specification, given: Specification) -> None:
 
 
 def _may_change(key: str, before: object, now: object) -> bool:
-    """The budget may, and where a file lies: whether its content changed, the fingerprint tells."""
+    """The budget may, how winners are confirmed, and where a file lies: whether its content
+    changed, the fingerprint tells."""
     is_path = key in ("data.train", "data.test", "data.validation")
-    return key.startswith("budget.") or (
+    return key.startswith(("budget.", "confirmation.")) or (
         is_path and isinstance(before, str) and isinstance(now, str)
     )
 

@@ -7,6 +7,7 @@
 from gru_optuna.spec.loading import json_schema, load, parse
 from gru_optuna.spec.sections import (
     Budget,
+    Confirmation,
     Data,
     Model,
     Pruner,
@@ -15,11 +16,12 @@ from gru_optuna.spec.sections import (
     Specification,
     Training,
 )
-from gru_optuna.spec.tasks import METRICS, Kind, Metric, Task
+from gru_optuna.spec.tasks import METRICS, Kind, Metric, Task, minimized
 
 __all__ = [
     "METRICS",
     "Budget",
+    "Confirmation",
     "Data",
     "Kind",
     "Metric",
@@ -32,5 +34,6 @@ __all__ = [
     "Training",
     "json_schema",
     "load",
+    "minimized",
     "parse",
 ]

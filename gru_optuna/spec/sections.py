@@ -225,6 +225,15 @@ def _without_default(schema: JsonDict) -> None:
     del schema["default"]
 
 
+class Confirmation(Section):
+    """``[confirmation]``: what the best trials go through once the search is over."""
+
+    candidates: int = Field(
+        5, ge=0, le=1000, description="Best configurations that are trained again; 0: none."
+    )
+    seeds: int = Field(5, ge=1, le=1000, description="Fresh seeds that each is trained on.")
+
+
 class Specification(Section):
     """A whole study file."""
 
@@ -243,6 +252,7 @@ class Specification(Section):
     budget: Budget = Budget()
     sampler: Sampler = Sampler()
     pruner: Pruner = Pruner()
+    confirmation: Confirmation = Confirmation()
     baselines: dict[str, float] = Field(
         {}, description="Values of the metric to beat, by name: printed beside the result."
     )

@@ -36,6 +36,12 @@ MAXIMIZED: frozenset[Metric] = frozenset(
     {"accuracy", "balanced_accuracy", "macro_f1", "roc_auc", "r2"}
 )
 
+
+def minimized(task: Task) -> Metric:
+    """A task's first metric that is better when lower, as studies of plain Optuna expect."""
+    return next(metric for metric in METRICS[task] if metric not in MAXIMIZED)
+
+
 TASKS_OF_KEYS: dict[str, tuple[Task, ...]] = {
     **dict.fromkeys(("text", "id", "features", "group"), ("classification", "regression")),
     **dict.fromkeys(("label", "class_weights"), ("classification",)),

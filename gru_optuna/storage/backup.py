@@ -7,11 +7,14 @@ import sqlite3
 from contextlib import closing, contextmanager, suppress
 from typing import TYPE_CHECKING
 
+from optuna.storages._rdb.models import StudyUserAttributeModel
+
 from gru_optuna.errors import StorageError
 from gru_optuna.storage import schema
 from gru_optuna.storage.copying import copy_snapshot, snapshot, studies_in
 from gru_optuna.storage.database import existing
 from gru_optuna.storage.sqlite import SQLite
+from gru_optuna.storage.stores import CHECKPOINTS
 from gru_optuna.storage.tables import checkpoints, leases, workers
 
 if TYPE_CHECKING:
@@ -88,6 +91,9 @@ def _copy_pages(before: Snapshot, out: Path) -> int:
                 [(content, name) for name, content in before.contents.items()],
             )
             lost = target.execute(f"DELETE FROM {checkpoints} WHERE content IS NULL").rowcount  # noqa: S608
+            # Nor does it share a place for new ones with the database that it is of.
+            attrs = StudyUserAttributeModel.__table__
+            target.execute(f"DELETE FROM {attrs} WHERE key = ?", (CHECKPOINTS,))  # noqa: S608
             target.execute(f"UPDATE {leases} SET worker_id = NULL")  # noqa: S608
             target.execute(f"DELETE FROM {workers}")  # noqa: S608
     return lost

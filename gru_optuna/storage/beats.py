@@ -35,11 +35,17 @@ class Watch:
     ----------
     lease_seconds
         Silence that ends a lease.
+
+    Attributes
+    ----------
+    beat_seconds : float
+        Between two beats of a worker, and two looks at the others.
     """
 
     def __init__(self, lease_seconds: float) -> None:
         self._lease = lease_seconds
-        self._longest_look = 2 * lease_seconds / BEATS_A_LEASE
+        self.beat_seconds = lease_seconds / BEATS_A_LEASE
+        self._longest_look = 2 * self.beat_seconds
         self._looked: float | None = None
         self._silent: dict[int, tuple[int, float]] = {}  # worker: its beats, seconds of silence
 

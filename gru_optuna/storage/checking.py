@@ -15,14 +15,16 @@ from sqlalchemy.exc import DatabaseError
 from gru_optuna.storage import schema
 from gru_optuna.storage.checkpoints import DamagedCheckpoint, Folder, digest
 from gru_optuna.storage.database import existing
+from gru_optuna.storage.stores import study_stores
 from gru_optuna.storage.tables import checkpoints, leases, metadata, studies, trials, workers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from sqlalchemy import Connection
 
+    from gru_optuna.storage.checkpoints import CheckpointStore
     from gru_optuna.storage.database import Database
 
 ORPHANED_SECONDS = 60.0
@@ -81,11 +83,11 @@ class Removed:
 
 @dataclass(frozen=True)
 class _Files:
-    """What lies in the folder of checkpoints, and is too old to be in the making."""
+    """What lies in one folder of checkpoints, and is too old to be in the making."""
 
-    store: Folder | None = None
-    names: tuple[str, ...] = ()
-    leftovers: tuple[Path, ...] = ()
+    store: Folder
+    names: tuple[str, ...]
+    leftovers: tuple[Path, ...]
 
 
 def check(url: str) -> list[Finding]:
@@ -113,17 +115,18 @@ def clean(url: str) -> Removed:
     rows = 0
     with database.plain_errors(), database.passing_engine().begin() as connection:
         schema.refuse_other_revisions(str(database), connection)
-        files = _files(database)
+        stores = study_stores(connection, database.checkpoint_folder)
+        files = _files(database, stores)
         for table, orphaned in [*_ROWS_OF_NOBODY.items(), *_ROWS_OF_FINISHED.items()]:
             rows += connection.execute(delete(table).where(orphaned)).rowcount
-        orphans = _in_no_row(connection, files)
+        orphans = [(one.store, name) for one in files for name in _in_no_row(connection, one)]
+    leftovers = [path for one in files for path in one.leftovers]
     with database.plain_errors():
-        for path in files.leftovers:
+        for path in leftovers:
             path.unlink(missing_ok=True)
-        for name in orphans:
-            assert files.store
-            files.store.remove(name)
-    return Removed(rows, len(orphans) + len(files.leftovers))
+        for store, name in orphans:
+            store.remove(name)
+    return Removed(rows, len(orphans) + len(leftovers))
 
 
 def _findings(database: Database, connection: Connection) -> Iterator[Finding]:
@@ -144,8 +147,9 @@ def _findings(database: Database, connection: Connection) -> Iterator[Finding]:
     yield _rows(connection, "rows of finished trials", _ROWS_OF_FINISHED)
     yield _rows(connection, "rows of nobody", _ROWS_OF_NOBODY)
     # Before the rows are read: a file whose row comes meanwhile has one then.
-    files = _files(database)
-    yield _contents(connection, files.store)
+    stores = study_stores(connection, database.checkpoint_folder)
+    files = _files(database, stores)
+    yield _contents(connection, stores)
     yield _orphans(connection, files)
 
 
@@ -223,9 +227,15 @@ def _rows(
     return Finding(subject, tuple(problems), "none", removable=True)
 
 
-def _contents(connection: Connection, store: Folder | None) -> Finding:
+def _contents(connection: Connection, stores: Mapping[int, CheckpointStore | None]) -> Finding:
     query = (
-        select(checkpoints.c.trial_id, checkpoints.c.epoch, studies.c.study_name, trials.c.number)
+        select(
+            checkpoints.c.trial_id,
+            checkpoints.c.epoch,
+            studies.c.study_id,
+            studies.c.study_name,
+            trials.c.number,
+        )
         .join(trials, trials.c.trial_id == checkpoints.c.trial_id)
         .join(studies, studies.c.study_id == trials.c.study_id)
         .where(trials.c.state.not_in(_OVER))
@@ -235,12 +245,12 @@ def _contents(connection: Connection, store: Folder | None) -> Finding:
     problems = [
         f"{row.study_name}, trial {row.number}, epoch {row.epoch}: {wrong}"
         for row in found
-        if (wrong := _wrong(connection, store, row.trial_id, row.epoch))
+        if (wrong := _wrong(connection, stores[row.study_id], row.trial_id, row.epoch))
     ]
     return Finding("checkpoints", tuple(problems), f"{len(found)}, every one as it was written")
 
 
-def _wrong(connection: Connection, store: Folder | None, trial_id: int, epoch: int) -> str:
+def _wrong(connection: Connection, store: CheckpointStore | None, trial_id: int, epoch: int) -> str:
     """What is wrong with a checkpoint; nothing, if its worker has replaced it meanwhile."""
     same = (checkpoints.c.trial_id == trial_id) & (checkpoints.c.epoch == epoch)
     row = connection.execute(select(checkpoints).where(same)).one_or_none()
@@ -262,10 +272,14 @@ def _wrong(connection: Connection, store: Folder | None, trial_id: int, epoch: i
     return wrong if again == row.name else ""
 
 
-def _files(database: Database) -> _Files:
-    if database.checkpoint_folder is None:
-        return _Files()
-    store = Folder(database.checkpoint_folder)
+def _files(database: Database, stores: Mapping[int, CheckpointStore | None]) -> list[_Files]:
+    """In all folders; an object in S3 doesn't tell whether it is in the making."""
+    own = [store.folder for store in stores.values() if isinstance(store, Folder)]
+    folders = {folder for folder in (database.checkpoint_folder, *own) if folder is not None}
+    return [_lying_in(Folder(folder)) for folder in sorted(folders)]
+
+
+def _lying_in(store: Folder) -> _Files:
     young = time.time() - ORPHANED_SECONDS
     names = []
     for name in store.names():
@@ -275,9 +289,13 @@ def _files(database: Database) -> _Files:
     return _Files(store, tuple(names), tuple(store.leftovers()))
 
 
-def _orphans(connection: Connection, files: _Files) -> Finding:
-    problems = (*_in_no_row(connection, files), *(path.name for path in files.leftovers))
-    return Finding("files of nobody", problems, "none", removable=True)
+def _orphans(connection: Connection, files: Sequence[_Files]) -> Finding:
+    problems = [
+        problem
+        for one in files
+        for problem in (*_in_no_row(connection, one), *(path.name for path in one.leftovers))
+    ]
+    return Finding("files of nobody", tuple(problems), "none", removable=True)
 
 
 def _in_no_row(connection: Connection, files: _Files) -> list[str]:

@@ -1,8 +1,8 @@
 """Studies moved whole from one database to another, of whatever kind.
 
 Everything of a study goes along: Optuna's rows and the checkpoints of its running trials, with
-their contents. Workers and leases stay behind, so a running trial can be adopted there. Ids are
-the target's own.
+their contents, wherever they lie. Workers and leases stay behind, so a running trial can be
+adopted there. Ids are the target's own, and so is the place of new checkpoints.
 """
 
 from __future__ import annotations
@@ -17,12 +17,14 @@ from optuna.trial import TrialState
 from sqlalchemy import Table, insert, inspect, select
 
 from gru_optuna.errors import StorageError, StudyError, did_you_mean
-from gru_optuna.storage.checkpoints import DamagedCheckpoint, Folder, digest
+from gru_optuna.storage.checkpoints import DamagedCheckpoint, digest
 from gru_optuna.storage.database import locate, open_storage
+from gru_optuna.storage.stores import CHECKPOINTS, study_stores
 from gru_optuna.storage.tables import checkpoints, studies, trials
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
 
     from sqlalchemy import Connection, Select
 
@@ -62,7 +64,7 @@ class Snapshot:
     database: Database
     connection: Connection
     contents: Mapping[str, bytes]
-    """Of the checkpoints that lie in the folder, by name; without those that are damaged."""
+    """Of the checkpoints whose rows hold none, by name; without those that are damaged."""
 
     def read(self, query: Select[Any], batch: int = BATCH) -> Iterator[list[dict[str, Any]]]:
         """The rows of a query, a batch at a time."""
@@ -116,17 +118,17 @@ def snapshot(database: Database) -> Iterator[Snapshot]:
         with database.plain_errors():
             engine = database.passing_engine()
             connection = held.enter_context(engine.connect())
-            if folder := database.checkpoint_folder:
-                with engine.connect() as writer:
-                    # Nobody else writes for a moment, so no checkpoint is replaced and removed.
+            with engine.connect() as writer:
+                # Nobody else writes for a moment, so no checkpoint is replaced and removed.
+                if engine.dialect.name == "sqlite":
                     writer.exec_driver_sql("BEGIN IMMEDIATE")
                     connection.exec_driver_sql("BEGIN")
-                    contents = _contents(connection, Folder(folder))
-            else:
-                connection.execution_options(
-                    isolation_level="REPEATABLE READ", postgresql_readonly=True
-                )
-                contents = {}
+                else:
+                    writer.execute(select(studies.c.study_id).with_for_update())
+                    connection.execution_options(
+                        isolation_level="REPEATABLE READ", postgresql_readonly=True
+                    )
+                contents = _contents(connection, database.checkpoint_folder)
         yield Snapshot(database, connection, contents)
 
 
@@ -160,15 +162,20 @@ def studies_in(before: Snapshot, names: Sequence[str] = ()) -> dict[str, int]:
     return {name: known[name] for name in dict.fromkeys(names or known)}
 
 
-def _contents(connection: Connection, folder: Folder) -> dict[str, bytes]:
+def _contents(connection: Connection, default: Path | None) -> dict[str, bytes]:
     contents: dict[str, bytes] = {}
     if not inspect(connection).has_table(checkpoints.name):
         return contents
-    query = select(checkpoints.c.name, checkpoints.c.sha256).where(checkpoints.c.content.is_(None))
-    for name, sha256 in connection.execute(query):
+    query = (
+        select(checkpoints.c.name, checkpoints.c.sha256, trials.c.study_id)
+        .join(trials, trials.c.trial_id == checkpoints.c.trial_id)
+        .where(checkpoints.c.content.is_(None))
+    )
+    stores = study_stores(connection, default)
+    for name, sha256, study_id in connection.execute(query):
+        store = stores.get(study_id)
         with suppress(DamagedCheckpoint, ValueError):  # ValueError: a name of something else
-            content = folder.read(name)
-            if digest(content) == sha256:
+            if store is not None and digest(content := store.read(name)) == sha256:
                 contents[name] = content
     return contents
 
@@ -189,6 +196,9 @@ def _copy_study(before: Snapshot, target: Connection, name: str, old_id: int) ->
         if "trial_id" in table.c:
             query = query.join(trials)
         of = table if "study_id" in table.c else trials
+        if table is models.StudyUserAttributeModel.__table__:
+            # The place of the source's checkpoints, which two databases must not share.
+            query = query.where(table.c.key != CHECKPOINTS)
         for rows in before.read(query.where(of.c.study_id == old_id)):
             target.execute(insert(table), [_moved(table, row, study_id, trial_ids) for row in rows])
     return Copied(

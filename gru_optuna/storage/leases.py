@@ -109,6 +109,7 @@ class Registration:
         self.lease_seconds = lease_seconds
         self._engine = engine
         self._watch = Watch(lease_seconds)
+        self.beat_seconds = self._watch.beat_seconds
         self._strange = Watch(lease_seconds)
         with engine.begin() as connection:
             inserted = connection.execute(insert(workers).values(self._row(connection)))
@@ -160,27 +161,23 @@ class Registration:
         at
             Monotonic time, seconds.
         """
-        # Looked at even if nothing is wanted: it takes a while to know who is silent.
         abandoned = self._abandoned(connection, at)
         claims = [
             self._adopt(connection, one) for one in self._choose(connection, abandoned, wanted)
         ]
-        mine = trials.c.study_id == self.study_id
         if len(claims) < wanted:
-            begun = connection.scalar(
-                select(func.count()).where(mine, trials.c.state != TrialState.WAITING)
-            )
-            room = wanted - len(claims)
-            room = room if limit is None else min(room, max(0, limit - (begun or 0)))
+            mine = trials.c.study_id == self.study_id
             waiting = connection.scalars(
                 select(trials.c.trial_id)
                 .where(mine, trials.c.state == TrialState.WAITING)
                 .order_by(trials.c.number)
-                .limit(room)
             ).all()
-            begins = [self._begin(connection, trial_id) for trial_id in waiting]
+            known = connection.scalar(select(func.count()).where(mine)) or 0
+            room = wanted - len(claims)
+            room = room if limit is None else min(room, max(0, limit - known + len(waiting)))
+            begins = [self._begin(connection, trial_id) for trial_id in waiting[:room]]
             claims += [claim for claim in begins if claim]
-            claims += self._create(connection, room - len(waiting))
+            claims += self._create(connection, known, room - len(waiting))
         return claims
 
     def give_back(self, connection: Connection, trial_ids: Collection[int]) -> None:
@@ -354,10 +351,9 @@ class Registration:
         self._lease(connection, [trial_id])
         return Claim(trial_id, 1, adopted=False)
 
-    def _create(self, connection: Connection, count: int) -> list[Claim]:
+    def _create(self, connection: Connection, known: int, count: int) -> list[Claim]:
         if count <= 0:
             return []
-        known = connection.scalar(select(func.count()).where(trials.c.study_id == self.study_id))
         at = now(connection)
         rows = [
             {
@@ -366,7 +362,7 @@ class Registration:
                 "state": TrialState.RUNNING,
                 "datetime_start": at,
             }
-            for number in range(known or 0, (known or 0) + count)
+            for number in range(known, known + count)
         ]
         made = connection.execute(
             insert(trials).returning(trials.c.trial_id, trials.c.number), rows

@@ -11,18 +11,19 @@ that another worker has taken over, and no two workers take the same one.
 
 from __future__ import annotations
 
+import math
 import time
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import optuna
-from optuna.storages._rdb import models
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import bindparam, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from gru_optuna.errors import StudyError
+from gru_optuna.storage import notes
+from gru_optuna.storage.attributes import StudyAttrs
 from gru_optuna.storage.database import lock_study, now
 from gru_optuna.storage.leases import end_leases
 from gru_optuna.storage.memory import Memory
@@ -37,12 +38,6 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
 
     from gru_optuna.storage.leases import Claim, Registration, Saved
-
-WORKED_SECONDS = "worked_seconds"
-"""User attribute of a study: how long anybody has worked on it, wall time."""
-
-WORKED_UNTIL = "worked_until"
-"""User attribute of a study: the database's time up to which that is counted."""
 
 
 @dataclass
@@ -75,8 +70,7 @@ class _Draft:
     lost: list[int] = field(default_factory=list)
     noted: list[int] = field(default_factory=list)
     claims: list[Claim] = field(default_factory=list)
-    attrs: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
-    worked_seconds: float = 0.0
+    attrs: StudyAttrs | None = None
 
 
 class Mirror:
@@ -90,6 +84,8 @@ class Mirror:
         The database's.
     registration
         The worker that writes; None only reads.
+    describing
+        Finds words for people.
 
     Attributes
     ----------
@@ -100,23 +96,29 @@ class Mirror:
     """
 
     def __init__(
-        self, study: Study, engine: Engine, registration: Registration | None = None
+        self,
+        study: Study,
+        engine: Engine,
+        registration: Registration | None = None,
+        describing: notes.Describing = notes.SILENT,
     ) -> None:
         self._engine = engine
         self._registration = registration
+        self._describing = describing
         self._study_id = study._study_id  # in the database
         self._memory = Memory()
         self._id = self._memory.create_new_study(study.directions, study.study_name)
-        # As the database has them, the user's and the system's.
-        self._attrs = (
+        system = study._storage.get_study_system_attrs(study._study_id)
+        self._attrs = StudyAttrs(
+            study._study_id,
             dict(study.user_attrs),
-            dict(study._storage.get_study_system_attrs(study._study_id)),
+            {key: value for key, value in system.items() if not key.startswith(notes.PREFIX)},
         )
         self._trial_ids: list[int] = []  # in the database, by number
         self._foreign: set[int] = set()  # numbers of unfinished trials that others hold
         self._mine: dict[int, _Mine] = {}
         self._unsure = False
-        self._synced_at: float | None = None
+        self._others_at = -math.inf  # monotonic, seconds: the last look at the other workers
         self.transactions = 0
         self._take_attrs(self._attrs)
         for trial in study.get_trials(deepcopy=False):
@@ -131,7 +133,7 @@ class Mirror:
     @property
     def user_attrs(self) -> Mapping[str, Any]:
         """The study's, as the database had them last."""
-        return self._attrs[0]
+        return self._attrs.user
 
     def trial(self, number: int) -> optuna.Trial:
         """A handle on a trial in memory."""
@@ -141,11 +143,20 @@ class Mirror:
         """The fencing token of a trial that this worker holds."""
         return self._mine[number].token
 
+    def over(self) -> set[int]:
+        """Numbers of trials that are over in the database, not only here."""
+        finished = (
+            t.number for t in self.study.get_trials(deepcopy=False) if t.state.is_finished()
+        )
+        return set(finished) - self._mine.keys()
+
     def pull(self) -> None:
         """Reads what others did, and writes nothing."""
         draft = _Draft()
         with self._engine.connect() as connection:
             self._read(connection, draft)
+            user, system = read_study_attrs(connection, self._study_id)
+            draft.attrs = replace(self._attrs, user=user, system=system)
         self._accept(draft, {})
 
     def sync(
@@ -155,6 +166,9 @@ class Mirror:
         saved: Mapping[int, Saved] | None = None,
         give_back: Collection[int] = (),
         epochs_per_second: float = 0.0,
+        unsaved: Collection[int] = (),
+        *,
+        leaving: bool = False,
     ) -> Synced:
         """Writes, reads and claims in one transaction.
 
@@ -170,6 +184,11 @@ class Mirror:
             Numbers of trials to let go of.
         epochs_per_second
             Told to whoever asks how the workers do.
+        unsaved
+            Numbers of running trials whose reports wait for their next checkpoint: whoever
+            adopts them would report the same again.
+        leaving
+            Whether it is the last time: then all time is counted.
 
         Raises
         ------
@@ -178,12 +197,13 @@ class Mirror:
         sqlalchemy.exc.SQLAlchemyError
             If the database fails. Nothing was written then, or it is found out next time.
         """
+        asked = (wanted, limit, saved or {}, give_back, epochs_per_second, unsaved, leaving)
         try:
-            return self._sync(wanted, limit, saved or {}, give_back, epochs_per_second)
+            return self._sync(*asked)
         except IntegrityError:
             # A program that knows no leases wrote to one of our trials, so there are rows which
             # weren't expected. Now they are found out.
-            return self._sync(wanted, limit, saved or {}, give_back, epochs_per_second)
+            return self._sync(*asked)
 
     def _sync(
         self,
@@ -192,10 +212,13 @@ class Mirror:
         saved: Mapping[int, Saved],
         give_back: Collection[int],
         epochs_per_second: float,
+        unsaved: Collection[int],
+        leaving: bool,
     ) -> Synced:
         assert self._registration is not None, "a mirror without a worker only reads"
-        draft = _Draft()
-        at = time.monotonic()
+        draft, at = _Draft(), time.monotonic()
+        # Before others wait for the lock.
+        description = self._describing.if_due(self.study, self._attrs)
         sure, self._unsure = not self._unsure, True
         with self._engine.begin() as connection:
             if not lock_study(connection, self._study_id):
@@ -203,19 +226,27 @@ class Mirror:
             self._registration.beat(connection, epochs_per_second)
             if not sure:
                 self._find_out(connection)
-            self._write(connection, draft, saved)
+            self._write(connection, draft, saved, unsaved)
             self._read(connection, draft)
-            self._write_attrs(connection, draft, at)
+            user, system = self.study.user_attrs, self._memory.get_study_system_attrs(self._id)
+            if description:
+                notes.write_description(connection, self._study_id, description)
+                system = system | {notes.DESCRIBED_AT: now(connection).isoformat()}
+            spared = sure and not leaving
+            draft.attrs = self._attrs.look(connection, user, system, at, now_and_then=spared)
             if give_back:
                 ids = [self._mine[n].trial_id for n in give_back if n in self._mine]
                 self._registration.give_back(connection, ids)
-            draft.claims = self._registration.claim(connection, wanted, limit, at)
-            claimed = [claim.trial_id for claim in draft.claims]
-            draft.read += read_trials(connection, claimed)
+            # Looked at even if nothing is wanted: it takes a while to know who is silent.
+            looks = wanted > 0 or at - self._others_at >= self._registration.beat_seconds
+            if looks:
+                draft.claims = self._registration.claim(connection, wanted, limit, at)
+                claimed = [claim.trial_id for claim in draft.claims]
+                draft.read += read_trials(connection, claimed)
         self._unsure = False
-        self._synced_at = at
+        self._others_at = at if looks else self._others_at
         self.transactions += 1
-        return self._accept(draft, saved, give_back)
+        return self._accept(draft, saved, give_back, at)
 
     def _find_out(self, connection: Connection) -> None:
         """Learns what the database holds after a transaction that may have been committed."""
@@ -226,17 +257,24 @@ class Mirror:
             own = checkpoint_rows.c.trial_id == mine.trial_id
             epochs = select(checkpoint_rows.c.epoch).where(own).order_by(checkpoint_rows.c.epoch)
             mine.saved_epochs = tuple(connection.scalars(epochs))
-        self._attrs = read_study_attrs(connection, self._study_id)
+        user, system = read_study_attrs(connection, self._study_id)
+        self._attrs = replace(self._attrs, user=user, system=system)
         # Trials that were claimed and never heard of: ours by the database, so begin them anew.
         assert self._registration is not None
         unknown = self._registration.held(connection).keys() - by_id.keys()
         self._registration.give_back(connection, unknown)
 
-    def _write(self, connection: Connection, draft: _Draft, saved: Mapping[int, Saved]) -> None:
+    def _write(
+        self,
+        connection: Connection,
+        draft: _Draft,
+        saved: Mapping[int, Saved],
+        unsaved: Collection[int],
+    ) -> None:
         """Writes what has changed in the trials whose leases are still ours."""
         assert self._registration is not None
         held = self._registration.held(connection)
-        changes, over, advanced = Changes(), [], []
+        changes, over, advanced, words = Changes(), [], [], {}
         for number, mine in self._mine.items():
             trial = self._memory.trial(self._id, number)
             if trial.state.is_finished() and mine.written.state == trial.state:
@@ -245,11 +283,14 @@ class Mirror:
             if held.get(mine.trial_id) != mine.token:
                 draft.lost.append(number)
                 continue
+            if number in unsaved:
+                continue
             if mine.written.differs_from(trial):
                 changes.trial(trial, mine.written, mine.trial_id)
                 draft.changed.append(trial)
             if trial.state.is_finished():
                 over.append(mine.trial_id)
+                words[mine.trial_id] = self._describing.words(self.study, trial)
             elif number in saved:
                 draft.noted.append(number)
             reported = len(trial.intermediate_values) > len(mine.written.reports)
@@ -257,6 +298,7 @@ class Mirror:
                 advanced.append(mine.trial_id)
         changes.write(connection)
         self._note(connection, saved, draft.noted)
+        notes.write_trial_notes(connection, self._study_id, words)
         if advanced:
             mine_advanced = leases.c.trial_id.in_(advanced)
             connection.execute(update(leases).where(mine_advanced).values(deaths=0))
@@ -297,36 +339,13 @@ class Mirror:
             )
         ).all()
         draft.read = read_trials(connection, [*known, *new])
-        draft.attrs = read_study_attrs(connection, self._study_id)
-
-    def _write_attrs(self, connection: Connection, draft: _Draft, at: float) -> None:
-        """Writes the attributes of the study that changed here, and the time worked on it."""
-        database = now(connection)
-        user, system = draft.attrs
-        worked = float(user.get(WORKED_SECONDS, 0.0))
-        if self._synced_at is not None and WORKED_UNTIL in user:
-            # What any worker has counted isn't counted again; what nobody worked, never.
-            uncounted = (database - datetime.fromisoformat(user[WORKED_UNTIL])).total_seconds()
-            worked += max(0.0, min(uncounted, at - self._synced_at))
-        draft.worked_seconds = worked
-        user_now = user | self._changed(self._attrs[0], self.study.user_attrs)
-        user_now |= {WORKED_SECONDS: round(worked, 3), WORKED_UNTIL: database.isoformat()}
-        system_here = self._memory.get_study_system_attrs(self._id)
-        system_now = system | self._changed(self._attrs[1], system_here)
-        owner, changes = {"study_id": self._study_id}, Changes()
-        changes.attrs(models.StudyUserAttributeModel, owner, user, user_now)
-        changes.attrs(models.StudySystemAttributeModel, owner, system, system_now)
-        changes.write(connection)
-        draft.attrs = user_now, system_now
-
-    @staticmethod
-    def _changed(before: Mapping[str, Any], here: Mapping[str, Any]) -> dict[str, Any]:
-        return {
-            key: value for key, value in here.items() if key not in before or before[key] != value
-        }
 
     def _accept(
-        self, draft: _Draft, saved: Mapping[int, Saved], give_back: Collection[int] = ()
+        self,
+        draft: _Draft,
+        saved: Mapping[int, Saved],
+        give_back: Collection[int] = (),
+        at: float | None = None,
     ) -> Synced:
         """Takes over what a committed transaction found out."""
         for number in draft.noted:
@@ -353,18 +372,20 @@ class Mirror:
             mine = _Mine(claim.trial_id, claim.token, written, claim.deaths, epochs)
             self._mine[number] = mine
             self._foreign.discard(number)
-        self._take_attrs(draft.attrs)
-        self._attrs = draft.attrs
+        if draft.attrs is not None and draft.attrs is not self._attrs:
+            self._attrs = draft.attrs
+            self._take_attrs(draft.attrs)
         running = sum(
             self._memory.trial(self._id, number).state == TrialState.RUNNING
             for number in self._foreign
         )
-        return Synced(claims, tuple(draft.lost), running, draft.worked_seconds)
+        worked = self._attrs.worked_seconds(time.monotonic() if at is None else at)
+        return Synced(claims, tuple(draft.lost), running, worked)
 
-    def _take_attrs(self, attrs: tuple[dict[str, Any], dict[str, Any]]) -> None:
-        for key, value in attrs[0].items():
+    def _take_attrs(self, attrs: StudyAttrs) -> None:
+        for key, value in attrs.user.items():
             self._memory.set_study_user_attr(self._id, key, value)
-        for key, value in attrs[1].items():
+        for key, value in attrs.system.items():
             self._memory.set_study_system_attr(self._id, key, value)
 
     def _take(self, trial: FrozenTrial) -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from optuna.distributions import distribution_to_json, json_to_distribution
 from optuna.storages._rdb import models
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy import bindparam, insert, select, update
+from sqlalchemy import bindparam, insert, literal, select, union_all, update
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -153,16 +153,23 @@ def read_trials(connection: Connection, trial_ids: Sequence[int]) -> list[Frozen
 def read_study_attrs(
     connection: Connection, study_id: int
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """A study's user and system attributes."""
-    user, system = (
-        {
-            row.key: json.loads(row.value_json)
-            for row in connection.execute(
-                select(model.key, model.value_json).where(model.study_id == study_id)
-            )
-        }
-        for model in (models.StudyUserAttributeModel, models.StudySystemAttributeModel)
+    """A study's user and system attributes, without what optuna-dashboard keeps for people."""
+    user: dict[str, Any] = {}
+    system: dict[str, Any] = {}
+    attr_models: tuple[Any, ...] = (
+        models.StudyUserAttributeModel,
+        models.StudySystemAttributeModel,
     )
+    both = union_all(
+        *(
+            select(literal(kind).label("kind"), model.key, model.value_json).where(
+                model.study_id == study_id, model.key.not_like("dashboard:%")
+            )
+            for kind, model in enumerate(attr_models)
+        )
+    )
+    for row in connection.execute(both):
+        (user, system)[row.kind][row.key] = json.loads(row.value_json)
     return user, system
 
 

@@ -142,15 +142,25 @@ class FoldedPool:
             pool.release(fold)
         self.slots.remove(slot)
 
-    def measure_test(self, slot: Slot) -> float:
-        """The mean over the folds of the metric on the test rows, after the last epoch."""
-        return fmean(pool.measure_test(fold) for pool, fold in self._folds(slot))
+    def networks(self, slot: Slot) -> list[dict[str, Tensor]]:
+        """Copies of the weights after the last epoch, of each fold."""
+        return [weights for pool, fold in self._folds(slot) for weights in pool.networks(fold)]
 
-    def predict(
-        self, slot: Slot, part: Literal["validation", "test"]
+    def tell(
+        self,
+        hyperparameters: Hyperparameters,
+        networks: Sequence[dict[str, Tensor]],
+        part: Literal["validation", "test"],
     ) -> list[tuple[Tensor, Split]]:
-        """As ``Pool.predict``, of each fold. The test rows are the same, the others are not."""
-        return [one for pool, fold in self._folds(slot) for one in pool.predict(fold, part)]
+        """What each fold's network says of a part's rows, as its own fold prepares them.
+
+        The test rows are the same in all folds, the others are not.
+        """
+        return [
+            told
+            for pool, one in zip(self.pools, networks, strict=True)
+            for told in pool.tell(hyperparameters, [one], part)
+        ]
 
     def _folds(self, slot: Slot) -> list[tuple[Pool, Slot]]:
         return list(zip(self.pools, slot.state, strict=True))

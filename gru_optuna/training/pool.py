@@ -187,21 +187,23 @@ class Pool:
         """Takes a trial out of the pool."""
         self.slots.remove(slot)
 
-    def measure_test(self, slot: Slot) -> float:
-        """The study's metric on the test rows, with the weights after the last epoch."""
-        ((outputs, test),) = self.predict(slot, "test")
-        return measure(self.spec.metric, outputs, test)
+    def networks(self, slot: Slot) -> list[dict[str, Tensor]]:
+        """Copies of the weights after the last epoch, of each network that the trial trains."""
+        return [self.engine.weights(slot)]
 
-    def predict(
-        self, slot: Slot, part: Literal["validation", "test"]
+    def tell(
+        self,
+        hyperparameters: Hyperparameters,
+        networks: Sequence[dict[str, Tensor]],
+        part: Literal["validation", "test"],
     ) -> list[tuple[Tensor, Split]]:
-        """What the weights after the last epoch say of the rows of a part, and these rows.
-
-        A list of one; of folds, of one each.
-        """
-        split = self.dataset.validation if part == "validation" else self.dataset.test
+        """What `networks` of a trial say of a part's rows, and these as each of them reads them."""
+        data = self.dataset
+        split = data.validation if part == "validation" else data.test
         assert split is not None, "a study without test rows has nothing to measure"
-        return [(self.engine.predict(slot, self.engine.weights(slot), split), split)]
+        network = Network.of(hyperparameters, data.channels, data.outputs, data.vocabulary)
+        slot = Slot(hyperparameters, 0, network, Progress.of(self.spec), state=None)
+        return [(self.engine.predict(slot, one, split), split) for one in networks]
 
     def _outcome(self, slot: Slot, trained: Trained) -> EpochResult | TrialFailed:
         epoch = slot.progress.epoch + 1

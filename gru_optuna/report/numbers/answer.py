@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from gru_optuna.report.numbers.predictions import stored_predictions
 from gru_optuna.report.numbers.trials import ENDED, best_reached, complete, is_better, trials_in
-from gru_optuna.report.summary import CONFIRMATION, Winner, find_winner, winner_of_trial
+from gru_optuna.report.summary import Winner, find_winner
 
 if TYPE_CHECKING:
     from optuna import Study
 
     from gru_optuna.report.summary import Summary
+    from gru_optuna.search.confirmation import Confirmation
     from gru_optuna.spec import Specification
 
 FEWEST_STARTS = 3
@@ -51,27 +52,6 @@ class Start:
 
 
 @dataclass(frozen=True)
-class Candidate:
-    """One of the best few, trained again on fresh seeds."""
-
-    number: int
-    search_value: float
-    values: list[float]
-    mean: float
-    interval: tuple[float, float] | None
-
-
-@dataclass(frozen=True)
-class Confirmation:
-    """What is left of the search's ranking on fresh seeds."""
-
-    candidates: list[Candidate]
-    winner: int
-    seeds: int
-    test: Estimate | None
-
-
-@dataclass(frozen=True)
 class Answer:
     """All that stands on the first page."""
 
@@ -92,18 +72,16 @@ class Answer:
 
 def answer(study: Study, spec: Specification, summary: Summary) -> Answer | None:
     """None while no trial is complete."""
-    best, confirmed = find_winner(study, spec), confirmation(study)
-    if confirmed and best and confirmed.winner != best.number:
-        # The fresh seeds decide.
-        best = winner_of_trial(study, spec, confirmed.winner) or best
+    best = find_winner(study, spec)
     if best is None:
         return None
     first = max if spec.direction == "maximize" else min
     kept = stored_predictions(study, best.number) or {}
     validation = kept.get("validation") or {}
-    test = None
+    test, confirmed = None, best.confirmed
     if confirmed and confirmed.test:
-        test = confirmed.test
+        rows = (kept.get("test") or {}).get("rows")
+        test = Estimate(confirmed.test.value, _interval(confirmed.test.interval), rows)
     elif best.test is not None:
         test = _estimate(best.test, kept.get("test") or {})
     return Answer(
@@ -116,31 +94,6 @@ def answer(study: Study, spec: Specification, summary: Summary) -> Answer | None
         confirmation=confirmed,
         to_beat=first(summary.baselines.items(), key=lambda one: one[1], default=None),
     )
-
-
-def confirmation(study: Study) -> Confirmation | None:
-    """As it was stored; None if nothing was, or nothing that can be read."""
-    stored: Any = study.user_attrs.get(CONFIRMATION)
-    try:
-        candidates = [
-            Candidate(
-                number=int(one["number"]),
-                search_value=float(one["search_value"]),
-                values=[float(value) for value in one["values"]],
-                mean=float(one["mean"]),
-                interval=_interval(one.get("interval")),
-            )
-            for one in stored["candidates"]
-        ]
-        test = stored.get("test")
-        return Confirmation(
-            candidates=candidates,
-            winner=int(stored["winner"]),
-            seeds=int(stored["seeds"]),
-            test=test and Estimate(float(test["value"]), _interval(test.get("interval")), None),
-        )
-    except (AttributeError, KeyError, TypeError, ValueError):
-        return None
 
 
 def _start(study: Study, spec: Specification) -> Start | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from statistics import NormalDist, fmean
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -90,6 +90,19 @@ def describe_predictions(
     if truth.shape[1] == 1:
         return description | {"points": _points(truth[:, 0], forecast[:, 0])}
     return description | {"forecast": _forecast(truth, forecast)}
+
+
+def keep_predictions(
+    study: Study,
+    number: int,
+    part: Literal["validation", "test"],
+    metric: Metric,
+    classes: Sequence[str],
+    predicted: Sequence[tuple[Tensor, Split]],
+) -> None:
+    """Keeps what a trial's networks say of a part's rows, in place of what was kept before."""
+    described = describe_predictions(metric, classes, predicted)
+    study.set_user_attr(PREDICTIONS, {"number": number, part: described})
 
 
 def stored_predictions(study: Study, number: int) -> dict[str, Any] | None:

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
     from processes import Lab
 
-pytestmark = [pytest.mark.soak, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.timeout(600)
+SOAK = pytest.mark.soak
 
 SMALL = (*SEARCH, "budget.trials=6", "training.epochs=15", "training.patience='off'")
 
@@ -38,7 +39,10 @@ SMALL = (*SEARCH, "budget.trials=6", "training.epochs=15", "training.patience='o
 
 @pytest.mark.parametrize(
     ("fault", "words"),
-    [("full_disk", "No space left on device"), ("full_database", "database or disk is full")],
+    [
+        pytest.param("full_disk", "No space left on device", marks=SOAK),
+        ("full_database", "database or disk is full"),
+    ],
 )
 def test_a_full_disk_is_waited_for(
     new_lab: Callable[..., Lab], tmp_path: Path, fault: str, words: str
@@ -55,7 +59,7 @@ def test_a_full_disk_is_waited_for(
     assert curves(lab.trials) == curves(undisturbed(new_lab, tmp_path, *study).trials)
 
 
-@pytest.mark.parametrize("fault", ["full_disk", "full_database"])
+@pytest.mark.parametrize("fault", [pytest.param("full_disk", marks=SOAK), "full_database"])
 def test_a_disk_that_stays_full_stops_the_worker_and_loses_nothing(
     new_lab: Callable[..., Lab], tmp_path: Path, fault: str
 ) -> None:
@@ -73,6 +77,7 @@ def test_a_disk_that_stays_full_stops_the_worker_and_loses_nothing(
     assert curves(lab.trials) == curves(undisturbed(new_lab, tmp_path, *study).trials)
 
 
+@SOAK
 def test_a_database_that_another_program_locks_is_waited_for(
     new_lab: Callable[..., Lab], tmp_path: Path
 ) -> None:
@@ -113,7 +118,7 @@ def drop_connections(lab: Lab) -> None:
     engine.dispose()
 
 
-@pytest.mark.parametrize("hours", [-1, 1])
+@pytest.mark.parametrize("hours", [-1, pytest.param(1, marks=SOAK)])
 def test_a_clock_that_is_set_makes_nobody_look_dead(
     new_lab: Callable[..., Lab], database_url: str, hours: int
 ) -> None:
@@ -140,7 +145,11 @@ def damage(content: bytes, how: str) -> bytes:
 
 @pytest.mark.parametrize(
     ("how", "newest"),
-    [("truncated", True), ("flipped", True), ("flipped", False)],
+    [
+        pytest.param("truncated", True, marks=SOAK),
+        ("flipped", True),
+        pytest.param("flipped", False, marks=SOAK),
+    ],
     ids=["truncated", "flipped-bit", "both-damaged"],
 )
 def test_a_damaged_checkpoint_is_noticed_and_the_one_before_is_taken(
@@ -181,6 +190,7 @@ def write_over(lab: Lab, row: dict[str, Any], how: str) -> None:
 # --- memory that runs out, and trials that kill ---
 
 
+@SOAK
 def test_out_of_memory_leaves_fewer_slots_and_fails_nothing(
     new_lab: Callable[..., Lab], database_url: str, tmp_path: Path
 ) -> None:
@@ -214,7 +224,7 @@ def test_a_bug_fails_the_trial_that_it_strikes(new_lab: Callable[..., Lab], tmp_
     assert lab.rows(leases) == lab.rows(checkpoints) == lab.files == []
 
 
-@pytest.mark.parametrize("slots", [1, 3])
+@pytest.mark.parametrize("slots", [1, pytest.param(3, marks=SOAK)])
 def test_a_trial_that_kills_its_workers_is_failed_and_the_rest_is_done(
     new_lab: Callable[..., Lab], tmp_path: Path, slots: int
 ) -> None:
@@ -234,6 +244,7 @@ def test_a_trial_that_kills_its_workers_is_failed_and_the_rest_is_done(
 # --- users who step in ---
 
 
+@SOAK
 def test_what_a_user_does_in_plain_optuna_meanwhile_is_respected(
     new_lab: Callable[..., Lab], database_url: str
 ) -> None:
@@ -259,7 +270,7 @@ def test_what_a_user_does_in_plain_optuna_meanwhile_is_respected(
 def test_a_study_that_is_deleted_ends_its_workers_with_a_plain_message(
     new_lab: Callable[..., Lab], database_url: str
 ) -> None:
-    lab = new_lab(database_url, *SMALL)
+    lab = new_lab(database_url, *SMALL, "budget.trials=100")
     worker = lab.worker(eager={}, slow={"seconds": 0.1})
     wait_for("a checkpoint", lab.saved)
     optuna.delete_study(study_name="tiny", storage=lab.url)
@@ -271,7 +282,7 @@ def test_a_study_that_is_deleted_ends_its_workers_with_a_plain_message(
 # --- signals ---
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=SOAK)])
 def test_a_worker_that_is_asked_to_leave_gives_everything_back(
     new_lab: Callable[..., Lab], database_url: str, number: int
 ) -> None:

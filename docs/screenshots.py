@@ -1,0 +1,130 @@
+"""Makes the README's pictures anew, from a real run of the demo: ``make screenshots``.
+
+The terminal at two thirds of the way, the dashboard and the report at the end. Needs Chromium.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import shutil
+import sys
+import tempfile
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from browser import chromium  # of tests/
+from playwright.sync_api import sync_playwright
+from rich.console import Console
+
+import gru_optuna
+from gru_optuna.dashboard import Rules, address, bind, make_app
+from gru_optuna.storage.database import open_storage
+from gru_optuna.terminal import LiveView
+from gru_optuna.worker.events import TrialEnded
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, ViewportSize
+
+    from gru_optuna.worker.events import Event
+
+REPOSITORY = Path(__file__).parent.parent
+STUDY = REPOSITORY / "studies" / "japanese-vowels.toml"
+TERMINAL = REPOSITORY / "docs" / "terminal.png"
+DASHBOARD = REPOSITORY / "docs" / "dashboard.png"
+REPORT = REPOSITORY / "dashboards" / "example-report.png"
+
+_TRIALS = 60
+_COLUMNS, _LINES = 96, 26
+_SHARPER = 1.5
+"""Pixels of a picture for each of the page's: a compromise of sharpness and size."""
+
+
+def main() -> None:
+    """Runs the demo and takes the pictures."""
+    path = chromium()
+    if path is None:
+        sys.exit("Chromium is needed for pictures. On Debian: apt install chromium")
+    folder = Path(tempfile.mkdtemp(prefix="gru-optuna-pictures-"))
+    try:
+        url = f"sqlite:///{folder / 'study.db'}"
+        terminal = _tune(url, folder)
+        with sync_playwright() as playwright:
+            flags = ["--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
+            browser = playwright.chromium.launch(executable_path=path, args=flags)
+            _picture(browser, terminal, TERMINAL, 1000, 500, element="svg")
+            _picture(browser, (folder / "index.html").as_uri(), REPORT, 1200, 1000)
+            app = make_app(open_storage(url), Rules(), lambda name: folder)
+            with bind(app, port=0) as server:
+                threading.Thread(target=server.serve_forever, daemon=True).start()
+                study = address(server, "/dashboard/studies/1")
+                # Importances are computed when they are asked for.
+                _picture(
+                    browser, study, DASHBOARD, 1300, 1690, awaited="learning_rate", sharper=1.0
+                )
+                server.shutdown()
+            browser.close()
+    finally:
+        shutil.rmtree(folder)
+
+
+def _tune(url: str, folder: Path) -> str:
+    """Tunes the demo; returns the address of a page with what the terminal showed on the way."""
+    view = LiveView(Console(file=io.StringIO(), width=_COLUMNS, height=_LINES))
+    seen: list[str] = []
+    over = 0
+
+    def happened(event: Event) -> None:
+        nonlocal over
+        view.happened(event)
+        over += isinstance(event, TrialEnded)
+        if over >= _TRIALS * 2 // 3 and not seen:
+            paper = Console(file=io.StringIO(), record=True, width=_COLUMNS, height=_LINES)
+            paper.print(view.picture())
+            seen.append(paper.export_svg(title=f"gru-optuna tune studies/{STUDY.name}"))
+
+    gru_optuna.tune(
+        STUDY,
+        trials=_TRIALS,
+        storage=url,
+        report=folder,
+        on_open=view.opened,
+        on_event=happened,
+    )
+    view.close()
+    # Its fonts would come from the network.
+    svg = re.sub(r"@font-face\s*{.*?}", "", seen[0], flags=re.DOTALL)
+    page = folder / "terminal.html"
+    page.write_text(f"<body style='margin:0'>{svg.replace('Fira Code', 'DejaVu Sans Mono')}")
+    return page.as_uri()
+
+
+def _picture(
+    browser: Browser,
+    place: str,
+    file: Path,
+    width: int,
+    height: int,
+    *,
+    element: str | None = None,
+    awaited: str | None = None,
+    sharper: float = _SHARPER,
+) -> None:
+    size: ViewportSize = {"width": width, "height": height}
+    page = browser.new_page(viewport=size, device_scale_factor=sharper)
+    page.goto(place)
+    page.wait_for_load_state("networkidle")
+    if awaited:
+        page.get_by_text(awaited).first.wait_for()
+    page.wait_for_timeout(1500)  # figures are drawn after that
+    target = page.locator(element).first if element else page
+    content = target.screenshot(animations="disabled")
+    draft = file.with_suffix(".part")
+    draft.write_bytes(content)
+    draft.rename(file)
+    page.close()
+
+
+if __name__ == "__main__":
+    main()

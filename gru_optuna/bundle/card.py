@@ -1,0 +1,82 @@
+"""The model card of a bundle, in Markdown (Mitchell et al. 2019, "Model Cards")."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from gru_optuna.bundle.predicting import Bundle
+
+_ROWS = {"texts": "texts", "sequences": "sequences of numbers", "series": "series over time"}
+_LABELS = 20  # that are named
+
+
+class _Line(NamedTuple):
+    """One number of the table."""
+
+    name: str
+    value: float
+    interval: list[float] | None = None
+    note: str = ""
+
+
+def model_card(bundle: Bundle) -> str:
+    """What the model is, how good it is, and how to use it."""
+    import jinja2
+
+    template = Path(__file__).with_name("card.md").read_text(encoding="utf-8")
+    environment = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=False)  # noqa: S701 (no HTML)
+    count, labels = len(bundle.networks), bundle.labels
+    more = f" and {len(labels) - _LABELS} more" if len(labels) > _LABELS else ""
+    data = bundle.spec.data
+    return environment.from_string(template).render(
+        manifest=bundle.manifest,
+        spec=bundle.spec,
+        rows=_ROWS[bundle.kind],
+        networks="one network" if count == 1 else f"an ensemble of {count} networks",
+        reads=_reads(bundle),
+        metrics=list(_lines(bundle.manifest.metrics)),
+        size=bundle.networks[0].network.size(),
+        labels=", ".join(labels[:_LABELS]) + more,
+        files=", ".join(f"`{part}`" for part in (data.train, data.test) if isinstance(part, str)),
+    )
+
+
+def _reads(bundle: Bundle) -> str:
+    data = bundle.spec.data
+    if bundle.kind == "series":
+        columns = [data.time, data.target, data.series, *data.covariates, *data.known]
+        return (
+            f"It reads the columns {_listed(columns)} and tells the next {data.horizon} steps "
+            f"behind the last value of `{data.target}`."
+        )
+    if bundle.kind == "texts":
+        return f"It reads the column {_listed([data.text])} of a table, or a list of texts."
+    if data.id is None:
+        return "It reads `.ts`, `.npz` and arrays (N, T, C)."
+    features = bundle.encoder.as_json()["columns"]["features"]
+    return f"It reads the columns {_listed([data.id, data.time, *features])}: a step a row."
+
+
+def _listed(columns: list[str | None]) -> str:
+    return ", ".join(f"`{name}`" for name in columns if name is not None)
+
+
+def _lines(metrics: dict[str, Any]) -> Iterator[_Line]:
+    """What was measured, from the search's own value to what there is to beat."""
+    if (search := metrics.get("search")) is not None:
+        yield _Line("in the search, validation", search, None, "the best of many: optimistic")
+    if (confirmed := metrics.get("confirmed")) is not None:
+        mean, interval = confirmed["mean"], confirmed["interval"]
+        seeds = f"mean of {len(confirmed['values'])} fresh seeds"
+        yield _Line("confirmed, validation", mean, interval, seeds)
+    if (test := metrics.get("test")) is not None:
+        yield _Line("test", test["value"], test["interval"], "mean of the same networks")
+        if (ensemble := test.get("ensemble")) is not None:
+            note = "all of them together"
+            yield _Line("test, ensemble", ensemble["value"], ensemble["interval"], note)
+    for name, value in metrics.get("baselines", {}).items():
+        yield _Line(f"to beat: {name}", value)

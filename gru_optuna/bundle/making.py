@@ -1,0 +1,258 @@
+"""From trained networks to a bundle, and from a bundle's files to one in memory."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+
+from gru_optuna import spec as study_file
+from gru_optuna.bundle import files as names
+from gru_optuna.bundle.card import model_card
+from gru_optuna.bundle.manifest import (
+    Manifest,
+    Member,
+    read_json,
+    read_manifest,
+    read_preprocessing,
+    write_json,
+)
+from gru_optuna.bundle.predicting import Bundle, Preprocessing, TrainedNetwork
+from gru_optuna.data.answers import answers_from_json
+from gru_optuna.data.lookback import SeriesEncoder
+from gru_optuna.data.scaling import SequenceEncoder
+from gru_optuna.data.tokens import TextEncoder
+from gru_optuna.errors import BundleError, StudyFileError
+from gru_optuna.search import space
+from gru_optuna.training.network import Network
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from torch import Tensor
+
+    from gru_optuna.hyperparameters import Hyperparameters
+    from gru_optuna.spec import Specification
+
+_LIBRARIES = ("gru-optuna", "numpy", "torch", "tokenizers", "safetensors")
+_HEADER_BYTES = 2**20  # of a safetensors file, more than a GRU's names need
+
+
+@dataclass(frozen=True)
+class Trained:
+    """One network to be put into a bundle."""
+
+    weights: Mapping[str, Tensor]  # by their names in ``Network.shapes``
+    preprocessing: Mapping[str, Any]  # as its ``Dataset`` has it
+    seed: int
+    epochs: int  # that it was trained
+    validation: float | None  # the metric on validation rows; None: they were trained on
+
+
+def make_bundle(
+    spec: Specification,
+    trial: int,
+    hyperparameters: Hyperparameters,
+    networks: Sequence[Trained],
+    *,
+    fingerprint: str,
+    metrics: Mapping[str, Any],
+    refitted: bool = False,
+) -> Bundle:
+    """A bundle in memory; ``bundle.save(folder)`` writes it.
+
+    Parameters
+    ----------
+    spec
+        The study file.
+    trial, hyperparameters
+        Whose networks these are.
+    networks
+        One, or several whose predictions shall be averaged.
+    fingerprint
+        Of the data.
+    metrics
+        What was measured, for the model card.
+    refitted
+        Whether they were trained on training and validation rows together.
+    """
+    content: dict[str, bytes] = {}
+    ways: dict[str, bytes] = {}  # several networks may share theirs
+    members: list[Member] = []
+    for number, one in enumerate(networks):
+        preprocessing = write_json(one.preprocessing)
+        name = next((n for n, written in ways.items() if written == preprocessing), None)
+        name = name or f"preprocessing/{len(ways)}.json"
+        ways[name] = preprocessing
+        weights = f"weights/{number}.safetensors"
+        content[weights] = save_tensors(
+            {
+                name: weight.detach().cpu().float().contiguous()
+                for name, weight in one.weights.items()
+            }
+        )
+        members.append(
+            Member(
+                weights=weights,
+                preprocessing=name,
+                seed=one.seed,
+                epochs=one.epochs,
+                validation=one.validation,
+            )
+        )
+    manifest = Manifest(
+        versions={"python": platform.python_version()}
+        | {name: version(name) for name in _LIBRARIES},
+        made_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        study=spec.name,
+        task=spec.task,
+        metric=spec.metric,
+        trial=trial,
+        configuration=hyperparameters.configuration(),
+        refitted=refitted,
+        members=members,
+        metrics=dict(metrics),
+        fingerprint=fingerprint,
+    )
+    content |= ways
+    content[names.MANIFEST] = write_json(manifest.model_dump(mode="json"))
+    content[names.SPECIFICATION] = write_json(spec.model_dump(mode="json"))
+    bundle = bundle_from_files(content, "the bundle")
+    content[names.CARD] = model_card(bundle).encode()
+    return bundle
+
+
+def load_bundle(folder: str | Path) -> Bundle:
+    """Reads a bundle that ``gru-optuna export`` has made, to predict with.
+
+    Nothing in it is executed, and one that isn't exactly what was exported is refused.
+
+    Parameters
+    ----------
+    folder
+        The bundle's.
+
+    Raises
+    ------
+    BundleError
+        If it is no bundle, of a newer format, cut short, or changed.
+
+    Examples
+    --------
+    >>> load_bundle("bundles/reviews").predict(["a delight"])  # doctest: +SKIP
+    array(['positive'], dtype=object)
+    """
+    return bundle_from_files(names.read_files(Path(folder)), str(folder))
+
+
+def bundle_from_files(content: Mapping[str, bytes], source: str) -> Bundle:
+    """The bundle that these files are; `source` names it in messages.
+
+    Raises
+    ------
+    BundleError
+        If anything in them can't be, whatever their checksums say.
+    """
+
+    def read(name: str) -> bytes:
+        if name not in content:
+            raise BundleError(f"{source}: {name} is missing. Export the bundle again.")
+        return content[name]
+
+    manifest = read_manifest(read(names.MANIFEST), f"{source}/{names.MANIFEST}")
+    place = f"{source}/{names.SPECIFICATION}"
+    raw = read_json(read(names.SPECIFICATION), place)
+    try:
+        spec = study_file.parse(raw, place)
+        hyperparameters = _hyperparameters(raw, manifest.configuration, place)
+    except (StudyFileError, KeyError, TypeError) as error:
+        raise BundleError(f"{place}: no study file of ours: {error}") from None
+    ways = {
+        name: _preprocessing(read(name), spec, f"{source}/{name}")
+        for name in dict.fromkeys(member.preprocessing for member in manifest.members)
+    }
+    if len({way.labels for way in ways.values()}) > 1:
+        raise BundleError(f"{source}: its networks tell different labels. Export it again.")
+    networks = [
+        _network(read(member.weights), hyperparameters, ways[member.preprocessing],
+                 f"{source}/{member.weights}")
+        for member in manifest.members
+    ]  # fmt: skip
+    return Bundle(manifest, spec, hyperparameters, tuple(networks), content)
+
+
+def _hyperparameters(
+    raw: Mapping[str, Any], configuration: Mapping[str, Any], source: str
+) -> Hyperparameters:
+    """A trial's values, checked as those of a study file are that fixes them all."""
+    fixed = dict(raw) | {"sampler": {}}
+    for section, model in (("model", study_file.Model), ("search", study_file.Search)):
+        fixed[section] = {k: v for k, v in configuration.items() if k in model.model_fields}
+    if "max_tokens" in configuration:
+        fixed["data"] = {**raw["data"], "max_tokens": configuration["max_tokens"]}
+    return space.hyperparameters({}, study_file.parse(fixed, source))
+
+
+def _preprocessing(content: bytes, spec: Specification, source: str) -> Preprocessing:
+    checked = read_preprocessing(content, source)
+    if checked["kind"] != spec.kind:
+        raise BundleError(f"{source}: of {checked['kind']}, and the study is of {spec.kind}.")
+    if (spec.task == "classification") != bool(checked.get("labels")):
+        raise BundleError(f"{source}: doesn't fit a study of {spec.task}.")
+    if checked["kind"] == "series":
+        return Preprocessing(SeriesEncoder.from_json(checked, spec.data), None)
+    checked = {key: value for key, value in checked.items() if value is not None}
+    encoder: TextEncoder | SequenceEncoder
+    if checked["kind"] == "sequences":
+        encoder = SequenceEncoder.from_json(checked)
+    else:
+        try:
+            encoder = TextEncoder.from_json(checked)
+        except BaseException as error:
+            # A panic in the tokenizers library is none of Python's exceptions.
+            if isinstance(error, KeyboardInterrupt | SystemExit | MemoryError):
+                raise
+            raise BundleError(f"{source}: the tokenizer can't be read: {error}") from None
+    return Preprocessing(encoder, answers_from_json(checked))
+
+
+def _network(
+    content: bytes, hyperparameters: Hyperparameters, ways: Preprocessing, source: str
+) -> TrainedNetwork:
+    encoder = ways.encoder
+    outputs = len(ways.labels) or 1
+    vocabulary = channels = 0
+    if isinstance(encoder, TextEncoder):
+        vocabulary = encoder.vocabulary
+    else:
+        channels = encoder.channels
+        outputs = encoder.plan.horizon if isinstance(encoder, SeriesEncoder) else outputs
+    network = Network.of(hyperparameters, channels, outputs, vocabulary)
+    # Before anything is made of it: the shapes follow from all that was checked.
+    if len(content) > 4 * network.size() + _HEADER_BYTES:
+        raise BundleError(f"{source}: {len(content)} bytes for {network.size()} numbers.")
+    try:
+        weights = load_tensors(content)
+    except Exception as error:
+        reason = str(error).partition("\n")[0]
+        raise BundleError(f"{source}: no safetensors file ({reason}).") from None
+    shapes = network.shapes()
+    if weights.keys() != shapes.keys():
+        wrong = sorted(weights.keys() ^ shapes.keys())
+        raise BundleError(f"{source}: not the weights of this network: {', '.join(wrong)[:200]}.")
+    for name, shape in shapes.items():
+        got = weights[name]
+        if got.shape != shape or str(got.dtype) != "torch.float32":
+            raise BundleError(
+                f"{source}: {name} is {got.dtype} {tuple(got.shape)}, "
+                f"and torch.float32 {shape} is needed."
+            )
+        if not bool(got.isfinite().all()):
+            raise BundleError(f"{source}: {name} holds what is no finite number.")
+    return TrainedNetwork(network, weights, ways)

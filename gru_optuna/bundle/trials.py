@@ -1,0 +1,77 @@
+"""From a trial to a bundle: trained again, it is the network that it was."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from gru_optuna import seeds
+from gru_optuna.bundle.making import Trained, make_bundle
+from gru_optuna.errors import StudyFailed, TrialFailed
+from gru_optuna.search import space
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from optuna.trial import FrozenTrial
+
+    from gru_optuna.bundle.predicting import Bundle
+    from gru_optuna.data.dataset import Dataset
+    from gru_optuna.search.confirmation import Confirmation
+    from gru_optuna.spec import Specification
+    from gru_optuna.training.folds import TrialPool
+
+
+def bundle_of_trial(
+    spec: Specification,
+    datasets: Sequence[Dataset],
+    pool: TrialPool,
+    trial: FrozenTrial,
+    confirmed: Confirmation | None = None,
+) -> Bundle:
+    """The network of a complete trial, trained again up to its best epoch.
+
+    A trial is a function of its parameters and its seed, so these are the weights it had. Of
+    folds, all networks together.
+
+    Parameters
+    ----------
+    spec, datasets
+        The study.
+    pool
+        Where to train.
+    trial
+        With the attributes of our trials.
+    confirmed
+        What it came to on fresh seeds, for the model card.
+
+    Raises
+    ------
+    StudyFailed
+        If it fails, which it didn't the first time.
+    """
+    hyperparameters = space.hyperparameters(trial.params, spec)
+    seed, epochs = seeds.trial_seed(spec.seed, trial.number), int(trial.user_attrs["best_epoch"])
+    slot = pool.admit(hyperparameters, seed)
+    try:
+        for _ in range(epochs):
+            ((_, result),) = pool.train_epoch([slot])
+            if isinstance(result, TrialFailed):
+                raise StudyFailed(f"trial {trial.number}, trained again, failed: {result}")
+        networks = [
+            Trained(weights, dataset.preprocessing, seed, epochs, slot.progress.curve[-1].value)
+            for dataset, weights in zip(datasets, pool.networks(slot), strict=True)
+        ]
+    finally:
+        pool.release(slot)
+    metrics: dict[str, Any] = {"search": trial.value, "baselines": datasets[0].baselines}
+    if confirmed is not None:
+        won = confirmed.won
+        metrics["confirmed"] = {"mean": won.mean, "interval": won.interval, "values": won.values}
+    return make_bundle(
+        spec,
+        trial.number,
+        hyperparameters,
+        networks,
+        fingerprint=datasets[0].fingerprint,
+        metrics=metrics,
+    )

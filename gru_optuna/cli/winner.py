@@ -1,0 +1,118 @@
+"""Commands about a study's winner: confirm."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+from gru_optuna.cli.console import (
+    EXIT_INTERRUPTED,
+    AsJson,
+    Name,
+    Storage,
+    current_workspace,
+    plain_errors,
+    print_best,
+    print_json,
+    print_table,
+    say,
+)
+from gru_optuna.cli.tune import Device, Slots, Threads, leave, stop_on_signals
+from gru_optuna.errors import UserError
+from gru_optuna.workspace import storage_url
+
+if TYPE_CHECKING:
+    from gru_optuna.search.confirmation import Candidate, Confirmation
+
+DataFolder = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", help="Folder of the study file; else the room studies."),
+]
+
+
+def confirm(
+    name: Name,
+    candidates: Annotated[
+        int | None, typer.Option(min=1, metavar="K", help="How many of the best trials; else 5.")
+    ] = None,
+    seeds: Annotated[
+        int | None, typer.Option(min=1, metavar="R", help="Fresh seeds for each; else 5.")
+    ] = None,
+    data: DataFolder = None,
+    device: Device = "auto",
+    threads: Threads = None,
+    slots: Slots = None,
+    storage: Storage = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train the best few again on fresh seeds, choose the winner, look at the test rows once.
+
+    tune does it at its end. Where that is still true of the study, this shows what came of it.
+
+    Example: gru-optuna confirm japanese-vowels
+    """
+    with plain_errors():
+        from rich.console import Console
+
+        from gru_optuna import winning
+        from gru_optuna.report.summary import summarize
+        from gru_optuna.retraining import Abandoned
+        from gru_optuna.terminal import PlainView
+
+        workspace = current_workspace()
+        view = PlainView(Console(stderr=True))
+        stop = stop_on_signals(view)
+        place = winning.Place(
+            storage_url(storage, workspace),
+            data or workspace.folder / "studies",
+            winning.Settings(device, threads, slots),
+        )
+        try:
+            study, spec, found = winning.confirm(
+                name, place, candidates, seeds, stop, view.happened
+            )
+        except Abandoned:
+            _stopped(at_once=True)
+        if stop.is_set():
+            _stopped(at_once=False)
+        if found is None:
+            raise UserError(f'study "{name}" has no complete trial yet. Tune it first.')
+        if as_json:
+            print_json(found.as_json())
+            return
+        _print_candidates(found)
+        print_best(summarize(study, spec))
+
+
+def _stopped(*, at_once: bool) -> NoReturn:
+    say("stopped; finished runs are kept. The same command goes on.")
+    leave(EXIT_INTERRUPTED, at_once=at_once)
+
+
+def _print_candidates(found: Confirmation) -> None:
+    print_table(
+        ("trial", "search", "confirmed", "95 % interval", "weights", "epochs", ""),
+        [_row(one, found) for one in found.candidates],
+    )
+    print()
+
+
+def _row(one: Candidate, found: Confirmation) -> tuple[str, ...]:
+    failed = sum(value is None for value in one.values)
+    mark = f"{failed} failed" if failed else ""
+    if one.number == found.winner:
+        mark = "winner"
+    elif one.number in found.tied:
+        mark = "tied"
+    interval = one.interval
+    return (
+        str(one.number),
+        f"{one.search_value:.4f}",
+        "–" if one.mean is None else f"{one.mean:.4f}",
+        "–" if interval is None else f"{interval[0]:.4f} to {interval[1]:.4f}",
+        f"{one.parameters:,}",
+        "–" if one.mean is None else str(one.usual_epochs),
+        mark,
+    )

@@ -1,0 +1,13 @@
+"""optuna-dashboard over a study's storage, safe to leave open, with the reports beside it.
+
+optuna-dashboard has no login and no read-only mode: whoever reaches it can delete studies. So it
+stands behind ``guard`` (who may ask for what, and under which headers an answer goes out), on a
+``server`` that listens on loopback unless told otherwise; ``reports`` serves ``/report/NAME``.
+"""
+
+from gru_optuna.dashboard.app import make_app
+from gru_optuna.dashboard.guard import Rules, rules_for
+from gru_optuna.dashboard.server import address, bind
+from gru_optuna.dashboard.settings import Settings
+
+__all__ = ["Rules", "Settings", "address", "bind", "make_app", "rules_for"]

@@ -1,0 +1,47 @@
+"""optuna-dashboard and the reports, behind the guard."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import optuna_dashboard
+
+from gru_optuna.dashboard.badge import with_badge
+from gru_optuna.dashboard.guard import guarded
+from gru_optuna.dashboard.reports import Reports, with_reports
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+    from wsgiref.types import WSGIApplication
+
+    from optuna.artifacts import FileSystemArtifactStore
+    from optuna.storages import BaseStorage
+
+    from gru_optuna.dashboard.guard import Rules
+
+
+def make_app(
+    storage: BaseStorage,
+    rules: Rules,
+    report_folder: Callable[[str], Path],
+    artifacts: FileSystemArtifactStore | None = None,
+) -> WSGIApplication:
+    """All that is served.
+
+    Parameters
+    ----------
+    storage
+        The studies. A cached one, as `open_storage` gives it: optuna-dashboard asks for every
+        trial at each refresh.
+    rules
+        Who may ask for what.
+    report_folder
+        Where a study's report is rendered, by its name.
+    artifacts
+        Where files lie that scripts have attached to trials.
+    """
+    app: WSGIApplication = optuna_dashboard.wsgi(storage, artifact_store=artifacts)
+    if not rules.write:
+        app = with_badge(app)
+    return guarded(with_reports(app, Reports(storage, report_folder)), rules)

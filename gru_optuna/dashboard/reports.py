@@ -1,0 +1,147 @@
+"""The reports under ``/report/NAME/``, as ``gru-optuna report`` renders them."""
+
+from __future__ import annotations
+
+import html
+import logging
+import mimetypes
+import threading
+import time
+from datetime import datetime
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from gru_optuna.errors import GRUOptunaError
+from gru_optuna.report.page import render_report
+from gru_optuna.search.study import load
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from pathlib import Path
+    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+
+    from optuna.storages import BaseStorage
+
+ROOM = "/report/"
+
+PAUSE_SECONDS = 30.0
+"""A report isn't rendered again sooner, however often a study that runs is looked at."""
+
+# A page of its own: it loads nothing, sends nothing, and reaches nothing of the dashboard.
+# Plotly compiles WebGL programs, which a browser counts as eval.
+_POLICY = (
+    "default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; style-src 'unsafe-inline'; "
+    "img-src data: blob:; font-src data:; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'self'; "
+    "sandbox allow-scripts allow-downloads allow-popups allow-top-navigation-by-user-activation"
+)
+
+logger = logging.getLogger(__name__)
+
+
+class Reports:
+    """A WSGI application: renders a report when it is asked for, if the study has gone on.
+
+    Parameters
+    ----------
+    storage
+        The studies.
+    folder_of
+        Where a study's report is rendered, by its name.
+    """
+
+    def __init__(self, storage: BaseStorage, folder_of: Callable[[str], Path]) -> None:
+        self._storage = storage
+        self._folder_of = folder_of
+        self._lock = threading.Lock()
+        self._rendered: dict[str, float] = {}
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        # As WSGI has it: bytes in a string.
+        path = str(environ["PATH_INFO"]).encode("latin-1").decode(errors="replace")
+        name, slash, rest = path.removeprefix(ROOM).partition("/")
+        if not _is_plain(name) or not all(map(_is_plain, filter(None, rest.split("/")))):
+            return _not_found(start_response, "There is no such page.")
+        if not slash:
+            location = f"{ROOM}{quote(name, safe='')}/"
+            start_response("308 Permanent Redirect", [("Location", location)])
+            return [b""]
+        folder = self._folder_of(name)
+        if not rest and (problem := self._refresh(name, folder / "index.html")):
+            return _not_found(start_response, problem)
+        return _file(start_response, folder, rest or "index.html")
+
+    def _refresh(self, name: str, page: Path) -> str | None:
+        """Renders a report that is missing or old; says what stands against it."""
+        with self._lock:
+            try:
+                study, spec = load(self._storage, name)
+                over = [t for t in study.get_trials(deepcopy=False) if t.state.is_finished()]
+                if not over:
+                    return f"No trial of {name} is over yet, so there is nothing to report."
+                if self._is_old(name, page, over[-1].datetime_complete):
+                    render_report(study, spec, page.parent)
+                    self._rendered[name] = time.monotonic()
+            except GRUOptunaError as error:
+                return None if page.is_file() else str(error)
+            except Exception:
+                # An older report is better than none.
+                logger.exception("the report of %s could not be rendered", name)
+                return None if page.is_file() else f"The report of {name} could not be rendered."
+        return None
+
+    def _is_old(self, name: str, page: Path, latest: datetime | None) -> bool:
+        if not page.is_file():
+            return True
+        if time.monotonic() - self._rendered.get(name, float("-inf")) < PAUSE_SECONDS:
+            return False
+        return latest is not None and latest > datetime.fromtimestamp(page.stat().st_mtime)
+
+
+def with_reports(app: WSGIApplication, reports: Reports) -> WSGIApplication:
+    """An application, with the reports beside it."""
+
+    def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        here = str(environ.get("PATH_INFO", "")).startswith(ROOM)
+        return (reports if here else app)(environ, start_response)
+
+    return answer
+
+
+def _is_plain(part: str) -> bool:
+    """Whether a part of a path names something inside the room, on any system."""
+    return part not in ("", ".", "..") and not set(part) & set("/\\:\0") and part.isprintable()
+
+
+def _file(start_response: StartResponse, folder: Path, name: str) -> Iterable[bytes]:
+    file = (folder / name).resolve()
+    # A link in the folder may lead out of it.
+    if not file.is_relative_to(folder.resolve()) or not file.is_file():
+        return _not_found(start_response, "There is no such page.")
+    content = file.read_bytes()
+    kind = mimetypes.guess_type(file.name)[0] or "application/octet-stream"
+    if kind.startswith("text/"):
+        kind += "; charset=utf-8"
+    headers = [
+        ("Content-Type", kind),
+        ("Content-Length", str(len(content))),
+        ("Cache-Control", "no-cache"),
+        ("Content-Security-Policy", _POLICY),
+    ]
+    start_response("200 OK", headers)
+    return [content]
+
+
+def _not_found(start_response: StartResponse, reason: str) -> Iterable[bytes]:
+    body = (
+        "<!DOCTYPE html><meta charset=utf-8><title>No report</title>"
+        '<body style="font:1.1rem system-ui;margin:3rem;max-width:40rem">'
+        f'<p>{html.escape(reason)}</p><p><a href="/dashboard/">Back to the studies</a></p>'
+    ).encode()
+    headers = [
+        ("Content-Type", "text/html; charset=utf-8"),
+        ("Content-Length", str(len(body))),
+        ("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'"),
+    ]
+    start_response("404 Not Found", headers)
+    return [body]

@@ -1,0 +1,144 @@
+"""A server with threads on an address of this machine."""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+import socket
+import sys
+from contextlib import suppress
+from socketserver import ThreadingMixIn
+from typing import TYPE_CHECKING, Any
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
+
+from gru_optuna.errors import UserError
+
+if TYPE_CHECKING:
+    from wsgiref.types import WSGIApplication
+
+HOST = "127.0.0.1"
+PORT = 8080
+
+_PORTS_TRIED = 100
+_IDLE_SECONDS = 60
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches an address.
+
+    Raises
+    ------
+    UserError
+        If it is none.
+    """
+    _, (number, *_) = _resolved(host, 0)
+    return ipaddress.ip_address(number.partition("%")[0]).is_loopback
+
+
+def own_names(host: str) -> frozenset[str]:
+    """The names of this machine under which an address of it may be asked for."""
+    machine = socket.gethostname().lower()
+    return frozenset({host.lower().strip("[]"), machine, machine.partition(".")[0]})
+
+
+def bind(app: WSGIApplication, host: str = HOST, port: int = PORT) -> WSGIServer:
+    """A server that is bound and ready for ``serve_forever``.
+
+    Parameters
+    ----------
+    app
+        What it serves.
+    host
+        An address or a name of this machine; ``0.0.0.0`` or ``::`` are all of them.
+    port
+        0 takes any free one.
+
+    Raises
+    ------
+    UserError
+        If it can't be bound.
+    """
+    family, place = _resolved(host, port)
+    try:
+        server = _Server(family, place)
+    except OSError as error:
+        raise UserError(_why_not(error, host, port)) from None
+    server.set_app(app)
+    return server
+
+
+def address(server: WSGIServer, path: str = "/") -> str:
+    """Where a browser on this machine finds it."""
+    host = str(server.server_address[0])
+    number = ipaddress.ip_address(host.partition("%")[0])
+    if number.is_unspecified:
+        host = socket.gethostname()
+    elif number.version == 6:
+        host = f"[{host}]"
+    return f"http://{host}:{server.server_port}{path}"
+
+
+class _Server(ThreadingMixIn, WSGIServer):
+    """One thread a request: a slow one doesn't hold up the page."""
+
+    daemon_threads = True
+
+    def __init__(self, family: socket.AddressFamily, place: tuple[Any, ...]) -> None:
+        self.address_family = family
+        super().__init__(place, _Handler)
+
+    def server_bind(self) -> None:
+        # The library's own asks for the machine's name, which can wait for a name server.
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self.socket.bind(self.server_address)
+        self.server_address = self.socket.getsockname()
+        self.server_name, self.server_port = str(self.server_address[0]), self.server_address[1]
+        self.setup_environ()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        # A browser that left is nobody's error.
+        if not isinstance(sys.exception(), ConnectionError | TimeoutError):
+            super().handle_error(request, client_address)
+
+
+class _Handler(WSGIRequestHandler):
+    """Without a line a request: addresses may hold a token."""
+
+    timeout = _IDLE_SECONDS
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
+        pass
+
+
+def _resolved(host: str, port: int) -> tuple[socket.AddressFamily, tuple[Any, ...]]:
+    try:
+        (family, _, _, _, place), *_ = socket.getaddrinfo(
+            host.strip("[]"), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+    except (socket.gaierror, UnicodeError):
+        raise UserError(
+            f'host "{host}" is not known. Give an address of this machine, or 0.0.0.0 for all.'
+        ) from None
+    return family, place
+
+
+def _why_not(error: OSError, host: str, port: int) -> str:
+    if error.errno == errno.EADDRINUSE:
+        free = _next_free(host, port)
+        follows = f"The next free one: --port {free}" if free else "--port 0 takes any free one"
+        return f"port {port} is taken by another program. {follows}."
+    if error.errno == errno.EADDRNOTAVAIL:
+        return f"host {host} is not an address of this machine. 0.0.0.0 is all it has."
+    return (
+        f"port {port} can't be opened ({error.strerror}). Try another one; --port 0 takes any free."
+    )
+
+
+def _next_free(host: str, port: int) -> int | None:
+    for other in range(port + 1, min(port + _PORTS_TRIED, 65536)):
+        family, place = _resolved(host, other)
+        with socket.socket(family) as trial, suppress(OSError):
+            trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            trial.bind(place)
+            return other
+    return None

@@ -1,0 +1,77 @@
+"""``dashboards/optuna-dashboard.toml``: what optuna-dashboard reads itself, read here too."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from gru_optuna.dashboard.server import HOST, PORT
+from gru_optuna.errors import UserError
+from gru_optuna.workspace import shown
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from optuna.artifacts import FileSystemArtifactStore
+
+_KINDS = {"host": str, "port": int, "artifact_dir": str}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Where to listen, and where artifacts lie; the file's other keys are for others."""
+
+    host: str = HOST
+    port: int = PORT
+    artifact_dir: Path | None = None
+
+    @classmethod
+    def read(cls, file: Path, host: str | None, port: int | None) -> Settings:
+        """What was given, else what the file says, else the usual.
+
+        Parameters
+        ----------
+        file
+            Need not be there. Its paths are relative to the workspace, as optuna-dashboard has
+            it when it is started there.
+        host, port
+            As given by the command.
+
+        Raises
+        ------
+        UserError
+            If the file can't be read.
+        """
+        table = _table(file)
+        folder = table.get("artifact_dir")
+        return cls(
+            host=table.get("host", HOST) if host is None else host,
+            port=table.get("port", PORT) if port is None else port,
+            artifact_dir=None if folder is None else file.parent.parent / folder,
+        )
+
+    def artifact_store(self) -> FileSystemArtifactStore | None:
+        """Where artifacts are read from."""
+        if self.artifact_dir is None:
+            return None
+        from optuna.artifacts import FileSystemArtifactStore
+
+        return FileSystemArtifactStore(self.artifact_dir)
+
+
+def _table(file: Path) -> dict[str, Any]:
+    if not file.is_file():
+        return {}
+    try:
+        content = tomllib.loads(file.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        raise UserError(f"{shown(file)}: can't be read ({error}).") from None
+    table = content.get("optuna_dashboard", {})
+    for key, kind in _KINDS.items():
+        if key in table and type(table[key]) is not kind:
+            words = "a number" if kind is int else "a text in quotes"
+            raise UserError(
+                f"{shown(file)} [optuna_dashboard]: {key} = {table[key]!r} must be {words}."
+            )
+    return {key: table[key] for key in _KINDS if key in table}

@@ -1,0 +1,8 @@
+"""A study in a note, a few small figures and a sentence for a trial: for optuna-dashboard.
+
+A worker makes them while it trains, so they cost milliseconds: no Plotly, no importances.
+"""
+
+from gru_optuna.digest.describing import describe, describing
+
+__all__ = ["describe", "describing"]

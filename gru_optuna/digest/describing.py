@@ -1,0 +1,51 @@
+"""Note and figures together, and who writes them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gru_optuna.digest.figures import key_figures
+from gru_optuna.digest.note import study_note, trial_note
+from gru_optuna.report.summary import summarize
+from gru_optuna.search.study import stored_specification
+from gru_optuna.storage.database import lock_study
+from gru_optuna.storage.notes import Describing, Description, write_description
+
+if TYPE_CHECKING:
+    from optuna import Study
+    from sqlalchemy import Engine
+
+
+def describing() -> Describing:
+    """For a worker, which writes its descriptions with its other transactions."""
+    return Describing(_description, trial_note)
+
+
+def describe(study: Study, engine: Engine, study_id: int) -> None:
+    """Describes a study now, in a transaction of its own.
+
+    Parameters
+    ----------
+    study
+        As it is now; it may lie in memory.
+    engine
+        The database's.
+    study_id
+        The study's in the database.
+
+    Raises
+    ------
+    sqlalchemy.exc.SQLAlchemyError
+        If the database fails.
+    """
+    description = _description(study)
+    with engine.begin() as connection:
+        if lock_study(connection, study_id):
+            write_description(connection, study_id, description)
+
+
+def _description(study: Study) -> Description:
+    spec = stored_specification(study)
+    summary = summarize(study, spec)
+    note, figures = study_note(study, spec, summary), key_figures(study, spec, summary)
+    return Description(note, figures, spec.metric)

@@ -1,0 +1,281 @@
+"""What all estimators do: tune inside ``fit``, keep the study and the bundle.
+
+Rows go through the same checks, splits and encoders as those of a study file, trials train in
+the same pool, and the search is the same on every machine: so many trials train together,
+whatever the number of cores.
+"""
+
+from __future__ import annotations
+
+import atexit
+import hashlib
+import json
+import os
+import tempfile
+import threading
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import joblib
+import optuna
+from optuna.storages import InMemoryStorage
+from sklearn.base import BaseEstimator
+from sklearn.utils import check_random_state
+
+from gru_optuna import spec as study_file
+from gru_optuna.bundle.making import bundle_from_files
+from gru_optuna.bundle.trials import bundle_of_trial
+from gru_optuna.confirming import confirm
+from gru_optuna.data.dataset import load_folds
+from gru_optuna.errors import StudyFailed, UserError
+from gru_optuna.estimators.progress import bar
+from gru_optuna.joining import Settings, choose_device, make_pool, work
+from gru_optuna.report.summary import find_winner
+from gru_optuna.search import space
+from gru_optuna.search.confirmation import read as read_confirmation
+from gru_optuna.search.study import create_or_resume
+from gru_optuna.storage.database import exclusively, open_storage
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from optuna import Study
+    from optuna.storages import BaseStorage
+
+    from gru_optuna.data.dataset import Dataset
+    from gru_optuna.data.effort import Effort
+    from gru_optuna.data.given import Source
+    from gru_optuna.joining import Device
+    from gru_optuna.spec import Metric, Specification, Task
+
+TOGETHER = 8
+"""Trials that train at once: the same everywhere, for the sampler's proposals follow from it."""
+
+
+class GRUEstimator(BaseEstimator):  # type: ignore[misc]
+    """Parameters and fitting of all three estimators.
+
+    Parameters
+    ----------
+    space
+        What to search, by name as under ``[search]`` and ``[model]`` of a study file: a value
+        fixes, a list gives choices, ``{"low": …, "high": …, "log": True}`` or an Optuna
+        distribution is a range. What is left out is searched as there; sizes and epochs that are
+        left out are chosen for the data, for 30 trials to take some minutes.
+    trials, seconds
+        The budget: whichever is spent first. None for `seconds`: no limit.
+    metric
+        What the search goes by, on validation rows; None: the task's usual one.
+    epochs, patience
+        Of one trial: at most, and without a better one.
+    validation
+        Fraction of the rows that decide between trials.
+    data
+        Other keys of ``[data]``, such as ``{"tokenizer": "char"}`` or ``{"folds": 5}``.
+    confirm
+        How many of the best trials are trained again on five fresh seeds each, for the best mean
+        to win: the best of many trials owes some of its value to luck. 0: none.
+    sampler, pruner
+        As in a study file.
+    storage
+        None: the study is forgotten, but for ``study_``. A URL (``sqlite:///FILE``,
+        ``postgresql://…``): kept there, and the same fit goes on with it, up to `trials` in all.
+    study_name
+        In that storage; None: a name that follows from data and parameters.
+    n_jobs
+        Threads; None: all cores.
+    device
+        "auto" takes CUDA where there is one.
+    progress
+        Whether to show a bar; None: in a notebook and in a terminal.
+    random_state
+        Decides all that is random. None: anew each time, or 0 where there is a storage.
+    """
+
+    _task: Task
+
+    def __init__(
+        self,
+        space: Mapping[str, Any] | None = None,
+        *,
+        trials: int = 30,
+        seconds: float | None = 600.0,
+        metric: Metric | None = None,
+        epochs: int | None = None,
+        patience: int = 5,
+        validation: float = 0.2,
+        data: Mapping[str, Any] | None = None,
+        confirm: int = 0,
+        sampler: str = "tpe",
+        pruner: str = "asha",
+        storage: str | None = None,
+        study_name: str | None = None,
+        n_jobs: int | None = None,
+        device: Device = "auto",
+        progress: bool | None = None,
+        random_state: Any = None,
+    ) -> None:
+        self.space = space
+        self.trials = trials
+        self.seconds = seconds
+        self.metric = metric
+        self.epochs = epochs
+        self.patience = patience
+        self.validation = validation
+        self.data = data
+        self.confirm = confirm
+        self.sampler = sampler
+        self.pruner = pruner
+        self.storage = storage
+        self.study_name = study_name
+        self.n_jobs = n_jobs
+        self.device = device
+        self.progress = progress
+        self.random_state = random_state
+
+    def _tune(self, data: Mapping[str, Any], source: Source, effort: Effort) -> None:
+        """Tunes, and sets what a fitted estimator holds.
+
+        Parameters
+        ----------
+        data
+            What stands under ``[data]``, but for what the user gave.
+        source
+            Its rows.
+        effort
+            Sizes and epochs for them, where the user gave none.
+
+        Raises
+        ------
+        ValueError
+            If data or parameters can't be used.
+        StudyFailed
+            If no trial comes to its end.
+        """
+        self.__dict__.pop("bundle_", None)
+        with value_errors():
+            where = choose_device(self.device)
+            spec = self._specification(data, effort)
+            datasets = [self._weighted(one).to(where) for one in load_folds(spec, source)]
+            spec = self._named(spec, datasets[0].fingerprint)
+            threads = joblib.effective_n_jobs(-1 if self.n_jobs is None else self.n_jobs)
+            settings = Settings(self.device, min(threads, TOGETHER), TOGETHER)
+            pool, ready = make_pool(spec, datasets, settings)
+            if self.storage is None:
+                url, storage = scratch(os.getpid())
+            else:
+                url, storage = self.storage, open_storage(self.storage, create=True)
+            with exclusively(url, f"study-{spec.name}"):
+                study = create_or_resume(storage, spec, datasets[0].fingerprint)
+            title = self.study_name or type(self).__name__
+            try:
+                with bar(spec, title, show=self.progress) as told:
+                    never = threading.Event()
+                    work(study, url, spec, pool, ready, settings, never, told)
+                    if self.confirm:
+                        confirm(study, url, spec, pool, ready.slots, never, told)
+            finally:
+                self.study_ = in_memory(study)
+                if self.storage is None:
+                    storage.delete_study(study._study_id)
+        winner = find_winner(self.study_, spec)
+        if winner is None:
+            raise StudyFailed(
+                f"none of {len(self.study_.trials)} trials came to its end; study_.trials say "
+                f"what became of them. Give more trials or seconds."
+            )
+        confirmed = read_confirmation(self.study_)
+        self.best_params_ = winner.configuration()
+        self.best_score_ = winner.value if confirmed is None else confirmed.won.mean
+        trial = self.study_.trials[winner.number]
+        self.bundle_ = bundle_of_trial(spec, datasets, pool, trial, confirmed)
+
+    def _specification(self, data: Mapping[str, Any], effort: Effort) -> Specification:
+        """The study file that these parameters are."""
+        sizes = ["hidden_size", "embedding_size"] if data.get("text") else ["hidden_size"]
+        searched = space.sections(dict.fromkeys(sizes, effort.sizes) | dict(self.space or {}))
+        budget: dict[str, Any] = {"trials": self.trials}
+        if self.seconds is not None:
+            budget["hours"] = self.seconds / 3600
+        content: dict[str, Any] = {
+            "name": type(self).__name__,
+            "task": self._task,
+            "seed": self._seed(),
+            "data": {**data, **searched.pop("data"), **(self.data or {})},
+            **searched,
+            "training": {"epochs": self.epochs or effort.epochs, "patience": self.patience},
+            "budget": budget,
+            "confirmation": {"candidates": self.confirm},
+            "sampler": {"name": self.sampler},
+            "pruner": {"name": self.pruner},
+        }
+        if self.metric is not None:
+            content["metric"] = self.metric
+        if "folds" not in content["data"]:
+            content["data"].setdefault("validation", self.validation)
+        return study_file.parse(content, source=type(self).__name__)
+
+    def _weighted(self, dataset: Dataset) -> Dataset:
+        """With weights of classes, where an estimator has any."""
+        return dataset
+
+    def _seed(self) -> int:
+        if self.random_state is None and self.storage is not None:
+            return 0
+        return int(check_random_state(self.random_state).randint(2**31 - 1))
+
+    def _named(self, spec: Specification, fingerprint: str) -> Specification:
+        """With the study's name in its storage: equal fits, equal names."""
+        if self.study_name is not None:
+            name = self.study_name
+        elif self.storage is None:
+            name = f"{spec.name}-{uuid4().hex}"
+        else:
+            told = spec.model_dump(mode="json", exclude={"budget", "confirmation"})
+            digest = hashlib.sha256(json.dumps([told, fingerprint], sort_keys=True).encode())
+            name = f"{spec.name}-{digest.hexdigest()[:12]}"
+        return study_file.parse(spec.model_dump(mode="json") | {"name": name}, "study_name")
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Of a bundle its files, which are checked when they come back: nothing in them runs."""
+        state: dict[str, Any] = dict(super().__getstate__())
+        if (bundle := state.get("bundle_")) is not None:
+            state["bundle_"] = dict(bundle.files)
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        if isinstance(files := state.get("bundle_"), dict):
+            state = {**state, "bundle_": bundle_from_files(files, "the pickled bundle")}
+        super().__setstate__(state)
+
+
+def in_memory(study: Study) -> Study:
+    """A plain Optuna study with the same trials and attributes, which needs no database."""
+    kept = optuna.create_study(
+        study_name=study.study_name, directions=study.directions, storage=InMemoryStorage()
+    )
+    kept.add_trials(study.get_trials(deepcopy=False))
+    for key, content in study.user_attrs.items():
+        kept.set_user_attr(key, content)
+    return kept
+
+
+@lru_cache(maxsize=1)
+def scratch(process: int) -> tuple[str, BaseStorage]:
+    """A database of this process's own, which goes with it: making one takes half a second."""
+    folder = tempfile.TemporaryDirectory(prefix=f"gru-optuna-{process}-")
+    atexit.register(folder.cleanup)
+    url = f"sqlite:///{Path(folder.name) / 'scratch.db'}"
+    return url, open_storage(url, create=True)
+
+
+@contextmanager
+def value_errors() -> Iterator[None]:
+    """What scikit-learn's users expect of data and parameters that can't be used."""
+    try:
+        yield
+    except UserError as error:
+        raise ValueError(str(error)) from None

@@ -1,0 +1,259 @@
+"""A GRU as the objective of a plain Optuna study.
+
+The study, its sampler, its pruner, its storage and its processes are the user's; what a trial
+computes is what it computes in a study of ours.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import optuna
+from optuna.study import StudyDirection
+from optuna.trial import TrialState
+
+from gru_optuna import seeds
+from gru_optuna import spec as study_file
+from gru_optuna.bundle.trials import bundle_of_trial
+from gru_optuna.data.dataset import load_folds
+from gru_optuna.data.given import describe
+from gru_optuna.errors import Diverged, StudyError, TrialFailed
+from gru_optuna.joining import Device, choose_device
+from gru_optuna.search import space
+from gru_optuna.training.folds import FoldedPool
+from gru_optuna.training.pool import Pool
+from gru_optuna.worker.running import pruned, told
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from optuna.trial import FrozenTrial
+
+    from gru_optuna.bundle.predicting import Bundle
+    from gru_optuna.data.dataset import Dataset
+    from gru_optuna.data.given import Source
+    from gru_optuna.spec import Metric, Task
+    from gru_optuna.training.folds import TrialPool
+    from gru_optuna.training.pool import Engine, Slot
+    from gru_optuna.training.progress import EpochResult
+
+
+class GRUObjective:
+    """Trains one trial's GRU and returns the metric of its best epoch on validation rows.
+
+    Reports every epoch, counted from 1, and prunes where ``trial.should_prune()`` says so. What
+    a trial computes depends on its parameters, its number and `seed` alone; so several threads
+    (``n_jobs``) and several processes on one storage find what one finds.
+
+    A trial whose loss or gradient stops being a number returns NaN, which Optuna ends as failed
+    before it goes on; why, says its attribute ``outcome``. Anything else that goes wrong is
+    raised, and ends ``optimize`` unless it is named in ``catch``.
+
+    Parameters
+    ----------
+    dataset
+        A study file (``.toml``), whose settings hold where nothing else is given here; a file of
+        rows, or a frame of polars, pandas or pyarrow, with its columns' roles in `data`; or
+        ``(X, y)``, where X is a list of texts, a list of arrays (T, C), or an array (N, T, C).
+    space
+        What to search, by name as under ``[search]`` and ``[model]``: a value fixes, a list gives
+        choices, ``{"low": …, "high": …, "log": True}`` or an Optuna distribution is a range. What
+        is left out is searched as in a study file.
+    task, metric
+        As in a study file. Of ``(X, y)`` the task follows from y. The metric is the task's first
+        that is minimized, as studies are unless told otherwise: log_loss, rmse, mae.
+    epochs, patience
+        As under ``[training]``.
+    seed
+        Decides the split, first weights, order of rows, augmentation, dropout.
+    device
+        "auto" takes CUDA where there is one.
+    data
+        Keys of ``[data]``: ``text="review"``, ``validation=0.3``, ``horizon=24``.
+
+    Attributes
+    ----------
+    spec : Specification
+        All of it, as a study file has it.
+    datasets : list of Dataset
+        What is trained on; one for each fold where there are folds.
+
+    Raises
+    ------
+    UserError
+        If data or settings can't be used; the message says what to do.
+
+    Examples
+    --------
+    >>> objective = GRUObjective((X, y), {"hidden_size": [32, 64]})  # doctest: +SKIP
+    >>> optuna.create_study().optimize(objective, n_trials=20)       # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        dataset: Any,
+        space: Mapping[str, Any] | None = None,
+        *,
+        task: Task | None = None,
+        metric: Metric | None = None,
+        epochs: int | None = None,
+        patience: int | str | None = None,
+        seed: int | None = None,
+        device: Device = "auto",
+        **data: Any,
+    ) -> None:
+        where = choose_device(device)
+        given = {"task": task, "metric": metric, "seed": seed}
+        training = {"epochs": epochs, "patience": patience}
+        self.spec, source = _specification(
+            dataset, space or {}, _without_none(given), _without_none(training), data
+        )
+        self.datasets: list[Dataset] = [one.to(where) for one in load_folds(self.spec, source)]
+        self._engines: list[Engine] = []
+        self._lock = threading.Lock()
+
+    @property
+    def direction(self) -> str:
+        """For ``create_study(direction=…)``: "minimize" or "maximize"."""
+        return self.spec.direction
+
+    def __call__(self, trial: optuna.Trial) -> float:
+        """Trains one trial.
+
+        Raises
+        ------
+        optuna.TrialPruned
+            If the pruner says so.
+        StudyError
+            If the study's direction isn't the metric's.
+        TrialFailed
+            If memory doesn't suffice, or training raises.
+        """
+        self._check_direction(trial)
+        hyperparameters = space.suggest(trial, self.spec)
+        began = time.monotonic()
+        pool = self._new_pool()
+        slot = pool.admit(hyperparameters, seeds.trial_seed(self.spec.seed, trial.number))
+        outcome: str | None = None
+        try:
+            while outcome is None:
+                result = self._train_epoch(pool)
+                trial.report(result.value, step=slot.progress.epoch)
+                outcome = slot.progress.ending
+                if outcome is None and trial.should_prune():
+                    outcome = pruned(slot.progress.epoch)
+                    raise optuna.TrialPruned(outcome)
+        except TrialFailed as failed:
+            outcome = str(failed)
+            if not isinstance(failed, Diverged):
+                raise
+            return float("nan")
+        finally:
+            _note(trial, slot, outcome or "interrupted", time.monotonic() - began)
+        return slot.progress.best.value
+
+    def bundle(self, trial: FrozenTrial) -> Bundle:
+        """A complete trial's network, to keep: ``objective.bundle(study.best_trial)``.
+
+        Trained again, which gives the same weights. ``predict`` and ``save`` are its methods, and
+        `load_bundle` reads what it saves.
+
+        Raises
+        ------
+        StudyError
+            If the trial isn't complete, or isn't one of this objective.
+        """
+        if trial.state != TrialState.COMPLETE or "best_epoch" not in trial.user_attrs:
+            raise StudyError(f"trial {trial.number} is no complete trial of a GRUObjective.")
+        return bundle_of_trial(self.spec, self.datasets, self._new_pool(), trial)
+
+    def _new_pool(self) -> TrialPool:
+        """A pool of one trial's own, over engines that all trials share."""
+        with self._lock:
+            if not self._engines:
+                self._engines = [_engine(self.spec, one) for one in self.datasets]
+        pools = [
+            Pool(self.spec, dataset, engine)
+            for dataset, engine in zip(self.datasets, self._engines, strict=True)
+        ]
+        return FoldedPool(self.spec, pools) if self.spec.data.folds else pools[0]
+
+    def _train_epoch(self, pool: TrialPool) -> EpochResult:
+        if pool.device.type == "cpu":
+            ((_, result),) = pool.train_epoch()
+        else:
+            with self._lock:  # the engine of a GPU trains one thread's slots at a time
+                ((_, result),) = pool.train_epoch()
+        if isinstance(result, TrialFailed):
+            raise result
+        return result
+
+    def _check_direction(self, trial: optuna.Trial) -> None:
+        # A FixedTrial or a FrozenTrial, which are evaluated without a study, has none.
+        study = getattr(trial, "study", None)
+        wanted = StudyDirection[self.direction.upper()]
+        if study is not None and study.directions != [wanted]:
+            raise StudyError(
+                f'{self.spec.metric} is to be {self.direction}d, and study "{study.study_name}" '
+                f'isn\'t made for that. Write create_study(direction="{self.direction}"), or give '
+                f"GRUObjective another metric."
+            )
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Another process makes its own threads.
+        return self.__dict__ | {"_engines": [], "_lock": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state | {"_lock": threading.Lock()})
+
+
+def _specification(
+    dataset: Any,
+    hyperparameters: Mapping[str, Any],
+    given: dict[str, Any],
+    training: dict[str, Any],
+    data: dict[str, Any],
+) -> tuple[study_file.Specification, Source]:
+    """The specification, and where its rows are."""
+    content: dict[str, Any] = {"name": "objective", "model": {}, "search": {}, "training": {}}
+    source: Source
+    if isinstance(dataset, str | Path) and Path(dataset).suffix.lower() == ".toml":
+        path = Path(dataset)
+        content, source = study_file.load(path).model_dump(mode="json"), path.parent
+        if given.get("task", content["task"]) != content["task"]:
+            del content["metric"]
+    else:
+        content["data"], source, content["task"] = describe(dataset, given.get("task"), data)
+        content["metric"] = study_file.minimized(content["task"])
+    for section, values in space.sections(hyperparameters).items():
+        content[section] |= values
+    content["training"] |= training
+    content["data"] |= data
+    return study_file.parse(content | given, source="GRUObjective"), source
+
+
+def _engine(spec: study_file.Specification, dataset: Dataset) -> Engine:
+    if dataset.train.values.device.type != "cpu":
+        from gru_optuna.training.batched import BatchedEngine
+
+        return BatchedEngine(spec, dataset)
+    import joblib
+
+    from gru_optuna.training.cpu import CPUEngine
+
+    # As many as may be called from: of one call, one trains.
+    return CPUEngine(spec, dataset, joblib.cpu_count())
+
+
+def _note(trial: optuna.Trial, slot: Slot, outcome: str, seconds: float) -> None:
+    """What our own studies' trials hold."""
+    attributes = told(slot, seconds) | {"outcome": outcome, "epochs": slot.progress.epoch}
+    for key, content in attributes.items():
+        trial.set_user_attr(key, content)
+
+
+def _without_none(values: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if value is not None}
