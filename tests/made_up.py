@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from datetime import datetime, timedelta
 from html.parser import HTMLParser
 from statistics import fmean
@@ -124,6 +125,33 @@ def small_study() -> optuna.Study:
             trial(done, [0.1, 0.2, 0.3], 2e-4, dropout=0.4),
         ]
     )
+
+
+def many_trials(count: int) -> optuna.Study:
+    """A study of so many trials of 40 epochs, in eight slots of two workers."""
+    draw = random.Random(0)
+    states = [TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL]
+    trials = []
+    for n in range(count):
+        (state,) = draw.choices(states, [4, 5, 1])
+        epochs = {TrialState.COMPLETE: 40, TrialState.FAIL: 0}.get(state, draw.randint(1, 20))
+        top = draw.random()
+        trials.append(
+            trial(
+                state,
+                [round(top * (1 - 0.7**epoch), 6) for epoch in range(1, epochs + 1)],
+                10 ** draw.uniform(-4, -1),
+                (draw.uniform(0.1, 0.9), draw.randint(2, 10)) if n % 2 else None,
+                draw.random() / 2,
+                outcome="" if epochs else "diverged in epoch 1: the gradient is not finite",
+                at=(n // 8 * 2, n // 8 * 2 + 1.5),
+                worker=f"host {n % 2}",
+                clipped=[0.5] * epochs,
+                train_loss=[1.0] * epochs,
+                validation_loss=[1.5] * epochs,
+            )
+        )
+    return study_of(trials)
 
 
 class Page(HTMLParser):

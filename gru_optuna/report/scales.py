@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from gru_optuna.spec import Specification
 
 LOG_RATIO = 30.0
-"""From this ratio of worst to best on, a positive metric is read on a log scale."""
+"""From this ratio of worst to best on, an error is read on a log scale."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,8 @@ def metric_scale(spec: Specification, values: Iterable[float | None]) -> Scale:
     """The axis of the metric, over the values given."""
     known = [value for value in values if value is not None] or [0.0]
     low, high = min(known), max(known)
-    return _number_scale(spec.metric, low, high, log=0 < low < high / LOG_RATIO)
+    log = spec.direction == "minimize" and 0 < low < high / LOG_RATIO
+    return _number_scale(spec.metric, low, high, log)
 
 
 def label(value: Value) -> str:

@@ -13,6 +13,8 @@ from gru_optuna.report.scales import label
 from gru_optuna.report.theme import BEST, COMPLETE, FROM_WORST_TO_BEST, GRID, INK
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from gru_optuna.report.numbers.parallel import ParallelCoordinates, Slice
     from gru_optuna.report.scales import Scale
     from gru_optuna.spec import Specification
@@ -20,13 +22,27 @@ if TYPE_CHECKING:
 AXIS_WIDTH = 61
 """Pixels one axis of the parallel coordinates needs; a page's width holds all 17 there can be."""
 
+LINES = 1_000
+"""More trials than this would be one dark surface: an even selection is drawn."""
+
 SLICE_POINTS = 1_000
 """More trials than this aren't drawn in a slice, but thinned."""
 
 
-def draw_parallel_coordinates(numbers: ParallelCoordinates, spec: Specification) -> go.Figure:
+def draw_parallel_coordinates(
+    numbers: ParallelCoordinates, spec: Specification, best: int | None
+) -> go.Figure:
     """One line for a trial, one axis for a parameter; axes can be brushed and moved."""
     metric = numbers.columns[-1]
+    stride = math.ceil(len(numbers.numbers) / LINES)
+    shown = [n for n, one in enumerate(numbers.numbers) if n % stride == 0 or one == best]
+    # By rank: values crowd near the best, and one that went astray would leave all one colour.
+    places = sorted({metric.positions[n] for n in shown})
+    rank = {place: index / max(1, len(places) - 1) for index, place in enumerate(places)}
+
+    def packed(values: Sequence[float]) -> Any:
+        return np.array([values[n] for n in shown], dtype=np.float32)
+
     figure = canvas(460, margin={"l": 40, "r": 44, "t": 96, "b": 24})
     figure.add_trace(
         go.Parcoords(
@@ -36,22 +52,21 @@ def draw_parallel_coordinates(numbers: ParallelCoordinates, spec: Specification)
                     "range": [column.scale.low, column.scale.high],
                     "tickvals": column.scale.ticks,
                     "ticktext": column.scale.labels,
-                    # Typed arrays keep the page small.
-                    "values": np.array(column.positions, dtype=np.float32),
+                    "values": packed(column.positions),
                 }
                 for column in numbers.columns
             ],
             line={
-                "color": np.array(metric.positions, dtype=np.float32),
+                "color": packed([rank.get(place, 0.0) for place in metric.positions]),
                 "colorscale": FROM_WORST_TO_BEST,
-                "cmin": metric.scale.low,
-                "cmax": metric.scale.high,
+                "cmin": 0,
+                "cmax": 1,
                 "reversescale": spec.direction == "minimize",
             },
             # What the form below the figure tells of those that pass.
             meta={
-                "numbers": numbers.numbers,
-                "metric": [f"{spec.metric} {label(value or 0.0)}" for value in metric.values],
+                "numbers": [numbers.numbers[n] for n in shown],
+                "metric": [f"{spec.metric} {label(metric.values[n] or 0.0)}" for n in shown],
                 "maximize": spec.direction == "maximize",
             },
             labelangle=-35,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict
+from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from optuna.trial import TrialState
@@ -96,8 +96,8 @@ def finite(value: float | None) -> float | None:
 
 def as_json(numbers: Any) -> Any:
     """Dataclasses as dicts, and null for what JSON can't say (NaN, infinity)."""
-    if hasattr(numbers, "__dataclass_fields__"):
-        return as_json(asdict(numbers))
+    if is_dataclass(numbers):
+        return {field.name: as_json(getattr(numbers, field.name)) for field in fields(numbers)}
     if isinstance(numbers, dict):
         return {key: as_json(value) for key, value in numbers.items()}
     if isinstance(numbers, list | tuple):

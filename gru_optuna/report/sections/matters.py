@@ -8,6 +8,7 @@ from gru_optuna.report.figures.importance import draw_importance
 from gru_optuna.report.figures.interactions import draw_pair
 from gru_optuna.report.figures.parallel import (
     AXIS_WIDTH,
+    LINES,
     SLICE_POINTS,
     draw_parallel_coordinates,
     draw_slice,
@@ -57,17 +58,22 @@ def parallel_section(context: Context) -> Section:
     """All complete trials at once."""
     lines = parallel_coordinates(context.study, context.spec)
     missing = _nothing_complete(len(lines.numbers), len(lines.columns) - 1)
+    thinned = (
+        f" Of more than {LINES:,} trials, an even selection is drawn."
+        if len(lines.numbers) > LINES
+        else ""
+    )
     caption = (
         f"Each line is a complete trial; the darker it is on a light page, the brighter on a dark "
-        f"one, the better its {context.spec.metric}. Drag along an axis to keep only the trials "
-        f"that pass there, click the axis to let go, drag a name to move its axis. A line through "
-        f"“{ABSENT}” has no such parameter: its decay is another one."
+        f"one, the better its rank by {context.spec.metric}. Drag along an axis to keep only the "
+        f"trials that pass there, click the axis to let go, drag a name to move its axis. A line "
+        f"through “{ABSENT}” has no such parameter: its decay is another one.{thinned}"
     )
     panels = []
     if not missing:
         alt = f"{len(lines.numbers)} trials over {len(lines.columns) - 1} parameters."
         width = AXIS_WIDTH * len(lines.columns)
-        figure = draw_parallel_coordinates(lines, context.spec)
+        figure = draw_parallel_coordinates(lines, context.spec, context.best)
         panels = [Panel(figure, alt, min_width=width)]
     return Section(
         "parallel_coordinates",

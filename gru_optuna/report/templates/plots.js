@@ -3,12 +3,18 @@
   const root = document.documentElement;
   const plots = [...document.querySelectorAll(".plot")];
   const drawn = new Set();
-  const webgl = Boolean(document.createElement("canvas").getContext("webgl"));
+  let webgl; // asked when it is needed: it takes its time where there is no graphics card
+  const hasWebgl = () => (webgl ??= Boolean(document.createElement("canvas").getContext("webgl")));
   const kinds = {
     f4: Float32Array, f8: Float64Array, i1: Int8Array, u1: Uint8Array,
     i2: Int16Array, u2: Uint16Array, i4: Int32Array, u4: Uint32Array,
   };
-  const bytes = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+  const bytes = (text) => {
+    const letters = atob(text);
+    const made = new Uint8Array(letters.length);
+    for (let n = 0; n < made.length; n += 1) made[n] = letters.charCodeAt(n);
+    return made;
+  };
 
   // Figures name colours by role, var(--best); the style sheet knows which they are today.
   // Long lists of numbers are packed.
@@ -26,7 +32,7 @@
 
   const draw = (plot) => {
     const { data, layout } = read(plot);
-    if (!webgl && data.some((trace) => /gl$|^parcoords$/.test(trace.type))) {
+    if (data.some((trace) => /gl$|^parcoords$/.test(trace.type)) && !hasWebgl()) {
       plot.textContent = "This figure needs WebGL, which this browser has switched off.";
       return;
     }
@@ -84,13 +90,19 @@
   dark.addEventListener("change", () => { name(); again(); });
 
   // On paper everything is drawn, in the light theme.
-  let before = "";
+  let before = null;
   addEventListener("beforeprint", () => {
+    if (before !== null) return;
     before = root.dataset.theme;
     root.dataset.theme = "light";
     plots.forEach(draw);
   });
-  addEventListener("afterprint", () => { root.dataset.theme = before; again(); });
+  addEventListener("afterprint", () => {
+    if (before === null) return;
+    root.dataset.theme = before;
+    before = null;
+    again();
+  });
 
   unpack();
 })();
