@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gru_optuna import confirming
+from gru_optuna.digest import describe_at
 from gru_optuna.joining import Settings, choose_device, load_data, make_pool
 from gru_optuna.search import confirmation
 from gru_optuna.search import study as studies
@@ -74,6 +75,7 @@ def confirm(
     datasets = [data.to(device) for data in load_data(study, spec, place.folder)]
     pool, ready = make_pool(spec, datasets, place.settings)
     found = confirming.confirm(study, place.url, spec, pool, ready.slots, stop, on_event)
+    describe_at(study, place.url)
     return study, spec, found
 
 
