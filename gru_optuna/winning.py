@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from gru_optuna import confirming
 from gru_optuna.bundle.making import Trained, make_bundle
 from gru_optuna.data.dataset import load_dataset
+from gru_optuna.digest import describe_at
 from gru_optuna.errors import StudyError
 from gru_optuna.joining import Settings, choose_device, load_data, make_pool
 from gru_optuna.report.summary import summarize
@@ -82,6 +83,7 @@ def confirm(
     datasets = [data.to(device) for data in load_data(study, spec, place.folder)]
     pool, ready = make_pool(spec, datasets, place.settings)
     found = confirming.confirm(study, place.url, spec, pool, ready.slots, stop, on_event)
+    describe_at(study, place.url)
     return study, spec, found
 
 
