@@ -168,8 +168,8 @@ def tune(
             # Sized and compiled once, before all of them do.
             _, ready = make_pool(spec, datasets, settings, workers)
             on_event(ready)
-            settings = replace(settings, threads=ready.threads, slots=ready.slots)
-            supervise(optuna_study, url, path.parent, workers, settings, stop, on_event)
+            each = replace(settings, threads=ready.threads, slots=ready.slots)
+            supervise(optuna_study, url, path.parent, workers, each, stop, on_event)
         else:
             pool, ready = make_pool(spec, datasets, settings)
             worker = work(optuna_study, url, spec, pool, ready, settings, stop, on_event)
