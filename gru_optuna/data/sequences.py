@@ -38,9 +38,7 @@ def load_sequences(
     ----------
     spec
         Its task, ``data`` section and seed.
-    source
-        As `load_dataset`'s.
-    fold, refit
+    source, fold, refit
         As `load_dataset`'s.
 
     Raises

@@ -39,9 +39,7 @@ def load_text(
     ----------
     spec
         Its task, ``data`` section and seed.
-    source
-        As `load_dataset`'s.
-    fold, refit
+    source, fold, refit
         As `load_dataset`'s.
 
     Raises
