@@ -14,13 +14,15 @@ from concurrent.futures import TimeoutError as NotYet
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, TypeAlias
+from functools import partial
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import torch
 
 from gru_optuna import seeds
 from gru_optuna.data.bootstrap import bootstrap_interval, ensemble, mean_metric
 from gru_optuna.errors import OutOfMemory, StudyFailed, TrialFailed
+from gru_optuna.report.numbers.predictions import keep_predictions
 from gru_optuna.report.summary import TEST
 from gru_optuna.retraining import Abandoned, Training, train_again, warn_if_other
 from gru_optuna.search.confirmation import (
@@ -282,11 +284,15 @@ class _Work:
 
     def _test(self, winner: Candidate, slots: int) -> TestValue | None:
         """The one look at the test rows, with all the winner's networks."""
-        if self.spec.data.test is None:
-            return None
         networks = self._networks(winner, slots)
         hyperparameters = next(h for t, h in self.finalists if t.number == winner.number)
-        told = [_on_host(self.pool.tell_test(hyperparameters, one)) for one in networks]
+        if self.spec.data.test is None:
+            if not self.spec.data.folds:  # whose rows differ, so that no row has one prediction
+                tell = partial(self.pool.tell, hyperparameters, part="validation")
+                self._keep(winner.number, "validation", [_on_host(tell(one)) for one in networks])
+            return None
+        told = [_on_host(self.pool.tell(hyperparameters, one, "test")) for one in networks]
+        self._keep(winner.number, "test", told)
         together = [ensemble(told)]
         season = None
         if self.spec.kind == "series":
@@ -303,6 +309,12 @@ class _Work:
             interval=interval(told),
             ensemble=both if len(networks) > 1 and math.isfinite(value) else None,
         )
+
+    def _keep(self, number: int, part: Literal["validation", "test"], told: list[Told]) -> None:
+        """For the report, which draws it."""
+        classes = getattr(self.pool, "pools", [self.pool])[0].dataset.classes
+        pairs = [pair for one in told for pair in one]
+        keep_predictions(self.study, number, part, self.spec.metric, classes, pairs)
 
     def _season(self) -> int:
         pools = getattr(self.pool, "pools", [self.pool])

@@ -83,7 +83,7 @@ class Reference:
 
     def epoch(self, split: Split, order: Tensor, masks: Tensor | None) -> float:
         """What ``reference.Trainer.train_epoch`` does, on one given order and set of masks."""
-        total, start = 0.0, 0
+        total, start, self.clipped = 0.0, 0, 0
         for batch in split.batches(self.recipe.batch_size, order):
             of_batch = None if masks is None else masks[:, start : start + len(batch)]
             start += len(batch)
@@ -91,7 +91,9 @@ class Reference:
             kernels = [w for name, w in self.model.named_parameters() if is_kernel(name)]
             self.optimizer.zero_grad()
             (plain + penalty(kernels, self.recipe.l1, self.recipe.l2)).backward()
-            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip_norm)
+            clip = self.recipe.clip_norm
+            norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), clip)
+            self.clipped += int(norm > clip)
             self.optimizer.step()
             total += plain.item() * len(batch)
         return total / len(order)
@@ -132,6 +134,7 @@ def assert_same_training(
         )
         assert diverged == k.FINE
         assert mean == pytest.approx(expected, rel=1e-9, abs=1e-9)
+        assert workspace.buffers.clipped[0] == reference.clipped
         np.testing.assert_allclose(slot.parameters, reference.flat(), rtol=0, atol=1e-9)
     logits = k.predict(workspace, slot.parameters, rows)
     np.testing.assert_allclose(logits, reference.logits(split), rtol=0, atol=1e-8)

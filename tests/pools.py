@@ -175,6 +175,7 @@ def assert_close(slot: Slot, trainer: Trainer, tolerance: float) -> None:
         assert ours.train_loss == pytest.approx(theirs.train_loss, rel=tolerance)
         assert ours.validation_loss == pytest.approx(theirs.validation_loss, rel=tolerance)
         assert ours.value == pytest.approx(theirs.value, rel=tolerance)
+        assert ours.clipped == theirs.clipped
     assert slot.progress.best_epoch == trainer.progress.best_epoch
     for name, weight in trainer.best_weights.items():
         torch.testing.assert_close(slot.best_weights[name], weight, rtol=tolerance, atol=tolerance)

@@ -142,9 +142,11 @@ def reference(
 
 
 def numbers(slot: Slot | Trainer) -> torch.Tensor:
-    """(epochs, 3): training loss, validation loss, metric."""
+    """(epochs, 4): training loss, validation loss, metric, share of clipped updates."""
     curve = slot.progress.curve
-    return torch.tensor([[e.train_loss, e.validation_loss, e.value] for e in curve]).double()
+    return torch.tensor(
+        [[e.train_loss, e.validation_loss, e.value, e.clipped] for e in curve]
+    ).double()
 
 
 def assert_same(pool: Pool, slot: Slot, trainer: Trainer, **tolerance: Any) -> None:

@@ -29,7 +29,7 @@ TINY: dict[str, Any] = {
 }
 
 
-REGRESSOR = TINY | {"epochs": 60, "patience": 60}
+REGRESSOR = TINY | {"epochs": 30, "patience": 30}
 
 
 @parametrize_with_checks([GRUClassifier(**TINY), GRURegressor(**REGRESSOR)])

@@ -93,6 +93,7 @@ def mean_curve(
             fmean(fold.train_loss for fold in epoch),
             fmean(fold.validation_loss for fold in epoch),
             fmean(fold.value for fold in epoch),
+            fmean(fold.clipped for fold in epoch),
         )
         for epoch in zip(*curves, strict=True)
     ]
@@ -340,7 +341,7 @@ def test_what_is_reported_and_measured_is_the_folds_mean(tmp_path: Path) -> None
     values = [slot.progress.curve[-1].value for _, slot in folds]
     assert best.value == study.trials[best.number].value == fmean(values)
     for pool, slot in folds:
-        (told,) = pool.tell_test(best.hyperparameters, pool.networks(slot))
+        (told,) = pool.tell(best.hyperparameters, pool.networks(slot), "test")
         torch.testing.assert_close(
             told[0], pool.engine.predict(slot, slot.best_weights, told[1]), rtol=0, atol=0
         )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import optuna
+import pandas as pd
 import polars as pl
 import pytest
 import torch
@@ -223,9 +224,12 @@ def test_texts_frames_files_and_arrays_are_read(
     of_lists = GRUObjective((texts, labels), **options)
     of_frame = GRUObjective(rows, text="text", label="label", **options)
     rows.write_csv(tmp_path / "rows.csv")
+    of_pandas = GRUObjective(
+        pd.DataFrame({"text": texts, "label": labels}), text="text", label="label", **options
+    )
     of_file = GRUObjective(tmp_path / "rows.csv", text="text", label="label", **options)
     assert of_lists.spec.kind == of_frame.spec.kind == of_file.spec.kind == "texts"
-    fingerprints = {one.datasets[0].fingerprint for one in (of_lists, of_frame, of_file)}
+    fingerprints = {one.datasets[0].fingerprint for one in (of_lists, of_frame, of_pandas, of_file)}
     assert len(fingerprints) == 1
     fits(of_lists)
 
@@ -254,7 +258,7 @@ def test_a_series_is_forecast() -> None:
         (([["a"], [1.0]], [0, 1]), "X, row 0: not an array of numbers"),
         ((np.ones((2, 3)), np.ones((2, 2))), "y: multilabel-indicator"),
         ("nowhere.csv", "nowhere.csv: no such file"),
-        (object(), "object is no frame"),
+        (object(), "frame: no frame. Give one of polars"),
     ],
 )
 def test_data_that_cannot_be_used_are_named(dataset: Any, words: str) -> None:

@@ -209,7 +209,8 @@ def test_no_more_than_the_budget_holds(memory: BaseStorage) -> None:
     start = begin_from(full, spec, source)
     assert len(full.trials) == 1
     assert start is not None
-    assert "the budget's trials are all begun" in start.lines()[0]
+    assert start.lines() == ["from old: nothing is taken: it was tried, or the budget is spent"]
+    assert WARM_START not in full.user_attrs  # a budget that is raised makes room
 
 
 @pytest.mark.parametrize("name", ["tpe", "gp", "random", "qmc", "cmaes"])
@@ -221,17 +222,6 @@ def test_every_sampler_goes_on_from_there(memory: BaseStorage, name: str) -> Non
         space.suggest(trial, spec)
         study.tell(trial, trial.params["dropout"])
     assert [trial.params["dropout"] for trial in study.trials[:2]] == [0.3, 0.1]
-
-
-def test_nothing_to_take_is_refused(memory: BaseStorage) -> None:
-    with pytest.raises(StudyError, match='study "old" has no complete trial yet'):
-        begin(trained(memory, {}), parse("new"))
-    fixed = {name: value for name, value in GOOD.items() if name not in ("hidden_size", "l2")}
-    del fixed["decay_rate"]
-    searched = {"l2": {"low": 0.1, "high": 0.2}, "decay_rate": 0.1}
-    spec = parse("other", model={"hidden_size": 8}, search=fixed | searched)
-    with pytest.raises(StudyError, match='study "old" holds no value that "other" searches'):
-        begin(trained(memory, {0.9: {}}), spec)
 
 
 # --- in a database ---
@@ -264,8 +254,11 @@ def test_it_happens_once_whoever_comes_and_outlives_the_other_study(url: str) ->
     assert find_source("old", url, spec) is None
 
 
-def test_a_source_that_cannot_be_is_refused(url: str, tmp_path: Path) -> None:
-    trained(open_storage(url, create=True), {})
+def test_a_source_that_cannot_be_is_refused_before_anything_is_made(
+    url: str, tmp_path: Path
+) -> None:
+    storage = open_storage(url, create=True)
+    old = trained(storage, {})
 
     def refusal(given: str, **sections: Any) -> str:
         with pytest.raises((StudyError, StorageError)) as caught:
@@ -276,6 +269,13 @@ def test_a_source_that_cannot_be_is_refused(url: str, tmp_path: Path) -> None:
     assert refusal("new").startswith('study "new" can\'t start from itself')
     assert refusal(f"{url}#new").startswith('study "new" can\'t start from itself')
     assert "no database yet" in refusal(f"sqlite:///{tmp_path}/none.db#old")
+    assert refusal("old").startswith('study "old" has no complete trial yet')
+
+    old.study.add_trial(trained(InMemoryStorage(), {0.9: {}}).study.trials[0])
+    fixed = {name: value for name, value in GOOD.items() if name != "hidden_size"}
+    searched = {"l2": {"low": 0.1, "high": 0.2}, "decay_rate": 0.1}
+    words = refusal("old", model={"hidden_size": 8}, search=fixed | searched)
+    assert words.startswith('study "old" holds no value that "new" searches')
     lists = {
         "learning_rate": [0.01], "decay": "constant", "clip_norm": "off", "l1": 0, "l2": 0,
         "dropout": [0.0, 0.1],

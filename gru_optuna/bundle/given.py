@@ -6,14 +6,14 @@ names in training, whatever their order and whatever else there is.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
-import polars as pl
 
+from gru_optuna.data.given import frame_of
 from gru_optuna.data.long import steps_by_id
 from gru_optuna.data.series import read_series
 from gru_optuna.data.tables import Table
@@ -73,7 +73,7 @@ def rows_of(data: object, encoder: Encoder) -> Rows:
             "a single text where rows are needed. Put it into a list: predict([text]); of a "
             "file, give its Path."
         )
-    frame = _frame(data)
+    frame = frame_of(data, str(GIVEN))
     if frame is not None:
         return rows_of_table(Table(GIVEN, frame), encoder)
     return _plain_rows(data, encoder)
@@ -167,31 +167,6 @@ def _steps(row: object, channels: int, at: str) -> NDArray[np.float64]:
     if not np.isfinite(steps).all():
         raise DataError(f"{at}: a value is missing or infinite. Fill it in, or leave out the row.")
     return steps
-
-
-def _frame(data: object) -> pl.DataFrame | None:
-    """A frame of polars, from one or from what has columns; None: it is no table."""
-    if isinstance(data, pl.LazyFrame):
-        data = data.collect()
-    if isinstance(data, pl.DataFrame):
-        return data
-    if not isinstance(data, Mapping) and not hasattr(data, "columns"):
-        return None
-    # Of pandas, which needn't be installed, a column is what np.asarray makes of it.
-    table: Any = data
-    names = list(table) if isinstance(data, Mapping) else list(table.columns)
-    try:
-        return pl.DataFrame({str(name): _column(table[name]) for name in names})
-    except (TypeError, pl.exceptions.PolarsError) as error:
-        raise DataError(f"{GIVEN}: no table ({error}). Give columns of equal lengths.") from None
-
-
-def _column(values: object) -> pl.Series:
-    array = np.asarray(values)
-    if array.dtype.kind in "biufM":
-        return pl.Series(values=array)
-    # pandas writes what is missing as NaN among texts.
-    return pl.Series(values=[None if one != one else one for one in array.tolist()])  # noqa: PLR0124
 
 
 def _check_columns(table: Table, needed: Sequence[str]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path  # noqa: TC003 (typer reads the annotations)
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
 import typer
 
@@ -110,6 +110,10 @@ def report(
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Where to; else dashboards/NAME.")
     ] = None,
+    images: Annotated[
+        Literal["svg", "png"] | None,
+        typer.Option(help="Draw the figures as pictures too, with the Chrome of this machine."),
+    ] = None,
 ) -> None:
     """Render a study's report: one page that opens offline, and its figures.
 
@@ -120,7 +124,8 @@ def report(
         from gru_optuna.search.study import load
 
         study, spec = load(open_database(storage), name)
-        print(shown(render_report(study, spec, out or current_workspace().report_folder(name))))
+        folder = out or current_workspace().report_folder(name)
+        print(shown(render_report(study, spec, folder, images)))
 
 
 def dashboard(

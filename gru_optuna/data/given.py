@@ -6,6 +6,7 @@ Both go through the same checks, splits and encoders.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -19,7 +20,7 @@ from gru_optuna.data.tables import TABLES, Table, read_table
 from gru_optuna.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import ArrayLike, NDArray
 
@@ -114,6 +115,44 @@ def open_table(source: Source, name: str) -> Table:
     return rows
 
 
+def frame_of(data: object, name: str) -> pl.DataFrame | None:
+    """A frame of polars from one of polars, pandas or pyarrow, or from a mapping of columns.
+
+    Returns
+    -------
+    polars.DataFrame or None
+        None: it is no table.
+
+    Raises
+    ------
+    DataError
+        If its columns make no table; `name` names it.
+    """
+    if isinstance(data, pl.LazyFrame):
+        data = data.collect()
+    if isinstance(data, pl.DataFrame):
+        return data
+    if hasattr(data, "to_pydict"):  # of pyarrow
+        data = data.to_pydict()
+    if not isinstance(data, Mapping) and not hasattr(data, "columns"):
+        return None
+    # Of pandas, which needn't be installed, a column is what np.asarray makes of it.
+    table: Any = data
+    names = list(table) if isinstance(data, Mapping) else list(table.columns)
+    try:
+        return pl.DataFrame({str(name): _column(table[name]) for name in names})
+    except (TypeError, pl.exceptions.PolarsError) as error:
+        raise DataError(f"{name}: no table ({error}). Give columns of equal lengths.") from None
+
+
+def _column(values: object) -> pl.Series:
+    array = np.asarray(values)
+    if array.dtype.kind in "biufM":
+        return pl.Series(values=array)
+    # pandas writes what is missing as NaN among texts.
+    return pl.Series(values=[None if one != one else one for one in array.tolist()])  # noqa: PLR0124
+
+
 def frame_rows(frame: Any, name: str) -> Table:
     """A frame of polars, pandas or pyarrow as a table; `name` names it in messages.
 
@@ -122,10 +161,9 @@ def frame_rows(frame: Any, name: str) -> Table:
     DataError
         If it is no frame, or has no rows.
     """
-    if isinstance(frame, pl.LazyFrame):
-        frame = frame.collect()
-    if not isinstance(frame, pl.DataFrame):
-        frame = pl.DataFrame(_columns(frame), strict=False)
+    frame = frame_of(frame, name)
+    if frame is None:
+        raise DataError(f"{name}: no frame. Give one of polars, pandas or pyarrow.")
     if not frame.height or not frame.width:
         raise DataError(f"{name}: the frame has no rows. Give one with rows.")
     return Table(Path(name), frame)
@@ -222,19 +260,3 @@ def _answers(answers: ArrayLike, rows: int, name: str) -> NDArray[Any]:
             f"It needs one value a row, shape ({rows},)."
         )
     return found
-
-
-def _columns(frame: Any) -> dict[str, list[Any]]:
-    """The columns of another library's frame, missing values None, by plain Python."""
-    if hasattr(frame, "to_pydict"):  # pyarrow
-        columns: dict[str, list[Any]] = frame.to_pydict()
-        return columns
-    if not hasattr(frame, "columns") or not hasattr(frame, "isna"):
-        raise DataError(
-            f"{type(frame).__name__} is no frame. Give a frame of polars, pandas or pyarrow."
-        )
-    # polars would need pyarrow to read pandas itself.
-    return {
-        str(name): frame[name].astype(object).where(frame[name].notna(), None).to_list()
-        for name in frame.columns
-    }

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from optuna.distributions import CategoricalDistribution
 
+from gru_optuna.spec import METRICS
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
     from gru_optuna.spec import Specification
 
 LOG_RATIO = 30.0
-"""From this ratio of worst to best on, a positive metric is read on a log scale."""
+"""From this ratio of worst to best on, an error is read on a log scale."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,8 @@ def metric_scale(spec: Specification, values: Iterable[float | None]) -> Scale:
     """The axis of the metric, over the values given."""
     known = [value for value in values if value is not None] or [0.0]
     low, high = min(known), max(known)
-    return _number_scale(spec.metric, low, high, log=0 < low < high / LOG_RATIO)
+    log = spec.direction == "minimize" and 0 < low < high / LOG_RATIO
+    return _number_scale(spec.metric, low, high, log)
 
 
 def label(value: Value) -> str:
@@ -71,6 +74,37 @@ def label(value: Value) -> str:
         return f"{value:.4g}" if abs(value) < 1e4 else f"{value:.0f}"
     mantissa, _, exponent = f"{value:.3e}".partition("e")
     return f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"
+
+
+def metric_digits(spec: Specification, values: Iterable[float | None]) -> int:
+    """Digits behind the point that values of the metric are written with, all of them alike.
+
+    Four of a share; of errors as many as give the smallest value four figures, so that 194.6
+    vehicles aren't told to the thousandth.
+    """
+    if spec.metric in METRICS["classification"] or spec.metric == "r2":
+        return 4
+    sizes = [abs(value) for value in values if value]
+    return min(8, max(0, 3 - math.floor(math.log10(min(sizes))))) if sizes else 4
+
+
+def duration(seconds: float) -> str:
+    """A time as people say it: "45 s", "12 min", "3.5 h", "2 days"."""
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    if seconds < 7200:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h" if seconds < 172_800 else f"{seconds / 86_400:.1f} days"
+
+
+def duration_ticks(seconds: float) -> tuple[list[float], list[str]]:
+    """Round times from 0 on, four to nine of them, and their names."""
+    units = ((86_400, "d"), (3600, "h"), (60, "min"), (1, "s"))
+    size, unit = next(((n, u) for n, u in units if seconds >= 2 * n), (1, "s"))
+    ticks = _ticks(0.0, max(seconds, 1e-3) / size)
+    return [tick * size for tick in ticks], [f"{label(tick)} {unit}" for tick in ticks]
 
 
 def _number_scale(name: str, low: float, high: float, log: bool) -> Scale:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from gru_optuna.report import numbers
+from gru_optuna.report.numbers.rows import rows
+from gru_optuna.report.numbers.trials import is_number
 from gru_optuna.report.scales import label
 from gru_optuna.search import space
 
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
 
     from optuna import Study
 
-    from gru_optuna.hyperparameters import Value
     from gru_optuna.spec import Specification
 
 TABLE_ROWS = 1_000
@@ -37,32 +37,40 @@ class _Line:
     cells: list[_Cell]
 
 
-def trial_table(study: Study, spec: Specification) -> dict[str, Any]:
-    """What the page's template needs: ``rows``, ``columns`` (name, numeric), ``table_caption``."""
-    rows = numbers.rows(study, spec)
-    shown = rows[:TABLE_ROWS]
+def trial_table(study: Study, spec: Specification, show: Callable[[float], str]) -> dict[str, Any]:
+    """What the page's template needs: ``rows``, ``columns`` (name, numeric), ``table_caption``.
+
+    Parameters
+    ----------
+    study, spec
+        The study.
+    show
+        A value of the metric as text.
+    """
+    every_row = rows(study, spec)
+    shown = every_row[:TABLE_ROWS]
     names = [name for name in space.searched(spec) if any(name in row.params for row in shown)]
     numeric = {
-        name: all(_is_number(row.params[name]) for row in shown if name in row.params)
+        name: all(is_number(row.params[name]) for row in shown if name in row.params)
         for name in names
     }
     one = "The only trial so far"
-    every = one if len(rows) == 1 else f"All {len(rows):,} trials, the best first"
-    best = f"The best {len(shown):,} of {len(rows):,} trials"
-    caption = every if len(rows) == len(shown) else best
+    every = one if len(every_row) == 1 else f"All {len(every_row):,} trials, the best first"
+    best = f"The best {len(shown):,} of {len(every_row):,} trials"
+    caption = every if len(every_row) == len(shown) else best
     lines = []
     for row in shown:
         cells = [
             _Cell(str(row.number), str(row.number), numeric=True),
             _Cell(row.state, row.state),
-            _number_cell(row.value, metric_text),
+            _number_cell(row.value, show),
             _Cell(str(row.epochs), str(row.epochs), numeric=True),
             _number_cell(row.seconds, lambda seconds: f"{seconds:.1f}"),
         ]
         for name in names:
             value = row.params.get(name)
             text = "" if value is None else label(value)
-            key = "" if value is None else text if not _is_number(value) else repr(value)
+            key = "" if value is None else repr(value) if is_number(value) else text
             cells.append(_Cell(text or NOTHING, key, numeric[name]))
         lines.append(_Line(row.state, row.best, [*cells, _Cell(row.outcome, row.outcome)]))
     heads = [("trial", True), ("state", False), (spec.metric, True)]
@@ -79,12 +87,3 @@ def _number_cell(value: float | None, show: Callable[[float], str]) -> _Cell:
     if value is None:
         return _Cell(NOTHING, "", numeric=True)
     return _Cell(show(value), repr(value), numeric=True)
-
-
-def _is_number(value: Value) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def metric_text(value: float) -> str:
-    """A metric's value with the digits that can matter."""
-    return f"{value:.4f}" if abs(value) < 1000 else label(value)

@@ -1,59 +1,126 @@
-"""How the figures look.
+"""How page and figures look: one palette for light, one for dark, one template for all figures.
 
-Colours are roles, ``var(--…)``: ``templates/page.css`` gives them a value for light and for dark,
-and ``templates/plots.js`` puts it in.
+Figures name colours by role, ``var(--best)``. On the page ``templates/plots.js`` puts in what the
+theme of the moment says; `resolved` does the same for a picture.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import plotly.graph_objects as go
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+# Okabe and Ito's colours, two of them darker on paper: told apart with every kind of colour
+# vision. The scale is viridis, its worst end the one that is nearest to the page.
+LIGHT = {
+    "paper": "#ffffff",
+    "ink": "#1b1f24",
+    "quiet": "#59626d",
+    "rule": "#dde1e6",
+    "wash": "#f6f7f9",
+    "grid": "#e8ebef",
+    "axis": "#8b949e",
+    "complete": "#0072b2",
+    "pruned": "#8a8f98",
+    "failed": "#9e3f7f",
+    "running": "#00856a",
+    "best": "#c65500",
+    "best-wash": "#fdf1e8",
+    "scale-0": "#dfe06a",
+    "scale-1": "#6cc36b",
+    "scale-2": "#21918c",
+    "scale-3": "#3b528b",
+    "scale-4": "#440154",
+}
+DARK = {
+    "paper": "#14171b",
+    "ink": "#e6e9ed",
+    "quiet": "#9ea7b3",
+    "rule": "#333940",
+    "wash": "#1c2025",
+    "grid": "#282d34",
+    "axis": "#707a86",
+    "complete": "#56b4e9",
+    "pruned": "#858d98",
+    "failed": "#d98cb8",
+    "running": "#2fc5a0",
+    "best": "#f0a53a",
+    "best-wash": "#33291a",
+    "scale-0": "#553a78",
+    "scale-1": "#4a6a9c",
+    "scale-2": "#21a08f",
+    "scale-3": "#7fd35a",
+    "scale-4": "#fde725",
+}
+
 COMPLETE, PRUNED, FAILED, BEST = "var(--complete)", "var(--pruned)", "var(--failed)", "var(--best)"
+RUNNING, INK, QUIET, GRID, AXIS, PAPER = (
+    "var(--running)",
+    "var(--ink)",
+    "var(--quiet)",
+    "var(--grid)",
+    "var(--axis)",
+    "var(--paper)",
+)
+STATE_COLOURS = {"complete": COMPLETE, "pruned": PRUNED, "failed": FAILED, "running": RUNNING}
 FROM_WORST_TO_BEST = [[step / 4, f"var(--scale-{step})"] for step in range(5)]
+FROM_NONE_TO_MANY = [[0.0, PAPER], [1.0, COMPLETE]]
+
+_FONT = "system-ui, -apple-system, Segoe UI, Roboto, Helvetica, Arial, sans-serif"
 
 _AXIS: dict[str, Any] = {
-    "gridcolor": "var(--grid)",
-    "linecolor": "var(--axis)",
+    "gridcolor": GRID,
+    "linecolor": AXIS,
     "zeroline": False,
-    "ticks": "outside",
-    "tickcolor": "var(--axis)",
-    "ticklen": 4,
+    "ticks": "",
+    "tickfont": {"size": 12, "color": QUIET},
     "automargin": True,
-    "title": {"standoff": 10, "font": {"size": 13}},
+    "title": {"standoff": 12, "font": {"size": 12.5, "color": QUIET}},
 }
 
 TEMPLATE = go.layout.Template(
     layout={
-        "font": {
-            "family": "system-ui, -apple-system, Segoe UI, Roboto, Helvetica, Arial, sans-serif",
-            "size": 12.5,
-            "color": "var(--ink)",
-        },
-        "paper_bgcolor": "var(--paper)",
+        "font": {"family": _FONT, "size": 12.5, "color": INK},
+        "paper_bgcolor": "rgba(0,0,0,0)",
         "plot_bgcolor": "rgba(0,0,0,0)",
-        "xaxis": _AXIS,
-        "yaxis": _AXIS,
-        "margin": {"l": 56, "r": 12, "t": 12, "b": 44},
+        "xaxis": {**_AXIS, "showgrid": False, "ticks": "outside", "ticklen": 5, "tickcolor": GRID},
+        "yaxis": {**_AXIS, "ticklabelstandoff": 6},
+        "margin": {"l": 48, "r": 12, "t": 40, "b": 44},
         "hovermode": "closest",
         "hoverlabel": {
-            "bgcolor": "var(--paper)",
-            "bordercolor": "var(--axis)",
-            "font": {"color": "var(--ink)"},
+            "bgcolor": PAPER,
+            "bordercolor": AXIS,
+            "font": {"color": INK, "family": _FONT},
+            "align": "left",
         },
         "legend": {
             "orientation": "h",
-            "x": 0,
-            "y": 1.02,
-            "xanchor": "left",
+            "x": 1,
+            "y": 1.01,
+            "xanchor": "right",
             "yanchor": "bottom",
             "bgcolor": "rgba(0,0,0,0)",
+            "font": {"color": QUIET},
+            "itemwidth": 30,
         },
-        "modebar": {
-            "bgcolor": "rgba(0,0,0,0)",
-            "color": "var(--axis)",
-            "activecolor": "var(--ink)",
-        },
+        "modebar": {"bgcolor": "rgba(0,0,0,0)", "color": AXIS, "activecolor": INK},
     }
 )
+
+
+def resolved(figure: go.Figure, palette: Mapping[str, str] = LIGHT) -> go.Figure:
+    """The same figure with colours that need no style sheet, on the palette's paper."""
+    colours = {f"var(--{role})": colour for role, colour in palette.items()}
+
+    def replace(part: Any) -> Any:
+        if isinstance(part, dict):
+            return {key: replace(value) for key, value in part.items()}
+        if isinstance(part, list | tuple):
+            return [replace(value) for value in part]
+        return colours.get(part, part) if isinstance(part, str) else part
+
+    drawn = go.Figure(replace(figure.to_dict()))
+    return drawn.update_layout(paper_bgcolor=palette["paper"])

@@ -77,7 +77,7 @@ class WarmStart:
     def lines(self) -> list[str]:
         """What was taken and what was left, for people."""
         if not self.trials:
-            return [f"from {self.source}: nothing is taken, for the budget's trials are all begun"]
+            return [f"from {self.source}: nothing is taken: it was tried, or the budget is spent"]
         taken = dict.fromkeys(name for trial in self.trials for name in trial["params"])
         numbers = [str(trial["number"]) for trial in self.trials]
         which, whose = f"trial {numbers[0]} is", "its"
@@ -104,8 +104,8 @@ def find_source(given: str, url: str, spec: Specification) -> Source | None:
     Raises
     ------
     StudyError
-        If there is no such study, it is the very study that is to start, it has no complete
-        trial, or the one to start is a grid.
+        If there is no such study, it is the very study that is to start, or holds nothing that
+        could be taken; or the one to start is a grid.
     StorageError
         If its database can't be opened.
     """
@@ -126,7 +126,18 @@ def find_source(given: str, url: str, spec: Specification) -> Source | None:
     with suppress(StorageError, StudyError):  # nothing is made yet
         if label in load(open_storage(url), spec.name)[0].user_attrs.get(WARM_START, {}):
             return None
-    return Source(label, *load(open_storage(other or url), name))
+    source = Source(label, *load(open_storage(other or url), name))
+    best = _best(source)
+    if not best:
+        raise StudyError(
+            f'study "{label}" has no complete trial yet, so there is nothing to start from.'
+        )
+    if not any(_translate(trial, source.spec, spec)[0] for trial in best):
+        raise StudyError(
+            f'study "{label}" holds no value that "{spec.name}" searches. Drop --from, or name '
+            f"another study."
+        )
+    return source
 
 
 def begin_from(study: Study, spec: Specification, source: Source) -> WarmStart | None:
@@ -146,23 +157,14 @@ def begin_from(study: Study, spec: Specification, source: Source) -> WarmStart |
     -------
     WarmStart or None
         What was taken; None if that happened before.
-
-    Raises
-    ------
-    StudyError
-        If nothing of the other study can be taken.
     """
     noted: dict[str, Any] = study.user_attrs.get(WARM_START, {})
     if source.label in noted:
         return None
-    best = _best(source)
-    if not best:
-        raise StudyError(
-            f'study "{source.label}" has no complete trial yet, so there is nothing to start from.'
-        )
-    start = WarmStart(source.label, source.spec.metric)
-    marks = {trial.user_attrs.get(WARM_START) for trial in study.get_trials(deepcopy=False)}
-    tried = [_tried(trial) for trial in study.get_trials(deepcopy=False)]
+    start, best = WarmStart(source.label, source.spec.metric), _best(source)
+    mine = study.get_trials(deepcopy=False)
+    marks = {trial.user_attrs.get(WARM_START) for trial in mine}
+    tried = [_tried(trial) for trial in mine]
     room = min(MOST_TRIALS, _room(study, spec) + len(marks & {_mark(source, t) for t in best}))
     left: dict[str, dict[str, list[Value]]] = {}
     for trial in best:
@@ -180,11 +182,6 @@ def begin_from(study: Study, spec: Specification, source: Source) -> WarmStart |
             values = left.setdefault(name, {}).setdefault(reason, [])
             if value not in values:
                 values.append(value)
-    if not start.trials and room:
-        raise StudyError(
-            f'study "{source.label}" holds no value that "{spec.name}" searches and hasn\'t tried. '
-            f"Drop --from, or name another study."
-        )
     start.left = {name: _why(reasons) for name, reasons in left.items()}
     if start.trials:
         content = {"metric": start.metric, "trials": start.trials, "left": start.left}

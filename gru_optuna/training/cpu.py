@@ -136,8 +136,9 @@ class CPUEngine:
         )
         if ending != FINE:
             return Trained(loss, diverged=DIVERGED[ending])
+        clipped = int(workspace.buffers.clipped[0]) / math.ceil(count / h.batch_size)
         logits = predict(workspace, slot.state.parameters, self._validation.cut(h.max_tokens))
-        return Trained(loss, validation_outputs=torch.from_numpy(logits))
+        return Trained(loss, validation_outputs=torch.from_numpy(logits), clipped=clipped)
 
     def _rows_in_order(self, slot: Slot) -> tuple[Rows, npt.NDArray[np.int64]]:
         """The rows of the slot's next epoch, and the order to train on them."""

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from statistics import fmean
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from gru_optuna.errors import TrialFailed
 from gru_optuna.storage.checkpoints import Checkpoint, DamagedCheckpoint
@@ -146,14 +146,20 @@ class FoldedPool:
         """Copies of the weights after the last epoch, of each fold."""
         return [weights for pool, fold in self._folds(slot) for weights in pool.networks(fold)]
 
-    def tell_test(
-        self, hyperparameters: Hyperparameters, networks: Sequence[dict[str, Tensor]]
+    def tell(
+        self,
+        hyperparameters: Hyperparameters,
+        networks: Sequence[dict[str, Tensor]],
+        part: Literal["validation", "test"],
     ) -> list[tuple[Tensor, Split]]:
-        """What each fold's network says of the test rows, as its own fold prepares them."""
+        """What each fold's network says of a part's rows, as its own fold prepares them.
+
+        The test rows are the same in all folds, the others are not.
+        """
         return [
             told
             for pool, one in zip(self.pools, networks, strict=True)
-            for told in pool.tell_test(hyperparameters, [one])
+            for told in pool.tell(hyperparameters, [one], part)
         ]
 
     def _folds(self, slot: Slot) -> list[tuple[Pool, Slot]]:
@@ -186,6 +192,7 @@ def _outcome(slot: Slot, results: list[EpochResult | TrialFailed]) -> EpochResul
         train_loss=fmean(result.train_loss for result in good),
         validation_loss=fmean(result.validation_loss for result in good),
         value=fmean(result.value for result in good),
+        clipped=fmean(result.clipped for result in good),
     )
     slot.progress.record(mean)
     return mean

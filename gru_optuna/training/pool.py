@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import torch
 
@@ -60,6 +60,7 @@ class Trained:
     # (N, O) logits, or scaled numbers; None if the epoch failed
     validation_outputs: Tensor | None = None
     error: Exception | None = None  # what the epoch raised; the slot is then of no use
+    clipped: float = 0.0  # as in `EpochResult`
 
 
 class Engine(Protocol):
@@ -190,15 +191,19 @@ class Pool:
         """Copies of the weights after the last epoch, of each network that the trial trains."""
         return [self.engine.weights(slot)]
 
-    def tell_test(
-        self, hyperparameters: Hyperparameters, networks: Sequence[dict[str, Tensor]]
+    def tell(
+        self,
+        hyperparameters: Hyperparameters,
+        networks: Sequence[dict[str, Tensor]],
+        part: Literal["validation", "test"],
     ) -> list[tuple[Tensor, Split]]:
-        """What `networks` of a trial say of the test rows, and these as each of them reads them."""
+        """What `networks` of a trial say of a part's rows, and these as each of them reads them."""
         data = self.dataset
-        assert data.test is not None, "a study without test rows has nothing to measure"
+        split = data.validation if part == "validation" else data.test
+        assert split is not None, "a study without test rows has nothing to measure"
         network = Network.of(hyperparameters, data.channels, data.outputs, data.vocabulary)
         slot = Slot(hyperparameters, 0, network, Progress.of(self.spec), state=None)
-        return [(self.engine.predict(slot, one, data.test), data.test) for one in networks]
+        return [(self.engine.predict(slot, one, split), split) for one in networks]
 
     def _outcome(self, slot: Slot, trained: Trained) -> EpochResult | TrialFailed:
         epoch = slot.progress.epoch + 1
@@ -227,6 +232,7 @@ class Pool:
             train_loss=trained.train_loss,
             validation_loss=validation_loss,
             value=measure(self.spec.metric, outputs, validation),
+            clipped=trained.clipped,
         )
         if slot.progress.record(result):
             slot.best_weights = self.engine.weights(slot)

@@ -16,6 +16,7 @@ class EpochResult:
     train_loss: float  # mean over the rows, augmented, dropout on, without penalties
     validation_loss: float  # the same over validation rows as they are, dropout off
     value: float  # the study's metric on validation rows
+    clipped: float = 0.0  # share of the updates whose gradient was longer than the clip norm
 
 
 @dataclass

@@ -147,11 +147,14 @@ class Trainer:
         order = torch.randperm(len(split), generator=seeds.generator(self.seed, "shuffle", epoch))
         augmenting = seeds.generator(self.seed, "augment", epoch)
         dropout = seeds.generator(self.seed, "dropout", epoch)
-        total = 0.0
+        total, clipped, updates = 0.0, 0, 0
         for rows in split.batches(h.batch_size, order):
             batch = augment(rows, h, self.network.vocabulary, augmenting)
             masks = dropout_masks(self.network, len(batch), h.dropout, dropout)
-            total += self._step(batch, masks) * len(batch)
+            loss_of_batch, norm = self._step(batch, masks)
+            total += loss_of_batch * len(batch)
+            clipped += norm > (h.clip_norm or math.inf)
+            updates += 1
         validation = self.dataset.validation
         outputs = self.predict(validation)
         validation_loss = loss(outputs, validation.targets, self.dataset.class_weights).item()
@@ -161,6 +164,7 @@ class Trainer:
             train_loss=total / len(split),
             validation_loss=validation_loss,
             value=measure(self.spec.metric, outputs, validation),
+            clipped=clipped / updates,
         )
         if self.progress.record(result):
             self.best_weights = {
@@ -178,8 +182,8 @@ class Trainer:
         with torch.inference_mode():
             return torch.cat([self.model(batch.values, batch.lengths) for batch in batches])
 
-    def _step(self, batch: Split, masks: Tensor | None) -> float:
-        """One update. Returns the batch's loss without penalties."""
+    def _step(self, batch: Split, masks: Tensor | None) -> tuple[float, float]:
+        """One update. Returns the batch's loss without penalties, and the gradient's norm."""
         h, device, dtype = self.hyperparameters, batch.values.device, self.dataset.dtype
         masks = None if masks is None else masks.to(device, dtype)
         outputs = self.model(batch.values, batch.lengths, masks)
@@ -195,4 +199,4 @@ class Trainer:
         if not math.isfinite(norm.item()):
             raise Diverged(Quantity.GRADIENT, self.progress.epoch + 1)
         self.optimizer.step()
-        return value
+        return value, norm.item()

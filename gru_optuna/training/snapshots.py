@@ -51,7 +51,7 @@ def make_checkpoint(slot: Slot, tensors: dict[str, Tensor]) -> Checkpoint:
     """A slot's checkpoint, from its engine's snapshot."""
     # Not copied on a CPU: a better epoch replaces these weights, nothing writes into them.
     best = {f"{BEST}/{name}": weight.cpu() for name, weight in slot.best_weights.items()}
-    curve = [[r.train_loss, r.validation_loss, r.value] for r in slot.progress.curve]
+    curve = [[r.train_loss, r.validation_loss, r.value, r.clipped] for r in slot.progress.curve]
     state = _identity(slot) | {"curve": curve, "best_epoch": slot.progress.best_epoch}
     return Checkpoint(tensors | best, state)
 

@@ -114,6 +114,7 @@ class Worker:
         self.abandoned = False
         self.training_seconds = 0.0
         self._books = Books(mirror, registration, shelf, stop, on_event)
+        self._name = f"{registration.host.name} {registration.host.process}"
         self._running: dict[Slot, Running] = {}
         self._give_back: list[int] = []
         self._ended: list[int] = []  # not yet committed
@@ -349,6 +350,7 @@ class Worker:
         value = slot.progress.best.value if state == TrialState.COMPLETE else None
         for key, content in told(slot, running.seconds).items():
             running.trial.set_user_attr(key, content)
+        running.trial.set_user_attr("worker", self._name)
         self._tell(running.trial, state, value, outcome, slot.progress.epoch)
         self._drop(running)
 

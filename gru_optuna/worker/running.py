@@ -76,6 +76,7 @@ def told(slot: Slot, seconds: float) -> dict[str, object]:
             "best_validation_loss": progress.best.validation_loss,
             "train_loss": [round(result.train_loss, 6) for result in progress.curve],
             "validation_loss": [round(result.validation_loss, 6) for result in progress.curve],
+            "clipped": [round(result.clipped, 4) for result in progress.curve],
         }
     return attributes
 

@@ -1,4 +1,3 @@
-"use strict";
 (() => {
   const table = document.querySelector("table.trials");
   if (!table) return;
@@ -17,7 +16,7 @@
       const ascending = header.getAttribute("aria-sort") !== "ascending";
       headers.forEach((other) => other.removeAttribute("aria-sort"));
       header.setAttribute("aria-sort", ascending ? "ascending" : "descending");
-      const key = (row) => row.cells[column].dataset.value;
+      const key = (row) => row.cells[column].dataset.value ?? row.cells[column].textContent;
       const rows = [...body.rows];
       rows.sort((a, b) => compare(key(a), key(b), ascending ? 1 : -1));
       body.append(...rows);

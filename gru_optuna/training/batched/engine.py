@@ -119,11 +119,18 @@ class BatchedEngine:
             sent = to_device(batch, weights)
             train_step(network, state, recipe, tally, split, sent, class_weights)
         outputs = predict(group, weights, self._dataset.validation)
-        faults, totals = tally.fault.tolist(), tally.total.tolist()
-        return [
-            Trained(math.nan, FAULTS[fault]) if fault else Trained(total / len(split), None, own)
-            for fault, total, own in zip(faults, totals, outputs, strict=True)
-        ]
+        faults, totals, clipped = tally.fault.tolist(), tally.total.tolist(), tally.clipped.tolist()
+        trained = []
+        for slot, fault, total, cut, own in zip(
+            group, faults, totals, clipped, outputs, strict=True
+        ):
+            updates = math.ceil(len(split) / slot.hyperparameters.batch_size)
+            trained.append(
+                Trained(math.nan, FAULTS[fault])
+                if fault
+                else Trained(total / len(split), None, own, clipped=cut / updates)
+            )
+        return trained
 
 
 @dataclass(frozen=True)
@@ -134,6 +141,7 @@ class Tally:
     loss: Tensor  # (K,) of the batch so far, without penalties
     total: Tensor  # (K,) float64, losses of the rows of all batches
     fault: Tensor  # (K,) int64: what wasn't finite first, or FINE
+    clipped: Tensor  # (K,) int64, updates whose gradient was clipped
 
     @classmethod
     def of(cls, weights: Tensor) -> Tally:
@@ -144,6 +152,7 @@ class Tally:
             loss=weights.new_zeros(K),
             total=weights.new_zeros(K, dtype=torch.float64),
             fault=weights.new_zeros(K, dtype=torch.int64),
+            clipped=weights.new_zeros(K, dtype=torch.int64),
         )
 
 
@@ -178,6 +187,7 @@ def train_step(
     tally.fault.masked_fill_(fine & ~norm.isfinite(), GRADIENT)
     tally.fault.masked_fill_(fine & ~tally.loss.isfinite(), LOSS)
     moving = batch.ends & (tally.fault == FINE)
+    tally.clipped.add_(moving & (norm > recipe.clip_norm.squeeze(1)))
     update(state, clip(gradient, norm, recipe), recipe, moving)
     tally.total.add_((tally.loss * batch.batch_rows).masked_fill(~batch.ends, 0))
     tally.loss.masked_fill_(batch.ends, 0)

@@ -125,6 +125,8 @@ def _run(
 ) -> tuple[float, int]:
     # One function for both: what they share would otherwise be compiled twice.
     training = logits.shape[0] == 0
+    if training:
+        buffers.clipped[0] = 0
     total = 0.0
     for start in range(0, order.shape[0], recipe.batch_size):
         chosen = order[start : start + recipe.batch_size]
@@ -153,7 +155,7 @@ def _run(
         norm = penalise(recipe, slot.parameters, buffers)
         if not np.isfinite(norm):
             return total, GRADIENT
-        update(slot, recipe, buffers.gradient, norm)
+        buffers.clipped[0] += update(slot, recipe, buffers.gradient, norm)
     return total / order.shape[0], FINE
 
 

@@ -63,8 +63,11 @@ def penalise(recipe: Recipe, parameters: Array, buffers: Buffers) -> float:
 
 
 @compiled(fastmath={"contract"})
-def update(slot: Slot, recipe: Recipe, gradient: Array, norm: float) -> None:
-    """Clips the gradient and applies it, as torch.optim does by default."""
+def update(slot: Slot, recipe: Recipe, gradient: Array, norm: float) -> int:
+    """Clips the gradient and applies it, as torch.optim does by default.
+
+    Returns 1 if it clipped, else 0.
+    """
     kind = gradient.dtype.type
     slot.updates[0] += 1
     parameters, first, second = slot.parameters, slot.first_moment, slot.second_moment
@@ -88,3 +91,4 @@ def update(slot: Slot, recipe: Recipe, gradient: Array, norm: float) -> None:
             first[i] = beta_1 * first[i] + rest_1 * g
             second[i] = beta_2 * second[i] + rest_2 * g * g
             parameters[i] -= rate * first[i] / (np.sqrt(second[i]) * root + epsilon)
+    return 1 if norm > recipe.clip_norm else 0

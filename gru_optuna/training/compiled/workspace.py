@@ -69,6 +69,7 @@ class Buffers(NamedTuple):
     d_pooled: Array  # (B, W)
     logits: Array  # (B, O)
     gradient: Array  # (Q,)
+    clipped: Array  # (1,) int64, updates of the last epoch whose gradient was clipped
     kernels: Array  # (M, 2) where each weight matrix starts and ends among Q
 
 
@@ -157,7 +158,7 @@ def _layout(
         "logits": (B, O),
         "gradient": (network.size(),),
     }
-    whole = {"starts": (steps + 1,), "rows": (B,), "tokens": (embedded,)}
+    whole = {"starts": (steps + 1,), "rows": (B,), "tokens": (embedded,), "clipped": (1,)}
     return {name: (shape, np.int64) for name, shape in whole.items()} | {
         name: (shape, dtype) for name, shape in shapes.items()
     }

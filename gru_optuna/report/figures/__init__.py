@@ -1,0 +1,1 @@
+"""Plain numbers drawn with plotly: every function takes what ``report.numbers`` made."""

@@ -1,0 +1,137 @@
+"""What the winner says of rows: confusion matrix, forecast and truth, predicted against true."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from gru_optuna.report.figures.base import canvas, opacity, plain, whole
+from gru_optuna.report.scales import label
+from gru_optuna.report.theme import AXIS, BEST, COMPLETE, FROM_NONE_TO_MANY, INK, PAPER, QUIET
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+
+def draw_confusion(numbers: dict[str, Any]) -> go.Figure:
+    """Rows of the true class, columns of the predicted one; shares of the true class in colour."""
+    classes, counts = numbers["classes"], numbers["counts"]
+    size = len(classes)
+    shares = [[n / max(1.0, sum(row)) for n in row] for row in counts]
+    cell = 46 if size <= 12 else 30
+    height = 96 + cell * size + 40
+    figure = canvas(height, showlegend=False, margin={"l": 8, "r": 8, "t": 40, "b": 8})
+    places = list(range(size))
+    # Names stay text at their places: two of them may be alike, and numbers would become an axis.
+    figure.add_heatmap(
+        x=places,
+        y=places,
+        z=shares,
+        zmin=0,
+        zmax=1,
+        colorscale=FROM_NONE_TO_MANY,
+        showscale=False,
+        xgap=2,
+        ygap=2,
+        customdata=[
+            [
+                f"{label(n)} rows of {plain(true)} called {plain(said)}"
+                for n, said in zip(row, classes, strict=True)
+            ]
+            for row, true in zip(counts, classes, strict=True)
+        ],
+        hovertemplate="%{customdata}<extra></extra>",
+    )
+    for y, row in enumerate(counts):
+        for x, count in enumerate(row):
+            if count:
+                figure.add_annotation(
+                    x=x,
+                    y=y,
+                    text=label(count) if count != int(count) else f"{count:,.0f}",
+                    showarrow=False,
+                    font={
+                        "size": 13 if size <= 12 else 10,
+                        "color": PAPER if shares[y][x] > 0.5 else INK,
+                    },
+                )
+    axis = {"tickvals": places, "ticktext": [plain(name) for name in classes], "showgrid": False}
+    figure.update_xaxes(
+        title="predicted",
+        side="top",
+        ticks="",
+        **axis,
+        range=[-0.5, size - 0.5],
+    )
+    figure.update_yaxes(
+        title="true",
+        range=[size - 0.5, -0.5],
+        **axis,
+    )
+    return figure
+
+
+def draw_forecast(numbers: dict[str, Any], target: str) -> go.Figure:
+    """A stretch of the series, and each forecast from where it was made."""
+    figure = canvas(380, target)
+    truth = numbers["truth"]
+    figure.add_scatter(
+        x=list(range(len(truth))),
+        y=truth,
+        name="truth",
+        mode="lines",
+        line={"color": INK, "width": 1.4},
+        hovertemplate="step %{x}: %{y:.4g}<extra>truth</extra>",
+    )
+    for index, window in enumerate(numbers["windows"]):
+        start = window["start"]
+        figure.add_scatter(
+            x=list(range(start, start + len(window["values"]))),
+            y=window["values"],
+            name="forecast",
+            mode="lines",
+            line={"color": BEST, "width": 2},
+            legendgroup="forecast",
+            showlegend=index == 0,
+            hovertemplate="step %{x}: %{y:.4g}<extra>forecast</extra>",
+        )
+        figure.add_vline(x=start - 0.5, line={"color": AXIS, "width": 0.5, "dash": "dot"})
+    figure.update_xaxes(title=f"steps; a new forecast begins every {numbers['horizon']}")
+    return figure.update_yaxes(tickformat="~g")
+
+
+def draw_errors_ahead(numbers: dict[str, Any]) -> go.Figure:
+    """The mean absolute error of each step ahead."""
+    figure = canvas(260, "mean absolute error", showlegend=False, bargap=0.25)
+    errors = numbers["errors"]
+    figure.add_bar(
+        x=list(range(1, len(errors) + 1)),
+        y=errors,
+        marker={"color": COMPLETE},
+        hovertemplate="%{x} steps ahead: %{y:.4g}<extra></extra>",
+    )
+    figure.update_xaxes(title="steps ahead", **whole(len(errors)))
+    return figure.update_yaxes(tickformat="~g", rangemode="tozero")
+
+
+def draw_points(numbers: dict[str, Any]) -> go.Figure:
+    """Predicted against true; a perfect prediction lies on the line."""
+    figure = canvas(440, "predicted", showlegend=False)
+    truth, predicted = numbers["truth"], numbers["predicted"]
+    known = [value for value in (*truth, *predicted) if value is not None]
+    low, high = min(known), max(known)
+    figure.add_scatter(
+        x=[low, high],
+        y=[low, high],
+        mode="lines",
+        line={"color": AXIS, "width": 1, "dash": "dot"},
+        hoverinfo="skip",
+    )
+    figure.add_scatter(
+        x=truth,
+        y=predicted,
+        mode="markers",
+        marker={"color": COMPLETE, "size": 7, "opacity": opacity(len(truth))},
+        hovertemplate="true %{x:.4g}, predicted %{y:.4g}<extra></extra>",
+    )
+    figure.update_xaxes(title={"text": "true", "font": {"color": QUIET}}, tickformat="~g")
+    return figure.update_yaxes(tickformat="~g")

@@ -1,0 +1,15 @@
+document.querySelectorAll("[data-copy]").forEach((button) => {
+  const text = document.getElementById(button.dataset.copy);
+  button.addEventListener("click", async () => {
+    let copied = true;
+    try {
+      await navigator.clipboard.writeText(text.textContent);
+    } catch {
+      // Without a secure address there is no clipboard: what is selected can be copied.
+      getSelection().selectAllChildren(text);
+      copied = document.execCommand("copy");
+    }
+    button.textContent = copied ? "Copied" : "Press Ctrl-C";
+    setTimeout(() => { button.textContent = "Copy"; }, 2000);
+  });
+});
