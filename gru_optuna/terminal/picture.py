@@ -58,7 +58,9 @@ def draw(
     """
     # A terminal scrolls when its last line is written to its end.
     room = height - 1
-    head = _head(tally, width, last, full=room >= 14)
+    # Nothing trains yet: then how it is prepared is all there is to see.
+    full = room >= 14 or not (tally.slots or tally.over)
+    head = _head(tally, width, last, full=full)
     room -= len(head)
     below = (
         [Text(words, "yellow") for words in list(notices)[-max(1, room // 4) :]] if room > 2 else []
