@@ -281,6 +281,31 @@ def test_two_at_once_one_does_it(tmp_path: Path) -> None:
     assert decision(path).test_uses == 1
 
 
+def test_on_every_database_one_goes_on_with_what_another_began(
+    tmp_path: Path, database_url: str
+) -> None:
+    path = write_study(tmp_path / "study")
+    stop = threading.Event()
+
+    def leaves(event: Event) -> None:
+        if isinstance(event, Confirming) and event.done:
+            stop.set()
+
+    overrides = [*THREE, "budget.trials=1"]
+    tune(
+        path, storage=database_url, device="cpu", threads=1, slots=1, stop=stop, on_event=leaves,
+        overrides=overrides, report=tmp_path / "report",
+    )  # fmt: skip
+    study, _ = load(open_storage(database_url), "tiny")
+    assert len(confirmation.read_runs(study)) == 1
+    told: list[Event] = []
+    place = winning.Place(database_url, path.parent, Settings("cpu", 1, 1))
+    _, _, found = winning.confirm("tiny", place, 3, 3, threading.Event(), told.append)
+    assert found is not None
+    assert found.test_uses == 1
+    assert [event.done for event in told if isinstance(event, Confirming)] == [1, 2, 3]
+
+
 def test_hours_end_it_after_a_seed_that_all_have_had(tmp_path: Path) -> None:
     path = write_study(tmp_path / "study")
     run(path, "confirmation.candidates=0")
