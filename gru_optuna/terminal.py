@@ -315,7 +315,9 @@ def notice(event: Event) -> str | None:
         case WorkerDied(index, reason, restarts):
             follows = "it starts again" if restarts else "it is given up"
             words = f"worker {index + 1} died ({reason}); {follows}"
-        case Confirming(done, of, candidates, seeds) if done == of or done % max(1, of // 5) == 0:
+        case Confirming(done, of, candidates, seeds, begins) if (
+            begins or done == of or done % max(1, of // 5) == 0
+        ):
             best = f"the best {candidates}" if candidates > 1 else "the best one"
             words = f"confirming {best} on {seeds} fresh seeds: {done} of {of} runs done"
         case ConfirmingElsewhere():
