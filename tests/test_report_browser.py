@@ -190,6 +190,19 @@ def test_numbers_are_drawn_beside_the_truth(
     assert not seen.complaints
 
 
+@pytest.mark.usefixtures("browser")
+def test_every_panel_becomes_a_picture_and_goes_with_the_next_rendering(tmp_path: Path) -> None:
+    study = study_of([trial(TrialState.COMPLETE, [0.1, 0.2], 1e-3)])
+    render_report(study, specification(), tmp_path, images="png")
+    pictures = {path.name for path in (tmp_path / "figures").glob("*.png")}
+    assert {"standing.png", "parallel_coordinates.png", "slices-0.png", "health.png"} <= pictures
+    assert all(
+        (tmp_path / "figures" / name).read_bytes().startswith(b"\x89PNG") for name in pictures
+    )
+    render_report(study, specification(), tmp_path)
+    assert not list((tmp_path / "figures").glob("*.png"))
+
+
 def test_an_empty_study_has_a_page(visit: Visit, tmp_path: Path) -> None:
     seen = visit(render_report(study_of([]), specification(), tmp_path))
     seen.page.wait_for_selector("html[data-ready]")

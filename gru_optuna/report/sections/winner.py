@@ -54,6 +54,8 @@ def predictions_section(context: Context) -> list[Section]:
             f"says. The darker, the larger the share of that class; what lies off the diagonal "
             f"is wrong."
         )
+        if any(count != int(count) for row in matrix["counts"] for count in row):
+            caption += " Counts are means over the winner's networks, of all seeds or folds."
         alt = f"Confusion matrix of {len(matrix['classes'])} classes: {label(right)} rows right."
         figure = draw_confusion(matrix)
         panels = [Panel(figure, alt, min_width=300, max_width=figure.layout.height + 60)]
