@@ -27,9 +27,9 @@ def standing_section(context: Context) -> list[Section]:
     marks = standing(context.answer, context.spec, context.show)
     figure = draw_standing(marks, context.spec)
     caption = (
-        "Rings are values to beat, the circle is what the search saw, the diamond what test rows "
-        "say. A bar is the 95 % interval over the rows that were measured; it knows nothing of "
-        "the choice among many, which flatters the validation value."
+        "Rings are values to beat, circles what validation rows say, the diamond what test rows "
+        "say. A bar is the 95 % interval, over rows or, with fresh seeds, over seeds. What the "
+        "search saw is flattered by the choice among many, and no bar tells by how much."
     )
     alt = "; ".join(mark.text for mark in marks)
     return [
