@@ -152,6 +152,7 @@ class _Work:
         self.stop, self.on_event, self.out_of_time = stop, on_event, out_of_time
         self.finalists = finalists(study, spec)
         self.runs = read_runs(study)
+        self.begun = {index for _, index in self.runs}  # seeds
         self.kept = _Kept()
 
     def run(self, slots: int) -> Confirmation | None:
@@ -213,13 +214,14 @@ class _Work:
         waiting = deque(one for one in wanted if one.key not in self.runs)
         running: dict[Slot, Training] = {}
         best: dict[Slot, Networks] = {}
-        self._tell(wanted)
+        self._tell(wanted, begins=True)
         background = ThreadPoolExecutor(1, "confirm")
         try:
             while not self.stop.is_set():
                 while waiting and len(running) < slots and not self._in_a_hurry(waiting[0]):
                     one = waiting.popleft()
                     running[self.pool.admit(one.hyperparameters, one.seed)] = one
+                    self.begun.add(one.index)
                 if not running:
                     return
                 trained = self._await(background.submit(self.pool.train_epoch))
@@ -227,6 +229,7 @@ class _Work:
                     # All of them from their start: each may well train with fewer beside it.
                     slots = len(running) // 2
                     waiting.extendleft(self._let_go(running, slot) for slot in list(running))
+                    best.clear()
                     continue
                 ended = [slot for slot, result in trained if self._note(slot, result, best)]
                 for slot in ended:
@@ -272,8 +275,7 @@ class _Work:
 
     def _in_a_hurry(self, following: Training) -> bool:
         """Whether time is over; a seed that was begun is had by all candidates."""
-        begun = any(index == following.index for _, index in self.runs)
-        return self.out_of_time() and not begun
+        return following.index not in self.begun and self.out_of_time()
 
     def _seeds_had(self) -> int:
         """How many seeds all candidates have had."""
@@ -356,10 +358,10 @@ class _Work:
             tells_of_storage(self.on_event),
         )
 
-    def _tell(self, wanted: Sequence[Training]) -> None:
+    def _tell(self, wanted: Sequence[Training], *, begins: bool = False) -> None:
         done = sum(one.key in self.runs for one in wanted)
         seeds_asked = self.spec.confirmation.seeds
-        self.on_event(Confirming(done, len(wanted), len(self.finalists), seeds_asked))
+        self.on_event(Confirming(done, len(wanted), len(self.finalists), seeds_asked, begins))
 
 
 def _on_host(told: Told) -> Told:

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import threading
 import time
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING
 
 from optuna.trial import TrialState
-from sqlalchemy.exc import SQLAlchemyError
 
 from gru_optuna import spec as study_file
 from gru_optuna.confirming import confirm
 from gru_optuna.data.dataset import load_folds
-from gru_optuna.digest import describe
+from gru_optuna.digest import describe_at
 from gru_optuna.joining import Device, Settings, choose_device, make_pool, work
 from gru_optuna.report.page import render_report
 from gru_optuna.report.summary import Summary, Winner, summarize
@@ -26,7 +24,7 @@ from gru_optuna.search.study import create_or_resume
 from gru_optuna.search.warm_start import WarmStart, begin_from, find_source
 from gru_optuna.storage.attributes import WORKED_SECONDS
 from gru_optuna.storage.beats import LEASE_SECONDS
-from gru_optuna.storage.database import exclusively, open_engine, open_storage
+from gru_optuna.storage.database import exclusively, open_storage
 from gru_optuna.supervisor import supervise
 from gru_optuna.training.cpu import is_compiled
 from gru_optuna.workspace import Workspace, storage_url
@@ -173,8 +171,8 @@ def tune(
             # Sized and compiled once, before all of them do.
             _, ready = make_pool(spec, datasets, settings, workers)
             on_event(ready)
-            settings = replace(settings, threads=ready.threads, slots=ready.slots)
-            supervise(optuna_study, url, path.parent, workers, settings, stop, on_event)
+            each = replace(settings, threads=ready.threads, slots=ready.slots)
+            supervise(optuna_study, url, path.parent, workers, each, stop, on_event)
         else:
             pool, ready = make_pool(spec, datasets, settings)
             worker = work(optuna_study, url, spec, pool, ready, settings, stop, on_event)
@@ -186,7 +184,7 @@ def tune(
             _confirm(optuna_study, url, spec, pool, ready.slots, stop, on_event)
         except Abandoned:
             abandoned = True
-    _describe(optuna_study, url)
+    describe_at(optuna_study, url)  # with what was confirmed
     summary = summarize(optuna_study, spec)
     ended = _ended(summary)
     folder = report or workspace.report_folder(spec.name)
@@ -205,17 +203,6 @@ def _to_beat(datasets: Sequence[Dataset]) -> dict[str, float]:
         for name, value in first.items()
         if all(name in other for other in others)
     }
-
-
-def _describe(study: Study, url: str) -> None:
-    """The last word in optuna-dashboard: with the test value, and of runs that had no worker."""
-    engine = open_engine(url)
-    try:
-        # It is decoration; whatever else the database refuses is told where it matters.
-        with suppress(SQLAlchemyError):
-            describe(study, engine, study._study_id)
-    finally:
-        engine.dispose()
 
 
 def _trials_to_train(study: Study, spec: Specification) -> bool:

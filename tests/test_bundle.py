@@ -379,3 +379,29 @@ def test_the_library_is_not_needed_to_read_a_bundle() -> None:
     """Loading knows no pickle: nothing in the package does."""
     for path in (REPOSITORY / "gru_optuna" / "bundle").glob("*.py"):
         assert "import pickle" not in path.read_text()
+
+
+class PandasLike:
+    """What pandas' frames have that is read here: columns by name, each an array to numpy."""
+
+    def __init__(self, **columns: np.ndarray) -> None:
+        self.columns = list(columns)
+        self._held = columns
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        return self._held[name]
+
+
+def test_frames_of_pandas_are_read(sentences: Model, traffic: Model) -> None:
+    texts = np.array(["a delight", "dull"], dtype=object)
+    frame = PandasLike(text=texts, label=np.array([np.nan, np.nan]))
+    np.testing.assert_array_equal(
+        sentences.bundle.predict_proba(frame), sentences.bundle.predict_proba(texts.tolist())
+    )
+    with pytest.raises(DataError, match='the given rows, row 2: column "text" is empty'):
+        sentences.bundle.predict(PandasLike(text=np.array(["a delight", np.nan], dtype=object)))
+    hours = pl.read_csv(DATA / "traffic_hourly.csv", infer_schema_length=None)[-2000:]
+    times = hours["datetime"].str.to_datetime().to_numpy().astype("datetime64[ns]")
+    volumes = hours["traffic_volume"].to_numpy()
+    told = traffic.bundle.predict(PandasLike(datetime=times, traffic_volume=volumes))
+    assert told["prediction"].to_list() == traffic.bundle.predict(hours)["prediction"].to_list()

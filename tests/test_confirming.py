@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from statistics import fmean
 from typing import TYPE_CHECKING
 
@@ -15,14 +16,17 @@ from scipy import stats
 
 from gru_optuna import spec as study_file
 from gru_optuna import tune, winning
+from gru_optuna.bundle.onnx import to_onnx
 from gru_optuna.data.bootstrap import bootstrap_interval, ensemble, mean_metric
 from gru_optuna.data.dataset import Split, load_dataset
+from gru_optuna.errors import BundleError, StudyError
 from gru_optuna.joining import Settings
 from gru_optuna.report.summary import TEST
 from gru_optuna.retraining import Training, train_again
 from gru_optuna.search import confirmation
 from gru_optuna.search.confirmation import Candidate, Confirmation, decide, student_interval
 from gru_optuna.search.study import load
+from gru_optuna.seeds import trial_seed
 from gru_optuna.storage.database import open_storage
 from gru_optuna.training.cpu import CPUEngine
 from gru_optuna.training.pool import Pool
@@ -103,8 +107,6 @@ def test_the_best_trials_are_trained_again_on_seeds_that_no_trial_had(tuned: Pat
         assert one.mean == fmean(value for value in one.values if value is not None)
         assert one.search_value == study.trials[one.number].value
     taken = {Training.of(spec, n, i, None).seed for n in range(3) for i in range(3)}  # type: ignore[arg-type]
-    from gru_optuna.seeds import trial_seed
-
     assert len(taken) == 9
     assert not taken & {trial_seed(spec.seed, number) for number in range(100)}
 
@@ -279,6 +281,31 @@ def test_two_at_once_one_does_it(tmp_path: Path) -> None:
     assert decision(path).test_uses == 1
 
 
+def test_on_every_database_one_goes_on_with_what_another_began(
+    tmp_path: Path, database_url: str
+) -> None:
+    path = write_study(tmp_path / "study")
+    stop = threading.Event()
+
+    def leaves(event: Event) -> None:
+        if isinstance(event, Confirming) and event.done:
+            stop.set()
+
+    overrides = [*THREE, "budget.trials=1"]
+    tune(
+        path, storage=database_url, device="cpu", threads=1, slots=1, stop=stop, on_event=leaves,
+        overrides=overrides, report=tmp_path / "report",
+    )  # fmt: skip
+    study, _ = load(open_storage(database_url), "tiny")
+    assert len(confirmation.read_runs(study)) == 1
+    told: list[Event] = []
+    place = winning.Place(database_url, path.parent, Settings("cpu", 1, 1))
+    _, _, found = winning.confirm("tiny", place, 3, 3, threading.Event(), told.append)
+    assert found is not None
+    assert found.test_uses == 1
+    assert [event.done for event in told if isinstance(event, Confirming)] == [1, 2, 3]
+
+
 def test_hours_end_it_after_a_seed_that_all_have_had(tmp_path: Path) -> None:
     path = write_study(tmp_path / "study")
     run(path, "confirmation.candidates=0")
@@ -332,6 +359,46 @@ def test_folds_confirm_by_their_means(tmp_path: Path) -> None:
     assert found.test is not None
     assert found.test.interval is not None
     assert found.test.interval[0] <= found.test.value <= found.test.interval[1]
+
+    # Taken away, each fold's network reads rows as its own fold does.
+    place = winning.Place(url_of(path), path.parent, Settings("cpu", 1, 2))
+    bundle = winning.make_winner("tiny", place, threading.Event())
+    assert [member.preprocessing for member in bundle.manifest.members] == [
+        "preprocessing/0.json", "preprocessing/1.json"
+    ]  # fmt: skip
+    test = REPOSITORY / "studies" / "data" / "japanese_vowels_test.ts"
+    alone = [
+        replace(bundle, networks=(network,)).predict_proba(test) for network in bundle.networks
+    ]
+    np.testing.assert_array_equal(bundle.predict_proba(test), (alone[0] + alone[1]) / 2)
+    with pytest.raises(BundleError, match="Export with --refit"):
+        to_onnx(bundle)
+    refitted = winning.make_winner("tiny", place, threading.Event(), refit=True, ensemble=True)
+    assert len(refitted.networks) == 2  # of the two seeds
+    assert refitted.manifest.members[1].preprocessing == "preprocessing/0.json"
+    assert to_onnx(refitted)
+
+
+def test_the_network_that_is_taken_away_is_the_typical_one(tuned: Path) -> None:
+    place = winning.Place(url_of(tuned), tuned.parent, Settings("cpu", 1, 2))
+    bundle = winning.make_winner("tiny", place, threading.Event())
+    won = decision(tuned).won
+    (member,) = bundle.manifest.members
+    assert member.validation == won.values[won.typical] == sorted(filter(None, won.values))[1]
+    assert member.epochs == won.best_epochs[won.typical]
+    assert bundle.manifest.metrics["confirmed"]["values"] == won.values
+
+
+def test_without_a_confirmation_the_best_trials_network_is_taken(tmp_path: Path) -> None:
+    path = write_study(tmp_path / "study")
+    result, _ = run(path, "confirmation.candidates=0")
+    place = winning.Place(url_of(path), path.parent, Settings("cpu", 1, 2))
+    bundle = winning.make_winner("tiny", place, threading.Event())
+    assert result.best is not None
+    assert bundle.manifest.members[0].validation == result.best.value
+    assert bundle.manifest.members[0].seed == trial_seed(0, result.best.number)
+    with pytest.raises(StudyError, match="Try: gru-optuna confirm tiny"):
+        winning.make_winner("tiny", place, threading.Event(), ensemble=True)
 
 
 # --- who wins ---

@@ -85,11 +85,17 @@ def test_a_fitted_one_holds_the_study_and_the_bundle(
     assert (loaded.predict(vowels[0]) == speakers.predict(vowels[0])).all()
 
 
-def test_the_bundle_is_the_trial_that_won(speakers: GRUClassifier, vowels: Rows) -> None:
-    """Trained again for the bundle, it reaches what it had reached."""
-    (member,) = speakers.bundle_.manifest.members
-    assert member.validation == speakers.best_score_
-    assert member.epochs == speakers.study_.best_trial.user_attrs["best_epoch"]
+def test_all_rows_train_the_model_unless_it_is_to_be_the_trial(
+    speakers: GRUClassifier, vowels: Rows
+) -> None:
+    """Trained again on the same rows, a trial reaches what it had reached."""
+    assert speakers.bundle_.manifest.refitted
+    own = clone(speakers).set_params(refit=False).fit(*vowels)
+    assert not own.bundle_.manifest.refitted
+    (member,) = own.bundle_.manifest.members
+    assert member.validation == own.best_score_ == speakers.best_score_
+    assert member.epochs == own.study_.best_trial.user_attrs["best_epoch"]
+    assert (own.predict_proba(vowels[0]) != speakers.predict_proba(vowels[0])).any()
 
 
 def test_a_pickle_holds_the_model_as_bytes_and_predicts_the_same(
@@ -128,10 +134,11 @@ def test_cubes_matrices_and_lists_are_the_same_rows(vowels: Rows) -> None:
     assert (of_matrix.predict([row[:, None] for row in first]) == of_matrix.predict(first)).all()
 
 
-def test_folds_make_an_ensemble(vowels: Rows) -> None:
-    model = GRUClassifier(**SMALL, data={"folds": 2}).fit(*vowels)
-    assert len(model.bundle_.networks) == 2
-    assert model.score(*vowels) > 0.3
+def test_folds_make_an_ensemble_or_one_network_of_all_rows(vowels: Rows) -> None:
+    for refit, networks in ((False, 2), (True, 1)):
+        model = GRUClassifier(**SMALL, data={"folds": 2}, refit=refit).fit(*vowels)
+        assert len(model.bundle_.networks) == networks
+        assert model.score(*vowels) > 0.3
 
 
 def test_the_best_can_be_confirmed_on_fresh_seeds(vowels: Rows) -> None:

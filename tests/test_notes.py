@@ -169,6 +169,7 @@ def test_a_tuned_study_has_all_of_it(tmp_path: Path) -> None:
         "[The whole report](/report/tiny/)",
         f"**{study.best_value:.4f}**",
         f"**{study.user_attrs['test']['value']:.4f}**",
+        "trained again on 5 fresh seeds, mean",
         "to beat: `majority class`",
         study.user_attrs["fingerprint"][:12],
         *(f"| {name} | " for name in study.best_params),

@@ -461,3 +461,34 @@ def test_batches_hold_every_row_once_in_the_given_order(
             assert length == lengths[target]
             assert (values[:length] == target + 1).all()
             assert (values[length:] == 0).all()
+
+
+# --- once everything is decided ---
+
+
+@pytest.mark.parametrize("study", ["japanese-vowels.toml", "movie-snippets.toml", "traffic.toml"])
+def test_refitting_trains_on_the_validation_rows_too(study: str) -> None:
+    path = REPOSITORY / "studies" / study
+    spec = study_file.load(path)
+    before, after = (load_dataset(spec, path.parent, refit=refit) for refit in (False, True))
+    if spec.kind != "series":  # whose windows reach over the end of the training rows
+        assert len(after.train) == len(before.train) + len(before.validation)
+    assert len(after.train) > len(before.train)
+    assert before.test is not None
+    assert after.test is not None
+    assert len(after.test) == len(before.test)
+    # What is learned from training rows is learned from all of them.
+    assert after.preprocessing != before.preprocessing
+    assert after.fingerprint == before.fingerprint
+
+
+def test_a_validation_file_is_joined_to_the_training_file(tmp_path: Path) -> None:
+    drawn = np.random.default_rng(0)
+    for name, rows in (("train", 20), ("validation", 10)):
+        values = drawn.normal(size=(rows, 4, 2))
+        np.savez(tmp_path / f"{name}.npz", values=values, labels=np.arange(rows) % 2)
+    content = {"name": "x", "data": {"train": "train.npz", "validation": "validation.npz"}}
+    spec = study_file.parse(content, "x")
+    data = load_dataset(spec, tmp_path, refit=True)
+    assert (len(data.train), len(data.validation)) == (30, 10)
+    torch.testing.assert_close(data.train.values[20:], data.validation.values)

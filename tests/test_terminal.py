@@ -390,6 +390,12 @@ def test_the_picture_fits_into_any_terminal(width: int, height: int) -> None:
         assert lines[-1].startswith("waiting for the storage")
 
 
+def test_a_small_terminal_tells_what_it_waits_for() -> None:
+    opening = replace(OPENING, compiles=True)
+    assert any(line.startswith("compiling") for line in live(opening=opening, height=10))
+    assert not any("compiling" in line for line in live(started(0), opening=opening, height=10))
+
+
 def test_the_last_picture_says_how_long_it_took() -> None:
     lines = live(started(0), 70.0, ended(0, 0.5), started(1), end=True)
     assert any(line.endswith("1/9 trials  in 1 min 10 s") for line in lines)

@@ -27,11 +27,13 @@ def bundle_of_trial(
     pool: TrialPool,
     trial: FrozenTrial,
     confirmed: Confirmation | None = None,
+    *,
+    refitted: bool = False,
 ) -> Bundle:
     """The network of a complete trial, trained again up to its best epoch.
 
-    A trial is a function of its parameters and its seed, so these are the weights it had. Of
-    folds, all networks together.
+    A trial is a function of its parameters and its seed, so on the same rows these are the
+    weights it had. Of folds, all networks together.
 
     Parameters
     ----------
@@ -43,6 +45,9 @@ def bundle_of_trial(
         With the attributes of our trials.
     confirmed
         What it came to on fresh seeds, for the model card.
+    refitted
+        Whether `datasets` hold the validation rows among the training rows. Then it is trained
+        as long as it usually was best after, if that is known.
 
     Raises
     ------
@@ -51,14 +56,17 @@ def bundle_of_trial(
     """
     hyperparameters = space.hyperparameters(trial.params, spec)
     seed, epochs = seeds.trial_seed(spec.seed, trial.number), int(trial.user_attrs["best_epoch"])
+    if refitted and confirmed is not None:
+        epochs = confirmed.won.usual_epochs
     slot = pool.admit(hyperparameters, seed)
     try:
         for _ in range(epochs):
             ((_, result),) = pool.train_epoch([slot])
             if isinstance(result, TrialFailed):
                 raise StudyFailed(f"trial {trial.number}, trained again, failed: {result}")
+        value = None if refitted else slot.progress.curve[-1].value
         networks = [
-            Trained(weights, dataset.preprocessing, seed, epochs, slot.progress.curve[-1].value)
+            Trained(weights, dataset.preprocessing, seed, epochs, value)
             for dataset, weights in zip(datasets, pool.networks(slot), strict=True)
         ]
     finally:
@@ -74,4 +82,5 @@ def bundle_of_trial(
         networks,
         fingerprint=datasets[0].fingerprint,
         metrics=metrics,
+        refitted=refitted,
     )

@@ -6,9 +6,10 @@ import typer
 
 from gru_optuna.cli.data import init, inspect
 from gru_optuna.cli.look import best, dashboard, report, status, studies
+from gru_optuna.cli.predict import predict
 from gru_optuna.cli.storage import app as storage
 from gru_optuna.cli.tune import tune, worker
-from gru_optuna.cli.winner import confirm
+from gru_optuna.cli.winner import confirm, export
 
 app = typer.Typer(
     name="gru-optuna",
@@ -19,7 +20,20 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (init, inspect, tune, worker, studies, status, best, confirm, report, dashboard):
+for command in (
+    init,
+    inspect,
+    tune,
+    worker,
+    studies,
+    status,
+    best,
+    confirm,
+    export,
+    predict,
+    report,
+    dashboard,
+):
     app.command()(command)
 app.add_typer(storage)
 

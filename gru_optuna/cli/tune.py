@@ -242,6 +242,7 @@ def _print_result(result: TuningResult, study: Path) -> None:
         print(f"\nreport  {shown(result.report)}")
     more = (summary.budget["claimed"] or 0) + 10
     say(f"next    gru-optuna dashboard {summary.study}")
+    say(f"        gru-optuna export {summary.study} --out bundles/{summary.study}")
     say(f"        gru-optuna tune {study} --trials {more}")
 
 

@@ -1,7 +1,8 @@
-"""Commands about a study's winner: confirm."""
+"""Commands about a study's winner: confirm, export."""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -21,7 +22,7 @@ from gru_optuna.cli.console import (
 )
 from gru_optuna.cli.tune import Device, Slots, Threads, leave, stop_on_signals
 from gru_optuna.errors import UserError
-from gru_optuna.workspace import storage_url
+from gru_optuna.workspace import shown, storage_url
 
 if TYPE_CHECKING:
     from gru_optuna.search.confirmation import Candidate, Confirmation
@@ -84,6 +85,59 @@ def confirm(
             return
         _print_candidates(found)
         print_best(summarize(study, spec))
+
+
+def export(
+    name: Name,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="A new folder for the bundle.")],
+    refit: Annotated[
+        bool, typer.Option("--refit", help="Train on training and validation rows together.")
+    ] = False,
+    ensemble: Annotated[
+        bool, typer.Option("--ensemble", help="All confirmed networks, their mean is told.")
+    ] = False,
+    onnx: Annotated[
+        bool, typer.Option("--onnx", help="Also as model.onnx, for other runtimes.")
+    ] = False,
+    data: DataFolder = None,
+    device: Device = "auto",
+    threads: Threads = None,
+    slots: Slots = None,
+    storage: Storage = None,
+) -> None:
+    """Make a bundle of the winner: its weights and all that its rows go through.
+
+    Example: gru-optuna export japanese-vowels --out bundles/vowels
+    """
+    with plain_errors():
+        if out.exists():
+            raise UserError(f"{out}: is there already. Name another folder, or remove it.")
+
+        from rich.console import Console
+
+        from gru_optuna import winning
+        from gru_optuna.retraining import Abandoned
+        from gru_optuna.terminal import PlainView
+
+        workspace = current_workspace()
+        stop = stop_on_signals(PlainView(Console(stderr=True)))
+        place = winning.Place(
+            storage_url(storage, workspace),
+            data or workspace.folder / "studies",
+            winning.Settings(device, threads, slots),
+        )
+        try:
+            bundle = winning.make_winner(name, place, stop, refit=refit, ensemble=ensemble)
+        except Abandoned:
+            say("stopped; nothing was written.")
+            sys.exit(EXIT_INTERRUPTED)
+        if onnx:
+            from gru_optuna.bundle.onnx import with_onnx
+
+            bundle = with_onnx(bundle)
+        bundle.save(out)
+        print(shown(out))
+        say(f"next    gru-optuna predict {shown(out)} FILE")
 
 
 def _stopped(*, at_once: bool) -> NoReturn:

@@ -170,7 +170,9 @@ class Dataset:
         )
 
 
-def load_dataset(spec: Specification, source: Source, fold: int | None = None) -> Dataset:
+def load_dataset(
+    spec: Specification, source: Source, fold: int | None = None, *, refit: bool = False
+) -> Dataset:
     """Reads and prepares the rows a study names, whatever its task.
 
     Parameters
@@ -182,6 +184,9 @@ def load_dataset(spec: Specification, source: Source, fold: int | None = None) -
     fold
         Which fold of ``data.folds`` validates, from 0. None: ``data.validation`` says what, or
         where there are folds, the first of them.
+    refit
+        Whether the validation rows are to train too, once everything is decided. Of folds of
+        series, those behind all folds' training rows.
 
     Raises
     ------
@@ -189,21 +194,21 @@ def load_dataset(spec: Specification, source: Source, fold: int | None = None) -
         Naming the file, and the row or column, that can't be used.
     """
     if fold is None and spec.data.folds is not None:
-        fold = 0
+        fold = spec.data.folds - 1 if refit else 0  # the last one's parts reach up to the test
     # Here, not above: they make Datasets, and each brings libraries that the others don't need.
     match spec.kind:
         case "series":
             from gru_optuna.data.forecasting import load_forecasting
 
-            return load_forecasting(spec, source, fold)
+            return load_forecasting(spec, source, fold, refit=refit)
         case "texts":
             from gru_optuna.data.text import load_text
 
-            return load_text(spec, source, fold)
+            return load_text(spec, source, fold, refit=refit)
         case "sequences":
             from gru_optuna.data.sequences import load_sequences
 
-            return load_sequences(spec, source, fold)
+            return load_sequences(spec, source, fold, refit=refit)
 
 
 def load_folds(spec: Specification, source: Source) -> list[Dataset]:

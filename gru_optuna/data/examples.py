@@ -65,6 +65,21 @@ class Examples(Generic[Row]):
             groups=self.groups and [self.groups[row] for row in kept],
         )
 
+    def followed_by(self, other: Examples[Row]) -> Examples[Row]:
+        """These rows and another file's; messages name each as before."""
+        count, targets = len(self), None
+        if self.targets is not None and other.targets is not None:
+            targets = np.concatenate([self.targets, other.targets])
+        return Examples(
+            source=self.source,
+            rows=[*self.rows, *other.rows],
+            labels=None if self.labels is None else [*self.labels, *(other.labels or ())],
+            targets=targets,
+            at=lambda row: self.at(row) if row < count else other.at(row - count),
+            classes=self.classes,
+            groups=None if self.groups is None else [*self.groups, *(other.groups or ())],
+        )
+
 
 @dataclass(frozen=True)
 class Files(Generic[Row]):
@@ -117,6 +132,16 @@ class Part(Generic[Row]):
         assert self.examples.targets is not None
         return self.examples.targets[self.index]
 
+    def joined(self, other: Part[Row]) -> Part[Row]:
+        """These rows and another part's, of the same file or of another one."""
+        if self.examples is other.examples:
+            return Part(self.examples, np.sort(np.concatenate([self.index, other.index])))
+        return Part.whole(
+            self.examples.take(self.index.tolist()).followed_by(
+                other.examples.take(other.index.tolist())
+            )
+        )
+
     def split(
         self, places: tuple[NDArray[np.int64], NDArray[np.int64]]
     ) -> tuple[Part[Row], Part[Row]]:
@@ -132,6 +157,10 @@ class Parts(Generic[Row]):
     train: Part[Row]
     validation: Part[Row]
     test: Part[Row] | None
+
+    def refitting(self) -> Parts[Row]:
+        """With the validation rows among the training rows too; they stay what is measured on."""
+        return replace(self, train=self.train.joined(self.validation))
 
 
 def divide(spec: Specification, files: Files[Row], fold: int | None = None) -> Parts[Row]:

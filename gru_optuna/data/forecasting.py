@@ -45,7 +45,9 @@ if TYPE_CHECKING:
 _FAR = 3.0  # usual errors; further off, a training target is an outlier (Hampel 1974)
 
 
-def load_forecasting(spec: Specification, source: Source, fold: int | None = None) -> Dataset:
+def load_forecasting(
+    spec: Specification, source: Source, fold: int | None = None, *, refit: bool = False
+) -> Dataset:
     """Reads and prepares one series or several.
 
     Parameters
@@ -56,6 +58,8 @@ def load_forecasting(spec: Specification, source: Source, fold: int | None = Non
         As `load_dataset`'s.
     fold
         As `load_dataset`'s; a fold validates the rows that follow those it trains on.
+    refit
+        As `load_dataset`'s.
 
     Raises
     ------
@@ -65,6 +69,7 @@ def load_forecasting(spec: Specification, source: Source, fold: int | None = Non
     table = open_table(source, data.train)
     series, frequency = read_series(table, data)
     cuts = [Cuts.of(len(one), data, fold) for one in series]
+    cuts = [cut.refitting() for cut in cuts] if refit else cuts
     _check_parts(series, cuts, data, table.source)
     _check_columns(series, cuts, data, table.source)
     plan = make_plan(series, cuts, frequency, data)

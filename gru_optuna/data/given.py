@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
     from gru_optuna.spec import Task
 
-    Source: TypeAlias = Path | Mapping[str, Table | Sequences]
+    Given: TypeAlias = Mapping[str, Table | Sequences]
+    Source: TypeAlias = Path | Given
 
 TEXT, ANSWER = "text", "answer"
 """Columns of texts that came as a list, and of what is to be told of them."""

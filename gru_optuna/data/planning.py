@@ -6,7 +6,7 @@ Letters: S steps of a series, N windows, O the horizon.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -56,6 +56,10 @@ class Cuts:
             validation=(begin, end),
             test=None if data.test is None else (steps - test, steps),
         )
+
+    def refitting(self) -> Cuts:
+        """With the validation steps among the training steps too."""
+        return replace(self, train=(0, self.validation[1]))
 
 
 def _count(part: float | str | None, steps: int) -> int:

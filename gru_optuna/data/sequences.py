@@ -29,16 +29,16 @@ if TYPE_CHECKING:
     from gru_optuna.spec import Specification
 
 
-def load_sequences(spec: Specification, source: Source, fold: int | None = None) -> Dataset:
+def load_sequences(
+    spec: Specification, source: Source, fold: int | None = None, *, refit: bool = False
+) -> Dataset:
     """Reads and prepares sequences with labels, or with a number to predict.
 
     Parameters
     ----------
     spec
         Its task, ``data`` section and seed.
-    source
-        As `load_dataset`'s.
-    fold
+    source, fold, refit
         As `load_dataset`'s.
 
     Raises
@@ -57,6 +57,7 @@ def load_sequences(spec: Specification, source: Source, fold: int | None = None)
 
     files = Files(train, validation=read_like(data.validation), test=read_like(data.test))
     parts = divide(spec, files, fold)
+    parts = parts.refitting() if refit else parts
     encoder = SequenceEncoder.fit(
         parts.train.rows,
         standardize=data.standardize,

@@ -30,16 +30,16 @@ MOST_TOKENS = 512
 _USUAL_SHARE = 0.99  # of the training rows are left whole, unless the study file says otherwise
 
 
-def load_text(spec: Specification, source: Source, fold: int | None = None) -> Dataset:
+def load_text(
+    spec: Specification, source: Source, fold: int | None = None, *, refit: bool = False
+) -> Dataset:
     """Reads and prepares texts with labels, or with a number to predict.
 
     Parameters
     ----------
     spec
         Its task, ``data`` section and seed.
-    source
-        As `load_dataset`'s.
-    fold
+    source, fold, refit
         As `load_dataset`'s.
 
     Raises
@@ -55,6 +55,7 @@ def load_text(spec: Specification, source: Source, fold: int | None = None) -> D
     read = Files(train, validation=read_part(data.validation), test=read_part(data.test))
     files, dropped = deduplicate(read) if data.deduplicate else (read, {})
     parts = divide(spec, files, fold)
+    parts = parts.refitting() if refit else parts
     tokenizer = train_tokenizer(data.tokenizer, parts.train.rows, data.vocabulary)
     if tokenizer.get_vocab_size() <= len(SPECIAL):
         raise DataError(

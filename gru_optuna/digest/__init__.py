@@ -3,6 +3,6 @@
 A worker makes them while it trains, so they cost milliseconds: no Plotly, no importances.
 """
 
-from gru_optuna.digest.describing import describe, describing
+from gru_optuna.digest.describing import describe, describe_at, describing
 
-__all__ = ["describe", "describing"]
+__all__ = ["describe", "describe_at", "describing"]

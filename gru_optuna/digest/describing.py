@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
+
+from sqlalchemy.exc import SQLAlchemyError
 
 from gru_optuna.digest.figures import key_figures
 from gru_optuna.digest.note import study_note, trial_note
 from gru_optuna.report.summary import summarize
 from gru_optuna.search.study import stored_specification
-from gru_optuna.storage.database import lock_study
+from gru_optuna.storage.database import lock_study, open_engine
 from gru_optuna.storage.notes import Describing, Description, write_description
 
 if TYPE_CHECKING:
@@ -42,6 +45,16 @@ def describe(study: Study, engine: Engine, study_id: int) -> None:
     with engine.begin() as connection:
         if lock_study(connection, study_id):
             write_description(connection, study_id, description)
+
+
+def describe_at(study: Study, url: str) -> None:
+    """The same for whoever has no engine; it is decoration, and no reason to fail."""
+    engine = open_engine(url)
+    try:
+        with suppress(SQLAlchemyError):
+            describe(study, engine, study._study_id)
+    finally:
+        engine.dispose()
 
 
 def _description(study: Study) -> Description:

@@ -14,7 +14,7 @@ from optuna.trial import TrialState
 from gru_optuna.hyperparameters import Range
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from optuna import Study
     from optuna.trial import FrozenTrial
@@ -94,13 +94,29 @@ def _best(study: Study, spec: Specification, summary: Summary) -> str:
         lines.append("| best, on validation rows | no trial is complete yet |")
     else:
         where = f"trial {winner.number}, epoch {winner.best_epoch}"
-        if (equals := _equals(study, winner)) > 1:
-            where += f"; of {equals} equal ones the least loss"
-        lines.append(f"| best, on validation rows ({where}) | **{_number(winner.value)}** |")
-        if winner.test is not None:
-            lines.append(f"| the same, on test rows | **{_number(winner.test)}** |")
+        equals = 1 if winner.confirmed else _equals(study, winner)
+        least = f"; of {equals} equal ones the least loss" if equals > 1 else ""
+        lines.append(f"| best, on validation rows ({where}{least}) | **{_number(winner.value)}** |")
+        lines += _confirmed(winner)
     lines += [f"| to beat: {_code(n)} | {_number(v)} |" for n, v in summary.baselines.items()]
     return "\n".join(lines)
+
+
+def _confirmed(winner: Winner) -> Iterator[str]:
+    """What it reached on fresh seeds, and on the test rows."""
+    test, interval = winner.test, None
+    if (confirmed := winner.confirmed) is not None:
+        won = confirmed.won
+        if won.mean is not None:
+            on = f"trained again on {confirmed.seeds} fresh seeds, mean"
+            yield f"| {on} | **{_number(won.mean)}**{_between(won.interval)} |"
+        interval = confirmed.test.interval if confirmed.test else None
+    if test is not None:
+        yield f"| the same, on test rows | **{_number(test)}**{_between(interval)} |"
+
+
+def _between(interval: Sequence[float] | None) -> str:
+    return f" ({_number(interval[0])} to {_number(interval[1])})" if interval else ""
 
 
 def _equals(study: Study, winner: Winner) -> int:

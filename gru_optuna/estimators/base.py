@@ -14,6 +14,7 @@ import os
 import tempfile
 import threading
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,7 +30,7 @@ from gru_optuna import spec as study_file
 from gru_optuna.bundle.making import bundle_from_files
 from gru_optuna.bundle.trials import bundle_of_trial
 from gru_optuna.confirming import confirm
-from gru_optuna.data.dataset import load_folds
+from gru_optuna.data.dataset import load_dataset, load_folds
 from gru_optuna.errors import StudyFailed, UserError
 from gru_optuna.estimators.progress import bar
 from gru_optuna.joining import Settings, choose_device, make_pool, work
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
 
     from gru_optuna.data.dataset import Dataset
     from gru_optuna.data.effort import Effort
-    from gru_optuna.data.given import Source
+    from gru_optuna.data.given import Given
     from gru_optuna.joining import Device
     from gru_optuna.spec import Metric, Specification, Task
 
@@ -78,6 +79,9 @@ class GRUEstimator(BaseEstimator):  # type: ignore[misc]
     confirm
         How many of the best trials are trained again on five fresh seeds each, for the best mean
         to win: the best of many trials owes some of its value to luck. 0: none.
+    refit
+        Whether the best configuration is trained on all rows in the end, those that decided
+        included, for as many epochs as it was best after.
     sampler, pruner
         As in a study file.
     storage
@@ -109,6 +113,7 @@ class GRUEstimator(BaseEstimator):  # type: ignore[misc]
         validation: float = 0.2,
         data: Mapping[str, Any] | None = None,
         confirm: int = 0,
+        refit: bool = True,
         sampler: str = "tpe",
         pruner: str = "asha",
         storage: str | None = None,
@@ -127,6 +132,7 @@ class GRUEstimator(BaseEstimator):  # type: ignore[misc]
         self.validation = validation
         self.data = data
         self.confirm = confirm
+        self.refit = refit
         self.sampler = sampler
         self.pruner = pruner
         self.storage = storage
@@ -136,7 +142,7 @@ class GRUEstimator(BaseEstimator):  # type: ignore[misc]
         self.progress = progress
         self.random_state = random_state
 
-    def _tune(self, data: Mapping[str, Any], source: Source, effort: Effort) -> None:
+    def _tune(self, data: Mapping[str, Any], source: Given, effort: Effort) -> None:
         """Tunes, and sets what a fitted estimator holds.
 
         Parameters
@@ -190,8 +196,15 @@ class GRUEstimator(BaseEstimator):  # type: ignore[misc]
         confirmed = read_confirmation(self.study_)
         self.best_params_ = winner.configuration()
         self.best_score_ = winner.value if confirmed is None else confirmed.won.mean
+        # Where trials were compared on the rows that they learned from, these are all there are.
+        refit = self.refit and len(source) == 1
+        if refit:
+            datasets = [self._weighted(load_dataset(spec, source, refit=True)).to(where)]
+            one_part = spec.data.model_copy(update={"folds": None})
+            whole = spec.model_copy(update={"data": one_part})
+            pool, _ = make_pool(whole, datasets, replace(settings, threads=1, slots=1))
         trial = self.study_.trials[winner.number]
-        self.bundle_ = bundle_of_trial(spec, datasets, pool, trial, confirmed)
+        self.bundle_ = bundle_of_trial(spec, datasets, pool, trial, confirmed, refitted=refit)
 
     def _specification(self, data: Mapping[str, Any], effort: Effort) -> Specification:
         """The study file that these parameters are."""

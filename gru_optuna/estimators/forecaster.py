@@ -40,8 +40,8 @@ class GRUForecaster(GRUEstimator):
         Columns that are known up to the present, and those that are known ahead.
     window, season
         As under ``[data]`` of a study file; None: from the data.
-    space, trials, seconds, metric, epochs, patience, validation, data, confirm, sampler, pruner, \
-storage, study_name, n_jobs, device, progress, random_state
+    space, trials, seconds, metric, epochs, patience, validation, data, confirm, refit, sampler, \
+pruner, storage, study_name, n_jobs, device, progress, random_state
         As `GRUEstimator`'s; `metric` is mae unless said otherwise, and validation rows are the
         last ones.
 
@@ -84,6 +84,7 @@ storage, study_name, n_jobs, device, progress, random_state
         validation: float = 0.2,
         data: Any = None,
         confirm: int = 0,
+        refit: bool = True,
         sampler: str = "tpe",
         pruner: str = "asha",
         storage: str | None = None,
@@ -103,6 +104,7 @@ storage, study_name, n_jobs, device, progress, random_state
             validation=validation,
             data=data,
             confirm=confirm,
+            refit=refit,
             sampler=sampler,
             pruner=pruner,
             storage=storage,

@@ -86,8 +86,8 @@ class GRUClassifier(ClassifierMixin, _Labelled):  # type: ignore[misc]
 
     Parameters
     ----------
-    space, trials, seconds, metric, epochs, patience, validation, data, confirm, sampler, pruner, \
-storage, study_name, n_jobs, device, progress, random_state
+    space, trials, seconds, metric, epochs, patience, validation, data, confirm, refit, sampler, \
+pruner, storage, study_name, n_jobs, device, progress, random_state
         As `GRUEstimator`'s; `metric` is accuracy unless said otherwise.
     class_weight
         How much a row of each class counts in the loss: a dict of class and weight, what is left
@@ -128,6 +128,7 @@ storage, study_name, n_jobs, device, progress, random_state
         validation: float = 0.2,
         data: Any = None,
         confirm: int = 0,
+        refit: bool = True,
         sampler: str = "tpe",
         pruner: str = "asha",
         storage: str | None = None,
@@ -147,6 +148,7 @@ storage, study_name, n_jobs, device, progress, random_state
             validation=validation,
             data=data,
             confirm=confirm,
+            refit=refit,
             sampler=sampler,
             pruner=pruner,
             storage=storage,

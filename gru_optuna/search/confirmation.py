@@ -17,7 +17,6 @@ from statistics import fmean, median_low, stdev
 from typing import TYPE_CHECKING, Any
 
 from optuna.trial import TrialState
-from scipy import stats
 
 from gru_optuna.search import space
 from gru_optuna.spec.tasks import MAXIMIZED
@@ -245,6 +244,8 @@ def student_interval(values: Sequence[float], metric: Metric) -> list[float] | N
     """
     if len(values) < 2:
         return None
+    from scipy import stats  # half a second, which those who only look don't need
+
     mean, error = fmean(values), stdev(values) / sqrt(len(values))
     half = float(stats.t.ppf((1 + LEVEL) / 2, len(values) - 1)) * error
     best = 1.0 if metric in MAXIMIZED else inf

@@ -58,7 +58,9 @@ def draw(
     """
     # A terminal scrolls when its last line is written to its end.
     room = height - 1
-    head = _head(tally, width, last, full=room >= 14)
+    # Nothing trains yet: then how it is prepared is all there is to see.
+    full = room >= 14 or not (tally.slots or tally.over)
+    head = _head(tally, width, last, full=full)
     room -= len(head)
     below = (
         [Text(words, "yellow") for words in list(notices)[-max(1, room // 4) :]] if room > 2 else []
@@ -146,7 +148,7 @@ def _trials(tally: Tally, width: int, room: int, last: bool) -> list[Text]:
     cells = [("trial", "state", str(tally.opening.spec.metric), "epoch")]
     cells += [_cells(trial, tally) for trial in shown]
     widths = [max(len(row[column]) for row in cells) for column in range(4)]
-    scale, columns = tally.scale(), min(_WIDEST_CURVE, width - sum(widths) - 4 * len(_GAP))
+    scale, columns = _scale(shown), min(_WIDEST_CURVE, width - sum(widths) - 4 * len(_GAP))
     lines = [Text(_aligned(cells[0], widths) + _GAP + "curve", "dim")]
     for trial, row in zip(shown, cells[1:], strict=True):
         curve = sparkline(trial.curve, columns, scale) if columns >= _NARROWEST_CURVE else ""
@@ -154,6 +156,15 @@ def _trials(tally: Tally, width: int, room: int, last: bool) -> list[Text]:
     if more:
         lines.append(Text(" " * widths[0] + _GAP + f"and {more} more", "dim"))
     return lines
+
+
+def _scale(shown: Sequence[Trial]) -> tuple[float, float] | None:
+    """Between which values all curves are drawn, but for the few values that lie far out."""
+    values = sorted(value for trial in shown for value in trial.curve)
+    if not values:
+        return None
+    outside = len(values) // 10
+    return values[outside], values[-1 - outside // 2]
 
 
 def _aligned(cells: Sequence[str], widths: Sequence[int]) -> str:

@@ -69,7 +69,7 @@ class PlainView:
                 self._trial(event)
             case StandingBy() if self._standing_by:
                 return
-            case Confirming(done, of) if done not in {0, of}:
+            case Confirming(done, of, begins=False) if done < of and done % max(1, of // 5):
                 return
             case _ if words := notice(event):
                 self._print(words)

@@ -177,14 +177,6 @@ class Tally:
             return None  # the trials may be over long before the hours
         return by_hours if by_trials is None else min(by_trials, by_hours)
 
-    def scale(self) -> tuple[float, float] | None:
-        """Between which values the curves lie, but for the few that lie far out."""
-        values = sorted(v for trial in (*self.running, *self.over) for v in trial.curve)
-        if not values:
-            return None
-        outside = len(values) // 20
-        return values[outside], values[-1 - outside]
-
     def _seconds_of_trials(self) -> float | None:
         rate = self.epochs_per_second()
         if self.opening is None or not self.limit or not rate or self._ended_here < _ENOUGH_ENDED:

@@ -118,6 +118,7 @@ class Confirming:
     of: int
     candidates: int
     seeds: int
+    begins: bool = False  # the first word of it; some runs may be done from before
 
 
 @dataclass(frozen=True)

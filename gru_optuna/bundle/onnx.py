@@ -1,0 +1,193 @@
+"""A bundle's network for other runtimes: ONNX, whose GRU is torch's (``linear_before_reset = 1``).
+
+    inputs   values   (N, T, C) float32, scaled as the preprocessing says; or (N, T) int64 tokens
+             lengths  (N,) int64: what stands behind a row's length is never read
+    outputs  of classes: probabilities (N, O). Of numbers: predictions (N, O), scaled.
+
+N and T are free. Of an ensemble, the mean of its networks' outputs. What rows go through before
+(tokenizer, scaler, windows), and how scaled numbers become the data's units, stands in
+``preprocessing/0.json``; ONNX has no operators for that.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gru_optuna.bundle.files import ONNX
+from gru_optuna.errors import BundleError
+from gru_optuna.training.network import EMBEDDING, GATES
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from gru_optuna.bundle.predicting import Bundle, TrainedNetwork
+
+OPSET, IR_VERSION = 17, 8
+"""Of 2022: runtimes of the last years read them."""
+
+_TORCH_TO_ONNX = (1, 0, 2)  # torch stacks reset, update, new; ONNX update, reset, hidden
+
+
+def with_onnx(bundle: Bundle) -> Bundle:
+    """The same bundle with its network as ``model.onnx`` too.
+
+    Raises
+    ------
+    BundleError
+        If the onnx package is missing, or the bundle's networks read different inputs.
+    """
+    return replace(bundle, files={**bundle.files, ONNX: to_onnx(bundle)})
+
+
+def to_onnx(bundle: Bundle) -> bytes:
+    """The ONNX file.
+
+    Raises
+    ------
+    BundleError
+        As `with_onnx`.
+    """
+    try:
+        import onnx
+        from onnx import helper
+    except ImportError:
+        raise BundleError(
+            "--onnx needs the package onnx, which is not installed. "
+            "Try: pip install 'gru-optuna[onnx]'."
+        ) from None
+    if len({id(one.preprocessing) for one in bundle.networks}) > 1:
+        raise BundleError(
+            "the bundle's networks come from several folds, and each reads its own scaled inputs, "
+            "which one ONNX model can't. Export with --refit."
+        )
+    graph = _Graph(onnx)
+    first = bundle.networks[0].network
+    tokens = bool(first.vocabulary)
+    values = graph.input(
+        "values", "INT64" if tokens else "FLOAT", ["N", "T"] + [first.inputs] * (not tokens)
+    )
+    lengths = graph.input("lengths", "INT64", ["N"])
+    limit = bundle.hyperparameters.max_tokens
+    if limit is not None:
+        lengths = graph.node("Min", lengths, graph.constant(np.array(limit, np.int64)))
+    lengths32 = graph.node("Cast", lengths, to=onnx.TensorProto.INT32)
+    told = [_network(graph, one, values, lengths, lengths32) for one in bundle.networks]
+    if bundle.labels:
+        told = [graph.node("Softmax", one, axis=-1) for one in told]
+    name = "probabilities" if bundle.labels else "predictions"
+    graph.node("Mean" if len(told) > 1 else "Identity", *told, output=name)
+    model = helper.make_model(
+        graph.made(bundle.manifest.study, name, first.outputs),
+        opset_imports=[helper.make_opsetid("", OPSET)],
+        ir_version=IR_VERSION,
+        producer_name="gru-optuna",
+        producer_version=bundle.manifest.versions["gru-optuna"],
+    )
+    helper.set_model_props(model, {"labels": "\n".join(bundle.labels)} if bundle.labels else {})
+    onnx.checker.check_model(model, full_check=True)
+    content: bytes = model.SerializeToString()
+    return content
+
+
+class _Graph:
+    """Nodes and constants, each under a name of its own."""
+
+    def __init__(self, onnx: Any) -> None:
+        self._onnx = onnx
+        self._nodes: list[Any] = []
+        self._constants: list[Any] = []
+        self._inputs: list[Any] = []
+
+    def input(self, name: str, kind: str, shape: Sequence[str | int]) -> str:
+        element = getattr(self._onnx.TensorProto, kind)
+        self._inputs.append(self._onnx.helper.make_tensor_value_info(name, element, shape))
+        return name
+
+    def constant(self, array: NDArray[Any]) -> str:
+        name = f"constant{len(self._constants)}"
+        self._constants.append(
+            self._onnx.numpy_helper.from_array(np.ascontiguousarray(array), name)
+        )
+        return name
+
+    def node(
+        self, operator: str, *inputs: str, output: str | None = None, **attributes: Any
+    ) -> str:
+        return self.nodes(operator, *inputs, outputs=[output or ""], **attributes)[0]
+
+    def nodes(
+        self, operator: str, *inputs: str, outputs: Sequence[str], **attributes: Any
+    ) -> list[str]:
+        at = len(self._nodes)
+        names = [name or f"{operator.lower()}{at}_{n}" for n, name in enumerate(outputs)]
+        self._nodes.append(
+            self._onnx.helper.make_node(operator, list(inputs), names, f"node{at}", **attributes)
+        )
+        return names
+
+    def made(self, name: str, output: str, outputs: int) -> Any:
+        told = self._onnx.helper.make_tensor_value_info(
+            output, self._onnx.TensorProto.FLOAT, ["N", outputs]
+        )
+        return self._onnx.helper.make_graph(
+            self._nodes, name, self._inputs, [told], self._constants
+        )
+
+
+def _network(graph: _Graph, one: TrainedNetwork, values: str, lengths: str, lengths32: str) -> str:
+    """Logits or scaled numbers (N, O)."""
+    network = one.network
+    weights = {name: weight.numpy() for name, weight in one.weights.items()}
+    sequence = values
+    if network.vocabulary:
+        sequence = graph.node("Gather", graph.constant(weights[EMBEDDING]), values)
+    sequence = graph.node("Transpose", sequence, perm=[1, 0, 2])  # (T, N, C)
+    features = graph.constant(np.array([0, 0, -1], np.int64))  # (T, N, D * H)
+    last = ""
+    for layer in range(network.layers):
+        w, r, b = _kernels(weights, layer, network.directions)
+        outputs, states = graph.nodes(
+            "GRU", sequence, graph.constant(w), graph.constant(r), graph.constant(b), lengths32,
+            outputs=["", ""], hidden_size=network.hidden_size, linear_before_reset=1,
+            direction="bidirectional" if network.bidirectional else "forward",
+        )  # fmt: skip
+        # (T, D, N, H) to (T, N, D * H), and (D, N, H) to (N, D * H)
+        beside = graph.node("Transpose", outputs, perm=[0, 2, 1, 3])
+        sequence = graph.node("Reshape", beside, features)
+        last = graph.node("Transpose", states, perm=[1, 0, 2])
+    if network.pooling == "last":
+        pooled = graph.node("Flatten", last, axis=1)
+    else:
+        # Behind a row's length the GRU tells zeros.
+        total = graph.node(
+            "ReduceSum", sequence, graph.constant(np.array([0], np.int64)), keepdims=0
+        )
+        steps = graph.node("Cast", lengths, to=1)
+        column = graph.node("Unsqueeze", steps, graph.constant(np.array([1], np.int64)))
+        pooled = graph.node("Div", total, column)
+    return graph.node(
+        "Gemm", pooled, graph.constant(weights["head.weight"]),
+        graph.constant(weights["head.bias"]), transB=1,
+    )  # fmt: skip
+
+
+def _kernels(
+    weights: dict[str, NDArray[np.float32]], layer: int, directions: int
+) -> tuple[NDArray[np.float32], ...]:
+    """W (D, 3 H, C), R (D, 3 H, H) and both biases (D, 6 H), gates in ONNX's order."""
+    made: dict[str, list[NDArray[np.float32]]] = {"w": [], "r": [], "b": []}
+    for direction in ("", "_reverse")[:directions]:
+
+        def kernel(name: str, direction: str = direction) -> NDArray[np.float32]:
+            gates = np.split(weights[f"layers.{layer}.{name}_l0{direction}"], GATES)
+            return np.concatenate([gates[place] for place in _TORCH_TO_ONNX])
+
+        made["w"].append(kernel("weight_ih"))
+        made["r"].append(kernel("weight_hh"))
+        made["b"].append(np.concatenate([kernel("bias_ih"), kernel("bias_hh")]))
+    return tuple(np.stack(parts) for parts in made.values())

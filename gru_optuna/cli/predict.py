@@ -1,0 +1,61 @@
+"""The command that predicts with a bundle."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path  # noqa: TC003 (typer reads the annotations)
+from typing import Annotated
+
+import typer
+
+from gru_optuna.cli.console import EXIT_INTERRUPTED, plain_errors, say
+from gru_optuna.workspace import shown
+
+
+def predict(
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="The bundle's folder.")],
+    file: Annotated[
+        Path,
+        typer.Argument(metavar="FILE", help=".csv .tsv .jsonl .parquet; of sequences .npz .ts too"),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Where to: .csv .tsv .jsonl .parquet; else stdout."),
+    ] = None,
+) -> None:
+    """Predict the rows of a file, in their order.
+
+    The file needs the columns that the study was trained on, by their names, but not the answers.
+
+    Example: gru-optuna predict bundles/vowels new.ts --out predictions.csv
+    """
+    with plain_errors():
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        from gru_optuna.bundle.making import load_bundle
+        from gru_optuna.bundle.reading import read_rows
+        from gru_optuna.bundle.writing import writing
+
+        model, told = load_bundle(bundle), 0
+        console = Console(stderr=True)
+        columns = (BarColumn(), TextColumn("{task.fields[rows]} rows"), TimeRemainingColumn())
+        try:
+            with (
+                writing(out) as writer,
+                Progress(*columns, console=console, disable=not console.is_terminal) as progress,
+            ):
+                bar = progress.add_task("predict", total=1.0, rows="0")
+                for rows, share in read_rows(file, model.encoder):
+                    writer.write(model.tell(rows))
+                    told += len(rows)
+                    progress.update(bar, completed=share, rows=f"{told:,}")
+        except KeyboardInterrupt:
+            say("stopped; nothing was written." if out else "stopped.")
+            sys.exit(EXIT_INTERRUPTED)
+        except BrokenPipeError:  # whoever reads has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return
+        if out is not None:
+            say(f"{told:,} rows predicted: {shown(out)}")
