@@ -204,6 +204,16 @@ def test_two_thousand_trials_stay_light(tmp_path: Path) -> None:
     assert len(lines) <= 4
 
 
+def test_without_a_chrome_pictures_are_refused_and_nothing_is_written(
+    study: optuna.Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("BROWSER_PATH", str(tmp_path / "none"))
+    with pytest.raises(UserError, match=r"--images needs Chrome or Chromium.*apt install"):
+        render_report(study, specification(), tmp_path / "report", images="svg")
+    assert not (tmp_path / "report").exists()
+
+
 def test_numbers_need_no_plotly() -> None:
     code = "import sys, gru_optuna.report.findings; sys.exit('plotly' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -164,10 +164,10 @@ def test_a_search_that_stands_still_and_one_that_goes_on() -> None:
     assert "from 0.6700 to 0.7400" in text
 
 
-def test_a_pruned_trial_that_was_better_than_the_winner_is_told() -> None:
+def test_a_pruned_trial_that_was_better_than_all_complete_ones_is_told() -> None:
     trials = [trial(DONE, [0.5, 0.6], 1e-3), trial(CUT, [0.7, 0.65], 1e-2)]
     text = starting(said(trials), "1 pruned trial had been better")
-    assert "trial 1 reached 0.7000 before it was ended, the winner 0.6000" in text
+    assert "reached 0.7000 before it was ended, the best complete one 0.6000" in text
 
 
 def test_ties_name_the_rows_that_could_not_tell_them_apart() -> None:

@@ -313,6 +313,17 @@ def test_fresh_seeds_decide_who_won(study: optuna.Study) -> None:
     ]  # fmt: skip
 
 
+def test_what_somebody_enqueued_is_no_start(study: optuna.Study) -> None:
+    given = trial(DONE, [0.95], 1e-3)
+    given.system_attrs["fixed_params"] = {"learning_rate": 1e-3}
+    others = study.get_trials(deepcopy=False)
+    found = answer(
+        begun := study_of([given, *others]), specification(), summarize(begun, specification())
+    )
+    assert found is not None
+    assert found.start == Start(0.5, 7)
+
+
 def test_pairs_are_of_parameters_that_all_have(study: optuna.Study) -> None:
     pairs = interactions(study, specification(), ["decay_drop", "dropout", "learning_rate"])
     assert [(pair.x.name, pair.y.name) for pair in pairs] == [

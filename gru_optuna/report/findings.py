@@ -282,7 +282,8 @@ def _clipped(health: Health) -> Finding | None:
 
 
 def _ties(study: Study, answer: Answer | None, show: Callable[[float], str]) -> Finding | None:
-    if answer is None:
+    # Fresh seeds tell apart what one look at the validation rows can't.
+    if answer is None or answer.confirmation:
         return None
     ties = sum(trial.value == answer.winner.value for trial in complete(study))
     if ties < 2:
@@ -326,13 +327,14 @@ def _pruned_too_soon(
     study: Study, spec: Specification, answer: Answer | None, show: Callable[[float], str]
 ) -> Finding | None:
     """Pruned trials that had been better than the winner ever was."""
-    if answer is None:
+    values = [value_of(trial) for trial in complete(study)]
+    if answer is None or not values:
         return None
+    seen = best_of(values, spec)
     reached = {
         trial.number: value
         for trial in trials_in(study, TrialState.PRUNED)
-        if (value := best_reached(trial, spec)) is not None
-        and is_better(value, answer.winner.value, spec)
+        if (value := best_reached(trial, spec)) is not None and is_better(value, seen, spec)
     }
     if not reached:
         return None
@@ -343,9 +345,9 @@ def _pruned_too_soon(
     advice = "min_resource, or take reduction_factor = 2" if halves else "n_warmup_steps"
     return Finding(
         "bad",
-        f"{trials} had been better than the winner: trial {number} reached {show(best)} before it "
-        f"was ended, the winner {show(answer.winner.value)}. The pruner may be too eager here: "
-        f"raise its {advice}.",
+        f"{trials} had been better than any complete one: trial {number} reached {show(best)} "
+        f"before it was ended, the best complete one {show(seen)}. The pruner may be too "
+        f"eager here: raise its {advice}.",
         "learning_curves",
     )
 

@@ -57,11 +57,11 @@ def _against(answer: Answer, spec: Specification, show: Callable[[float], str]) 
 
 def _gain(answer: Answer, spec: Specification, show: Callable[[float], str]) -> list[str]:
     start = answer.start
-    if start is None or not is_better(answer.winner.value, start.median, spec):
+    if start is None or not is_better(answer.reached, start.median, spec):
         return []
     return [
         f"The search brought the validation {spec.metric} from {show(start.median)}, the median of "
-        f"its first {start.trials} trials, to {show(answer.winner.value)}. Those were drawn "
+        f"its first {start.trials} trials, to {show(answer.reached)}. Those were drawn "
         f"blindly and stand for a configuration that nobody tuned; one that was pruned counts by "
         f"its best epoch."
     ]

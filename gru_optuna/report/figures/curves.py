@@ -40,7 +40,7 @@ def draw_curves(curves: Sequence[Curve], spec: Specification) -> go.Figure:
         figure.add_trace(
             trace(
                 **_joined(group),
-                name=f"best (trial {group[0].number})" if best else ", ".join(states),
+                name=f"winner (trial {group[0].number})" if best else ", ".join(states),
                 mode="lines+markers" if best else "lines",
                 line={"color": colour, "width": 3 if best else 1.2},
                 marker={"size": 5},

@@ -67,7 +67,20 @@ class Answer:
     @property
     def measured(self) -> Estimate:
         """The most honest value there is."""
-        return self.test or self.validation
+        return self.test or self.confirmed or self.validation
+
+    @property
+    def confirmed(self) -> Estimate | None:
+        """The mean over fresh seeds, on validation rows."""
+        won = self.confirmation and self.confirmation.won
+        if not won or won.mean is None:
+            return None
+        return Estimate(won.mean, _interval(won.interval), self.validation.rows)
+
+    @property
+    def reached(self) -> float:
+        """What the search came to on validation rows, without its luck where that is known."""
+        return (self.confirmed or self.validation).value
 
 
 def answer(study: Study, spec: Specification, summary: Summary) -> Answer | None:
@@ -99,8 +112,9 @@ def answer(study: Study, spec: Specification, summary: Summary) -> Answer | None
 def _start(study: Study, spec: Specification) -> Start | None:
     """The first trials, which no model proposed. A pruned one counts by its best epoch."""
     blind = START_TRIALS if spec.sampler.name == "random" else spec.sampler.n_startup_trials
-    first = trials_in(study, *ENDED)[:blind]
-    reached = [value for trial in first if (value := best_reached(trial, spec)) is not None]
+    # What somebody enqueued, or another study's best, wasn't drawn.
+    drawn = [t for t in trials_in(study, *ENDED) if "fixed_params" not in t.system_attrs]
+    reached = [value for trial in drawn[:blind] if (value := best_reached(trial, spec)) is not None]
     return Start(median(reached), len(reached)) if len(reached) >= FEWEST_STARTS else None
 
 

@@ -5,12 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from gru_optuna.report.numbers.answer import Estimate
-
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from gru_optuna.report.numbers.answer import Answer
+    from gru_optuna.report.numbers.answer import Answer, Estimate
     from gru_optuna.spec import Specification
 
 
@@ -50,15 +48,11 @@ def standing(answer: Answer, spec: Specification, show: Callable[[float], str]) 
         name = f"median of the first {answer.start.trials} trials"
         value = answer.start.median
         marks.append(Mark(name, "validation", value, None, show(value), f"{name}: {show(value)}"))
-    marks.append(_mark("winner, validation", "validation", answer.validation, show))
-    if answer.confirmation:
-        won = answer.confirmation.won
-        assert won.mean is not None, "the winner has a mean"
+    name = "winner, validation, in the search" if answer.confirmed else "winner, validation"
+    marks.append(_mark(name, "validation", answer.validation, show))
+    if answer.confirmation and answer.confirmed:
         name = f"winner, validation, {answer.confirmation.seeds} fresh seeds"
-        estimate = Estimate(
-            won.mean, (won.interval[0], won.interval[1]) if won.interval else None, None
-        )
-        marks.append(_mark(name, "validation", estimate, show))
+        marks.append(_mark(name, "validation", answer.confirmed, show))
     if answer.test:
         marks.append(_mark("winner, test", "test", answer.test, show))
     return marks

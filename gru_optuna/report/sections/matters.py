@@ -100,7 +100,7 @@ def interactions_section(context: Context) -> Section:
     )
     caption = (
         f"The most important parameters in pairs. Each dot is a complete trial, coloured by its "
-        f"rank as above; the diamond is the best.{model}"
+        f"rank as above; the diamond is the winner.{model}"
     )
     panels = [
         Panel(
@@ -131,7 +131,7 @@ def slices_section(context: Context) -> Section:
     )
     caption = (
         f"Each panel sets one parameter against the validation {context.spec.metric} of the "
-        f"complete trials; the diamond is the best one. Trials of one category are spread "
+        f"complete trials; the diamond is the winner. Trials of one category are spread "
         f"sideways, to be seen. A slope or a hill says that the parameter matters, a good value at "
         f"the edge that the range may be too narrow.{thinned}"
     )

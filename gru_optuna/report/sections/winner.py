@@ -27,9 +27,9 @@ def standing_section(context: Context) -> list[Section]:
     marks = standing(context.answer, context.spec, context.show)
     figure = draw_standing(marks, context.spec)
     caption = (
-        "Rings are values to beat, the circle is what the search saw, the diamond what test rows "
-        "say. A bar is the 95 % interval over the rows that were measured; it knows nothing of "
-        "the choice among many, which flatters the validation value."
+        "Rings are values to beat, circles what validation rows say, the diamond what test rows "
+        "say. A bar is the 95 % interval, over rows or, with fresh seeds, over seeds. What the "
+        "search saw is flattered by the choice among many, and no bar tells by how much."
     )
     alt = "; ".join(mark.text for mark in marks)
     return [
@@ -54,6 +54,8 @@ def predictions_section(context: Context) -> list[Section]:
             f"says. The darker, the larger the share of that class; what lies off the diagonal "
             f"is wrong."
         )
+        if any(count != int(count) for row in matrix["counts"] for count in row):
+            caption += " Counts are means over the winner's networks, of all seeds or folds."
         alt = f"Confusion matrix of {len(matrix['classes'])} classes: {label(right)} rows right."
         figure = draw_confusion(matrix)
         panels = [Panel(figure, alt, min_width=300, max_width=figure.layout.height + 60)]
