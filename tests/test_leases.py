@@ -225,6 +225,14 @@ def test_who_leaves_gives_everything_back(database_url: str) -> None:
         assert connection.scalar(select(func.count()).select_from(workers)) == 1
 
 
+def test_a_beat_that_comes_after_the_leaving_brings_nobody_back(database_url: str) -> None:
+    leaver = Worker(database_url)
+    leaver.registration.leave()
+    leaver.registration.beat_alone()  # another thread's, that was on its way
+    with leaver.engine.connect() as connection:
+        assert connection.scalar(select(func.count()).select_from(workers)) == 0
+
+
 def test_given_back_trials_can_be_taken_again(database_url: str) -> None:
     worker = Worker(database_url)
     worker.claim(2)

@@ -95,7 +95,7 @@ def test_its_attributes_are_those_of_our_studies(objective: GRUObjective) -> Non
     told = study.trials[0].user_attrs
     assert set(told) == {
         "best_epoch", "best_validation_loss", "train_loss", "validation_loss",
-        "network_parameters", "seconds", "epochs", "outcome",
+        "clipped", "network_parameters", "seconds", "epochs", "outcome",
     }  # fmt: skip
     assert told["outcome"] == "trained all 3 epochs"
 

@@ -107,6 +107,8 @@ class Candidate:
 class TestValue:
     """The winner on the test rows."""
 
+    __test__ = False  # pytest takes classes of this name for its own
+
     value: float  # the mean over its networks
     interval: list[float] | None  # by resampling rows and networks; None: not defined
     ensemble: dict[str, Any] | None  # the same of all networks together: {"value", "interval"}

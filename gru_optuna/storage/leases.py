@@ -111,6 +111,7 @@ class Registration:
         self._watch = Watch(lease_seconds)
         self.beat_seconds = self._watch.beat_seconds
         self._strange = Watch(lease_seconds)
+        self._left = False
         with engine.begin() as connection:
             inserted = connection.execute(insert(workers).values(self._row(connection)))
             assert inserted.inserted_primary_key is not None
@@ -126,7 +127,7 @@ class Registration:
             .where(workers.c.worker_id == self.worker_id)
             .values(beats=workers.c.beats + 1, beaten_at=now(connection), **told)
         )
-        if not beaten.rowcount:  # found dead by another, and yet alive
+        if not beaten.rowcount and not self._left:  # found dead by another, and yet alive
             self._hold_life()
             row = self._row(connection) | {"worker_id": self.worker_id, "beats": 1}
             connection.execute(insert(workers).values(row))
@@ -190,6 +191,7 @@ class Registration:
 
     def leave(self) -> None:
         """Gives everything back and goes."""
+        self._left = True  # before the row goes: a beat on its way must not write it again
         with self._engine.begin() as connection:
             connection.execute(
                 update(leases).where(leases.c.worker_id == self.worker_id).values(worker_id=None)
