@@ -118,45 +118,56 @@ def _shown_numbers(numbers: tuple[int, ...]) -> str:
 
 def print_best(summary: Summary) -> None:
     """The best configuration, for people."""
+    from gru_optuna.terminal.words import value as metric_value
+
     winner = summary.best
     assert winner is not None
     trials = summary.trials
     ended = trials["complete"] + trials["pruned"] + trials["failed"]
     print(f"{summary.study}: {ended} trials, {trials['pruned']} pruned, {trials['failed']} failed")
     print(
-        f"best validation {summary.metric} {winner.value:.4f} "
+        f"best validation {summary.metric} {metric_value(winner.value)} "
         f"(trial {winner.number}, epoch {winner.best_epoch})"
     )
     if winner.confirmed is not None:
         _print_confirmed(winner.confirmed, summary.metric)
     if summary.baselines:
-        named = (f"{name} {value:.4f}" for name, value in summary.baselines.items())
+        named = (f"{name} {metric_value(value)}" for name, value in summary.baselines.items())
         print(f"to beat: {', '.join(named)}")
-    for key, value in winner.configuration().items():
+    configuration = winner.configuration()
+    width = max(map(len, configuration)) + 1
+    for key, value in configuration.items():
         mark = "" if key in winner.params else "  (fixed)"
-        print(f"  {key:<14} {shown_number(value)}{mark}")
+        print(f"  {key:<{width}} {shown_number(value)}{mark}")
 
 
 def _print_confirmed(found: Confirmation, metric: str) -> None:
     """What is left of the best of many on fresh seeds, and the look at the test."""
+    from gru_optuna.terminal.words import value as metric_value
+
     won, first = found.won, found.candidates[0]
     assert won.mean is not None
     if first is not won:
-        print(f"the search's best was trial {first.number} with {first.search_value:.4f}")
+        print(f"the search's best was trial {first.number} with {metric_value(first.search_value)}")
     good = sum(value is not None for value in won.values)
     fresh = f"mean of {good} fresh seeds" if good > 1 else "one fresh seed"
-    print(f"confirmed validation {metric} {won.mean:.4f} ({_between(won.interval)}{fresh})")
+    print(
+        f"confirmed validation {metric} {metric_value(won.mean)} ({_between(won.interval)}{fresh})"
+    )
     if found.test is None:
         print("no test rows: how it does on rows that chose nothing is not known")
         return
     uses = "" if found.test_uses == 1 else f"; test rows looked at {found.test_uses} times"
-    print(
-        f"test {metric} {found.test.value:.4f} ({_between(found.test.interval)}same networks{uses})"
-    )
+    value, between = metric_value(found.test.value), _between(found.test.interval)
+    print(f"test {metric} {value} ({between}same networks{uses})")
 
 
 def _between(interval: list[float] | None) -> str:
-    return "" if interval is None else f"95 % interval {interval[0]:.4f} to {interval[1]:.4f}, "
+    from gru_optuna.terminal.words import value
+
+    return (
+        "" if interval is None else f"95 % interval {value(interval[0])} to {value(interval[1])}, "
+    )
 
 
 def shown_value(winner: Winner | None, metric: str) -> str:
