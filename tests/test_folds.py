@@ -302,9 +302,10 @@ def run(
             stop.set()
 
     url = f"sqlite:///{path.parent / 'study.db'}"
+    one_run = ("confirmation.candidates=1", "confirmation.seeds=1")
     result = tune(
         path, storage=url, device="cpu", threads=1, slots=slots, stop=stop, on_event=on_event,
-        overrides=[f"data.folds={FOLDS}", *overrides], report=path.parent / "report",
+        overrides=[f"data.folds={FOLDS}", *one_run, *overrides], report=path.parent / "report",
     )  # fmt: skip
     return result, optuna.load_study(study_name="tiny", storage=url), events
 

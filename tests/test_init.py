@@ -336,7 +336,7 @@ def test_a_drafted_study_runs_as_it_is(tmp_path: Path, data: str) -> None:
         made.study,
         trials=1,
         storage=f"sqlite:///{tmp_path}/study.db",
-        overrides=["training.epochs=1"],
+        overrides=["training.epochs=1", "confirmation.seeds=1"],
         report=tmp_path / "report",
     )
     assert result.best is not None
