@@ -16,7 +16,7 @@ demo: $(READY)
 test: $(READY)
 	$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=worksteal
 
-# Workers killed, stopped, starved, on both databases: a quarter of an hour or so.
+# Workers killed, stopped, starved, on both databases: half an hour or so.
 soak: $(READY)
 	$(BIN)/python -m pytest -m soak -s
 
