@@ -31,7 +31,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from gru_optuna.data.dataset import Split
+from gru_optuna.data.dataset import Batch, one_after_another
 from gru_optuna.training import compiled
 from gru_optuna.training.initializers import initial_parameters
 from gru_optuna.training.network import Network
@@ -65,31 +65,34 @@ SHAPES = [
 ]
 
 
-def torch_step(shape: Shape, split: Split, batch_first: bool) -> Callable[[], None]:
+def torch_step(shape: Shape, batch: Batch, batch_first: bool) -> Callable[[], None]:
     """One update with autograd."""
     gru = torch.nn.GRU(shape.inputs, shape.hidden, batch_first=batch_first)
     head = torch.nn.Linear(shape.hidden, OUTPUTS)
     parameters = [*gru.parameters(), *head.parameters()]
     optimizer = torch.optim.Adam(parameters, LEARNING_RATE, fused=True)
-    values = split.values if batch_first else split.values.transpose(0, 1).contiguous()
+    values = batch.values if batch_first else batch.values.transpose(0, 1).contiguous()
 
     def step() -> None:
         optimizer.zero_grad(set_to_none=True)
         _, last = gru(values)
-        F.cross_entropy(head(last[-1]), split.targets).backward()
+        F.cross_entropy(head(last[-1]), batch.targets).backward()
         torch.nn.utils.clip_grad_norm_(parameters, CLIP_NORM)
         optimizer.step()
 
     return step
 
 
-def compiled_epoch(shape: Shape, split: Split) -> Callable[[], None]:
+def compiled_epoch(shape: Shape, batch: Batch) -> Callable[[], None]:
     """`EPOCH` updates in compiled code, as the pool runs them: one call an epoch."""
     network = Network(shape.inputs, shape.hidden, 1, False, "last", OUTPUTS)
     workspace = compiled.Workspace.of(network, shape.batch, shape.time)
     weights = initial_parameters(network, "xavier_uniform", seed=0)
     slot = compiled.Slot.of(compiled.flatten(network, weights))
-    rows, order = compiled.Rows.of(split), np.tile(np.arange(shape.batch), EPOCH)
+    rows, order = (
+        compiled.Rows.of(one_after_another([batch])),
+        np.tile(np.arange(shape.batch), EPOCH),
+    )
     recipe = compiled.Recipe(shape.batch, LEARNING_RATE, compiled.ADAM, CLIP_NORM)
 
     def epoch() -> None:
@@ -103,16 +106,16 @@ def compiled_epoch(shape: Shape, split: Split) -> Callable[[], None]:
 def measure(shape: Shape, rounds: int, seconds: float) -> dict[str, float | list[int]]:
     """Medians at one shape; each side runs for about `seconds` in each round."""
     torch.manual_seed(0)
-    split = Split(
+    batch = Batch(
         torch.randn(shape.batch, shape.time, shape.inputs),
         torch.full((shape.batch,), shape.time),
         torch.randint(0, OUTPUTS, (shape.batch,)),
     )
     square = torch.rand(SQUARE, SQUARE)
     sides = {
-        "batch_first": torch_step(shape, split, batch_first=True),
-        "time_first": torch_step(shape, split, batch_first=False),
-        "compiled": compiled_epoch(shape, split),
+        "batch_first": torch_step(shape, batch, batch_first=True),
+        "time_first": torch_step(shape, batch, batch_first=False),
+        "compiled": compiled_epoch(shape, batch),
         "sgemm": lambda: torch.mm(square, square),
     }
     repeats = {}

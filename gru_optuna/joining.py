@@ -179,7 +179,7 @@ def make_pool(
     workers
         How many processes share the machine.
     """
-    if datasets[0].train.values.device.type != "cpu":
+    if datasets[0].train.device.type != "cpu":
         from gru_optuna.training.batched import BatchedEngine
 
         ready = EngineReady(1, settings.slots or CUDA_SLOTS, None)

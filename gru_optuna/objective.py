@@ -236,7 +236,7 @@ def _specification(
 
 
 def _engine(spec: study_file.Specification, dataset: Dataset) -> Engine:
-    if dataset.train.values.device.type != "cpu":
+    if dataset.train.device.type != "cpu":
         from gru_optuna.training.batched import BatchedEngine
 
         return BatchedEngine(spec, dataset)

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 import torch
+from splits import split_of_rows
 
-from gru_optuna.data.dataset import Split
 from gru_optuna.training import compiled as k
 from gru_optuna.training.losses import loss
 from gru_optuna.training.network import Network, is_kernel
@@ -24,6 +24,7 @@ from gru_optuna.training.regularizers import dropout_masks, penalty
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from gru_optuna.data.dataset import Split
     from gru_optuna.training.compiled.vectors import Array
 
 NETWORK = Network(5, 7, 1, False, "last", 3)
@@ -49,7 +50,7 @@ def split_of(
         targets = torch.randn(rows, network.outputs, generator=generator, dtype=torch.float64)
     else:
         targets = torch.randint(0, network.outputs, (rows,), generator=generator)
-    return Split(values, lengths, targets)
+    return split_of_rows(values, lengths, targets)
 
 
 def weights_of(network: Network, seed: int = 0) -> dict[str, Tensor]:
@@ -103,7 +104,7 @@ class Reference:
 
     def logits(self, split: Split) -> Array:
         with torch.no_grad():
-            return self.model(split.values, split.lengths).numpy()
+            return self.model(split.batch().values, split.lengths).numpy()
 
 
 def masks_for(network: Network, rows: int, rate: float, seed: int = 0) -> Tensor | None:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from conftest import PLAIN, REPOSITORY, TINY_STUDY
 from hypothesis import strategies as st
+from splits import split_of_rows
 
 from gru_optuna import spec as study_file
 from gru_optuna.data.dataset import Dataset, Split, Units
@@ -132,7 +133,7 @@ def some_texts(vocabulary: int = 23, rows: int = 40) -> Dataset:
         lengths = torch.randint(1, 10, (count,), generator=drawn)
         tokens = (1 + (vocabulary - 1) * torch.rand(count, 9, generator=drawn) ** 2).long()
         tokens[torch.arange(9) >= lengths.unsqueeze(1)] = 0
-        return Split(tokens, lengths, torch.randint(0, 3, (count,), generator=drawn))
+        return split_of_rows(tokens, lengths, torch.randint(0, 3, (count,), generator=drawn))
 
     whole = Dataset(
         split(rows), split(rows // 2), None, ("a", "b", "c"), fingerprint="drawn",
@@ -152,7 +153,7 @@ def some_numbers(outputs: int) -> Dataset:
         offset = torch.randn(count, outputs, generator=drawn, dtype=torch.float64)
         scale = 1 + torch.rand(count, 1, generator=drawn, dtype=torch.float64)
         targets = torch.randn(count, outputs, generator=drawn)
-        return Split(values, lengths, targets, Units(offset, scale, naive=scale / 2))
+        return split_of_rows(values, lengths, targets, Units(offset, scale, naive=scale / 2))
 
     train, validation = split(40), split(20)
     validation.targets[::3, -1] = torch.nan

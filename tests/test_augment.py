@@ -21,7 +21,7 @@ from gru_optuna.data.augment import (
     scale,
     swap_tokens,
 )
-from gru_optuna.data.dataset import Split
+from gru_optuna.data.dataset import Batch
 
 if TYPE_CHECKING:
     from gru_optuna.hyperparameters import Hyperparameters
@@ -63,7 +63,7 @@ def test_whatever_is_drawn_a_batch_keeps_its_shape_and_zeros_behind_its_lengths(
     lengths: list[int], seed: int, shares: tuple[float, float, float], numbers: bool
 ) -> None:
     values, steps = signals(lengths) if numbers else sentences(lengths)
-    batch = Split(values, steps, torch.arange(len(steps)))
+    batch = Batch(values, steps, torch.arange(len(steps)))
     keys = ("jitter", "scaling", "time_masking")
     if not numbers:
         keys = ("token_insertion", "token_deletion", "token_swap")
@@ -92,7 +92,7 @@ def test_strengths_that_are_off_change_and_draw_nothing(off: float | None) -> No
     generator = draws()
     before = generator.get_state()
     for values, lengths, vocabulary in ((*sentences([5, 2]), VOCABULARY), (*signals([4]), 0)):
-        batch = Split(values, lengths, lengths)
+        batch = Batch(values, lengths, lengths)
         made = augment(batch, trial, vocabulary, generator)
         assert made.values is values
         assert made.lengths is lengths
@@ -102,7 +102,7 @@ def test_strengths_that_are_off_change_and_draw_nothing(off: float | None) -> No
 def test_the_same_generator_gives_the_same_batch_and_another_another() -> None:
     trial = replace(PLAIN, token_deletion=0.3, token_insertion=0.3, token_swap=0.3)
     tokens, lengths = sentences([12] * 20)
-    batch = Split(tokens, lengths, lengths)
+    batch = Batch(tokens, lengths, lengths)
     first, again, other = (augment(batch, trial, VOCABULARY, draws(seed)) for seed in (1, 1, 2))
     assert torch.equal(first.values, again.values)
     assert not torch.equal(first.values, other.values)

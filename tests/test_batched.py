@@ -15,6 +15,7 @@ import torch
 from conftest import PLAIN, TINY_STUDY
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from splits import split_of_rows
 
 from gru_optuna import spec as study_file
 from gru_optuna.data.dataset import Dataset, Split
@@ -102,7 +103,7 @@ def make_split(lengths: Sequence[int], channels: int, classes: int, seed: int) -
     values = torch.randn(len(lengths), max(lengths), channels, generator=drawn)
     values += 0.5 * targets[:, None, None]
     values[torch.arange(max(lengths)) >= steps.unsqueeze(1)] = float("nan")
-    return Split(values, steps, targets)
+    return split_of_rows(values, steps, targets)
 
 
 def make_dataset(
@@ -370,9 +371,9 @@ def test_the_first_fault_of_an_epoch_is_told(
     """Every batch's gradient overflows, and one row, in the first batch or the last, is NaN."""
     h, train_rows = made("plain", l2=1e200), dataset.train
     order = torch.randperm(len(train_rows), generator=generator(3, "shuffle", 0))
-    values = train_rows.values.clone()
-    values[order[place]] = float("nan")
-    broken = replace(dataset, train=replace(train_rows, values=values))
+    steps, row = train_rows.steps.clone(), order[place]
+    steps[train_rows.starts[row] : train_rows.starts[row] + train_rows.lengths[row]] = float("nan")
+    broken = replace(dataset, train=replace(train_rows, steps=steps))
     pool = make_pool(spec, broken)
     slot = pool.admit(h, seed=3)
     before = pool.engine.weights(slot)

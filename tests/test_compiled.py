@@ -191,7 +191,7 @@ def test_a_workspace_carries_nothing_from_trial_to_trial(dtype: type, vocabulary
 
 def test_a_diverged_step_is_told_and_leaves_the_slot_as_it_was() -> None:
     split = split_of(NETWORK)
-    split.values[9, 0, 0] = math.nan
+    split.steps[split.starts[9], 0] = math.nan
     rows, order = k.Rows.of(split, np.float64), np.arange(13)
     workspace = k.Workspace.of(NETWORK, 13, 9, np.float64)
     start = k.flatten(NETWORK, weights_of(NETWORK), np.float64)

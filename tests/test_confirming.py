@@ -13,6 +13,7 @@ import pytest
 import torch
 from conftest import REPOSITORY, TINY_STUDY
 from scipy import stats
+from splits import split_of_rows
 
 from gru_optuna import spec as study_file
 from gru_optuna import tune, winning
@@ -464,7 +465,7 @@ def told(right: np.ndarray, groups: np.ndarray | None = None) -> list[tuple[torc
     logits[torch.arange(rows), torch.from_numpy(~right).long()] = 1.0
     zeros = torch.zeros(rows, dtype=torch.int64)
     numbers = None if groups is None else torch.from_numpy(groups)
-    return [(logits, Split(torch.zeros(rows, 1, 1), zeros + 1, zeros, groups=numbers))]
+    return [(logits, split_of_rows(torch.zeros(rows, 1, 1), zeros + 1, zeros, groups=numbers))]
 
 
 def width(interval: list[float] | None) -> float:

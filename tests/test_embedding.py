@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -17,8 +18,12 @@ from compiled_reference import (
     weights_of,
 )
 
+from gru_optuna.data.dataset import one_after_another
 from gru_optuna.training import compiled as k
 from gru_optuna.training.network import EMBEDDING, Network
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 TEXTS = replace(NETWORK, vocabulary=11)
 
@@ -52,7 +57,7 @@ def test_every_recipe_trains_as_the_reference(optimizer: int, clip_norm: float) 
 def test_tokens_that_no_batch_holds_move_on_their_moments() -> None:
     """As torch's dense updates do: Adam is not to be lazy."""
     split = split_of(TEXTS, rows=2, steps=1)
-    split.values[:] = torch.tensor([[3], [4]])
+    split.steps[:] = torch.tensor([3, 4])
     assert_same_training(TEXTS, RECIPE._replace(batch_size=1), split)
     reference = Reference(TEXTS, RECIPE._replace(batch_size=1))
     reference.epoch(split, torch.tensor([0]), None)
@@ -63,7 +68,7 @@ def test_tokens_that_no_batch_holds_move_on_their_moments() -> None:
 
 def test_a_token_that_was_never_read_stays_as_it_was() -> None:
     split = split_of(TEXTS)
-    split.values[split.values == 7] = 8
+    split.steps[split.steps == 7] = 8
     slot = k.Slot.of(k.flatten(TEXTS, weights_of(TEXTS)))
     workspace = k.Workspace.of(TEXTS, 8, 9)
     k.train_epoch(workspace, slot, k.Rows.of(split), np.arange(13), RECIPE)
@@ -81,7 +86,7 @@ def test_more_cells_than_one_update_of_the_weight_gradients_gathers() -> None:
 def test_rows_that_are_cut_train_as_shorter_rows() -> None:
     split = split_of(TEXTS)
     rows, order = k.Rows.of(split).cut(4), np.arange(13)
-    shorter = k.Rows.of(replace(split.cut(4), values=split.values[:, :4]))
+    shorter = k.Rows.of(one_after_another([split.cut(4).batch()]))
     ends = []
     for steps, data in ((9, rows), (4, shorter)):
         slot = k.Slot.of(k.flatten(TEXTS, weights_of(TEXTS)))
@@ -111,18 +116,17 @@ def test_targets_that_are_not_numbers_count_as_met(outputs: int, vocabulary: int
 # --- what does not fit ---
 
 
-def text_rows() -> k.Rows:
-    return k.Rows.of(split_of(TEXTS), np.float64)
+def text_rows(**changed: Tensor) -> k.Rows:
+    return k.Rows.of(replace(split_of(TEXTS), **changed), np.float64)
 
 
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        (text_rows()._replace(tokens=np.full((13, 9), 11)), r"tokens: need .* in \[0, 11\)"),
-        (text_rows()._replace(tokens=np.full((13, 9), -1)), "tokens: need"),
-        (text_rows()._replace(tokens=np.zeros((12, 9), np.int64)), "tokens: need one row each"),
+        (text_rows(steps=torch.full((117,), 11)), r"tokens: need 115, in \[0, 11\)"),
+        (text_rows()._replace(tokens=np.zeros(114, np.int64)), "tokens: need 115"),
         (text_rows()._replace(class_weights=np.ones(2)), r"class_weights: \(2,\), need \(3,\)"),
-        (k.Rows.of(split_of(NETWORK), np.float64), "tokens: need one row each"),
+        (k.Rows.of(split_of(NETWORK), np.float64), "tokens: need 115"),
     ],
 )
 def test_what_does_not_fit_is_refused_before_compiled_code_sees_it(
@@ -134,8 +138,22 @@ def test_what_does_not_fit_is_refused_before_compiled_code_sees_it(
         k.train_epoch(workspace, slot, rows, np.arange(13), RECIPE)
 
 
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"steps": torch.full((117,), -1)}, "token -1"),
+        ({"steps": torch.zeros(114, dtype=torch.int64)}, "reach from step 0 to 115"),
+        ({"starts": torch.full((13,), -1)}, "from step -1"),
+        ({"lengths": torch.zeros(13, dtype=torch.int64)}, "rows of 0 steps"),
+    ],
+)
+def test_rows_that_lie_elsewhere_are_refused(changed: dict[str, Tensor], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        text_rows(**changed)
+
+
 def test_a_network_of_numbers_refuses_tokens() -> None:
     slot = k.Slot.of(k.flatten(NETWORK, weights_of(NETWORK), np.float64))
     workspace = k.Workspace.of(NETWORK, 8, 9, np.float64)
-    with pytest.raises(ValueError, match="values of 0 rows, lengths of 13"):
+    with pytest.raises(ValueError, match="values of 0 steps, rows reach to 115"):
         k.train_epoch(workspace, slot, text_rows(), np.arange(13), RECIPE)

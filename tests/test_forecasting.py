@@ -73,7 +73,7 @@ def seen(split: Split | None, channel: int, data: Dataset) -> Tensor:
     """One scaled channel (N, T) in the target's units."""
     assert split is not None
     scale = data.preprocessing["series"][""]
-    return split.values[:, :, channel].double() * scale["deviation"] + scale["mean"]
+    return split.batch().values[:, :, channel].double() * scale["deviation"] + scale["mean"]
 
 
 def noise(steps: int, seed: int = 0) -> list[float]:
@@ -146,6 +146,18 @@ def test_windows_end_before_what_they_tell_and_no_value_is_told_in_two_parts(
     assert {int(b - a) for a, b in zip(rows[0][:-1, 0], rows[0][1:, 0], strict=True)} <= {stride}
 
 
+def test_windows_are_not_copied_out_of_their_series(tmp_path: Path) -> None:
+    """Each would hold its steps again: here 24 times the file."""
+    write(tmp_path, {"y": daily(days=20)})
+    data = load(tmp_path, window=24, horizon=3, test=0.2)
+    assert data.test is not None
+    assert len(data.train.steps) == 20 * 24
+    for one in (data, data.to(torch.device("cpu"), torch.float64)):
+        assert one.train.steps is one.validation.steps
+        assert one.test is not None
+        assert one.train.steps is one.test.steps
+
+
 def test_an_untrained_network_says_the_median_of_the_last_seasons(tmp_path: Path) -> None:
     values = noise(24 * 40)
     write(tmp_path, {"y": values})
@@ -191,7 +203,7 @@ def test_known_covariates_and_the_calendar_are_given_a_horizon_early(tmp_path: P
     scale = data.preprocessing["covariates"]
     assert data.test is not None
     past, known, sine, cosine = (
-        data.test.values[:, :, channel].double() for channel in (1, 2, 3, 4)
+        data.test.batch().values[:, :, channel].double() for channel in (1, 2, 3, 4)
     )
     present = past[:, -1:] * scale["deviations"][0] + scale["means"][0]
     ahead = known * scale["deviations"][1] + scale["means"][1]
@@ -207,7 +219,7 @@ def test_training_windows_begin_at_every_hour_of_the_day(tmp_path: Path) -> None
     data = load(tmp_path, horizon=24, test=240)
     assert data.preprocessing["season"] == 24
     assert len(data.train) <= 4096
-    hours = data.train.values[:, -1, -6:-4]  # sine and cosine of the hour
+    hours = data.train.batch().values[:, -1, -6:-4]  # sine and cosine of the hour
     assert len({(round(float(s), 3), round(float(c), 3)) for s, c in hours}) == 24
 
 
@@ -296,7 +308,7 @@ def test_what_is_missing_is_neither_hit_nor_miss(tmp_path: Path) -> None:
     data = load(tmp_path, test=30, season=1)
     assert data.test is not None
     assert int(data.test.targets.isnan().sum()) == 3  # told from three presents
-    assert data.test.values.isfinite().all()
+    assert data.test.batch().values.isfinite().all()
     assert not data.train.targets.isnan().any()
     assert math.isfinite(data.baselines["last value"])
 
@@ -311,7 +323,7 @@ def test_windows_that_touch_a_gap_are_dropped_if_asked_for(tmp_path: Path) -> No
     data = load(tmp_path, season=1, missing="drop")
     assert len(data.train) == before - (6 + 3)  # in the window, or to be told
     for split in (data.train, data.validation):
-        assert split.values.isfinite().all()
+        assert split.batch().values.isfinite().all()
         assert split.targets.isfinite().all()
 
 
@@ -356,10 +368,10 @@ def test_rows_behind_the_training_part_change_nothing_that_training_sees(
     columns["y"][cut] = math.nan
     write(tmp_path, columns)
     after = load(tmp_path, **data)
-    assert torch.equal(before.train.values, after.train.values)
+    assert torch.equal(before.train.batch().values, after.train.batch().values)
     assert torch.equal(before.train.targets, after.train.targets)
     assert before.preprocessing == after.preprocessing
-    assert not torch.equal(before.validation.values, after.validation.values)
+    assert not torch.equal(before.validation.batch().values, after.validation.batch().values)
     assert before.fingerprint != after.fingerprint
 
 
@@ -402,7 +414,7 @@ def test_every_series_has_its_own_scale(tmp_path: Path) -> None:
     two_series(tmp_path)
     data = load(tmp_path, series="shop", test=20, season=1)
     assert list(data.preprocessing["series"]) == ["big", "small"]
-    big, small = data.train.values[:, :, 0].chunk(2)
+    big, small = data.train.batch().values[:, :, 0].chunk(2)
     for part in (big, small):
         assert abs(part.mean()) < 0.2
         assert part.std().item() == pytest.approx(1.0, abs=0.2)

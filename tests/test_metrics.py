@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 from sklearn import metrics
+from splits import split_of_rows
 
 from gru_optuna.data.dataset import Split, Units
 from gru_optuna.data.metrics import classification_metric, measure
@@ -79,7 +80,9 @@ FORECAST = torch.tensor([[104.0, 210.0], [110.0, 182.0]], dtype=torch.float64)
 
 
 def rows(truth: torch.Tensor = TRUTH) -> Split:
-    return Split(torch.zeros(2, 3, 1), torch.full((2,), 3), UNITS.scaled(truth).float(), UNITS)
+    return split_of_rows(
+        torch.zeros(2, 3, 1), torch.full((2,), 3), UNITS.scaled(truth).float(), UNITS
+    )
 
 
 @pytest.mark.parametrize(
@@ -122,6 +125,6 @@ def test_r2_of_numbers_that_are_all_alike_is_not_defined() -> None:
 
 
 def test_classes_are_measured_as_before() -> None:
-    split = Split(torch.zeros(5, 1, 1), torch.ones(5, dtype=torch.int64), TARGETS)
+    split = split_of_rows(torch.zeros(5, 1, 1), torch.ones(5, dtype=torch.int64), TARGETS)
     for metric in METRICS["classification"]:
         assert measure(metric, LOGITS, split) == classification_metric(metric, LOGITS, TARGETS)

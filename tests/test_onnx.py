@@ -18,7 +18,7 @@ from gru_optuna.bundle.onnx import to_onnx, with_onnx
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from gru_optuna.data.dataset import Split
+    from gru_optuna.data.dataset import Batch
 
 onnxruntime = pytest.importorskip("onnxruntime")
 
@@ -33,9 +33,9 @@ KINDS = {
 }  # fmt: skip
 
 
-def told_by(content: bytes, split: Split) -> np.ndarray:
+def told_by(content: bytes, batch: Batch) -> np.ndarray:
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
-    (told,) = session.run(None, {"values": split.values.numpy(), "lengths": split.lengths.numpy()})
+    (told,) = session.run(None, {"values": batch.values.numpy(), "lengths": batch.lengths.numpy()})
     return np.asarray(told)
 
 
@@ -50,11 +50,11 @@ def test_onnxruntime_says_the_same_on_real_data(kind: str) -> None:
     model = train(study, trial, networks)
     content, test = to_onnx(model.bundle), model.dataset.test
     assert test is not None
-    whole = told_by(content, test)
+    whole = told_by(content, test.batch())
     np.testing.assert_allclose(whole, expected(model), rtol=1e-4, atol=1e-5)
     # Any number of rows, of any length; what stands behind a row's end is not read.
     for rows in (torch.arange(1), torch.tensor([5, 3, 200]), torch.arange(40, 57)):
-        some = test.rows(rows)
+        some = test.batch(rows)
         behind = torch.arange(some.values.shape[1]) >= some.lengths.unsqueeze(1)
         some.values[behind] = 1
         np.testing.assert_allclose(

@@ -21,8 +21,9 @@ from pools import (
     reference,
     some_vowels,
 )
+from splits import split_of_rows
 
-from gru_optuna.data.dataset import Dataset, Split
+from gru_optuna.data.dataset import Dataset
 from gru_optuna.errors import Crashed, Diverged, OutOfMemory, TrialFailed
 from gru_optuna.training import cpu
 from gru_optuna.training.batched import BatchedEngine
@@ -79,6 +80,17 @@ def test_every_kind_of_hyperparameter_agrees_with_the_reference(
         assert_close(slot, trainer, tolerance=1e-9)
 
 
+def test_an_epoch_of_many_stretches_agrees_with_the_reference(
+    spec: Specification, vowels: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Masks and augmented rows of some batches at a time; so many rows are 8 to 56 stretches."""
+    monkeypatch.setattr(cpu, "STRETCH", 10)
+    slots = pooled(spec, vowels, list(KINDS.values()), epochs=2)
+    for seed, (kind, slot) in enumerate(zip(KINDS, slots, strict=True)):
+        trainer = reference(spec, vowels, KINDS[kind], seed, epochs=2)
+        assert_close(slot, trainer, tolerance=1e-9)
+
+
 def test_in_single_precision_it_agrees_over_a_few_steps(
     spec: Specification, vowels: Dataset
 ) -> None:
@@ -105,7 +117,7 @@ def test_any_mix_of_shapes_lengths_and_hyperparameters_agrees(
     draw = torch.Generator().manual_seed(sum(lengths))
     values = torch.randn(len(lengths), max(lengths), channels, generator=draw, dtype=torch.float64)
     targets = torch.arange(len(lengths)) % 3
-    split = Split(values, torch.tensor(lengths), targets)
+    split = split_of_rows(values, torch.tensor(lengths), targets)
     dataset = Dataset(split, split, None, ("a", "b", "c"), fingerprint="drawn")
     for seed, slot in enumerate(pooled(spec_of_properties, dataset, trials, epochs=2)):
         trainer = reference(spec_of_properties, dataset, trials[seed], seed, epochs=2)
@@ -183,11 +195,13 @@ def test_divergence_is_told_as_the_reference_tells_it(spec: Specification, singl
 
 def test_padding_costs_nothing_and_changes_nothing(spec: Specification, single: Dataset) -> None:
     """Whatever stands behind a row's length, and however much of it."""
-    values = single.train.values
+    values = single.train.batch().values
     garbage = torch.full((len(values), 40, values.shape[2]), float("nan"))
     for row, length in enumerate(single.train.lengths.tolist()):
         garbage[row, :length] = values[row, :length]
-    padded = replace(single, train=replace(single.train, values=garbage))
+    padded = replace(
+        single, train=split_of_rows(garbage, single.train.lengths, single.train.targets)
+    )
     (plain,) = pooled(spec, single, [BASE], epochs=2)
     (other,) = pooled(spec, padded, [BASE], epochs=2)
     assert curve_of(other) == curve_of(plain)

@@ -10,10 +10,11 @@ import torch
 from conftest import PLAIN, REPOSITORY, TINY_STUDY
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from splits import split_of_rows
 from torch import nn
 
 from gru_optuna import spec as study_file
-from gru_optuna.data.dataset import Dataset, Split, Units
+from gru_optuna.data.dataset import Dataset, Units
 from gru_optuna.data.sequences import load_sequences
 from gru_optuna.errors import Diverged
 from gru_optuna.seeds import generator
@@ -130,7 +131,9 @@ def test_one_epoch_of_adam_is_what_its_paper_says(spec: Specification, vowels: D
     trainer = Trainer(spec, dataset, whole, seed=1)
     before = {name: w.detach().clone() for name, w in trainer.model.named_parameters()}
     split = dataset.train
-    entropy = nn.functional.cross_entropy(trainer.model(split.values, split.lengths), split.targets)
+    entropy = nn.functional.cross_entropy(
+        trainer.model(split.batch().values, split.lengths), split.targets
+    )
     gradients = torch.autograd.grad(entropy, list(trainer.model.parameters()))
     trainer.train_epoch()
     for (name, after), gradient in zip(trainer.model.named_parameters(), gradients, strict=True):
@@ -147,7 +150,9 @@ def test_one_epoch_of_rmsprop_is_what_its_lecture_says(
     trainer = Trainer(spec, dataset, whole, seed=1)
     before = trainer.model.head.bias.detach().clone()
     split = dataset.train
-    entropy = nn.functional.cross_entropy(trainer.model(split.values, split.lengths), split.targets)
+    entropy = nn.functional.cross_entropy(
+        trainer.model(split.batch().values, split.lengths), split.targets
+    )
     (gradient,) = torch.autograd.grad(entropy, [trainer.model.head.bias])
     trainer.train_epoch()
     expected = before - 0.01 * gradient / (0.1 * gradient.abs() + 1e-8)
@@ -177,7 +182,9 @@ def test_the_learning_rate_follows_the_decay(spec: Specification, vowels: Datase
 
 def test_the_last_smaller_batch_is_trained_too() -> None:
     rows = torch.arange(10.0).reshape(10, 1, 1)
-    split = Split(rows, torch.ones(10, dtype=torch.int64), torch.zeros(10, dtype=torch.int64))
+    split = split_of_rows(
+        rows, torch.ones(10, dtype=torch.int64), torch.zeros(10, dtype=torch.int64)
+    )
     assert [len(batch) for batch in split.batches(4)] == [4, 4, 2]
 
 
@@ -193,7 +200,7 @@ def test_the_penalty_counts_weight_matrices_and_no_biases(
 
     def bias_and_kernels(l2: float) -> tuple[torch.Tensor, torch.Tensor]:
         trainer = Trainer(spec, vowels, replace(PLAIN, l2=l2, clip_norm=None), seed=1)
-        trainer._step(vowels.train.rows(torch.arange(32)), None)
+        trainer._step(vowels.train.batch(torch.arange(32)), None)
         layer = trainer.model.layers[0]
         return layer.bias_hh_l0.grad, layer.weight_hh_l0.grad
 
@@ -248,7 +255,7 @@ def tokens(rows: int = 90) -> Dataset:
     values = torch.randint(2, WORDS, (rows, 6), generator=draw)
     lengths = torch.randint(1, 7, (rows,), generator=draw)
     values[torch.arange(6) >= lengths[:, None]] = 0
-    split = Split(values, lengths, ((values == 2) | (values == 3)).any(1).long())
+    split = split_of_rows(values, lengths, ((values == 2) | (values == 3)).any(1).long())
     index = torch.arange(rows)
     return Dataset(
         split.rows(index[30:]), split.rows(index[:30]), None, ("n", "y"), "drawn", vocabulary=WORDS
@@ -288,7 +295,7 @@ def test_paddings_embedding_is_zero_and_stays_so(spec: Specification) -> None:
 def test_penalties_leave_the_embedding_alone(spec: Specification) -> None:
     def gradients(**penalties: float) -> list[torch.Tensor]:
         trainer = Trainer(spec, tokens(), replace(TEXT, clip_norm=None, **penalties), seed=1)
-        trainer._step(trainer.dataset.train.rows(torch.arange(32)), None)
+        trainer._step(trainer.dataset.train.batch(torch.arange(32)), None)
         parameters = dict(trainer.model.named_parameters())
         names = ("embedding.weight", "head.weight")
         return [parameters[name].grad for name in names]  # type: ignore[misc]
@@ -302,7 +309,7 @@ def test_a_trial_may_read_less_of_a_text(spec: Specification) -> None:
     data = tokens()
     short = replace(TEXT, max_tokens=2)
     cut = [
-        Split(split.values[:, :2].contiguous(), split.lengths.clamp(max=2), split.targets)
+        split_of_rows(split.batch().values[:, :2], split.lengths.clamp(max=2), split.targets)
         for split in (data.train, data.validation)
     ]
     expected = trained(spec, replace(data, train=cut[0], validation=cut[1]), TEXT)
@@ -337,7 +344,7 @@ def test_a_trial_learns_numbers_and_is_measured_in_their_units() -> None:
     values = torch.randn(80, 5, 2, generator=draw)
     sums = values.sum(dim=(1, 2), keepdim=True)[:, :, 0].double()
     units = Units(torch.full((80, 1), 50.0).double(), torch.full((80, 1), 20.0).double())
-    split = Split(values, torch.full((80,), 5), sums.float(), units)
+    split = split_of_rows(values, torch.full((80,), 5), sums.float(), units)
     index = torch.arange(80)
     data = Dataset(split.rows(index[20:]), split.rows(index[:20]), None, (), "", task="regression")
     content = {"name": "x", "task": "regression", "metric": "mae", "data": {"train": "x.npz"}}

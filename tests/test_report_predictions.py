@@ -8,6 +8,7 @@ from math import sqrt
 import numpy as np
 import pytest
 import torch
+from splits import split_of_rows
 
 from gru_optuna.data.dataset import Split, Units
 from gru_optuna.report.numbers.predictions import OTHERS, describe_predictions
@@ -16,7 +17,7 @@ from gru_optuna.report.numbers.predictions import OTHERS, describe_predictions
 def classified(right: list[int], said: list[int], classes: int) -> tuple[torch.Tensor, Split]:
     logits = torch.nn.functional.one_hot(torch.tensor(said), classes).float()
     targets = torch.tensor(right)
-    return logits, Split(torch.zeros(len(right), 1, 1), torch.ones_like(targets), targets)
+    return logits, split_of_rows(torch.zeros(len(right), 1, 1), torch.ones_like(targets), targets)
 
 
 def numbers(truth: torch.Tensor, predicted: torch.Tensor) -> tuple[torch.Tensor, Split]:
@@ -24,7 +25,7 @@ def numbers(truth: torch.Tensor, predicted: torch.Tensor) -> tuple[torch.Tensor,
     rows = len(truth)
     units = Units(torch.full(truth.shape, 100.0).double(), torch.full((rows, 1), 10.0).double())
     lengths = torch.ones(rows, dtype=torch.int64)
-    return predicted, Split(torch.zeros(rows, 1, 1), lengths, truth, units)
+    return predicted, split_of_rows(torch.zeros(rows, 1, 1), lengths, truth, units)
 
 
 def test_a_confusion_matrix_has_a_row_for_each_true_class() -> None:

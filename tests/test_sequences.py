@@ -11,6 +11,7 @@ import torch
 from conftest import REPOSITORY
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from splits import split_of_rows
 from torch import Tensor
 
 from gru_optuna import spec as study_file
@@ -46,12 +47,12 @@ def refusal(folder: Path, **data: Any) -> str:
 
 def steps(split: Split) -> Tensor:
     """(steps of all rows, C), without the padding."""
-    return torch.cat([v[:n] for v, n in zip(split.values, split.lengths, strict=True)])
+    return torch.cat([v[:n] for v, n in zip(split.batch().values, split.lengths, strict=True)])
 
 
 def numbers(split: Split) -> set[int]:
     """Which of the numbered rows a split holds."""
-    return {int(number) for number in split.values.flatten()}
+    return {int(number) for number in split.batch().values.flatten()}
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +87,7 @@ def test_every_row_is_in_one_split_and_keeps_its_label(numbered: Path) -> None:
     assert numbers(data.train) | numbers(data.validation) == set(range(60))
     assert len(data.train) + len(data.validation) == 60
     for split in (data.train, data.validation):
-        labels = ["aaabbc"[int(number) % 6] for number in split.values.flatten()]
+        labels = ["aaabbc"[int(number) % 6] for number in split.batch().values.flatten()]
         assert [data.classes[target] for target in split.targets] == labels
 
 
@@ -102,7 +103,7 @@ def test_a_validation_file_leaves_all_training_rows_for_training(numbered: Path)
     write(numbered, "held_out.ts", ["1,2:a", "3:b"])
     data = load(numbered, validation="held_out.ts", standardize=False)
     assert numbers(data.train) == set(range(60))
-    assert data.validation.values.tolist() == [[[1.0], [2.0]], [[3.0], [0.0]]]
+    assert data.validation.batch().values.tolist() == [[[1.0], [2.0]], [[3.0], [0.0]]]
     assert data.validation.targets.tolist() == [0, 1]
 
 
@@ -138,8 +139,8 @@ def test_held_out_rows_change_no_training_tensor(numbered: Path) -> None:
     )
     write(numbered, "test.ts", ["1000:a", "2000:b"])
     after = load(numbered, test="test.ts")
-    assert torch.equal(before.train.values, after.train.values)
-    assert not torch.equal(before.validation.values, after.validation.values)
+    assert torch.equal(before.train.batch().values, after.train.batch().values)
+    assert not torch.equal(before.validation.batch().values, after.validation.batch().values)
 
 
 def test_without_standardizing_values_stay_as_they_are() -> None:
@@ -147,21 +148,21 @@ def test_without_standardizing_values_stay_as_they_are() -> None:
     assert data.test is not None
     line = (REPOSITORY / "studies" / "data" / VOWELS["test"]).read_text().splitlines()[15]
     first = torch.tensor([[float(s) for s in c.split(",")] for c in line.split(":")[:-1]]).T
-    assert torch.equal(data.test.values[0, : data.test.lengths[0]], first)
+    assert torch.equal(data.test.batch().values[0, : data.test.lengths[0]], first)
 
 
 def test_a_channel_that_never_changes_becomes_zero(tmp_path: Path) -> None:
     write(tmp_path, "train.ts", [f"7:{row}:{'ab'[row % 2]}" for row in range(10)])
-    assert torch.equal(load(tmp_path).train.values[:, :, 0], torch.zeros(8, 1))
+    assert torch.equal(load(tmp_path).train.batch().values[:, :, 0], torch.zeros(8, 1))
 
 
 def test_behind_its_length_a_row_is_zero(vowels: Dataset) -> None:
     for split in (vowels.train, vowels.validation, vowels.test):
         assert split is not None
-        behind = torch.arange(split.values.shape[1]) >= split.lengths[:, None]
+        behind = torch.arange(split.batch().values.shape[1]) >= split.lengths[:, None]
         assert behind.any()
-        assert (split.values[behind] == 0).all()
-        assert int(split.lengths.max()) == split.values.shape[1]
+        assert (split.batch().values[behind] == 0).all()
+        assert int(split.lengths.max()) == split.batch().values.shape[1]
 
 
 def test_a_number_too_large_for_training_is_refused(tmp_path: Path) -> None:
@@ -257,8 +258,8 @@ LONG = {"train": "long.csv", "id": "id", "time": "step", "label": "label"}
 def test_a_table_of_steps_becomes_sequences_in_order_of_time(tmp_path: Path) -> None:
     long_form(tmp_path, "long.csv", range(20))
     data = load(tmp_path, **LONG, features=["other", "value"], standardize=False)
-    assert data.train.values.shape == (16, 2, 2)
-    assert data.train.values[:, :, 0].tolist() == [[0.0, 1.0]] * 16
+    assert data.train.batch().values.shape == (16, 2, 2)
+    assert data.train.batch().values[:, :, 0].tolist() == [[0.0, 1.0]] * 16
     assert data.preprocessing["columns"]["features"] == ["other", "value"]
 
 
@@ -268,7 +269,7 @@ def test_groups_stay_together(tmp_path: Path) -> None:
     assert data.channels == 2  # neither the id nor the group is a channel
     assert data.test is not None
     subjects = [
-        {int(row) // 6 for row in split.values[:, 0, 0]}
+        {int(row) // 6 for row in split.batch().values[:, 0, 0]}
         for split in (data.train, data.validation, data.test)
     ]
     assert [len(part) for part in subjects] == [6, 2, 2]
@@ -284,10 +285,10 @@ def test_every_row_is_validated_by_one_fold(tmp_path: Path, answer: str, grouped
     task = "classification" if answer == "label" else "regression"
     spec = study_file.parse({"name": "x", "task": task, "data": keys}, source="x.toml")
     folds = load_folds(spec, tmp_path)
-    validated = [[int(row) for row in fold.validation.values[:, 0, 0]] for fold in folds]
+    validated = [[int(row) for row in fold.validation.batch().values[:, 0, 0]] for fold in folds]
     assert sorted(row for part in validated for row in part) == list(range(60))
     for fold, part in zip(folds, validated, strict=True):
-        trained = {int(row) for row in fold.train.values[:, 0, 0]}
+        trained = {int(row) for row in fold.train.batch().values[:, 0, 0]}
         assert trained == set(range(60)) - set(part)
         if grouped:
             assert not {row // 6 for row in trained} & {row // 6 for row in part}
@@ -431,11 +432,11 @@ def ragged(lengths: list[int]) -> Split:
     values = torch.zeros(len(lengths), longest, 1)
     for row, length in enumerate(lengths):
         values[row, :length] = row + 1
-    return Split(values, torch.tensor(lengths), torch.arange(len(lengths)))
+    return split_of_rows(values, torch.tensor(lengths), torch.arange(len(lengths)))
 
 
 def test_chosen_rows_are_padded_to_the_longest_of_them() -> None:
-    rows = ragged([5, 2, 3, 9]).rows(torch.tensor([2, 1]))
+    rows = ragged([5, 2, 3, 9]).batch(torch.tensor([2, 1]))
     assert rows.values.tolist() == [[[3.0], [3.0], [3.0]], [[2.0], [2.0], [0.0]]]
     assert rows.lengths.tolist() == [3, 2]
     assert rows.targets.tolist() == [2, 1]
@@ -491,4 +492,4 @@ def test_a_validation_file_is_joined_to_the_training_file(tmp_path: Path) -> Non
     spec = study_file.parse(content, "x")
     data = load_dataset(spec, tmp_path, refit=True)
     assert (len(data.train), len(data.validation)) == (30, 10)
-    torch.testing.assert_close(data.train.values[20:], data.validation.values)
+    torch.testing.assert_close(data.train.batch().values[20:], data.validation.batch().values)

@@ -23,8 +23,9 @@ from pools import (
     some_texts,
     some_vowels,
 )
+from splits import split_of_rows
 
-from gru_optuna.data.dataset import Dataset, Split
+from gru_optuna.data.dataset import Dataset
 from gru_optuna.storage.checkpoints import Checkpoint, DamagedCheckpoint
 from gru_optuna.training.batched import BatchedEngine
 from gru_optuna.training.cpu import CPUEngine
@@ -193,7 +194,7 @@ def test_what_is_restored_has_the_checkpoint_it_came_from(
     """Of every shape, to the last byte; and either engine, given the other's, returns it."""
     dtype = torch.float32 if single else torch.float64
     values = torch.randn(6, 4, 3, generator=torch.Generator().manual_seed(1), dtype=dtype)
-    split = Split(values, torch.tensor([4, 1, 3, 2, 4, 4]), torch.arange(6) % 3)
+    split = split_of_rows(values, torch.tensor([4, 1, 3, 2, 4, 4]), torch.arange(6) % 3)
     dataset = Dataset(split, split, None, ("a", "b", "c"), fingerprint="drawn")
     pool = Pool(spec, dataset, engine(spec, dataset))
     slot = pool.admit(trial, 1)

@@ -162,14 +162,14 @@ def test_augmented_rows_change_from_epoch_to_epoch_and_the_data_do_not(
     specs: dict[str, Specification],
 ) -> None:
     spec, dataset = specs["texts"], some_texts()
-    before = dataset.train.values.clone()
+    before = dataset.train.batch().values.clone()
     still = replace(TEXT_KINDS["deletion"], learning_rate=1e-30, dropout=0.0)
     pool = Pool(spec, dataset, CPUEngine(spec, dataset))
     slot = pool.admit(still, seed=1)
     train(pool, 2)
     first, second = (result.train_loss for result in slot.progress.curve)
     assert first != pytest.approx(second, rel=1e-6)
-    assert torch.equal(dataset.train.values, before)
+    assert torch.equal(dataset.train.batch().values, before)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

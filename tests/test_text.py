@@ -69,7 +69,7 @@ def texts(dataset: Dataset, split: Split | None) -> list[str]:
     words = {place: word for word, place in tokenizer_of(dataset).get_vocab().items()}
     return [
         " ".join(words[int(token)] for token in row[:length])
-        for row, length in zip(split.values, split.lengths, strict=True)
+        for row, length in zip(split.batch().values, split.lengths, strict=True)
     ]
 
 
@@ -163,10 +163,10 @@ def test_lines_of_a_text_are_separated_as_words_are() -> None:
 
 def test_a_row_is_its_tokens_zero_behind_its_length(films: Path) -> None:
     data = load(films, tokenizer="word")
-    assert data.train.values.dtype == torch.int64
-    behind = torch.arange(data.train.values.shape[1]) >= data.train.lengths[:, None]
-    assert (data.train.values[behind] == 0).all()
-    assert (data.train.values[~behind] >= 1).all()
+    assert data.train.batch().values.dtype == torch.int64
+    behind = torch.arange(data.train.batch().values.shape[1]) >= data.train.lengths[:, None]
+    assert (data.train.batch().values[behind] == 0).all()
+    assert (data.train.batch().values[~behind] >= 1).all()
     assert (data.channels, data.outputs) == (0, 2)
     for text, target in zip(texts(data, data.train), data.train.targets, strict=True):
         assert bool(set(text.split()) & set(GOOD)) == (data.classes[target] == "good")
@@ -217,21 +217,21 @@ def test_long_texts_are_cut_where_nearly_all_have_ended(tmp_path: Path) -> None:
     rows = [(f"word word {row}", "ab"[row % 2]) for row in range(400)]
     write(tmp_path, "train.csv", [*rows, ("word " * 900, "a"), ("word " * 901, "b")])
     data = load(tmp_path, tokenizer="word", validation=0.1)
-    assert data.train.values.shape[1] <= 3
+    assert data.train.batch().values.shape[1] <= 3
 
 
 def test_a_limit_is_kept(films: Path) -> None:
     data = load(films, tokenizer="word", max_tokens=2, vocabulary=6)
-    assert data.train.values.shape[1] == int(data.train.lengths.max()) == 2
+    assert data.train.batch().values.shape[1] == int(data.train.lengths.max()) == 2
     assert data.vocabulary == 6
-    assert int(data.train.values.max()) == 5
+    assert int(data.train.batch().values.max()) == 5
     assert data.preprocessing["max_tokens"] == 2
 
 
 @pytest.mark.parametrize("limits", [[2, 4], {"low": 2, "high": 4}])
 def test_limits_to_be_searched_leave_rows_as_long_as_the_longest(films: Path, limits: Any) -> None:
     data = load(films, tokenizer="word", max_tokens=limits)
-    assert data.train.values.shape[1] == 4
+    assert data.train.batch().values.shape[1] == 4
     assert data.train.cut(2).lengths.tolist() == [2] * len(data.train)
     assert next(data.train.cut(2).batches(8)).values.shape == (8, 2)
 
@@ -278,11 +278,11 @@ def test_held_out_texts_change_neither_tokens_nor_tokenizer(films: Path) -> None
     before = load(films, test="test.csv", deduplicate=False)
     write(films, "test.csv", [("全新的词 of words of words", "good")] * 4)
     after = load(films, test="test.csv", deduplicate=False)
-    assert torch.equal(before.train.values, after.train.values)
+    assert torch.equal(before.train.batch().values, after.train.batch().values)
     assert before.preprocessing == after.preprocessing
     assert before.fingerprint != after.fingerprint
     assert after.test is not None
-    assert 1 in after.test.values
+    assert 1 in after.test.batch().values
 
 
 def test_a_fraction_held_out_changes_nothing_that_training_sees(films: Path) -> None:
@@ -297,7 +297,7 @@ def test_a_fraction_held_out_changes_nothing_that_training_sees(films: Path) -> 
     assert sum(text.startswith("other") for text, _ in rewritten) == len(held_out) > 0
     write(films, "train.csv", rewritten)
     again = load(films, tokenizer="char", test=0.2)
-    assert torch.equal(plain.train.values, again.train.values)
+    assert torch.equal(plain.train.batch().values, again.train.batch().values)
     assert plain.preprocessing == again.preprocessing
 
 
@@ -372,5 +372,5 @@ def test_the_movie_study_loads() -> None:
     data = load_dataset(study, REPOSITORY / "studies")
     assert len(data.train) + len(data.validation) + len(data.test or ()) == 10566
     assert data.baselines["majority class"] == pytest.approx(0.504, abs=0.001)
-    unknown = (data.validation.values == 1).sum() / data.validation.lengths.sum()
+    unknown = (data.validation.batch().values == 1).sum() / data.validation.lengths.sum()
     assert float(unknown) < 0.001

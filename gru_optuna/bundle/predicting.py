@@ -19,7 +19,7 @@ import torch
 from gru_optuna.bundle.files import write_files
 from gru_optuna.bundle.given import check_steps, rows_of
 from gru_optuna.data.answers import Classes, Numbers
-from gru_optuna.data.dataset import Split, Units
+from gru_optuna.data.dataset import Split, Units, starts_of
 from gru_optuna.data.lookback import SeriesEncoder, joined_units
 from gru_optuna.data.scaling import SequenceEncoder
 from gru_optuna.errors import DataError
@@ -71,19 +71,17 @@ class TrainedNetwork:
     weights: dict[str, Tensor]
     preprocessing: Preprocessing
 
-    def outputs(self, values: Tensor, lengths: Tensor) -> Tensor:
-        """Logits or scaled numbers (N, O) of rows (N, T, C), or of tokens (N, T)."""
+    def outputs(self, split: Split) -> Tensor:
+        """Logits or scaled numbers (N, O) of rows, which needn't have targets."""
         from gru_optuna.training.compiled.epoch import predict
         from gru_optuna.training.compiled.slots import Rows as Numbers_
         from gru_optuna.training.compiled.slots import flatten
         from gru_optuna.training.compiled.workspace import Workspace, workspace_bytes
 
-        rows, steps = len(lengths), int(lengths.max())
-        batch = min(_BATCH, rows)
+        batch, steps = min(_BATCH, len(split)), split.longest
         while batch > 1 and workspace_bytes(self.network, batch, steps) > _MOST_BYTES:
             batch //= 2
         workspace = Workspace.of(self.network, batch, steps)
-        split = Split(values, lengths, torch.zeros(rows, dtype=torch.int64))
         flat = flatten(self.network, self.weights)
         return torch.from_numpy(predict(workspace, flat, Numbers_.of(split)))
 
@@ -232,7 +230,7 @@ class Bundle:
     def _outputs(self, encoded: list[_Encoded]) -> Iterator[Tensor]:
         """Of each network, (N, O) float64."""
         for network, one in zip(self.networks, encoded, strict=True):
-            yield network.outputs(one.values, one.lengths).double()
+            yield network.outputs(one.split).double()
 
     def _parts(self, data: object) -> Iterator[Rows]:
         """All rows, so many at a time."""
@@ -253,23 +251,28 @@ class Bundle:
 class _Encoded:
     """Rows as a network reads them, and what its outputs mean."""
 
-    values: Tensor
-    lengths: Tensor
+    split: Split  # of targets that nobody knows yet
     units: Units = NO_UNITS
     times: Times | None = None  # (N * O,) of forecasts
 
+    @classmethod
+    def of(
+        cls, steps: Tensor, lengths: Tensor, units: Units, times: Times | None = None
+    ) -> _Encoded:
+        unknown = torch.zeros(len(lengths), dtype=torch.int64)
+        return cls(Split(steps, starts_of(lengths), lengths, unknown), units, times)
+
     def cut(self, steps: int | None) -> _Encoded:
-        return self if steps is None else replace(self, lengths=self.lengths.clamp(max=steps))
+        return replace(self, split=self.split.cut(steps))
 
 
 def _encode(ways: Preprocessing, rows: Rows) -> _Encoded:
     encoder, answers = ways.encoder, ways.answers
     if isinstance(encoder, SeriesEncoder):
         presents = [encoder.present(series, rows.at(n)) for n, series in enumerate(rows.rows)]
-        values = torch.stack([one.values for one in presents])
-        return _Encoded(
-            values,
-            torch.full((len(values),), values.shape[1]),
+        return _Encoded.of(
+            torch.cat([one.values for one in presents]),
+            torch.tensor([len(one.values) for one in presents]),
             joined_units([one.units for one in presents]),
             np.concatenate([one.times for one in presents]),
         )
@@ -278,9 +281,8 @@ def _encode(ways: Preprocessing, rows: Rows) -> _Encoded:
         encoded = encoder.encode(rows.rows, rows.at)
     else:
         encoded = encoder.encode(rows.rows)
-    return _Encoded(
-        *encoded, answers.units(len(rows)) if isinstance(answers, Numbers) else NO_UNITS
-    )
+    units = answers.units(len(rows)) if isinstance(answers, Numbers) else NO_UNITS
+    return _Encoded.of(*encoded, units)
 
 
 def _softmax(outputs: Tensor) -> Tensor:

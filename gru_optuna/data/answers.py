@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from gru_optuna.data.dataset import Dataset, Split, Units
+from gru_optuna.data.dataset import Dataset, Split, Units, starts_of
 from gru_optuna.data.metrics import measure
 from gru_optuna.errors import DataError
 
@@ -41,7 +41,7 @@ def assemble(
     parts
         Whose answers are turned into targets here.
     encode
-        Turns a part's rows into values and lengths; it has learned from the training part.
+        Turns a part's rows into steps and lengths; it has learned from the training part.
     fingerprint, preprocessing, vocabulary, dropped
         As the dataset's.
 
@@ -54,8 +54,9 @@ def assemble(
     answers = Classes.of(parts.train) if labelled else Numbers.of(parts.train)
 
     def split(part: Part[Row]) -> Split:
+        steps, lengths = encode(part)
         targets, units = answers.targets(part)
-        return Split(*encode(part), targets, units, _numbered(part.groups))
+        return Split(steps, starts_of(lengths), lengths, targets, units, _numbered(part.groups))
 
     train, validation = split(parts.train), split(parts.validation)
     test = split(parts.test) if parts.test else None

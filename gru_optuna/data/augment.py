@@ -16,16 +16,16 @@ from gru_optuna.data.dataset import PADDING, UNKNOWN
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from gru_optuna.data.dataset import Split
+    from gru_optuna.data.dataset import Batch
     from gru_optuna.hyperparameters import Hyperparameters
 
 
 def augment(
-    batch: Split,
+    batch: Batch,
     hyperparameters: Hyperparameters,
     vocabulary: int,
     generator: torch.Generator,
-) -> Split:
+) -> Batch:
     """A batch as a trial's epoch sees it.
 
     Call it batch by batch, in the order of the batches: what is drawn depends on it. Everything
@@ -44,7 +44,7 @@ def augment(
 
     Returns
     -------
-    Split
+    Batch
         Of the same shape, lengths at least 1. Zero behind each length, as before.
     """
     h, values, lengths = hyperparameters, batch.values, batch.lengths

@@ -7,7 +7,6 @@ bootstrap, Politis & Romano 1992). The networks are a sample too, of all seeds, 
 
 from __future__ import annotations
 
-from dataclasses import replace
 from statistics import fmean
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -56,15 +55,14 @@ def bootstrap_interval(
         Low and high; None where no draw has a defined metric.
     """
     drawn = np.random.default_rng(seed)
-    slim = [[(outputs, _without_values(split)) for outputs, split in one] for one in told]
-    groups = slim[0][0][1].groups
-    rows = len(slim[0][0][1])
+    groups = told[0][0][1].groups
+    rows = len(told[0][0][1])
     values = []
     for _ in range(DRAWS):
         index = torch.from_numpy(_draw(rows, groups, block, drawn))
-        chosen = drawn.integers(0, len(slim), len(slim))
+        chosen = drawn.integers(0, len(told), len(told))
         means = {
-            one: fmean(measure(metric, o[index], split.rows(index)) for o, split in slim[one])
+            one: fmean(measure(metric, o[index], split.rows(index)) for o, split in told[one])
             for one in set(chosen.tolist())
         }
         values.append(fmean(means[one] for one in chosen.tolist()))
@@ -93,11 +91,6 @@ def ensemble(told: Sequence[Told]) -> Told:
         numbers.append(rows.units.restore(outputs))
     assert split.units is not None
     return [(split.units.scaled(torch.stack(numbers).mean(dim=0)), split)]
-
-
-def _without_values(split: Split) -> Split:
-    """A metric reads targets and units; values would be copied in every draw."""
-    return replace(split, values=split.values[:, :1])
 
 
 def _draw(

@@ -1,7 +1,7 @@
 """What training sees: tensors, and nothing about where they came from.
 
-Letters, here and in ``training``: N rows, B rows of a batch, T steps, C channels, H hidden size,
-O outputs (classes, or numbers to predict).
+Letters, here and in ``training``: N rows, M steps of all of them, B rows of a batch, T steps, C
+channels, H hidden size, O outputs (classes, or numbers to predict).
 """
 
 from __future__ import annotations
@@ -51,11 +51,28 @@ class Units:
 
 
 @dataclass(frozen=True)
-class Split:
-    """Rows that are used together: for training, validation, or the test."""
+class Batch:
+    """Rows side by side, padded to the longest of them."""
 
-    values: Tensor  # (N, T, C), or (N, T) int64 tokens; zero behind each row's length
-    lengths: Tensor  # (N,) int64, steps that hold data, at least 1
+    values: Tensor  # (B, T, C), or (B, T) int64 tokens; zero behind each row's length
+    lengths: Tensor  # (B,) int64
+    targets: Tensor  # as a split's
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+
+@dataclass(frozen=True)
+class Split:
+    """Rows that are used together: for training, validation, or the test.
+
+    Their steps lie one row after another, without padding, and windows of a series overlap
+    there: what a split takes is what its file holds.
+    """
+
+    steps: Tensor  # (M, C), or (M,) int64 tokens; M the steps of all rows
+    starts: Tensor  # (N,) int64, the first step of each row
+    lengths: Tensor  # (N,) int64, how many are its own, at least 1
     # (N,) int64, index into the classes; or (N, O) scaled, NaN where an evaluated row has none
     targets: Tensor
     units: Units | None = None  # of targets that are numbers
@@ -65,16 +82,36 @@ class Split:
     def __len__(self) -> int:
         return len(self.targets)
 
+    @property
+    def device(self) -> torch.device:
+        """Where its rows are trained on."""
+        return self.targets.device
+
+    @property
+    def longest(self) -> int:
+        """T, the steps of its longest row."""
+        return int(self.lengths.max())
+
+    @property
+    def nbytes(self) -> int:
+        """Of memory that its steps take."""
+        return int(self.steps.nbytes)
+
     def rows(self, index: Tensor) -> Split:
-        """The rows of `index` (B,), padded no further than the longest of them."""
-        lengths = self.lengths[index]
-        return Split(
-            self.values[index, : int(lengths.max())],
-            lengths,
-            self.targets[index],
-            self.units and self.units.rows(index),
-            None if self.groups is None else self.groups[index],
+        """The rows of `index` (B,), which lie where they lay."""
+        return replace(
+            self,
+            starts=self.starts[index],
+            lengths=self.lengths[index],
+            targets=self.targets[index],
+            units=self.units and self.units.rows(index),
+            groups=None if self.groups is None else self.groups[index],
         )
+
+    def batch(self, index: Tensor | None = None) -> Batch:
+        """The rows of `index` (B,), or all of them, side by side."""
+        chosen = self if index is None else self.rows(index)
+        return Batch(side_by_side(chosen), chosen.lengths, chosen.targets)
 
     def cut(self, steps: int | None) -> Split:
         """The same rows, ending after so many steps; what lies behind is never read."""
@@ -82,20 +119,24 @@ class Split:
             return self
         return replace(self, lengths=self.lengths.clamp(max=steps))
 
-    def batches(self, size: int, order: Tensor | None = None) -> Iterator[Split]:
+    def batches(self, size: int, order: Tensor | None = None) -> Iterator[Batch]:
         """All rows, `size` at a time, in the given order (N,); the last batch may be smaller."""
         order = torch.arange(len(self)) if order is None else order
         for index in torch.split(order, size):
-            yield self.rows(index.to(self.targets.device))
+            yield self.batch(index.to(self.device))
 
-    def to(self, device: torch.device, dtype: torch.dtype) -> Split:
-        """The same rows elsewhere, numbers in `dtype`; tokens and classes stay whole."""
+    def to(self, device: torch.device, dtype: torch.dtype, steps: Tensor | None = None) -> Split:
+        """The same rows elsewhere, numbers in `dtype`; tokens and classes stay whole.
+
+        `steps` are its own, if they have been sent.
+        """
 
         def send(tensor: Tensor) -> Tensor:
             return tensor.to(device, dtype if tensor.is_floating_point() else None)
 
         return Split(
-            send(self.values),
+            send(self.steps) if steps is None else steps,
+            self.starts.to(device),
             self.lengths.to(device),
             send(self.targets),
             self.units and self.units.to(device),
@@ -103,23 +144,29 @@ class Split:
         )
 
 
-def join(splits: Sequence[Split]) -> Split:
-    """The rows of several splits of equally long rows of numbers, each split one group."""
-    units = [split.units for split in splits if split.units is not None]
-    naive = [one.naive for one in units if one.naive is not None]
+def one_after_another(batches: Sequence[Batch]) -> Split:
+    """The rows of several batches, padding and all."""
+    counts = torch.tensor([len(batch) for batch in batches])
+    widths = torch.tensor([batch.values.shape[1] for batch in batches])
     return Split(
-        values=torch.cat([split.values for split in splits]),
-        lengths=torch.cat([split.lengths for split in splits]),
-        targets=torch.cat([split.targets for split in splits]),
-        units=Units(
-            offset=torch.cat([one.offset for one in units]),
-            scale=torch.cat([one.scale for one in units]),
-            naive=torch.cat(naive) if naive else None,
-        ),
-        groups=torch.repeat_interleave(
-            torch.arange(len(splits)), torch.tensor([len(split) for split in splits])
-        ),
+        steps=torch.cat([batch.values.flatten(0, 1) for batch in batches]),
+        starts=starts_of(widths.repeat_interleave(counts)),
+        lengths=torch.cat([batch.lengths for batch in batches]),
+        targets=torch.cat([batch.targets for batch in batches]),
     )
+
+
+def starts_of(lengths: Tensor) -> Tensor:
+    """Where rows of these lengths (N,) start that lie one after another."""
+    return lengths.cumsum(0) - lengths
+
+
+def side_by_side(split: Split) -> Tensor:
+    """Its rows (N, T, C), or (N, T), zero behind each row's length."""
+    place = torch.arange(split.longest, device=split.lengths.device)
+    held = place < split.lengths.unsqueeze(1)  # (N, T)
+    values = split.steps[torch.where(held, split.starts.unsqueeze(1) + place, 0)]
+    return values.masked_fill(~held.view(*held.shape, *(1,) * (values.dim() - 2)), 0)
 
 
 @dataclass(frozen=True)
@@ -145,12 +192,12 @@ class Dataset:
     @property
     def channels(self) -> int:
         """C, the numbers of a step; 0 for tokens, whose embedding's size a trial decides."""
-        return 0 if self.vocabulary else self.train.values.shape[2]
+        return 0 if self.vocabulary else self.train.steps.shape[1]
 
     @property
     def dtype(self) -> torch.dtype:
         """Of the numbers that go into the network, and so of its weights."""
-        return self.embedding_dtype if self.vocabulary else self.train.values.dtype
+        return self.embedding_dtype if self.vocabulary else self.train.steps.dtype
 
     @property
     def outputs(self) -> int:
@@ -160,11 +207,18 @@ class Dataset:
     def to(self, device: torch.device, dtype: torch.dtype = torch.float32) -> Dataset:
         """The same data elsewhere, numbers in `dtype`."""
         weights = self.class_weights
+        sent: dict[int, Tensor] = {}  # the windows of all parts lie in the same steps
+
+        def send(split: Split) -> Split:
+            moved = split.to(device, dtype, sent.get(id(split.steps)))
+            sent[id(split.steps)] = moved.steps
+            return moved
+
         return replace(
             self,
-            train=self.train.to(device, dtype),
-            validation=self.validation.to(device, dtype),
-            test=self.test.to(device, dtype) if self.test else None,
+            train=send(self.train),
+            validation=send(self.validation),
+            test=send(self.test) if self.test else None,
             class_weights=None if weights is None else weights.to(device, dtype),
             embedding_dtype=dtype,
         )

@@ -22,9 +22,9 @@ import torch
 
 from gru_optuna.data import windows
 from gru_optuna.data.answers import check_defined
-from gru_optuna.data.dataset import Dataset, Split, join
+from gru_optuna.data.dataset import Dataset, Split
 from gru_optuna.data.given import open_table
-from gru_optuna.data.lookback import Prepared, SeriesEncoder
+from gru_optuna.data.lookback import Prepared, SeriesEncoder, joined_units
 from gru_optuna.data.metrics import measure
 from gru_optuna.data.planning import Cuts, choose_stride, make_plan, measure_scales
 from gru_optuna.data.series import read_series
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
+    from gru_optuna.data.dataset import Units
     from gru_optuna.data.given import Source
     from gru_optuna.data.planning import Span
     from gru_optuna.data.series import Series
@@ -84,14 +85,17 @@ def load_forecasting(
         _Prepared(encoder.prepare(one, cut.train[1]), one.target, limit)
         for one, cut in zip(series, cuts, strict=True)
     ]
+    steps = torch.from_numpy(np.concatenate([one.ready.channels for one in prepared]))
     parts = {
-        "training": _part(prepared, [cut.train for cut in cuts], stride),
-        "validation": _part(prepared, [cut.validation for cut in cuts], stride, evaluated=True),
+        "training": _part(steps, prepared, [cut.train for cut in cuts], stride),
+        "validation": _part(
+            steps, prepared, [cut.validation for cut in cuts], stride, evaluated=True
+        ),
     }
     if data.test is not None:
         # Every hour of the test is forecast, from every present.
         spans = [cut.test for cut in cuts if cut.test is not None]
-        parts["test"] = _part(prepared, spans, stride=1, evaluated=True)
+        parts["test"] = _part(steps, prepared, spans, stride=1, evaluated=True)
     baselines: dict[str, float] = {}
     for name, part in parts.items():
         _check_windows(part, name, table.source)
@@ -143,18 +147,19 @@ class _Prepared:
     observed: NDArray[np.float64]  # (S,) as the file has it
     limit: float  # of training targets, in usual errors
 
-    def part(self, span: Span, stride: int, evaluated: bool) -> _Part:
-        """Its windows whose targets lie in a span.
+    def windows(self, span: Span, stride: int, evaluated: bool) -> _Windows:
+        """Those whose targets lie in a span.
 
         Evaluated ones are judged by what was observed. Training takes what was filled in too.
         """
         plan, target = self.ready.plan, self.ready.target
         origins = plan.origins(*span, stride)
-        values, usual = self.ready.look_back(origins)
+        usual = windows.usual(target, origins, plan)
         truth = windows.targets(target, origins, plan)
         # What is missing was dropped, if it wasn't filled in.
-        whole = np.isfinite(values).all(axis=(1, 2)) & np.isfinite(usual + truth).all(axis=1)
-        origins, values, usual, truth = origins[whole], values[whole], usual[whole], truth[whole]
+        whole = windows.are_whole(self.ready.channels, origins, plan)
+        whole &= np.isfinite(usual + truth).all(axis=1)
+        origins, usual, truth = origins[whole], usual[whole], truth[whole]
         if evaluated:
             truth = windows.targets(self.observed, origins, plan)
         units = self.ready.units(usual)
@@ -170,25 +175,48 @@ class _Prepared:
         }
         if plan.seasons > 1:
             naive = {f"median of {plan.seasons} seasons": usual} | naive
-        return _Part(
-            Split(
-                values=torch.from_numpy(values),
-                lengths=torch.full((len(origins),), plan.window),
-                targets=targets.float(),
-                units=units,
-            ),
-            {name: torch.from_numpy(forecasts) for name, forecasts in naive.items()},
+        return _Windows(
+            starts=torch.from_numpy(origins) - plan.window + 1,
+            targets=targets.float(),
+            units=units,
+            naive={name: torch.from_numpy(forecasts) for name, forecasts in naive.items()},
         )
 
 
+@dataclass(frozen=True)
+class _Windows:
+    """Some of one series."""
+
+    starts: Tensor  # (N,) first steps, counted in the series
+    targets: Tensor  # (N, O)
+    units: Units
+    naive: dict[str, Tensor]
+
+
 def _part(
-    prepared: Sequence[_Prepared], spans: Sequence[Span], stride: int, evaluated: bool = False
+    steps: Tensor,  # (M, C) of all series, one after another
+    prepared: Sequence[_Prepared],
+    spans: Sequence[Span],
+    stride: int,
+    evaluated: bool = False,
 ) -> _Part:
     """One part of all series, one series after another."""
-    parts = [one.part(span, stride, evaluated) for one, span in zip(prepared, spans, strict=True)]
-    splits = [part.split for part in parts]
-    naive = {name: torch.cat([part.naive[name] for part in parts]) for name in parts[0].naive}
-    return _Part(join(splits), naive)
+    found = [
+        one.windows(span, stride, evaluated) for one, span in zip(prepared, spans, strict=True)
+    ]
+    firsts = np.cumsum([0, *(len(one.ready.channels) for one in prepared[:-1])])
+    starts = [one.starts + int(first) for one, first in zip(found, firsts, strict=True)]
+    counts = torch.tensor([len(some) for some in starts])
+    split = Split(
+        steps=steps,
+        starts=torch.cat(starts),
+        lengths=torch.full((int(counts.sum()),), prepared[0].ready.plan.window),
+        targets=torch.cat([one.targets for one in found]),
+        units=joined_units([one.units for one in found]),
+        groups=torch.arange(len(found)).repeat_interleave(counts),
+    )
+    naive = {name: torch.cat([one.naive[name] for one in found]) for name in found[0].naive}
+    return _Part(split, naive)
 
 
 def _check_columns(series: list[Series], cuts: list[Cuts], data: Data, source: str) -> None:

@@ -39,13 +39,6 @@ class Prepared:
     channels: NDArray[np.float32]  # (S, C)
     target: NDArray[np.float64]  # (S,) filled, unless what is missing is dropped
 
-    def look_back(
-        self, origins: NDArray[np.int64]
-    ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-        """The windows (N, T, C) that end at `origins` (N,), and the usual values (N, O) behind."""
-        values = windows.inputs(self.channels, origins, self.plan)
-        return values, windows.usual(self.target, origins, self.plan)
-
     def units(self, usual: NDArray[np.float64]) -> Units:
         """What scaled forecasts mean, from the usual values (N, O)."""
         rows = torch.ones(len(usual), 1, dtype=torch.float64)
@@ -124,7 +117,9 @@ class SeriesEncoder:
                 f'"{self.data.target}" empty.'
             )
         times = plan.frequency.times(series.first, origin + 1 + plan.horizon)
-        values, usual = self.prepare(series).look_back(np.array([origin]))
+        prepared = self.prepare(series)
+        values = prepared.channels[origin - plan.window + 1 : origin + 1]
+        usual = windows.usual(prepared.target, np.array([origin]), plan)
         gaps = np.column_stack([series.target, series.past])[
             origin - plan.first_origin : origin + 1
         ]
@@ -135,7 +130,7 @@ class SeriesEncoder:
                 f"forecast looks back on, up to {times[origin]}. Fill it in."
             )
         units = self.prepare(series).units(usual)
-        return Present(series.name, torch.from_numpy(values[0]), units, times[origin + 1 :])
+        return Present(series.name, torch.from_numpy(values), units, times[origin + 1 :])
 
     def check_frequency(self, frequency: Frequency, source: str) -> None:
         """Refuses rows that lie further apart, or closer together, than those of training.
@@ -202,4 +197,9 @@ class SeriesEncoder:
 
 def joined_units(units: Sequence[Units]) -> Units:
     """Those of several rows, one after another."""
-    return Units(torch.cat([one.offset for one in units]), torch.cat([one.scale for one in units]))
+    naive = [one.naive for one in units if one.naive is not None]
+    return Units(
+        torch.cat([one.offset for one in units]),
+        torch.cat([one.scale for one in units]),
+        torch.cat(naive) if naive else None,
+    )

@@ -1,4 +1,4 @@
-"""Sequences of numbers to what a network reads: scaled as the training rows say, padded."""
+"""Sequences of numbers to what a network reads: scaled as the training rows say."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from sklearn.preprocessing import StandardScaler
-from torch.nn.utils.rnn import pad_sequence
 
 from gru_optuna.errors import DataError
 
@@ -48,7 +47,7 @@ class SequenceEncoder:
     def encode(
         self, rows: Sequence[NDArray[np.float64]], at: Callable[[int], str]
     ) -> tuple[Tensor, Tensor]:
-        """Values (N, T, C) and lengths (N,).
+        """Steps (M, C) of all rows, one after another, and lengths (N,).
 
         Parameters
         ----------
@@ -67,7 +66,7 @@ class SequenceEncoder:
             if not steps.isfinite().all():
                 raise DataError(f"{at(number)}: a value is too large for training in 32 bits.")
         lengths = torch.tensor([len(steps) for steps in scaled])
-        return pad_sequence(scaled, batch_first=True), lengths
+        return torch.cat(scaled), lengths
 
     def as_json(self) -> dict[str, Any]:
         """All of it, for those who come later."""

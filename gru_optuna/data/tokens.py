@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
-from torch.nn.utils.rnn import pad_sequence
 
-from gru_optuna.data.dataset import PADDING, UNKNOWN
+from gru_optuna.data.dataset import UNKNOWN
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -35,7 +34,7 @@ _DEFAULT_SIZES: dict[TokenizerName, int] = {"bpe": 8_000, "word": 20_000, "char"
 
 @dataclass(frozen=True)
 class TextEncoder:
-    """Texts to padded token ids, as the training rows have taught it."""
+    """Texts to token ids, as the training rows have taught it."""
 
     tokenizer: Tokenizer
     limit: int  # tokens of a text that are kept: the most that a trial may read
@@ -47,10 +46,9 @@ class TextEncoder:
         return int(self.tokenizer.get_vocab_size())
 
     def encode(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Tokens (N, T) and lengths (N,)."""
+        """Tokens (M,) of all texts, one after another, and lengths (N,)."""
         rows = [torch.tensor(ids[: self.limit]) for ids in encode(self.tokenizer, texts)]
-        lengths = torch.tensor([len(ids) for ids in rows])
-        return pad_sequence(rows, batch_first=True, padding_value=PADDING), lengths
+        return torch.cat(rows), torch.tensor([len(ids) for ids in rows])
 
     def as_json(self) -> dict[str, Any]:
         """All of it, for those who come later."""

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 
 from gru_optuna.data.frequencies import calendar_channels
 
@@ -121,14 +120,13 @@ def channels(
     return np.concatenate(columns, axis=1).astype(np.float32)
 
 
-def inputs(
+def are_whole(
     channels: NDArray[np.float32], origins: NDArray[np.int64], plan: Plan
-) -> NDArray[np.float32]:
-    """The windows (N, T, C) that end at `origins` (N,), of channels (S, C)."""
-    if not len(origins):
-        return np.zeros((0, plan.window, channels.shape[1]), np.float32)
-    windows = sliding_window_view(channels, plan.window, axis=0)[origins - plan.window + 1]
-    return np.ascontiguousarray(windows.transpose(0, 2, 1))
+) -> NDArray[np.bool_]:
+    """Whether the windows that end at `origins` (N,), of channels (S, C), have no gap."""
+    gaps = np.concatenate([[0], np.cumsum(~np.isfinite(channels).all(axis=1))])
+    whole: NDArray[np.bool_] = gaps[origins + 1] == gaps[origins + 1 - plan.window]
+    return whole
 
 
 def targets(

@@ -4,8 +4,9 @@ Compiled code holds no lock on the interpreter, so threads do as well as process
 ``benchmarks/LOG.md``) and share one copy of the data, of torch and of everything compiled.
 
 Batches are plain shuffles of all rows; only the rows within a batch are sorted by length, so
-that the recurrence drops each row at its end and pays for no padding. Augmented rows are
-copied for each epoch of each slot; all others are read where they lie.
+that the recurrence drops each row at its end and pays for no padding. An epoch goes in stretches
+of some thousand rows: dropout masks and augmented rows are made for one of them at a time, so that
+the memory of a slot doesn't grow with the data. Rows that nothing changes are read where they lie.
 """
 
 from __future__ import annotations
@@ -14,12 +15,13 @@ import math
 import threading
 from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from gru_optuna.data.dataset import Split
+from gru_optuna.data.dataset import one_after_another
 from gru_optuna.training.compiled.compiler import cache_folder
 from gru_optuna.training.compiled.epoch import DIVERGED, FINE, predict, train_epoch, warm_up
 from gru_optuna.training.compiled.slots import Rows, flatten, unflatten
@@ -38,12 +40,12 @@ from gru_optuna.training.schedules import learning_rate
 from gru_optuna.training.snapshots import LEARNED, UPDATES, name_tensors, part_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     import numpy.typing as npt
     from torch import Tensor
 
-    from gru_optuna.data.dataset import Dataset
+    from gru_optuna.data.dataset import Dataset, Split
     from gru_optuna.hyperparameters import Hyperparameters
     from gru_optuna.spec import Specification
     from gru_optuna.training.network import Network
@@ -51,6 +53,9 @@ if TYPE_CHECKING:
 
 PREDICTED_TOGETHER = 128
 """Rows of a batch when nothing is learned from it."""
+
+STRETCH = 4096
+"""Rows of an epoch, at most or one batch, for which masks and augmented rows are held at once."""
 
 _WORKSPACES = 4
 """How many networks' workspaces a thread keeps; a search over sizes would gather them all."""
@@ -127,40 +132,41 @@ class CPUEngine:
         h, epoch = slot.hyperparameters, slot.progress.epoch
         count = len(self._dataset.train)
         workspace = self._workspace(slot.network, min(h.batch_size, count))
-        loss, ending = train_epoch(
-            workspace,
-            slot.state,
-            *self._rows_in_order(slot),
-            Recipe.of(h, learning_rate(h, epoch, self._epochs)),
-            self._masks(slot, count),
-        )
-        if ending != FINE:
-            return Trained(loss, diverged=DIVERGED[ending])
-        clipped = int(workspace.buffers.clipped[0]) / math.ceil(count / h.batch_size)
+        recipe = Recipe.of(h, learning_rate(h, epoch, self._epochs))
+        loss, clipped = 0.0, 0
+        for rows, order, masks in self._stretches(slot):
+            mean, ending = train_epoch(workspace, slot.state, rows, order, recipe, masks)
+            if ending != FINE:
+                return Trained(mean, diverged=DIVERGED[ending])
+            loss += mean * (len(order) / count)
+            clipped += int(workspace.buffers.clipped[0])
         logits = predict(workspace, slot.state.parameters, self._validation.cut(h.max_tokens))
-        return Trained(loss, validation_outputs=torch.from_numpy(logits), clipped=clipped)
+        share = clipped / math.ceil(count / h.batch_size)
+        return Trained(loss, validation_outputs=torch.from_numpy(logits), clipped=share)
 
-    def _rows_in_order(self, slot: Slot) -> tuple[Rows, npt.NDArray[np.int64]]:
-        """The rows of the slot's next epoch, and the order to train on them."""
+    def _stretches(
+        self, slot: Slot
+    ) -> Iterator[tuple[Rows, npt.NDArray[np.int64], npt.NDArray[np.floating] | None]]:
+        """The slot's next epoch: rows, the order to train on them, and their dropout masks."""
         h, train = slot.hyperparameters, self._dataset.train
-        order = order_of_rows(slot, len(train))
-        if not augments(h):
-            return self._train.cut(h.max_tokens), order.numpy()
-        values, lengths = torch.zeros_like(train.values), torch.empty_like(train.lengths)
-        start = 0
-        for batch in augmented_batches(slot, train, order):
-            rows, steps = slice(start, start + len(batch)), batch.values.shape[1]
-            values[rows, :steps], lengths[rows] = batch.values, batch.lengths
-            start += len(batch)
-        augmented = self._rows_of(Split(values, lengths, train.targets[order]))
-        return augmented, np.arange(len(train))
+        order, masks = order_of_rows(slot, len(train)), masks_of_batches(slot, len(train))
+        batches = augmented_batches(slot, train, order) if augments(h) else None
+        as_they_are = self._train.cut(h.max_tokens)
+        for some in torch.split(order, stretch_of(h.batch_size)):
+            count = math.ceil(len(some) / h.batch_size)
+            drawn = self._joined(islice(masks, count))
+            if batches is None:
+                yield as_they_are, some.numpy(), drawn
+            else:
+                changed = one_after_another(list(islice(batches, count)))
+                yield self._rows_of(changed), np.arange(len(some)), drawn
 
-    def _masks(self, slot: Slot, count: int) -> npt.NDArray[np.floating] | None:
-        """The whole epoch's dropout (L, N, D * H)."""
-        masks = [mask for mask in masks_of_batches(slot, count) if mask is not None]
-        if not masks:
+    def _joined(self, masks: Iterator[Tensor | None]) -> npt.NDArray[np.floating] | None:
+        """The masks (L, n, D * H) of all rows of these batches."""
+        drawn = [mask for mask in masks if mask is not None]
+        if not drawn:
             return None
-        return torch.cat(masks, dim=1).numpy().astype(self._dtype, copy=False)
+        return torch.cat(drawn, dim=1).numpy().astype(self._dtype, copy=False)
 
     def _rows_of(self, split: Split) -> Rows:
         return Rows.of(split, self._dtype, self._dataset.class_weights)
@@ -180,10 +186,15 @@ class CPUEngine:
         return workspace
 
 
+def stretch_of(batch_size: int) -> int:
+    """Rows of a stretch, in whole batches."""
+    return batch_size * max(1, STRETCH // batch_size)
+
+
 def longest_row(dataset: Dataset) -> int:
     """Steps that a workspace has room for."""
     splits = (dataset.train, dataset.validation, dataset.test)
-    return max(split.values.shape[1] for split in splits if split is not None)
+    return max(split.longest for split in splits if split is not None)
 
 
 def is_compiled() -> bool:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from gru_optuna.data.dataset import Split
+    from gru_optuna.data.dataset import Batch, Split
     from gru_optuna.hyperparameters import Hyperparameters
     from gru_optuna.training.pool import Slot
 
@@ -47,7 +47,7 @@ def order_of_rows(slot: Slot, rows: int) -> Tensor:
     )
 
 
-def augmented_batches(slot: Slot, train: Split, order: Tensor) -> Iterator[Split]:
+def augmented_batches(slot: Slot, train: Split, order: Tensor) -> Iterator[Batch]:
     """The batches of the slot's next epoch; `train` lies on the CPU."""
     h = slot.hyperparameters
     generator = seeds.generator(slot.seed, "augment", slot.progress.epoch)

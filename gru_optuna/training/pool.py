@@ -116,7 +116,7 @@ class Pool:
     @property
     def device(self) -> torch.device:
         """Where it trains."""
-        return self.dataset.train.values.device
+        return self.dataset.train.device
 
     def admit(
         self, hyperparameters: Hyperparameters, seed: int, checkpoint: Checkpoint | None = None

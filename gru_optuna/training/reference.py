@@ -28,7 +28,7 @@ from gru_optuna.training.schedules import learning_rate
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from gru_optuna.data.dataset import Dataset, Split
+    from gru_optuna.data.dataset import Batch, Dataset, Split
     from gru_optuna.hyperparameters import Hyperparameters
     from gru_optuna.spec import Specification
 
@@ -127,7 +127,7 @@ class Trainer:
         self.model.load_state_dict(
             initial_parameters(self.network, hyperparameters.initializer, seed)
         )
-        self.model.to(dataset.train.values.device, dataset.dtype)
+        self.model.to(dataset.train.device, dataset.dtype)
         self.optimizer = make_optimizer(
             hyperparameters.optimizer, self.model.parameters(), hyperparameters.learning_rate
         )
@@ -182,7 +182,7 @@ class Trainer:
         with torch.inference_mode():
             return torch.cat([self.model(batch.values, batch.lengths) for batch in batches])
 
-    def _step(self, batch: Split, masks: Tensor | None) -> tuple[float, float]:
+    def _step(self, batch: Batch, masks: Tensor | None) -> tuple[float, float]:
         """One update. Returns the batch's loss without penalties, and the gradient's norm."""
         h, device, dtype = self.hyperparameters, batch.values.device, self.dataset.dtype
         masks = None if masks is None else masks.to(device, dtype)

@@ -13,7 +13,7 @@ import torch
 from gru_optuna.errors import UserError
 from gru_optuna.hyperparameters import Hyperparameters, Range
 from gru_optuna.training.compiled.workspace import workspace_bytes
-from gru_optuna.training.cpu import PREDICTED_TOGETHER, CPUEngine, longest_row
+from gru_optuna.training.cpu import PREDICTED_TOGETHER, CPUEngine, longest_row, stretch_of
 from gru_optuna.training.epochs import STRENGTHS, augments
 from gru_optuna.training.network import Network
 from gru_optuna.training.pool import Pool
@@ -131,10 +131,12 @@ def _memory(largest: Hyperparameters, dataset: Dataset) -> _Memory:
     network = Network.of(largest, dataset.channels, dataset.outputs, dataset.vocabulary)
     train = dataset.train
     rows = max(min(largest.batch_size, len(train)), PREDICTED_TOGETHER)
-    # Dropout masks, twice: as they are drawn, and joined.
-    epoch = 2 * network.layers * len(train) * network.features * _FLOAT
+    # What is drawn for a stretch, twice: as it is drawn, and joined.
+    stretch = min(stretch_of(largest.batch_size), len(train))
+    epoch = 2 * network.layers * stretch * network.features * _FLOAT
     if augments(largest):
-        epoch += train.values.nbytes + train.targets.nbytes + train.lengths.nbytes
+        a_step = dataset.channels * _FLOAT or train.steps.itemsize
+        epoch += 2 * stretch * train.longest * a_step
     return _Memory(
         slot=4 * network.size() * _FLOAT,  # weights, two moments, the best epoch's weights
         workspace=workspace_bytes(network, rows, longest_row(dataset)),

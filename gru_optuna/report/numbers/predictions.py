@@ -7,7 +7,6 @@ and what it draws is a confusion matrix, a forecast beside the truth, or predict
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from statistics import NormalDist, fmean
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -128,14 +127,12 @@ def _interval(
         return _wilson(measure(metric, *predicted[0]), count)
     block = min(block, count)
     drawn = np.random.default_rng(0)
-    # What was read to predict is of no use any more, and may be large.
-    light = [(o, replace(s, values=s.values[:, :0])) for o, s in predicted]
     values = []
     for _ in range(min(RESAMPLES, max(200, RESAMPLED_ROWS // count))):
         starts = drawn.integers(count, size=-(-count // block))
         rows = (starts[:, None] + np.arange(block)).ravel()[:count] % count
-        index = torch.from_numpy(rows).to(light[0][0].device)
-        values.append(fmean(measure(metric, o[index], s.rows(index)) for o, s in light))
+        index = torch.from_numpy(rows).to(predicted[0][0].device)
+        values.append(fmean(measure(metric, o[index], s.rows(index)) for o, s in predicted))
     known = np.array(values)[np.isfinite(values)]
     if len(known) < len(values) / 2:
         return None

@@ -100,7 +100,7 @@ class BatchedEngine:
 
     def _send(self, flat: Tensor) -> Tensor:
         """Parameters to the dataset's device and dtype."""
-        return flat.to(self._dataset.train.values.device, self._dataset.dtype)
+        return flat.to(self._dataset.train.device, self._dataset.dtype)
 
     def _stack(self, network: Network, group: Sequence[Slot]) -> tuple[list[State], State]:
         """The states of a group and all of them together, anew if the group isn't the last one."""
@@ -168,7 +168,7 @@ def train_step(
     """One micro-batch of K slots: adds its gradient, and updates the slots whose batch ends."""
     T = len(batch.active)
     weights = state.weights.detach().requires_grad_()
-    values = split.values[:, :T][batch.rows] if batch.values is None else batch.values
+    values = steps_of(split, batch.rows, T) if batch.values is None else batch.values
     outputs = forward(
         network, weights, values, batch.lengths, batch.active, batch.masks
     )  # (K, B, O)
@@ -212,17 +212,23 @@ def predict(slots: Sequence[Slot], flat: Tensor, split: Split) -> Tensor:
     # them leaves them in order.
     on_host = split.lengths.cpu()
     order = on_host.argsort(descending=True, stable=True)
-    cuts = [slot.hyperparameters.max_tokens or split.values.shape[1] for slot in slots]
+    cuts = [slot.hyperparameters.max_tokens or split.longest for slot in slots]
     lengths = on_host.minimum(torch.tensor(cuts).unsqueeze(1))  # (K, N)
     outputs = flat.new_empty(K, len(split), network.outputs)
     with torch.no_grad():
         for index in torch.split(order, max(1, EVALUATION_ROWS // K)):
             ends = lengths[:, index]
             active, rows = active_rows(ends), index.to(flat.device)
-            values = split.values[rows, : len(active)]
+            values = steps_of(split, rows, len(active))
             values = values.expand(K, *values.shape)
             outputs[:, rows] = forward(network, flat, values, ends.to(flat.device), active)
     return outputs
+
+
+def steps_of(split: Split, rows: Tensor, count: int) -> Tensor:
+    """The first so many steps (…, T, C), or (…, T), of rows (…); behind a row's end, some step."""
+    places = split.starts[rows].unsqueeze(-1) + torch.arange(count, device=rows.device)
+    return split.steps[places.clamp(max=len(split.steps) - 1)]
 
 
 def to_device(batch: MicroBatch, like: Tensor) -> MicroBatch:

@@ -108,7 +108,7 @@ def warm_up(dtype: npt.DTypeLike = np.float32) -> None:
     workspace = Workspace.of(network, 1, 1, dtype)
     slot = Slot.of(np.zeros(network.size(), dtype))
     zero = torch.zeros(1, dtype=torch.int64)
-    rows = Rows.of(Split(torch.zeros(1, 1, 1), zero + 1, zero), dtype)
+    rows = Rows.of(Split(torch.zeros(1, 1), zero, zero + 1, zero), dtype)
     train_epoch(workspace, slot, rows, zero.numpy(), Recipe(1, 0.0))
 
 
@@ -163,20 +163,22 @@ def _check_rows(workspace: Workspace, rows: Rows, order: Array, batch_size: int)
     room, dtype = workspace.steps, workspace.dtype
     _check(len(order) > 0, "order: no rows")
     count = len(rows.lengths)
+    _check(len(rows.starts) == count, f"starts of {len(rows.starts)} rows, lengths of {count}")
     _check(rows.values.dtype == dtype, f"values are {rows.values.dtype}, workspace is {dtype}")
     inputs, vocabulary = workspace.network.inputs, workspace.network.vocabulary
+    _check(_within(order, count), f"order names rows outside [0, {count})")
+    end = int((rows.starts[order] + rows.lengths[order]).max())
     if vocabulary:
-        fits = len(rows.tokens) == count and _within(rows.tokens, vocabulary)
-        _check(fits, f"tokens: need one row each, in [0, {vocabulary})")
+        fits = len(rows.tokens) >= end and rows.vocabulary <= vocabulary
+        _check(fits, f"tokens: need {end}, in [0, {vocabulary})")
     else:
-        (values, _, channels) = rows.values.shape
-        _check(values == count, f"values of {values} rows, lengths of {count}")
+        (steps, channels) = rows.values.shape
+        _check(steps >= end, f"values of {steps} steps, rows reach to {end}")
         _check(channels == inputs, f"values have {channels} channels, network reads {inputs}")
-    longest = int(rows.lengths.max())
+    longest = int(rows.lengths[order].max())
     _check(longest <= room, f"rows have up to {longest} steps, workspace has room for {room}")
     _check(batch_size <= workspace.batch_size,
            f"batches of {batch_size}, workspace has room for {workspace.batch_size}")  # fmt: skip
-    _check(_within(order, count), f"order names rows outside [0, {count})")
 
 
 def _check_targets(rows: Rows, outputs: int) -> None:

@@ -44,12 +44,12 @@ def gather(structure: Structure, rows: Rows, chosen: Array, buffers: Buffers) ->
     for t in range(steps):
         starts[t + 1] += starts[t]
         for b in range(starts[t + 1] - starts[t]):
-            row = chosen[buffers.rows[b]]
+            step = rows.starts[chosen[buffers.rows[b]]] + t
             if structure.vocabulary > 0:
-                buffers.tokens[starts[t] + b] = rows.tokens[row, t]
+                buffers.tokens[starts[t] + b] = rows.tokens[step]
             else:
-                for k in range(rows.values.shape[2]):
-                    buffers.x[starts[t] + b, k] = rows.values[row, t, k]
+                for k in range(rows.values.shape[1]):
+                    buffers.x[starts[t] + b, k] = rows.values[step, k]
     return steps
 
 

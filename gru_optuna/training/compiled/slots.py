@@ -52,12 +52,14 @@ class Slot(NamedTuple):
 class Rows(NamedTuple):
     """A split. What its task has no use for is empty, in every dimension."""
 
-    values: Array  # (N, T, C) numbers; what lies behind a row's length is never read
-    tokens: Array  # (N, T) int64 of texts; behind a row's length, some token
+    values: Array  # (M, C) numbers, the steps of all rows
+    tokens: Array  # (M,) int64 of texts
+    starts: Array  # (N,) int64, the first step of each row
     lengths: Array  # (N,) int64, at least 1
     labels: Array  # (N,) int64
     targets: Array  # (N, O) of regression; those that aren't finite count as met
     class_weights: Array  # (O,) of classification with weights
+    vocabulary: int  # one more than the highest token; looking once is enough
 
     @classmethod
     def of(
@@ -68,26 +70,29 @@ class Rows(NamedTuple):
     ) -> Rows:
         """The rows of a split on the CPU; without copying where the kind is the same.
 
-        Whole numbers among ``split.values`` are tokens, (N, T). Whole numbers among
+        Whole numbers among ``split.steps`` are tokens, (M,). Whole numbers among
         ``split.targets`` are classes, (N,); fractions are to be met, (N,) or (N, O).
         """
-        steps = split.values.shape[1]
-        lengths = _array(split.lengths, np.int64)
-        if lengths.min() < 1 or lengths.max() > steps:
-            raise ValueError(f"lengths reach from {lengths.min()} to {lengths.max()}, "
-                             f"values have 1 to {steps} steps")  # fmt: skip
-        values, tokens = np.zeros((0, 0, 0), dtype), np.zeros((0, 0), np.int64)
+        starts, lengths = _array(split.starts, np.int64), _array(split.lengths, np.int64)
+        first, end = starts.min(), (starts + lengths).max()
+        if lengths.min() < 1 or first < 0 or end > len(split.steps):
+            raise ValueError(f"rows of {lengths.min()} steps or more reach from step {first} to "
+                             f"{end}, and there are {len(split.steps)}")  # fmt: skip
+        values, tokens = np.zeros((0, 0), dtype), np.zeros(0, np.int64)
         labels, targets = np.zeros(0, np.int64), np.zeros((0, 0), dtype)
-        if split.values.is_floating_point():
-            values = _array(split.values, dtype)
+        if split.steps.is_floating_point():
+            values = _array(split.steps, dtype)
         else:
-            tokens = _array(split.values, np.int64)
+            tokens = _array(split.steps, np.int64)
+            if tokens.min(initial=0) < 0:
+                raise ValueError(f"token {tokens.min()}, need at least 0")
         if split.targets.is_floating_point():
             targets = _array(split.targets, dtype).reshape(len(split), -1)
         else:
             labels = _array(split.targets, np.int64)
         weights = np.zeros(0, dtype) if class_weights is None else _array(class_weights, dtype)
-        return cls(values, tokens, lengths, labels, targets, weights)
+        vocabulary = int(tokens.max(initial=-1)) + 1
+        return cls(values, tokens, starts, lengths, labels, targets, weights, vocabulary)
 
     def cut(self, steps: int | None) -> Rows:
         """As ``Split.cut``."""
