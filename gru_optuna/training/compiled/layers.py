@@ -48,7 +48,7 @@ def gather(structure: Structure, rows: Rows, chosen: Array, buffers: Buffers) ->
             if structure.vocabulary > 0:
                 buffers.tokens[starts[t] + b] = rows.tokens[step]
             else:
-                for k in range(rows.values.shape[1]):
+                for k in range(structure.inputs):
                     buffers.x[starts[t] + b, k] = rows.values[step, k]
     return steps
 
