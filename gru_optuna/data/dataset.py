@@ -165,7 +165,8 @@ def side_by_side(split: Split) -> Tensor:
     """Its rows (N, T, C), or (N, T), zero behind each row's length."""
     place = torch.arange(split.longest, device=split.device)
     places = (split.starts.unsqueeze(1) + place).clamp_(max=len(split.steps) - 1)
-    values = split.steps.index_select(0, places.flatten()).unflatten(0, places.shape)
+    values = split.steps.index_select(0, places.flatten())
+    values = values.view(*places.shape, *split.steps.shape[1:])
     behind = place >= split.lengths.unsqueeze(1)  # (N, T)
     return values.masked_fill_(behind.view(*behind.shape, *(1,) * (values.dim() - 2)), 0)
 

@@ -24,6 +24,7 @@ from gru_optuna.data import windows
 from gru_optuna.data.answers import check_defined
 from gru_optuna.data.dataset import Dataset, Split
 from gru_optuna.data.given import open_table
+from gru_optuna.data.growing import Growing
 from gru_optuna.data.lookback import Prepared, SeriesEncoder, joined_units
 from gru_optuna.data.metrics import measure
 from gru_optuna.data.planning import Cuts, choose_stride, make_plan, measure_scales
@@ -85,17 +86,20 @@ def load_forecasting(
         _Prepared(encoder.prepare(one, cut.train[1]), one.target, limit)
         for one, cut in zip(series, cuts, strict=True)
     ]
-    steps = torch.from_numpy(np.concatenate([one.ready.channels for one in prepared]))
+    steps = Growing()
+    for one in prepared:
+        steps.append(torch.from_numpy(one.ready.channels))
+    all_steps = steps.whole()
     parts = {
-        "training": _part(steps, prepared, [cut.train for cut in cuts], stride),
+        "training": _part(all_steps, prepared, [cut.train for cut in cuts], stride),
         "validation": _part(
-            steps, prepared, [cut.validation for cut in cuts], stride, evaluated=True
+            all_steps, prepared, [cut.validation for cut in cuts], stride, evaluated=True
         ),
     }
     if data.test is not None:
         # Every hour of the test is forecast, from every present.
         spans = [cut.test for cut in cuts if cut.test is not None]
-        parts["test"] = _part(steps, prepared, spans, stride=1, evaluated=True)
+        parts["test"] = _part(all_steps, prepared, spans, stride=1, evaluated=True)
     baselines: dict[str, float] = {}
     for name, part in parts.items():
         _check_windows(part, name, table.source)

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from sklearn.preprocessing import StandardScaler
 
+from gru_optuna.data.growing import Growing
 from gru_optuna.errors import DataError
 
 if TYPE_CHECKING:
@@ -61,12 +62,13 @@ class SequenceEncoder:
         DataError
             If a value doesn't fit into 32 bits.
         """
-        scaled = [torch.from_numpy(self._scaled(row)).float() for row in rows]
-        for number, steps in enumerate(scaled):
-            if not steps.isfinite().all():
+        steps = Growing()
+        for number, row in enumerate(rows):
+            scaled = torch.from_numpy(self._scaled(row)).float()
+            if not scaled.isfinite().all():
                 raise DataError(f"{at(number)}: a value is too large for training in 32 bits.")
-        lengths = torch.tensor([len(steps) for steps in scaled])
-        return torch.cat(scaled), lengths
+            steps.append(scaled)
+        return steps.whole(), torch.tensor([len(row) for row in rows])
 
     def as_json(self) -> dict[str, Any]:
         """All of it, for those who come later."""

@@ -9,12 +9,14 @@ from __future__ import annotations
 import json
 from collections import Counter
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
 
 from gru_optuna.data.dataset import UNKNOWN
+from gru_optuna.data.growing import Growing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -28,6 +30,7 @@ SPECIAL = ["[PAD]", "[UNK]"]
 
 _SPACE = "▁"  # stands before a word, as Metaspace writes it
 _TWICE = 2  # what occurs once in the training rows can't be learned: it is unknown, as new words
+_TOGETHER = 4096  # texts that are encoded at a time
 _LONGEST_PIECE = 16  # characters: without spaces, whole sentences would become pieces
 _DEFAULT_SIZES: dict[TokenizerName, int] = {"bpe": 8_000, "word": 20_000, "char": 8_000}
 
@@ -47,8 +50,13 @@ class TextEncoder:
 
     def encode(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Tokens (M,) of all texts, one after another, and lengths (N,)."""
-        rows = [torch.tensor(ids[: self.limit]) for ids in encode(self.tokenizer, texts)]
-        return torch.cat(rows), torch.tensor([len(ids) for ids in rows])
+        steps, lengths = Growing(), []
+        for first in range(0, len(texts), _TOGETHER):
+            rows = encode(self.tokenizer, texts[first : first + _TOGETHER])
+            rows = [ids[: self.limit] for ids in rows]
+            steps.append(torch.tensor(list(chain.from_iterable(rows))))
+            lengths += [len(ids) for ids in rows]
+        return steps.whole(), torch.tensor(lengths)
 
     def as_json(self) -> dict[str, Any]:
         """All of it, for those who come later."""

@@ -13,11 +13,12 @@ from __future__ import annotations
 
 import hashlib
 import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numba
+
+from gru_optuna.data import memory
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,16 +62,8 @@ def cache_folder() -> Path:
     for source in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(source.name.encode() + source.read_bytes())
     chosen = os.environ.get("NUMBA_CACHE_DIR")
-    folder = Path(chosen) if chosen else _user_cache() / "gru-optuna"
+    folder = Path(chosen) if chosen else memory.cache_folder()
     return folder / f"compiled-{digest.hexdigest()[:16]}"
-
-
-def _user_cache() -> Path:
-    for variable in ("XDG_CACHE_HOME", "LOCALAPPDATA"):
-        if chosen := os.environ.get(variable):
-            return Path(chosen)
-    below = Path("Library", "Caches") if sys.platform == "darwin" else Path(".cache")
-    return Path(os.path.expanduser("~")) / below  # noqa: PTH111 (Path.home() raises without a home)
 
 
 def _writable(folder: Path) -> Path | None:
