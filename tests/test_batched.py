@@ -6,6 +6,7 @@ it is equal to 1e-9, curves and weights, over all epochs. Behind each row's leng
 
 from __future__ import annotations
 
+import math
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -504,11 +505,47 @@ def test_every_slot_sees_each_of_its_batches_once_and_whole(
 # --- a GPU ---
 
 
+def test_rows_that_come_batch_by_batch_train_the_same_trials(
+    spec: Specification, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As those do that are too many for a GPU; here the host is the device, too."""
+    curves = []
+    for carried in (False, True):
+        monkeypatch.setattr(Split, "carried", carried)
+        pool = make_pool(spec, dataset)
+        for i, kind in enumerate(KINDS):
+            pool.admit(made(kind), seed=i)
+        train(pool, 2)
+        curves.append([slot.progress.curve for slot in pool.slots])
+    assert curves[0] == curves[1]
+
+
+def test_steps_that_would_fill_a_device_stay_on_the_host(
+    dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On torch's device without memory, which no number could be read back from."""
+    meta = torch.device("meta")
+    steps = sum(split.nbytes for split in (dataset.train, dataset.validation))
+    for room, stays in ((steps, False), (steps - 1, True)):
+        monkeypatch.setattr("gru_optuna.data.dataset._room_on", lambda _, room=room: room)
+        there = dataset.to(meta, torch.float64)
+        assert there.train.device == there.validation.device == meta
+        assert there.train.carried == there.validation.carried == stays
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("room", [0, math.inf])
 def test_cuda_trains_the_same_trials(
-    spec: Specification, dataset: Dataset, dtype: torch.dtype
+    spec: Specification,
+    dataset: Dataset,
+    dtype: torch.dtype,
+    room: float,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(
+        "gru_optuna.data.dataset._room_on", lambda device: room if device.type == "cuda" else 1e9
+    )
     pools = [make_pool(spec, dataset.to(device, dtype)) for device in (CPU, torch.device("cuda"))]
     for pool in pools:
         for i, kind in enumerate(KINDS):

@@ -6,6 +6,7 @@ channels, H hidden size, O outputs (classes, or numbers to predict).
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -86,6 +87,11 @@ class Split:
     def device(self) -> torch.device:
         """Where its rows are trained on."""
         return self.targets.device
+
+    @property
+    def carried(self) -> bool:
+        """Whether its steps stayed in the host's memory, and go to the device batch by batch."""
+        return self.steps.device != self.device
 
     @property
     def longest(self) -> int:
@@ -207,9 +213,16 @@ class Dataset:
         return len(self.classes) or self.train.targets.shape[1]
 
     def to(self, device: torch.device, dtype: torch.dtype = torch.float32) -> Dataset:
-        """The same data elsewhere, numbers in `dtype`."""
+        """The same data elsewhere, numbers in `dtype`.
+
+        Steps that would fill half of a GPU's free memory or more stay where they are.
+        """
         weights = self.class_weights
         sent: dict[int, Tensor] = {}  # the windows of all parts lie in the same steps
+        parts = [split for split in (self.train, self.validation, self.test) if split is not None]
+        all_steps = {id(split.steps): split.steps for split in parts}
+        if sum(steps.nbytes for steps in all_steps.values()) > _room_on(device):
+            sent = {place: _as(steps, dtype) for place, steps in all_steps.items()}
 
         def send(split: Split) -> Split:
             moved = split.to(device, dtype, sent.get(id(split.steps)))
@@ -224,6 +237,17 @@ class Dataset:
             class_weights=None if weights is None else weights.to(device, dtype),
             embedding_dtype=dtype,
         )
+
+
+def _room_on(device: torch.device) -> float:
+    """Bytes of a GPU that steps may take; what trains needs some too."""
+    if device.type != "cuda":
+        return math.inf
+    return torch.cuda.mem_get_info(device)[0] / 2
+
+
+def _as(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    return tensor.to(dtype) if tensor.is_floating_point() else tensor
 
 
 def load_dataset(

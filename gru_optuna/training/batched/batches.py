@@ -42,7 +42,8 @@ class MicroBatch:
     """One step of K slots. Rows stand in falling order of length."""
 
     rows: Tensor  # (K, B) int64, row of the split; 0 where nothing is
-    values: Tensor | None  # (K, B, T, C) or (K, B, T) augmented; None: as the split has them
+    # (K, B, T, C) or (K, B, T), augmented or carried; None: as the split on the device has them
+    values: Tensor | None
     lengths: Tensor  # (K, B) int64; 0 where nothing is
     batch_rows: Tensor  # (K,) int64, rows of the whole batch that these are part of, at least 1
     ends: Tensor  # (K,) bool: the batch is complete, update
@@ -66,15 +67,17 @@ def _steps(rows: int, batch: int, micro: int) -> int:
     return batches * -(-batch // micro) + -(-rest // micro)
 
 
-def micro_batches(slots: Sequence[Slot], train: Split) -> Iterator[MicroBatch]:
+def micro_batches(
+    slots: Sequence[Slot], train: Split, carried: bool = False
+) -> Iterator[MicroBatch]:
     """The next epoch of slots of one network; `train` is the training split on the CPU.
 
     Drawn on the CPU, from each slot's own streams, as in ``reference.Trainer``. If any slot
-    augments its rows, the values of all of them come from the CPU.
+    augments its rows, or if they are to be `carried`, the values of all come from the CPU.
     """
     B = micro_batch_size([slot.hyperparameters.batch_size for slot in slots], len(train))
-    augmented = any(augments(slot.hyperparameters) for slot in slots)
-    for parts in zip_longest(*(_parts(slot, train, B, augmented) for slot in slots)):
+    carried = carried or any(augments(slot.hyperparameters) for slot in slots)
+    for parts in zip_longest(*(_parts(slot, train, B, carried) for slot in slots)):
         yield _together(slots, parts, B)
 
 
@@ -84,15 +87,15 @@ class _Part:
 
     rows: Tensor  # (n,), n ≤ B
     lengths: Tensor  # (n,)
-    values: Tensor | None  # (n, T, C) or (n, T), where any slot augments
+    values: Tensor | None  # (n, T, C) or (n, T), where they are carried
     masks: Tensor | None  # (L, n, F)
     batch_rows: int
     ends: bool
 
 
-def _parts(slot: Slot, train: Split, micro: int, augmented: bool) -> Iterator[_Part]:
+def _parts(slot: Slot, train: Split, micro: int, carried: bool) -> Iterator[_Part]:
     h, order = slot.hyperparameters, order_of_rows(slot, len(train))
-    batches = augmented_batches(slot, train, order) if augmented else repeat(None)
+    batches = augmented_batches(slot, train, order) if carried else repeat(None)
     lengths = train.cut(h.max_tokens).lengths
     for index, batch, masks in zip(
         torch.split(order, h.batch_size), batches, masks_of_batches(slot, len(train)), strict=False

@@ -115,7 +115,7 @@ class BatchedEngine:
         class_weights = self._dataset.class_weights
         recipe = Recipe.of(network, group, self._spec.training.epochs, weights)
         tally = Tally.of(weights)
-        for batch in micro_batches(group, self._on_host):
+        for batch in micro_batches(group, self._on_host, split.carried):
             sent = to_device(batch, weights)
             train_step(network, state, recipe, tally, split, sent, class_weights)
         outputs = predict(group, weights, self._dataset.validation)
@@ -228,7 +228,8 @@ def predict(slots: Sequence[Slot], flat: Tensor, split: Split) -> Tensor:
 def steps_of(split: Split, rows: Tensor, count: int) -> Tensor:
     """The first so many steps (…, T, C), or (…, T), of rows (…); behind a row's end, some step."""
     places = split.starts[rows].unsqueeze(-1) + torch.arange(count, device=rows.device)
-    return split.steps[places.clamp(max=len(split.steps) - 1)]
+    places = places.clamp(max=len(split.steps) - 1).to(split.steps.device)
+    return split.steps[places].to(rows.device)
 
 
 def to_device(batch: MicroBatch, like: Tensor) -> MicroBatch:
