@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from datetime import timedelta
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -13,60 +13,19 @@ import torch
 from conftest import REPOSITORY
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from series_rows import HOUR, START, daily, load, noise, refusal, study, told, write
 
 from gru_optuna import spec as study_file
 from gru_optuna.data.dataset import Dataset, Split, load_dataset, load_folds
 from gru_optuna.data.frequencies import Frequency, calendar_channels
 from gru_optuna.data.windows import fill, robust_deviation
-from gru_optuna.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from pathlib import Path
 
     from torch import Tensor
 
-HOUR = timedelta(hours=1)
-START = datetime(2024, 1, 1)  # a Monday
 TRAFFIC = REPOSITORY / "studies" / "traffic.toml"
-
-
-def write(folder: Path, columns: dict[str, Sequence[Any]], step: timedelta = HOUR) -> None:
-    """A series of evenly spaced rows, unless `columns` brings its own times."""
-    (steps,) = {len(values) for values in columns.values()}
-    if "time" not in columns:
-        columns = {"time": [START + row * step for row in range(steps)]} | columns
-    rows = zip(*columns.values(), strict=True)
-    lines = [",".join("" if _is_missing(one) else str(one) for one in row) for row in rows]
-    (folder / "series.csv").write_text("\n".join([",".join(columns), *lines]) + "\n")
-
-
-def _is_missing(value: Any) -> bool:
-    return isinstance(value, float) and math.isnan(value)
-
-
-def load(folder: Path, metric: str = "mae", **data: Any) -> Dataset:
-    return load_dataset(study(metric, **data), folder)
-
-
-def study(metric: str = "mae", **data: Any) -> study_file.Specification:
-    keys = {"train": "series.csv", "time": "time", "target": "y", "horizon": 3}
-    content = {"name": "x", "task": "forecasting", "metric": metric, "data": keys | data}
-    return study_file.parse(content, source="x.toml")
-
-
-def refusal(folder: Path, metric: str = "mae", **data: Any) -> str:
-    """What is said about data that aren't accepted, without their folder."""
-    with pytest.raises(DataError) as caught:
-        load(folder, metric, **data)
-    return str(caught.value).replace(f"{folder}/", "")
-
-
-def told(split: Split | None) -> Tensor:
-    """What is to be predicted (N, O), in the data's units."""
-    assert split is not None
-    assert split.units is not None
-    return split.units.restore(split.targets)
 
 
 def seen(split: Split | None, channel: int, data: Dataset) -> Tensor:
@@ -74,16 +33,6 @@ def seen(split: Split | None, channel: int, data: Dataset) -> Tensor:
     assert split is not None
     scale = data.preprocessing["series"][""]
     return split.batch().values[:, :, channel].double() * scale["deviation"] + scale["mean"]
-
-
-def noise(steps: int, seed: int = 0) -> list[float]:
-    return np.random.default_rng(seed).normal(size=steps).round(6).tolist()
-
-
-def daily(days: int, spread: float = 0.1) -> list[float]:
-    """Hours whose values repeat every day, nearly."""
-    wave = np.sin(np.arange(24 * days) * 2 * np.pi / 24) * 10
-    return (wave + spread * np.asarray(noise(24 * days))).round(6).tolist()
 
 
 # --- windows ---

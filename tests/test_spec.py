@@ -354,7 +354,11 @@ MISFITS = [
     (SERIES, 'class_weights = "balanced"', "class_weights is for classification, and the task"),
     (SERIES, 'label = "y"', "label is for classification, and the task here is forecasting."),
     (SERIES, "window = 12", "window = 12 is shorter than horizon = 24: its last 24 steps carry"),
-    (SERIES, 'test = "y.csv"', 'test = "y.csv" names a file, and a series is split by time.'),
+    (
+        SERIES,
+        'test = 0.1\nvalidation = "y.csv"',
+        'test = 0.1 is of the training rows, and the rows of validation = "y.csv" follow those: a',
+    ),
     (MINIMAL, "test = 100", "test = 100 is a number of rows, which only forecasting takes."),
     (MINIMAL, "folds = 5\nvalidation = 0.3", "folds and validation exclude each other"),
     (MINIMAL, "folds = 1", "[data.folds]: got 1, needs greater than or equal to 2."),

@@ -2,7 +2,8 @@
 
 Training targets end before validation targets begin, and those before the test's. Scalers, the
 season and the filling of gaps know the training rows alone. The inputs of a validation window
-may reach back into training rows: that is how a forecast is made.
+may reach back into training rows: that is how a forecast is made. Rows of several files are one
+series, cut where the files meet.
 
 A network predicts how far each step will be from its usual value, the median of the last
 seasons: an untrained one is a good forecast already.
@@ -32,15 +33,14 @@ from gru_optuna.data.series import read_series
 from gru_optuna.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
     from torch import Tensor
 
     from gru_optuna.data.dataset import Units
     from gru_optuna.data.given import Source
-    from gru_optuna.data.planning import Span
-    from gru_optuna.data.series import Series
+    from gru_optuna.data.series import Series, Span
     from gru_optuna.data.windows import Plan
     from gru_optuna.spec import Data, Metric, Specification
 
@@ -68,14 +68,19 @@ def load_forecasting(
     DataError
     """
     data = spec.data
-    table = open_table(source, data.train)
-    series, frequency = read_series(table, data)
-    cuts = [Cuts.of(len(one), data, fold) for one in series]
+    files = {"training": data.train, "validation": data.validation, "test": data.test}
+    tables = {
+        name: open_table(source, file) for name, file in files.items() if isinstance(file, str)
+    }
+    trained_on = tables["training"].source
+    sources = {name: tables[name].source if name in tables else trained_on for name in files}
+    series, frequency = read_series(list(tables.values()), data)
+    cuts = [Cuts.of(one.files, data, fold) for one in series]
     cuts = [cut.refitting() for cut in cuts] if refit else cuts
-    _check_parts(series, cuts, data, table.source)
-    _check_columns(series, cuts, data, table.source)
+    _check_parts(series, cuts, data, sources)
+    _check_columns(series, cuts, data, trained_on)
     plan = make_plan(series, cuts, frequency, data)
-    _check_training(series, cuts, plan, table.source)
+    _check_training(series, cuts, plan, trained_on)
     stride = data.stride or choose_stride(cuts, plan)
     scales = measure_scales(series, cuts, plan, stride)
     names = [one.name for one in series]
@@ -102,10 +107,10 @@ def load_forecasting(
         parts["test"] = _part(all_steps, prepared, spans, stride=1, evaluated=True)
     baselines: dict[str, float] = {}
     for name, part in parts.items():
-        _check_windows(part, name, table.source)
+        _check_windows(part, name, sources[name])
         if name != "training":  # the test comes last: its baselines are kept
             baselines = part.baselines(spec.metric)
-            check_defined(spec, baselines, table.source, name)
+            check_defined(spec, baselines, sources[name], name)
     return Dataset(
         train=parts["training"].split,
         validation=parts["validation"].split,
@@ -119,9 +124,11 @@ def load_forecasting(
 
 
 def fingerprint(series: list[Series]) -> str:
-    """SHA-256 of all series: names, times, values."""
+    """SHA-256 of all series: names, times, values, and where files meet."""
     digest = hashlib.sha256()
     for one in series:
+        if len(one.files) > 1:
+            digest.update(str(one.files).encode())
         digest.update(f"{one.name!r} {one.first} {one.past.shape} {one.known.shape}".encode())
         for values in (one.target, one.past, one.known):
             digest.update(np.ascontiguousarray(values, dtype="<f8").tobytes())
@@ -236,13 +243,15 @@ def _check_columns(series: list[Series], cuts: list[Cuts], data: Data, source: s
             )
 
 
-def _check_parts(series: list[Series], cuts: list[Cuts], data: Data, source: str) -> None:
+def _check_parts(
+    series: list[Series], cuts: list[Cuts], data: Data, sources: Mapping[str, str]
+) -> None:
     assert data.horizon is not None
     for one, cut in zip(series, cuts, strict=True):
         for name, span in (("validation", cut.validation), ("test", cut.test)):
             if span is not None and span[1] - span[0] < data.horizon:
                 raise DataError(
-                    f"{source}: horizon = {data.horizon} is longer than the {name} part"
+                    f"{sources[name]}: horizon = {data.horizon} is longer than the {name} part"
                     f"{_of(one)}, {span[1] - span[0]} of {len(one)} rows. Shorten the horizon, "
                     f"bring more rows, or change test and validation under [data]."
                 )

@@ -36,6 +36,16 @@ class Frequency:
             return cls(_most_common(months), "M")
         return cls(_most_common(passed), "us")
 
+    def fits(self, groups: list[Times]) -> bool:
+        """Whether neighbouring times, which rise within each group, are usually so far apart."""
+        return _most_common(np.concatenate([np.diff(self._passed(t)) for t in groups])) == (
+            self.count
+        )
+
+    def _passed(self, times: Times) -> NDArray[np.int64]:
+        """In its own unit (S,), from any beginning."""
+        return _months(times) if self.unit == "M" else (times - times[0]).astype(np.int64)
+
     def __str__(self) -> str:
         if self.unit == "M":
             years = self.count % 12 == 0
@@ -52,10 +62,8 @@ class Frequency:
 
     def places(self, times: Times) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         """Of each time (S,), how many steps it lies behind the first, and whether whole ones."""
-        if self.unit == "M":
-            passed = _months(times) - _months(times[:1])
-        else:
-            passed = (times - times[0]).astype(np.int64)
+        passed = self._passed(times)
+        passed = passed - passed[0]
         return passed // self.count, passed % self.count == 0
 
     def times(self, first: np.datetime64, steps: int) -> Times:

@@ -95,7 +95,7 @@ def open_rows(source: Source, name: str) -> Table | Sequences:
         If its file can't be read.
     """
     if not isinstance(source, Path):
-        return source[name]
+        return _given(source, name)
     path = source / name
     return read_table(path) if path.suffix.lower() in TABLES else read_sequences(path)
 
@@ -110,10 +110,19 @@ def open_table(source: Source, name: str) -> Table:
     """
     if isinstance(source, Path):
         return read_table(source / name)
-    rows = source[name]
+    rows = _given(source, name)
     if not isinstance(rows, Table):
         raise DataError(f"{rows.source}: sequences, and a table is needed. Give a frame.")
     return rows
+
+
+def _given(source: Given, name: str) -> Table | Sequences:
+    if name not in source:
+        raise DataError(
+            f'"{name}" names a file, and these rows come from a program. Give a part of them '
+            f"instead, such as 0.2, or all rows as files."
+        )
+    return source[name]
 
 
 def frame_of(data: object, name: str) -> pl.DataFrame | None:

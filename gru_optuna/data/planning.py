@@ -15,8 +15,10 @@ from gru_optuna.data import windows
 from gru_optuna.data.windows import Plan, Scales
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from gru_optuna.data.frequencies import Frequency
-    from gru_optuna.data.series import Series
+    from gru_optuna.data.series import Series, Span
     from gru_optuna.spec import Data
 
 TRAINING_WINDOWS = 4096
@@ -26,8 +28,6 @@ MOST_SEASONS = 4
 """Looked back on, as far as the training rows reach: of a week, a month."""
 
 _SEASONS_SEEN = 3  # in the training rows, before a season is taken for one
-
-Span = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -39,22 +39,43 @@ class Cuts:
     test: Span | None
 
     @classmethod
-    def of(cls, steps: int, data: Data, fold: int | None = None) -> Cuts:
-        """The parts of a series of so many steps, the last ones for the test.
+    def of(cls, files: Sequence[Span], data: Data, fold: int | None = None) -> Cuts:
+        """The parts of a series, the last one for the test.
 
         Folds share out what isn't for the test: the first one trains on the earliest part and
         validates the next, and each other one trains on one part more.
+
+        Parameters
+        ----------
+        files
+            The steps of the training file, then those of the files of ``data.validation`` and
+            ``data.test``, as far as these name any. Steps between two files are in no part.
+        data
+            What the parts are.
+        fold
+            Which fold of ``data.folds`` validates; None: ``data.validation`` says what.
         """
-        test = min(_count(data.test, steps), steps)
-        end = max(steps - test - (0 if data.test is None else data.gap), 0)
-        begin = max(end - _count(data.validation, end), 0)
+        (_, steps), *later = files
+        by_file = iter(later)
+        validation = next(by_file) if isinstance(data.validation, str) else None
+        test = next(by_file) if isinstance(data.test, str) else None
+        if isinstance(data.test, int | float):
+            test = (steps - min(_count(data.test, steps), steps), steps)
+        end = validation[1] if validation is not None else steps
+        if test is not None:
+            end = max(min(end, test[0] - data.gap), 0)
         if fold is not None and data.folds is not None:
             part = end // (data.folds + 1)
             begin, end = end - (data.folds - fold) * part, end - (data.folds - fold - 1) * part
+        elif isinstance(data.validation, str):
+            assert validation is not None
+            begin = validation[0]
+        else:
+            begin = max(end - _count(data.validation, end), 0)
         return cls(
-            train=(0, max(begin - data.gap, 0)),
-            validation=(begin, end),
-            test=None if data.test is None else (steps - test, steps),
+            train=(0, max(min(begin - data.gap, steps), 0)),
+            validation=(begin, max(begin, end)),
+            test=test,
         )
 
     def refitting(self) -> Cuts:
@@ -62,11 +83,8 @@ class Cuts:
         return replace(self, train=(0, self.validation[1]))
 
 
-def _count(part: float | str | None, steps: int) -> int:
+def _count(part: float, steps: int) -> int:
     """How many steps a number or a fraction of them means."""
-    assert not isinstance(part, str), "the study file's check refuses files of later rows"
-    if part is None:
-        return 0
     return part if isinstance(part, int) else round(part * steps)
 
 

@@ -1,22 +1,32 @@
-"""A table to regular series: one value a step, in the order of time, missing ones NaN."""
+"""Tables to regular series: one value a step, in the order of time, missing ones NaN.
+
+Of several tables, each holds the steps that follow those of the one before it, of every series.
+Steps between two tables are missing values, as they are within one.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import polars as pl
 
 from gru_optuna.data.frequencies import Frequency
+from gru_optuna.data.stacked import Stacked
 from gru_optuna.errors import DataError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from gru_optuna.data.frequencies import Times
     from gru_optuna.data.tables import Table
     from gru_optuna.spec import Data
+
+Span: TypeAlias = tuple[int, int]
+"""Steps of a series: the first, and the one behind the last."""
 
 
 @dataclass(frozen=True)
@@ -28,18 +38,20 @@ class Series:
     target: NDArray[np.float64]  # (S,)
     past: NDArray[np.float64]  # (S, P)
     known: NDArray[np.float64]  # (S, K)
+    files: tuple[Span, ...]  # the steps of each table that it was read from
 
     def __len__(self) -> int:
         return len(self.target)
 
 
-def read_series(table: Table, data: Data) -> tuple[list[Series], Frequency]:
-    """The series of a table, by name, and how far apart their steps are.
+def read_series(tables: Sequence[Table], data: Data) -> tuple[list[Series], Frequency]:
+    """The series of tables, by name, and how far apart their steps are.
 
     Parameters
     ----------
-    table
-        One row a step and series. A step without a row becomes a missing one.
+    tables
+        One row a step and series, later ones in later tables. A step without a row becomes a
+        missing one.
     data
         Which columns mean what, and what becomes of missing values.
 
@@ -47,111 +59,160 @@ def read_series(table: Table, data: Data) -> tuple[list[Series], Frequency]:
     ------
     DataError
         Naming the row whose time is doubled, out of order or off the grid, or whose value is
-        missing where that is refused.
+        missing where that is refused; or the series that a table lacks.
     """
     assert data.time is not None
     assert data.target is not None
-    times = table.times(data.time)
-    numbers = {name: table.numbers(name) for name in (data.target, *data.covariates, *data.known)}
+    rows = Stacked(tuple(tables))
+    times = rows.times(data.time)
+    numbers = {name: rows.numbers(name) for name in (data.target, *data.covariates, *data.known)}
     if data.missing == "refuse":
-        _refuse_missing(table, numbers)
-    rows_of = _rows_by_series(table, data.series)
-    for name, rows in rows_of.items():
-        _check_order(table, times, rows, name)
-    groups = [times[rows] for rows in rows_of.values() if len(rows) > 1]
-    if not groups:
-        raise DataError(f"{table.source}: a series needs two rows or more. Name a longer file.")
-    frequency = Frequency.of(groups)
+        _refuse_missing(rows, numbers)
+    places_of = _rows_by_series(rows, data.series)
+    for name, places in places_of.items():
+        _check_tables(rows, places, name)
+        _check_order(rows, times, places, name)
+    frequency = _frequency(rows, times, places_of)
     found: list[Series] = []
-    for name, rows in rows_of.items():
-        places = _places(table, times, rows, frequency, data.missing)
-        columns = {column: _on_grid(values[rows], places) for column, values in numbers.items()}
-        empty = np.zeros((int(places[-1]) + 1, 0))
+    for name, places in places_of.items():
+        steps = _steps(rows, times, places, frequency, data.missing)
+        columns = {column: _on_grid(values[places], steps) for column, values in numbers.items()}
+        empty = np.zeros((int(steps[-1]) + 1, 0))
         found.append(
             Series(
                 name=name,
-                first=times[rows[0]],
+                first=times[places[0]],
                 target=columns[data.target],
                 past=np.column_stack([empty, *(columns[column] for column in data.covariates)]),
                 known=np.column_stack([empty, *(columns[column] for column in data.known)]),
+                files=_files(rows, places, steps),
             )
         )
     return found, frequency
 
 
-def _refuse_missing(table: Table, numbers: dict[str, NDArray[np.float64]]) -> None:
+def _refuse_missing(rows: Stacked, numbers: dict[str, NDArray[np.float64]]) -> None:
     for name, values in numbers.items():
         if np.isnan(values).any():
             row = int(np.isnan(values).argmax())
             raise DataError(
-                f'{table.at(row)}: column "{name}" is empty, and missing = "refuse". Fill it in, '
+                f'{rows.at(row)}: column "{name}" is empty, and missing = "refuse". Fill it in, '
                 f'or write missing = "interpolate" under [data].'
             )
 
 
-def _rows_by_series(table: Table, column: str | None) -> dict[str, NDArray[np.int64]]:
+def _rows_by_series(rows: Stacked, column: str | None) -> dict[str, NDArray[np.int64]]:
     if column is None:
-        return {"": np.arange(len(table))}
-    rows = pl.DataFrame({"name": table.labels(column), "row": np.arange(len(table))})
-    grouped = rows.group_by("name", maintain_order=True).agg("row").sort("name")
+        return {"": np.arange(len(rows))}
+    named = pl.DataFrame({"name": rows.labels(column), "row": np.arange(len(rows))})
+    grouped = named.group_by("name", maintain_order=True).agg("row").sort("name")
     return {name: np.array(places) for name, places in grouped.iter_rows()}
 
 
-def _check_order(table: Table, times: Times, rows: NDArray[np.int64], name: str) -> None:
-    steps = np.diff(times[rows])
-    wrong = steps <= np.timedelta64(0)
+def _check_tables(rows: Stacked, places: NDArray[np.int64], name: str) -> None:
+    """Refuses a series that one of the tables knows nothing of."""
+    first, *later = rows.tables
+    owners = set(rows.owners[places].tolist())
+    if 0 not in owners:
+        raise DataError(
+            f'{rows.at(int(places[0]))}: series "{name}" is not in {first.source}, which these '
+            f"rows follow. Remove them, or add its earlier rows there."
+        )
+    for number, table in enumerate(later, 1):
+        if number not in owners:
+            raise DataError(
+                f'{table.source}: no rows of series "{name}", which is in {first.source}. '
+                f"Add them, or remove the series there."
+            )
+
+
+def _check_order(rows: Stacked, times: Times, places: NDArray[np.int64], name: str) -> None:
+    wrong = np.diff(times[places]) <= np.timedelta64(0)
     if not wrong.any():
         return
-    place = int(wrong.argmax())
-    at, time, before = (
-        table.at(int(rows[place + 1])),
-        _shown(times[rows[place + 1]]),
-        _shown(times[rows[place]]),
-    )
+    row, before = (int(places[int(wrong.argmax()) + step]) for step in (1, 0))
+    at, time, earlier = rows.at(row), _shown(times[row]), _shown(times[before])
     of = f' of series "{name}"' if name else ""
+    if rows.owners[row] != rows.owners[before]:
+        raise DataError(
+            f"{at}: the time {time}{of} is not behind {earlier}, the last in "
+            f"{rows.table_of(before).source}, which these rows are to follow. Remove the rows "
+            f"that overlap, or write which part of one file is meant, such as test = 0.2."
+        )
     or_several = (
         ""
         if name
         else ' Of several series, name the column that tells them apart: series = "COLUMN".'
     )
-    if time == before:
+    if time == earlier:
         raise DataError(f"{at}: the time {time}{of} is there twice. Keep one row.{or_several}")
     raise DataError(
-        f"{at}: the time {time}{of} follows {before}. Sort the rows by time.{or_several}"
+        f"{at}: the time {time}{of} follows {earlier}. Sort the rows by time.{or_several}"
     )
 
 
-def _places(
-    table: Table,
+def _frequency(rows: Stacked, times: Times, places_of: dict[str, NDArray[np.int64]]) -> Frequency:
+    """That of the first table, which the others share."""
+    by_table: list[list[Times]] = [
+        [
+            times[own]
+            for places in places_of.values()
+            if len(own := places[rows.owners[places] == number]) > 1
+        ]
+        for number in range(len(rows.tables))
+    ]
+    if not by_table[0]:
+        raise DataError(f"{rows.source}: a series needs two rows or more. Name a longer file.")
+    frequency = Frequency.of(by_table[0])
+    for table, groups in zip(rows.tables, by_table, strict=True):
+        if groups and not frequency.fits(groups):
+            raise DataError(
+                f"{table.source}: its rows are {Frequency.of(groups)} apart, and those of "
+                f"{rows.source} {frequency}. Resample them, or name another file."
+            )
+    return frequency
+
+
+def _steps(
+    rows: Stacked,
     times: Times,
-    rows: NDArray[np.int64],
+    places: NDArray[np.int64],
     frequency: Frequency,
     missing: str,
 ) -> NDArray[np.int64]:
-    """The place of each row on the grid of its series, from 0, rising."""
-    places, on_grid = frequency.places(times[rows])
-    off_grid = ~on_grid | (np.diff(places, prepend=-1) == 0)
-    absent = int(places[-1]) + 1 - len(places)
+    """The step of each row on the grid of its series, from 0, rising."""
+    steps, on_grid = frequency.places(times[places])
+    off_grid = ~on_grid | (np.diff(steps, prepend=-1) == 0)
+    absent = int(steps[-1]) + 1 - len(steps)
     if off_grid.any():
-        place = int(off_grid.argmax())
+        wrong = int(off_grid.argmax())
         advice = "Correct the time, or resample the series to even steps."
-    elif absent and (missing == "refuse" or absent > len(places)):
-        place = int((np.diff(places) > 1).argmax()) + 1
+    elif absent and (missing == "refuse" or absent > len(steps)):
+        wrong = int((np.diff(steps) > 1).argmax()) + 1
         advice = (
-            f"{absent} rows are absent beside {len(places)}. Add them, "
+            f"{absent} rows are absent beside {len(steps)}. Add them, "
             f"or resample the series to even steps."
         )
     else:
-        return places
+        return steps
+    row, before = int(places[wrong]), int(places[wrong - 1])
+    elsewhere = rows.owners[row] != rows.owners[before]
+    there = f", the last in {rows.table_of(before).source}" if elsewhere else ""
     raise DataError(
-        f"{table.at(int(rows[place]))}: the time {_shown(times[rows[place]])} follows "
-        f"{_shown(times[rows[place - 1]])}, and most rows are {frequency} apart. {advice}"
+        f"{rows.at(row)}: the time {_shown(times[row])} follows "
+        f"{_shown(times[before])}{there}, and most rows are {frequency} apart. {advice}"
     )
 
 
-def _on_grid(values: NDArray[np.float64], places: NDArray[np.int64]) -> NDArray[np.float64]:
-    column = np.full(int(places[-1]) + 1, np.nan)
-    column[places] = values
+def _files(rows: Stacked, places: NDArray[np.int64], steps: NDArray[np.int64]) -> tuple[Span, ...]:
+    """The steps of each table's rows; each has some."""
+    by_table = [steps[rows.owners[places] == number] for number in range(len(rows.tables))]
+    return tuple((int(own[0]), int(own[-1]) + 1) for own in by_table)
+
+
+def _on_grid(values: NDArray[np.float64], steps: NDArray[np.int64]) -> NDArray[np.float64]:
+    column = np.full(int(steps[-1]) + 1, np.nan)
+    column[steps] = values
     return column
 
 

@@ -143,11 +143,23 @@ class Table:
         column = self.column(name)
         if not column.dtype.is_temporal() and not column.dtype.is_numeric():
             column = self.strings(name)
-        try:
-            return times.parse_times(column)
-        except times.NoTimeError as error:
-            place = self.path if error.row is None else self.at(error.row)
-            raise DataError(f'{place}: column "{name}" {error}') from None
+        return read_times(column, name, self.source, self.at)
+
+
+def read_times(
+    column: pl.Series, name: str, source: str, at: Callable[[int], str]
+) -> NDArray[np.datetime64]:
+    """A column as points in time (N,); `source` and `at` say where it stands, in messages.
+
+    Raises
+    ------
+    DataError
+    """
+    try:
+        return times.parse_times(column)
+    except times.NoTimeError as error:
+        place = source if error.row is None else at(error.row)
+        raise DataError(f'{place}: column "{name}" {error}') from None
 
 
 def read_table(path: Path) -> Table:

@@ -51,13 +51,14 @@ class Data(Section):
     )
     test: _Part | None = Field(
         None,
-        description="File of the test rows, or fraction of the training rows; forecasting: the "
-        "last rows of each series, as a number or a fraction.",
+        description="File of the test rows, or fraction of the training rows; forecasting: file "
+        "of the rows that follow, or the last rows of each series, as a number or a fraction.",
     )
     validation: _Part = Field(
         0.2,
-        description="File, or fraction of the training rows (stratified); forecasting: the last "
-        "training rows of each series, as a number or a fraction.",
+        description="File, or fraction of the training rows (stratified); forecasting: file of "
+        "the rows that follow, or the last training rows of each series, as a number or a "
+        "fraction.",
     )
     folds: int | None = Field(
         None, ge=2, description="k-fold cross-validation instead of one validation part."

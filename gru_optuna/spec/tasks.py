@@ -115,16 +115,21 @@ def check_data(data: Data, task: Task) -> None:
             raise ValueError(f"{needed} missing. Write {needed} = {value}.")
     for key in ("test", "validation"):
         part = getattr(data, key)
-        if task == "forecasting" and isinstance(part, str):
-            raise ValueError(
-                f'{key} = "{part}" names a file, and a series is split by time. '
-                f"Write how many of its last rows, or which fraction: {key} = 0.2."
-            )
         if task != "forecasting" and isinstance(part, int):
             raise ValueError(
                 f"{key} = {part} is a number of rows, which only forecasting takes. "
                 f"Write a fraction, such as {key} = 0.2, or a file."
             )
+    if (
+        task == "forecasting"
+        and isinstance(data.validation, str)
+        and isinstance(data.test, int | float)
+    ):
+        raise ValueError(
+            f"test = {data.test} is of the training rows, and the rows of validation = "
+            f'"{data.validation}" follow those: a test comes last. Name a test file too, or write '
+            f"which part validates: validation = 0.2."
+        )
     if data.horizon is not None and data.window is not None and data.window < data.horizon:
         raise ValueError(
             f"window = {data.window} is shorter than horizon = {data.horizon}: its last "

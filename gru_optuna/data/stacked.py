@@ -1,0 +1,86 @@
+"""Several tables read as one: the training rows, and files of rows that came later."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+
+from gru_optuna.data.tables import read_times
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from gru_optuna.data.tables import Table
+
+
+@dataclass(frozen=True)
+class Stacked:
+    """The rows of tables, one table behind another. Letters: N rows in all, F tables."""
+
+    tables: tuple[Table, ...]
+
+    def __len__(self) -> int:
+        return int(self._ends[-1])
+
+    @cached_property
+    def _ends(self) -> NDArray[np.int64]:
+        """(F,) of the rows of each."""
+        return np.cumsum([len(table) for table in self.tables])
+
+    @property
+    def source(self) -> str:
+        """The first file, as messages begin."""
+        return self.tables[0].source
+
+    @cached_property
+    def owners(self) -> NDArray[np.int64]:
+        """(N,) which table a row is from."""
+        return np.repeat(np.arange(len(self.tables)), [len(table) for table in self.tables])
+
+    def table_of(self, row: int) -> Table:
+        """The table that a row is from."""
+        return self.tables[int(self.owners[row])]
+
+    def at(self, row: int) -> str:
+        """Where a row stands, in its own file."""
+        table = self.table_of(row)
+        return table.at(row - int(self._ends[self.owners[row]]) + len(table))
+
+    def times(self, name: str) -> NDArray[np.datetime64]:
+        """One column as points in time (N,).
+
+        Texts are read together: 03/04 alone says nothing, and the other file may have 25/04.
+
+        Raises
+        ------
+        DataError
+            As `Table.times`.
+        """
+        columns = [table.column(name) for table in self.tables]
+        if all(column.dtype == pl.String for column in columns):
+            return read_times(pl.concat(columns), name, self.source, self.at)
+        return np.concatenate([table.times(name) for table in self.tables])
+
+    def numbers(self, name: str) -> NDArray[np.float64]:
+        """One column as numbers (N,), NaN where missing.
+
+        Raises
+        ------
+        DataError
+            As `Table.numbers`.
+        """
+        return np.concatenate([table.numbers(name) for table in self.tables])
+
+    def labels(self, name: str) -> list[str]:
+        """One column as labels, none missing.
+
+        Raises
+        ------
+        DataError
+            As `Table.labels`.
+        """
+        return [label for table in self.tables for label in table.labels(name)]
