@@ -77,8 +77,7 @@ def test_a_draft_for_a_series() -> None:
     assert data["window"] >= 48
     assert "covariates" not in data
     text = draft_study(DATA / "traffic_hourly.csv")
-    assert '# covariates = ["clouds_all", "rain_1h", "temp"]' in text
-    assert "# left out, being words: weather_main" in text
+    assert '# covariates = ["clouds_all", "rain_1h", "temp", "weather_main"]' in text
 
 
 def test_a_draft_for_recordings_finds_the_test_beside() -> None:

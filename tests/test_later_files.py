@@ -36,7 +36,7 @@ def write_parts(folder: Path, columns: dict[str, list[Any]], *starts: int) -> No
 
 def inputs(split: Split | None) -> Tensor:
     assert split is not None
-    return split.rows(torch.arange(len(split))).values
+    return split.batch().values
 
 
 def assert_equal(one: Dataset, other: Dataset) -> None:

@@ -51,7 +51,7 @@ def _reads(bundle: Bundle) -> str:
         columns = [data.time, data.target, data.series, *data.covariates, *data.known]
         return (
             f"It reads the columns {_listed(columns)} and tells the next {data.horizon} steps "
-            f"behind the last value of `{data.target}`."
+            f"behind the last value of `{data.target}`.{''.join(_words(bundle))}"
         )
     if bundle.kind == "texts":
         return f"It reads the column {_listed([data.text])} of a table, or a list of texts."
@@ -59,6 +59,13 @@ def _reads(bundle: Bundle) -> str:
         return "It reads `.ts`, `.npz` and arrays (N, T, C)."
     features = bundle.encoder.as_json()["columns"]["features"]
     return f"It reads the columns {_listed([data.id, data.time, *features])}: a step a row."
+
+
+def _words(bundle: Bundle) -> Iterator[str]:
+    """Which words of each column of words it tells apart."""
+    for name, words in bundle.encoder.as_json().get("words", {}).items():
+        others = "the others alike" if words["rest"] else "and no others"
+        yield f" Of `{name}` it knows {', '.join(words['kept'])}, {others}."
 
 
 def _listed(columns: list[str | None]) -> str:

@@ -112,7 +112,8 @@ def rows_of_table(table: Table, encoder: Encoder) -> Rows:
     needed = [data.time, data.target, data.series, *data.covariates, *data.known]
     _check_columns(table, [name for name in needed if name is not None])
     # Rows ahead of the present have no target, whatever becomes of gaps before it.
-    series, frequency = read_series([table], data.model_copy(update={"missing": "interpolate"}))
+    anyhow = data.model_copy(update={"missing": "interpolate"})
+    series, frequency = read_series([table], anyhow, encoder.words)
     encoder.check_frequency(frequency, table.source)
     names = [one.name for one in series]
     return Rows(series, lambda _: table.source, {data.series: names} if data.series else {})

@@ -18,6 +18,7 @@ from gru_optuna.bundle.card import model_card
 from gru_optuna.bundle.manifest import (
     Manifest,
     Member,
+    format_for,
     read_json,
     read_manifest,
     read_preprocessing,
@@ -107,6 +108,7 @@ def make_bundle(
             )
         )
     manifest = Manifest(
+        format=format_for(spec, words=any(one.preprocessing.get("words") for one in networks)),
         versions={"python": platform.python_version()}
         | {name: version(name) for name in _LIBRARIES},
         made_at=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -177,6 +179,14 @@ def bundle_from_files(content: Mapping[str, bytes], source: str) -> Bundle:
         name: _preprocessing(read(name), spec, f"{source}/{name}")
         for name in dict.fromkeys(member.preprocessing for member in manifest.members)
     }
+    words = any(
+        bool(way.encoder.words) for way in ways.values() if isinstance(way.encoder, SeriesEncoder)
+    )
+    if manifest.format < (needed := format_for(spec, words=words)):
+        raise BundleError(
+            f"{source}: what it holds is of format {needed}, and it says {manifest.format}. "
+            f"Export the bundle again."
+        )
     if len({way.labels for way in ways.values()}) > 1:
         raise BundleError(f"{source}: its networks tell different labels. Export it again.")
     networks = [

@@ -13,8 +13,15 @@ from gru_optuna.spec import Metric, Task
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-FORMAT = 1
-"""Of a bundle's files. A version reads its own format and those before it."""
+    from gru_optuna.spec import Specification
+
+FORMAT = 2
+"""Of a bundle's files. A version reads its own format and those before it.
+
+1. The first.
+2. Of series: columns of words, and study files whose test or validation rows are a file. Others
+   are still written as 1, which every version reads.
+"""
 
 _LONGEST = 1_000_000  # steps: longer than anyone's
 
@@ -39,7 +46,7 @@ class Member(_Part):
 class Manifest(_Part):
     """``bundle.json``."""
 
-    format: Literal[1] = 1
+    format: Literal[1, 2] = 1
     versions: dict[str, str]  # of this package, Python and the libraries that it was made with
     made_at: str  # UTC
     study: str
@@ -131,6 +138,17 @@ class _Covariates(_Part):
     deviations: list[_Spread]
 
 
+class _Words(_Part):
+    kept: Annotated[list[str], Field(min_length=1)]
+    rest: bool
+
+    @model_validator(mode="after")
+    def _each_once(self) -> _Words:
+        if len(set(self.kept)) < len(self.kept):
+            raise ValueError("a word stands there twice")
+        return self
+
+
 class SeriesOfNumbers(_Part):
     """Of a forecasting study."""
 
@@ -145,14 +163,26 @@ class SeriesOfNumbers(_Part):
     missing: Literal["interpolate", "drop", "refuse"]
     series: Annotated[dict[str, _Scale], Field(min_length=1)]
     covariates: _Covariates
+    words: dict[str, _Words] = {}
 
     @model_validator(mode="after")
     def _one_a_column(self) -> SeriesOfNumbers:
-        needed = len(self.columns.covariates) + len(self.columns.known)
+        columns = [*self.columns.covariates, *self.columns.known]
+        if unknown := self.words.keys() - set(columns):
+            raise ValueError(f"words of {min(unknown)}, which is no covariate")
+        needed = sum(name not in self.words for name in columns)
         for numbers in (self.covariates.means, self.covariates.deviations):
             if len(numbers) != needed:
                 raise ValueError(f"{len(numbers)} entries for {needed} covariates")
         return self
+
+
+def format_for(spec: Specification, *, words: bool) -> Literal[1, 2]:
+    """The first format that holds such a study; `words` says whether columns of words are read."""
+    later_files = spec.kind == "series" and any(
+        isinstance(part, str) for part in (spec.data.validation, spec.data.test)
+    )
+    return 2 if words or later_files else 1
 
 
 _PREPROCESSING: TypeAdapter[Texts | Sequences | SeriesOfNumbers] = TypeAdapter(

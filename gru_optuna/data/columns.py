@@ -11,6 +11,7 @@ import polars as pl
 
 from gru_optuna.data.numbers import parse_numbers
 from gru_optuna.data.scripts import scripts_of, without_spaces
+from gru_optuna.data.stacked import holds_words
 from gru_optuna.data.times import share_of_times
 from gru_optuna.errors import DataError
 
@@ -133,6 +134,9 @@ def _numeric_kind(table: Table, name: str) -> tuple[Kind, str | None]:
     sample = table.strings(name).drop_nulls().head(_SAMPLE)
     _, refused = parse_numbers(sample, decimal_comma=table.decimal_comma)
     numeric = int(refused.sum()) <= (1 - _MOSTLY) * len(sample)
+    if numeric:
+        # "None" is no number that is missing where the others are holidays.
+        numeric = not holds_words([table], name)
     if _TIME_NAMES.search(name) if numeric else share_of_times(sample) >= _MOSTLY:
         try:
             table.times(name)

@@ -17,7 +17,9 @@ from gru_optuna.data.files import SEQUENCES
 from gru_optuna.data.findings import UNBALANCED
 from gru_optuna.data.inspect import Inspection, inspect
 from gru_optuna.data.scripts import without_spaces
+from gru_optuna.data.stacked import holds_words
 from gru_optuna.data.tables import Table, read_table
+from gru_optuna.data.words import MOST_WORDS
 from gru_optuna.errors import DataError
 
 if TYPE_CHECKING:
@@ -212,16 +214,26 @@ def _series(files: tuple[Path, ...], inspection: Inspection) -> list[str]:
             f"Add rows."
         )
     mistaken = {column.name for column in report.columns if column.mistake}
-    numeric = [name for name in roles.features if name not in mistaken][:_MOST_COVARIATES]
-    known = [name for name in numeric if _KNOWN_NAMES.search(name)]
-    covariates = [name for name in numeric if name not in known]
+    table = read_table(files[0])
     words = [
-        column.name
+        column
         for column in report.columns
-        if column.kind in ("category", "text") and column.name != roles.series
+        if column.kind == "category"
+        and column.name not in (roles.series, roles.target, roles.time)
+        and holds_words([table], column.name)
     ]
+    numeric = [name for name in roles.features if name not in mistaken]
+    named = [*numeric, *(column.name for column in words)][:_MOST_COVARIATES]
+    # A column with gaps may have no word in the training rows, and wouldn't run.
+    with_gaps = {column.name for column in words if column.missing}
+    ahead = [name for name in named if _KNOWN_NAMES.search(name)]
+    known = [name for name in ahead if name not in with_gaps]
+    covariates = [name for name in named if name not in ahead]
+    texts = [column.name for column in report.columns if column.kind == "text"]
     rows = (left - window) * clock.series
-    effort = plan(rows, window, 1 + len(known) + _CALENDAR_CHANNELS)
+    widths = {column.name: min(column.distinct, MOST_WORDS + 1) for column in words}
+    channels = sum(widths.get(name, 1) for name in known)
+    effort = plan(rows, window, 1 + channels + _CALENDAR_CHANNELS)
     every = f", every {clock.step}" if clock.step else ""
     several = clock.series > 1
     return [
@@ -235,7 +247,7 @@ def _series(files: tuple[Path, ...], inspection: Inspection) -> list[str]:
         f"time = {_quoted(roles.time)} # {clock.first} … {clock.last}{every}",
         f"target = {_quoted(roles.target)}",
         *([f"series = {_quoted(roles.series)} # {clock.series} of them"] if roles.series else []),
-        # The past of other numbers often says little of the target's future, and a network
+        # The past of other columns often says little of the target's future, and a network
         # finds in it what held for one season only. On the traffic data it did harm.
         *(
             [f"# covariates = {_listed(covariates)} # known up to now: try whether they help"]
@@ -243,7 +255,12 @@ def _series(files: tuple[Path, ...], inspection: Inspection) -> list[str]:
             else []
         ),
         f"known = {_listed(known)} # known for the time to forecast, too",
-        *([f"# left out, being words: {', '.join(words)}"] if words else []),
+        *(
+            [f"# known = {_listed(ahead)} # where a field is empty, no word is told"]
+            if known != ahead
+            else []
+        ),
+        *([f"# left out, being texts: {', '.join(texts)}"] if texts else []),
         f"horizon = {horizon} # steps to forecast, all at once",
         f"window = {window} # steps to look back on",
         f"season = {clock.season or 1} # of the naive forecast to beat"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import polars as pl
 
 from gru_optuna.data.leaks import leaks
+from gru_optuna.data.words import MOST_WORDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 About = Literal[
     "header", "mistake", "missing", "constant", "duplicate", "conflict", "overlap", "label",
-    "balance", "leak", "id", "time",
+    "balance", "leak", "id", "time", "words",
 ]  # fmt: skip
 
 UNBALANCED = 3.0
@@ -61,6 +62,12 @@ def in_columns(table: Table, columns: Sequence[Column], guess: Guess) -> Iterato
         if column.kind == "id" and guess.rows in ("sequences", "series") and name not in parts:
             message = f'column "{name}" counts or names rows: no feature'
             yield Finding("id", table.source, message, name)
+        if guess.rows == "series" and column.kind == "category" and column.distinct > MOST_WORDS:
+            message = (
+                f'column "{name}" has {column.distinct:,} words: as a covariate, the {MOST_WORDS} '
+                f"most frequent of the training rows count, and the others as one"
+            )
+            yield Finding("words", table.source, message, name)
     yield from _gaps(table, columns, guess)
     for name, message in leaks(table, columns, guess.roles):
         yield Finding("leak", table.source, message, name)

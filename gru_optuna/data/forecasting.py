@@ -14,6 +14,7 @@ Letters: S steps of a series, N windows, C channels, O the horizon.
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -30,6 +31,7 @@ from gru_optuna.data.lookback import Prepared, SeriesEncoder, joined_units
 from gru_optuna.data.metrics import measure
 from gru_optuna.data.planning import Cuts, choose_stride, make_plan, measure_scales
 from gru_optuna.data.series import read_series
+from gru_optuna.data.words import choose_words
 from gru_optuna.errors import DataError
 
 if TYPE_CHECKING:
@@ -84,7 +86,8 @@ def load_forecasting(
     stride = data.stride or choose_stride(cuts, plan)
     scales = measure_scales(series, cuts, plan, stride)
     names = [one.name for one in series]
-    encoder = SeriesEncoder(plan, dict(zip(names, scales, strict=True)), data)
+    words = choose_words(series, cuts)
+    encoder = SeriesEncoder(plan, dict(zip(names, scales, strict=True)), words, data)
     # Squared errors chase outliers, which errors that are not squared forgive.
     limit = math.inf if spec.metric == "rmse" else _FAR
     prepared = [
@@ -132,6 +135,8 @@ def fingerprint(series: list[Series]) -> str:
         digest.update(f"{one.name!r} {one.first} {one.past.shape} {one.known.shape}".encode())
         for values in (one.target, one.past, one.known):
             digest.update(np.ascontiguousarray(values, dtype="<f8").tobytes())
+        for column, words in one.words.items():
+            digest.update(json.dumps([column, words.tolist()]).encode())
     return digest.hexdigest()
 
 
@@ -231,7 +236,8 @@ def _part(
 
 
 def _check_columns(series: list[Series], cuts: list[Cuts], data: Data, source: str) -> None:
-    names = [data.target, *data.covariates, *data.known]
+    words = series[0].words
+    names = [data.target, *(n for n in (*data.covariates, *data.known) if n not in words)]
     for one, cut in zip(series, cuts, strict=True):
         columns = np.column_stack([one.target, one.past, one.known])[: cut.train[1]]
         empty = np.isnan(columns).all(axis=0)
@@ -240,6 +246,12 @@ def _check_columns(series: list[Series], cuts: list[Cuts], data: Data, source: s
                 f'{source}: column "{names[int(empty.argmax())]}" has no value in the '
                 f"{cut.train[1]} training rows{_of(one)}. Name another column, or smaller parts "
                 f"for validation and test."
+            )
+    for name, found in choose_words(series, cuts).items():
+        if not found.kept:
+            raise DataError(
+                f'{source}: column "{name}" has no word in the training rows. Name another '
+                f"column, or smaller parts for validation and test."
             )
 
 

@@ -17,10 +17,11 @@ from gru_optuna.data import windows
 from gru_optuna.data.dataset import Units
 from gru_optuna.data.frequencies import Frequency
 from gru_optuna.data.windows import Plan, Scales
+from gru_optuna.data.words import Words, has_word
 from gru_optuna.errors import DataError, did_you_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
     from torch import Tensor
@@ -61,13 +62,17 @@ class SeriesEncoder:
 
     plan: Plan
     scales: Mapping[str, Scales]  # by the series' name
+    words: Mapping[str, Words]  # by the name of their column
     data: Data  # its columns, and what becomes of missing values
 
     @property
     def channels(self) -> int:
         """C: target, earlier seasons, covariates, calendar."""
-        columns = len(self.data.covariates) + len(self.data.known)
-        return 1 + len(self.plan.lags) + columns + 2 * len(self.plan.calendar)
+        covariates = sum(
+            self.words[name].channels if name in self.words else 1
+            for name in (*self.data.covariates, *self.data.known)
+        )
+        return 1 + len(self.plan.lags) + covariates + 2 * len(self.plan.calendar)
 
     def prepare(self, series: Series, training: int = 0) -> Prepared:
         """Fills and scales one series, of which so many steps are for training.
@@ -86,9 +91,24 @@ class SeriesEncoder:
         columns = np.column_stack([series.target, series.past, series.known])
         if self.data.missing != "drop":
             columns = windows.fill(columns, training)
-        target, covariates = columns[:, 0], columns[:, 1:]
-        channels = windows.channels(series, target, covariates, self.plan, scales)
+        target = columns[:, 0]
+        scaled = (columns[:, 1:] - scales.means) / scales.deviations
+        past, known = np.split(scaled, [series.past.shape[1]], axis=1)
+        channels = windows.channels(
+            series.first,
+            (target - scales.mean) / scales.deviation,
+            np.column_stack([past, *self._lit(series, self.data.covariates)]),
+            np.column_stack([known, *self._lit(series, self.data.known)]),
+            self.plan,
+        )
         return Prepared(self.plan, scales, channels, target)
+
+    def _lit(self, series: Series, names: Sequence[str]) -> Iterator[NDArray[np.float64]]:
+        """The channels (S, W) of each column of words among some, 0 or 1 as they are."""
+        missing = np.nan if self.data.missing == "drop" else 0.0
+        for name in names:
+            if name in self.words:
+                yield self.words[name].encode(series.words[name], missing)
 
     def present(self, series: Series, source: str) -> Present:
         """The window up to the last value of the target, whatever stands behind it.
@@ -120,16 +140,19 @@ class SeriesEncoder:
         prepared = self.prepare(series)
         values = prepared.channels[origin - plan.window + 1 : origin + 1]
         usual = windows.usual(prepared.target, np.array([origin]), plan)
-        gaps = np.column_stack([series.target, series.past])[
-            origin - plan.first_origin : origin + 1
-        ]
-        refused = self.data.missing == "refuse" and not np.isfinite(gaps).all()
+        seen = slice(origin - plan.first_origin, origin + 1)
+        whole = np.isfinite(np.column_stack([series.target, series.past])[seen]).all() and all(
+            has_word(series.words[name][seen]).all()
+            for name in self.data.covariates
+            if name in self.words
+        )
+        refused = self.data.missing == "refuse" and not whole
         if refused or not (np.isfinite(values).all() and np.isfinite(usual).all()):
             raise DataError(
                 f"{source}: a value is missing{of} in the {plan.first_origin + 1} rows that a "
                 f"forecast looks back on, up to {times[origin]}. Fill it in."
             )
-        units = self.prepare(series).units(usual)
+        units = prepared.units(usual)
         return Present(series.name, torch.from_numpy(values), units, times[origin + 1 :])
 
     def check_frequency(self, frequency: Frequency, source: str) -> None:
@@ -149,7 +172,7 @@ class SeriesEncoder:
         """All of it but the columns' roles, which the specification holds too."""
         plan = self.plan
         first = next(iter(self.scales.values()))
-        return {
+        content: dict[str, Any] = {
             "kind": "series",
             "columns": {
                 key: getattr(self.data, key)
@@ -171,6 +194,12 @@ class SeriesEncoder:
                 "deviations": first.deviations.tolist(),
             },
         }
+        if self.words:  # without any, versions that know none can read the rest
+            content["words"] = {
+                name: {"kept": list(words.kept), "rest": words.rest}
+                for name, words in self.words.items()
+            }
+        return content
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any], data: Data) -> SeriesEncoder:
@@ -192,7 +221,11 @@ class SeriesEncoder:
             name: Scales(**scale, naive=float("nan"), means=means, deviations=deviations)
             for name, scale in content["series"].items()
         }
-        return cls(plan, scales, data)
+        words = {
+            name: Words(tuple(one["kept"]), one["rest"])
+            for name, one in content.get("words", {}).items()
+        }
+        return cls(plan, scales, words, data)
 
 
 def joined_units(units: Sequence[Units]) -> Units:

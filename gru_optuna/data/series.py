@@ -1,4 +1,4 @@
-"""Tables to regular series: one value a step, in the order of time, missing ones NaN.
+"""Tables to regular series: one value a step, in the order of time, missing ones NaN or None.
 
 Of several tables, each holds the steps that follow those of the one before it, of every series.
 Steps between two tables are missing values, as they are within one.
@@ -7,17 +7,18 @@ Steps between two tables are missing values, as they are within one.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import polars as pl
 
 from gru_optuna.data.frequencies import Frequency
-from gru_optuna.data.stacked import Stacked
+from gru_optuna.data.stacked import Stacked, holds_words
+from gru_optuna.data.words import has_word
 from gru_optuna.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -31,20 +32,26 @@ Span: TypeAlias = tuple[int, int]
 
 @dataclass(frozen=True)
 class Series:
-    """One series on its grid. Letters: S steps, P past-only and K known covariates."""
+    """One series on its grid. Letters: S steps, P past-only and K known covariates.
+
+    Covariates are columns of numbers or of words; P and K count those of numbers.
+    """
 
     name: str  # "" where the table holds a single one
     first: np.datetime64
     target: NDArray[np.float64]  # (S,)
     past: NDArray[np.float64]  # (S, P)
     known: NDArray[np.float64]  # (S, K)
+    words: Mapping[str, NDArray[np.object_]]  # (S,) of each column of words, None where missing
     files: tuple[Span, ...]  # the steps of each table that it was read from
 
     def __len__(self) -> int:
         return len(self.target)
 
 
-def read_series(tables: Sequence[Table], data: Data) -> tuple[list[Series], Frequency]:
+def read_series(
+    tables: Sequence[Table], data: Data, words: Collection[str] | None = None
+) -> tuple[list[Series], Frequency]:
     """The series of tables, by name, and how far apart their steps are.
 
     Parameters
@@ -54,6 +61,8 @@ def read_series(tables: Sequence[Table], data: Data) -> tuple[list[Series], Freq
         missing one.
     data
         Which columns mean what, and what becomes of missing values.
+    words
+        The covariates that hold words; None: those most of whose fields are no numbers.
 
     Raises
     ------
@@ -65,39 +74,55 @@ def read_series(tables: Sequence[Table], data: Data) -> tuple[list[Series], Freq
     assert data.target is not None
     rows = Stacked(tuple(tables))
     times = rows.times(data.time)
-    numbers = {name: rows.numbers(name) for name in (data.target, *data.covariates, *data.known)}
+    covariates = (*data.covariates, *data.known)
+    if words is None:
+        words = {name for name in covariates if holds_words(tables, name)}
+    numbers = {name: rows.numbers(name) for name in (data.target, *covariates) if name not in words}
+    texts = {name: rows.words(name) for name in covariates if name in words}
     if data.missing == "refuse":
-        _refuse_missing(rows, numbers)
+        _refuse_missing(rows, numbers, texts)
     places_of = _rows_by_series(rows, data.series)
     for name, places in places_of.items():
         _check_tables(rows, places, name)
         _check_order(rows, times, places, name)
     frequency = _frequency(rows, times, places_of)
+    past, known = ([n for n in names if n in numbers] for names in (data.covariates, data.known))
     found: list[Series] = []
     for name, places in places_of.items():
         steps = _steps(rows, times, places, frequency, data.missing)
-        columns = {column: _on_grid(values[places], steps) for column, values in numbers.items()}
+        columns = {
+            column: _on_grid(values[places], steps, np.nan) for column, values in numbers.items()
+        }
         empty = np.zeros((int(steps[-1]) + 1, 0))
         found.append(
             Series(
                 name=name,
                 first=times[places[0]],
                 target=columns[data.target],
-                past=np.column_stack([empty, *(columns[column] for column in data.covariates)]),
-                known=np.column_stack([empty, *(columns[column] for column in data.known)]),
+                past=np.column_stack([empty, *(columns[column] for column in past)]),
+                known=np.column_stack([empty, *(columns[column] for column in known)]),
+                words={
+                    column: _on_grid(values[places], steps, None)
+                    for column, values in texts.items()
+                },
                 files=_files(rows, places, steps),
             )
         )
     return found, frequency
 
 
-def _refuse_missing(rows: Stacked, numbers: dict[str, NDArray[np.float64]]) -> None:
-    for name, values in numbers.items():
-        if np.isnan(values).any():
-            row = int(np.isnan(values).argmax())
+def _refuse_missing(
+    rows: Stacked,
+    numbers: Mapping[str, NDArray[np.float64]],
+    texts: Mapping[str, NDArray[np.object_]],
+) -> None:
+    missing = {name: np.isnan(values) for name, values in numbers.items()}
+    missing |= {name: ~has_word(values) for name, values in texts.items()}
+    for name, gaps in missing.items():
+        if gaps.any():
             raise DataError(
-                f'{rows.at(row)}: column "{name}" is empty, and missing = "refuse". Fill it in, '
-                f'or write missing = "interpolate" under [data].'
+                f'{rows.at(int(gaps.argmax()))}: column "{name}" is empty, and missing = '
+                f'"refuse". Fill it in, or write missing = "interpolate" under [data].'
             )
 
 
@@ -210,8 +235,8 @@ def _files(rows: Stacked, places: NDArray[np.int64], steps: NDArray[np.int64]) -
     return tuple((int(own[0]), int(own[-1]) + 1) for own in by_table)
 
 
-def _on_grid(values: NDArray[np.float64], steps: NDArray[np.int64]) -> NDArray[np.float64]:
-    column = np.full(int(steps[-1]) + 1, np.nan)
+def _on_grid(values: NDArray[Any], steps: NDArray[np.int64], missing: float | None) -> NDArray[Any]:
+    column = np.full(int(steps[-1]) + 1, missing, dtype=values.dtype)
     column[steps] = values
     return column
 

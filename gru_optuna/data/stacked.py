@@ -12,6 +12,8 @@ import polars as pl
 from gru_optuna.data.tables import read_times
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from gru_optuna.data.tables import Table
@@ -84,3 +86,17 @@ class Stacked:
             As `Table.labels`.
         """
         return [label for table in self.tables for label in table.labels(name)]
+
+    def words(self, name: str) -> NDArray[np.object_]:
+        """One column as words (N,), no spaces around them; None where the field is empty."""
+        columns = [table.strings(name).str.strip_chars() for table in self.tables]
+        return np.concatenate([np.array(column.to_list(), dtype=object) for column in columns])
+
+
+def holds_words(tables: Sequence[Table], name: str) -> bool:
+    """Whether a column is one of words: whether most fields that say anything are no numbers.
+
+    A few mistakes among numbers are mistakes.
+    """
+    numbers, others = np.sum([table.count_numbers(name) for table in tables], axis=0)
+    return bool(others > numbers)

@@ -129,6 +129,15 @@ class Table:
             raise DataError(f'{self.at(row)}: column "{name}" {about}')
         return numbers.fill_null(np.nan).to_numpy()
 
+    def count_numbers(self, name: str) -> tuple[int, int]:
+        """How many fields of a column are numbers, and how many say something else."""
+        column = self.column(name)
+        if column.dtype.is_numeric() or column.dtype.is_temporal() or column.dtype == pl.Boolean:
+            return len(column) - column.null_count(), 0
+        numbers, refused = parse_numbers(self.strings(name), decimal_comma=self.decimal_comma)
+        others = int(refused.sum())
+        return len(numbers) - int((numbers.is_null() | numbers.is_nan()).sum()) - others, others
+
     def times(self, name: str) -> NDArray[np.datetime64]:
         """One column as points in time (N,), datetime64[us]; those with a zone are in UTC.
 

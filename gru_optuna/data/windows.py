@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gru_optuna.data.frequencies import Frequency
-    from gru_optuna.data.series import Series
 
 _NORMAL_90 = 1.6449  # nine of ten normal numbers lie within so many deviations
 
@@ -64,7 +63,7 @@ class Scales:
     deviation: float
     error: float  # usual distance of the target from its usual value, `usual`
     naive: float  # mean error of the seasonal-naive forecast: MASE's divisor
-    means: NDArray[np.float64]  # (P + K,) of the covariates
+    means: NDArray[np.float64]  # (P + K,) of the covariates that are numbers
     deviations: NDArray[np.float64]
 
 
@@ -85,20 +84,21 @@ def fill(columns: NDArray[np.float64], training: int) -> NDArray[np.float64]:
 
 
 def channels(
-    series: Series,
+    first: np.datetime64,
     target: NDArray[np.float64],
-    covariates: NDArray[np.float64],
+    past: NDArray[np.float64],
+    known: NDArray[np.float64],
     plan: Plan,
-    scales: Scales,
 ) -> NDArray[np.float32]:
     """What each step of a series gives to the network (S, C).
 
     Parameters
     ----------
-    series
-        Its times.
-    target, covariates
-        (S,) and (S, P + K), filled or with NaN where values are missing.
+    first
+        Its first time.
+    target, past, known
+        (S,), (S, ·) and (S, ·): the target and covariates, scaled; filled, or with NaN where
+        values are missing.
 
     Returns
     -------
@@ -106,15 +106,13 @@ def channels(
         The target, last season's target, past-only covariates, known ones, the calendar. NaN
         where a channel reaches beyond the series.
     """
-    scaled = ((target - scales.mean) / scales.deviation)[:, None]
-    others = (covariates - scales.means) / scales.deviations
-    past = series.past.shape[1]
-    times = plan.frequency.times(series.first, len(series) + plan.horizon)
+    scaled = target[:, None]
+    times = plan.frequency.times(first, len(target) + plan.horizon)
     columns = [
         scaled,
         *(_moved(scaled, plan.horizon - lag) for lag in plan.lags),
-        others[:, :past],
-        _moved(others[:, past:], plan.horizon),
+        past,
+        _moved(known, plan.horizon),
         calendar_channels(times, plan.calendar)[plan.horizon :],
     ]
     return np.concatenate(columns, axis=1).astype(np.float32)

@@ -37,7 +37,8 @@ class GRUForecaster(GRUEstimator):
     series
         Column that tells several series apart.
     covariates, known
-        Columns that are known up to the present, and those that are known ahead.
+        Columns that are known up to the present, and those that are known ahead; of numbers or of
+        words.
     window, season
         As under ``[data]`` of a study file; None: from the data.
     space, trials, seconds, metric, epochs, patience, validation, data, confirm, refit, sampler, \

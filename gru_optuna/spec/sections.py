@@ -97,8 +97,12 @@ class Data(Section):
     time: _Name | None = Field(None, description="Column of times, rising.")
     # series
     series: _Name | None = Field(None, description="Column that tells series apart.")
-    covariates: list[_Name] = Field([], description="Columns known up to the present.")
-    known: list[_Name] = Field([], description="Columns known for the hours to predict, too.")
+    covariates: list[_Name] = Field(
+        [], description="Columns known up to the present, of numbers or words."
+    )
+    known: list[_Name] = Field(
+        [], description="Columns known for the steps to predict, too; of numbers or words."
+    )
     window: int | None = Field(None, ge=1, description="Steps a forecast looks back on.")
     horizon: int | None = Field(None, ge=1, description="Steps to predict, all at once.")
     season: int | None = Field(
