@@ -375,6 +375,27 @@ def test_sums_name_files_of_a_bundle_only(sentences: Model, tmp_path: Path) -> N
         read_files(folder)
 
 
+@pytest.mark.parametrize("name", ["model.onnx", "weights/1.safetensors", "notes/why.txt", "x.py"])
+def test_a_file_that_is_none_of_the_bundles_is_refused(
+    sentences: Model, tmp_path: Path, name: str
+) -> None:
+    folder = tmp_path / "bundle"
+    sentences.bundle.save(folder)
+    (folder / name).parent.mkdir(exist_ok=True)
+    (folder / name).write_text("from elsewhere")
+    with pytest.raises(BundleError, match=f"{name}: not a file of this bundle. Remove it"):
+        gru_optuna.load_bundle(folder)
+
+
+def test_what_systems_leave_in_folders_is_overlooked(sentences: Model, tmp_path: Path) -> None:
+    folder = tmp_path / "bundle"
+    sentences.bundle.save(folder)
+    for name in (".DS_Store", "weights/._0.safetensors", "Thumbs.db", ".git/config"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text("a system's")
+    assert gru_optuna.load_bundle(folder).files.keys() == sentences.bundle.files.keys()
+
+
 def test_the_library_is_not_needed_to_read_a_bundle() -> None:
     """Loading knows no pickle: nothing in the package does."""
     for path in (REPOSITORY / "gru_optuna" / "bundle").glob("*.py"):

@@ -7,6 +7,9 @@ weights/0.safetensors …  one file a network
 README.md                the model card
 model.onnx               where that was asked for
 SHA256SUMS               of all the others, as ``sha256sum --check`` reads it
+
+What a system or a version control leaves in folders (names with a dot before them, Thumbs.db) is
+overlooked; any other file is none of the bundle's, and whoever put it there meant it to be read.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ import os
 import re
 import shutil
 import stat
+from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
@@ -24,7 +28,6 @@ from gru_optuna.errors import BundleError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
 MANIFEST = "bundle.json"
 SPECIFICATION = "specification.json"
@@ -36,6 +39,7 @@ _NAME = re.compile(
     r"bundle\.json|specification\.json|README\.md|model\.onnx"
     r"|preprocessing/\d{1,4}\.json|weights/\d{1,4}\.safetensors"
 )
+_LITTER = re.compile(r"\..*|Thumbs\.db|desktop\.ini", re.IGNORECASE)
 _LINE = re.compile(r"([0-9a-f]{64})  (\S+)")
 _MOST_BYTES = 4 * 2**30  # of one file: no GRU has so many weights
 _AGAIN = "Copy the bundle again from where it was made, or export it again."
@@ -62,11 +66,9 @@ def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
                 os.fsync(file.fileno())
         beside.rename(folder)
     except OSError as error:
-        shutil.rmtree(beside, ignore_errors=True)
         raise BundleError(f"{folder}: {error.strerror or error}. Name another folder.") from None
-    except BaseException:
-        shutil.rmtree(beside, ignore_errors=True)
-        raise
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)  # gone already, if it was renamed
 
 
 def read_files(folder: Path) -> dict[str, bytes]:
@@ -97,7 +99,21 @@ def read_files(folder: Path) -> dict[str, bytes]:
             )
     if stored != _sums(files) or MANIFEST not in files:
         raise BundleError(f"{folder / SUMS}: not what was exported. {_AGAIN}")
+    _refuse_strangers(folder, files)
     return files
+
+
+def _refuse_strangers(folder: Path, files: Mapping[str, bytes]) -> None:
+    for place, rooms, names in os.walk(folder):
+        rooms[:] = [room for room in rooms if not _LITTER.fullmatch(room)]
+        for name in names:
+            path = Path(place, name)
+            known = path.relative_to(folder).as_posix() in {*files, SUMS}
+            if not known and not _LITTER.fullmatch(name):
+                raise BundleError(
+                    f"{path}: not a file of this bundle. Remove it; if it belongs there, "
+                    f"{_AGAIN[0].lower()}{_AGAIN[1:]}"
+                )
 
 
 def _sums(files: Mapping[str, bytes]) -> bytes:
