@@ -2,7 +2,7 @@
 
 Tensors ready in memory, fused Adam, batches cut to their longest row, Optuna's SQLite storage as
 it comes, one process a core with one thread each. Same space, sampler, pruner, epochs, patience
-and dropout as the study file.
+and dropout as the study file, which must be one of sequences with classes.
 """
 
 from __future__ import annotations
@@ -69,13 +69,16 @@ def main(study_path: str, url: str, trials: int, overrides: list[str]) -> None:
     torch.set_num_threads(1)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     spec = study_file.load(Path(study_path), overrides)
+    if (spec.task, spec.kind) != ("classification", "sequences"):
+        sys.exit(f"{study_path}: {spec.task} of {spec.kind}, and only classes of sequences here.")
     data = load_sequences(spec, Path(study_path).parent)
     train, validation, epochs = data.train, data.validation, spec.training.epochs
+    held = validation.batch()
     patience = spec.training.patience if isinstance(spec.training.patience, int) else epochs
 
     def objective(trial: optuna.Trial) -> float:
         h = space.suggest(trial, spec)
-        net = Net(data.channels, h.hidden_size, len(data.classes), h.pooling, h.dropout)
+        net = Net(data.channels, h.hidden_size, data.outputs, h.pooling, h.dropout)
         initialise(net, h.initializer)
         make = {"adam": torch.optim.Adam, "rmsprop": torch.optim.RMSprop}[h.optimizer]
         fused = {"fused": True} if h.optimizer == "adam" else {}
@@ -95,7 +98,7 @@ def main(study_path: str, url: str, trials: int, overrides: list[str]) -> None:
                 optimizer.step()
             net.eval()
             with torch.inference_mode():
-                logits = net(validation.values, validation.lengths)
+                logits = net(held.values, held.lengths)
             value = (logits.argmax(1) == validation.targets).float().mean().item()
             held_out = F.cross_entropy(logits, validation.targets).item()
             if (value, -held_out) > (best, -best_loss):
