@@ -1,4 +1,4 @@
-"""Runs on fresh seeds, and the same runs once more: a run is a function of what it is made of."""
+"""Trials and runs on fresh seeds, once more: each is a function of what it is made of."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Training:
     """One run to be trained."""
 
     number: int  # of the trial
-    index: int  # of the seed
+    index: int  # of the fresh seed; 0 where it is the trial's own
     hyperparameters: Hyperparameters
     seed: int
 
@@ -62,7 +62,8 @@ def train_again(
 ) -> list[tuple[Networks, float]]:
     """The networks of each run after so many epochs, and the metric on the validation rows then.
 
-    A run is a function of its configuration and seed: these are the weights that it had.
+    A run is a function of its configuration and seed: these are the weights that it had. Other
+    slots of the pool pause.
 
     Raises
     ------
@@ -79,10 +80,11 @@ def train_again(
             place, (one, epochs) = waiting.popleft()
             slot = pool.admit(one.hyperparameters, one.seed)
             running[slot] = place, epochs
-        for slot, result in pool.train_epoch():
+        for slot, result in pool.train_epoch(list(running)):
             place, epochs = running[slot]
             if isinstance(result, TrialFailed):
-                raise StudyFailed(f"a confirmed run, trained again, failed: {result}")
+                number = trainings[place][0].number
+                raise StudyFailed(f"trial {number}, trained again, failed: {result}")
             if slot.progress.epoch >= epochs:
                 made[place] = pool.networks(slot), result.value
                 pool.release(slot)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from gru_optuna import confirming
-from gru_optuna.bundle.making import Trained, make_bundle
+from gru_optuna.bundle.card import measured
+from gru_optuna.bundle.making import Trained, make_bundle, trained_on
 from gru_optuna.data.dataset import load_dataset
 from gru_optuna.digest import describe_at
 from gru_optuna.errors import StudyError
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from optuna import Study
 
     from gru_optuna.bundle.predicting import Bundle
-    from gru_optuna.report.summary import Summary, Winner
+    from gru_optuna.report.summary import Winner
     from gru_optuna.search.confirmation import Confirmation
     from gru_optuna.spec import Specification
     from gru_optuna.worker.events import Event
@@ -157,17 +158,15 @@ def make_winner(
     ):
         if not refit:
             warn_if_other(spec, one.training, one.value, value)
-        networks += [
-            Trained(w, d.preprocessing, one.training.seed, one.epochs, None if refit else value)
-            for w, d in zip(weights, data, strict=True)
-        ]
+        kept = None if refit else value
+        networks += trained_on(data, weights, one.training.seed, one.epochs, kept)
     return make_bundle(
         spec,
         winner.number,
         winner.hyperparameters,
         networks,
         fingerprint=study.user_attrs["fingerprint"],
-        metrics=_metrics(summary, winner),
+        metrics=measured(winner.value, summary.baselines, winner.confirmed),
         refitted=refit,
     )
 
@@ -201,14 +200,3 @@ def _runs(spec: Specification, winner: Winner, *, refit: bool, ensemble: bool) -
 def _of_one_part(spec: Specification) -> Specification:
     """Whose rows are not parted into folds, to train on all of them."""
     return spec.model_copy(update={"data": spec.data.model_copy(update={"folds": None})})
-
-
-def _metrics(summary: Summary, winner: Winner) -> dict[str, Any]:
-    """What was measured, for the model card."""
-    measured: dict[str, Any] = {"search": winner.value, "baselines": summary.baselines}
-    if (confirmed := winner.confirmed) is not None:
-        won = confirmed.won
-        measured["confirmed"] = {"mean": won.mean, "interval": won.interval, "values": won.values}
-        measured["test"] = None if confirmed.test is None else asdict(confirmed.test)
-        measured["test_uses"] = confirmed.test_uses
-    return measured

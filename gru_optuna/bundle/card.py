@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from gru_optuna.bundle.predicting import Bundle
+    from gru_optuna.search.confirmation import Confirmation
 
 _ROWS = {"texts": "texts", "sequences": "sequences of numbers", "series": "series over time"}
 _LABELS = 20  # that are named
@@ -43,6 +45,20 @@ def model_card(bundle: Bundle) -> str:
         labels=", ".join(labels[:_LABELS]) + more,
         files=", ".join(f"`{part}`" for part in (data.train, data.test) if isinstance(part, str)),
     )
+
+
+def measured(
+    search: float | None, baselines: Mapping[str, float], confirmed: Confirmation | None
+) -> dict[str, Any]:
+    """What is known of a trial's worth, as a bundle keeps it and its card shows it."""
+    found: dict[str, Any] = {"search": search, "baselines": dict(baselines)}
+    if confirmed is not None:
+        won = confirmed.won
+        found["confirmed"] = {"mean": won.mean, "interval": won.interval, "values": won.values}
+        if confirmed.test is not None:
+            found["test"] = asdict(confirmed.test)
+            found["test_uses"] = confirmed.test_uses
+    return found
 
 
 def _reads(bundle: Bundle) -> str:

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from gru_optuna.data.dataset import Dataset
     from gru_optuna.hyperparameters import Hyperparameters
     from gru_optuna.spec import Specification
 
@@ -54,6 +55,20 @@ class Trained:
     seed: int
     epochs: int  # that it was trained
     validation: float | None  # the metric on validation rows; None: they were trained on
+
+
+def trained_on(
+    datasets: Sequence[Dataset],
+    networks: Sequence[Mapping[str, Tensor]],
+    seed: int,
+    epochs: int,
+    validation: float | None,
+) -> list[Trained]:
+    """The networks of one run, one for each of the datasets that it was trained on."""
+    return [
+        Trained(weights, dataset.preprocessing, seed, epochs, validation)
+        for dataset, weights in zip(datasets, networks, strict=True)
+    ]
 
 
 def make_bundle(

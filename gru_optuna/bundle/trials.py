@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from threading import Event as Flag
+from typing import TYPE_CHECKING
 
 from gru_optuna import seeds
-from gru_optuna.bundle.making import Trained, make_bundle
-from gru_optuna.errors import StudyFailed, TrialFailed
+from gru_optuna.bundle.card import measured
+from gru_optuna.bundle.making import make_bundle, trained_on
+from gru_optuna.retraining import Training, train_again
 from gru_optuna.search import space
 
 if TYPE_CHECKING:
@@ -58,29 +60,14 @@ def bundle_of_trial(
     seed, epochs = seeds.trial_seed(spec.seed, trial.number), int(trial.user_attrs["best_epoch"])
     if refitted and confirmed is not None:
         epochs = confirmed.won.usual_epochs
-    slot = pool.admit(hyperparameters, seed)
-    try:
-        for _ in range(epochs):
-            ((_, result),) = pool.train_epoch([slot])
-            if isinstance(result, TrialFailed):
-                raise StudyFailed(f"trial {trial.number}, trained again, failed: {result}")
-        value = None if refitted else slot.progress.curve[-1].value
-        networks = [
-            Trained(weights, dataset.preprocessing, seed, epochs, value)
-            for dataset, weights in zip(datasets, pool.networks(slot), strict=True)
-        ]
-    finally:
-        pool.release(slot)
-    metrics: dict[str, Any] = {"search": trial.value, "baselines": datasets[0].baselines}
-    if confirmed is not None:
-        won = confirmed.won
-        metrics["confirmed"] = {"mean": won.mean, "interval": won.interval, "values": won.values}
+    own = Training(trial.number, 0, hyperparameters, seed)
+    ((networks, value),) = train_again(pool, [(own, epochs)], 1, Flag())
     return make_bundle(
         spec,
         trial.number,
         hyperparameters,
-        networks,
+        trained_on(datasets, networks, seed, epochs, None if refitted else value),
         fingerprint=datasets[0].fingerprint,
-        metrics=metrics,
+        metrics=measured(trial.value, datasets[0].baselines, confirmed),
         refitted=refitted,
     )
