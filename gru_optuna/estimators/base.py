@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import atexit
 import hashlib
+import inspect
 import json
 import os
 import tempfile
@@ -41,7 +42,7 @@ from gru_optuna.search.study import create_or_resume
 from gru_optuna.storage.database import exclusively, open_storage
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from optuna import Study
     from optuna.storages import BaseStorage
@@ -54,6 +55,20 @@ if TYPE_CHECKING:
 
 TOGETHER = 8
 """Trials that train at once: the same everywhere, for the sampler's proposals follow from it."""
+
+
+def with_shared(init: Callable[..., None]) -> Callable[..., None]:
+    """A constructor whose signature has the parameters of all estimators in place of ``**shared``.
+
+    scikit-learn reads there which parameters an estimator has, and people what they may give.
+    """
+    own = inspect.signature(init)
+    *first, _ = own.parameters.values()
+    there = {parameter.name for parameter in first}
+    shared = inspect.signature(GRUEstimator.__init__).parameters.values()
+    more = [parameter for parameter in shared if parameter.name not in there]
+    init.__signature__ = own.replace(parameters=[*first, *more])  # type: ignore[attr-defined]
+    return init
 
 
 class GRUEstimator(BaseEstimator):  # type: ignore[misc]

@@ -13,7 +13,7 @@ from gru_optuna.bundle.predicting import PREDICTION
 from gru_optuna.data import effort
 from gru_optuna.data.given import frame_rows
 from gru_optuna.errors import DataError
-from gru_optuna.estimators.base import GRUEstimator, value_errors
+from gru_optuna.estimators.base import GRUEstimator, value_errors, with_shared
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -65,6 +65,7 @@ pruner, storage, study_name, n_jobs, device, progress, random_state
 
     _task = "forecasting"
 
+    @with_shared
     def __init__(
         self,
         horizon: int = 24,
@@ -77,44 +78,9 @@ pruner, storage, study_name, n_jobs, device, progress, random_state
         known: Sequence[str] = (),
         window: int | None = None,
         season: int | None = None,
-        trials: int = 30,
-        seconds: float | None = 600.0,
-        metric: Any = None,
-        epochs: int | None = None,
-        patience: int = 5,
-        validation: float = 0.2,
-        data: Any = None,
-        confirm: int = 0,
-        refit: bool = True,
-        sampler: str = "tpe",
-        pruner: str = "asha",
-        storage: str | None = None,
-        study_name: str | None = None,
-        n_jobs: int | None = None,
-        device: Any = "auto",
-        progress: bool | None = None,
-        random_state: Any = None,
+        **shared: Any,
     ) -> None:
-        super().__init__(
-            space,
-            trials=trials,
-            seconds=seconds,
-            metric=metric,
-            epochs=epochs,
-            patience=patience,
-            validation=validation,
-            data=data,
-            confirm=confirm,
-            refit=refit,
-            sampler=sampler,
-            pruner=pruner,
-            storage=storage,
-            study_name=study_name,
-            n_jobs=n_jobs,
-            device=device,
-            progress=progress,
-            random_state=random_state,
-        )
+        super().__init__(space, **shared)
         self.horizon = horizon
         self.time = time
         self.target = target

@@ -17,7 +17,7 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted, c
 from gru_optuna.data import effort
 from gru_optuna.data.given import array_rows, text_rows
 from gru_optuna.data.text import MOST_TOKENS
-from gru_optuna.estimators.base import GRUEstimator, value_errors
+from gru_optuna.estimators.base import GRUEstimator, value_errors, with_shared
 from gru_optuna.estimators.rows import Rows, read_rows
 
 if TYPE_CHECKING:
@@ -115,49 +115,15 @@ pruner, storage, study_name, n_jobs, device, progress, random_state
 
     _task = "classification"
 
+    @with_shared
     def __init__(
         self,
         space: Any = None,
         *,
         class_weight: Mapping[Any, float] | str | None = None,
-        trials: int = 30,
-        seconds: float | None = 600.0,
-        metric: Any = None,
-        epochs: int | None = None,
-        patience: int = 5,
-        validation: float = 0.2,
-        data: Any = None,
-        confirm: int = 0,
-        refit: bool = True,
-        sampler: str = "tpe",
-        pruner: str = "asha",
-        storage: str | None = None,
-        study_name: str | None = None,
-        n_jobs: int | None = None,
-        device: Any = "auto",
-        progress: bool | None = None,
-        random_state: Any = None,
+        **shared: Any,
     ) -> None:
-        super().__init__(
-            space,
-            trials=trials,
-            seconds=seconds,
-            metric=metric,
-            epochs=epochs,
-            patience=patience,
-            validation=validation,
-            data=data,
-            confirm=confirm,
-            refit=refit,
-            sampler=sampler,
-            pruner=pruner,
-            storage=storage,
-            study_name=study_name,
-            n_jobs=n_jobs,
-            device=device,
-            progress=progress,
-            random_state=random_state,
-        )
+        super().__init__(space, **shared)
         self.class_weight = class_weight
 
     def fit(self, X: Any, y: ArrayLike) -> Self:
