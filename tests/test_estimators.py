@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import pickle
 import pty
@@ -424,3 +425,15 @@ def test_a_terminal_shows_a_bar_unless_told_otherwise(
 def test_a_file_gets_no_bar(capfd: pytest.CaptureFixture[str], vowels: Rows) -> None:
     GRUClassifier(**SMALL | {"progress": None, "epochs": 1}).fit(*vowels)
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("kind", [GRUClassifier, GRURegressor, GRUForecaster])
+def test_a_signature_names_every_parameter(kind: Any) -> None:
+    shared = {"trials", "seconds", "storage", "n_jobs", "random_state"}
+    names = inspect.signature(kind).parameters
+    assert set(names) == set(kind().get_params())
+    assert shared < set(names)
+    assert not {"shared", "self"} & set(names)
+    assert kind(trials=7).trials == 7
+    with pytest.raises(TypeError, match="trails"):
+        kind(trails=7)
