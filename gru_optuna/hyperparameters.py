@@ -96,6 +96,7 @@ class Hyperparameters:
     decay_gamma: float | None = None
     decay_floor: float | None = None
     embedding_size: int | None = None
+    vocabulary: int | None = None
     max_tokens: int | None = None
     token_insertion: float | None = None
     token_deletion: float | None = None
@@ -112,7 +113,10 @@ class Hyperparameters:
 
 @dataclass(frozen=True)
 class Number:
-    """Annotation of a numeric field: its bounds, whether it is whole, whether it may be "off"."""
+    """Annotation of a numeric field: its bounds, whether it is whole, whether it may be "off".
+
+    Of one that has no range, every value that is searched is listed.
+    """
 
     integer: bool = False
     above: float | None = None
@@ -120,6 +124,7 @@ class Number:
     below: float | None = None
     at_most: float | None = None
     may_be_off: bool = False
+    has_range: bool = True
 
     def __get_pydantic_core_schema__(
         self, source: object, handler: GetCoreSchemaHandler
@@ -138,6 +143,8 @@ class Number:
         }
         number |= {key: bound for key, bound in bounds.items() if bound is not None}
         one = {"anyOf": [number, {"const": OFF}]} if self.may_be_off else number
+        if not self.has_range:
+            return {"anyOf": [one, _array_of(one)]}
         table = {
             "type": "object",
             "additionalProperties": False,
@@ -162,6 +169,9 @@ class Number:
         if isinstance(raw, Range):
             raw = raw.model_dump()
         if isinstance(raw, dict):
+            if not self.has_range:
+                ends = ", ".join(str(raw[end]) for end in ("low", "high") if end in raw)
+                raise ValueError(f"{name} has no range. List its values: {name} = [{ends or '…'}].")
             return self._parse_range(raw, name)
         if isinstance(raw, list):
             return _parse_choices(raw, name, self._parse_one)

@@ -152,6 +152,7 @@ def make_winner(
     on_device = [one.to(device) for one in data]
     pool, ready = make_pool(_of_one_part(spec) if refit else spec, on_device, settings)
     runs = [(one.training, one.epochs) for one in chosen]
+    read = [one.narrowed(winner.hyperparameters.vocabulary) for one in on_device]
     networks: list[Trained] = []
     for one, (weights, value) in zip(
         chosen, train_again(pool, runs, ready.slots, stop), strict=True
@@ -159,7 +160,7 @@ def make_winner(
         if not refit:
             warn_if_other(spec, one.training, one.value, value)
         kept = None if refit else value
-        networks += trained_on(data, weights, one.training.seed, one.epochs, kept)
+        networks += trained_on(read, weights, one.training.seed, one.epochs, kept)
     return make_bundle(
         spec,
         winner.number,

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from gru_optuna import spec
 from gru_optuna.errors import StudyFileError
 from gru_optuna.hyperparameters import Number, Range, Searchable
+from gru_optuna.search import space
 from gru_optuna.spec import Specification
 
 if TYPE_CHECKING:
@@ -331,7 +332,7 @@ def test_only_what_can_matter_is_a_hyperparameter(tmp_path: Path) -> None:
     for text, expected in ((TEXT, of_text), (MINIMAL, of_numbers), (SERIES, of_numbers)):
         names = {name for name, _ in load(tmp_path, text).searchable()}
         assert names & everything == expected
-        assert "max_tokens" not in names
+        assert not names & {"vocabulary", "max_tokens"}
 
 
 def test_a_length_of_texts_is_searched_where_it_has_choices(tmp_path: Path) -> None:
@@ -339,6 +340,14 @@ def test_a_length_of_texts_is_searched_where_it_has_choices(tmp_path: Path) -> N
     assert dict(study.searchable())["max_tokens"] == [32, 64]
     study = load(tmp_path, TEXT, "data.max_tokens={ low = 16, high = 64, log = true }")
     assert dict(study.searchable())["max_tokens"] == Range(low=16, high=64, log=True)
+
+
+def test_a_vocabulary_is_a_hyperparameter_where_it_is_given(tmp_path: Path) -> None:
+    for written, expected in (("[2000, 8_000]", [2000, 8000]), ("2000", 2000)):
+        study = load(tmp_path, f"{TEXT}vocabulary = {written}\n")
+        assert dict(study.searchable())["vocabulary"] == expected
+    choices = load(tmp_path, TEXT + "vocabulary = [9, 8]\nmax_tokens = { low = 1, high = 9 }\n")
+    assert list(space.searched(choices))[-2:] == ["vocabulary", "max_tokens"]
 
 
 MISFITS = [
@@ -364,7 +373,18 @@ MISFITS = [
     (MINIMAL, "folds = 1", "[data.folds]: got 1, needs greater than or equal to 2."),
     (TEXT, 'tokenizer = "words"', '[data.tokenizer]: got "words". Did you mean "word"?'),
     (TEXT, "max_tokens = 0", "max_tokens = 0 must be at least 1."),
-    (TEXT, "vocabulary = 2", "[data.vocabulary]: got 2, needs greater than or equal to 3."),
+    (TEXT, "vocabulary = 2", "[data.vocabulary]: vocabulary = 2 must be at least 3."),
+    (TEXT, "vocabulary = [9, 2]", "[data.vocabulary]: vocabulary = 2 must be at least 3."),
+    (TEXT, "vocabulary = [9, 9]", "vocabulary lists 9 twice. Remove one of them."),
+    (TEXT, "vocabulary = []", "vocabulary = [] leaves nothing to choose from. List at least one"),
+    (TEXT, "vocabulary = 9.5", "vocabulary = 9.5 is not a whole number."),
+    (
+        TEXT,
+        "vocabulary = { low = 2000, high = 8000, log = true }",
+        "x.toml [data.vocabulary]: vocabulary has no range. "
+        "List its values: vocabulary = [2000, 8000].",
+    ),
+    (MINIMAL, "vocabulary = [9, 99]", "vocabulary is for texts, and the rows here are sequences."),
     (TEXT, "[search]\njitter = 0.1", "[search.jitter] is for sequences and series, and the rows"),
     (MINIMAL, "[search]\ntoken_swap = 0.1", "[search.token_swap] is for texts, and the rows here"),
     (MINIMAL, "[model]\nembedding_size = 8", "[model.embedding_size] is for texts, and the rows"),

@@ -64,7 +64,10 @@ def trained_on(
     epochs: int,
     validation: float | None,
 ) -> list[Trained]:
-    """The networks of one run, one for each of the datasets that it was trained on."""
+    """The networks of one run, one for each of the datasets that it was trained on.
+
+    Of texts, those of its vocabulary: their tokenizer is the network's.
+    """
     return [
         Trained(weights, dataset.preprocessing, seed, epochs, validation)
         for dataset, weights in zip(datasets, networks, strict=True)
@@ -219,8 +222,8 @@ def _hyperparameters(
     fixed = dict(raw) | {"sampler": {}}
     for section, model in (("model", study_file.Model), ("search", study_file.Search)):
         fixed[section] = {k: v for k, v in configuration.items() if k in model.model_fields}
-    if "max_tokens" in configuration:
-        fixed["data"] = {**raw["data"], "max_tokens": configuration["max_tokens"]}
+    of_data = {k: v for k, v in configuration.items() if k in study_file.DATA_HYPERPARAMETERS}
+    fixed["data"] = {**raw["data"], **of_data}
     return space.hyperparameters({}, study_file.parse(fixed, source))
 
 

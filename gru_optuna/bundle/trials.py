@@ -61,12 +61,13 @@ def bundle_of_trial(
     if refitted and confirmed is not None:
         epochs = confirmed.won.usual_epochs
     own = Training(trial.number, 0, hyperparameters, seed)
+    read = [dataset.narrowed(hyperparameters.vocabulary) for dataset in datasets]
     ((networks, value),) = train_again(pool, [(own, epochs)], 1, Flag())
     return make_bundle(
         spec,
         trial.number,
         hyperparameters,
-        trained_on(datasets, networks, seed, epochs, None if refitted else value),
+        trained_on(read, networks, seed, epochs, None if refitted else value),
         fingerprint=datasets[0].fingerprint,
         metrics=measured(trial.value, datasets[0].baselines, confirmed),
         refitted=refitted,

@@ -13,12 +13,17 @@ import numpy as np
 from gru_optuna.data.answers import assemble
 from gru_optuna.data.examples import Examples, Files, divide
 from gru_optuna.data.given import open_table
+from gru_optuna.data.narrowing import cut_down
 from gru_optuna.data.rows import classes_of
 from gru_optuna.data.tokens import SPECIAL, TextEncoder, encode, train_tokenizer
 from gru_optuna.errors import DataError
 from gru_optuna.hyperparameters import Range
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tokenizers import Tokenizer
+
     from gru_optuna.data.dataset import Dataset
     from gru_optuna.data.given import Source
     from gru_optuna.data.tables import Table
@@ -56,14 +61,17 @@ def load_text(
     files, dropped = deduplicate(read) if data.deduplicate else (read, {})
     parts = divide(spec, files, fold)
     parts = parts.refitting() if refit else parts
-    tokenizer = train_tokenizer(data.tokenizer, parts.train.rows, data.vocabulary)
+    sizes = _vocabularies(spec)
+    tokenizer = train_tokenizer(
+        data.tokenizer, parts.train.rows, max(sizes, default=None), min(sizes, default=None)
+    )
     if tokenizer.get_vocab_size() <= len(SPECIAL):
         raise DataError(
             f"{read.train.source}: no {data.tokenizer} token occurs twice in the training rows. "
             f"Add rows, or take another tokenizer."
         )
-    limit = _limit(spec, encode(tokenizer, parts.train.rows))
-    encoder = TextEncoder(tokenizer, limit, data.text)
+    smallest = cut_down(tokenizer, min(sizes)) if len(sizes) > 1 else tokenizer
+    encoder = TextEncoder(tokenizer, _limit(spec, smallest, parts.train.rows), data.text)
     return assemble(
         spec,
         parts,
@@ -165,11 +173,21 @@ def _read(spec: Specification, table: Table) -> Examples[str]:
     )
 
 
-def _limit(spec: Specification, rows: list[list[int]]) -> int:
-    """How many tokens of a text are kept: the most that a trial may read."""
+def _vocabularies(spec: Specification) -> list[int]:
+    """Those that a trial may have; none where the data decide."""
+    given = spec.data.vocabulary
+    choices = given if isinstance(given, list) else [given]
+    return [int(choice) for choice in choices if isinstance(choice, int)]
+
+
+def _limit(spec: Specification, tokenizer: Tokenizer, texts: Sequence[str]) -> int:
+    """How many tokens of a text are kept: the most that a trial may read.
+
+    `tokenizer` is that of the smallest vocabulary, which makes the most tokens of a text.
+    """
     match spec.data.max_tokens:
         case None:
-            lengths = [len(ids) for ids in rows]
+            lengths = [len(ids) for ids in encode(tokenizer, texts)]
             usual = np.quantile(lengths, _USUAL_SHARE, method="higher")
             return min(int(usual), MOST_TOKENS)
         case Range(high=high):

@@ -17,7 +17,7 @@ from optuna.distributions import (
 )
 
 from gru_optuna.hyperparameters import DECAY_PARAMETERS, OFF, Hyperparameters, Range, Searchable
-from gru_optuna.spec import Model
+from gru_optuna.spec import DATA_HYPERPARAMETERS, Model
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -64,7 +64,7 @@ def sections(space: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """
     found: dict[str, dict[str, Any]] = {"model": {}, "search": {}, "data": {}}
     for name, value in space.items():
-        section = "data" if name == "max_tokens" else "search"
+        section = "data" if name in DATA_HYPERPARAMETERS else "search"
         found["model" if name in Model.model_fields else section][name] = _as_written(value)
     return found
 

@@ -16,9 +16,10 @@ from gru_optuna.spec.sections import (
     Specification,
     Training,
 )
-from gru_optuna.spec.tasks import METRICS, Kind, Metric, Task, minimized
+from gru_optuna.spec.tasks import DATA_HYPERPARAMETERS, METRICS, Kind, Metric, Task, minimized
 
 __all__ = [
+    "DATA_HYPERPARAMETERS",
     "METRICS",
     "Budget",
     "Confirmation",

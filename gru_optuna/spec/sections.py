@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 from gru_optuna.errors import did_you_mean
 from gru_optuna.hyperparameters import DECAY_PARAMETERS, Number, Option, Range, Searchable
 from gru_optuna.spec.tasks import (
+    DATA_HYPERPARAMETERS,
     MAXIMIZED,
     METRICS,
     Kind,
@@ -73,8 +74,9 @@ class Data(Section):
         description="bpe: pieces of words, learned from the training rows; word; char. "
         "bpe and char suit scripts without spaces too.",
     )
-    vocabulary: int | None = Field(
-        None, ge=3, description="At most so many tokens, the most frequent; else from the data."
+    # No range: every value is one more encoding of the texts, and all are kept.
+    vocabulary: Annotated[Searchable, Number(integer=True, at_least=3, has_range=False)] | None = (
+        Field(None, description="At most so many tokens, the most frequent; else from the data.")
     )
     max_tokens: Annotated[Searchable, Number(integer=True, at_least=1)] | None = Field(
         None, description="Longer texts are cut; else from the data."
@@ -346,5 +348,6 @@ class Specification(Section):
             for name in type(section).model_fields:
                 if name not in idle:
                     yield name, getattr(section, name)
-        if self.data.max_tokens is not None:
-            yield "max_tokens", self.data.max_tokens
+        for name in DATA_HYPERPARAMETERS:
+            if (value := getattr(self.data, name)) is not None:
+                yield name, value

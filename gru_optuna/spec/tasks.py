@@ -71,6 +71,9 @@ KINDS_OF_KEYS: dict[str, tuple[Kind, ...]] = {
 }
 """Keys of ``[data]`` that some kinds of rows only have a use for."""
 
+DATA_HYPERPARAMETERS = ("vocabulary", "max_tokens")
+"""Keys of ``[data]`` that are hyperparameters of a trial where they are given."""
+
 KINDS_OF_HYPERPARAMETERS: dict[str, tuple[Kind, ...]] = {
     **dict.fromkeys(
         ("embedding_size", "token_insertion", "token_deletion", "token_swap"), ("texts",)
