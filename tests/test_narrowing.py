@@ -17,7 +17,7 @@ from test_text import CHINESE, ROWS, load, write
 from tokenizers import Tokenizer
 
 from gru_optuna import spec as study_file
-from gru_optuna.data.dataset import UNKNOWN, Split, load_folds
+from gru_optuna.data.dataset import UNKNOWN, Split, load_folds, starts_of
 from gru_optuna.data.narrowing import Narrowing, cut_down
 from gru_optuna.data.text import MOST_TOKENS
 from gru_optuna.data.tokens import SPECIAL, TokenizerName, encode, train_tokenizer
@@ -61,7 +61,7 @@ def narrowed(
     lengths = torch.tensor([len(ids) for ids in rows])
     tokens = torch.tensor([token for ids in rows for token in ids])
     made, longer = Narrowing.of(json.loads(tokenizer.to_str()), vocabulary).apply(
-        tokens, lengths, limit
+        tokens, starts_of(lengths), lengths, limit
     )
     return [row.tolist() for row in torch.split(made, longer.tolist())]
 
@@ -182,7 +182,7 @@ def reviews(tmp_path: Path) -> Path:
 
 def rows_of(split: Split | None) -> list[list[int]]:
     assert split is not None
-    whole = split.rows(torch.arange(len(split)))
+    whole = split.batch()
     return [row[:length].tolist() for row, length in zip(whole.values, whole.lengths, strict=True)]
 
 

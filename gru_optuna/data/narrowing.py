@@ -20,9 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from tokenizers import Tokenizer
-from torch.nn.utils.rnn import pad_sequence
 
-from gru_optuna.data.dataset import UNKNOWN
+from gru_optuna.data.dataset import UNKNOWN, starts_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -57,11 +56,9 @@ def narrow(dataset: Dataset, vocabulary: int) -> Dataset:
     narrowing = Narrowing.of(tokenizer, vocabulary)
 
     def narrowed(split: Split) -> Split:
-        held = torch.arange(split.values.shape[1], device=split.values.device)
-        tokens = split.values[held < split.lengths.unsqueeze(1)]
-        tokens, lengths = narrowing.apply(tokens, split.lengths, limit)
-        rows = list(torch.split(tokens, lengths.tolist()))
-        return replace(split, values=pad_sequence(rows, batch_first=True), lengths=lengths)
+        tokens, lengths = narrowing.apply(split.steps, split.starts, split.lengths, limit)
+        lengths = lengths.to(split.device)
+        return replace(split, steps=tokens, starts=starts_of(lengths), lengths=lengths)
 
     return replace(
         dataset,
@@ -104,7 +101,9 @@ class Narrowing:
             torch.tensor([len(one) for one in parts]),
         )
 
-    def apply(self, tokens: Tensor, lengths: Tensor, limit: int) -> tuple[Tensor, Tensor]:
+    def apply(
+        self, tokens: Tensor, starts: Tensor, lengths: Tensor, limit: int
+    ) -> tuple[Tensor, Tensor]:
         """Rows one after another, each cut after so many of its new tokens.
 
         A row that was cut at the same limit before holds all that is needed: a token has one
@@ -114,8 +113,8 @@ class Narrowing:
         ----------
         tokens
             (M,) of all rows.
-        lengths
-            (N,) tokens of each row.
+        starts, lengths
+            (N,) where each row starts, and how many tokens it has.
         limit
             Tokens of a row that are kept.
 
@@ -124,32 +123,31 @@ class Narrowing:
         Tensor, Tensor
             Tokens and lengths again.
         """
-        chunks = zip(
-            torch.split(tokens, [int(one.sum()) for one in torch.split(lengths, _ROWS)]),
-            torch.split(lengths, _ROWS),
-            strict=True,
-        )
-        made = [self._apply(*chunk, limit) for chunk in chunks]
+        starts, lengths = starts.to(tokens.device), lengths.to(tokens.device)
+        here = Narrowing(self.parts.to(tokens.device), self.counts.to(tokens.device))
+        made = [
+            here._apply(tokens[_steps_from(some, own)], own, limit)
+            for some, own in zip(
+                torch.split(starts, _ROWS), torch.split(lengths, _ROWS), strict=True
+            )
+        ]
         return torch.cat([one for one, _ in made]), torch.cat([one for _, one in made])
 
     def _apply(self, tokens: Tensor, lengths: Tensor, limit: int) -> tuple[Tensor, Tensor]:
-        device = tokens.device
-        parts, counts = self.parts.to(device), self.counts.to(device)
-        starts, own = counts.cumsum(0) - counts, counts[tokens]
-        ends = own.cumsum(0)  # (M,) of each token's parts, among those of all rows
-        places = _from_zero(own) + starts[tokens].repeat_interleave(own)
-        upto = torch.cat([ends.new_zeros(1), ends])[lengths.cumsum(0)]
-        longer = upto.diff(prepend=upto.new_zeros(1))  # (N,)
-        kept = _from_zero(longer) < limit
-        return parts[places[kept]], longer.clamp(max=limit)
+        """The same of rows that lie one after another."""
+        counts = self.counts[tokens]
+        places = _steps_from(starts_of(self.counts)[tokens], counts)
+        row = torch.arange(len(lengths), device=tokens.device).repeat_interleave(lengths)
+        longer = torch.zeros_like(lengths).index_add_(0, row, counts)  # (N,)
+        kept = _steps_from(torch.zeros_like(longer), longer) < limit
+        return self.parts[places[kept]], longer.clamp(max=limit)
 
 
-def _from_zero(counts: Tensor) -> Tensor:
-    """0 to each count, one after another.
+def _steps_from(starts: Tensor, counts: Tensor) -> Tensor:
+    """So many whole numbers from each start on, one run after another.
 
-    >>> _from_zero(torch.tensor([2, 3])).tolist()
-    [0, 1, 0, 1, 2]
+    >>> _steps_from(torch.tensor([7, 0]), torch.tensor([2, 3])).tolist()
+    [7, 8, 0, 1, 2]
     """
-    starts = counts.cumsum(0) - counts
     total = torch.arange(int(counts.sum()), device=counts.device)
-    return total - starts.repeat_interleave(counts)
+    return total + (starts - starts_of(counts)).repeat_interleave(counts)

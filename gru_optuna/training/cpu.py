@@ -16,7 +16,7 @@ import threading
 from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -79,9 +79,7 @@ class CPUEngine:
         self._epochs = spec.training.epochs
         self._dtype: npt.DTypeLike = torch.empty(0, dtype=dataset.dtype).numpy().dtype
         self._dataset = dataset
-        self._train = self._rows_of(dataset.train)
-        self._validation = self._rows_of(dataset.validation)
-        self._steps = longest_row(dataset)
+        self._read: dict[int, _Read] = {}  # by vocabulary
         # Here, not in the first epoch: it may take a quarter of a minute.
         warm_up(self._dtype)
         self._executor = ThreadPoolExecutor(threads, "train")
@@ -128,6 +126,18 @@ class CPUEngine:
         except Exception as error:
             return Trained(math.nan, error=error)
 
+    def _read_by(self, network: Network) -> _Read:
+        """The rows as the networks of this vocabulary read them."""
+        if network.vocabulary not in self._read:
+            data = self._dataset.narrowed(network.vocabulary)
+            self._read[network.vocabulary] = _Read(
+                data.train,
+                self._rows_of(data.train),
+                self._rows_of(data.validation),
+                longest_row(data),
+            )
+        return self._read[network.vocabulary]
+
     def _train_slot(self, slot: Slot) -> Trained:
         h, epoch = slot.hyperparameters, slot.progress.epoch
         count = len(self._dataset.train)
@@ -140,7 +150,8 @@ class CPUEngine:
                 return Trained(mean, diverged=DIVERGED[ending])
             loss += mean * (len(order) / count)
             clipped += int(workspace.buffers.clipped[0])
-        logits = predict(workspace, slot.state.parameters, self._validation.cut(h.max_tokens))
+        validation = self._read_by(slot.network).validation_rows.cut(h.max_tokens)
+        logits = predict(workspace, slot.state.parameters, validation)
         share = clipped / math.ceil(count / h.batch_size)
         return Trained(loss, validation_outputs=torch.from_numpy(logits), clipped=share)
 
@@ -148,10 +159,11 @@ class CPUEngine:
         self, slot: Slot
     ) -> Iterator[tuple[Rows, npt.NDArray[np.int64], npt.NDArray[np.floating] | None]]:
         """The slot's next epoch: rows, the order to train on them, and their dropout masks."""
-        h, train = slot.hyperparameters, self._dataset.train
+        h, read = slot.hyperparameters, self._read_by(slot.network)
+        train = read.train
         order, masks = order_of_rows(slot, len(train)), masks_of_batches(slot, len(train))
         batches = augmented_batches(slot, train, order) if augments(h) else None
-        as_they_are = self._train.cut(h.max_tokens)
+        as_they_are = read.train_rows.cut(h.max_tokens)
         for some in torch.split(order, stretch_of(h.batch_size)):
             count = math.ceil(len(some) / h.batch_size)
             drawn = self._joined(islice(masks, count))
@@ -179,11 +191,20 @@ class CPUEngine:
         workspace = kept.pop(network, None)
         if workspace is None or workspace.batch_size < batch_size:
             room = max(batch_size, min(PREDICTED_TOGETHER, len(self._dataset.validation)))
-            workspace = Workspace.of(network, room, self._steps, self._dtype)
+            workspace = Workspace.of(network, room, self._read_by(network).steps, self._dtype)
         kept[network] = workspace
         if len(kept) > _WORKSPACES:
             kept.popitem(last=False)
         return workspace
+
+
+class _Read(NamedTuple):
+    """What the networks of one vocabulary read."""
+
+    train: Split
+    train_rows: Rows
+    validation_rows: Rows
+    steps: int  # of the longest row, those of the test included
 
 
 def stretch_of(batch_size: int) -> int:

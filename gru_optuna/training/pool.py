@@ -140,10 +140,10 @@ class Pool:
         TrialFailed
             If the slot can't be made. The pool is as before.
         """
-        data = self.dataset
-        network = Network.of(hyperparameters, data.channels, data.outputs, data.vocabulary)
-        slot = Slot(hyperparameters, seed, network, Progress.of(self.spec), state=None)
+        progress = Progress.of(self.spec)
         try:
+            network = self._network(hyperparameters)
+            slot = Slot(hyperparameters, seed, network, progress, state=None)
             if checkpoint is None:
                 slot.state = self.engine.start(network, hyperparameters, seed)
             else:
@@ -152,7 +152,7 @@ class Pool:
         except DamagedCheckpoint:
             raise
         except Exception as error:
-            raise _failure(error, slot.progress.epoch + 1) from None
+            raise _failure(error, progress.epoch + 1) from None
         self.slots.append(slot)
         return slot
 
@@ -198,12 +198,16 @@ class Pool:
         part: Literal["validation", "test"],
     ) -> list[tuple[Tensor, Split]]:
         """What `networks` of a trial say of a part's rows, and these as each of them reads them."""
-        data = self.dataset
+        data = self.dataset.narrowed(hyperparameters.vocabulary)
         split = data.validation if part == "validation" else data.test
         assert split is not None, "a study without test rows has nothing to measure"
-        network = Network.of(hyperparameters, data.channels, data.outputs, data.vocabulary)
+        network = self._network(hyperparameters)
         slot = Slot(hyperparameters, 0, network, Progress.of(self.spec), state=None)
         return [(self.engine.predict(slot, one, split), split) for one in networks]
+
+    def _network(self, hyperparameters: Hyperparameters) -> Network:
+        data = self.dataset.narrowed(hyperparameters.vocabulary)
+        return Network.of(hyperparameters, data.channels, data.outputs, data.vocabulary)
 
     def _outcome(self, slot: Slot, trained: Trained) -> EpochResult | TrialFailed:
         epoch = slot.progress.epoch + 1

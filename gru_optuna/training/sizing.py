@@ -35,7 +35,7 @@ MEMORY_SHARE = 0.5
 _MEASURED_ROWS = 256
 _MEASURED_HIDDEN_SIZE = 64
 _FLOAT = 4
-_SIZES = ("embedding_size", "hidden_size", "layers", "batch_size", "max_tokens")
+_SIZES = ("vocabulary", "embedding_size", "hidden_size", "layers", "batch_size", "max_tokens")
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def choose_size(
         threads = max(1, joblib.cpu_count() // workers)
     elif threads is None:
         threads = _measure_threads(spec, datasets[0], joblib.cpu_count())
-    folds = [_memory(largest, dataset) for dataset in datasets]
+    folds = [_memory(spec, largest, dataset) for dataset in datasets]
     a_slot = sum(fold.slot for fold in folds)
     # Workspaces stay; of the folds' epochs there is one at a time.
     a_thread = sum(fold.workspace for fold in folds) + max(fold.epoch for fold in folds)
@@ -127,8 +127,11 @@ class _Memory(NamedTuple):
     epoch: int  # of a thread, while it trains
 
 
-def _memory(largest: Hyperparameters, dataset: Dataset) -> _Memory:
+def _memory(spec: Specification, largest: Hyperparameters, dataset: Dataset) -> _Memory:
     network = Network.of(largest, dataset.channels, dataset.outputs, dataset.vocabulary)
+    # Of several vocabularies the largest has the largest embedding, the smallest the longest rows.
+    vocabulary = dict(spec.searchable()).get("vocabulary")
+    dataset = dataset.narrowed(None if vocabulary is None else int(_smallest(vocabulary)))
     train = dataset.train
     rows = max(min(largest.batch_size, len(train)), PREDICTED_TOGETHER)
     # What is drawn for a stretch, twice: as it is drawn, and joined.
@@ -170,12 +173,18 @@ def _measure_threads(spec: Specification, dataset: Dataset, cores: int) -> int:
 def _largest(value: Searchable) -> float:
     if isinstance(value, Range):
         return value.high
-    values = value if isinstance(value, list) else [value]
-    return max(float(one) for one in values)
+    return max(float(one) for one in (value if isinstance(value, list) else [value]))
+
+
+def _smallest(value: Searchable) -> float:
+    if isinstance(value, Range):
+        return value.low
+    return min(float(one) for one in (value if isinstance(value, list) else [value]))
 
 
 def _largest_sizes(h: Hyperparameters) -> str:
-    sizes = [(name, getattr(h, name)) for name in ("embedding_size", "hidden_size", "layers")]
+    names = ("vocabulary", "embedding_size", "hidden_size", "layers")
+    sizes = [(name, getattr(h, name)) for name in names]
     return ", ".join(f"{name} = {size}" for name, size in sizes if size is not None)
 
 

@@ -52,7 +52,8 @@ class BatchedEngine:
     def __init__(self, spec: Specification, dataset: Dataset) -> None:
         self._spec = spec
         self._dataset = dataset
-        self._on_host = dataset.train.to(torch.device("cpu"), dataset.dtype)
+        # By vocabulary: the training rows as those read them who have it.
+        self._on_host: dict[int, Split] = {}
         # What was trained together last, stacked: the slots' states are views of it.
         self._stacks: dict[Network, tuple[list[State], State]] = {}
 
@@ -111,14 +112,16 @@ class BatchedEngine:
         return states, State.stack(states)
 
     def _train(self, network: Network, group: Sequence[Slot], state: State) -> list[Trained]:
-        split, weights = self._dataset.train, state.weights
-        class_weights = self._dataset.class_weights
+        data, weights = self._dataset.narrowed(network.vocabulary), state.weights
+        split, class_weights = data.train, data.class_weights
+        if data.vocabulary not in self._on_host:
+            self._on_host[data.vocabulary] = split.to(torch.device("cpu"), data.dtype)
         recipe = Recipe.of(network, group, self._spec.training.epochs, weights)
         tally = Tally.of(weights)
-        for batch in micro_batches(group, self._on_host, split.carried):
+        for batch in micro_batches(group, self._on_host[data.vocabulary], split.carried):
             sent = to_device(batch, weights)
             train_step(network, state, recipe, tally, split, sent, class_weights)
-        outputs = predict(group, weights, self._dataset.validation)
+        outputs = predict(group, weights, data.validation)
         faults, totals, clipped = tally.fault.tolist(), tally.total.tolist(), tally.clipped.tolist()
         trained = []
         for slot, fault, total, cut, own in zip(
