@@ -88,6 +88,21 @@ def test_texts_are_told_as_the_trial_told_them(sentences: Model) -> None:
     assert all(row.tobytes() in known for row in expected)
 
 
+def test_texts_of_a_smaller_vocabulary_are_told_as_the_trial_told_them() -> None:
+    """Each is encoded by the cut-down tokenizer here, and was narrowed there."""
+    trial = replace(PLAIN, vocabulary=300, max_tokens=20)
+    model = train("movie-snippets.toml", trial, 1, "data.vocabulary=[300,8000]")
+    tokenizer = model.bundle.encoder.as_json()["tokenizer"]["model"]
+    assert len(tokenizer["vocab"]) == 300
+    assert model.bundle.hyperparameters.vocabulary == 300
+    assert model.bundle.manifest.format == 2
+    frame = pl.read_csv(DATA / "movie_snippets.csv")
+    known = {row.tobytes() for row in model.bundle.predict_proba(frame)}
+    expected = softmax(model.outputs[0])
+    assert len({row.tobytes() for row in expected}) > 1000
+    assert all(row.tobytes() in known for row in expected)
+
+
 def test_a_forecast_is_in_the_datas_units_and_has_its_times(traffic: Model) -> None:
     test = traffic.dataset.test
     assert test is not None

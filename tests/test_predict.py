@@ -115,6 +115,48 @@ def test_from_a_study_file_to_predictions(
     assert f"| test, ensemble | {accuracy:.4f} |" in card
 
 
+def test_a_vocabulary_that_was_searched_is_the_bundles_own(
+    workspace: Workspace, gru_optuna_in: Callable[..., Result]
+) -> None:
+    """Texts: a grid over two vocabularies, confirmed, exported, read back; and a refitted one."""
+    folder = workspace.folder / "studies"
+    rows = pl.read_csv(DATA / "movie_snippets.csv").head(400)
+    rows.write_csv(folder / "data" / "some.csv")
+    text = TEXTS.replace("movie_snippets", "some").replace("[0.01, 0.02]", "0.01")
+    text = text.replace("max_tokens = 20", "max_tokens = 20\nvocabulary = [60, 400]")
+    fixed = "\n".join(
+        f"{name} = {value}"
+        for name, value in (
+            ("optimizer", '"adam"'), ("decay", '"constant"'), ("clip_norm", 1.0), ("l1", 0.0),
+            ("initializer", '"orthogonal"'), ("l2", 0.0), ("dropout", 0.1), ("batch_size", 32),
+        )
+    )  # fmt: skip
+    text = text.replace("[training]", f'{fixed}\n[sampler]\nname = "grid"\n[training]')
+    (folder / "sentences.toml").write_text(text)
+    refused = gru_optuna_in("tune", "studies/sentences.toml", "--set", "data.vocabulary=[2,60]")
+    assert refused.exit_code == 2
+    assert refused.stderr.strip().endswith("[data.vocabulary]: vocabulary = 2 must be at least 3.")
+
+    done = gru_optuna_in("tune", "studies/sentences.toml")
+    assert done.exit_code == 0, done.stderr
+    best = json.loads(gru_optuna_in("best", "sentences", "--json").stdout)
+    assert best["params"] == {"vocabulary": best["configuration"]["vocabulary"]}
+    assert best["params"]["vocabulary"] in (60, 400)
+    told = gru_optuna_in("best", "sentences", "--toml").stdout
+    assert f"[data]\nvocabulary = {best['params']['vocabulary']}\nmax_tokens = 20\n" in told
+
+    for name, *options in (("plain",), ("whole", "--refit")):
+        done = gru_optuna_in("export", "sentences", "--out", f"bundles/{name}", *options)
+        assert done.exit_code == 0, done.stderr
+        assert "rounds differently" not in done.stderr
+        bundle = gru_optuna.load_bundle(workspace.folder / "bundles" / name)
+        ids = bundle.encoder.as_json()["tokenizer"]["model"]["vocab"]
+        assert len(ids) == best["params"]["vocabulary"] == bundle.networks[0].network.vocabulary
+        done = gru_optuna_in("predict", f"bundles/{name}", "studies/data/some.csv")
+        assert done.exit_code == 0, done.stderr
+        assert len(done.stdout.splitlines()) == 401
+
+
 def test_sentences_in_a_fresh_workspace(
     workspace: Workspace, gru_optuna_in: Callable[..., Result]
 ) -> None:
