@@ -214,6 +214,28 @@ def test_a_study_file_brings_its_settings(workspace: Workspace) -> None:
     assert GRUObjective(path, metric="log_loss").direction == "minimize"
 
 
+def test_a_vocabulary_is_suggested_and_its_bundle_tells_what_the_trial_did() -> None:
+    rows = pl.read_csv(REPOSITORY / "studies" / "data" / "movie_snippets.csv").head(300)
+    texts, labels = rows["text"].to_list(), rows["label"].to_list()
+    fixed = SPACE | {"embedding_size": 8, "batch_size": 64, "vocabulary": [40, 200]}
+    objective = GRUObjective((texts, labels), fixed, epochs=1)
+    study = optuna.create_study(direction=objective.direction)
+    for size in (40, 200):
+        study.enqueue_trial({"vocabulary": size})
+    study.optimize(objective, n_trials=2)
+    for trial in study.trials:
+        size, bundle = trial.params["vocabulary"], objective.bundle(trial)
+        assert bundle.hyperparameters.vocabulary == size
+        assert bundle.networks[0].network.vocabulary == size
+        held_out = objective.datasets[0].narrowed(size).validation
+        told = bundle.networks[0].outputs(held_out)
+        known = {row.tobytes() for row in bundle.predict_proba(texts)}
+        shares = torch.softmax(told.double(), 1).numpy()
+        assert len(known) > 100
+        near = np.array([np.frombuffer(row) for row in known])
+        assert all(np.abs(near - share).sum(1).min() < 1e-12 for share in shares)
+
+
 def test_texts_frames_files_and_arrays_are_read(
     tmp_path: Path, vowels: tuple[list[NDArray[np.float64]], list[str]]
 ) -> None:
