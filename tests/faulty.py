@@ -20,6 +20,7 @@ import threading
 import time
 from contextlib import suppress
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy
@@ -155,8 +156,8 @@ def full_disk(after: int, seconds: float) -> None:
     checkpoints._create = created
 
 
-def full_database(after: int, seconds: float) -> None:
-    """SQLite itself finds that its file may not grow, for a while."""
+def full_database(after: int, until: str) -> None:
+    """SQLite itself finds that its file may not grow, until there is a file of this name."""
     connections: list[Any] = []
     connect = sqlite.connect
 
@@ -169,11 +170,14 @@ def full_database(after: int, seconds: float) -> None:
             with suppress(sqlite3.ProgrammingError):  # closed meanwhile
                 connection.execute(f"PRAGMA max_page_count = {pages}")  # no less than there are
 
+    def wait() -> None:
+        while not Path(until).exists():
+            time.sleep(0.05)
+        limit(2**31)
+
     def start() -> None:
         limit(1)
-        end = threading.Timer(seconds, limit, [2**31])
-        end.daemon = True  # or the process outlives its work
-        end.start()
+        threading.Thread(target=wait, daemon=True).start()  # or the process outlives its work
 
     sqlite.connect = connected
     _once(Mirror, "sync", after, start)

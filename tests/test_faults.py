@@ -19,7 +19,7 @@ from test_kills import SEARCH, undisturbed
 
 from gru_optuna import seeds
 from gru_optuna.storage.database import checkpoint_folder, open_engine
-from gru_optuna.storage.tables import checkpoints, leases
+from gru_optuna.storage.tables import checkpoints, leases, workers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,22 +37,19 @@ SMALL = (*SEARCH, "budget.trials=6", "training.epochs=15", "training.patience='o
 # --- storage that fails ---
 
 
-@pytest.mark.parametrize(
-    ("fault", "words"),
-    [
-        pytest.param("full_disk", "No space left on device", marks=SOAK),
-        ("full_database", "database or disk is full"),
-    ],
-)
-def test_a_full_disk_is_waited_for(
-    new_lab: Callable[..., Lab], tmp_path: Path, fault: str, words: str
-) -> None:
+@pytest.mark.parametrize("fault", [pytest.param("full_disk", marks=SOAK), "full_database"])
+def test_a_full_disk_is_waited_for(new_lab: Callable[..., Lab], tmp_path: Path, fault: str) -> None:
     # Enough trials that SQLite's file must grow: it has free pages at first.
     study = (*SMALL, "budget.trials=24")
     lab = new_lab(f"sqlite:///{tmp_path / 'study.db'}", *study)
-    worker = lab.worker(eager={}, **{fault: {"after": 3, "seconds": 2}})
+    words, end = {
+        "full_disk": ("No space left on device", {"seconds": 2}),
+        "full_database": ("database or disk is full", {"until": str(tmp_path / "room")}),
+    }[fault]
+    worker = lab.worker(eager={}, **{fault: {"after": 3, **end}})
+    wait_for("the worker to say so", lambda: words in worker.said)
+    (tmp_path / "room").touch()
     assert worker.wait() == 0
-    assert words in worker.said
     assert "the storage works again after" in worker.said
     check_exact(lab)
     check_work(lab)
@@ -65,9 +62,8 @@ def test_a_disk_that_stays_full_stops_the_worker_and_loses_nothing(
 ) -> None:
     study = (*SMALL, "budget.trials=24")
     lab = new_lab(f"sqlite:///{tmp_path / 'study.db'}", *study)
-    worker = lab.worker(
-        eager={}, patience={"seconds": 0.5}, **{fault: {"after": 3, "seconds": 600}}
-    )
+    end = {"full_disk": {"seconds": 600}, "full_database": {"until": "never"}}[fault]
+    worker = lab.worker(eager={}, patience={"seconds": 0.5}, **{fault: {"after": 3} | end})
     assert worker.wait() == 2
     assert "What was committed is safe; once the storage works again, the same" in worker.said
     assert "Traceback" not in worker.said
@@ -98,12 +94,14 @@ def test_a_server_that_drops_its_connections_is_called_again(
     new_lab: Callable[..., Lab], new_postgresql: Callable[[], str], tmp_path: Path
 ) -> None:
     lab = new_lab(new_postgresql(), *SMALL)
-    workers = [lab.worker(eager={}, slow={"seconds": 0.05}) for _ in range(2)]
+    two = [lab.worker(eager={}, slow={"seconds": 0.05}) for _ in range(2)]
+    # Who can't reach its database when it starts says so and ends.
+    wait_for("both to work", lambda: len(lab.rows(workers)) == 2)
     for checkpointed in (1, 5, 9):
         wait_for("more checkpoints", lambda n=checkpointed: len(lab.saved()) >= n)
         drop_connections(lab)
-    assert [worker.wait() for worker in workers] == [0, 0]
-    assert not any("Traceback" in worker.said for worker in workers)
+    assert [(worker.wait(), worker.said) for worker in two if worker.wait()] == []
+    assert not any("Traceback" in worker.said for worker in two)
     check_exact(lab)
     check_work(lab)
 
@@ -125,9 +123,9 @@ def test_a_clock_that_is_set_makes_nobody_look_dead(
     """Another worker looks on; who lives keeps the trials, and time isn't counted wrongly."""
     lab = new_lab(database_url, *SMALL)
     shifted = {"eager": {}, "slow": {"seconds": 0.05}, "clock": {"after": 3, "hours": hours}}
-    workers = [lab.worker(**shifted), lab.worker(eager={}, slow={"seconds": 0.05})]
-    assert [worker.wait() for worker in workers] == [0, 0]
-    assert not any("taken it over" in worker.said for worker in workers)
+    two = [lab.worker(**shifted), lab.worker(eager={}, slow={"seconds": 0.05})]
+    assert [worker.wait() for worker in two] == [0, 0]
+    assert not any("taken it over" in worker.said for worker in two)
     check_exact(lab)
     assert set(check_work(lab)) == {1}
     assert 0 < lab.study.user_attrs["worked_seconds"] < 100
