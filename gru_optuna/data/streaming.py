@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
+from gru_optuna.data.blanks import without_blanks
 from gru_optuna.data.delimited import records_of
 from gru_optuna.data.jsonlines import objects_of
 from gru_optuna.data.opening import check_file
-from gru_optuna.data.tables import TABLES, Table, without_blanks
+from gru_optuna.data.tables import TABLES, Table
 from gru_optuna.errors import DataError
 
 if TYPE_CHECKING:
