@@ -84,8 +84,8 @@ def test_every_format_gives_the_same_rows_in_parts(
 @settings(deadline=None, max_examples=100)
 @given(
     # No \r: Polars and Python's csv differ on whether it ends a line, in small files too.
-    content=st.text('a1,;\t"\n é', max_size=60).map(str.encode)
-    | st.binary(max_size=80).map(lambda one: one.replace(b"\r", b"")),
+    content=st.text('a1,;\t"\n é', max_size=60).map(lambda text: f"a,b\n{text}".encode())
+    | st.binary(max_size=80).map(lambda one: b"a\n" + one.replace(b"\r", b"")),
     name=st.sampled_from(["h.csv", "h.tsv", "h.jsonl"]),
     size=st.integers(1, 40),
 )
@@ -168,8 +168,13 @@ def test_a_mapped_column_lives_as_long_as_what_was_taken_from_it(
 def test_a_line_without_an_end_is_refused_before_memory_is_full(
     tmp_path: Path, no_memory: pytest.MonkeyPatch
 ) -> None:
+    no_memory.setattr(large, "part_size", lambda: 1 << 18)
     no_memory.setattr("gru_optuna.data.opening.LONGEST", 1 << 20)
-    message = refusal(tmp_path, b"a,b\n" + b"x" * (3 << 20), "x.csv")
+    no_memory.setattr("gru_optuna.data.delimited.LONGEST", 1 << 20)
+    assert "line 2: a field of more than 1 MiB" in refusal(
+        tmp_path, b"a,b\n" + b"x" * (3 << 20), "x.csv"
+    )
+    message = refusal(tmp_path, b'{"a": 1}\n' + b" " * (3 << 20), "x.jsonl")
     assert "line 2: more than 1 MiB without the end of a line" in message
 
 

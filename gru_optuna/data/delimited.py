@@ -291,7 +291,8 @@ def _checked(path: Path, dialect: Dialect, names: list[str]) -> Iterator[Record]
 
 def _records(path: Path, dialect: Dialect) -> Iterator[Record]:
     # Texts may be long; behind a quote that never closes, a field is the rest of the file.
-    csv.field_size_limit(max(LONGEST, allowance() // 8))
+    longest = max(LONGEST, allowance() // 8)
+    csv.field_size_limit(longest)
     with _text(path, dialect.encoding) as file:
         reader = csv.reader(
             file,
@@ -306,7 +307,12 @@ def _records(path: Path, dialect: Dialect) -> Iterator[Record]:
             except StopIteration:
                 return
             except csv.Error as error:
-                unclosed = any(sign in str(error) for sign in ("unexpected end", "field limit"))
+                if "field limit" in str(error):
+                    raise DataError(
+                        f"{path}, line {line}: a field of more than {longest >> 20} MiB. Close the "
+                        f"quote that opens it, or write one row a line."
+                    ) from None
+                unclosed = "unexpected end" in str(error)
                 what = "opens and never closes" if unclosed else "closes in the middle of a field"
                 raise DataError(
                     f"{path}, line {line}: a quote {what}. Put quotes around the whole field, and "

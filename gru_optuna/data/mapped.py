@@ -304,12 +304,13 @@ class _Shown:
         )
 
 
-@_ReleaseSchema
-def _release_schema(schema: Any) -> None:
+def _forget_schema(schema: Any) -> None:
     schema.contents.release = _ReleaseSchema()
 
 
-@_ReleaseArray
-def _release_array(array: Any) -> None:
+def _forget_array(array: Any) -> None:
     _shown.pop(array.contents.private_data, None)
     array.contents.release = _ReleaseArray()
+
+
+_release_schema, _release_array = _ReleaseSchema(_forget_schema), _ReleaseArray(_forget_array)

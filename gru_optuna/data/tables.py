@@ -16,6 +16,7 @@ import polars as pl
 
 from gru_optuna.data import times
 from gru_optuna.data.blanks import without_blanks
+from gru_optuna.data.codes import Codes
 from gru_optuna.data.delimited import line_of, read_delimited
 from gru_optuna.data.jsonlines import line_of_object, read_json_lines
 from gru_optuna.data.large import is_large, map_delimited, map_json_lines, map_parquet
@@ -95,7 +96,7 @@ class Table:
             column = column.cast(pl.Int64, strict=False)  # how others keep integers with gaps
         return column.cast(pl.String)
 
-    def labels(self, name: str) -> list[str]:
+    def labels(self, name: str) -> Codes:
         """One column as labels: no spaces around them, and none missing.
 
         Raises
@@ -110,7 +111,7 @@ class Table:
                 f'{self.at(row)}: column "{name}" is empty. Every row needs a label: fill it in, '
                 f"or remove the row."
             )
-        return labels.to_list()
+        return Codes.of_column(labels)
 
     def numbers(self, name: str) -> NDArray[np.float64]:
         """One column as numbers (N,).
