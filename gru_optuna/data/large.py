@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 _HEAD = 1 << 20  # bytes, or rows, that tell how much memory the rest takes
 _WORK = 2.0  # times a frame, while it is read and its columns are looked at
+_LOOKED_AT = 16  # times a frame: what its columns hold, duplicates, leaks
+_FEWEST = 1000  # rows that tell what a table is
 _USUAL = 8.0  # bytes in memory for one of a text file, where its head can't be read
 _LEAST, _MOST = 1 << 18, 1 << 24  # bytes of a file that are read at a time
 _PARTS = 16  # of what data may take
@@ -46,6 +48,17 @@ def is_large(path: Path) -> bool:
         return not fits(_WORK * _parquet_bytes(path))
     size = path.stat().st_size
     return not fits(_WORK * _USUAL * size) and not fits(_WORK * size * _bytes_a_byte(path))
+
+
+def rows_that_fit(path: Path) -> int:
+    """So many of the first rows of a large file can be looked at from all sides."""
+    room = allowance() / _LOOKED_AT
+    if path.suffix.lower() == ".parquet":
+        rows, size = _parquet_rows(path), _parquet_bytes(path)
+    else:
+        head = next(lines_of(path, encoding_of(path), _HEAD))
+        rows, size = head.count(b"\n") or 1, max(_USUAL, _bytes_a_byte(path)) * len(head)
+    return max(_FEWEST, int(room * rows / size))
 
 
 def map_delimited(path: Path) -> tuple[Rows, Dialect]:
@@ -88,8 +101,7 @@ def map_parquet(path: Path) -> Rows:
     ------
     polars.exceptions.PolarsError
     """
-    scan = pl.scan_parquet(path)
-    total = int(scan.select(pl.len()).collect().item())
+    scan, total = pl.scan_parquet(path), _parquet_rows(path)
     rows = max(1, int(part_size() / (_parquet_bytes(path) / max(total, 1) + 1)))
     return _spooled(path, (scan.slice(at, rows).collect() for at in range(0, total, rows)))
 
@@ -134,7 +146,10 @@ def _bytes_a_byte(path: Path) -> float:
 
 def _parquet_bytes(path: Path) -> float:
     """Of the whole table in memory."""
-    scan = pl.scan_parquet(path)
-    rows = int(scan.select(pl.len()).collect().item())
-    head = scan.head(min(rows, _HEAD >> 7)).collect()
+    rows = _parquet_rows(path)
+    head = pl.scan_parquet(path).head(_HEAD >> 7).collect()
     return rows * (head.estimated_size() / max(head.height, 1) + 16 * head.width)
+
+
+def _parquet_rows(path: Path) -> int:
+    return int(pl.scan_parquet(path).select(pl.len()).collect().item())
