@@ -64,7 +64,7 @@ SERIES: dict[str, Any] = {
     "task": "forecasting",
     "data": {
         "time": "time", "target": "load", "test": 0.2, "horizon": 6, "window": 12, "stride": 500,
-        "validation": 0.2, "season": 24, "seasons": 1,
+        "validation": 0.2, "season": 24,
     },
 }  # fmt: skip
 MIB = 1 << 20

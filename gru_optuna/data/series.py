@@ -129,7 +129,7 @@ def _rows_by_series(rows: Stacked, column: str | None) -> dict[str, NDArray[np.i
     if column is None:
         return {"": np.arange(len(rows))}
     names = rows.labels(column)
-    order = np.argsort(names.places, kind="srows")
+    order = np.argsort(names.places, kind="stable")
     ends = np.cumsum(np.bincount(names.places))
     return dict(zip(names.names, np.split(order, ends[:-1]), strict=True))
 
