@@ -68,6 +68,7 @@ SERIES: dict[str, Any] = {
     },
 }  # fmt: skip
 MIB = 1 << 20
+_OTHERS = 40  # columns that the series' study doesn't name
 
 
 def write_texts(path: Path, megabytes: int) -> Path:
@@ -90,9 +91,10 @@ def write_series(path: Path, rows: int) -> Path:
     words = [f"{drawn.random():.15f}" for _ in range(997)]
     start = datetime(2000, 1, 1)
     with path.open("w") as file:
-        file.write("time,load,a,b,c,d,e,f\n")
+        file.write(f"time,load,{','.join(f'other{one}' for one in range(_OTHERS))}\n")
+        others = [",".join(drawn.choices(words, k=_OTHERS)) for _ in range(997)]
         for row in range(rows):
-            fields = ",".join(words[(row * step) % 997] for step in range(1, 8))
+            fields = f"{words[row % 991 % 997]},{others[row % 997]}"
             file.write(f"{start + timedelta(minutes=row)},{fields}\n")
     return path
 
@@ -139,11 +141,12 @@ def test_inspect_and_init_say_what_they_looked_at(tmp_path: Path) -> None:
 
 
 @linux
+@pytest.mark.soak
 def test_a_long_series_is_loaded_in_less_memory_than_its_file_takes(tmp_path: Path) -> None:
-    file = write_series(tmp_path / "large.csv", 1_000_000)
+    file = write_series(tmp_path / "large.csv", 250_000)
     small = write_series(tmp_path / "small.csv", 10_000)
-    assert file.stat().st_size > 130 * MIB
-    limited = child("load", file, small, 130 * MIB, SERIES)
+    assert file.stat().st_size > 160 * MIB
+    limited = child("load", file, small, 160 * MIB, SERIES)
     assert limited == child("load", file, small, None, SERIES)
 
 
