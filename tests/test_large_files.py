@@ -122,6 +122,7 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="the limit is Linux's
 
 
 @linux
+@pytest.mark.soak
 @pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])
 def test_texts_are_read_in_less_memory_than_they_take(tmp_path: Path, ending: str) -> None:
     file = write_texts(tmp_path / f"large.{ending}", 200)
