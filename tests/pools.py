@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from splits import split_of_rows
 
 from gru_optuna import spec as study_file
-from gru_optuna.data.dataset import Dataset, Split, Units
-from gru_optuna.data.sequences import load_sequences
+from gru_optuna.data.dataset import Dataset, Split, Units, load_dataset
 from gru_optuna.hyperparameters import Hyperparameters, Initializer
 from gru_optuna.training.reference import Trainer
 
@@ -116,7 +115,7 @@ def make_spec(folder: Path, metric: Metric = "accuracy") -> Specification:
 
 def some_vowels(spec: Specification) -> Dataset:
     """A part of the real data, in float64."""
-    whole = load_sequences(spec, REPOSITORY / "studies")
+    whole = load_dataset(spec, REPOSITORY / "studies")
     some = replace(
         whole,
         train=whole.train.rows(torch.arange(0, len(whole.train), 3)),

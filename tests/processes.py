@@ -22,7 +22,7 @@ from sqlalchemy import Table, select
 
 from gru_optuna import seeds
 from gru_optuna import spec as study_file
-from gru_optuna.data.sequences import load_sequences
+from gru_optuna.data.dataset import load_dataset
 from gru_optuna.search.study import create_or_resume
 from gru_optuna.storage.database import checkpoint_folder, open_engine, open_storage
 from gru_optuna.storage.tables import checkpoints, leases, workers
@@ -170,7 +170,7 @@ class Lab:
         path = folder / "tiny.toml"
         path.write_text(TINY_STUDY.replace('"data/', f'"{REPOSITORY}/studies/data/'))
         spec = study_file.load(path, overrides)
-        dataset = load_sequences(spec, folder)
+        dataset = load_dataset(spec, folder)
         create_or_resume(open_storage(url, create=True), spec, dataset.fingerprint)
         return cls(nursery, folder, url, spec)
 

@@ -14,8 +14,7 @@ from splits import split_of_rows
 from torch import nn
 
 from gru_optuna import spec as study_file
-from gru_optuna.data.dataset import Dataset, Units
-from gru_optuna.data.sequences import load_sequences
+from gru_optuna.data.dataset import Dataset, Units, load_dataset
 from gru_optuna.errors import Diverged
 from gru_optuna.seeds import generator
 from gru_optuna.training.initializers import initial_parameters
@@ -38,7 +37,7 @@ def spec(tmp_path_factory: pytest.TempPathFactory) -> Specification:
 
 @pytest.fixture(scope="module")
 def vowels(spec: Specification) -> Dataset:
-    return load_sequences(spec, REPOSITORY / "studies")
+    return load_dataset(spec, REPOSITORY / "studies")
 
 
 def trained(

@@ -13,7 +13,7 @@ from conftest import REPOSITORY, TINY_STUDY
 from pools import CPU, some_numbers, some_pieces, some_texts
 
 from gru_optuna import spec as study_file
-from gru_optuna.data.sequences import load_sequences
+from gru_optuna.data.dataset import load_dataset
 from gru_optuna.errors import UserError
 from gru_optuna.training import sizing
 from gru_optuna.training.cpu import CPUEngine
@@ -31,7 +31,7 @@ def load(folder: Path, *overrides: str) -> tuple[Specification, Dataset]:
     path = folder / "tiny.toml"
     path.write_text(TINY_STUDY)
     spec = study_file.load(path, overrides)
-    return spec, load_sequences(spec, REPOSITORY / "studies")
+    return spec, load_dataset(spec, REPOSITORY / "studies")
 
 
 def test_what_is_measured_fits_the_machine(tmp_path: Path) -> None:

@@ -317,7 +317,7 @@ def test_texts_stay_as_they_are(tmp_path: Path) -> None:
     rows = table(tmp_path, "id,text\n007,NA\n1.0, x \n,y\n")
     assert rows.texts("id") == ["007", "1.0", ""]
     assert rows.texts("text") == ["NA", " x ", "y"]
-    assert rows.labels("text") == ["NA", "x", "y"]
+    assert list(rows.labels("text")) == ["NA", "x", "y"]
     assert said(lambda: rows.labels("id"), rows).startswith('x.csv, line 4: column "id" is empty.')
 
 

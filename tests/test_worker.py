@@ -11,7 +11,7 @@ from conftest import REPOSITORY, TINY_STUDY
 from optuna.trial import TrialState
 
 from gru_optuna import spec as study_file
-from gru_optuna.data.sequences import load_sequences
+from gru_optuna.data.dataset import load_dataset
 from gru_optuna.errors import StudyFailed
 from gru_optuna.joining import Settings, work
 from gru_optuna.report.summary import find_winner
@@ -47,7 +47,7 @@ def parse(folder: Path, *overrides: str) -> Specification:
 @pytest.fixture(scope="module")
 def vowels(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     spec = parse(tmp_path_factory.mktemp("study"))
-    return load_sequences(spec, REPOSITORY / "studies")
+    return load_dataset(spec, REPOSITORY / "studies")
 
 
 def opened(folder: Path, spec: Specification, vowels: Dataset) -> Study:

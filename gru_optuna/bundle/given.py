@@ -92,7 +92,7 @@ def rows_of_table(table: Table, encoder: Encoder) -> Rows:
     if isinstance(encoder, TextEncoder):
         assert encoder.column is not None
         _check_columns(table, [encoder.column])
-        return Rows(texts_of(table, encoder.column), table.at, {})
+        return Rows(list(texts_of(table, encoder.column)), table.at, {})
     if isinstance(encoder, SequenceEncoder):
         if encoder.id is None or encoder.features is None:
             raise DataError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from gru_optuna.data.codes import Codes
     from gru_optuna.data.examples import Part, Parts, Row
     from gru_optuna.spec import Specification
 
@@ -84,12 +84,11 @@ def assemble(
     )
 
 
-def _numbered(groups: list[str] | None) -> Tensor | None:
+def _numbered(groups: Codes | None) -> Tensor | None:
     """The groups of rows (N,), from 0."""
     if groups is None:
         return None
-    places = {group: place for place, group in enumerate(dict.fromkeys(groups))}
-    return torch.tensor([places[group] for group in groups])
+    return torch.from_numpy(groups.places_among(list(groups.counts())))
 
 
 def check_defined(
@@ -128,13 +127,12 @@ class Classes:
     @classmethod
     def of(cls, train: Part[Any]) -> Classes:
         """The classes of the training rows' file, as often as these rows have them."""
-        counts, classes = Counter(train.labels), train.examples.classes
-        return cls(classes, tuple(counts[label] / len(train) for label in classes))
+        counts, classes = train.labels.counts(), train.examples.classes
+        return cls(classes, tuple(counts.get(label, 0) / len(train) for label in classes))
 
     def targets(self, part: Part[Any]) -> tuple[Tensor, Units | None]:
         """(N,) places among the outputs."""
-        places = {label: place for place, label in enumerate(self.classes)}
-        return torch.tensor([places[label] for label in part.labels]), None
+        return torch.from_numpy(part.labels.places_among(self.classes)), None
 
     def guess(self) -> Tensor:
         """(1, O): what the training part alone says of any row."""

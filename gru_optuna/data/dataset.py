@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from torch import Tensor
 
@@ -290,22 +290,10 @@ def load_dataset(
     DataError
         Naming the file, and the row or column, that can't be used.
     """
+    read, prepare = _ways(spec)
     if fold is None and spec.data.folds is not None:
         fold = spec.data.folds - 1 if refit else 0  # the last one's parts reach up to the test
-    # Here, not above: they make Datasets, and each brings libraries that the others don't need.
-    match spec.kind:
-        case "series":
-            from gru_optuna.data.forecasting import load_forecasting
-
-            return load_forecasting(spec, source, fold, refit=refit)
-        case "texts":
-            from gru_optuna.data.text import load_text
-
-            return load_text(spec, source, fold, refit=refit)
-        case "sequences":
-            from gru_optuna.data.sequences import load_sequences
-
-            return load_sequences(spec, source, fold, refit=refit)
+    return prepare(spec, read(spec, source), fold, refit=refit)
 
 
 def load_folds(spec: Specification, source: Source) -> list[Dataset]:
@@ -319,4 +307,26 @@ def load_folds(spec: Specification, source: Source) -> list[Dataset]:
     DataError
         As `load_dataset`.
     """
-    return [load_dataset(spec, source, fold) for fold in range(spec.data.folds or 1)]
+    read, prepare = _ways(spec)
+    rows = read(spec, source)
+    if spec.data.folds is None:
+        return [prepare(spec, rows)]
+    return [prepare(spec, rows, fold) for fold in range(spec.data.folds)]
+
+
+def _ways(spec: Specification) -> tuple[Callable[..., Any], Callable[..., Dataset]]:
+    """How the study's files are read, once, and how what was read becomes a dataset."""
+    # Here, not above: they make Datasets, and each brings libraries that the others don't need.
+    match spec.kind:
+        case "series":
+            from gru_optuna.data.forecasting import prepare_forecasting, read_forecasting
+
+            return read_forecasting, prepare_forecasting
+        case "texts":
+            from gru_optuna.data.text import prepare_texts, read_texts
+
+            return read_texts, prepare_texts
+        case "sequences":
+            from gru_optuna.data.sequences import prepare_sequences, read_study_sequences
+
+            return read_study_sequences, prepare_sequences

@@ -8,25 +8,40 @@ of them are right.
 from __future__ import annotations
 
 import csv
-import io
-import sys
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
+import numpy as np
 import polars as pl
 
-from gru_optuna.data.opening import Encoding, encoding_of, refuse_encoding
+from gru_optuna.data.memory import allowance
+from gru_optuna.data.opening import (
+    LONGEST,
+    Encoding,
+    blocks_of,
+    encoding_of,
+    refuse_encoding,
+    refuse_line,
+)
 from gru_optuna.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    import io
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
 _GUESSED_FROM = 50  # records
 _SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs"}
 _SHOWN = 40  # characters of a field, in messages
+_RECORD = 256  # bytes that a short record takes in Python
+
+Found = TypeVar("Found")
+
+
+class DisputedError(Exception):
+    """Polars read something that Python's csv module might read otherwise."""
 
 
 @dataclass(frozen=True)
@@ -64,18 +79,77 @@ def read_delimited(path: Path) -> tuple[pl.DataFrame, Dialect]:
     DataError
         Naming the line.
     """
+    return in_its_dialect(path, _read_as)
+
+
+def in_its_dialect(path: Path, read: Callable[[Path, Dialect], Found]) -> tuple[Found, Dialect]:
+    """What is read from a file, and the dialect that it turned out to be in.
+
+    Raises
+    ------
+    DataError
+        As `read` does.
+    """
     dialect = _dialect_of(path, encoding_of(path))
     try:
-        return _read_as(path, dialect), dialect
+        return read(path, dialect), dialect
     except DataError:
         if dialect.separator != "\t":
             raise
         unquoted = Dialect(dialect.encoding, "\t", quotes=False)
         try:
-            return _read_as(path, unquoted), unquoted
+            return read(path, unquoted), unquoted
         except DataError:
             pass
         raise
+
+
+def frames_by_polars(path: Path, dialect: Dialect, size: int) -> Iterator[pl.DataFrame]:
+    """The same records as `read_delimited`'s, about so many bytes of the file at a time.
+
+    Raises
+    ------
+    DisputedError
+        If Python's csv module must be asked.
+    DataError
+        Naming the line.
+    """
+    header = _header(path, _records(path, dialect))
+    names = _names(path, header)
+    above, skipped, short = b"", header.line - 1, False
+    for block in _whole_records(path, dialect, size):
+        frame = _by_polars(above + block, dialect, skipped)
+        # The first block has its header; those behind it get one as wide.
+        above, skipped = f"{dialect.separator.join('c' * len(names))}\n".encode(), 0
+        if frame is None or frame.width != len(names) or (dialect.quotes and _holds_quotes(frame)):
+            raise DisputedError
+        short |= frame.width > 1 and bool(frame.to_series(-1).null_count())
+        frame.columns = names
+        yield frame
+    if short:
+        for _ in _checked(path, dialect, names):
+            pass
+
+
+def frames_by_csv(path: Path, dialect: Dialect, size: int) -> Iterator[pl.DataFrame]:
+    """The same by Python's csv module, about so many characters of the file at a time.
+
+    Raises
+    ------
+    DataError
+        Naming the line.
+    """
+    names = _names(path, _header(path, _records(path, dialect)))
+    part: list[Record] = []
+    held = 0
+    for record in _checked(path, dialect, names):
+        part.append(record)
+        held += sum(map(len, record.fields))
+        if held > size or len(part) > size // _RECORD:
+            yield _frame(names, part)
+            part, held = [], 0
+    if part:
+        yield _frame(names, part)
 
 
 def records_of(path: Path) -> tuple[list[str], bool, Iterator[tuple[int, Sequence[str | None]]]]:
@@ -118,7 +192,13 @@ def line_of(path: Path, dialect: Dialect, record: int) -> int:
 def _read_as(path: Path, dialect: Dialect) -> pl.DataFrame:
     header = _header(path, _records(path, dialect))
     names = _names(path, header)
-    frame = _by_polars(path, dialect, lines_above=header.line - 1)
+    source: Path | bytes = path
+    if dialect.encoding == "utf-16":
+        try:
+            source = path.read_bytes().decode(dialect.encoding).encode()
+        except UnicodeDecodeError:
+            refuse_encoding(path, dialect.encoding)
+    frame = _by_polars(source, dialect, lines_above=header.line - 1)
     if frame is None or frame.width != len(names) or (dialect.quotes and _holds_quotes(frame)):
         return _by_csv(path, dialect, names)
     # Polars fills short rows with nulls, so nulls at the end are where one may hide.
@@ -129,13 +209,7 @@ def _read_as(path: Path, dialect: Dialect) -> pl.DataFrame:
     return frame
 
 
-def _by_polars(path: Path, dialect: Dialect, lines_above: int) -> pl.DataFrame | None:
-    source: Path | io.BytesIO = path
-    if dialect.encoding == "utf-16":
-        try:
-            source = io.BytesIO(path.read_bytes().decode(dialect.encoding).encode())
-        except UnicodeDecodeError:
-            refuse_encoding(path, dialect.encoding)
+def _by_polars(source: Path | bytes, dialect: Dialect, lines_above: int = 0) -> pl.DataFrame | None:
     try:
         return pl.read_csv(
             source,
@@ -154,13 +228,51 @@ def _holds_quotes(frame: pl.DataFrame) -> bool:
 
 
 def _by_csv(path: Path, dialect: Dialect, names: list[str]) -> pl.DataFrame:
+    return _frame(names, _checked(path, dialect, names))
+
+
+def _frame(names: list[str], records: Iterable[Record]) -> pl.DataFrame:
     columns: list[list[str | None]] = [[] for _ in names]
-    for record in _checked(path, dialect, names):
+    for record in records:
         fields = [None] * len(names) if record.blank else record.fields
         for column, field in zip(columns, fields, strict=True):
             column.append(field)
     schema = dict.fromkeys(names, pl.String)
     return pl.DataFrame(dict(zip(names, columns, strict=True)), schema=schema)
+
+
+def _whole_records(path: Path, dialect: Dialect, size: int) -> Iterator[bytes]:
+    """The file in UTF-8, cut between records, about so many bytes at a time.
+
+    A line ends a record if the quotes before it are even in number, where all quotes are around
+    fields or doubled within them. Where they aren't, one is found inside a field.
+    """
+    rest, lines = b"", 0
+    try:
+        for block in blocks_of(path, dialect.encoding, size):
+            rest += block
+            end = _last_end(rest, quotes=dialect.quotes)
+            if end:
+                yield rest[:end]
+                lines += rest.count(b"\n", 0, end)
+                rest = rest[end:]
+            elif len(rest) > LONGEST:
+                if b"\n" in rest:
+                    raise DisputedError
+                refuse_line(path, lines + 1)
+    except UnicodeError:
+        refuse_encoding(path, dialect.encoding)
+    if rest:
+        yield rest
+
+
+def _last_end(block: bytes, *, quotes: bool) -> int:
+    """Behind the last line of a block that ends a record; 0: there is none."""
+    end = block.rfind(b"\n")
+    places = np.flatnonzero(np.frombuffer(block, np.uint8) == ord('"')) if quotes else ()
+    while end >= 0 and (before := int(np.searchsorted(places, end))) % 2:
+        end = block.rfind(b"\n", 0, int(places[before - 1]))
+    return end + 1
 
 
 def _checked(path: Path, dialect: Dialect, names: list[str]) -> Iterator[Record]:
@@ -178,7 +290,9 @@ def _checked(path: Path, dialect: Dialect, names: list[str]) -> Iterator[Record]
 
 
 def _records(path: Path, dialect: Dialect) -> Iterator[Record]:
-    csv.field_size_limit(sys.maxsize)  # texts may be long
+    # Texts may be long; behind a quote that never closes, a field is the rest of the file.
+    longest = max(LONGEST, allowance() // 8)
+    csv.field_size_limit(longest)
     with _text(path, dialect.encoding) as file:
         reader = csv.reader(
             file,
@@ -193,6 +307,11 @@ def _records(path: Path, dialect: Dialect) -> Iterator[Record]:
             except StopIteration:
                 return
             except csv.Error as error:
+                if "field limit" in str(error):
+                    raise DataError(
+                        f"{path}, line {line}: a field of more than {longest >> 20} MiB. Close the "
+                        f"quote that opens it, or write one row a line."
+                    ) from None
                 unclosed = "unexpected end" in str(error)
                 what = "opens and never closes" if unclosed else "closes in the middle of a field"
                 raise DataError(

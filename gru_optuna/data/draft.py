@@ -18,7 +18,7 @@ from gru_optuna.data.findings import UNBALANCED
 from gru_optuna.data.inspect import Inspection, inspect
 from gru_optuna.data.scripts import without_spaces
 from gru_optuna.data.stacked import holds_words
-from gru_optuna.data.tables import Table, read_table
+from gru_optuna.data.streaming import read_head
 from gru_optuna.data.words import MOST_WORDS
 from gru_optuna.errors import DataError
 
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
     from gru_optuna.data.columns import Column
     from gru_optuna.data.guess import Task
+    from gru_optuna.data.inspect import FileReport
+    from gru_optuna.data.tables import Table
 
 _TEST, _VALIDATION, _VALIDATION_IN_TIME = 0.2, 0.2, 0.1
 _LONG_SIGNS = 64  # signs without spaces in half of the texts: pieces of words are fewer
@@ -47,6 +49,7 @@ _STEPS_AHEAD = {
 }  # fmt: skip
 """Horizon and window that go with a step of one such unit."""
 
+_LARGE = "The file is larger than memory. Looked at were its first"
 _VALUES_LISTS_RANGES = (
     "# One value fixes a hyperparameter, a list gives choices, a table is a range."
 )
@@ -80,9 +83,11 @@ def draft(path: Path, task: Task | None = None) -> Draft:
     files = (path, *_test_beside(path)) if inspection.guess.rows != "series" else (path,)
     name = re.sub(r"[^\w.-]+", "-", path.stem.lower())[:30].strip("-_.") or "study"
     drafts = {"texts": _texts, "sequences": _sequences, "series": _series}
+    seen = inspection.files[0]
     lines = [
         "#:schema ./study.schema.json",
         f"# Drafted from {path.name}: {inspection.guess.reason}.",
+        *([] if seen.share == 1 else [f"# {_LARGE} {seen.rows:,} rows, {seen.share:.1%} of it."]),
         "# Every line may be changed; keys that are left out have defaults.",
         f"name = {_quoted(name)}",
         *drafts[inspection.guess.rows or "texts"](files, inspection),
@@ -122,7 +127,7 @@ def _test_beside(path: Path) -> Iterator[Path]:
 
 def _same_columns(path: Path, other: Path) -> bool:
     try:
-        return read_table(other).names == read_table(path).names
+        return read_head(other)[0].names == read_head(path)[0].names
     except DataError:
         return False
 
@@ -130,9 +135,9 @@ def _same_columns(path: Path, other: Path) -> bool:
 def _texts(files: tuple[Path, ...], inspection: Inspection) -> list[str]:
     report, roles = inspection.files[0], inspection.guess.roles
     column = next(column for column in report.columns if column.name == roles.text)
-    tokenizer, tokens, why = _tokens(read_table(files[0]), column)
+    tokenizer, tokens, why = _tokens(read_head(files[0])[0], column)
     longest = min(_LONGEST_TEXT, max(8, 8 * int(np.ceil(np.quantile(tokens, 0.98) / 8))))
-    rows = _training_rows(report.rows, files)
+    rows = _training_rows(_all(report.rows, report), files)
     # Rows of a batch are padded to its longest.
     effort = plan(rows, int(min(longest, np.quantile(tokens, 0.9))), channels=None)
     cut = float((tokens > longest).mean())
@@ -167,7 +172,7 @@ def _sequences(files: tuple[Path, ...], inspection: Inspection) -> list[str]:
     report, roles = inspection.files[0], inspection.guess.roles
     assert report.lengths is not None
     sequences = sum(report.classes.values()) if report.classes else report.rows
-    rows = _training_rows(sequences, files)
+    rows = _training_rows(_all(sequences, report), files)
     effort = plan(rows, int(report.lengths.high), report.channels or 1)
     top, goal = _goal(inspection)
     long_form = []
@@ -205,6 +210,8 @@ def _series(files: tuple[Path, ...], inspection: Inspection) -> list[str]:
             f'{report.file}: column "{roles.time}" can\'t be read as times. Write it as 2024-12-31.'
         )
     horizon, window = _reach(clock.step, clock.season, clock.steps)
+    # Of a beginning nobody knows the end, so the parts are shares.
+    several = clock.series > 1 or report.share < 1
     test = max(horizon, round(_TEST * clock.steps))
     validation = max(horizon, round(_VALIDATION_IN_TIME * clock.steps))
     left = clock.steps - test - validation
@@ -214,7 +221,7 @@ def _series(files: tuple[Path, ...], inspection: Inspection) -> list[str]:
             f"Add rows."
         )
     mistaken = {column.name for column in report.columns if column.mistake}
-    table = read_table(files[0])
+    table, _ = read_head(files[0])
     words = [
         column
         for column in report.columns
@@ -230,12 +237,11 @@ def _series(files: tuple[Path, ...], inspection: Inspection) -> list[str]:
     known = [name for name in ahead if name not in with_gaps]
     covariates = [name for name in named if name not in ahead]
     texts = [column.name for column in report.columns if column.kind == "text"]
-    rows = (left - window) * clock.series
+    rows = _all((left - window) * clock.series, report)
     widths = {column.name: min(column.distinct, MOST_WORDS + 1) for column in words}
     channels = sum(widths.get(name, 1) for name in known)
     effort = plan(rows, window, 1 + channels + _CALENDAR_CHANNELS)
     every = f", every {clock.step}" if clock.step else ""
-    several = clock.series > 1
     return [
         *_top("forecasting", "mae", "in the target's own units; or rmse, mase, smape"),
         "[data]",
@@ -278,6 +284,11 @@ def _series(files: tuple[Path, ...], inspection: Inspection) -> list[str]:
         "",
         *_end(effort),
     ]
+
+
+def _all(rows: int, report: FileReport) -> int:
+    """How many the file has, if its beginning is like the rest."""
+    return round(rows / report.share)
 
 
 def _training_rows(rows: int, files: tuple[Path, ...]) -> int:

@@ -5,9 +5,8 @@ No group, and no row, is ever in two parts. The split depends on the rows and th
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 import numpy as np
 from sklearn.model_selection import (
@@ -20,6 +19,7 @@ from sklearn.model_selection import (
 )
 
 from gru_optuna import seeds
+from gru_optuna.data.texts import Texts
 from gru_optuna.errors import DataError, did_you_mean
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from gru_optuna.data.codes import Codes
     from gru_optuna.spec import Specification
 
 Row = TypeVar("Row")  # a text, or a (T, C) array
@@ -38,11 +39,11 @@ class Examples(Generic[Row]):
 
     source: str
     rows: Sequence[Row]
-    labels: list[str] | None
+    labels: Codes | None
     targets: NDArray[np.float64] | None  # (N,)
     at: Callable[[int], str]  # where a row stands, as messages begin
     classes: tuple[str, ...] = ()  # in the order that outputs shall have
-    groups: list[str] | None = None
+    groups: Codes | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -54,15 +55,15 @@ class Examples(Generic[Row]):
         assert self.targets is not None
         return float(self.targets[row])
 
-    def take(self, kept: Sequence[int]) -> Examples[Row]:
+    def take(self, kept: NDArray[np.int64]) -> Examples[Row]:
         """Some of the rows; messages name them as before."""
         return replace(
             self,
-            rows=[self.rows[row] for row in kept],
-            labels=self.labels and [self.labels[row] for row in kept],
-            targets=None if self.targets is None else self.targets[list(kept)],
-            at=lambda row: self.at(kept[row]),
-            groups=self.groups and [self.groups[row] for row in kept],
+            rows=_some(self.rows, kept),
+            labels=None if self.labels is None else self.labels.take(kept),
+            targets=None if self.targets is None else self.targets[kept],
+            at=lambda row: self.at(int(kept[row])),
+            groups=None if self.groups is None else self.groups.take(kept),
         )
 
     def followed_by(self, other: Examples[Row]) -> Examples[Row]:
@@ -72,13 +73,29 @@ class Examples(Generic[Row]):
             targets = np.concatenate([self.targets, other.targets])
         return Examples(
             source=self.source,
-            rows=[*self.rows, *other.rows],
-            labels=None if self.labels is None else [*self.labels, *(other.labels or ())],
+            rows=_joined(self.rows, other.rows),
+            labels=_joined_codes(self.labels, other.labels),
             targets=targets,
             at=lambda row: self.at(row) if row < count else other.at(row - count),
             classes=self.classes,
-            groups=None if self.groups is None else [*self.groups, *(other.groups or ())],
+            groups=_joined_codes(self.groups, other.groups),
         )
+
+
+def _some(rows: Sequence[Row], index: NDArray[np.int64]) -> Sequence[Row]:
+    if isinstance(rows, Texts):
+        return cast("Sequence[Row]", rows.take(index))
+    return [rows[row] for row in index]
+
+
+def _joined(rows: Sequence[Row], others: Sequence[Row]) -> Sequence[Row]:
+    if isinstance(rows, Texts) and isinstance(others, Texts):
+        return cast("Sequence[Row]", rows.followed_by(others))
+    return [*rows, *others]
+
+
+def _joined_codes(one: Codes | None, other: Codes | None) -> Codes | None:
+    return None if one is None or other is None else one.followed_by(other)
 
 
 @dataclass(frozen=True)
@@ -110,21 +127,21 @@ class Part(Generic[Row]):
         return len(self.index)
 
     @property
-    def rows(self) -> list[Row]:
+    def rows(self) -> Sequence[Row]:
         """The rows themselves."""
-        return [self.examples.rows[row] for row in self.index]
+        return _some(self.examples.rows, self.index)
 
     @property
-    def labels(self) -> list[str]:
+    def labels(self) -> Codes:
         """Their labels."""
         assert self.examples.labels is not None
-        return [self.examples.labels[row] for row in self.index]
+        return self.examples.labels.take(self.index)
 
     @property
-    def groups(self) -> list[str] | None:
+    def groups(self) -> Codes | None:
         """Their groups, if rows belong together."""
         groups = self.examples.groups
-        return None if groups is None else [groups[row] for row in self.index]
+        return None if groups is None else groups.take(self.index)
 
     @property
     def targets(self) -> NDArray[np.float64]:
@@ -137,9 +154,7 @@ class Part(Generic[Row]):
         if self.examples is other.examples:
             return Part(self.examples, np.sort(np.concatenate([self.index, other.index])))
         return Part.whole(
-            self.examples.take(self.index.tolist()).followed_by(
-                other.examples.take(other.index.tolist())
-            )
+            self.examples.take(self.index).followed_by(other.examples.take(other.index))
         )
 
     def split(
@@ -203,14 +218,14 @@ def _seed(spec: Specification, index: int) -> int:
 
 def _with_its_classes(train: Examples[Row]) -> Examples[Row]:
     """Without the classes that its file declares and nobody has."""
-    present = set(train.labels or ())
+    present = set() if train.labels is None else train.labels.counts().keys()
     return replace(train, classes=tuple(label for label in train.classes if label in present))
 
 
 def _check_classes(train: Examples[Any], will_be_split: bool) -> None:
     if train.labels is None:
         return
-    counts = Counter(train.labels)
+    counts = train.labels.counts()
     if len(counts) < 2:
         raise DataError(
             f'{train.source}: only one class, "{train.labels[0]}", in {len(train)} rows. '
@@ -219,16 +234,18 @@ def _check_classes(train: Examples[Any], will_be_split: bool) -> None:
     for label, count in counts.items():
         if count < 2 and will_be_split:
             raise DataError(
-                f'{train.at(train.labels.index(label))}: class "{label}" has this single row, '
+                f'{train.at(train.labels.first(label))}: class "{label}" has this single row, '
                 f"and training and validation need one each. Add rows or remove the class."
             )
 
 
 def _check_labels(other: Examples[Any], train: Examples[Any]) -> None:
-    for row, label in enumerate(other.labels or ()):
+    for label in other.labels.counts() if other.labels is not None else ():
         if label not in train.classes:
+            assert other.labels is not None
+            place = other.at(other.labels.first(label))
             raise DataError(
-                f'{other.at(row)}: label "{label}" is not in the training data '
+                f'{place}: label "{label}" is not in the training data '
                 f"({train.source}). {did_you_mean(label, train.classes)}"
             )
 
@@ -245,13 +262,15 @@ def _check_targets(examples: Examples[Any]) -> None:
 def _check_groups(files: list[Examples[Any]]) -> None:
     seen: dict[str, str] = {}
     for file in files:
-        for row, group in enumerate(file.groups or ()):
+        if file.groups is None:
+            continue
+        for group in (groups := file.groups).counts():
             if seen.get(group, file.source) != file.source:
                 raise DataError(
-                    f'{file.at(row)}: group "{group}" is in {seen[group]} too. '
+                    f'{file.at(groups.first(group))}: group "{group}" is in {seen[group]} too. '
                     f"A group belongs to one part: move its rows, or split one file by fractions."
                 )
-        seen |= dict.fromkeys(file.groups or (), file.source)
+        seen |= dict.fromkeys(groups.counts(), file.source)
 
 
 def _hold_out(
@@ -272,19 +291,20 @@ def _hold_out(
     if (groups := rows.groups) is not None:
         stay, leave = _grouped(source, labels, groups, fraction, seed)
     else:
-        stay, leave = train_test_split(places, test_size=count, stratify=labels, random_state=seed)
+        strata = None if labels is None else labels.places
+        stay, leave = train_test_split(places, test_size=count, stratify=strata, random_state=seed)
     halves = rows.split((stay, leave))
     _check_shares(rows, halves, f"{part} = {fraction}", part)
     return halves
 
 
 def _grouped(
-    source: str, labels: list[str] | None, groups: list[str], fraction: float, seed: int
+    source: str, labels: Codes | None, groups: Codes, fraction: float, seed: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Places that stay and places held out: about the fraction, in whole groups."""
     folds = max(2, round(1 / fraction))
     needed = 2 if labels is None else folds
-    if (count := len(set(groups))) < needed:
+    if (count := len(groups.counts())) < needed:
         raise DataError(
             f"{source}: {count} groups, and a part of {fraction} in whole groups needs "
             f"{needed} or more. Take a larger fraction, or another column of groups."
@@ -293,7 +313,8 @@ def _grouped(
         splitter = GroupShuffleSplit(1, test_size=fraction, random_state=seed)
     else:
         splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
-    stay, leave = next(splitter.split(groups, labels, groups))
+    told = None if labels is None else labels.places
+    stay, leave = next(splitter.split(groups.places, told, groups.places))
     return stay, leave
 
 
@@ -301,11 +322,11 @@ def _fold(rows: Part[Row], folds: int, fold: int, seed: int) -> tuple[Part[Row],
     """The rows that one fold trains on, and those it validates."""
     labels = rows.labels if rows.examples.classes else None
     groups = rows.groups
-    enough = len(rows) if groups is None else len(set(groups))
+    enough = len(rows) if groups is None else len(groups.counts())
     if labels is not None:
-        enough = min(enough, *Counter(labels).values())
+        enough = min(enough, *labels.counts().values())
     if enough < folds:
-        whose = " of the rarest class" if labels else ""
+        whose = " of the rarest class" if labels is not None else ""
         raise DataError(
             f"{rows.examples.source}: folds = {folds}, and there are {enough} "
             f"{'rows' if groups is None else 'groups'}{whose} to share out. Take fewer folds."
@@ -314,7 +335,8 @@ def _fold(rows: Part[Row], folds: int, fold: int, seed: int) -> tuple[Part[Row],
         kind = GroupKFold if labels is None else StratifiedGroupKFold
     else:
         kind = KFold if labels is None else StratifiedKFold
-    places = list(kind(folds, shuffle=True, random_state=seed).split(rows.index, labels, groups))
+    told = [None if one is None else one.places for one in (labels, groups)]
+    places = list(kind(folds, shuffle=True, random_state=seed).split(rows.index, *told))
     halves = rows.split(places[fold])
     _check_shares(rows, halves, f"folds = {folds}", "validation")
     return halves
@@ -325,7 +347,8 @@ def _check_shares(
 ) -> None:
     """Every class is in both halves."""
     for half, name in zip(halves, ("training", part), strict=True):
-        if missing := set(rows.examples.classes) - set(half.labels if rows.examples.labels else ()):
+        held = () if rows.examples.labels is None else half.labels.counts()
+        if missing := set(rows.examples.classes) - set(held):
             raise DataError(
                 f'{rows.examples.source}: class "{min(missing)}" has too few '
                 f"{'rows' if rows.groups is None else 'groups'} for {wish}: none is left for "

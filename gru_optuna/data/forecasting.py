@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from gru_optuna.data.dataset import Units
+    from gru_optuna.data.frequencies import Frequency
     from gru_optuna.data.given import Source
     from gru_optuna.data.series import Series, Span
     from gru_optuna.data.windows import Plan
@@ -49,20 +50,24 @@ if TYPE_CHECKING:
 _FAR = 3.0  # usual errors; further off, a training target is an outlier (Hampel 1974)
 
 
-def load_forecasting(
-    spec: Specification, source: Source, fold: int | None = None, *, refit: bool = False
-) -> Dataset:
-    """Reads and prepares one series or several.
+@dataclass(frozen=True)
+class SeriesFiles:
+    """What the study's files hold."""
+
+    sources: dict[str, str]  # of each part, as messages begin
+    series: list[Series]
+    frequency: Frequency
+    fingerprint: str
+
+
+def read_forecasting(spec: Specification, source: Source) -> SeriesFiles:
+    """Reads one series or several.
 
     Parameters
     ----------
     spec
-        Its metric and ``data`` section.
+        Its ``data`` section.
     source
-        As `load_dataset`'s.
-    fold
-        As `load_dataset`'s; a fold validates the rows that follow those it trains on.
-    refit
         As `load_dataset`'s.
 
     Raises
@@ -77,11 +82,36 @@ def load_forecasting(
     trained_on = tables["training"].source
     sources = {name: tables[name].source if name in tables else trained_on for name in files}
     series, frequency = read_series(list(tables.values()), data)
+    return SeriesFiles(sources, series, frequency, fingerprint(series))
+
+
+def prepare_forecasting(
+    spec: Specification, read: SeriesFiles, fold: int | None = None, *, refit: bool = False
+) -> Dataset:
+    """Splits what was read by time, scales it, and cuts it into windows.
+
+    Parameters
+    ----------
+    spec
+        Its metric and ``data`` section.
+    read
+        By `read_forecasting`.
+    fold
+        As `load_dataset`'s; a fold validates the rows that follow those it trains on.
+    refit
+        As `load_dataset`'s.
+
+    Raises
+    ------
+    DataError
+    """
+    data, series, sources = spec.data, read.series, read.sources
+    trained_on = sources["training"]
     cuts = [Cuts.of(one.files, data, fold) for one in series]
     cuts = [cut.refitting() for cut in cuts] if refit else cuts
     _check_parts(series, cuts, data, sources)
     _check_columns(series, cuts, data, trained_on)
-    plan = make_plan(series, cuts, frequency, data)
+    plan = make_plan(series, cuts, read.frequency, data)
     _check_training(series, cuts, plan, trained_on)
     stride = data.stride or choose_stride(cuts, plan)
     scales = measure_scales(series, cuts, plan, stride)
@@ -119,7 +149,7 @@ def load_forecasting(
         validation=parts["validation"].split,
         test=parts["test"].split if "test" in parts else None,
         classes=(),
-        fingerprint=fingerprint(series),
+        fingerprint=read.fingerprint,
         task=spec.task,
         baselines=baselines,
         preprocessing=encoder.as_json(),

@@ -18,7 +18,8 @@ from gru_optuna.data.files import SEQUENCES, Sequences, read_sequences
 from gru_optuna.data.findings import Finding
 from gru_optuna.data.guess import Guess, Roles, Task, guess_task, owners_of
 from gru_optuna.data.opening import check_file
-from gru_optuna.data.tables import TABLES, Table, read_table
+from gru_optuna.data.streaming import read_head
+from gru_optuna.data.tables import TABLES, Table
 from gru_optuna.errors import DataError
 
 if TYPE_CHECKING:
@@ -31,7 +32,8 @@ class FileReport:
     """One file."""
 
     file: str
-    rows: int  # of the table, or sequences
+    rows: int  # of the table, or sequences; of those that were looked at
+    share: float  # of the file that was looked at: its beginning, where it doesn't fit into memory
     columns: tuple[Column, ...]  # of a table
     classes: dict[str, int] | None  # rows, or sequences, of each
     lengths: Spread | None  # steps of the sequences
@@ -85,19 +87,21 @@ def inspect(
             f"{', '.join(map(str, paths))}: tables and sequence files can't be compared. "
             f"Inspect them one after the other."
         )
-    return _inspect_tables([read_table(path) for path in paths], said, task)
+    return _inspect_tables([read_head(path) for path in paths], said, task)
 
 
-def _inspect_tables(tables: Sequence[Table], said: Roles, task: Task | None) -> Inspection:
-    first = tables[0]
+def _inspect_tables(
+    heads: Sequence[tuple[Table, float]], said: Roles, task: Task | None
+) -> Inspection:
+    first = heads[0][0]
     columns = describe_columns(first)
     guess = guess_task(first, columns, said, task)
     files: list[FileReport] = []
     found: list[Finding] = []
-    for table in tables:
+    for table, share in heads:
         described = columns if table is first else describe_columns(table)
         clock = _clock(table, described, guess)
-        files.append(_report(table, described, guess, clock))
+        files.append(_report(table, share, described, guess, clock))
         found += findings.in_columns(table, described, guess)
         # Balance matters where the network learns, and everything else is told of all files.
         if table is first:
@@ -112,7 +116,7 @@ def _inspect_tables(tables: Sequence[Table], said: Roles, task: Task | None) -> 
 
 
 def _report(
-    table: Table, columns: tuple[Column, ...], guess: Guess, clock: Clock | None
+    table: Table, share: float, columns: tuple[Column, ...], guess: Guess, clock: Clock | None
 ) -> FileReport:
     roles = guess.roles
     owner = roles.id if guess.rows == "sequences" and roles.id in table.names else None
@@ -122,6 +126,7 @@ def _report(
     return FileReport(
         file=table.source,
         rows=len(table),
+        share=share,
         columns=columns,
         classes=classes,
         lengths=Spread.of(np.bincount(owners_of(table, owner))) if owner else None,
@@ -164,6 +169,7 @@ def _report_sequences(part: Sequences) -> FileReport:
     return FileReport(
         file=part.source,
         rows=len(part),
+        share=1.0,
         columns=(),
         classes=dict(Counter(part.labels).most_common()) if part.targets is None else None,
         lengths=Spread.of(np.array([len(row) for row in part.values])),

@@ -13,12 +13,15 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from gru_optuna.data.opening import encoding_of, read_text, refuse_encoding
+from gru_optuna.data.delimited import DisputedError
+from gru_optuna.data.opening import encoding_of, lines_of, read_text, refuse_encoding
 from gru_optuna.errors import DataError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+_ROW = 512  # bytes that a short object takes in Python
 
 
 def read_json_lines(path: Path) -> pl.DataFrame:
@@ -42,13 +45,67 @@ def read_json_lines(path: Path) -> pl.DataFrame:
     return frame
 
 
+def json_frames(path: Path, size: int) -> Iterator[pl.DataFrame]:
+    """The same a part at a time, about so many bytes of the file in each.
+
+    Raises
+    ------
+    DisputedError
+        If Python's json module must be asked.
+    DataError
+        Naming the line.
+    """
+    encoding = encoding_of(path)
+    try:
+        if encoding == "utf-16" or _has_mark(path):
+            schema = _schema_of_parts(lines_of(path, encoding, size))
+        else:
+            # Looks at all rows, and keeps none.
+            schema = pl.scan_ndjson(path, infer_schema_length=None).collect_schema()
+        if any(dtype.is_nested() for dtype in schema.dtypes()):
+            raise DisputedError
+        for lines in lines_of(path, encoding, size):
+            if lines.strip():
+                yield pl.read_ndjson(lines, schema=schema)
+    except UnicodeError:
+        refuse_encoding(path, encoding)
+    except pl.exceptions.PolarsError:
+        raise DisputedError from None
+
+
+def _schema_of_parts(parts: Iterator[bytes]) -> pl.Schema:
+    empty = [pl.read_ndjson(part, infer_schema_length=None).clear() for part in parts]
+    return pl.concat(empty, how="diagonal_relaxed").schema
+
+
+def json_frames_by_python(path: Path, size: int) -> Iterator[pl.DataFrame]:
+    """The same by Python's json module; a column that a part doesn't have is null in it.
+
+    Raises
+    ------
+    DataError
+        Naming the line.
+    """
+    rows: list[dict[str, str | None]] = []
+    held = 0
+    for _, row in objects_of(path):
+        rows.append(row)
+        held += _ROW + sum(len(value or "") for value in row.values())
+        if held > size:
+            yield _frame(rows)
+            rows, held = [], 0
+    if rows:
+        yield _frame(rows)
+
+
 def line_of_object(path: Path, record: int) -> int:
     """The line of an object, from 1; blank lines hold none."""
     seen = -1
-    for number, line in enumerate(read_text(path).split("\n"), start=1):
-        seen += bool(line.strip())
-        if seen == record:
-            return number
+    with path.open(encoding=encoding_of(path), newline="\n") as file:
+        for number, line in enumerate(file, start=1):
+            seen += bool(line.strip())
+            if seen == record:
+                return number
     raise IndexError(record)
 
 
@@ -77,7 +134,10 @@ def objects_of(path: Path) -> Iterator[tuple[int, dict[str, str | None]]]:
 
 
 def _by_json(path: Path) -> pl.DataFrame:
-    rows = [row for _, row in objects_of(path)]
+    return _frame([row for _, row in objects_of(path)])
+
+
+def _frame(rows: list[dict[str, str | None]]) -> pl.DataFrame:
     names = dict.fromkeys(name for row in rows for name in row)
     columns = {name: [row.get(name) for row in rows] for name in names}
     return pl.DataFrame(columns, schema=dict.fromkeys(names, pl.String))

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from gru_optuna.data.codes import Codes
     from gru_optuna.data.tables import Table
 
 
@@ -57,16 +58,17 @@ def sequences_from_table(
     if not features:
         raise DataError(f"{table.source}: no columns of features beside {id}, {time} and {goal}.")
     steps = steps_by_id(table, id, time, features)
-    goals = table.labels(goal) if label else _complete(table, goal)
-    firsts = _constant_goals(table, steps.owners, goals, steps.ids, goal)
-    labels = [str(goals[row]) for row in firsts] if label else []
+    coded = table.labels(goal) if label else None
+    goals = _complete(table, goal) if coded is None else coded.places
+    firsts = _constant_goals(table, steps.owners, goals, coded, steps.ids, goal)
+    labels = [] if coded is None else list(coded.take(firsts))
     return Sequences(
         source=table.source,
         values=steps.values,
         labels=labels,
         lines=[int(row) + 1 for row in firsts],
         classes=classes_of(labels),
-        targets=None if label else np.asarray(goals, dtype=np.float64)[firsts],
+        targets=None if label else goals[firsts].astype(np.float64),
         ids=steps.ids,
         unit="row",
         features=tuple(features),
@@ -156,16 +158,17 @@ def _complete(table: Table, name: str) -> NDArray[np.float64]:
 def _constant_goals(
     table: Table,
     owners: NDArray[np.int64],
-    goals: list[str] | NDArray[np.float64],
+    goals: NDArray[np.float64] | NDArray[np.int32],
+    coded: Codes | None,  # what the goals stand for
     names: list[str],
     column: str,
 ) -> NDArray[np.int64]:
     """The first row of each id (ids,), after a look that all others say the same."""
     _, firsts = np.unique(owners, return_index=True)
-    said = np.asarray(goals)
-    differs = said != said[firsts][owners]
+    differs = goals != goals[firsts][owners]
     if differs.any():
         row = int(differs.argmax())
+        said: Sequence[object] = goals.tolist() if coded is None else coded
         raise DataError(
             f'{table.at(row)}: {column} is "{said[row]}", and "{said[firsts[owners[row]]]}" in '
             f'the first row of id "{names[owners[row]]}". A sequence has one {column}.'

@@ -7,18 +7,24 @@ nothing is guessed: the message names the byte, its line, and what the file look
 from __future__ import annotations
 
 import codecs
+import itertools
 import re
 from typing import TYPE_CHECKING, Literal, NoReturn
 
 from gru_optuna.errors import DataError, did_you_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterator
     from pathlib import Path
 
 Encoding = Literal["utf-8-sig", "utf-16"]
 
 _HEAD = 1 << 16  # bytes that tell what a file is
+_BLOCK = 1 << 20
+
+LONGEST = 1 << 26
+"""Bytes of a line, in files that are read a part at a time."""
+
 _SHOWN = 40  # characters of a line, in messages
 _HIGH = re.compile(rb"[\x80-\xff]+")
 _NOT_TEXT = {
@@ -108,6 +114,61 @@ def read_text(path: Path) -> str:
         raise DataError(f"{path}: {error.strerror}.") from None
 
 
+def blocks_of(path: Path, encoding: Encoding, size: int) -> Iterator[bytes]:
+    """A text file in UTF-8, without its byte-order mark, about so many bytes at a time.
+
+    Raises
+    ------
+    UnicodeError
+        If it isn't UTF-16 as its mark says; UTF-8 is handed on as it is.
+    """
+    with path.open("rb") as file:
+        if encoding == "utf-8-sig":
+            head = file.read(len(codecs.BOM_UTF8))
+            yield head.removeprefix(codecs.BOM_UTF8)
+            yield from iter(lambda: file.read(size), b"")
+            return
+        decoder = codecs.getincrementaldecoder(encoding)()
+        for block in iter(lambda: file.read(size), b""):
+            yield decoder.decode(block).encode()
+        yield decoder.decode(b"", final=True).encode()
+
+
+def lines_of(path: Path, encoding: Encoding, size: int) -> Iterator[bytes]:
+    """The same, cut at the ends of lines.
+
+    Raises
+    ------
+    DataError
+        If a line is too long to be one.
+    """
+    rest, lines = b"", 0
+    for block in blocks_of(path, encoding, size):
+        rest += block
+        if end := rest.rfind(b"\n") + 1:
+            yield rest[:end]
+            lines += rest.count(b"\n", 0, end)
+            rest = rest[end:]
+        elif len(rest) > LONGEST:
+            refuse_line(path, lines + 1)
+    if rest:
+        yield rest
+
+
+def refuse_line(path: Path, number: int) -> NoReturn:
+    """Says that a line never seems to end.
+
+    Raises
+    ------
+    DataError
+        Always.
+    """
+    raise DataError(
+        f"{path}, line {number}: more than {LONGEST >> 20} MiB without the end of a line. "
+        f"Write one row a line."
+    )
+
+
 def refuse_encoding(path: Path, encoding: Encoding) -> NoReturn:
     """Says which byte of a file can't be decoded, in which line, and what it may be.
 
@@ -116,43 +177,67 @@ def refuse_encoding(path: Path, encoding: Encoding) -> NoReturn:
     DataError
         Always.
     """
-    raw = path.read_bytes()
-    try:
-        raw.decode(encoding)
-    except UnicodeDecodeError as error:
-        start = error.start
-    else:
-        raise DataError(f"{path}: the text can't be decoded. Save the file as UTF-8.")
+    start, line_start, number = _undecodable(path, encoding)
     if encoding == "utf-16":
-        line = raw[:start].decode(encoding, errors="ignore").count("\n") + 1
         raise DataError(
-            f"{path}, line {line}: the bytes at {start} are not UTF-16, as its byte-order mark "
+            f"{path}, line {number}: the bytes at {start} are not UTF-16, as its byte-order mark "
             f"says. Save the file as UTF-8."
         )
-    if raw.startswith(codecs.BOM_UTF8):
-        start += len(codecs.BOM_UTF8)  # utf-8-sig counts from behind the mark
-    line_start = raw.rfind(b"\n", 0, start) + 1
-    number = raw.count(b"\n", 0, start) + 1
+    with path.open("rb") as file:
+        file.seek(start)
+        byte = file.read(1)[0]
     raise DataError(
-        f"{path}, line {number}: byte {start} (0x{raw[start]:02X}) is not UTF-8. "
-        f"{_likely_encoding(raw, line_start, path.name)}"
+        f"{path}, line {number}: byte {start} (0x{byte:02X}) is not UTF-8. "
+        f"{_likely_encoding(path, line_start)}"
     )
 
 
-def _likely_encoding(raw: bytes, line_start: int, name: str) -> str:
-    line = raw[line_start:].split(b"\n", 1)[0].strip()
+def _undecodable(path: Path, encoding: Encoding) -> tuple[int, int, int]:
+    """The first byte that isn't of an encoding, where its line begins, and the line's number."""
+    plain = "utf-8"
+    if encoding == "utf-16":
+        with path.open("rb") as file:
+            plain = "utf-16-le" if file.read(2) == codecs.BOM_UTF16_LE else "utf-16-be"
+    decoder = codecs.getincrementaldecoder(plain)()
+    read, line_start, number = 0, 0, 1
+    with path.open("rb") as file:
+        for block in itertools.chain(iter(lambda: file.read(_BLOCK), b""), [b""]):
+            kept = len(decoder.getstate()[0])  # bytes of a character that the last block cut
+            try:
+                text = decoder.decode(block, final=not block)
+            except UnicodeDecodeError as error:
+                start = read - kept + error.start
+                good = error.object[: error.start]
+                text = good.decode(plain, "ignore")
+                if plain == "utf-8" and "\n" in text:
+                    line_start = read - kept + good.rfind(b"\n") + 1
+                return start, line_start, number + text.count("\n")
+            number += text.count("\n")
+            if plain == "utf-8" and b"\n" in block:
+                line_start = read + block.rfind(b"\n") + 1
+            read += len(block)
+    raise DataError(f"{path}: the text can't be decoded. Save the file as UTF-8.")
+
+
+def _likely_encoding(path: Path, line_start: int) -> str:
+    with path.open("rb") as file:
+        head = file.read(_HEAD)
+        file.seek(line_start)
+        line = file.readline(_HEAD).strip()
     # Chinese two-byte text comes in runs of even length; accented Latin letters stand alone.
-    runs = [len(run) for run in _HIGH.findall(raw[:_HEAD] + line)]
+    runs = [len(run) for run in _HIGH.findall(head + line)]
     even = sum(length % 2 == 0 for length in runs)
     likely = "GB18030" if 2 * even > len(runs) else "Windows-1252"
     try:
-        raw.decode(likely)
+        with path.open(encoding=likely, newline="") as text:
+            for _ in iter(lambda: text.read(_BLOCK), ""):
+                pass
         shown = line.decode(likely)
     except UnicodeDecodeError:
         return "Save the file as UTF-8."
     return (
         f'Read as {likely}, the line begins "{shown[:_SHOWN]}"; if that is right, save the file '
-        f"as UTF-8, in an editor or with: iconv -f {likely} -t UTF-8 {name} > NEW_FILE"
+        f"as UTF-8, in an editor or with: iconv -f {likely} -t UTF-8 {path.name} > NEW_FILE"
     )
 
 

@@ -6,11 +6,13 @@ The scaler sees the training rows alone, so nothing of validation or test leaks 
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from gru_optuna.data.answers import assemble
+from gru_optuna.data.codes import Codes
 from gru_optuna.data.examples import Examples, Files, divide
 from gru_optuna.data.files import sequences_from_table
 from gru_optuna.data.given import open_rows
@@ -29,16 +31,23 @@ if TYPE_CHECKING:
     from gru_optuna.spec import Specification
 
 
-def load_sequences(
-    spec: Specification, source: Source, fold: int | None = None, *, refit: bool = False
-) -> Dataset:
-    """Reads and prepares sequences with labels, or with a number to predict.
+@dataclass(frozen=True)
+class SequenceFiles:
+    """What the study's files hold."""
+
+    files: Files[NDArray[np.float64]]
+    features: list[str] | None  # columns of the channels; None: not from tables
+    fingerprint: str  # of all rows
+
+
+def read_study_sequences(spec: Specification, source: Source) -> SequenceFiles:
+    """Reads sequences with labels, or with a number to predict.
 
     Parameters
     ----------
     spec
-        Its task, ``data`` section and seed.
-    source, fold, refit
+        Its task and ``data`` section.
+    source
         As `load_dataset`'s.
 
     Raises
@@ -56,14 +65,36 @@ def load_sequences(
         return other
 
     files = Files(train, validation=read_like(data.validation), test=read_like(data.test))
-    parts = divide(spec, files, fold)
+    return SequenceFiles(files, features, fingerprint(files.all()))
+
+
+def prepare_sequences(
+    spec: Specification, read: SequenceFiles, fold: int | None = None, *, refit: bool = False
+) -> Dataset:
+    """Splits and scales what was read.
+
+    Parameters
+    ----------
+    spec
+        Its task, ``data`` section and seed.
+    read
+        By `read_study_sequences`.
+    fold, refit
+        As `load_dataset`'s.
+
+    Raises
+    ------
+    DataError
+    """
+    data = spec.data
+    parts = divide(spec, read.files, fold)
     parts = parts.refitting() if refit else parts
     encoder = SequenceEncoder.fit(
         parts.train.rows,
         standardize=data.standardize,
         id=data.id,
         time=data.time,
-        features=features,
+        features=read.features,
     )
 
     def encode(part: Part[NDArray[np.float64]]) -> tuple[Tensor, Tensor]:
@@ -73,7 +104,7 @@ def load_sequences(
         spec,
         parts,
         encode,
-        fingerprint=fingerprint(files.all()),
+        fingerprint=read.fingerprint,
         preprocessing=encoder.as_json(),
     )
 
@@ -138,7 +169,7 @@ def _read_table(
     groups = None
     if data.group is not None:
         of_steps = table.labels(data.group)
-        groups = [of_steps[line - 1] for line in sequences.lines]
+        groups = of_steps.take(np.array(sequences.lines) - 1)
     return _examples(sequences, groups), features
 
 
@@ -153,13 +184,11 @@ def _check_channels(
         )
 
 
-def _examples(
-    sequences: Sequences, groups: list[str] | None = None
-) -> Examples[NDArray[np.float64]]:
+def _examples(sequences: Sequences, groups: Codes | None = None) -> Examples[NDArray[np.float64]]:
     return Examples(
         source=sequences.source,
         rows=sequences.values,
-        labels=sequences.labels if sequences.targets is None else None,
+        labels=Codes.of(sequences.labels) if sequences.targets is None else None,
         targets=sequences.targets,
         at=sequences.at,
         classes=sequences.classes,

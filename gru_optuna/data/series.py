@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
-import polars as pl
 
 from gru_optuna.data.frequencies import Frequency
 from gru_optuna.data.stacked import Stacked, holds_words
@@ -129,9 +128,10 @@ def _refuse_missing(
 def _rows_by_series(rows: Stacked, column: str | None) -> dict[str, NDArray[np.int64]]:
     if column is None:
         return {"": np.arange(len(rows))}
-    named = pl.DataFrame({"name": rows.labels(column), "row": np.arange(len(rows))})
-    grouped = named.group_by("name", maintain_order=True).agg("row").sort("name")
-    return {name: np.array(places) for name, places in grouped.iter_rows()}
+    names = rows.labels(column)
+    order = np.argsort(names.places, kind="stable")
+    ends = np.cumsum(np.bincount(names.places))
+    return dict(zip(names.names, np.split(order, ends[:-1]), strict=True))
 
 
 def _check_tables(rows: Stacked, places: NDArray[np.int64], name: str) -> None:

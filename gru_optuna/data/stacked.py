@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, reduce
 from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
 
+from gru_optuna.data.codes import Codes
 from gru_optuna.data.tables import read_times
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ class Stacked:
         """
         return np.concatenate([table.numbers(name) for table in self.tables])
 
-    def labels(self, name: str) -> list[str]:
+    def labels(self, name: str) -> Codes:
         """One column as labels, none missing.
 
         Raises
@@ -85,7 +86,7 @@ class Stacked:
         DataError
             As `Table.labels`.
         """
-        return [label for table in self.tables for label in table.labels(name)]
+        return reduce(Codes.followed_by, (table.labels(name) for table in self.tables))
 
     def words(self, name: str) -> NDArray[np.object_]:
         """One column as words (N,), no spaces around them; None where the field is empty."""

@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
+from gru_optuna.data.blanks import without_blanks
 from gru_optuna.data.delimited import records_of
 from gru_optuna.data.jsonlines import objects_of
+from gru_optuna.data.large import is_large, rows_that_fit
 from gru_optuna.data.opening import check_file
-from gru_optuna.data.tables import TABLES, Table, without_blanks
+from gru_optuna.data.tables import TABLES, Table, read_table
 from gru_optuna.errors import DataError
 
 if TYPE_CHECKING:
@@ -48,6 +50,20 @@ def read_table_in_parts(path: Path, rows: int) -> Iterator[tuple[Table, float]]:
             yield table, share
     if empty:
         raise DataError(f"{path}: no rows below the names of the columns. Name a file with rows.")
+
+
+def read_head(path: Path) -> tuple[Table, float]:
+    """A table, or where it doesn't fit into memory its first rows; and their share of the file.
+
+    Raises
+    ------
+    DataError
+        As `tables.read_table`; what is wrong further down isn't seen.
+    """
+    check_file(path, TABLES)
+    if not is_large(path):
+        return read_table(path), 1.0
+    return next(read_table_in_parts(path, rows_that_fit(path)))
 
 
 def _lines(path: Path, rows: int, ending: str) -> Iterator[tuple[Table, float]]:

@@ -15,8 +15,11 @@ import numpy as np
 import polars as pl
 
 from gru_optuna.data import times
+from gru_optuna.data.blanks import without_blanks
+from gru_optuna.data.codes import Codes
 from gru_optuna.data.delimited import line_of, read_delimited
 from gru_optuna.data.jsonlines import line_of_object, read_json_lines
+from gru_optuna.data.large import is_large, map_delimited, map_json_lines, map_parquet
 from gru_optuna.data.numbers import about_no_number, parse_numbers
 from gru_optuna.data.opening import check_file
 from gru_optuna.errors import DataError, did_you_mean
@@ -26,6 +29,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
+
+    from gru_optuna.data.delimited import Dialect
+    from gru_optuna.data.large import Rows
 
 TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 
@@ -90,7 +96,7 @@ class Table:
             column = column.cast(pl.Int64, strict=False)  # how others keep integers with gaps
         return column.cast(pl.String)
 
-    def labels(self, name: str) -> list[str]:
+    def labels(self, name: str) -> Codes:
         """One column as labels: no spaces around them, and none missing.
 
         Raises
@@ -105,7 +111,7 @@ class Table:
                 f'{self.at(row)}: column "{name}" is empty. Every row needs a label: fill it in, '
                 f"or remove the row."
             )
-        return labels.to_list()
+        return Codes.of_column(labels)
 
     def numbers(self, name: str) -> NDArray[np.float64]:
         """One column as numbers (N,).
@@ -172,7 +178,7 @@ def read_times(
 
 
 def read_table(path: Path) -> Table:
-    """Reads one file of rows.
+    """Reads one file of rows; one that doesn't fit into memory lies in another file then, mapped.
 
     Raises
     ------
@@ -183,40 +189,31 @@ def read_table(path: Path) -> Table:
     line, decimal_comma = None, False
     ending = path.suffix.lower()
     if ending in (".csv", ".tsv"):
-        frame, dialect = read_delimited(path)
+        (frame, records), dialect = _read_delimited(path)
         line, decimal_comma = partial(line_of, path, dialect), dialect.separator == ";"
     elif ending == ".parquet":
-        frame = _read_parquet(path)
+        frame, records = _read_parquet(path)
     else:
-        frame = read_json_lines(path)
+        large = is_large(path)
+        frame, records = map_json_lines(path) if large else without_blanks(read_json_lines(path))
         line = partial(line_of_object, path)
-    frame, records = without_blanks(frame)
     if not frame.height:
         raise DataError(f"{path}: no rows below the names of the columns. Name a file with rows.")
     return Table(path, frame, records, line, decimal_comma)
 
 
-def _read_parquet(path: Path) -> pl.DataFrame:
+def _read_delimited(path: Path) -> tuple[Rows, Dialect]:
+    if is_large(path):
+        return map_delimited(path)
+    frame, dialect = read_delimited(path)
+    return without_blanks(frame), dialect
+
+
+def _read_parquet(path: Path) -> Rows:
     try:
-        return pl.read_parquet(path)
+        return map_parquet(path) if is_large(path) else without_blanks(pl.read_parquet(path))
     except (pl.exceptions.PolarsError, OSError) as error:
         reason = str(error).splitlines()[0]
         raise DataError(
             f"{path}: not a Parquet file, or damaged ({reason}). Write it again."
         ) from None
-
-
-def without_blanks(frame: pl.DataFrame) -> tuple[pl.DataFrame, NDArray[np.int64] | None]:
-    """Fields of spaces become null; rows of nulls go. Also which rows stayed, if not all."""
-    blank = [
-        pl.when(pl.col(column.name).str.strip_chars() != "").then(pl.col(column.name))
-        for column in frame
-        if column.dtype == pl.String and (column.str.strip_chars() == "").any()
-    ]
-    frame = frame.with_columns(blank)
-    if not frame.width:
-        return frame, None
-    kept = ~frame.select(pl.all_horizontal(pl.all().is_null())).to_series()
-    if kept.all():
-        return frame, None
-    return frame.filter(kept), kept.arg_true().to_numpy().astype(np.int64)

@@ -6,16 +6,19 @@ The tokenizer sees the training rows alone, so a word of the test is unknown unl
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from gru_optuna.data.answers import assemble
+from gru_optuna.data.duplicates import deduplicate
 from gru_optuna.data.examples import Examples, Files, divide
 from gru_optuna.data.given import open_table
 from gru_optuna.data.narrowing import cut_down
 from gru_optuna.data.rows import classes_of
-from gru_optuna.data.tokens import SPECIAL, TextEncoder, encode, train_tokenizer
+from gru_optuna.data.texts import Texts
+from gru_optuna.data.tokens import SPECIAL, TextEncoder, encode_in_turn, train_tokenizer
 from gru_optuna.errors import DataError
 from gru_optuna.hyperparameters import Range
 
@@ -32,19 +35,27 @@ if TYPE_CHECKING:
 MOST_TOKENS = 512
 """Of a row, unless the study file says otherwise: a GRU reads step by step."""
 
+_INK = r"[^\s\x1c-\x1f]"  # what isn't white space, as str.isspace tells
 _USUAL_SHARE = 0.99  # of the training rows are left whole, unless the study file says otherwise
 
 
-def load_text(
-    spec: Specification, source: Source, fold: int | None = None, *, refit: bool = False
-) -> Dataset:
-    """Reads and prepares texts with labels, or with a number to predict.
+@dataclass(frozen=True)
+class TextFiles:
+    """What the study's files hold, each text once if it is to be."""
+
+    files: Files[str]
+    fingerprint: str  # of all rows that they hold
+    dropped: dict[str, int]  # rows, by the reason
+
+
+def read_texts(spec: Specification, source: Source) -> TextFiles:
+    """Reads texts with labels, or with a number to predict.
 
     Parameters
     ----------
     spec
-        Its task, ``data`` section and seed.
-    source, fold, refit
+        Its task and ``data`` section.
+    source
         As `load_dataset`'s.
 
     Raises
@@ -59,7 +70,29 @@ def load_text(
     train = _read(spec, open_table(source, data.train))
     read = Files(train, validation=read_part(data.validation), test=read_part(data.test))
     files, dropped = deduplicate(read) if data.deduplicate else (read, {})
-    parts = divide(spec, files, fold)
+    return TextFiles(files, fingerprint(read.all()), dropped)
+
+
+def prepare_texts(
+    spec: Specification, read: TextFiles, fold: int | None = None, *, refit: bool = False
+) -> Dataset:
+    """Splits, tokenizes and cuts what was read.
+
+    Parameters
+    ----------
+    spec
+        Its task, ``data`` section and seed.
+    read
+        By `read_texts`.
+    fold, refit
+        As `load_dataset`'s.
+
+    Raises
+    ------
+    DataError
+    """
+    data = spec.data
+    parts = divide(spec, read.files, fold)
     parts = parts.refitting() if refit else parts
     sizes = _vocabularies(spec)
     tokenizer = train_tokenizer(
@@ -67,8 +100,8 @@ def load_text(
     )
     if tokenizer.get_vocab_size() <= len(SPECIAL):
         raise DataError(
-            f"{read.train.source}: no {data.tokenizer} token occurs twice in the training rows. "
-            f"Add rows, or take another tokenizer."
+            f"{read.files.train.source}: no {data.tokenizer} token occurs twice in the training "
+            f"rows. Add rows, or take another tokenizer."
         )
     smallest = cut_down(tokenizer, min(sizes)) if len(sizes) > 1 else tokenizer
     encoder = TextEncoder(tokenizer, _limit(spec, smallest, parts.train.rows), data.text)
@@ -76,57 +109,11 @@ def load_text(
         spec,
         parts,
         lambda part: encoder.encode(part.rows),
-        fingerprint=fingerprint(read.all()),
+        fingerprint=read.fingerprint,
         preprocessing=encoder.as_json(),
         vocabulary=encoder.vocabulary,
-        dropped=dropped,
+        dropped=read.dropped,
     )
-
-
-def deduplicate(files: Files[str]) -> tuple[Files[str], dict[str, int]]:
-    """Every text once, whatever the white space, and in one file.
-
-    Of equal rows the first stays. A text that has several answers has none: all its rows go.
-    What is in the test or the validation file leaves the other files, training last, so that
-    the test is of the very rows its maker chose.
-
-    Returns
-    -------
-    Files, dict
-        What is left, and how many rows went as ``duplicates``, as ``contradictions``, and
-        because they are ``in another part``.
-    """
-    dropped = {"duplicates": 0, "contradictions": 0, "in another part": 0}
-    taken: set[str] = set()
-
-    def unique(file: Examples[str]) -> Examples[str]:
-        texts = [" ".join(text.split()) for text in file.rows]
-        answers: dict[str, set[str | float]] = {}
-        for row, text in enumerate(texts):
-            answers.setdefault(text, set()).add(file.answer(row))
-        met: set[str] = set()
-        kept: list[int] = []
-        for row, text in enumerate(texts):
-            if text in taken:
-                dropped["in another part"] += 1
-            elif len(answers[text]) > 1:
-                dropped["contradictions"] += 1
-            elif text in met:
-                dropped["duplicates"] += 1
-            else:
-                kept.append(row)
-                met.add(text)
-        taken.update(answers)
-        if not kept:
-            raise DataError(
-                f"{file.source}: every row contradicts another, or is in another part too. "
-                f"Write deduplicate = false under [data] to keep them."
-            )
-        return file.take(kept)
-
-    test = unique(files.test) if files.test else None
-    validation = unique(files.validation) if files.validation else None
-    return Files(unique(files.train), validation, test), dropped
 
 
 def fingerprint(files: list[Examples[str]]) -> str:
@@ -140,7 +127,7 @@ def fingerprint(files: list[Examples[str]]) -> str:
     return digest.hexdigest()
 
 
-def texts_of(table: Table, column: str) -> list[str]:
+def texts_of(table: Table, column: str) -> Texts:
     """One column of texts, none of them empty.
 
     Raises
@@ -148,13 +135,14 @@ def texts_of(table: Table, column: str) -> list[str]:
     DataError
         Naming the first row without one.
     """
-    texts = table.texts(column)
-    for row, text in enumerate(texts):
-        if not text or text.isspace():
-            raise DataError(
-                f'{table.at(row)}: column "{column}" is empty. Fill it in, or remove the row.'
-            )
-    return texts
+    texts = table.strings(column)
+    empty = texts.is_null() | ~texts.str.contains(_INK).fill_null(value=True)
+    if empty.any():
+        row = int(empty.arg_max() or 0)
+        raise DataError(
+            f'{table.at(row)}: column "{column}" is empty. Fill it in, or remove the row.'
+        )
+    return Texts(texts)
 
 
 def _read(spec: Specification, table: Table) -> Examples[str]:
@@ -168,7 +156,7 @@ def _read(spec: Specification, table: Table) -> Examples[str]:
         labels=labels,
         targets=None if data.target is None else table.numbers(data.target),
         at=table.at,
-        classes=classes_of(labels or ()),
+        classes=() if labels is None else classes_of(labels.names),
         groups=None if data.group is None else table.labels(data.group),
     )
 
@@ -187,7 +175,7 @@ def _limit(spec: Specification, tokenizer: Tokenizer, texts: Sequence[str]) -> i
     """
     match spec.data.max_tokens:
         case None:
-            lengths = [len(ids) for ids in encode(tokenizer, texts)]
+            lengths = [len(ids) for rows in encode_in_turn(tokenizer, texts) for ids in rows]
             usual = np.quantile(lengths, _USUAL_SHARE, method="higher")
             return min(int(usual), MOST_TOKENS)
         case Range(high=high):

@@ -19,7 +19,7 @@ from gru_optuna.data.dataset import UNKNOWN
 from gru_optuna.data.growing import Growing
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from torch import Tensor
 
@@ -50,13 +50,12 @@ class TextEncoder:
 
     def encode(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Tokens (M,) of all texts, one after another, and lengths (N,)."""
-        steps, lengths = Growing(), []
-        for first in range(0, len(texts), _TOGETHER):
-            rows = encode(self.tokenizer, texts[first : first + _TOGETHER])
-            rows = [ids[: self.limit] for ids in rows]
-            steps.append(torch.tensor(list(chain.from_iterable(rows))))
-            lengths += [len(ids) for ids in rows]
-        return steps.whole(), torch.tensor(lengths)
+        steps, lengths = Growing(), Growing()
+        for rows in encode_in_turn(self.tokenizer, texts):
+            kept = [ids[: self.limit] for ids in rows]
+            steps.append(torch.tensor(list(chain.from_iterable(kept))))
+            lengths.append(torch.tensor([len(ids) for ids in kept]))
+        return steps.whole(), lengths.whole()
 
     def as_json(self) -> dict[str, Any]:
         """All of it, for those who come later."""
@@ -145,6 +144,12 @@ def encode(tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:
     """The token ids of each text, one at least."""
     encodings = tokenizer.encode_batch_fast(texts, add_special_tokens=False)
     return [encoding.ids or [UNKNOWN] for encoding in encodings]
+
+
+def encode_in_turn(tokenizer: Tokenizer, texts: Sequence[str]) -> Iterator[list[list[int]]]:
+    """The same, some thousand texts at a time."""
+    for first in range(0, len(texts), _TOGETHER):
+        yield encode(tokenizer, texts[first : first + _TOGETHER])
 
 
 def _alphabet(tokenizer: Tokenizer, texts: Sequence[str], most: int) -> list[str]:
