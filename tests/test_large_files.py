@@ -28,7 +28,7 @@ CHILD = """
 import json, re, resource, sys
 from pathlib import Path
 import gru_optuna.cli.data, gru_optuna.scaffold
-from gru_optuna.data import dataset, forecasting, sequences, text
+from gru_optuna.data import dataset, forecasting, mapped, sequences, text
 from gru_optuna.data.draft import draft
 from gru_optuna.data.inspect import inspect
 from gru_optuna.spec import parse
@@ -106,6 +106,7 @@ def child(
     allowed = {} if room is None else {MEMORY: str(room // 8)}
     environment = {**os.environ, "POLARS_MAX_THREADS": "1", "OMP_NUM_THREADS": "1"} | allowed
     environment |= {"XDG_CACHE_HOME": str(file.parent), "TOKENIZERS_PARALLELISM": "false"}
+    environment["ARROW_DEFAULT_MEMORY_POOL"] = "system"  # others reserve a gigabyte of addresses
     arguments = json.dumps([what, study, str(file), str(small), room or 1 << 40])
     done = subprocess.run(
         [sys.executable, "-c", CHILD, arguments],

@@ -8,6 +8,7 @@ polars reads it where it lies.
 from __future__ import annotations
 
 import mmap
+from typing import cast
 
 import polars as pl
 import pyarrow as pa
@@ -53,7 +54,10 @@ class Spool:
         # Shared, so that the pages are the file's own: the kernel may drop them at any time.
         mapped = memoryview(mmap.mmap(self._file.fileno(), 0))
         parts = [
-            pl.DataFrame(pa.ipc.open_stream(mapped[begin:end]).read_all())
+            cast(
+                "pl.DataFrame",
+                pl.from_arrow(pa.ipc.open_stream(mapped[begin:end]).read_all(), rechunk=False),
+            )
             for begin, end in self._parts
         ]
         return pl.concat([self._empty, *parts], how="diagonal", rechunk=False)
