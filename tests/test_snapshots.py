@@ -237,6 +237,18 @@ def test_the_best_weights_of_a_checkpoint_predict_as_they_did(
     assert torch.equal(logits, pool.engine.predict(slot, slot.best_weights, rows))
 
 
+def test_names_that_a_version_has_for_nothing_make_no_other_trial(
+    spec: Specification, single: Dataset
+) -> None:
+    """A hyperparameter that is added later must not cost running trials their checkpoints."""
+    pool = Pool(spec, single, CPUEngine(spec, single))
+    slot = pool.admit(BASE, seed=1)
+    pool.train_epoch()
+    checkpoint = pool.snapshot(slot)
+    checkpoint.state["hyperparameters"] |= {"added_later": None}
+    assert pool.admit(BASE, 1, checkpoint).progress.epoch == 1
+
+
 UNFIT: dict[str, tuple[Callable[[Checkpoint], object], str]] = {
     "another learning rate": (
         lambda c: c.state["hyperparameters"].update(learning_rate=0.5),

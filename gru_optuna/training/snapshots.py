@@ -79,10 +79,11 @@ def replay(state: dict[str, Any], slot: Slot) -> None:
         If it isn't this trial's, or can't be its curve. The slot is of no use.
     """
     for key, ours in _identity(slot).items():
-        if state.get(key) != ours:
-            raise DamagedCheckpoint(
-                f"of another trial: {key} = {state.get(key)}, this one has {ours}"
-            )
+        theirs = state.get(key)
+        if isinstance(theirs, dict):  # another version may know other names for nothing
+            theirs = {name: value for name, value in theirs.items() if value is not None}
+        if theirs != ours:
+            raise DamagedCheckpoint(f"of another trial: {key} = {theirs}, this one has {ours}")
     progress = slot.progress
     try:
         for numbers in state["curve"]:
@@ -100,7 +101,9 @@ def replay(state: dict[str, Any], slot: Slot) -> None:
 
 def _identity(slot: Slot) -> dict[str, Any]:
     """What a trial's numbers depend on, besides the study."""
-    return {"hyperparameters": dict(vars(slot.hyperparameters)), "seed": slot.seed}
+    values = vars(slot.hyperparameters)
+    told = {name: value for name, value in values.items() if value is not None}
+    return {"hyperparameters": told, "seed": slot.seed}
 
 
 def _check_tensors(tensors: dict[str, Tensor], network: Network, *, best: bool) -> None:
