@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 import pytest
 
-from gru_optuna.data import given
+from gru_optuna.data import given, streaming
 from gru_optuna.data.dataset import load_dataset, load_folds
+from gru_optuna.data.inspect import inspect
 from gru_optuna.data.memory import MEMORY
 from gru_optuna.data.tables import read_table
 from gru_optuna.spec import Specification, parse
@@ -37,7 +38,7 @@ what, study, file, small, room = json.loads(sys.argv[1])
 
 def run(file):
     if what == "inspect":
-        return [[one.rows, one.share] for one in inspect([file]).files]
+        return [[one.rows, one.share, one.every, one.classes] for one in inspect([file]).files]
     if what == "init":
         return draft(file).toml
     spec = parse(study | {"data": study["data"] | {"train": file.name}}, source="x")
@@ -134,12 +135,40 @@ def test_texts_are_read_in_less_memory_than_they_take(tmp_path: Path, ending: st
 @linux
 def test_inspect_and_init_say_what_they_looked_at(tmp_path: Path) -> None:
     file, small = write_texts(tmp_path / "large.csv", 200), write_texts(tmp_path / "small.csv", 1)
-    ((rows, share),) = child("inspect", file, small, 150 * MIB)
-    assert rows >= 1000
-    assert 0.0 < share < 0.5
+    ((rows, share, every, _),) = child("inspect", file, small, 150 * MIB)
+    assert rows >= 900
+    assert every > 2
+    assert share == 1 / every
     toml = child("init", file, small, 150 * MIB)
-    assert f"its first {rows:,} rows, {share:.1%} of it" in toml
-    assert child("inspect", file, small, None)[0][1] == 1.0
+    assert f"Looked at: one row in {every}, {rows:,} from all over it." in toml
+    assert child("inspect", file, small, None)[0][1:3] == [1.0, 1]
+
+
+def test_a_large_file_that_is_sorted_by_label_has_all_its_classes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its beginning has one, which is no task at all. Rows are named where they stand."""
+    monkeypatch.setenv(MEMORY, "1")
+    monkeypatch.setattr("gru_optuna.data.streaming.rows_that_fit", lambda _: 100)
+    frame = pl.DataFrame(
+        {
+            "text": [f"sentence number {row} of all that there are" for row in range(1000)],
+            "label": ["bad"] * 600 + ["good"] * 400,
+        }
+    )
+    write = {"csv": frame.write_csv, "jsonl": frame.write_ndjson, "parquet": frame.write_parquet}
+    for ending, place in (("csv", "line 902"), ("jsonl", "line 901"), ("parquet", "row 901")):
+        path = tmp_path / f"sorted.{ending}"
+        write[ending](path)
+        looked = inspect([path])
+        (seen,) = looked.files
+        assert (seen.rows, seen.every) == (1000 // seen.every + (1000 % seen.every > 0), seen.every)
+        assert seen.every in (10, 11)
+        assert seen.classes == pytest.approx(
+            {"bad": 600 / seen.every, "good": 400 / seen.every}, abs=1
+        )
+        assert looked.guess.task == "classification"
+        assert streaming.read_spread(path, 100).at(9) == f"{path}, {place}"
 
 
 @linux

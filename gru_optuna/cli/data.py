@@ -91,10 +91,7 @@ def _print(inspection: Inspection) -> None:
     for report in inspection.files:
         print(f"{report.file}: {report.rows:,} {'rows' if report.columns else 'sequences'}")
         if report.share < 1:
-            print(
-                f"These are the first {report.share:.1%} of the file, which is larger than memory; "
-                f"nothing below is of the others."
-            )
+            print(f"{report.looked_at} Nothing below is of the others.")
         if report.columns:
             print_table(
                 ("column", "kind", "missing", "distinct", "values"),

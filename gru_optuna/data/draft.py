@@ -49,7 +49,6 @@ _STEPS_AHEAD = {
 }  # fmt: skip
 """Horizon and window that go with a step of one such unit."""
 
-_LARGE = "The file is larger than memory. Looked at were its first"
 _VALUES_LISTS_RANGES = (
     "# One value fixes a hyperparameter, a list gives choices, a table is a range."
 )
@@ -87,7 +86,7 @@ def draft(path: Path, task: Task | None = None) -> Draft:
     lines = [
         "#:schema ./study.schema.json",
         f"# Drafted from {path.name}: {inspection.guess.reason}.",
-        *([] if seen.share == 1 else [f"# {_LARGE} {seen.rows:,} rows, {seen.share:.1%} of it."]),
+        *([] if seen.share == 1 else [f"# {seen.looked_at}"]),
         "# Every line may be changed; keys that are left out have defaults.",
         f"name = {_quoted(name)}",
         *drafts[inspection.guess.rows or "texts"](files, inspection),
@@ -287,7 +286,7 @@ def _series(files: tuple[Path, ...], inspection: Inspection) -> list[str]:
 
 
 def _all(rows: int, report: FileReport) -> int:
-    """How many the file has, if its beginning is like the rest."""
+    """How many the file has, if what was looked at is like the rest."""
     return round(rows / report.share)
 
 

@@ -5,6 +5,7 @@ The numbers are here; ``gru-optuna inspect`` writes them down.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -18,7 +19,7 @@ from gru_optuna.data.files import SEQUENCES, Sequences, read_sequences
 from gru_optuna.data.findings import Finding
 from gru_optuna.data.guess import Guess, Roles, Task, guess_task, owners_of
 from gru_optuna.data.opening import check_file
-from gru_optuna.data.streaming import read_head
+from gru_optuna.data.streaming import read_head, read_spread
 from gru_optuna.data.tables import TABLES, Table
 from gru_optuna.errors import DataError
 
@@ -33,12 +34,21 @@ class FileReport:
 
     file: str
     rows: int  # of the table, or sequences; of those that were looked at
-    share: float  # of the file that was looked at: its beginning, where it doesn't fit into memory
+    share: float  # of the file that was looked at; less than 1 where it doesn't fit into memory
+    every: int  # one row in so many was looked at; 1: those at the beginning
     columns: tuple[Column, ...]  # of a table
     classes: dict[str, int] | None  # rows, or sequences, of each
     lengths: Spread | None  # steps of the sequences
     channels: int | None  # of the sequences
     clock: Clock | None  # of the time column
+
+    @property
+    def looked_at(self) -> str:
+        """What of a large file was read, in a sentence."""
+        which = f"{self.rows:,} rows at its beginning, {self.share:.1%} of it"
+        if self.every > 1:
+            which = f"one row in {self.every}, {self.rows:,} from all over it"
+        return f"The file is larger than memory. Looked at: {which}."
 
 
 @dataclass(frozen=True)
@@ -87,21 +97,47 @@ def inspect(
             f"{', '.join(map(str, paths))}: tables and sequence files can't be compared. "
             f"Inspect them one after the other."
         )
-    return _inspect_tables([read_head(path) for path in paths], said, task)
+    looks = [_Look(*read_head(path)) for path in paths]
+    columns = describe_columns(looks[0].table)
+    guess = guess_task(looks[0].table, columns, said, task)
+    shares = [look.share for look in looks]
+    if min(shares) < 1 and guess.rows not in ("series", "sequences"):
+        # Neighbouring rows make a series, but a file of others may begin with all of one class.
+        looks.clear()
+        looks += [_spread(path, share) for path, share in zip(paths, shares, strict=True)]
+        columns = describe_columns(looks[0].table)
+        guess = guess_task(looks[0].table, columns, said, task)
+    return _inspect_tables(looks, columns, guess)
+
+
+@dataclass(frozen=True)
+class _Look:
+    """What was read of a file, as `FileReport` has it."""
+
+    table: Table
+    share: float
+    every: int = 1
+
+
+def _spread(path: Path, share: float) -> _Look:
+    """As many rows as a file's beginning has, from all over it."""
+    if share == 1:
+        return _Look(*read_head(path))
+    every = math.ceil(1 / share)
+    return _Look(read_spread(path, every), 1 / every, every)
 
 
 def _inspect_tables(
-    heads: Sequence[tuple[Table, float]], said: Roles, task: Task | None
+    looks: Sequence[_Look], columns: tuple[Column, ...], guess: Guess
 ) -> Inspection:
-    first = heads[0][0]
-    columns = describe_columns(first)
-    guess = guess_task(first, columns, said, task)
+    first = looks[0].table
     files: list[FileReport] = []
     found: list[Finding] = []
-    for table, share in heads:
+    for look in looks:
+        table = look.table
         described = columns if table is first else describe_columns(table)
         clock = _clock(table, described, guess)
-        files.append(_report(table, share, described, guess, clock))
+        files.append(_report(look, described, guess, clock))
         found += findings.in_columns(table, described, guess)
         # Balance matters where the network learns, and everything else is told of all files.
         if table is first:
@@ -116,9 +152,9 @@ def _inspect_tables(
 
 
 def _report(
-    table: Table, share: float, columns: tuple[Column, ...], guess: Guess, clock: Clock | None
+    look: _Look, columns: tuple[Column, ...], guess: Guess, clock: Clock | None
 ) -> FileReport:
-    roles = guess.roles
+    table, roles = look.table, guess.roles
     owner = roles.id if guess.rows == "sequences" and roles.id in table.names else None
     classes = None
     if guess.task == "classification" and roles.label is not None and roles.label in table.names:
@@ -126,7 +162,8 @@ def _report(
     return FileReport(
         file=table.source,
         rows=len(table),
-        share=share,
+        share=look.share,
+        every=look.every,
         columns=columns,
         classes=classes,
         lengths=Spread.of(np.bincount(owners_of(table, owner))) if owner else None,
@@ -170,6 +207,7 @@ def _report_sequences(part: Sequences) -> FileReport:
         file=part.source,
         rows=len(part),
         share=1.0,
+        every=1,
         columns=(),
         classes=dict(Counter(part.labels).most_common()) if part.targets is None else None,
         lengths=Spread.of(np.array([len(row) for row in part.values])),

@@ -6,8 +6,9 @@ column's types from all of its rows; here a row is read for what it says itself.
 
 from __future__ import annotations
 
+import sys
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import polars as pl
@@ -66,7 +67,25 @@ def read_head(path: Path) -> tuple[Table, float]:
     return next(read_table_in_parts(path, rows_that_fit(path)))
 
 
-def _lines(path: Path, rows: int, ending: str) -> Iterator[tuple[Table, float]]:
+def read_spread(path: Path, every: int) -> Table:
+    """The first row of a table and each `every`-th one behind it, whatever the file's size.
+
+    Raises
+    ------
+    DataError
+        As `tables.read_table`.
+    """
+    check_file(path, TABLES)
+    ending = path.suffix.lower()
+    if ending == ".parquet":
+        parts = [table for table, _ in _parquet(path, rows_that_fit(path), every)]
+        records = [table.records for table in parts if table.records is not None]
+        return Table(path, pl.concat([table.frame for table in parts]), np.concatenate(records))
+    table, _ = next(_lines(path, sys.maxsize, ending, every))
+    return table
+
+
+def _lines(path: Path, rows: int, ending: str, every: int = 1) -> Iterator[tuple[Table, float]]:
     total = _count_lines(path)
     names: list[str] = []
     decimal_comma = False
@@ -75,6 +94,7 @@ def _lines(path: Path, rows: int, ending: str) -> Iterator[tuple[Table, float]]:
         names, decimal_comma, records = records_of(path)
     else:
         records = objects_of(path)
+    records = islice(records, 0, None, every)
     while part := list(islice(records, rows)):
         lines = [line for line, _ in part]
         frame, places = without_blanks(_frame(names, [record for _, record in part]))
@@ -92,15 +112,20 @@ def _frame(names: list[str], records: list[Any]) -> pl.DataFrame:
     return pl.DataFrame(columns, schema=dict.fromkeys(columns, pl.String))
 
 
-def _parquet(path: Path, rows: int) -> Iterator[tuple[Table, float]]:
+def _parquet(path: Path, rows: int, every: int = 1) -> Iterator[tuple[Table, float]]:
     try:
         scan = pl.scan_parquet(path)
         total = int(scan.select(pl.len()).collect().item())
         for start in range(0, total, rows):
-            frame, records = without_blanks(scan.slice(start, rows).collect())
-            end = min(start + rows, total)
-            places = np.arange(end - start) if records is None else records
-            yield Table(path, frame, start + places), end / total
+            part = scan.slice(start, rows).collect()
+            taken = np.arange(-start % every, part.height, every)
+            if every > 1:
+                # Rows that are picked share the text of all others, unless they are copied.
+                arrow = part[taken].to_arrow(compat_level=pl.CompatLevel.oldest())
+                part = cast("pl.DataFrame", pl.from_arrow(arrow))
+            frame, records = without_blanks(part)
+            places = taken if records is None else taken[records]
+            yield Table(path, frame, start + places), min(start + rows, total) / total
     except (pl.exceptions.PolarsError, OSError) as error:
         reason = str(error).splitlines()[0]
         raise DataError(
