@@ -46,9 +46,9 @@ def undisturbed(new_lab: Callable[..., Lab], folder: Path, *overrides: str) -> L
 def test_a_study_whose_workers_are_killed_ends_as_if_none_had_been(
     new_lab: Callable[..., Lab], database_url: str, tmp_path: Path
 ) -> None:
-    settings = (*SEARCH, "budget.trials=12", "training.epochs=20", "training.patience='off'")
+    settings = (*SEARCH, "budget.trials=12", "training.epochs=30", "training.patience='off'")
     lab = new_lab(database_url, *settings)
-    assert kill_often(lab, kills=8).total() == 8
+    assert kill_often(lab, kills=8).total() == 8  # long enough that none comes too late
     check_exact(lab)
     check_work(lab)
     assert curves(lab.trials) == curves(undisturbed(new_lab, tmp_path, *settings).trials)
