@@ -61,7 +61,7 @@ lock: $(READY)
 
 # Writes the JSON schema that editors complete and check study files with.
 schema: $(READY)
-	$(BIN)/python -m gru_optuna.spec > studies/study.schema.json
+	$(BIN)/python -m gru_optuna.study_file > studies/study.schema.json
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache dist

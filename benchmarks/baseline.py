@@ -17,8 +17,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from gru_optuna import spec as study_file
-from gru_optuna.data.sequences import load_sequences
+from gru_optuna import study_file
+from gru_optuna.data.sequences.prepare import load_sequences
 from gru_optuna.search import space
 from gru_optuna.search.pruners import make_pruner
 from gru_optuna.training.schedules import learning_rate

@@ -37,19 +37,20 @@ from optuna.samplers import RandomSampler
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
-from gru_optuna.storage.checkpoints import Checkpoint, Folder
-from gru_optuna.storage.database import checkpoint_folder, open_engine, open_storage
-from gru_optuna.storage.leases import Host, Registration
-from gru_optuna.storage.mirror import Mirror
-from gru_optuna.storage.shelf import Shelf
-from gru_optuna.worker.books import Books
+from gru_optuna.checkpoints.checkpoint import Checkpoint
+from gru_optuna.checkpoints.stores import Folder
+from gru_optuna.checkpoints.study_checkpoints import StudyCheckpoints
+from gru_optuna.storage.database.open import checkpoint_folder, open_engine, open_storage
+from gru_optuna.storage.mirror.mirror import Mirror
+from gru_optuna.storage.workers.leases import Host, Registration
+from gru_optuna.worker.commits import Commits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
 
     from optuna import Trial
 
-    from gru_optuna.storage.leases import Saved
+    from gru_optuna.checkpoints.checkpoint import Saved
 
 EPOCHS = 20
 TRIALS = 8  # in a turn
@@ -186,7 +187,7 @@ def serve(side: str, url: str) -> None:
         print(json.dumps(measured), flush=True)
 
 
-class TimedShelf(Shelf):
+class TimedShelf(StudyCheckpoints):
     """Knows how long its files took."""
 
     def __init__(self, url: str) -> None:
@@ -234,7 +235,7 @@ def plain_optuna(url: str) -> Callable[[int], None]:
     return work
 
 
-def ours(url: str, slots: int, shelf: Shelf) -> Callable[[int], None]:
+def ours(url: str, slots: int, shelf: StudyCheckpoints) -> Callable[[int], None]:
     """As a worker does it, with a commit of all slots after each epoch."""
     study = optuna.create_study(
         storage=open_storage(url, create=True),
@@ -244,7 +245,7 @@ def ours(url: str, slots: int, shelf: Shelf) -> Callable[[int], None]:
     engine = open_engine(url)
     registration = Registration(engine, study._study_id, Host.here("cpu", slots))
     mirror = Mirror(study, engine, registration)
-    books = Books(mirror, registration, shelf, threading.Event(), lambda event: None)
+    books = Commits(mirror, registration, shelf, threading.Event(), lambda event: None)
     curve: list[float] = []
     # Weights, two moments of the optimiser, the best weights.
     tensors = {name: torch.randn(WEIGHTS) for name in ("now", "first", "second", "best")}

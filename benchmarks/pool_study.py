@@ -8,11 +8,12 @@ import threading
 import time
 from pathlib import Path
 
-from gru_optuna import spec as study_file
-from gru_optuna.data.sequences import load_sequences
-from gru_optuna.joining import Settings, make_pool, work
-from gru_optuna.search.study import create_or_resume
-from gru_optuna.storage.database import open_storage
+from gru_optuna import study_file
+from gru_optuna.data.sequences.prepare import load_sequences
+from gru_optuna.storage.database.open import open_storage
+from gru_optuna.study.study import create_or_resume
+from gru_optuna.training.pool_factory import make_pool
+from gru_optuna.worker.run import WorkerSettings, work
 
 
 def main(study_path: str, url: str, overrides: list[str]) -> None:
@@ -20,7 +21,7 @@ def main(study_path: str, url: str, overrides: list[str]) -> None:
     spec = study_file.load(Path(study_path), overrides)
     dataset = load_sequences(spec, Path(study_path).parent)
     study = create_or_resume(open_storage(url, create=True), spec, dataset.fingerprint)
-    settings = Settings()
+    settings = WorkerSettings()
     pool, ready = make_pool(spec, [dataset], settings)
     began = time.perf_counter()
     worker = work(study, url, spec, pool, ready, settings, threading.Event(), lambda event: None)

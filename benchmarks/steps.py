@@ -32,7 +32,7 @@ import torch
 from torch.nn import functional as F
 
 from gru_optuna.data.dataset import Batch, one_after_another
-from gru_optuna.training import compiled
+from gru_optuna.training.engines import compiled
 from gru_optuna.training.initializers import initial_parameters
 from gru_optuna.training.network import Network
 

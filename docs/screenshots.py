@@ -19,15 +19,15 @@ from playwright.sync_api import sync_playwright
 from rich.console import Console
 
 import gru_optuna
+from gru_optuna.cli.progress import LiveView
 from gru_optuna.dashboard import Rules, address, bind, make_app
-from gru_optuna.storage.database import open_storage
-from gru_optuna.terminal import LiveView
+from gru_optuna.storage.database.open import open_storage
 from gru_optuna.worker.events import TrialEnded
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, ViewportSize
 
-    from gru_optuna.worker.events import Event
+    from gru_optuna.worker.events import WorkerEvent
 
 REPOSITORY = Path(__file__).parent.parent
 STUDY = REPOSITORY / "studies" / "japanese-vowels.toml"
@@ -75,7 +75,7 @@ def _tune(url: str, folder: Path) -> str:
     seen: list[str] = []
     over = 0
 
-    def happened(event: Event) -> None:
+    def happened(event: WorkerEvent) -> None:
         nonlocal over
         view.happened(event)
         over += isinstance(event, TrialEnded)

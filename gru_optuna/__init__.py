@@ -12,10 +12,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from gru_optuna.bundle.making import load_bundle
+    from gru_optuna.bundle.load import load_bundle
     from gru_optuna.estimators import GRUClassifier, GRUForecaster, GRURegressor
     from gru_optuna.objective import GRUObjective
-    from gru_optuna.tuning import tune
+    from gru_optuna.tuning.tune import tune
 
 __all__ = [
     "GRUClassifier",
@@ -31,8 +31,8 @@ _HOMES = {
     "GRUForecaster": "estimators",
     "GRUObjective": "objective",
     "GRURegressor": "estimators",
-    "load_bundle": "bundle.making",
-    "tune": "tuning",
+    "load_bundle": "bundle.load",
+    "tune": "tuning.tune",
 }
 
 

@@ -15,30 +15,29 @@ import optuna
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
-from gru_optuna import seeds
-from gru_optuna import spec as study_file
-from gru_optuna.bundle.trials import bundle_of_trial
-from gru_optuna.data.dataset import load_folds
-from gru_optuna.data.given import describe
+from gru_optuna import seeds, study_file
+from gru_optuna.data.load import load_folds
+from gru_optuna.data.readers.in_memory import describe
 from gru_optuna.errors import Diverged, StudyError, TrialFailed
-from gru_optuna.joining import Device, choose_device
 from gru_optuna.search import space
-from gru_optuna.training.folds import FoldedPool
+from gru_optuna.study.trial_attributes import pruned_outcome, trial_attributes
+from gru_optuna.training.folded_pool import FoldedPool
 from gru_optuna.training.pool import Pool
-from gru_optuna.worker.running import pruned, told
+from gru_optuna.training.pool_factory import Device, choose_device
+from gru_optuna.tuning.export import bundle_of_trial
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from optuna.trial import FrozenTrial
 
-    from gru_optuna.bundle.predicting import Bundle
+    from gru_optuna.bundle.bundle import Bundle
     from gru_optuna.data.dataset import Dataset
-    from gru_optuna.data.given import Source
-    from gru_optuna.spec import Metric, Task
-    from gru_optuna.training.folds import TrialPool
-    from gru_optuna.training.pool import Engine, Slot
-    from gru_optuna.training.progress import EpochResult
+    from gru_optuna.data.readers.in_memory import Source
+    from gru_optuna.study_file import Metric, Task
+    from gru_optuna.training.engines.base import Engine
+    from gru_optuna.training.folded_pool import TrialPool
+    from gru_optuna.training.slot import EpochResult, Slot
 
 
 class GRUObjective:
@@ -144,7 +143,7 @@ class GRUObjective:
                 trial.report(result.value, step=slot.progress.epoch)
                 outcome = slot.progress.ending
                 if outcome is None and trial.should_prune():
-                    outcome = pruned(slot.progress.epoch)
+                    outcome = pruned_outcome(slot.progress.epoch)
                     raise optuna.TrialPruned(outcome)
         except TrialFailed as failed:
             outcome = str(failed)
@@ -237,12 +236,12 @@ def _specification(
 
 def _engine(spec: study_file.Specification, dataset: Dataset) -> Engine:
     if dataset.train.device.type != "cpu":
-        from gru_optuna.training.batched import BatchedEngine
+        from gru_optuna.training.engines.batched import BatchedEngine
 
         return BatchedEngine(spec, dataset)
     import joblib
 
-    from gru_optuna.training.cpu import CPUEngine
+    from gru_optuna.training.engines.cpu import CPUEngine
 
     # As many as may be called from: of one call, one trains.
     return CPUEngine(spec, dataset, joblib.cpu_count())
@@ -250,7 +249,10 @@ def _engine(spec: study_file.Specification, dataset: Dataset) -> Engine:
 
 def _note(trial: optuna.Trial, slot: Slot, outcome: str, seconds: float) -> None:
     """What our own studies' trials hold."""
-    attributes = told(slot, seconds) | {"outcome": outcome, "epochs": slot.progress.epoch}
+    attributes = trial_attributes(slot, seconds) | {
+        "outcome": outcome,
+        "epochs": slot.progress.epoch,
+    }
     for key, content in attributes.items():
         trial.set_user_attr(key, content)
 

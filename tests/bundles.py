@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from conftest import PLAIN, REPOSITORY
 
-from gru_optuna import spec as study_file
-from gru_optuna.bundle.making import Trained, make_bundle
-from gru_optuna.data.dataset import load_dataset
-from gru_optuna.training.cpu import CPUEngine
+from gru_optuna import study_file
+from gru_optuna.bundle.build import MemberNetwork, make_bundle
+from gru_optuna.data.load import load_dataset
+from gru_optuna.training.engines.cpu import CPUEngine
 from gru_optuna.training.pool import Pool
 
 if TYPE_CHECKING:
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from gru_optuna.bundle.predicting import Bundle
+    from gru_optuna.bundle.bundle import Bundle
     from gru_optuna.data.dataset import Dataset
     from gru_optuna.hyperparameters import Hyperparameters
-    from gru_optuna.spec import Specification
+    from gru_optuna.study_file import Specification
 
 DATA = REPOSITORY / "studies" / "data"
 
@@ -32,7 +32,7 @@ class Model:
 
     spec: Specification
     dataset: Dataset
-    networks: list[Trained]
+    networks: list[MemberNetwork]
     outputs: list[Tensor]  # of each network, of the test rows, as the trial's own engine says
     bundle: Bundle
 
@@ -51,7 +51,7 @@ def train(
     pool.train_epoch()
     data = data.narrowed(trial.vocabulary)
     trained = [
-        Trained(slot.best_weights, data.preprocessing, slot.seed, 1, slot.progress.best.value)
+        MemberNetwork(slot.best_weights, data.preprocessing, slot.seed, 1, slot.progress.best.value)
         for slot in slots
     ]
     assert data.test is not None

@@ -14,7 +14,7 @@ import pytest
 import torch
 from splits import split_of_rows
 
-from gru_optuna.training import compiled as k
+from gru_optuna.training.engines import compiled as k
 from gru_optuna.training.losses import loss
 from gru_optuna.training.network import Network, is_kernel
 from gru_optuna.training.optimizers import make_optimizer
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from gru_optuna.data.dataset import Split
-    from gru_optuna.training.compiled.vectors import Array
+    from gru_optuna.training.engines.compiled.vectors import Array
 
 NETWORK = Network(5, 7, 1, False, "last", 3)
 RECIPE = k.Recipe(batch_size=8, learning_rate=0.01)

@@ -26,15 +26,18 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy
 from sqlalchemy import event
 
-from gru_optuna import supervisor
-from gru_optuna.storage import checkpoints, database, sqlite
-from gru_optuna.storage.leases import Registration
-from gru_optuna.storage.mirror import Mirror
-from gru_optuna.storage.patience import patiently
-from gru_optuna.storage.rows import Changes
-from gru_optuna.storage.shelf import Shelf
-from gru_optuna.training.cpu import CPUEngine
-from gru_optuna.worker import Worker, books
+from gru_optuna.checkpoints import stores as checkpoints
+from gru_optuna.checkpoints.study_checkpoints import StudyCheckpoints
+from gru_optuna.launch import local as supervisor
+from gru_optuna.storage.database import open as database
+from gru_optuna.storage.database import sqlite
+from gru_optuna.storage.database.retry import with_retries
+from gru_optuna.storage.mirror.mirror import Mirror
+from gru_optuna.storage.mirror.optuna_rows import Changes
+from gru_optuna.storage.workers.leases import Registration
+from gru_optuna.training.engines.cpu import CPUEngine
+from gru_optuna.worker import Worker
+from gru_optuna.worker import commits as books
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -204,8 +207,8 @@ def clock(after: int, hours: float) -> None:
 
 def patience(seconds: float) -> None:
     """The worker waits only so long for its storage."""
-    (_,) = patiently.__defaults__ or ()
-    patiently.__defaults__ = (seconds,)
+    (_,) = with_retries.__defaults__ or ()
+    with_retries.__defaults__ = (seconds,)
 
 
 def workers(faults: dict[str, dict[str, Any]]) -> None:
@@ -265,7 +268,7 @@ def _checkpoint_half(hit: Callable[[], None]) -> None:
 
 def _checkpoint(hit: Callable[[], None]) -> None:
     """With a checkpoint in its place, and no row that knows it."""
-    _after(Shelf, "put", lambda *_: hit())
+    _after(StudyCheckpoints, "put", lambda *_: hit())
 
 
 def _written(hit: Callable[[], None]) -> None:
@@ -318,7 +321,7 @@ def _saved(hit: Callable[[], None]) -> None:
 
 def _clear(hit: Callable[[], None]) -> None:
     """A trial's end is committed, its checkpoints still lie there."""
-    _before(Shelf, "clear", lambda *_: hit())
+    _before(StudyCheckpoints, "clear", lambda *_: hit())
 
 
 def _leave(hit: Callable[[], None]) -> None:

@@ -12,8 +12,8 @@ import optuna
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import TrialState, create_trial
 
-from gru_optuna import spec as study_file
-from gru_optuna.search.confirmation import Candidate, Confirmation, TestValue
+from gru_optuna import study_file
+from gru_optuna.study.confirmation import Candidate, Confirmation, TestValue
 
 SPACE: dict[str, Any] = {
     "learning_rate": {"low": 1e-4, "high": 1e-1, "log": True},

@@ -43,8 +43,8 @@ def _import_all() -> None:
     import numpy as np
     import psycopg  # noqa: F401
 
-    from gru_optuna import cli, joining, tuning  # noqa: F401
-    from gru_optuna.training.compiled.epoch import warm_up
+    from gru_optuna.training.engines.compiled.epoch import warm_up
+    from gru_optuna.tuning import tune as tuning  # noqa: F401
 
     warm_up(np.float32)
 

@@ -11,17 +11,17 @@ from conftest import PLAIN, REPOSITORY, TINY_STUDY
 from hypothesis import strategies as st
 from splits import split_of_rows
 
-from gru_optuna import spec as study_file
-from gru_optuna.data.dataset import Dataset, Split, Units, load_dataset
+from gru_optuna import study_file
+from gru_optuna.data.dataset import Dataset, Split, Units
+from gru_optuna.data.load import load_dataset
 from gru_optuna.hyperparameters import Hyperparameters, Initializer
 from gru_optuna.training.reference import Trainer
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from gru_optuna.spec import Metric, Specification
-    from gru_optuna.training.pool import Slot
-    from gru_optuna.training.progress import EpochResult
+    from gru_optuna.study_file import Metric, Specification
+    from gru_optuna.training.slot import EpochResult, Slot
 
 CPU = torch.device("cpu")
 

@@ -20,12 +20,11 @@ from conftest import REPOSITORY, TINY_STUDY
 from optuna.trial import TrialState
 from sqlalchemy import Table, select
 
-from gru_optuna import seeds
-from gru_optuna import spec as study_file
-from gru_optuna.data.dataset import load_dataset
-from gru_optuna.search.study import create_or_resume
-from gru_optuna.storage.database import checkpoint_folder, open_engine, open_storage
-from gru_optuna.storage.tables import checkpoints, leases, workers
+from gru_optuna import seeds, study_file
+from gru_optuna.data.load import load_dataset
+from gru_optuna.storage.database.open import checkpoint_folder, open_engine, open_storage
+from gru_optuna.storage.database.tables import checkpoints, leases, workers
+from gru_optuna.study.study import create_or_resume
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
     from optuna import Study
     from optuna.trial import FrozenTrial
 
-    from gru_optuna.spec import Specification
+    from gru_optuna.study_file import Specification
 
 DEADLINE = 120.0
 """Seconds: longer, and something hangs."""

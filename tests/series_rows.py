@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from gru_optuna import spec as study_file
-from gru_optuna.data.dataset import Dataset, Split, load_dataset
+from gru_optuna import study_file
+from gru_optuna.data.load import load_dataset
 from gru_optuna.errors import DataError
 
 if TYPE_CHECKING:
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from torch import Tensor
+
+    from gru_optuna.data.dataset import Dataset, Split
 
 HOUR = timedelta(hours=1)
 START = datetime(2024, 1, 1)  # a Monday

@@ -15,10 +15,17 @@ from optuna_dashboard import save_note
 from sqlalchemy import insert, select, text
 from typer.testing import CliRunner
 
+from gru_optuna.checkpoints.checkpoint import digest
+from gru_optuna.checkpoints.stores import Folder
 from gru_optuna.cli import app
-from gru_optuna.storage import tables
-from gru_optuna.storage.checkpoints import Folder, digest
-from gru_optuna.storage.database import checkpoint_folder, locate, now, open_engine, open_storage
+from gru_optuna.storage.database import tables
+from gru_optuna.storage.database.open import (
+    checkpoint_folder,
+    locate,
+    now,
+    open_engine,
+    open_storage,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path

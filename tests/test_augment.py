@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from gru_optuna.data.augment import (
+from gru_optuna.data.dataset import Batch
+from gru_optuna.training.augmentation import (
     augment,
     delete_tokens,
     insert_tokens,
@@ -21,7 +22,6 @@ from gru_optuna.data.augment import (
     scale,
     swap_tokens,
 )
-from gru_optuna.data.dataset import Batch
 
 if TYPE_CHECKING:
     from gru_optuna.hyperparameters import Hyperparameters

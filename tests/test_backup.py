@@ -11,8 +11,8 @@ import optuna
 import pytest
 from storage_rows import checked, fill, folder_of, meaning, refused, run
 
-from gru_optuna.storage.checkpoints import Folder
-from gru_optuna.storage.database import open_storage
+from gru_optuna.checkpoints.stores import Folder
+from gru_optuna.storage.database.open import open_storage
 
 if TYPE_CHECKING:
     from pathlib import Path

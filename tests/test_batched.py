@@ -18,21 +18,22 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from splits import split_of_rows
 
-from gru_optuna import spec as study_file
+from gru_optuna import study_file
 from gru_optuna.data.dataset import Dataset, Split
 from gru_optuna.errors import Diverged
 from gru_optuna.hyperparameters import Hyperparameters
 from gru_optuna.seeds import generator
-from gru_optuna.training.batched import BatchedEngine
-from gru_optuna.training.batched.batches import active_rows, micro_batch_size, micro_batches
-from gru_optuna.training.batched.recurrence import Layer, Recurrence, recurrence, reverse
-from gru_optuna.training.pool import Pool, Slot
+from gru_optuna.training.engines.batched import BatchedEngine
+from gru_optuna.training.engines.batched.batches import active_rows, micro_batch_size, micro_batches
+from gru_optuna.training.engines.batched.recurrence import Layer, Recurrence, recurrence, reverse
+from gru_optuna.training.pool import Pool
 from gru_optuna.training.reference import Trainer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from gru_optuna.spec import Specification
+    from gru_optuna.study_file import Specification
+    from gru_optuna.training.slot import Slot
 
 EPOCHS = 5
 CPU = torch.device("cpu")
@@ -558,8 +559,8 @@ def test_cuda_trains_the_same_trials(
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_nothing_within_a_step_waits_for_the_device(spec: Specification, dataset: Dataset) -> None:
-    from gru_optuna.training.batched.engine import Tally, to_device, train_step
-    from gru_optuna.training.batched.updates import Recipe, State
+    from gru_optuna.training.engines.batched.engine import Tally, to_device, train_step
+    from gru_optuna.training.engines.batched.updates import Recipe, State
 
     there = dataset.to(torch.device("cuda"), torch.float32)
     pool = make_pool(spec, there)

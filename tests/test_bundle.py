@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 from safetensors.torch import load, save
 
 import gru_optuna
-from gru_optuna.bundle.files import CARD, MANIFEST, SUMS, read_files, write_files
-from gru_optuna.data.files import read_sequences
+from gru_optuna.bundle.folder import CARD, MANIFEST, SUMS, read_files, write_files
+from gru_optuna.data.readers.sequence_files import read_sequences
 from gru_optuna.errors import BundleError, DataError
 from gru_optuna.hyperparameters import Hyperparameters
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from gru_optuna.bundle.predicting import Bundle
+    from gru_optuna.bundle.bundle import Bundle
 
 VOWELS = DATA / "japanese_vowels_test.ts"
 

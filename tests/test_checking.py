@@ -13,9 +13,9 @@ from optuna.trial import TrialState
 from sqlalchemy import select
 from storage_rows import checked, execute, fill, folder_of, meaning, refused, register, run
 
-from gru_optuna.storage import tables
-from gru_optuna.storage.checkpoints import Folder
-from gru_optuna.storage.database import open_engine
+from gru_optuna.checkpoints.stores import Folder
+from gru_optuna.storage.database import tables
+from gru_optuna.storage.database.open import open_engine
 
 if TYPE_CHECKING:
     from pathlib import Path

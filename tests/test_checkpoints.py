@@ -17,16 +17,9 @@ from hypothesis import strategies as st
 from optuna.artifacts import FileSystemArtifactStore
 from safetensors.torch import save
 
+from gru_optuna.checkpoints.checkpoint import Checkpoint, DamagedCheckpoint, digest
+from gru_optuna.checkpoints.stores import Artifacts, CheckpointStore, Folder, open_store
 from gru_optuna.errors import StorageError
-from gru_optuna.storage.checkpoints import (
-    Artifacts,
-    Checkpoint,
-    CheckpointStore,
-    DamagedCheckpoint,
-    Folder,
-    digest,
-    open_store,
-)
 
 # --- as bytes ---
 
@@ -169,7 +162,7 @@ def test_damage_is_told_plainly(content: bytes, reason: str) -> None:
 
 def test_nothing_heavy_is_imported_before_it_is_needed() -> None:
     check = (
-        "import sys, gru_optuna.storage.checkpoints as c; c.open_store('folder').names();"
+        "import sys, gru_optuna.checkpoints.stores as c; c.open_store('folder').names();"
         "assert not {'torch', 'optuna', 'safetensors', 'boto3'} & sys.modules.keys()"
     )
     subprocess.run([sys.executable, "-c", check], check=True)
@@ -258,7 +251,7 @@ def test_a_writer_killed_midway_leaves_the_old_content(folder: Folder) -> None:
     folder.write("study/one", b"old")
     killed = (
         "import os, pathlib, signal, sys\n"
-        "from gru_optuna.storage.checkpoints import Folder\n"
+        "from gru_optuna.checkpoints.stores import Folder\n"
         "pathlib.Path.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
         "Folder(sys.argv[1]).write('study/one', b'new')\n"
     )

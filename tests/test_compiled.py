@@ -29,15 +29,15 @@ from hypothesis import strategies as st
 from numba import njit
 
 from gru_optuna.hyperparameters import Hyperparameters
-from gru_optuna.training import compiled as k
-from gru_optuna.training.compiled import compiler, epoch
-from gru_optuna.training.compiled.vectors import lanes, load, sigmoid, store, tanh
+from gru_optuna.training.engines import compiled as k
+from gru_optuna.training.engines.compiled import compiler, epoch
+from gru_optuna.training.engines.compiled.vectors import lanes, load, sigmoid, store, tanh
 from gru_optuna.training.network import Network
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from gru_optuna.training.compiled.vectors import Array
+    from gru_optuna.training.engines.compiled.vectors import Array
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.3])

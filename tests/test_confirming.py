@@ -15,32 +15,34 @@ from conftest import REPOSITORY, TINY_STUDY
 from scipy import stats
 from splits import split_of_rows
 
-from gru_optuna import spec as study_file
-from gru_optuna import tune, winning
+from gru_optuna import study_file, tune
 from gru_optuna.bundle.onnx import to_onnx
-from gru_optuna.data.bootstrap import bootstrap_interval, ensemble, mean_metric
-from gru_optuna.data.dataset import Split, load_dataset
+from gru_optuna.data.intervals import bootstrap_interval, ensemble, mean_metric
+from gru_optuna.data.load import load_dataset
 from gru_optuna.errors import BundleError, StudyError
-from gru_optuna.joining import Settings
-from gru_optuna.report.summary import TEST
-from gru_optuna.retraining import Training, train_again
-from gru_optuna.search import confirmation
-from gru_optuna.search.confirmation import Candidate, Confirmation, decide, student_interval
-from gru_optuna.search.study import load
 from gru_optuna.seeds import trial_seed
-from gru_optuna.storage.database import open_storage
-from gru_optuna.training.cpu import CPUEngine
+from gru_optuna.storage.database.open import open_storage
+from gru_optuna.study import confirmation
+from gru_optuna.study.confirmation import Candidate, Confirmation, decide, student_interval
+from gru_optuna.study.study import load
+from gru_optuna.study.summary import TEST
+from gru_optuna.training.engines.cpu import CPUEngine
 from gru_optuna.training.pool import Pool
+from gru_optuna.tuning.confirm import Place, confirm_study
+from gru_optuna.tuning.export import make_winner
+from gru_optuna.tuning.retrain import Training, train_again
 from gru_optuna.worker.events import Confirming, ConfirmingElsewhere
+from gru_optuna.worker.run import WorkerSettings
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from optuna import Study
 
-    from gru_optuna.spec import Specification
-    from gru_optuna.tuning import TuningResult
-    from gru_optuna.worker.events import Event
+    from gru_optuna.data.dataset import Split
+    from gru_optuna.study_file import Specification
+    from gru_optuna.tuning.tune import TuningResult
+    from gru_optuna.worker.events import WorkerEvent
 
 THREE = ("confirmation.candidates=3", "confirmation.seeds=3")
 
@@ -63,7 +65,7 @@ def run(
     """Tunes; is told to stop when so many runs have confirmed."""
     stop, told = threading.Event(), []
 
-    def on_event(event: Event) -> None:
+    def on_event(event: WorkerEvent) -> None:
         if isinstance(event, Confirming):
             told.append(event)
             if event.done == stop_after:
@@ -196,7 +198,7 @@ def test_another_look_at_the_test_is_counted(tmp_path: Path) -> None:
 def test_a_study_without_test_rows_says_what_that_means(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from gru_optuna.cli.console import print_best
+    from gru_optuna.cli.output import print_best
 
     text = TINY_STUDY.replace('test = "data/japanese_vowels_test.ts"\n', "")
     result, _ = run(write_study(tmp_path / "study", text), "budget.trials=1")
@@ -215,9 +217,9 @@ def test_no_candidates_no_look(tmp_path: Path) -> None:
     assert result.best is not None
     assert (told, result.best.test, result.best.confirmed) == ([], None, None)
     # What was left out is made up for at any time.
-    settings = Settings("cpu", 1, 2)
-    place = winning.Place(url_of(path), path.parent, settings)
-    _, _, found = winning.confirm("tiny", place, None, 2, threading.Event())
+    settings = WorkerSettings("cpu", 1, 2)
+    place = Place(url_of(path), path.parent, settings)
+    _, _, found = confirm_study("tiny", place, None, 2, threading.Event())
     assert found is not None
     assert (found.seeds, found.test_uses) == (2, 1)
 
@@ -238,7 +240,7 @@ def test_a_stopped_confirmation_trains_the_rest_alone(tmp_path: Path, tuned: Pat
 def test_one_that_dies_leaves_its_finished_runs(tmp_path: Path) -> None:
     path = write_study(tmp_path / "study")
 
-    def dies(event: Event) -> None:
+    def dies(event: WorkerEvent) -> None:
         if isinstance(event, Confirming) and event.done >= 5:
             raise MemoryError
 
@@ -255,22 +257,22 @@ def test_one_that_dies_leaves_its_finished_runs(tmp_path: Path) -> None:
 def test_two_at_once_one_does_it(tmp_path: Path) -> None:
     path = write_study(tmp_path / "study")
     run(path, "budget.trials=2", "confirmation.candidates=0")
-    settings = Settings("cpu", 1, 1)
-    place = winning.Place(url_of(path), path.parent, settings)
-    told: dict[str, list[Event]] = {"first": [], "second": []}
+    settings = WorkerSettings("cpu", 1, 1)
+    place = Place(url_of(path), path.parent, settings)
+    told: dict[str, list[WorkerEvent]] = {"first": [], "second": []}
     inside, go_on = threading.Event(), threading.Event()
 
-    def first(event: Event) -> None:
+    def first(event: WorkerEvent) -> None:
         told["first"].append(event)
         inside.set()
         go_on.wait(60)
 
-    def second(event: Event) -> None:
+    def second(event: WorkerEvent) -> None:
         told["second"].append(event)
         go_on.set()
 
     def confirm(on_event: object) -> None:
-        winning.confirm("tiny", place, 2, 2, threading.Event(), on_event)  # type: ignore[arg-type]
+        confirm_study("tiny", place, 2, 2, threading.Event(), on_event)  # type: ignore[arg-type]
 
     one = threading.Thread(target=confirm, args=(first,))
     one.start()
@@ -288,7 +290,7 @@ def test_on_every_database_one_goes_on_with_what_another_began(
     path = write_study(tmp_path / "study")
     stop = threading.Event()
 
-    def leaves(event: Event) -> None:
+    def leaves(event: WorkerEvent) -> None:
         if isinstance(event, Confirming) and event.done:
             stop.set()
 
@@ -299,9 +301,9 @@ def test_on_every_database_one_goes_on_with_what_another_began(
     )  # fmt: skip
     study, _ = load(open_storage(database_url), "tiny")
     assert len(confirmation.read_runs(study)) == 1
-    told: list[Event] = []
-    place = winning.Place(database_url, path.parent, Settings("cpu", 1, 1))
-    _, _, found = winning.confirm("tiny", place, 3, 3, threading.Event(), told.append)
+    told: list[WorkerEvent] = []
+    place = Place(database_url, path.parent, WorkerSettings("cpu", 1, 1))
+    _, _, found = confirm_study("tiny", place, 3, 3, threading.Event(), told.append)
     assert found is not None
     assert found.test_uses == 1
     assert [event.done for event in told if isinstance(event, Confirming)] == [1, 2, 3]
@@ -314,7 +316,7 @@ def test_hours_end_it_after_a_seed_that_all_have_had(tmp_path: Path) -> None:
     spec = study_file.load(path, THREE)
     data = load_dataset(spec, path.parent)
     pool = Pool(spec, data, CPUEngine(spec, data))
-    from gru_optuna.confirming import confirm
+    from gru_optuna.tuning.confirm import confirm
 
     def confirm_until(*, out_of_time: bool) -> Confirmation | None:
         return confirm(
@@ -338,7 +340,7 @@ def test_hours_end_it_after_a_seed_that_all_have_had(tmp_path: Path) -> None:
 
 
 def test_hours_leave_time_for_it(tmp_path: Path) -> None:
-    from gru_optuna.search.budget import seconds_left
+    from gru_optuna.study.budget import seconds_left
 
     path = write_study(tmp_path / "study")
     run(path, "confirmation.candidates=0")
@@ -362,8 +364,8 @@ def test_folds_confirm_by_their_means(tmp_path: Path) -> None:
     assert found.test.interval[0] <= found.test.value <= found.test.interval[1]
 
     # Taken away, each fold's network reads rows as its own fold does.
-    place = winning.Place(url_of(path), path.parent, Settings("cpu", 1, 2))
-    bundle = winning.make_winner("tiny", place, threading.Event())
+    place = Place(url_of(path), path.parent, WorkerSettings("cpu", 1, 2))
+    bundle = make_winner("tiny", place, threading.Event())
     assert [member.preprocessing for member in bundle.manifest.members] == [
         "preprocessing/0.json", "preprocessing/1.json"
     ]  # fmt: skip
@@ -374,15 +376,15 @@ def test_folds_confirm_by_their_means(tmp_path: Path) -> None:
     np.testing.assert_array_equal(bundle.predict_proba(test), (alone[0] + alone[1]) / 2)
     with pytest.raises(BundleError, match="Export with --refit"):
         to_onnx(bundle)
-    refitted = winning.make_winner("tiny", place, threading.Event(), refit=True, ensemble=True)
+    refitted = make_winner("tiny", place, threading.Event(), refit=True, ensemble=True)
     assert len(refitted.networks) == 2  # of the two seeds
     assert refitted.manifest.members[1].preprocessing == "preprocessing/0.json"
     assert to_onnx(refitted)
 
 
 def test_the_network_that_is_taken_away_is_the_typical_one(tuned: Path) -> None:
-    place = winning.Place(url_of(tuned), tuned.parent, Settings("cpu", 1, 2))
-    bundle = winning.make_winner("tiny", place, threading.Event())
+    place = Place(url_of(tuned), tuned.parent, WorkerSettings("cpu", 1, 2))
+    bundle = make_winner("tiny", place, threading.Event())
     won = decision(tuned).won
     (member,) = bundle.manifest.members
     assert member.validation == won.values[won.typical] == sorted(filter(None, won.values))[1]
@@ -393,13 +395,13 @@ def test_the_network_that_is_taken_away_is_the_typical_one(tuned: Path) -> None:
 def test_without_a_confirmation_the_best_trials_network_is_taken(tmp_path: Path) -> None:
     path = write_study(tmp_path / "study")
     result, _ = run(path, "confirmation.candidates=0")
-    place = winning.Place(url_of(path), path.parent, Settings("cpu", 1, 2))
-    bundle = winning.make_winner("tiny", place, threading.Event())
+    place = Place(url_of(path), path.parent, WorkerSettings("cpu", 1, 2))
+    bundle = make_winner("tiny", place, threading.Event())
     assert result.best is not None
     assert bundle.manifest.members[0].validation == result.best.value
     assert bundle.manifest.members[0].seed == trial_seed(0, result.best.number)
     with pytest.raises(StudyError, match="Try: gru-optuna confirm tiny"):
-        winning.make_winner("tiny", place, threading.Event(), ensemble=True)
+        make_winner("tiny", place, threading.Event(), ensemble=True)
 
 
 # --- who wins ---

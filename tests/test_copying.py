@@ -13,8 +13,8 @@ from optuna.trial import TrialState
 from sqlalchemy import insert, select
 from storage_rows import checked, execute, fill, meaning, refused, run
 
-from gru_optuna.storage import tables
-from gru_optuna.storage.database import locate, open_engine, open_storage
+from gru_optuna.storage.database import tables
+from gru_optuna.storage.database.open import locate, open_engine, open_storage
 
 if TYPE_CHECKING:
     from collections.abc import Callable

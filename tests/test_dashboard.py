@@ -23,10 +23,10 @@ from conftest import REPOSITORY, Workspace
 from optuna.artifacts import FileSystemArtifactStore, upload_artifact
 
 import gru_optuna
-from gru_optuna import scaffold
-from gru_optuna.dashboard import Rules, Settings, address, bind, make_app, rules_for
+from gru_optuna.dashboard import DashboardSettings, Rules, address, bind, make_app, rules_for
 from gru_optuna.errors import UserError
-from gru_optuna.storage.database import open_storage
+from gru_optuna.scaffold import new_workspace
+from gru_optuna.storage.database.open import open_storage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -536,19 +536,23 @@ def test_optuna_dashboard_reads_the_settings_file(tmp_path: Path) -> None:
 
     # Its command line has switches for those, which always win.
     assert not [v for v in tomllib.loads(written)["optuna_dashboard"].values() if v is True]
-    assert written == scaffold._DASHBOARD
+    assert written == new_workspace._DASHBOARD
 
 
 def test_our_command_reads_the_same_file(tmp_path: Path) -> None:
     file = tmp_path / "dashboards" / "optuna-dashboard.toml"
-    assert Settings.read(file, None, None) == Settings(HOST, 8080, None)
+    assert DashboardSettings.read(file, None, None) == DashboardSettings(HOST, 8080, None)
     file.parent.mkdir()
     file.write_text('[optuna_dashboard]\nhost = "::1"\nport = 9\nartifact_dir = "storage/a"\n')
-    assert Settings.read(file, None, None) == Settings("::1", 9, tmp_path / "storage" / "a")
-    assert Settings.read(file, "127.0.0.1", 0) == Settings(HOST, 0, tmp_path / "storage" / "a")
+    assert DashboardSettings.read(file, None, None) == DashboardSettings(
+        "::1", 9, tmp_path / "storage" / "a"
+    )
+    assert DashboardSettings.read(file, "127.0.0.1", 0) == DashboardSettings(
+        HOST, 0, tmp_path / "storage" / "a"
+    )
     file.write_text('[optuna_dashboard]\nport = "9"\n')
     with pytest.raises(UserError, match="port = '9' must be a number"):
-        Settings.read(file, None, None)
+        DashboardSettings.read(file, None, None)
     file.write_text("[optuna_dashboard")
     with pytest.raises(UserError, match=r"optuna-dashboard.toml: can't be read"):
-        Settings.read(file, None, None)
+        DashboardSettings.read(file, None, None)

@@ -12,7 +12,7 @@ from test_dashboard import TOKEN, serving
 
 import gru_optuna
 from gru_optuna.dashboard import Rules
-from gru_optuna.storage.database import open_storage
+from gru_optuna.storage.database.open import open_storage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

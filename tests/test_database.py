@@ -17,8 +17,8 @@ from alembic.migration import MigrationContext
 from sqlalchemy import Connection, func, insert, inspect, select, text
 
 from gru_optuna.errors import StorageError
-from gru_optuna.storage import schema, tables
-from gru_optuna.storage.database import (
+from gru_optuna.storage.database import schema, tables
+from gru_optuna.storage.database.open import (
     exclusively,
     locate,
     lock_study,
@@ -112,7 +112,7 @@ def test_making_it_twice_is_making_it_once(database_url: str) -> None:
 def test_eight_processes_may_open_a_fresh_database_at_once(database_url: str) -> None:
     code = (
         "import sys, optuna\n"
-        "from gru_optuna.storage.database import open_storage\n"
+        "from gru_optuna.storage.database.open import open_storage\n"
         "print('ready', flush=True); sys.stdin.readline()\n"
         "storage = open_storage(sys.argv[1], create=True)\n"
         "optuna.create_study(storage=storage, study_name=sys.argv[2])\n"
@@ -279,7 +279,7 @@ def test_the_databases_clock_tells_utc(database_url: str) -> None:
 
 HOLDER = (
     "import sys\n"
-    "from gru_optuna.storage.database import exclusively\n"
+    "from gru_optuna.storage.database.open import exclusively\n"
     "with exclusively(sys.argv[1], 'study-音'):\n"
     "    print('ready', flush=True); sys.stdin.readline()\n"
 )

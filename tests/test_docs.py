@@ -12,10 +12,10 @@ import pytest
 from conftest import REPOSITORY
 
 import gru_optuna
-from gru_optuna import spec as study_file
+from gru_optuna import study_file
 from gru_optuna.cli import app
 from gru_optuna.cli.storage import app as storage
-from gru_optuna.storage.tables import metadata
+from gru_optuna.storage.database.tables import metadata
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -19,7 +19,7 @@ from compiled_reference import (
 )
 
 from gru_optuna.data.dataset import one_after_another
-from gru_optuna.training import compiled as k
+from gru_optuna.training.engines import compiled as k
 from gru_optuna.training.network import EMBEDDING, Network
 
 if TYPE_CHECKING:

@@ -25,7 +25,7 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from test_estimator_checks import TINY
 
 from gru_optuna import GRUClassifier, GRUForecaster, GRURegressor, load_bundle
-from gru_optuna.data.files import read_sequences
+from gru_optuna.data.readers.sequence_files import read_sequences
 from gru_optuna.errors import StudyFailed
 
 if TYPE_CHECKING:

@@ -18,8 +18,8 @@ from sqlalchemy import update
 from test_kills import SEARCH, undisturbed
 
 from gru_optuna import seeds
-from gru_optuna.storage.database import checkpoint_folder, open_engine
-from gru_optuna.storage.tables import checkpoints, leases, workers
+from gru_optuna.storage.database.open import checkpoint_folder, open_engine
+from gru_optuna.storage.database.tables import checkpoints, leases, workers
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -12,13 +12,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from gru_optuna.data.files import Sequences, read_sequences, sequences_from_table
-from gru_optuna.data.tables import read_table
+from gru_optuna.data.readers.long_format import sequences_from_table
+from gru_optuna.data.readers.sequence_files import read_sequences
+from gru_optuna.data.readers.tables import read_table
 from gru_optuna.errors import DataError
 
 if TYPE_CHECKING:
     import random
     from pathlib import Path
+
+    from gru_optuna.data.readers.sequences import Sequences
 
 VOWELS = REPOSITORY / "studies" / "data"
 HEADER = b"@problemName x\n@timeStamps false\n@classLabel true a b\n@data\n"  # rows from line 5

@@ -14,16 +14,16 @@ from conftest import REPOSITORY, TINY_STUDY
 from optuna.trial import TrialState
 from pools import BASE, CPU, EPOCHS, KINDS, TEXT, TEXT_KINDS, curve_of, some_pieces, some_texts
 
-from gru_optuna import seeds
-from gru_optuna import spec as study_file
-from gru_optuna.data.dataset import load_folds
+from gru_optuna import seeds, study_file
+from gru_optuna.checkpoints.checkpoint import Checkpoint, DamagedCheckpoint
+from gru_optuna.data.load import load_folds
 from gru_optuna.errors import Crashed, Diverged, OutOfMemory, Quantity, TrialFailed
-from gru_optuna.storage.checkpoints import Checkpoint, DamagedCheckpoint
-from gru_optuna.training.cpu import CPUEngine
-from gru_optuna.training.folds import FoldedPool
-from gru_optuna.training.pool import Pool, Trained
-from gru_optuna.training.progress import EpochResult
-from gru_optuna.tuning import tune
+from gru_optuna.training.engines.base import EpochOutput
+from gru_optuna.training.engines.cpu import CPUEngine
+from gru_optuna.training.folded_pool import FoldedPool
+from gru_optuna.training.pool import Pool
+from gru_optuna.training.slot import EpochResult
+from gru_optuna.tuning.tune import tune
 from gru_optuna.worker.events import EpochTrained, TrialStarted
 
 if TYPE_CHECKING:
@@ -32,11 +32,11 @@ if TYPE_CHECKING:
 
     from gru_optuna.data.dataset import Dataset
     from gru_optuna.hyperparameters import Hyperparameters
-    from gru_optuna.spec import Specification
+    from gru_optuna.study_file import Specification
     from gru_optuna.training.network import Network
-    from gru_optuna.training.pool import Slot
-    from gru_optuna.tuning import TuningResult
-    from gru_optuna.worker.events import Event
+    from gru_optuna.training.slot import Slot
+    from gru_optuna.tuning.tune import TuningResult
+    from gru_optuna.worker.events import WorkerEvent
 
 FOLDS = 3
 
@@ -240,16 +240,16 @@ class Failing(CPUEngine):
             raise MemoryError("no room")
         return super().start(network, hyperparameters, seed)
 
-    def train_epoch(self, slots: Sequence[Slot]) -> list[Trained]:
+    def train_epoch(self, slots: Sequence[Slot]) -> list[EpochOutput]:
         return [
             self._failed() if slot.seed == self.seed and slot.progress.epoch == 1 else one
             for slot, one in zip(slots, super().train_epoch(slots), strict=True)
         ]
 
-    def _failed(self) -> Trained:
+    def _failed(self) -> EpochOutput:
         if isinstance(self.failure, Quantity):
-            return Trained(0.0, diverged=self.failure)
-        return Trained(0.0, error=self.failure)
+            return EpochOutput(0.0, diverged=self.failure)
+        return EpochOutput(0.0, error=self.failure)
 
 
 def with_a_failing_fold(spec: Specification, vowels: list[Dataset]) -> tuple[FoldedPool, Failing]:
@@ -306,11 +306,11 @@ def test_a_fold_without_room_leaves_the_pool_as_it_was(
 
 def run(
     path: Path, *overrides: str, stop_at: tuple[int, int] | None = None, slots: int = 1
-) -> tuple[TuningResult, optuna.Study, list[Event]]:
+) -> tuple[TuningResult, optuna.Study, list[WorkerEvent]]:
     """Tunes; stops when the epoch (trial, epoch) is trained."""
     stop, events = threading.Event(), []
 
-    def on_event(event: Event) -> None:
+    def on_event(event: WorkerEvent) -> None:
         events.append(event)
         if isinstance(event, EpochTrained) and (event.number, event.epoch) == stop_at:
             stop.set()

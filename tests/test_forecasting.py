@@ -15,15 +15,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from series_rows import HOUR, START, daily, load, noise, refusal, study, told, write
 
-from gru_optuna import spec as study_file
-from gru_optuna.data.dataset import Dataset, Split, load_dataset, load_folds
-from gru_optuna.data.frequencies import Frequency, calendar_channels
-from gru_optuna.data.windows import fill, robust_deviation
+from gru_optuna import study_file
+from gru_optuna.data.load import load_dataset, load_folds
+from gru_optuna.data.series.frequency import Frequency, calendar_channels
+from gru_optuna.data.series.windows import fill, robust_deviation
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from torch import Tensor
+
+    from gru_optuna.data.dataset import Dataset, Split
 
 TRAFFIC = REPOSITORY / "studies" / "traffic.toml"
 

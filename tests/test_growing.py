@@ -12,9 +12,9 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gru_optuna.data.growing import Growing
-from gru_optuna.data.memory import MEMORY
+from gru_optuna.data.mapped_tensors import Growing
 from gru_optuna.errors import UserError
+from gru_optuna.machine import MEMORY
 
 if TYPE_CHECKING:
     from pathlib import Path

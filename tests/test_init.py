@@ -14,13 +14,13 @@ from conftest import REPOSITORY
 from typer.testing import CliRunner
 
 import gru_optuna
-from gru_optuna import scaffold
-from gru_optuna import spec as study_file
+from gru_optuna import study_file
 from gru_optuna.cli import app
-from gru_optuna.data.draft import draft_study
-from gru_optuna.data.effort import plan
 from gru_optuna.errors import DataError, UserError
-from gru_optuna.scaffold import make_workspace
+from gru_optuna.scaffold import new_workspace
+from gru_optuna.scaffold.draft import draft_study
+from gru_optuna.scaffold.new_workspace import make_workspace
+from gru_optuna.search.default_sizes import choose_default_sizes
 
 if TYPE_CHECKING:
     from typing import Any
@@ -196,7 +196,10 @@ def test_a_task_that_the_data_cannot_have_is_refused() -> None:
 
 
 def test_more_data_means_smaller_networks_and_fewer_epochs() -> None:
-    efforts = [plan(rows, steps=40, channels=None) for rows in (200, 7_000, 40_000, 1_000_000)]
+    efforts = [
+        choose_default_sizes(rows, steps=40, channels=None)
+        for rows in (200, 7_000, 40_000, 1_000_000)
+    ]
     assert [max(effort.sizes) for effort in efforts] == [128, 64, 16, 16]
     assert efforts[0].epochs == 40
     assert all(effort.epochs >= 4 for effort in efforts)
@@ -234,7 +237,7 @@ def test_without_data_there_is_the_demo(tmp_path: Path) -> None:
 def test_where_no_demo_is_at_hand_there_is_a_template(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(scaffold, "_HERE", tmp_path / "site-packages")
+    monkeypatch.setattr(new_workspace, "_HERE", tmp_path / "site-packages")
     made = make_workspace(tmp_path / "ws")
     assert files_of(tmp_path / "ws") == ROOMS | {"studies/my-study.toml"}
     assert not made.ready
@@ -294,7 +297,7 @@ def test_nothing_stays_of_a_workspace_that_fails(
 
     with pytest.raises(DataError):
         make_workspace(tmp_path / "ws", tmp_path / "none.csv")
-    monkeypatch.setattr(scaffold.shutil, "copyfile", disk_full)
+    monkeypatch.setattr(new_workspace.shutil, "copyfile", disk_full)
     with pytest.raises(UserError, match="No space left on device"):
         make_workspace(tmp_path / "ws", DATA / "movie_snippets.csv")
     assert list(tmp_path.iterdir()) == []

@@ -15,9 +15,9 @@ from conftest import REPOSITORY
 from typer.testing import CliRunner
 
 from gru_optuna.cli import app
-from gru_optuna.data.inspect import Inspection, inspect
-from gru_optuna.data.scripts import scripts_of, without_spaces
 from gru_optuna.errors import DataError
+from gru_optuna.inspection.inspect import Inspection, inspect
+from gru_optuna.inspection.scripts import scripts_of, without_spaces
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -16,9 +16,9 @@ import torch
 from processes import check_exact, check_work, curves, wait_for
 from soak.harness import kill_often
 
-from gru_optuna.joining import open_shelf
-from gru_optuna.storage.leases import Saved
-from gru_optuna.storage.tables import checkpoints, leases
+from gru_optuna.checkpoints.checkpoint import Saved
+from gru_optuna.storage.database.tables import checkpoints, leases
+from gru_optuna.worker.run import open_shelf
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from processes import Lab
 
-    from gru_optuna.storage.checkpoints import Checkpoint
+    from gru_optuna.checkpoints.checkpoint import Checkpoint
 
 SEARCH = (
     "sampler.name=random", "pruner.name=none", "training.patience=8",

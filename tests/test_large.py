@@ -14,15 +14,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_tables import HOSTILE, contents, delimited, json_lines, parquet, refusal, table
 
-from gru_optuna.data import large
-from gru_optuna.data.mapped import Spool
-from gru_optuna.data.memory import MEMORY, allowance
+from gru_optuna.data.readers import larger_than_memory as large
+from gru_optuna.data.readers.mapped_frames import Spool
 from gru_optuna.errors import DataError, UserError
+from gru_optuna.machine import MEMORY, allowance
 
 if TYPE_CHECKING:
     from test_tables import Rows
 
-    from gru_optuna.data.tables import Table
+    from gru_optuna.data.readers.tables import Table
 
 
 @pytest.fixture
@@ -170,8 +170,8 @@ def test_a_line_without_an_end_is_refused_before_memory_is_full(
     tmp_path: Path, no_memory: pytest.MonkeyPatch
 ) -> None:
     no_memory.setattr(large, "part_size", lambda: 1 << 18)
-    no_memory.setattr("gru_optuna.data.opening.LONGEST", 1 << 20)
-    no_memory.setattr("gru_optuna.data.delimited.LONGEST", 1 << 20)
+    no_memory.setattr("gru_optuna.data.readers.text_files.LONGEST", 1 << 20)
+    no_memory.setattr("gru_optuna.data.readers.delimited.LONGEST", 1 << 20)
     assert "line 2: a field of more than 1 MiB" in refusal(
         tmp_path, b"a,b\n" + b"x" * (3 << 20), "x.csv"
     )

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 import pytest
 
-from gru_optuna.data import given, streaming
-from gru_optuna.data.dataset import load_dataset, load_folds
-from gru_optuna.data.inspect import inspect
-from gru_optuna.data.memory import MEMORY
-from gru_optuna.data.tables import read_table
-from gru_optuna.spec import Specification, parse
+from gru_optuna.data.load import load_dataset, load_folds
+from gru_optuna.data.readers import in_memory as given
+from gru_optuna.data.readers import in_parts as streaming
+from gru_optuna.data.readers.tables import read_table
+from gru_optuna.inspection.inspect import inspect
+from gru_optuna.machine import MEMORY
+from gru_optuna.study_file import Specification, parse
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -149,7 +150,7 @@ def test_a_large_file_that_is_sorted_by_label_has_all_its_classes(
 ) -> None:
     """Its beginning has one, which is no task at all. Rows are named where they stand."""
     monkeypatch.setenv(MEMORY, "1")
-    monkeypatch.setattr("gru_optuna.data.streaming.rows_that_fit", lambda _: 100)
+    monkeypatch.setattr("gru_optuna.data.readers.in_parts.rows_that_fit", lambda _: 100)
     frame = pl.DataFrame(
         {
             "text": [f"sentence number {row} of all that there are" for row in range(1000)],
@@ -244,7 +245,7 @@ def test_memory_makes_no_difference(
     plenty = load_folds(spec, tmp_path)
     monkeypatch.setenv(MEMORY, "1")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr("gru_optuna.data.large.part_size", lambda: 700)
+    monkeypatch.setattr("gru_optuna.data.readers.larger_than_memory.part_size", lambda: 700)
     for one, other in zip(plenty, load_folds(spec, tmp_path), strict=True):
         assert one.fingerprint == other.fingerprint
         assert one.preprocessing == other.preprocessing

@@ -12,7 +12,7 @@ import torch
 from bundles import DATA, train
 from series_rows import HOUR, START, daily, load, noise, refusal, study, told, write
 
-from gru_optuna.data.dataset import Dataset, Split, load_dataset, load_folds
+from gru_optuna.data.load import load_dataset, load_folds
 from gru_optuna.estimators import GRUForecaster
 
 if TYPE_CHECKING:
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from torch import Tensor
+
+    from gru_optuna.data.dataset import Dataset, Split
 
 TRAFFIC_FINGERPRINT = "da065ffef1df1486052c0a37c72b0c2484b7a78ee81e6f239cf50b1e58c8a2bd"
 """Of studies/traffic.toml, as the first release took it."""

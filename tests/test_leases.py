@@ -18,12 +18,13 @@ from hypothesis import strategies as st
 from optuna.trial import TrialState
 from sqlalchemy import func, select, update
 
-from gru_optuna.storage.beats import BEATS_A_LEASE, Watch
-from gru_optuna.storage.database import open_engine, open_storage
-from gru_optuna.storage.leases import Host, Registration, Saved
-from gru_optuna.storage.mirror import Mirror
-from gru_optuna.storage.patience import patiently
-from gru_optuna.storage.tables import checkpoints, leases, workers
+from gru_optuna.checkpoints.checkpoint import Saved
+from gru_optuna.storage.database.open import open_engine, open_storage
+from gru_optuna.storage.database.retry import with_retries
+from gru_optuna.storage.database.tables import checkpoints, leases, workers
+from gru_optuna.storage.mirror.mirror import Mirror
+from gru_optuna.storage.workers.heartbeats import BEATS_A_LEASE, HeartbeatMonitor
+from gru_optuna.storage.workers.leases import Host, Registration
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,13 +39,13 @@ LEASE = 30.0
 
 
 def test_a_worker_that_beats_is_never_silent() -> None:
-    watch = Watch(LEASE)
+    watch = HeartbeatMonitor(LEASE)
     for second in range(0, 1000, 5):
         assert watch.look({1: second}, float(second)) == set()
 
 
 def test_a_worker_that_stops_beating_is_silent_after_a_lease() -> None:
-    watch = Watch(LEASE)
+    watch = HeartbeatMonitor(LEASE)
     silent_at = [t for t in range(0, 100, 5) if watch.look({1: 7, 2: t}, float(t)) == {1}]
     assert silent_at[0] == LEASE + 5
     assert watch.look({1: 8, 2: 101}, 101.0) == set()  # and lives again
@@ -52,7 +53,7 @@ def test_a_worker_that_stops_beating_is_silent_after_a_lease() -> None:
 
 def test_time_in_which_nobody_looked_makes_nobody_silent() -> None:
     """This process was stopped, or the database was away, for an hour: the others may live."""
-    watch = Watch(LEASE)
+    watch = HeartbeatMonitor(LEASE)
     watch.look({1: 7}, 0.0)
     assert watch.look({1: 7}, 3600.0) == set()
     assert watch.look({1: 7}, 3601.0) == set()
@@ -64,7 +65,7 @@ def test_time_in_which_nobody_looked_makes_nobody_silent() -> None:
 )
 def test_silence_counts_no_more_than_was_seen(beats: list[int], pauses: list[float]) -> None:
     """However irregularly one looks: a silent worker was seen unchanged for a whole lease."""
-    watch, at, count, unchanged = Watch(LEASE), 0.0, 0, 0.0
+    watch, at, count, unchanged = HeartbeatMonitor(LEASE), 0.0, 0, 0.0
     for more, pause in zip(beats, pauses, strict=False):
         at += pause
         count += more
@@ -94,7 +95,7 @@ class Worker:
 
     def claim(self, count: int, limit: int | None = None) -> dict[int, bool]:
         """Numbers of the trials it got, and whether they were adopted."""
-        synced = patiently(lambda: self.mirror.sync(count, limit), threading.Event(), told)
+        synced = with_retries(lambda: self.mirror.sync(count, limit), threading.Event(), told)
         return {n: claim.adopted for n, claim in synced.claims}
 
     def die(self) -> None:
@@ -110,7 +111,7 @@ def told(_reason: str | None, _seconds: float) -> None:
 def silence(worker: Worker, other: Worker) -> None:
     """As if `other` had seen for two leases that `worker` doesn't beat."""
     lease = other.registration.lease_seconds
-    other.registration._watch = Watch(lease)
+    other.registration._watch = HeartbeatMonitor(lease)
     began = time.monotonic() - 2 * lease
     for beat in range(2 * BEATS_A_LEASE):
         with other.engine.begin() as connection:

@@ -11,7 +11,7 @@ from splits import split_of_rows
 
 from gru_optuna.data.dataset import Split, Units
 from gru_optuna.data.metrics import classification_metric, measure
-from gru_optuna.spec import METRICS, Metric
+from gru_optuna.study_file import METRICS, Metric
 
 # Four rows of class 0, one of class 1; predicted 0 0 0 1 | 1.
 TARGETS = torch.tensor([0, 0, 0, 0, 1])

@@ -13,9 +13,9 @@ from sqlalchemy import event
 from sqlalchemy.exc import OperationalError
 
 from gru_optuna.errors import StudyError
-from gru_optuna.storage.database import open_engine, open_storage
-from gru_optuna.storage.leases import Host, Registration
-from gru_optuna.storage.mirror import Mirror
+from gru_optuna.storage.database.open import open_engine, open_storage
+from gru_optuna.storage.mirror.mirror import Mirror
+from gru_optuna.storage.workers.leases import Host, Registration
 
 if TYPE_CHECKING:
     from optuna import Study, Trial
@@ -268,8 +268,8 @@ def test_worked_seconds_are_wall_time_whoever_works(
     """Two workers in the same hour work one hour; a pause is none; a clock set back neither."""
     from datetime import datetime, timedelta
 
-    from gru_optuna.storage import attributes as module
-    from gru_optuna.storage import mirror
+    from gru_optuna.storage.mirror import mirror
+    from gru_optuna.storage.mirror import study_attributes as module
 
     clock = {"monotonic": 100.0, "database": datetime(2026, 1, 1)}
     monkeypatch.setattr(mirror.time, "monotonic", lambda: clock["monotonic"])

@@ -16,11 +16,12 @@ from hypothesis import strategies as st
 from test_text import CHINESE, ROWS, load, write
 from tokenizers import Tokenizer
 
-from gru_optuna import spec as study_file
-from gru_optuna.data.dataset import UNKNOWN, Split, load_folds, starts_of
-from gru_optuna.data.narrowing import Narrowing, cut_down
-from gru_optuna.data.text import MOST_TOKENS
-from gru_optuna.data.tokens import SPECIAL, TokenizerName, encode, train_tokenizer
+from gru_optuna import study_file
+from gru_optuna.data.dataset import UNKNOWN, Split, starts_of
+from gru_optuna.data.load import load_folds
+from gru_optuna.data.texts.prepare import MOST_TOKENS
+from gru_optuna.data.texts.tokenizer import SPECIAL, TokenizerName, encode, train_tokenizer
+from gru_optuna.data.texts.vocabulary import Narrowing, cut_down
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -17,26 +17,26 @@ from optuna_dashboard._note import get_note_from_system_attrs
 from test_mirror import claim, make
 
 import gru_optuna
-from gru_optuna import spec as study_file
-from gru_optuna.digest import describing
-from gru_optuna.digest.figures import (
+from gru_optuna import study_file
+from gru_optuna.report.notes import describe as describing
+from gru_optuna.report.notes.key_figures import (
     epochs_without_pruning,
     key_figures,
     reached,
     running_best,
 )
-from gru_optuna.digest.note import study_note, trial_note
-from gru_optuna.report.summary import summarize
-from gru_optuna.storage.attributes import StudyAttrs
-from gru_optuna.storage.database import open_engine, open_storage
-from gru_optuna.storage.leases import Host, Registration
-from gru_optuna.storage.mirror import Mirror
-from gru_optuna.storage.notes import (
-    Describing,
+from gru_optuna.report.notes.note import study_note, trial_note
+from gru_optuna.storage.database.open import open_engine, open_storage
+from gru_optuna.storage.mirror.dashboard_notes import (
     Description,
+    NoteWriter,
     write_description,
     write_trial_notes,
 )
+from gru_optuna.storage.mirror.mirror import Mirror
+from gru_optuna.storage.mirror.study_attributes import StudyAttrs
+from gru_optuna.storage.workers.leases import Host, Registration
+from gru_optuna.study.summary import summarize
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -221,7 +221,7 @@ def test_a_note_of_a_trial_that_somebody_wrote_is_left_alone(database_url: str) 
 # --- with a worker's transactions ---
 
 
-def described_mirror(url: str, describing: Describing) -> Mirror:
+def described_mirror(url: str, describing: NoteWriter) -> Mirror:
     study, engine = make(url), open_engine(url)
     registration = Registration(engine, study._study_id, Host.here("cpu", 8))
     return Mirror(study, engine, registration, describing)
@@ -229,7 +229,7 @@ def described_mirror(url: str, describing: Describing) -> Mirror:
 
 def test_trials_get_their_notes_with_the_commit_that_ends_them(database_url: str) -> None:
     mirror = described_mirror(
-        database_url, Describing(lambda study: Description("n", {}), trial_note)
+        database_url, NoteWriter(lambda study: Description("n", {}), trial_note)
     )
     pruned, failed, complete = claim(mirror, 3)
     for one in (pruned, failed, complete):
@@ -247,7 +247,7 @@ def test_trials_get_their_notes_with_the_commit_that_ends_them(database_url: str
 
 
 def test_who_lost_a_trial_writes_no_note_of_it(database_url: str) -> None:
-    words = Describing(lambda study: Description("n", {}), lambda study, trial: "late")
+    words = NoteWriter(lambda study: Description("n", {}), lambda study, trial: "late")
     late, other = (described_mirror(database_url, words) for _ in range(2))
     (mine,) = claim(late)
     late.sync(give_back=[mine.number])
@@ -260,12 +260,12 @@ def test_who_lost_a_trial_writes_no_note_of_it(database_url: str) -> None:
 def test_a_study_is_described_now_and_then_by_whoever_comes_first(database_url: str) -> None:
     written: list[str] = []
 
-    def words(name: str) -> Describing:
+    def words(name: str) -> NoteWriter:
         def describe(study: Study) -> Description:
             written.append(name)
             return Description(f"{name} {len(written)}", {})
 
-        return Describing(describe, lambda study, trial: None)
+        return NoteWriter(describe, lambda study, trial: None)
 
     first, second = (described_mirror(database_url, words(name)) for name in ("first", "second"))
     for _ in range(5):
@@ -277,7 +277,7 @@ def test_a_study_is_described_now_and_then_by_whoever_comes_first(database_url: 
 
 
 def test_the_pause_is_as_long_as_words_are_dear() -> None:
-    words = Describing(lambda study: Description("n", {}), trial_note)
+    words = NoteWriter(lambda study: Description("n", {}), trial_note)
     made = optuna.create_study()
     assert words.if_due(made, StudyAttrs(1, {}, {})) is not None
     seen = StudyAttrs(
@@ -296,7 +296,7 @@ def test_words_that_cannot_be_found_stop_nobody(
     def broken(*_: object) -> Any:
         raise KeyError("a bug")
 
-    mirror = described_mirror(database_url, Describing(broken, broken))
+    mirror = described_mirror(database_url, NoteWriter(broken, broken))
     (one,) = claim(mirror)
     mirror.study.tell(one, state=TrialState.FAIL)
     mirror.sync()
@@ -305,7 +305,7 @@ def test_words_that_cannot_be_found_stop_nobody(
 
 
 def test_a_note_goes_along_when_a_study_is_copied(tmp_path: Path) -> None:
-    from gru_optuna.storage.copying import copy_studies
+    from gru_optuna.storage.maintenance.copy import copy_studies
 
     source, target = (f"sqlite:///{tmp_path / name}.db" for name in ("source", "target"))
     for _ in range(3):

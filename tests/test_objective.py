@@ -19,10 +19,10 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.trial import TrialState
 
 from gru_optuna import GRUObjective, load_bundle, seeds
-from gru_optuna.data.files import read_sequences
+from gru_optuna.data.readers.sequence_files import read_sequences
 from gru_optuna.errors import Crashed, DataError, StudyError, StudyFileError
-from gru_optuna.hyperparameters import Range
 from gru_optuna.search import space
+from gru_optuna.study_file.searchable import Range
 from gru_optuna.training.pool import Pool
 from gru_optuna.training.reference import Trainer
 

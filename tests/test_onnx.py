@@ -12,7 +12,7 @@ from bundles import Model, train
 from conftest import PLAIN
 
 import gru_optuna
-from gru_optuna.bundle.files import ONNX
+from gru_optuna.bundle.folder import ONNX
 from gru_optuna.bundle.onnx import to_onnx, with_onnx
 
 if TYPE_CHECKING:

@@ -25,17 +25,18 @@ from splits import split_of_rows
 
 from gru_optuna.data.dataset import Dataset
 from gru_optuna.errors import Crashed, Diverged, OutOfMemory, TrialFailed
-from gru_optuna.training import cpu
-from gru_optuna.training.batched import BatchedEngine
-from gru_optuna.training.cpu import CPUEngine
-from gru_optuna.training.pool import Pool, Trained
-from gru_optuna.training.progress import EpochResult
+from gru_optuna.training.engines import cpu
+from gru_optuna.training.engines.base import EpochOutput
+from gru_optuna.training.engines.batched import BatchedEngine
+from gru_optuna.training.engines.cpu import CPUEngine
+from gru_optuna.training.pool import Pool
 from gru_optuna.training.schedules import learning_rate
+from gru_optuna.training.slot import EpochResult
 
 if TYPE_CHECKING:
     from gru_optuna.hyperparameters import Hyperparameters
-    from gru_optuna.spec import Specification
-    from gru_optuna.training.pool import Slot
+    from gru_optuna.study_file import Specification
+    from gru_optuna.training.slot import Slot
 
 
 @pytest.fixture(scope="module")
@@ -324,7 +325,7 @@ def test_an_infinite_sum_of_finite_losses_is_divergence(
     pool = Pool(spec, single, engine)
     pool.admit(BASE, seed=1)
     logits = torch.zeros(len(single.validation), len(single.classes))
-    trained = [Trained(float("inf"), validation_outputs=logits)]
+    trained = [EpochOutput(float("inf"), validation_outputs=logits)]
     monkeypatch.setattr(engine, "train_epoch", lambda slots: trained)
     ((_, told),) = pool.train_epoch()
     assert str(told) == "diverged in epoch 1: the training loss is not finite"

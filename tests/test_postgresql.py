@@ -14,8 +14,8 @@ import pytest
 from sqlalchemy import func, make_url, select
 
 from gru_optuna.errors import StorageError
-from gru_optuna.storage.database import locate, open_engine, open_storage, shown_url
-from gru_optuna.storage.tables import studies
+from gru_optuna.storage.database.open import locate, open_engine, open_storage, shown_url
+from gru_optuna.storage.database.tables import studies
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -15,10 +15,10 @@ from typer.testing import CliRunner
 
 import gru_optuna
 from gru_optuna import tune
-from gru_optuna.bundle.predicting import CHUNK
+from gru_optuna.bundle.rows import CHUNK
 from gru_optuna.cli import app
-from gru_optuna.data.streaming import read_table_in_parts
-from gru_optuna.data.tables import read_table
+from gru_optuna.data.readers.in_parts import read_table_in_parts
+from gru_optuna.data.readers.tables import read_table
 from gru_optuna.errors import DataError
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from click.testing import Result
     from conftest import Workspace
 
-    from gru_optuna.bundle.predicting import Bundle
+    from gru_optuna.bundle.bundle import Bundle
 
 TEXTS = """
 name = "sentences"
@@ -239,7 +239,7 @@ def test_a_mistake_far_down_is_named(sentences: Bundle, tmp_path: Path) -> None:
 def test_predictions_are_written_in_every_format(
     sentences: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: str
 ) -> None:
-    from gru_optuna.bundle.writing import writing
+    from gru_optuna.bundle.output import writing
 
     expected = sentences.predict_frame(["a delight", "dull", "what"])
     out = tmp_path / f"told.{ending}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gru_optuna.training.progress import EpochResult, Progress
+from gru_optuna.training.slot import EpochResult, Progress
 
 
 def epoch(value: float, validation_loss: float = 1.0) -> EpochResult:

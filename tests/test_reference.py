@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from splits import split_of_rows
 from torch import nn
 
-from gru_optuna import spec as study_file
-from gru_optuna.data.dataset import Dataset, Units, load_dataset
+from gru_optuna import study_file
+from gru_optuna.data.dataset import Dataset, Units
+from gru_optuna.data.load import load_dataset
 from gru_optuna.errors import Diverged
 from gru_optuna.seeds import generator
 from gru_optuna.training.initializers import initial_parameters
@@ -25,7 +26,7 @@ from gru_optuna.training.regularizers import dropout_masks, penalty
 
 if TYPE_CHECKING:
     from gru_optuna.hyperparameters import Hyperparameters
-    from gru_optuna.spec import Specification
+    from gru_optuna.study_file import Specification
 
 
 @pytest.fixture(scope="module")

@@ -16,13 +16,13 @@ from made_up import SPACE, Page, many_trials, small_study, specification, study_
 from optuna.trial import TrialState, create_trial
 
 from gru_optuna.errors import UserError
-from gru_optuna.report.numbers.curves import curves
-from gru_optuna.report.numbers.history import best_by_time, history
-from gru_optuna.report.numbers.importance import importance
-from gru_optuna.report.numbers.parallel import parallel_coordinates, slices
-from gru_optuna.report.numbers.trials import as_json
+from gru_optuna.report.figures.history import best_by_time, history
+from gru_optuna.report.figures.importance import importance
+from gru_optuna.report.figures.learning_curves import curves
+from gru_optuna.report.figures.parallel_coordinates import parallel_coordinates, slices
 from gru_optuna.report.page import render_report
-from gru_optuna.report.summary import TEST
+from gru_optuna.report.trials import as_json
+from gru_optuna.study.summary import TEST
 
 if TYPE_CHECKING:
     from pathlib import Path

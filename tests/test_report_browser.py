@@ -9,9 +9,9 @@ import pytest
 from made_up import many_trials, small_study, specification, study_of, trial
 from optuna.trial import TrialState
 
-from gru_optuna import spec as study_file
-from gru_optuna.report.numbers.predictions import PREDICTIONS
+from gru_optuna import study_file
 from gru_optuna.report.page import render_report
+from gru_optuna.study.predictions import PREDICTIONS
 
 if TYPE_CHECKING:
     from collections.abc import Callable

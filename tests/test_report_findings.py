@@ -10,11 +10,11 @@ import pytest
 from made_up import SPACE, candidate, confirmation, specification, study_of, trial
 from optuna.trial import TrialState
 
-from gru_optuna.report.evidence import round_between, where_it_happens, where_the_best_lie
 from gru_optuna.report.findings import findings
-from gru_optuna.report.numbers.predictions import PREDICTIONS
 from gru_optuna.report.page import make_context
-from gru_optuna.search.confirmation import CONFIRMATION
+from gru_optuna.report.significance import round_between, where_it_happens, where_the_best_lie
+from gru_optuna.study.confirmation import CONFIRMATION
+from gru_optuna.study.predictions import PREDICTIONS
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial

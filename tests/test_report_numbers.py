@@ -12,28 +12,22 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.importance import FanovaImportanceEvaluator
 from optuna.trial import TrialState, create_trial
 
-from gru_optuna.report.numbers.answer import Estimate, Start, answer
-from gru_optuna.report.numbers.curves import curves
-from gru_optuna.report.numbers.health import Clipping, Gap, health
-from gru_optuna.report.numbers.history import best_by_time, history
-from gru_optuna.report.numbers.importance import importance
-from gru_optuna.report.numbers.interactions import interactions
-from gru_optuna.report.numbers.parallel import ABSENT, parallel_coordinates, slices
-from gru_optuna.report.numbers.predictions import PREDICTIONS
-from gru_optuna.report.numbers.rows import rows
-from gru_optuna.report.numbers.savings import savings
-from gru_optuna.report.numbers.standing import standing
-from gru_optuna.report.numbers.timeline import timeline
-from gru_optuna.report.scales import (
-    duration,
-    duration_ticks,
-    label,
-    metric_digits,
-    parameter_scale,
-)
-from gru_optuna.report.summary import summarize
+from gru_optuna.report.axes import duration, duration_ticks, label, metric_digits, parameter_scale
+from gru_optuna.report.figures.comparison import compare
+from gru_optuna.report.figures.health import Clipping, Gap, measure_health
+from gru_optuna.report.figures.history import best_by_time, history
+from gru_optuna.report.figures.importance import importance
+from gru_optuna.report.figures.interactions import interactions
+from gru_optuna.report.figures.learning_curves import curves
+from gru_optuna.report.figures.parallel_coordinates import ABSENT, parallel_coordinates, slices
+from gru_optuna.report.figures.pruning import measure_pruning
+from gru_optuna.report.figures.timeline import timeline
+from gru_optuna.report.result import Estimate, Start, find_result
+from gru_optuna.report.trial_table import rows
 from gru_optuna.report.verdict import verdict
-from gru_optuna.search.confirmation import CONFIRMATION, TestValue
+from gru_optuna.study.confirmation import CONFIRMATION, TestValue
+from gru_optuna.study.predictions import PREDICTIONS
+from gru_optuna.study.summary import summarize
 
 DONE, CUT, FAILED = TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL
 
@@ -221,14 +215,14 @@ def test_a_running_trial_reaches_to_the_last_moment_known() -> None:
 
 def test_savings_take_pruned_trials_for_as_long_as_complete_ones(study: optuna.Study) -> None:
     # Five complete trials of 3 epochs, pruned ones of 1 and 2, and a failed one that counts not.
-    saved = savings(study, specification())
+    saved = measure_pruning(study, specification())
     assert saved is not None
     assert (saved.trials, saved.pruned, saved.run) == (7, 2, 18)
     assert saved.typical == 3
     assert saved.unpruned == 5 * 3 + 2 * 3
     assert saved.saved == pytest.approx(1 - 18 / 21)
     assert saved.reached == [7, 6, 5]
-    assert savings(study_of([trial(DONE, [0.5], 1e-3)]), specification()) is None
+    assert measure_pruning(study_of([trial(DONE, [0.5], 1e-3)]), specification()) is None
 
 
 def test_health_counts_endings_and_looks_into_them() -> None:
@@ -246,7 +240,7 @@ def test_health_counts_endings_and_looks_into_them() -> None:
         ]
     )
     study.set_user_attr("baselines", {"majority class": 0.25, "logistic regression": 0.8})
-    found = health(study, specification(search=SPACE | {"clip_norm": 2.0}))
+    found = measure_health(study, specification(search=SPACE | {"clip_norm": 2.0}))
     assert found.endings == {
         "trained to the end": 1,
         "stopped early": 1,
@@ -268,7 +262,7 @@ def test_the_answer_says_how_sure_it_is_and_where_the_search_began(study: optuna
     study.set_user_attr("test", {"number": 3, "value": 0.875})
     part = {"rows": 100, "value": 0.875, "interval": [0.8, 0.93]}
     study.set_user_attr(PREDICTIONS, {"number": 3, "test": part})
-    found = answer(study, spec, summarize(study, spec))
+    found = find_result(study, spec, summarize(study, spec))
     assert found is not None
     assert (found.winner.number, found.complete) == (3, 5)
     assert found.test == Estimate(0.875, (0.8, 0.93), 100)
@@ -292,7 +286,7 @@ def test_an_interval_of_another_value_is_not_shown(study: optuna.Study) -> None:
     study.set_user_attr("test", {"number": 3, "value": 0.875})
     part = {"rows": 100, "value": 0.5, "interval": [0.4, 0.6]}
     study.set_user_attr(PREDICTIONS, {"number": 3, "test": part})
-    found = answer(study, specification(), summarize(study, specification()))
+    found = find_result(study, specification(), summarize(study, specification()))
     assert found is not None
     assert found.test == Estimate(0.875, None, 100)
 
@@ -303,11 +297,11 @@ def test_fresh_seeds_decide_who_won(study: optuna.Study) -> None:
     test = TestValue(0.81, [0.78, 0.84], None)
     study.set_user_attr(CONFIRMATION, confirmation([first, second], 6, test).as_json())
     spec = specification()
-    found = answer(study, spec, summarize(study, spec))
+    found = find_result(study, spec, summarize(study, spec))
     assert found is not None
     assert found.winner.number == 6
     assert found.test == Estimate(0.81, (0.78, 0.84), None)
-    marks = standing(found, spec, str)
+    marks = compare(found, spec, str)
     assert [(mark.kind, mark.value) for mark in marks[-3:]] == [
         ("validation", 0.8), ("validation", 0.8), ("test", 0.81),
     ]  # fmt: skip
@@ -317,7 +311,7 @@ def test_what_somebody_enqueued_is_no_start(study: optuna.Study) -> None:
     given = trial(DONE, [0.95], 1e-3)
     given.system_attrs["fixed_params"] = {"learning_rate": 1e-3}
     others = study.get_trials(deepcopy=False)
-    found = answer(
+    found = find_result(
         begun := study_of([given, *others]), specification(), summarize(begun, specification())
     )
     assert found is not None

@@ -11,7 +11,7 @@ import torch
 from splits import split_of_rows
 
 from gru_optuna.data.dataset import Split, Units
-from gru_optuna.report.numbers.predictions import OTHERS, describe_predictions
+from gru_optuna.study.predictions import OTHERS, describe_predictions
 
 
 def classified(right: list[int], said: list[int], classes: int) -> tuple[torch.Tensor, Split]:

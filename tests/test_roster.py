@@ -14,17 +14,17 @@ from optuna.trial import TrialState
 from sqlalchemy import update
 from typer.testing import CliRunner
 
-from gru_optuna import spec as study_file
+from gru_optuna import study_file
 from gru_optuna.cli import app
-from gru_optuna.search.study import create_or_resume
-from gru_optuna.storage.beats import LEASE_SECONDS
-from gru_optuna.storage.database import lock_study, open_engine, open_storage
-from gru_optuna.storage.leases import Host, Registration
-from gru_optuna.storage.mirror import Mirror
-from gru_optuna.storage.roster import read_workers
-from gru_optuna.storage.tables import workers
+from gru_optuna.storage.database.open import lock_study, open_engine, open_storage
+from gru_optuna.storage.database.tables import workers
+from gru_optuna.storage.mirror.mirror import Mirror
+from gru_optuna.storage.workers.heartbeats import LEASE_SECONDS
+from gru_optuna.storage.workers.leases import Host, Registration
+from gru_optuna.storage.workers.status import read_workers
+from gru_optuna.study.study import create_or_resume
 from gru_optuna.worker.events import EpochTrained, TrialEnded, TrialStarted
-from gru_optuna.worker.watching import Watcher
+from gru_optuna.worker.watcher import Watcher
 
 if TYPE_CHECKING:
     from optuna import Study

@@ -7,16 +7,17 @@ from typing import TYPE_CHECKING, Any, get_args
 import optuna
 import pytest
 
-from gru_optuna import spec as study_file
+from gru_optuna import study_file
 from gru_optuna.errors import StudyFileError
 from gru_optuna.hyperparameters import DECAY_PARAMETERS
-from gru_optuna.search import budget, space
+from gru_optuna.search import space
 from gru_optuna.search.pruners import make_pruner
 from gru_optuna.search.samplers import make_sampler
-from gru_optuna.spec import Pruner, Sampler
+from gru_optuna.study import budget
+from gru_optuna.study_file import Pruner, Sampler
 
 if TYPE_CHECKING:
-    from gru_optuna.spec import Specification
+    from gru_optuna.study_file import Specification
 
 BASE: dict[str, Any] = {"name": "x", "data": {"train": "x.ts"}}
 LISTS = {

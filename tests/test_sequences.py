@@ -14,12 +14,14 @@ from hypothesis import strategies as st
 from splits import split_of_rows
 from torch import Tensor
 
-from gru_optuna import spec as study_file
-from gru_optuna.data.dataset import Dataset, Split, load_dataset, load_folds
+from gru_optuna import study_file
+from gru_optuna.data.load import load_dataset, load_folds
 from gru_optuna.errors import DataError
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from gru_optuna.data.dataset import Dataset, Split
 
 VOWELS = {"train": "japanese_vowels_train.ts", "test": "japanese_vowels_test.ts"}
 NUMBERED = [f"{row}:{'aaabbc'[row % 6]}" for row in range(60)]

@@ -12,19 +12,19 @@ import torch
 from conftest import REPOSITORY, TINY_STUDY
 from pools import CPU, some_numbers, some_pieces, some_texts
 
-from gru_optuna import spec as study_file
-from gru_optuna.data.dataset import load_dataset
+from gru_optuna import study_file
+from gru_optuna.data.load import load_dataset
 from gru_optuna.errors import UserError
 from gru_optuna.training import sizing
-from gru_optuna.training.cpu import CPUEngine
-from gru_optuna.training.folds import FoldedPool
+from gru_optuna.training.engines.cpu import CPUEngine
+from gru_optuna.training.folded_pool import FoldedPool
 from gru_optuna.training.pool import Pool
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from gru_optuna.data.dataset import Dataset
-    from gru_optuna.spec import Specification
+    from gru_optuna.study_file import Specification
 
 
 def load(folder: Path, *overrides: str) -> tuple[Specification, Dataset]:

@@ -25,18 +25,18 @@ from pools import (
 )
 from splits import split_of_rows
 
+from gru_optuna.checkpoints.checkpoint import Checkpoint, DamagedCheckpoint
 from gru_optuna.data.dataset import Dataset
-from gru_optuna.storage.checkpoints import Checkpoint, DamagedCheckpoint
-from gru_optuna.training.batched import BatchedEngine
-from gru_optuna.training.cpu import CPUEngine
+from gru_optuna.training.engines.batched import BatchedEngine
+from gru_optuna.training.engines.cpu import CPUEngine
 from gru_optuna.training.pool import Pool
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from gru_optuna.hyperparameters import Hyperparameters
-    from gru_optuna.spec import Specification
-    from gru_optuna.training.pool import Slot
+    from gru_optuna.study_file import Specification
+    from gru_optuna.training.slot import Slot
 
 ENGINES: list[type[CPUEngine] | type[BatchedEngine]] = [CPUEngine, BatchedEngine]
 

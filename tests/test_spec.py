@@ -10,11 +10,11 @@ from conftest import REPOSITORY
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gru_optuna import spec
+from gru_optuna import study_file as spec
 from gru_optuna.errors import StudyFileError
-from gru_optuna.hyperparameters import Number, Range, Searchable
 from gru_optuna.search import space
-from gru_optuna.spec import Specification
+from gru_optuna.study_file import Specification
+from gru_optuna.study_file.searchable import Number, Range, Searchable
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -15,8 +15,8 @@ import optuna
 import pytest
 
 from gru_optuna.errors import StorageError
-from gru_optuna.storage import sqlite
-from gru_optuna.storage.database import locate, open_storage
+from gru_optuna.storage.database import sqlite
+from gru_optuna.storage.database.open import locate, open_storage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

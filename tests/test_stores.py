@@ -11,10 +11,11 @@ import pytest
 from sqlalchemy import insert, select
 from storage_rows import checked, run
 
-from gru_optuna.storage import tables
-from gru_optuna.storage.checkpoints import Folder, digest, open_store
-from gru_optuna.storage.database import open_engine, open_storage
-from gru_optuna.storage.stores import CHECKPOINTS, own_place
+from gru_optuna.checkpoints.checkpoint import digest
+from gru_optuna.checkpoints.locations import CHECKPOINTS, own_place
+from gru_optuna.checkpoints.stores import Folder, open_store
+from gru_optuna.storage.database import tables
+from gru_optuna.storage.database.open import open_engine, open_storage
 
 pytestmark = pytest.mark.usefixtures("here")
 

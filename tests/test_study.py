@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING, Any
 import optuna
 import pytest
 
-from gru_optuna import spec as study_file
+from gru_optuna import study_file
 from gru_optuna.errors import StudyError
-from gru_optuna.search.study import create_or_resume, load, load_all
-from gru_optuna.storage.database import open_storage
+from gru_optuna.storage.database.open import open_storage
+from gru_optuna.study.study import create_or_resume, load, load_all
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from optuna.storages import BaseStorage
 
-    from gru_optuna.spec import Specification
+    from gru_optuna.study_file import Specification
 
 
 def specification(**sections: Any) -> Specification:

@@ -17,7 +17,7 @@ from conftest import REPOSITORY
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gru_optuna.data.tables import Table, read_table
+from gru_optuna.data.readers.tables import Table, read_table
 from gru_optuna.errors import DataError
 
 if TYPE_CHECKING:

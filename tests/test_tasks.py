@@ -26,8 +26,8 @@ from pools import (
 )
 
 from gru_optuna.errors import TrialFailed
-from gru_optuna.training.batched import BatchedEngine
-from gru_optuna.training.cpu import CPUEngine
+from gru_optuna.training.engines.batched import BatchedEngine
+from gru_optuna.training.engines.cpu import CPUEngine
 from gru_optuna.training.pool import Pool
 
 if TYPE_CHECKING:
@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 
     from gru_optuna.data.dataset import Dataset
     from gru_optuna.hyperparameters import Hyperparameters
-    from gru_optuna.spec import Metric, Specification
-    from gru_optuna.training.pool import Slot
+    from gru_optuna.study_file import Metric, Specification
+    from gru_optuna.training.slot import Slot
 
 ENGINES: list[type[CPUEngine] | type[BatchedEngine]] = [CPUEngine, BatchedEngine]
 

@@ -13,19 +13,18 @@ from conftest import TINY_STUDY
 from optuna.trial import TrialState
 from rich.console import Console
 
-from gru_optuna import spec as study_file
-from gru_optuna.report.summary import Summary
-from gru_optuna.terminal import LiveView, PlainView, View, make_view
-from gru_optuna.terminal.pace import Rate, epochs_left, survival
-from gru_optuna.terminal.words import about, clock, notice, rate, sparkline, value
-from gru_optuna.tuning import Opening
+from gru_optuna import study_file
+from gru_optuna.cli.progress import LiveView, PlainView, View, make_view
+from gru_optuna.cli.progress.messages import about, clock, notice, rate, sparkline, value
+from gru_optuna.cli.progress.time_left import Rate, epochs_left, survival
+from gru_optuna.study.summary import Summary
+from gru_optuna.tuning.tune import RunStart
 from gru_optuna.worker.events import (
     CheckpointDamaged,
     Confirming,
     ConfirmingElsewhere,
     EngineReady,
     EpochTrained,
-    Event,
     FewerSlots,
     LeaseLost,
     StandingBy,
@@ -34,6 +33,7 @@ from gru_optuna.worker.events import (
     TrialEnded,
     TrialStarted,
     WorkerDied,
+    WorkerEvent,
     WorkerStarted,
 )
 
@@ -49,7 +49,7 @@ BEFORE = Summary(
     best=None,
     baselines={},
 )
-OPENING = Opening(
+OPENING = RunStart(
     spec=SPEC,
     storage="sqlite:///study.db",
     device="cpu",
@@ -59,7 +59,7 @@ OPENING = Opening(
     compiles=False,
 )
 
-TOLD: list[tuple[Event, str]] = [
+TOLD: list[tuple[WorkerEvent, str]] = [
     (TrialStarted(7, adopted=True, epochs=12), "trial 7 adopted after epoch 12"),
     (TrialStarted(7, adopted=True), "trial 7 adopted, from its start"),
     (
@@ -104,7 +104,7 @@ class Clock:
         return self.seconds
 
 
-Told = Event | float
+Told = WorkerEvent | float
 """What happens, or so many seconds pass."""
 
 
@@ -116,7 +116,7 @@ def tell(view: View, clock: Clock, told: tuple[Told, ...]) -> None:
             view.happened(one)
 
 
-def plain(*told: Told, opening: Opening = OPENING) -> list[str]:
+def plain(*told: Told, opening: RunStart = OPENING) -> list[str]:
     """The lines that a file gets, without the headline."""
     file, clock = io.StringIO(), Clock()
     view = PlainView(Console(file=file, width=40), clock)
@@ -127,7 +127,7 @@ def plain(*told: Told, opening: Opening = OPENING) -> list[str]:
 
 
 def live(
-    *told: Told, opening: Opening = OPENING, width: int = 120, height: int = 60, end: bool = False
+    *told: Told, opening: RunStart = OPENING, width: int = 120, height: int = 60, end: bool = False
 ) -> list[str]:
     """The lines of the picture that is there then; without colours."""
     clock = Clock()
@@ -171,17 +171,17 @@ def test_the_headline_tells_of_folds() -> None:
 
 def test_every_event_is_known() -> None:
     ordinary = {EngineReady, EpochTrained, TrialEnded}
-    assert {type(event) for event, _ in TOLD} | ordinary == set(get_args(Event))
+    assert {type(event) for event, _ in TOLD} | ordinary == set(get_args(WorkerEvent))
 
 
 @pytest.mark.parametrize(("event", "words"), TOLD, ids=lambda part: type(part).__name__)
-def test_what_is_out_of_the_ordinary_is_told_in_plain_words(event: Event, words: str) -> None:
+def test_what_is_out_of_the_ordinary_is_told_in_plain_words(event: WorkerEvent, words: str) -> None:
     assert notice(event) == words
     assert plain(event) == [words]
 
 
 @pytest.mark.parametrize(("event", "words"), TOLD, ids=lambda part: type(part).__name__)
-def test_the_table_has_it_below(event: Event, words: str) -> None:
+def test_the_table_has_it_below(event: WorkerEvent, words: str) -> None:
     # That a worker runs is counted instead.
     below = live(event)[-1]
     assert (below == words) is not isinstance(event, WorkerStarted)

@@ -13,13 +13,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
-from gru_optuna import spec as study_file
-from gru_optuna.data.dataset import Dataset, Split, load_dataset, load_folds
-from gru_optuna.data.tokens import SPECIAL, TokenizerName, encode, train_tokenizer
+from gru_optuna import study_file
+from gru_optuna.data.load import load_dataset, load_folds
+from gru_optuna.data.texts.tokenizer import SPECIAL, TokenizerName, encode, train_tokenizer
 from gru_optuna.errors import DataError
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from gru_optuna.data.dataset import Dataset, Split
 
 MOVIES = REPOSITORY / "studies" / "data" / "movie_snippets.csv"
 GOOD, BAD = ["lovely", "bright", "warm", "kind"], ["awful", "dark", "cold", "rude"]

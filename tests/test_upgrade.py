@@ -12,7 +12,7 @@ from conftest import REPOSITORY
 from optuna.storages._rdb import models
 from storage_rows import checked, invoke, refused, run
 
-from gru_optuna.storage.database import exclusively, locate, open_storage
+from gru_optuna.storage.database.open import exclusively, locate, open_storage
 
 if TYPE_CHECKING:
     from conftest import Workspace

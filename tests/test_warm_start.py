@@ -12,13 +12,13 @@ from optuna.storages import InMemoryStorage
 from optuna.trial import TrialState
 
 import gru_optuna
-from gru_optuna import spec as study_file
+from gru_optuna import study_file
 from gru_optuna.errors import StorageError, StudyError
 from gru_optuna.search import space
-from gru_optuna.search.confirmation import CONFIRMATION, ranked
-from gru_optuna.search.study import create_or_resume, load
-from gru_optuna.search.warm_start import MOST_TRIALS, WARM_START, Source, begin_from, find_source
-from gru_optuna.storage.database import exclusively, open_storage
+from gru_optuna.storage.database.open import exclusively, open_storage
+from gru_optuna.study.confirmation import CONFIRMATION, ranked
+from gru_optuna.study.study import create_or_resume, load
+from gru_optuna.study.warm_start import MOST_TRIALS, WARM_START, Source, begin_from, find_source
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from optuna import Study
     from optuna.storages import BaseStorage
 
-    from gru_optuna.search.warm_start import WarmStart
-    from gru_optuna.spec import Specification
-    from gru_optuna.tuning import Opening
+    from gru_optuna.study.warm_start import WarmStart
+    from gru_optuna.study_file import Specification
+    from gru_optuna.tuning.tune import RunStart
 
 GOOD: dict[str, Any] = {
     "hidden_size": 64,
@@ -302,7 +302,7 @@ def test_tune_takes_says_and_trains_within_the_budget(
     first = workspace.run("tune", "studies/next.toml", "--from", "tiny", "--no-confirm", *options)
     assert first.returncode == 0, first.stderr
     assert "is tried first, with its learning_rate, dropout" in first.stderr
-    openings: list[Opening] = []
+    openings: list[RunStart] = []
     gru_optuna.tune(following, trials=3, from_study="tiny", on_open=openings.append, **fast)
     assert openings[0].warm_start is None
     storage = open_storage(f"sqlite:///{workspace.folder}/storage/gru_optuna.db")

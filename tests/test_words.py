@@ -13,13 +13,13 @@ from bundles import DATA, Model, train
 from series_rows import load, noise, refusal, write
 
 import gru_optuna
-from gru_optuna.bundle.files import write_files
+from gru_optuna.bundle.folder import write_files
 from gru_optuna.bundle.manifest import write_json
-from gru_optuna.data.draft import draft_study
-from gru_optuna.data.inspect import inspect
-from gru_optuna.data.words import Words
+from gru_optuna.data.series.categories import Categories
 from gru_optuna.errors import BundleError, DataError
 from gru_optuna.estimators import GRUForecaster
+from gru_optuna.inspection.inspect import inspect
+from gru_optuna.scaffold.draft import draft_study
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,23 +44,23 @@ def weather(steps: int, words: Sequence[str] = WEATHER) -> list[str]:
 
 
 def test_the_most_frequent_words_have_channels() -> None:
-    words = Words.of(["b", "a", "a", None, "c", "b", "a"])
+    words = Categories.of(["b", "a", "a", None, "c", "b", "a"])
     assert (words.kept, words.rest, words.channels) == (("a", "b", "c"), False, 3)
     # Of equally frequent ones the alphabet decides, whatever the order of the rows.
-    assert Words.of("zyx").kept == Words.of("xyz").kept == ("x", "y", "z")
+    assert Categories.of("zyx").kept == Categories.of("xyz").kept == ("x", "y", "z")
     column = np.array(["c", None, "a", "never met"], dtype=object)
     assert words.encode(column).tolist() == [[0, 0, 1], [0, 0, 0], [1, 0, 0], [0, 0, 0]]
     assert np.isnan(words.encode(column, np.nan)[1]).all()
 
 
 def test_words_beyond_sixteen_share_a_channel() -> None:
-    many = Words.of(f"w{n:02}" for n in range(20) for _ in range(40 - n))
+    many = Categories.of(f"w{n:02}" for n in range(20) for _ in range(40 - n))
     assert many.kept == tuple(f"w{n:02}" for n in range(16))
     assert (many.rest, many.channels) == (True, 17)
     lit = many.encode(np.array(["w15", "w16", "w19", "never met"], dtype=object))
     assert lit.argmax(axis=1).tolist() == [15, 16, 16, 16]
     assert lit.sum(axis=1).tolist() == [1, 1, 1, 1]
-    assert not Words.of(f"w{n:02}" for n in range(16)).rest
+    assert not Categories.of(f"w{n:02}" for n in range(16)).rest
 
 
 # --- windows ---

@@ -10,23 +10,17 @@ import pytest
 from conftest import REPOSITORY, TINY_STUDY
 from optuna.trial import TrialState
 
-from gru_optuna import spec as study_file
-from gru_optuna.data.dataset import load_dataset
+from gru_optuna import study_file
+from gru_optuna.data.load import load_dataset
 from gru_optuna.errors import StudyFailed
-from gru_optuna.joining import Settings, work
-from gru_optuna.report.summary import find_winner
 from gru_optuna.search import space
-from gru_optuna.search.study import create_or_resume
-from gru_optuna.storage.database import open_storage
-from gru_optuna.training.cpu import CPUEngine
+from gru_optuna.storage.database.open import open_storage
+from gru_optuna.study.study import create_or_resume
+from gru_optuna.study.summary import find_winner
+from gru_optuna.training.engines.cpu import CPUEngine
 from gru_optuna.training.pool import Pool
-from gru_optuna.worker.events import (
-    EngineReady,
-    EpochTrained,
-    StandingBy,
-    TrialEnded,
-    TrialStarted,
-)
+from gru_optuna.worker.events import EngineReady, EpochTrained, StandingBy, TrialEnded, TrialStarted
+from gru_optuna.worker.run import WorkerSettings, work
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,8 +28,8 @@ if TYPE_CHECKING:
     from optuna import Study
 
     from gru_optuna.data.dataset import Dataset
-    from gru_optuna.spec import Specification
-    from gru_optuna.worker.events import Event
+    from gru_optuna.study_file import Specification
+    from gru_optuna.worker.events import WorkerEvent
 
 
 def parse(folder: Path, *overrides: str) -> Specification:
@@ -66,18 +60,18 @@ def run(
     vowels: Dataset,
     stop_at: tuple[int, int] | None = None,
     slots: int = 1,
-) -> tuple[Study, list[Event]]:
+) -> tuple[Study, list[WorkerEvent]]:
     """Runs a worker; stops it when the epoch (trial, epoch) is trained."""
     study = opened(folder, spec, vowels)
     stop, events = threading.Event(), []
 
-    def on_event(event: Event) -> None:
+    def on_event(event: WorkerEvent) -> None:
         events.append(event)
         if isinstance(event, EpochTrained) and (event.number, event.epoch) == stop_at:
             stop.set()
 
     pool = Pool(spec, vowels, CPUEngine(spec, vowels, threads=2))
-    ready, settings = EngineReady(2, slots, None), Settings(lease_seconds=1)
+    ready, settings = EngineReady(2, slots, None), WorkerSettings(lease_seconds=1)
     work(study, url_in(folder), spec, pool, ready, settings, stop, on_event)
     return study, events[1:]
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from gru_optuna.bundle.predicting import Bundle
-    from gru_optuna.search.confirmation import Confirmation
+    from gru_optuna.bundle.bundle import Bundle
+    from gru_optuna.study.confirmation import Confirmation
 
 _ROWS = {"texts": "texts", "sequences": "sequences of numbers", "series": "series over time"}
 _LABELS = 20  # that are named

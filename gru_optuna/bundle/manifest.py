@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from gru_optuna.errors import BundleError
-from gru_optuna.spec import Metric, Task
+from gru_optuna.study_file import Metric, Task
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from gru_optuna.spec import Specification
+    from gru_optuna.study_file import Specification
 
 FORMAT = 2
 """Of a bundle's files. A version reads its own format and those before it.

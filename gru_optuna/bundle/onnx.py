@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gru_optuna.bundle.files import ONNX
+from gru_optuna.bundle.folder import ONNX
 from gru_optuna.errors import BundleError
 from gru_optuna.training.network import EMBEDDING, GATES
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from gru_optuna.bundle.predicting import Bundle, TrainedNetwork
+    from gru_optuna.bundle.bundle import Bundle, TrainedNetwork
 
 OPSET, IR_VERSION = 17, 8
 """Of 2022: runtimes of the last years read them."""

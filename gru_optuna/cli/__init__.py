@@ -5,9 +5,9 @@ from __future__ import annotations
 import typer
 
 from gru_optuna.cli.data import init, inspect
-from gru_optuna.cli.look import best, dashboard, report, status, studies
 from gru_optuna.cli.predict import predict
 from gru_optuna.cli.storage import app as storage
+from gru_optuna.cli.studies import best, dashboard, report, status, studies
 from gru_optuna.cli.tune import tune, worker
 from gru_optuna.cli.winner import confirm, export
 

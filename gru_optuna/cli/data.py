@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from gru_optuna.cli.console import AsJson, plain_errors, print_json, print_table, say
+from gru_optuna.cli.console import AsJson, plain_errors, say
+from gru_optuna.cli.output import print_json, print_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from gru_optuna.data.clock import Clock
-    from gru_optuna.data.columns import Column, Spread
-    from gru_optuna.data.inspect import FileReport, Inspection
+    from gru_optuna.inspection.columns import Column, Spread
+    from gru_optuna.inspection.inspect import FileReport, Inspection
+    from gru_optuna.inspection.time_column import Clock
 
 TaskOption = Annotated[
     Literal["classification", "regression", "forecasting"] | None,
@@ -51,7 +52,7 @@ def inspect(
     Example: gru-optuna inspect reviews.csv --label sentiment
     """
     with plain_errors():
-        from gru_optuna.data.inspect import inspect as look_at
+        from gru_optuna.inspection.inspect import inspect as look_at
 
         inspection = look_at(
             files, text=text, label=label, target=target, time=time, id=id, series=series, task=task
@@ -76,7 +77,7 @@ def init(
     Example: gru-optuna init workspace --data reviews.csv
     """
     with plain_errors():
-        from gru_optuna.scaffold import make_workspace
+        from gru_optuna.scaffold.new_workspace import make_workspace
 
         made = make_workspace(folder, data, task)
         print(f"{made.study}: {made.about}")

@@ -34,9 +34,9 @@ def predict(
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-        from gru_optuna.bundle.making import load_bundle
-        from gru_optuna.bundle.reading import read_rows
-        from gru_optuna.bundle.writing import writing
+        from gru_optuna.bundle.load import load_bundle
+        from gru_optuna.bundle.output import writing
+        from gru_optuna.bundle.rows import read_rows
 
         model, told = load_bundle(bundle), 0
         console = Console(stderr=True)

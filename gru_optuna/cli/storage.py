@@ -15,10 +15,9 @@ from gru_optuna.cli.console import (
     Storage,
     current_workspace,
     plain_errors,
-    print_json,
-    print_table,
     say,
 )
+from gru_optuna.cli.output import print_json, print_table
 from gru_optuna.workspace import shown, storage_url
 
 app = typer.Typer(
@@ -41,7 +40,7 @@ def check(
     Example: gru-optuna storage check
     """
     with plain_errors():
-        from gru_optuna.storage import checking
+        from gru_optuna.storage.maintenance import check as checking
 
         url = storage_url(storage, current_workspace())
         removed = checking.clean(url) if clean else None
@@ -85,7 +84,7 @@ def backup(
     Example: gru-optuna storage backup --out before-upgrade.db
     """
     with plain_errors():
-        from gru_optuna.storage.backup import backup as write_backup
+        from gru_optuna.storage.maintenance.backup import backup as write_backup
 
         workspace = current_workspace()
         url = storage_url(storage, workspace)
@@ -111,7 +110,7 @@ def copy(
     Example: gru-optuna storage copy sqlite:///storage/gru_optuna.db postgresql://me@host/tuning
     """
     with plain_errors():
-        from gru_optuna.storage.copying import copy_studies
+        from gru_optuna.storage.maintenance.copy import copy_studies
 
         copied = copy_studies(source, target, study or ())
         print_table(
@@ -129,7 +128,7 @@ def upgrade(storage: Storage = None) -> None:
     Example: gru-optuna storage upgrade
     """
     with plain_errors():
-        from gru_optuna.storage.database import upgrade_storage
+        from gru_optuna.storage.database.open import upgrade_storage
 
         before, now = upgrade_storage(storage_url(storage, current_workspace()))
         if before == now:
@@ -140,7 +139,7 @@ def upgrade(storage: Storage = None) -> None:
 
 def _dated(room: Path, url: str) -> Path:
     """A new name in the storage room."""
-    from gru_optuna.storage.database import existing
+    from gru_optuna.storage.database.open import existing
 
     name = existing(url).name
     room.mkdir(exist_ok=True)

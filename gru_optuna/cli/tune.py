@@ -2,34 +2,29 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import sys
 import traceback
 from pathlib import Path  # noqa: TC003 (typer reads the annotations)
-from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from gru_optuna.cli.console import (
-    EXIT_CRASHED,
     EXIT_FAILED,
     EXIT_INTERRUPTED,
     Name,
     Storage,
     current_workspace,
     plain_errors,
-    print_best,
     say,
 )
+from gru_optuna.cli.output import print_best
+from gru_optuna.cli.process import EXIT_CRASHED, _stop_when_stdin_ends, leave, stop_on_signals
 from gru_optuna.errors import GRUOptunaError
 from gru_optuna.workspace import shown, storage_url
 
 if TYPE_CHECKING:
-    import threading
-
-    from gru_optuna.terminal import View
-    from gru_optuna.tuning import TuningResult
+    from gru_optuna.tuning.tune import TuningResult
 
 Device = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where to train.")]
 Threads = Annotated[
@@ -90,7 +85,7 @@ def tune(
     Example: gru-optuna tune studies/japanese-vowels.toml --trials 50
     """
     with plain_errors():
-        from gru_optuna import spec as study_file
+        from gru_optuna import study_file
 
         # Before torch is imported, which takes seconds: most mistakes are in the file.
         overrides = [*(overrides or ()), *(["confirmation.candidates=0"] if no_confirm else ())]
@@ -98,12 +93,12 @@ def tune(
 
         from rich.console import Console
 
-        from gru_optuna import tuning
-        from gru_optuna.terminal import make_view
+        from gru_optuna.cli.progress import make_view
+        from gru_optuna.tuning import tune as tuning
 
         view = make_view(Console(stderr=True))
 
-        def opened(opening: tuning.Opening) -> None:
+        def opened(opening: tuning.RunStart) -> None:
             for line in opening.warm_start.lines() if opening.warm_start else ():
                 say(line)
             view.opened(opening)
@@ -161,18 +156,18 @@ def worker(
     with plain_errors():
         from rich.console import Console
 
-        from gru_optuna import joining
-        from gru_optuna.terminal import PlainView
+        from gru_optuna.cli.progress import PlainView
+        from gru_optuna.worker.run import WorkerSettings, join
 
         workspace = current_workspace()
         view = PlainView(Console(stderr=True))
         stop = stop_on_signals(view)
         if with_parent:
             _stop_when_stdin_ends(stop)
-        settings = joining.Settings(device, threads, slots, lease)
+        settings = WorkerSettings(device, threads, slots, lease)
         url, folder = storage_url(storage, workspace), data or workspace.folder / "studies"
         try:
-            one = joining.join(name, url, folder, settings, stop, view.happened)
+            one = join(name, url, folder, settings, stop, view.happened)
         except GRUOptunaError:
             raise
         except Exception:
@@ -185,49 +180,6 @@ def worker(
             say("stopped; nothing is lost.")
             leave(EXIT_INTERRUPTED, at_once=one.abandoned)
         say(f"nothing is left to do in {name}")
-
-
-def stop_on_signals(view: View) -> threading.Event:
-    """Set by the first Ctrl-C or SIGTERM; the second one ends the process at once."""
-    import threading
-
-    stop = threading.Event()
-
-    def on_signal(_number: int, _frame: object) -> None:
-        if stop.is_set():
-            view.close()
-            say("stopped at once. The same command goes on.")
-            # Not an exception: compiled code in other threads would hold up its way out.
-            os._exit(EXIT_INTERRUPTED)
-        stop.set()
-        say("stopping after this epoch; again to stop at once")
-
-    signal.signal(signal.SIGINT, on_signal)
-    signal.signal(signal.SIGTERM, on_signal)
-    return stop
-
-
-def _stop_when_stdin_ends(stop: threading.Event) -> None:
-    """Whoever started this process holds the other end, and the system closes it with them."""
-    import threading
-
-    def wait() -> None:
-        # Not through sys.stdin: this thread would hold its lock when the interpreter ends, and
-        # that aborts the process.
-        while os.read(0, 4096):
-            pass
-        stop.set()
-
-    threading.Thread(target=wait, name="parent", daemon=True).start()
-
-
-def leave(code: int, *, at_once: bool) -> NoReturn:
-    """Ends the process; at once, if an epoch is still in flight."""
-    if at_once:
-        sys.stdout.flush()
-        # Compiled code in another thread would hold up the usual way out.
-        os._exit(code)
-    sys.exit(code)
 
 
 def _print_result(result: TuningResult, study: Path) -> None:

@@ -15,17 +15,16 @@ from gru_optuna.cli.console import (
     Storage,
     current_workspace,
     plain_errors,
-    print_best,
-    print_json,
-    print_table,
     say,
 )
-from gru_optuna.cli.tune import Device, Slots, Threads, leave, stop_on_signals
+from gru_optuna.cli.output import print_best, print_json, print_table
+from gru_optuna.cli.process import leave, stop_on_signals
 from gru_optuna.errors import UserError
 from gru_optuna.workspace import shown, storage_url
 
 if TYPE_CHECKING:
-    from gru_optuna.search.confirmation import Candidate, Confirmation
+    from gru_optuna.cli.tune import Device, Slots, Threads
+    from gru_optuna.study.confirmation import Candidate, Confirmation
 
 DataFolder = Annotated[
     Path | None,
@@ -57,23 +56,22 @@ def confirm(
     with plain_errors():
         from rich.console import Console
 
-        from gru_optuna import winning
-        from gru_optuna.report.summary import summarize
-        from gru_optuna.retraining import Abandoned
-        from gru_optuna.terminal import PlainView
+        from gru_optuna.cli.progress import PlainView
+        from gru_optuna.study.summary import summarize
+        from gru_optuna.tuning.confirm import Place, confirm_study
+        from gru_optuna.tuning.retrain import Abandoned
+        from gru_optuna.worker.run import WorkerSettings
 
         workspace = current_workspace()
         view = PlainView(Console(stderr=True))
         stop = stop_on_signals(view)
-        place = winning.Place(
+        place = Place(
             storage_url(storage, workspace),
             data or workspace.folder / "studies",
-            winning.Settings(device, threads, slots),
+            WorkerSettings(device, threads, slots),
         )
         try:
-            study, spec, found = winning.confirm(
-                name, place, candidates, seeds, stop, view.happened
-            )
+            study, spec, found = confirm_study(name, place, candidates, seeds, stop, view.happened)
         except Abandoned:
             _stopped(at_once=True)
         if stop.is_set():
@@ -115,19 +113,21 @@ def export(
 
         from rich.console import Console
 
-        from gru_optuna import winning
-        from gru_optuna.retraining import Abandoned
-        from gru_optuna.terminal import PlainView
+        from gru_optuna.cli.progress import PlainView
+        from gru_optuna.tuning.confirm import Place
+        from gru_optuna.tuning.export import make_winner
+        from gru_optuna.tuning.retrain import Abandoned
+        from gru_optuna.worker.run import WorkerSettings
 
         workspace = current_workspace()
         stop = stop_on_signals(PlainView(Console(stderr=True)))
-        place = winning.Place(
+        place = Place(
             storage_url(storage, workspace),
             data or workspace.folder / "studies",
-            winning.Settings(device, threads, slots),
+            WorkerSettings(device, threads, slots),
         )
         try:
-            bundle = winning.make_winner(name, place, stop, refit=refit, ensemble=ensemble)
+            bundle = make_winner(name, place, stop, refit=refit, ensemble=ensemble)
         except Abandoned:
             say("stopped; nothing was written.")
             sys.exit(EXIT_INTERRUPTED)

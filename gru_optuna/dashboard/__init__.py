@@ -5,9 +5,9 @@ stands behind ``guard`` (who may ask for what, and under which headers an answer
 ``server`` that listens on loopback unless told otherwise; ``reports`` serves ``/report/NAME``.
 """
 
+from gru_optuna.dashboard.access import Rules, rules_for
 from gru_optuna.dashboard.app import make_app
-from gru_optuna.dashboard.guard import Rules, rules_for
 from gru_optuna.dashboard.server import address, bind
-from gru_optuna.dashboard.settings import Settings
+from gru_optuna.dashboard.settings import DashboardSettings
 
-__all__ = ["Rules", "Settings", "address", "bind", "make_app", "rules_for"]
+__all__ = ["DashboardSettings", "Rules", "address", "bind", "make_app", "rules_for"]

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import optuna_dashboard
 
-from gru_optuna.dashboard.badge import with_badge
-from gru_optuna.dashboard.guard import guarded
+from gru_optuna.dashboard.access import guarded
+from gru_optuna.dashboard.read_only_badge import with_badge
 from gru_optuna.dashboard.reports import Reports, with_reports
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from optuna.artifacts import FileSystemArtifactStore
     from optuna.storages import BaseStorage
 
-    from gru_optuna.dashboard.guard import Rules
+    from gru_optuna.dashboard.access import Rules
 
 
 def make_app(

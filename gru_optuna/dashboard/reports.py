@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from gru_optuna.errors import GRUOptunaError
 from gru_optuna.report.page import render_report
-from gru_optuna.search.study import load
+from gru_optuna.study.study import load
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -19,7 +19,7 @@ _KINDS = {"host": str, "port": int, "artifact_dir": str}
 
 
 @dataclass(frozen=True)
-class Settings:
+class DashboardSettings:
     """Where to listen, and where artifacts lie; the file's other keys are for others."""
 
     host: str = HOST
@@ -27,7 +27,7 @@ class Settings:
     artifact_dir: Path | None = None
 
     @classmethod
-    def read(cls, file: Path, host: str | None, port: int | None) -> Settings:
+    def read(cls, file: Path, host: str | None, port: int | None) -> DashboardSettings:
         """What was given, else what the file says, else the usual.
 
         Parameters

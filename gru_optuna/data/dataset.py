@@ -13,12 +13,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from torch import Tensor
 
-    from gru_optuna.data.given import Source
-    from gru_optuna.spec import Specification, Task
+    from gru_optuna.study_file import Task
 
 PADDING, UNKNOWN = 0, 1
 """Token ids of every vocabulary; what it knows begins at 2."""
@@ -223,7 +222,7 @@ class Dataset:
         if vocabulary is None or vocabulary >= self.vocabulary:
             return self
         if vocabulary not in self._narrowed:
-            from gru_optuna.data.narrowing import narrow
+            from gru_optuna.data.texts.vocabulary import narrow
 
             # Of two threads that ask at once, both get the one that stays.
             self._narrowed.setdefault(vocabulary, narrow(self, vocabulary))
@@ -265,68 +264,3 @@ def _room_on(device: torch.device) -> float:
 
 def _as(tensor: Tensor, dtype: torch.dtype) -> Tensor:
     return tensor.to(dtype) if tensor.is_floating_point() else tensor
-
-
-def load_dataset(
-    spec: Specification, source: Source, fold: int | None = None, *, refit: bool = False
-) -> Dataset:
-    """Reads and prepares the rows a study names, whatever its task.
-
-    Parameters
-    ----------
-    spec
-        Its task, ``data`` section and seed.
-    source
-        The study file's folder, which relative paths are relative to; or the rows by name.
-    fold
-        Which fold of ``data.folds`` validates, from 0. None: ``data.validation`` says what, or
-        where there are folds, the first of them.
-    refit
-        Whether the validation rows are to train too, once everything is decided. Of folds of
-        series, those behind all folds' training rows.
-
-    Raises
-    ------
-    DataError
-        Naming the file, and the row or column, that can't be used.
-    """
-    read, prepare = _ways(spec)
-    if fold is None and spec.data.folds is not None:
-        fold = spec.data.folds - 1 if refit else 0  # the last one's parts reach up to the test
-    return prepare(spec, read(spec, source), fold, refit=refit)
-
-
-def load_folds(spec: Specification, source: Source) -> list[Dataset]:
-    """The data once for each fold of ``data.folds``: what one fold validates, the others train.
-
-    Of series, a fold validates the rows that follow its training rows in time. The test rows
-    are the same in all folds. Every fold's scaler and tokenizer saw its training rows alone.
-
-    Raises
-    ------
-    DataError
-        As `load_dataset`.
-    """
-    read, prepare = _ways(spec)
-    rows = read(spec, source)
-    if spec.data.folds is None:
-        return [prepare(spec, rows)]
-    return [prepare(spec, rows, fold) for fold in range(spec.data.folds)]
-
-
-def _ways(spec: Specification) -> tuple[Callable[..., Any], Callable[..., Dataset]]:
-    """How the study's files are read, once, and how what was read becomes a dataset."""
-    # Here, not above: they make Datasets, and each brings libraries that the others don't need.
-    match spec.kind:
-        case "series":
-            from gru_optuna.data.forecasting import prepare_forecasting, read_forecasting
-
-            return read_forecasting, prepare_forecasting
-        case "texts":
-            from gru_optuna.data.text import prepare_texts, read_texts
-
-            return read_texts, prepare_texts
-        case "sequences":
-            from gru_optuna.data.sequences import prepare_sequences, read_study_sequences
-
-            return read_study_sequences, prepare_sequences

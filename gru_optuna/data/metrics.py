@@ -12,14 +12,14 @@ import torch
 from sklearn import metrics
 from torch.nn import functional as F
 
-from gru_optuna.spec import METRICS
+from gru_optuna.study_file import METRICS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
     from gru_optuna.data.dataset import Split
-    from gru_optuna.spec import Metric
+    from gru_optuna.study_file import Metric
 
 
 def measure(metric: Metric, predictions: Tensor, split: Split) -> float:

@@ -8,6 +8,6 @@ progress.py    a bar, in a notebook and in a terminal
 """
 
 from gru_optuna.estimators.forecaster import GRUForecaster
-from gru_optuna.estimators.labelled import GRUClassifier, GRURegressor
+from gru_optuna.estimators.supervised import GRUClassifier, GRURegressor
 
 __all__ = ["GRUClassifier", "GRUForecaster", "GRURegressor"]

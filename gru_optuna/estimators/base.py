@@ -27,19 +27,20 @@ from optuna.storages import InMemoryStorage
 from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 
-from gru_optuna import spec as study_file
-from gru_optuna.bundle.making import bundle_from_files
-from gru_optuna.bundle.trials import bundle_of_trial
-from gru_optuna.confirming import confirm
-from gru_optuna.data.dataset import load_dataset, load_folds
+from gru_optuna import study_file
+from gru_optuna.bundle.load import bundle_from_files
+from gru_optuna.data.load import load_dataset, load_folds
 from gru_optuna.errors import StudyFailed, UserError
-from gru_optuna.estimators.progress import bar
-from gru_optuna.joining import Settings, choose_device, make_pool, work
-from gru_optuna.report.summary import find_winner
+from gru_optuna.estimators.progress_bar import bar
 from gru_optuna.search import space
-from gru_optuna.search.confirmation import read as read_confirmation
-from gru_optuna.search.study import create_or_resume
-from gru_optuna.storage.database import exclusively, open_storage
+from gru_optuna.storage.database.open import exclusively, open_storage
+from gru_optuna.study.confirmation import read as read_confirmation
+from gru_optuna.study.study import create_or_resume
+from gru_optuna.study.summary import find_winner
+from gru_optuna.training.pool_factory import choose_device, make_pool
+from gru_optuna.tuning.confirm import confirm
+from gru_optuna.tuning.export import bundle_of_trial
+from gru_optuna.worker.run import WorkerSettings, work
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -48,10 +49,10 @@ if TYPE_CHECKING:
     from optuna.storages import BaseStorage
 
     from gru_optuna.data.dataset import Dataset
-    from gru_optuna.data.effort import Effort
-    from gru_optuna.data.given import Given
-    from gru_optuna.joining import Device
-    from gru_optuna.spec import Metric, Specification, Task
+    from gru_optuna.data.readers.in_memory import Given
+    from gru_optuna.search.default_sizes import DefaultSizes
+    from gru_optuna.study_file import Metric, Specification, Task
+    from gru_optuna.training.pool_factory import Device
 
 TOGETHER = 8
 """Trials that train at once: the same everywhere, for the sampler's proposals follow from it."""
@@ -157,7 +158,7 @@ class GRUEstimator(BaseEstimator):  # type: ignore[misc]
         self.progress = progress
         self.random_state = random_state
 
-    def _tune(self, data: Mapping[str, Any], source: Given, effort: Effort) -> None:
+    def _tune(self, data: Mapping[str, Any], source: Given, effort: DefaultSizes) -> None:
         """Tunes, and sets what a fitted estimator holds.
 
         Parameters
@@ -183,7 +184,7 @@ class GRUEstimator(BaseEstimator):  # type: ignore[misc]
             datasets = [self._weighted(one).to(where) for one in load_folds(spec, source)]
             spec = self._named(spec, datasets[0].fingerprint)
             threads = joblib.effective_n_jobs(-1 if self.n_jobs is None else self.n_jobs)
-            settings = Settings(self.device, min(threads, TOGETHER), TOGETHER)
+            settings = WorkerSettings(self.device, min(threads, TOGETHER), TOGETHER)
             pool, ready = make_pool(spec, datasets, settings)
             if self.storage is None:
                 url, storage = scratch(os.getpid())
@@ -221,7 +222,7 @@ class GRUEstimator(BaseEstimator):  # type: ignore[misc]
         trial = self.study_.trials[winner.number]
         self.bundle_ = bundle_of_trial(spec, datasets, pool, trial, confirmed, refitted=refit)
 
-    def _specification(self, data: Mapping[str, Any], effort: Effort) -> Specification:
+    def _specification(self, data: Mapping[str, Any], effort: DefaultSizes) -> Specification:
         """The study file that these parameters are."""
         sizes = ["hidden_size", "embedding_size"] if data.get("text") else ["hidden_size"]
         searched = space.sections(dict.fromkeys(sizes, effort.sizes) | dict(self.space or {}))

@@ -9,11 +9,11 @@ import polars as pl
 from sklearn.metrics import mean_absolute_error
 from sklearn.utils.validation import check_is_fitted
 
-from gru_optuna.bundle.predicting import PREDICTION
-from gru_optuna.data import effort
-from gru_optuna.data.given import frame_rows
+from gru_optuna.bundle.bundle import PREDICTION
+from gru_optuna.data.readers.in_memory import frame_rows
 from gru_optuna.errors import DataError
 from gru_optuna.estimators.base import GRUEstimator, value_errors, with_shared
+from gru_optuna.search import default_sizes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -119,7 +119,9 @@ pruner, storage, study_name, n_jobs, device, progress, random_state
             columns |= {"calendar": _has_times(y)}
         sizes = {"horizon": self.horizon, "window": self.window, "season": self.season}
         channels = 1 + len(columns["covariates"]) + len(self.known) + _CALENDAR_CHANNELS
-        plan = effort.plan(rows.height, self.window or 2 * self.horizon, channels)
+        plan = default_sizes.choose_default_sizes(
+            rows.height, self.window or 2 * self.horizon, channels
+        )
         with value_errors():
             source = {"y": frame_rows(rows, "y")}
         self._tune({"train": "y", **columns, **sizes}, source, plan)

@@ -12,15 +12,10 @@ from typing import TYPE_CHECKING, Literal
 
 from optuna.trial import TrialState
 
-from gru_optuna.hyperparameters import Range
-from gru_optuna.report.evidence import (
-    FEWEST,
-    Split,
-    where_it_happens,
-    where_the_best_lie,
-)
-from gru_optuna.report.numbers.history import history
-from gru_optuna.report.numbers.trials import (
+from gru_optuna.report.axes import label, parameter_scale
+from gru_optuna.report.figures.history import history
+from gru_optuna.report.significance import FEWEST, Side, where_it_happens, where_the_best_lie
+from gru_optuna.report.trials import (
     ENDED,
     best_of,
     best_reached,
@@ -32,8 +27,8 @@ from gru_optuna.report.numbers.trials import (
     trials_in,
     value_of,
 )
-from gru_optuna.report.scales import label, parameter_scale
 from gru_optuna.search import space
+from gru_optuna.study_file.searchable import Range
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,11 +36,11 @@ if TYPE_CHECKING:
     from optuna import Study
     from optuna.trial import FrozenTrial
 
-    from gru_optuna.report.numbers.answer import Answer
-    from gru_optuna.report.numbers.health import Health
-    from gru_optuna.report.numbers.importance import Importance
-    from gru_optuna.report.numbers.savings import Savings
-    from gru_optuna.spec import Specification
+    from gru_optuna.report.figures.health import Health
+    from gru_optuna.report.figures.importance import Importance
+    from gru_optuna.report.figures.pruning import PruningSavings
+    from gru_optuna.report.result import Result
+    from gru_optuna.study_file import Specification
 
 BEST_TRIALS = 5
 """At least so many are "the best"; of many trials, a tenth."""
@@ -61,7 +56,7 @@ ALWAYS_CLIPPED = 0.9
 
 
 @dataclass(frozen=True)
-class Finding:
+class StudyFinding:
     """One sentence or two, and whether it is good to hear."""
 
     kind: Literal["good", "bad", "note"]
@@ -72,12 +67,12 @@ class Finding:
 def findings(
     study: Study,
     spec: Specification,
-    answer: Answer | None,
+    answer: Result | None,
     health: Health,
-    savings: Savings | None,
+    savings: PruningSavings | None,
     importance: Importance,
     show: Callable[[float], str],
-) -> list[Finding]:
+) -> list[StudyFinding]:
     """All that can be said, what to act on first.
 
     Parameters
@@ -109,8 +104,8 @@ def findings(
 
 
 def _confirmed(
-    answer: Answer | None, spec: Specification, show: Callable[[float], str]
-) -> Finding | None:
+    answer: Result | None, spec: Specification, show: Callable[[float], str]
+) -> StudyFinding | None:
     if answer is None or answer.confirmation is None:
         return None
     seeds, one = answer.confirmation.seeds, answer.confirmation.won
@@ -126,10 +121,10 @@ def _confirmed(
             f" The search's own first, trial {searched_best.number}, comes to "
             f"{show(searched_best.mean)}."
         )
-    return Finding("note", said, "answer")
+    return StudyFinding("note", said, "answer")
 
 
-def _divergence(ended: list[FrozenTrial]) -> list[Finding]:
+def _divergence(ended: list[FrozenTrial]) -> list[StudyFinding]:
     lost = [diverged(trial) for trial in ended]
     count = sum(lost)
     if not count:
@@ -145,12 +140,12 @@ def _divergence(ended: list[FrozenTrial]) -> list[Finding]:
             f"{count} of {len(ended)} trials diverged, and no single hyperparameter sets them "
             f"apart for sure."
         )
-    return [Finding("bad", text, "health")]
+    return [StudyFinding("bad", text, "health")]
 
 
 def _chance(
     ended: list[FrozenTrial], health: Health, show: Callable[[float], str]
-) -> Finding | None:
+) -> StudyFinding | None:
     if health.chance is None or len(health.at_chance) < FEWEST:
         return None
     name, value = health.chance
@@ -162,10 +157,10 @@ def _chance(
         [trial.params for trial in ended], [t.number in health.at_chance for t in ended]
     )
     tail = f": {_side(split)} it was {split.hits} of {split.trials}." if split else "."
-    return Finding("bad", text + tail, "health")
+    return StudyFinding("bad", text + tail, "health")
 
 
-def _best_trials(study: Study, spec: Specification, ended: list[FrozenTrial]) -> list[Finding]:
+def _best_trials(study: Study, spec: Specification, ended: list[FrozenTrial]) -> list[StudyFinding]:
     """What the best trials have in common that the others don't."""
     sign = 1 if spec.direction == "minimize" else -1
     ranked = sorted(
@@ -177,7 +172,7 @@ def _best_trials(study: Study, spec: Specification, ended: list[FrozenTrial]) ->
         return []
     params = [trial.params for trial in ranked]
     said = [
-        Finding(
+        StudyFinding(
             "good",
             f"All of the best {count} trials have {narrow.name} between {label(narrow.low)} "
             f"and {label(narrow.high)}, where {narrow.inside} of all {narrow.trials} are.",
@@ -191,7 +186,7 @@ def _best_trials(study: Study, spec: Specification, ended: list[FrozenTrial]) ->
     split = where_it_happens(choices, [place < count for place in range(len(ranked))], shares=0.0)
     if split:
         said.append(
-            Finding(
+            StudyFinding(
                 "good",
                 f"{split.hits} of the best {count} trials use {split.name} = {label(split.at)}, "
                 f"and {split.trials} of all {len(ranked)}.",
@@ -201,7 +196,7 @@ def _best_trials(study: Study, spec: Specification, ended: list[FrozenTrial]) ->
     return said
 
 
-def _edges(study: Study, spec: Specification) -> list[Finding]:
+def _edges(study: Study, spec: Specification) -> list[StudyFinding]:
     """Ranges that the best trials press against."""
     sign = 1 if spec.direction == "minimize" else -1
     ranked = sorted(complete(study), key=lambda trial: (sign * value_of(trial), trial.number))
@@ -227,7 +222,7 @@ def _edges(study: Study, spec: Specification) -> list[Finding]:
             # A twentieth of the range holds a twentieth by chance.
             if near >= max(FEWEST, 0.6 * len(best)):
                 said.append(
-                    Finding(
+                    StudyFinding(
                         "bad",
                         f"{near} of the best {len(best)} trials have {name} at the {way} end of "
                         f"its range ({label(end)}): what lies beyond may be better still.",
@@ -237,7 +232,7 @@ def _edges(study: Study, spec: Specification) -> list[Finding]:
     return said
 
 
-def _fit(study: Study) -> Finding | None:
+def _fit(study: Study) -> StudyFinding | None:
     ratios = []
     for trial in complete(study):
         at = int(trial.user_attrs.get("best_epoch", 0)) - 1
@@ -250,7 +245,7 @@ def _fit(study: Study) -> Finding | None:
         return None
     middle = median(ratios)
     if middle >= OVERFITS:
-        return Finding(
+        return StudyFinding(
             "bad",
             f"The networks overfit: at its best epoch, a complete trial's validation loss is "
             f"{middle:.1f} times its training loss (median of {len(ratios)}). More dropout or l2, "
@@ -258,7 +253,7 @@ def _fit(study: Study) -> Finding | None:
             "health",
         )
     if middle <= FITS:
-        return Finding(
+        return StudyFinding(
             "note",
             f"The networks hardly overfit: at its best epoch, a complete trial's validation loss "
             f"is {middle:.2f} times its training loss (median of {len(ratios)}). A larger network "
@@ -268,12 +263,12 @@ def _fit(study: Study) -> Finding | None:
     return None
 
 
-def _clipped(health: Health) -> Finding | None:
+def _clipped(health: Health) -> StudyFinding | None:
     clipping = [one for one in health.clipping if one.clip_norm is not None]
     always = [one for one in clipping if one.share > ALWAYS_CLIPPED]
     if len(always) < max(BEST_TRIALS, 0.2 * len(clipping)):
         return None
-    return Finding(
+    return StudyFinding(
         "note",
         f"In {len(always)} of {len(clipping)} trials more than {ALWAYS_CLIPPED:.0%} of the updates "
         f"were clipped: there the clip norm acts as a second learning rate.",
@@ -281,7 +276,7 @@ def _clipped(health: Health) -> Finding | None:
     )
 
 
-def _ties(study: Study, answer: Answer | None, show: Callable[[float], str]) -> Finding | None:
+def _ties(study: Study, answer: Result | None, show: Callable[[float], str]) -> StudyFinding | None:
     # Fresh seeds tell apart what one look at the validation rows can't.
     if answer is None or answer.confirmation:
         return None
@@ -290,7 +285,7 @@ def _ties(study: Study, answer: Answer | None, show: Callable[[float], str]) -> 
         return None
     rows = answer.validation.rows
     few = f" {rows} validation rows can't tell them apart;" if rows else ""
-    return Finding(
+    return StudyFinding(
         "bad",
         f"{ties} trials share the best validation value, {show(answer.winner.value)}:{few} the "
         f"lower validation loss decided.",
@@ -298,7 +293,7 @@ def _ties(study: Study, answer: Answer | None, show: Callable[[float], str]) -> 
     )
 
 
-def _progress(study: Study, show: Callable[[float], str]) -> Finding | None:
+def _progress(study: Study, show: Callable[[float], str]) -> StudyFinding | None:
     points = history(study)
     finished = sum(point.state == "complete" for point in points)
     if len(points) < ENOUGH_TRIALS or finished < 2 * BEST_TRIALS or points[-1].best is None:
@@ -306,7 +301,7 @@ def _progress(study: Study, show: Callable[[float], str]) -> Finding | None:
     last = next(n for n, point in enumerate(points) if point.best == points[-1].best)
     since = len(points) - 1 - last
     if last < 0.5 * len(points):
-        return Finding(
+        return StudyFinding(
             "note",
             f"The best value came with trial {points[last].number}; the {since} trials after it "
             f"brought nothing better. More trials in the same space will hardly pay.",
@@ -315,7 +310,7 @@ def _progress(study: Study, show: Callable[[float], str]) -> Finding | None:
     if last >= 0.75 * len(points):
         quarter = points[int(0.75 * len(points)) - 1].best
         before = f", from {show(quarter)} to {show(points[-1].best)}" if quarter else ""
-        return Finding(
+        return StudyFinding(
             "good",
             f"The search still improved in its last quarter{before}: more trials may pay.",
             "optimization_history",
@@ -324,8 +319,8 @@ def _progress(study: Study, show: Callable[[float], str]) -> Finding | None:
 
 
 def _pruned_too_soon(
-    study: Study, spec: Specification, answer: Answer | None, show: Callable[[float], str]
-) -> Finding | None:
+    study: Study, spec: Specification, answer: Result | None, show: Callable[[float], str]
+) -> StudyFinding | None:
     """Pruned trials that had been better than the winner ever was."""
     values = [value_of(trial) for trial in complete(study)]
     if answer is None or not values:
@@ -343,7 +338,7 @@ def _pruned_too_soon(
     trials = "1 pruned trial" if len(reached) == 1 else f"{len(reached)} pruned trials"
     halves = spec.pruner.name in ("asha", "hyperband")
     advice = "min_resource, or take reduction_factor = 2" if halves else "n_warmup_steps"
-    return Finding(
+    return StudyFinding(
         "bad",
         f"{trials} had been better than any complete one: trial {number} reached {show(best)} "
         f"before it was ended, the best complete one {show(seen)}. The pruner may be too "
@@ -352,10 +347,10 @@ def _pruned_too_soon(
     )
 
 
-def _pruned(savings: Savings | None) -> Finding | None:
+def _pruned(savings: PruningSavings | None) -> StudyFinding | None:
     if savings is None:
         return None
-    return Finding(
+    return StudyFinding(
         "good",
         f"Pruning saved about {savings.saved:.0%} of the epochs: {savings.run:,} were run, and "
         f"some {savings.unpruned:,.0f} would have been.",
@@ -363,34 +358,34 @@ def _pruned(savings: Savings | None) -> Finding | None:
     )
 
 
-def _matters(importance: Importance) -> Finding | None:
+def _matters(importance: Importance) -> StudyFinding | None:
     # Five trials in the best tenth, or the ranking is a matter of luck.
     if importance.trials < 50 or not importance.shares:
         return None
     name, share = next(iter(importance.shares.items()))
     if share < 2 / len(importance.shares):
         return None
-    return Finding(
+    return StudyFinding(
         "note",
         f"{name} decides most about a good trial: {share:.0%} of the importance.",
         "importance",
     )
 
 
-def _failures(ended: list[FrozenTrial]) -> Finding | None:
+def _failures(ended: list[FrozenTrial]) -> StudyFinding | None:
     failed = [t for t in ended if t.state == TrialState.FAIL and not diverged(t)]
     if not failed:
         return None
     reason = str(failed[-1].user_attrs.get("outcome", "no reason is known"))
     trials = "trial" if len(failed) == 1 else "trials"
-    return Finding("bad", f"{len(failed)} {trials} failed, the last one: {reason}.", "trials")
+    return StudyFinding("bad", f"{len(failed)} {trials} failed, the last one: {reason}.", "trials")
 
 
-def _side(split: Split) -> str:
+def _side(split: Side) -> str:
     if split.side == "=":
         return f"{split.name} = {label(split.at)}"
     return f"{split.name} {split.side} {label(split.at)}"
 
 
-def _rest(split: Split) -> str:
+def _rest(split: Side) -> str:
     return f"elsewhere in {split.other_hits} of {split.other_trials}"

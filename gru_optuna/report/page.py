@@ -22,21 +22,21 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from gru_optuna.errors import UserError
-from gru_optuna.hyperparameters import Range
+from gru_optuna.report.axes import duration, label, metric_digits
+from gru_optuna.report.contents import FIGURES, Context, sections
+from gru_optuna.report.figures.health import measure_health
+from gru_optuna.report.figures.importance import importance
+from gru_optuna.report.figures.pruning import measure_pruning
 from gru_optuna.report.findings import findings
 from gru_optuna.report.images import draw_images
-from gru_optuna.report.numbers.answer import answer
-from gru_optuna.report.numbers.health import health
-from gru_optuna.report.numbers.importance import importance
-from gru_optuna.report.numbers.savings import savings
-from gru_optuna.report.numbers.trials import as_json, complete, value_of
-from gru_optuna.report.scales import duration, label, metric_digits
-from gru_optuna.report.sections import FIGURES, Context, sections
-from gru_optuna.report.summary import summarize
-from gru_optuna.report.table import trial_table
+from gru_optuna.report.result import find_result
 from gru_optuna.report.theme import DARK, LIGHT
+from gru_optuna.report.trial_table import trial_table
+from gru_optuna.report.trials import as_json, complete, value_of
 from gru_optuna.report.verdict import verdict
-from gru_optuna.storage.attributes import WORKED_SECONDS
+from gru_optuna.storage.mirror.study_attributes import WORKED_SECONDS
+from gru_optuna.study.summary import summarize
+from gru_optuna.study_file.searchable import Range
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,10 +44,10 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
     from optuna import Study
 
-    from gru_optuna.hyperparameters import Searchable
     from gru_optuna.report.images import Format
-    from gru_optuna.report.summary import Summary, Winner
-    from gru_optuna.spec import Specification
+    from gru_optuna.study.summary import Summary, Winner
+    from gru_optuna.study_file import Specification
+    from gru_optuna.study_file.searchable import Searchable
 
 
 def render_report(
@@ -81,13 +81,13 @@ def render_report(
     context = make_context(study, spec)
     drawn = sections(context)
     templates = _templates(context.show)
-    found = context.answer
+    found = context.result
     said = findings(
-        study, spec, found, context.health, context.savings, context.importance, context.show
+        study, spec, found, context.health, context.pruning, context.importance, context.show
     )
     page = templates.get_template("page.html").render(
         summary=summary,
-        answer=found,
+        find_result=found,
         has_test=spec.data.test is not None,
         verdict=verdict(found, spec, context.show) if found else [],
         findings=said,
@@ -140,10 +140,10 @@ def make_context(study: Study, spec: Specification) -> Context:
     return Context(
         study=study,
         spec=spec,
-        answer=answer(study, spec, summary),
+        result=find_result(study, spec, summary),
         importance=importance(study),
-        health=health(study, spec),
-        savings=savings(study, spec),
+        health=measure_health(study, spec),
+        pruning=measure_pruning(study, spec),
         show=lambda value: f"{value:,.{digits}f}",
     )
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gru_optuna.report.numbers.trials import is_better
+from gru_optuna.report.trials import is_better
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from gru_optuna.report.numbers.answer import Answer, Estimate, Standing
-    from gru_optuna.spec import Specification
+    from gru_optuna.report.result import Estimate, Result, Standing
+    from gru_optuna.study_file import Specification
 
 
-def verdict(answer: Answer, spec: Specification, show: Callable[[float], str]) -> list[str]:
+def verdict(answer: Result, spec: Specification, show: Callable[[float], str]) -> list[str]:
     """A paragraph on the value, and one on the search.
 
     Parameters
@@ -35,7 +35,7 @@ def verdict(answer: Answer, spec: Specification, show: Callable[[float], str]) -
     return [" ".join([value, *_against(answer, spec, show)]), *_gain(answer, spec, show)]
 
 
-def _against(answer: Answer, spec: Specification, show: Callable[[float], str]) -> list[str]:
+def _against(answer: Result, spec: Specification, show: Callable[[float], str]) -> list[str]:
     """Beside the values to beat, which were measured on test rows where there are any."""
     if not answer.baselines or (spec.data.test is not None and answer.test is None):
         return []
@@ -55,7 +55,7 @@ def _against(answer: Answer, spec: Specification, show: Callable[[float], str]) 
     return [f"That is {_listed(parts)}."]
 
 
-def _gain(answer: Answer, spec: Specification, show: Callable[[float], str]) -> list[str]:
+def _gain(answer: Result, spec: Specification, show: Callable[[float], str]) -> list[str]:
     start = answer.start
     if start is None or not is_better(answer.reached, start.median, spec):
         return []

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from optuna import pruners
 
 if TYPE_CHECKING:
-    from gru_optuna.spec import Specification
+    from gru_optuna.study_file import Specification
 
 FIRST_RUNG = 0.06
 """asha's and hyperband's first cut, as a share of the epochs: one epoch says too little."""

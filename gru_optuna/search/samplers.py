@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
     from optuna.trial import FrozenTrial, TrialState
 
-    from gru_optuna.spec import Specification
+    from gru_optuna.study_file import Specification
 
 
 def make_sampler(spec: Specification) -> samplers.BaseSampler:

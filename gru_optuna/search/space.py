@@ -16,8 +16,9 @@ from optuna.distributions import (
     IntDistribution,
 )
 
-from gru_optuna.hyperparameters import DECAY_PARAMETERS, OFF, Hyperparameters, Range, Searchable
-from gru_optuna.spec import DATA_HYPERPARAMETERS, Model
+from gru_optuna.hyperparameters import DECAY_PARAMETERS, OFF, Hyperparameters
+from gru_optuna.study_file import DATA_HYPERPARAMETERS, Model
+from gru_optuna.study_file.searchable import Range, Searchable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     import optuna
 
     from gru_optuna.hyperparameters import Value
-    from gru_optuna.spec import Specification
+    from gru_optuna.study_file import Specification
 
 _OWNER = {name: decay for decay, names in DECAY_PARAMETERS.items() for name in names}
 

@@ -9,89 +9,33 @@ at the next epoch: continuous batching, of trials. What a slot computes is what
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Literal
 
 import torch
 
+from gru_optuna.checkpoints.checkpoint import DamagedCheckpoint
 from gru_optuna.data.metrics import measure
 from gru_optuna.errors import Crashed, Diverged, OutOfMemory, Quantity, TrialFailed
-from gru_optuna.storage.checkpoints import DamagedCheckpoint
+from gru_optuna.training.engines.base import Engine, EpochOutput
 from gru_optuna.training.losses import loss
 from gru_optuna.training.network import Network
-from gru_optuna.training.progress import EpochResult, Progress
-from gru_optuna.training.snapshots import go_on_from, make_checkpoint
+from gru_optuna.training.pool_checkpoints import go_on_from, make_checkpoint
+from gru_optuna.training.slot import EpochResult, Progress, Slot
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from torch import Tensor
 
+    from gru_optuna.checkpoints.checkpoint import Checkpoint
     from gru_optuna.data.dataset import Dataset, Split
     from gru_optuna.hyperparameters import Hyperparameters
-    from gru_optuna.spec import Specification
-    from gru_optuna.storage.checkpoints import Checkpoint
+    from gru_optuna.study_file import Specification
 
 
 # Of MemoryError and torch.OutOfMemoryError there is no doubt. Other libraries, and torch on the
 # CPU, raise a RuntimeError.
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
-
-
-@dataclass(eq=False)
-class Slot:
-    """One trial in a pool."""
-
-    hyperparameters: Hyperparameters
-    seed: int
-    network: Network
-    progress: Progress
-    # The engine's: weights, moments, step count. In a pool of folds, the slots of the folds.
-    state: Any
-    best_weights: dict[str, Tensor] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Trained:
-    """What an engine says of one slot's epoch."""
-
-    train_loss: float  # mean over the rows, dropout on, without penalties
-    diverged: Quantity | None = None  # what stopped being finite; the slot is then of no use
-    # (N, O) logits, or scaled numbers; None if the epoch failed
-    validation_outputs: Tensor | None = None
-    error: Exception | None = None  # what the epoch raised; the slot is then of no use
-    clipped: float = 0.0  # as in `EpochResult`
-
-
-class Engine(Protocol):
-    """The arithmetic behind a pool. Slots of different networks may be mixed.
-
-    An engine draws what a trial draws exactly as ``reference.Trainer`` does: first weights from
-    ``initial_parameters``, each epoch's order, augmentation and dropout from the trial's seed
-    and the epoch.
-    """
-
-    def start(self, network: Network, hyperparameters: Hyperparameters, seed: int) -> Any:
-        """The state of a new slot."""
-
-    def train_epoch(self, slots: Sequence[Slot]) -> list[Trained]:
-        """Trains each slot's next epoch (``slot.progress.epoch``, from 0), then predicts the
-        validation rows; in the order of `slots`. If it raises, every slot is of no use."""
-
-    def weights(self, slot: Slot) -> dict[str, Tensor]:
-        """A copy of a slot's weights, by their names in ``reference.GRU``."""
-
-    def predict(self, slot: Slot, weights: dict[str, Tensor], split: Split) -> Tensor:
-        """Logits or scaled numbers (N, O) of a split with these weights, dropout off."""
-
-    def snapshot(self, slot: Slot) -> dict[str, Tensor]:
-        """Copies on the CPU, by the names of ``training.snapshots``, without the best weights.
-
-        Taken between epochs and quickly: nothing trains meanwhile.
-        """
-
-    def restore(self, network: Network, tensors: dict[str, Tensor]) -> Any:
-        """The state of a slot from any engine's snapshot; bit for bit if the dtype is the same."""
 
 
 class Pool:
@@ -176,7 +120,7 @@ class Pool:
         try:
             trained = self.engine.train_epoch(slots)
         except Exception as error:
-            trained = [Trained(math.nan, error=error) for _ in slots]
+            trained = [EpochOutput(math.nan, error=error) for _ in slots]
         return [(slot, self._outcome(slot, t)) for slot, t in zip(slots, trained, strict=True)]
 
     def snapshot(self, slot: Slot) -> Checkpoint:
@@ -209,7 +153,7 @@ class Pool:
         data = self.dataset.narrowed(hyperparameters.vocabulary)
         return Network.of(hyperparameters, data.channels, data.outputs, data.vocabulary)
 
-    def _outcome(self, slot: Slot, trained: Trained) -> EpochResult | TrialFailed:
+    def _outcome(self, slot: Slot, trained: EpochOutput) -> EpochResult | TrialFailed:
         epoch = slot.progress.epoch + 1
         if trained.error is not None:
             return _failure(trained.error, epoch)
@@ -222,7 +166,7 @@ class Pool:
         except Exception as error:
             return _failure(error, epoch)
 
-    def _measure(self, slot: Slot, trained: Trained) -> EpochResult:
+    def _measure(self, slot: Slot, trained: EpochOutput) -> EpochResult:
         outputs, validation = trained.validation_outputs, self.dataset.validation
         epoch = slot.progress.epoch + 1
         assert outputs is not None

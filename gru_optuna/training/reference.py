@@ -14,23 +14,23 @@ from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from gru_optuna import seeds
-from gru_optuna.data.augment import augment
 from gru_optuna.data.metrics import measure
 from gru_optuna.errors import Diverged, Quantity
+from gru_optuna.training.augmentation import augment
 from gru_optuna.training.initializers import initial_parameters
 from gru_optuna.training.losses import loss
 from gru_optuna.training.network import Network, is_kernel
 from gru_optuna.training.optimizers import make_optimizer, set_learning_rate
-from gru_optuna.training.progress import EpochResult, Progress
 from gru_optuna.training.regularizers import dropout_masks, penalty
 from gru_optuna.training.schedules import learning_rate
+from gru_optuna.training.slot import EpochResult, Progress
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from gru_optuna.data.dataset import Batch, Dataset, Split
     from gru_optuna.hyperparameters import Hyperparameters
-    from gru_optuna.spec import Specification
+    from gru_optuna.study_file import Specification
 
 EVALUATION_BATCH = 512
 

@@ -11,10 +11,11 @@ import joblib
 import torch
 
 from gru_optuna.errors import UserError
-from gru_optuna.hyperparameters import Hyperparameters, Range
-from gru_optuna.training.compiled.workspace import workspace_bytes
-from gru_optuna.training.cpu import PREDICTED_TOGETHER, CPUEngine, longest_row, stretch_of
-from gru_optuna.training.epochs import STRENGTHS, augments
+from gru_optuna.hyperparameters import Hyperparameters
+from gru_optuna.study_file.searchable import Range
+from gru_optuna.training.draws import STRENGTHS, augments
+from gru_optuna.training.engines.compiled.workspace import workspace_bytes
+from gru_optuna.training.engines.cpu import PREDICTED_TOGETHER, CPUEngine, longest_row, stretch_of
 from gru_optuna.training.network import Network
 from gru_optuna.training.pool import Pool
 
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from gru_optuna.data.dataset import Dataset
-    from gru_optuna.hyperparameters import Searchable
-    from gru_optuna.spec import Specification
+    from gru_optuna.study_file import Specification
+    from gru_optuna.study_file.searchable import Searchable
 
 SLOTS_A_THREAD = 4
 """Enough that no thread waits long at an epoch's end, few enough that proposals learn in time."""

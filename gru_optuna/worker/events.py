@@ -126,7 +126,7 @@ class ConfirmingElsewhere:
     """Another process does that; this one waits for it."""
 
 
-Event: TypeAlias = (
+WorkerEvent: TypeAlias = (
     EngineReady
     | TrialStarted
     | CheckpointDamaged

@@ -7,10 +7,11 @@ and seed alone, so its curve is the one it would have had.
 
 from __future__ import annotations
 
+import sys
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as NotYet
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -19,6 +20,7 @@ from optuna.trial import TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
 from gru_optuna import seeds
+from gru_optuna.checkpoints.checkpoint import DamagedCheckpoint
 from gru_optuna.errors import (
     Diverged,
     GRUOptunaError,
@@ -27,11 +29,12 @@ from gru_optuna.errors import (
     StudyFailed,
     TrialFailed,
 )
-from gru_optuna.search import budget, space
-from gru_optuna.storage.checkpoints import DamagedCheckpoint
-from gru_optuna.storage.leases import MOST_DEATHS
-from gru_optuna.training.progress import EpochResult
-from gru_optuna.worker.books import LEAVE_SECONDS, STANDBY_SECONDS, Books
+from gru_optuna.search import space
+from gru_optuna.storage.workers.leases import MOST_DEATHS
+from gru_optuna.study import budget
+from gru_optuna.study.trial_attributes import hours_over, pruned_outcome, trial_attributes
+from gru_optuna.training.slot import EpochResult
+from gru_optuna.worker.commits import LEAVE_SECONDS, STANDBY_SECONDS, Commits
 from gru_optuna.worker.events import (
     CheckpointDamaged,
     EpochTrained,
@@ -41,29 +44,44 @@ from gru_optuna.worker.events import (
     TrialEnded,
     TrialStarted,
 )
-from gru_optuna.worker.interpreter import short_turns
-from gru_optuna.worker.running import Admission, Running, hours_over, pruned, told
+from gru_optuna.worker.trial import Admission, Running
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from threading import Event as Flag
+    from collections.abc import Callable, Iterator
+    from threading import Event
 
     from optuna import Trial
 
+    from gru_optuna.checkpoints.checkpoint import Checkpoint
+    from gru_optuna.checkpoints.study_checkpoints import StudyCheckpoints
     from gru_optuna.hyperparameters import Hyperparameters
-    from gru_optuna.spec import Specification
-    from gru_optuna.storage.checkpoints import Checkpoint
-    from gru_optuna.storage.leases import Claim, Registration
-    from gru_optuna.storage.mirror import Mirror
-    from gru_optuna.storage.shelf import Shelf
-    from gru_optuna.training.folds import TrialPool
-    from gru_optuna.training.pool import Slot
-    from gru_optuna.worker.events import Event
+    from gru_optuna.storage.mirror.mirror import Mirror
+    from gru_optuna.storage.workers.leases import Claim, Registration
+    from gru_optuna.study_file import Specification
+    from gru_optuna.training.folded_pool import TrialPool
+    from gru_optuna.training.slot import Slot
+    from gru_optuna.worker.events import WorkerEvent
+
+
+@contextmanager
+def short_turns() -> Iterator[None]:
+    """Lets a thread that comes back from compiled code wait 0.2 ms for the interpreter, not 5.
+
+    An epoch of a small GRU takes as long as Python's own turn, so bookkeeping would hold up
+    every one of them.
+    """
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(2e-4)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(before)
+
 
 HOPELESS_TRIALS = 10
 """When so many trials are over and every one of them failed, the next would fail as well."""
 
-Trained: TypeAlias = "list[tuple[Slot, EpochResult | TrialFailed]]"
+EpochOutcomes: TypeAlias = "list[tuple[Slot, EpochResult | TrialFailed]]"
 
 
 class Worker:
@@ -86,7 +104,7 @@ class Worker:
     stop
         Set from outside to end after the epoch in flight, if that doesn't take long.
     on_event
-        Told about every `Event`, in order.
+        Told about every `WorkerEvent`, in order.
 
     Attributes
     ----------
@@ -98,12 +116,12 @@ class Worker:
         self,
         mirror: Mirror,
         registration: Registration,
-        shelf: Shelf,
+        shelf: StudyCheckpoints,
         spec: Specification,
         pool: TrialPool,
         slots: int,
-        stop: Flag,
-        on_event: Callable[[Event], None] = lambda event: None,
+        stop: Event,
+        on_event: Callable[[WorkerEvent], None] = lambda event: None,
     ) -> None:
         self.study = mirror.study
         self.spec = spec
@@ -113,7 +131,7 @@ class Worker:
         self.on_event = on_event
         self.abandoned = False
         self.training_seconds = 0.0
-        self._books = Books(mirror, registration, shelf, stop, on_event)
+        self._books = Commits(mirror, registration, shelf, stop, on_event)
         self._name = f"{registration.host.name} {registration.host.process}"
         self._running: dict[Slot, Running] = {}
         self._give_back: list[int] = []
@@ -182,14 +200,14 @@ class Worker:
             self._after_epoch(trained)
             self._stop_if_hopeless()
 
-    def _train_epoch(self) -> Trained:
+    def _train_epoch(self) -> EpochOutcomes:
         began = time.monotonic()
         alone = [running.slot for running in self._all() if running.suspect]
         trained = self.pool.train_epoch(alone or None)
         self.training_seconds += time.monotonic() - began
         return trained
 
-    def _await(self, training: Future[Trained]) -> Trained | None:
+    def _await(self, training: Future[EpochOutcomes]) -> EpochOutcomes | None:
         """The epoch in flight; None if it takes too long for one who is to leave."""
         waited = 0.0
         while waited < LEAVE_SECONDS:
@@ -305,7 +323,7 @@ class Worker:
         slot = self.pool.admit(hyperparameters, seed)
         return Running(one.trial, slot, reported, began, 0.0, 0, adopted, suspect)
 
-    def _after_epoch(self, trained: Trained) -> None:
+    def _after_epoch(self, trained: EpochOutcomes) -> None:
         # A slot may have been lost while it trained.
         results = [(self._running[slot], r) for slot, r in trained if slot in self._running]
         broken = [
@@ -341,14 +359,14 @@ class Worker:
         if ending := progress.ending:
             self._end(running, TrialState.COMPLETE, ending)
         elif is_new and trial.should_prune():
-            self._end(running, TrialState.PRUNED, pruned(progress.epoch))
+            self._end(running, TrialState.PRUNED, pruned_outcome(progress.epoch))
         elif self._out_of_time():
             self._end(running, TrialState.PRUNED, hours_over(progress.epoch))
 
     def _end(self, running: Running, state: TrialState, outcome: str) -> None:
         slot = running.slot
         value = slot.progress.best.value if state == TrialState.COMPLETE else None
-        for key, content in told(slot, running.seconds).items():
+        for key, content in trial_attributes(slot, running.seconds).items():
             running.trial.set_user_attr(key, content)
         running.trial.set_user_attr("worker", self._name)
         self._tell(running.trial, state, value, outcome, slot.progress.epoch)

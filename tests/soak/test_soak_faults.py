@@ -17,7 +17,7 @@ from sqlalchemy import make_url
 from test_faults import SMALL
 from test_kills import SEARCH, undisturbed
 
-from gru_optuna.storage.tables import leases, workers
+from gru_optuna.storage.database.tables import leases, workers
 
 if TYPE_CHECKING:
     from collections.abc import Callable

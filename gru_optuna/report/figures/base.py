@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import plotly.graph_objects as go
 
-from gru_optuna.report.scales import metric_scale
+from gru_optuna.report.axes import metric_scale
 from gru_optuna.report.theme import QUIET, TEMPLATE
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
-    from gru_optuna.report.scales import Scale
-    from gru_optuna.spec import Specification
+    from optuna import Study
+
+    from gru_optuna.report.axes import Scale
+    from gru_optuna.report.figures.health import Health
+    from gru_optuna.report.figures.importance import Importance
+    from gru_optuna.report.figures.pruning import PruningSavings
+    from gru_optuna.report.result import Result
+    from gru_optuna.study_file import Specification
+
 
 SVG_POINTS = 3_000
 """More points than this are drawn by WebGL: as SVG they would hold the browser up."""
@@ -78,3 +86,52 @@ def whole(largest: int) -> dict[str, Any]:
 def plain(name: str) -> str:
     """A name from outside as text: plotly reads a little HTML in labels."""
     return name.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One plot."""
+
+    figure: go.Figure
+    alt: str  # what it shows, for those who can't see it
+    title: str = ""
+    min_width: int = 0  # pixels; a narrower screen scrolls it
+    max_width: int | None = None
+
+
+@dataclass(frozen=True)
+class Section:
+    """One figure of the report, or the reason why it isn't there."""
+
+    id: str
+    title: str
+    nav: str  # the title in a word, for the list of sections
+    group: str
+    caption: str
+    numbers: Any
+    panels: list[Panel]
+    missing: str | None = None
+    small: bool = False  # panels stand side by side
+
+
+@dataclass(frozen=True)
+class Context:
+    """What the sections have in common."""
+
+    study: Study
+    spec: Specification
+    result: Result | None
+    importance: Importance
+    health: Health
+    pruning: PruningSavings | None
+    show: Callable[[float], str]
+
+    @property
+    def best(self) -> int | None:
+        """The winner's number."""
+        return self.result.winner.number if self.result else None
+
+    @property
+    def better(self) -> str:
+        """Which way is better."""
+        return "higher" if self.spec.direction == "maximize" else "lower"

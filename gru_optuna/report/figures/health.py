@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import re
+from dataclasses import dataclass, field
+from statistics import fmean
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from gru_optuna.report.figures.base import canvas, opacity, scatter, whole
-from gru_optuna.report.scales import label
+from optuna.trial import TrialState
+
+from gru_optuna.report.axes import label
+from gru_optuna.report.figures.base import Panel, Section, canvas, opacity, scatter, whole
 from gru_optuna.report.theme import (
     AXIS,
     BEST,
@@ -16,12 +21,134 @@ from gru_optuna.report.theme import (
     RUNNING,
     STATE_COLOURS,
 )
+from gru_optuna.report.trials import (
+    STATES,
+    State,
+    best_reached,
+    diverged,
+    epochs_of,
+    finite,
+    is_better,
+    outcome,
+    trials_in,
+)
+from gru_optuna.study.study import BASELINES
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
+    from optuna import Study
+    from optuna.trial import FrozenTrial
 
-    from gru_optuna.report.numbers.health import Ending, Health
-    from gru_optuna.spec import Specification
+    from gru_optuna.report.figures.base import Context
+    from gru_optuna.study_file import Specification
+
+
+Ending: TypeAlias = Literal[
+    "trained to the end", "stopped early", "pruned", "diverged", "failed otherwise", "running"
+]
+ENDINGS: tuple[Ending, ...] = (
+    "trained to the end",
+    "stopped early",
+    "pruned",
+    "diverged",
+    "failed otherwise",
+    "running",
+)
+CHANCE = ("majority class", "mean")
+"""Predictions that know the training labels alone; forecasts have none."""
+PATIENT_EPOCHS = 3
+"""A trial that trained for fewer may just not have had the time."""
+
+
+@dataclass(frozen=True)
+class Gap:
+    """Training and validation loss of one trial at its best epoch."""
+
+    number: int
+    state: State
+    train_loss: float
+    validation_loss: float
+
+
+@dataclass(frozen=True)
+class Clipping:
+    """How often one trial's gradient was clipped."""
+
+    number: int
+    clip_norm: float | None  # None: off
+    share: float  # of its updates
+    value: float  # the metric of its best epoch
+
+
+@dataclass(frozen=True)
+class Health:
+    """All trials' endings, and what is worth a look in them."""
+
+    endings: dict[Ending, int]  # none that didn't occur
+    diverged: list[int]  # numbers
+    diverged_in: dict[int, int]  # how many in which epoch
+    chance: tuple[str, float] | None  # the prediction without learning that trials are held to
+    at_chance: list[int]  # numbers of trials that trained a while and never were better
+    gaps: list[Gap] = field(default_factory=list)  # of complete and pruned trials
+    clipping: list[Clipping] = field(default_factory=list)
+
+
+def measure_health(study: Study, spec: Specification) -> Health:
+    """Counts every trial that has begun."""
+    trials = trials_in(study, *STATES)
+    endings = [_ending(trial) for trial in trials]
+    lost = [trial for trial in trials if diverged(trial)]
+    epochs = [int(found[1]) for t in lost if (found := re.search(r"in epoch (\d+)", outcome(t)))]
+    known = dict(study.user_attrs.get(BASELINES, {}))
+    chance = next(((name, float(known[name])) for name in CHANCE if name in known), None)
+    return Health(
+        endings={ending: endings.count(ending) for ending in ENDINGS if ending in endings},
+        diverged=[trial.number for trial in lost],
+        diverged_in={epoch: epochs.count(epoch) for epoch in sorted(set(epochs))},
+        chance=chance,
+        at_chance=[t.number for t in trials if chance and _at_chance(t, chance[1], spec)],
+        gaps=[gap for trial in trials if (gap := _gap(trial))],
+        clipping=[clip for trial in trials if (clip := _clipping(trial, spec))],
+    )
+
+
+def _ending(trial: FrozenTrial) -> Ending:
+    match trial.state:
+        case TrialState.COMPLETE:
+            return "stopped early" if "stopped early" in outcome(trial) else "trained to the end"
+        case TrialState.PRUNED:
+            return "pruned"
+        case TrialState.FAIL:
+            return "diverged" if diverged(trial) else "failed otherwise"
+    return "running"
+
+
+def _at_chance(trial: FrozenTrial, chance: float, spec: Specification) -> bool:
+    best = best_reached(trial, spec)
+    patient = trial.state != TrialState.FAIL and epochs_of(trial) >= PATIENT_EPOCHS
+    return patient and best is not None and not is_better(best, chance, spec)
+
+
+def _gap(trial: FrozenTrial) -> Gap | None:
+    attributes: dict[str, Any] = trial.user_attrs
+    at = int(attributes.get("best_epoch", 0)) - 1
+    losses = attributes.get("train_loss", ()), attributes.get("validation_loss", ())
+    if at < 0 or any(len(curve) <= at or finite(curve[at]) is None for curve in losses):
+        return None
+    if trial.state == TrialState.FAIL:
+        return None
+    return Gap(trial.number, STATES[trial.state], float(losses[0][at]), float(losses[1][at]))
+
+
+def _clipping(trial: FrozenTrial, spec: Specification) -> Clipping | None:
+    shares = trial.user_attrs.get("clipped")
+    value = best_reached(trial, spec)
+    if not shares or value is None:
+        return None
+    norm = trial.params.get("clip_norm", spec.search.clip_norm)
+    number = float(norm) if isinstance(norm, int | float) else None
+    return Clipping(trial.number, number, fmean(shares), value)
+
 
 _COLOURS: dict[Ending, str] = {
     "trained to the end": COMPLETE,
@@ -147,3 +274,44 @@ def draw_clipping(numbers: Health, spec: Specification) -> go.Figure:
 def _log_ticks(kind: str, low: float, high: float) -> dict[str, Any]:
     """Whole powers on a long axis, 2 and 5 between them on a short one."""
     return {"dtick": 1 if high > 300 * low else "D2"} if kind == "log" else {}
+
+
+def health_section(context: Context) -> Section:
+    """Endings, divergence, overfitting, clipping."""
+    health = context.health
+    counts = ", ".join(f"{count:,} {ending}" for ending, count in health.endings.items())
+    panels = [Panel(draw_endings(health), counts, "How trials ended")] if counts else []
+    if health.diverged_in:
+        alt = f"{len(health.diverged)} trials diverged."
+        panels.append(Panel(draw_diverged(health), alt, "When trials diverged"))
+    if any(gap.train_loss > 0 < gap.validation_loss for gap in health.gaps):
+        alt = f"Training and validation loss of {len(health.gaps)} trials at their best epochs."
+        panels.append(Panel(draw_gap(health), alt, "Training against validation"))
+    if any(clip.clip_norm for clip in health.clipping):
+        alt = "Share of clipped updates by clip norm."
+        panels.append(Panel(draw_clipping(health, context.spec), alt, "Clipping"))
+    chance = ""
+    if health.chance:
+        name, value = health.chance
+        chance = (
+            f" {len(health.at_chance)} that trained three epochs or more never got past what the "
+            f"{name} alone gives ({context.show(value)})."
+        )
+    caption = (
+        f"{counts}.{chance} Above the dotted line validation loss is larger than training loss, "
+        f"each trial at its best epoch: the further, the more it overfits. Dropout is on in "
+        f"training and off in validation, so a little below the line is usual. A trial whose "
+        f"updates are all clipped learns at a rate that the clip norm sets."
+    )
+    missing = None if counts else "No trial has begun."
+    return Section(
+        "health",
+        "Training health",
+        "Health",
+        "How training went",
+        caption,
+        health,
+        panels,
+        missing,
+        small=True,
+    )

@@ -2,19 +2,85 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from gru_optuna.report.figures.base import canvas, metric_axis, opacity, scatter, whole
-from gru_optuna.report.scales import duration, duration_ticks
+from optuna.trial import TrialState
+
+from gru_optuna.report.axes import duration, duration_ticks
+from gru_optuna.report.figures.base import (
+    Panel,
+    Section,
+    canvas,
+    metric_axis,
+    opacity,
+    scatter,
+    whole,
+)
+from gru_optuna.report.figures.timeline import Clock
 from gru_optuna.report.theme import BEST, COMPLETE, FAILED, GRID, PRUNED, QUIET
+from gru_optuna.report.trials import ENDED, STATES, State, last_value, trials_in
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import plotly.graph_objects as go
+    from optuna import Study
 
-    from gru_optuna.report.numbers.history import BestByTime, HistoryPoint
-    from gru_optuna.spec import Specification
+    from gru_optuna.report.figures.base import Context
+    from gru_optuna.study_file import Specification
+
+
+@dataclass(frozen=True)
+class HistoryPoint:
+    """One trial in the order of the search."""
+
+    number: int
+    state: State
+    value: float | None  # a pruned trial's is its last epoch's
+    best: float | None  # of all complete trials up to here
+
+
+@dataclass(frozen=True)
+class BestByTime:
+    """A moment at which the best value so far improved, or the search ended."""
+
+    seconds: float  # since the first trial began, pauses left out
+    number: int
+    best: float
+
+
+def history(study: Study) -> list[HistoryPoint]:
+    """Every trial that is over, by number."""
+    better = max if study.direction.name == "MAXIMIZE" else min
+    best: float | None = None
+    points = []
+    for trial in trials_in(study, *ENDED):
+        value = last_value(trial)
+        if trial.state == TrialState.COMPLETE and value is not None:
+            best = value if best is None else better(best, value)
+        points.append(HistoryPoint(trial.number, STATES[trial.state], value, best))
+    return points
+
+
+def best_by_time(study: Study) -> list[BestByTime]:
+    """When the best value improved, in the order in which trials ended."""
+    clock = Clock.of(study)
+    better = max if study.direction.name == "MAXIMIZE" else min
+    steps: list[BestByTime] = []
+    over = [t for t in trials_in(study, *ENDED) if t.datetime_start and t.datetime_complete]
+    over.sort(key=lambda trial: (trial.datetime_complete, trial.number))
+    for trial in over:
+        value = last_value(trial)
+        if trial.state != TrialState.COMPLETE or value is None or trial.datetime_complete is None:
+            continue
+        if not steps or (value != steps[-1].best and better(value, steps[-1].best) == value):
+            steps.append(BestByTime(clock.seconds(trial.datetime_complete), trial.number, value))
+    if steps and over[-1].datetime_complete is not None:
+        end = clock.seconds(over[-1].datetime_complete)
+        if end > steps[-1].seconds:
+            steps.append(BestByTime(end, steps[-1].number, steps[-1].best))
+    return steps
 
 
 def draw_history(points: Sequence[HistoryPoint], spec: Specification) -> go.Figure:
@@ -110,3 +176,33 @@ def draw_best_by_time(steps: Sequence[BestByTime], spec: Specification) -> go.Fi
         ticktext=names,
     )
     return figure
+
+
+def history_section(context: Context) -> Section:
+    """Values by trial and by time."""
+    points, steps = history(context.study), best_by_time(context.study)
+    caption = (
+        f"Each mark is a trial, in the order they began; {context.better} is better. A pruned "
+        f"trial (cross) stands at its last epoch's value, a failed one (triangle) has none. The "
+        f"line is the best complete trial so far; below, the same against the time worked."
+    )
+    missing = None if points else "No trial is over yet."
+    panels = []
+    if points:
+        best = points[-1].best
+        reached = f"; the best is {context.show(best)}" if best is not None else ""
+        panels = [Panel(draw_history(points, context.spec), f"{len(points)} trials{reached}.")]
+    if steps:
+        alt = f"The best value after {duration(steps[-1].seconds)}: {context.show(steps[-1].best)}."
+        panels.append(Panel(draw_best_by_time(steps, context.spec), alt))
+    numbers = {"trials": points, "by_time": steps}
+    return Section(
+        "optimization_history",
+        "Optimization history",
+        "History",
+        "How the search went",
+        caption,
+        numbers,
+        panels,
+        missing,
+    )

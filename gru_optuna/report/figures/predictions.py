@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from gru_optuna.report.figures.base import canvas, opacity, plain, whole
-from gru_optuna.report.scales import label
+from gru_optuna.report.axes import label
+from gru_optuna.report.figures.base import Panel, Section, canvas, opacity, plain, whole
 from gru_optuna.report.theme import AXIS, BEST, COMPLETE, FROM_NONE_TO_MANY, INK, PAPER, QUIET
+from gru_optuna.study.predictions import stored_predictions
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
+
+    from gru_optuna.report.figures.base import Context
 
 
 def draw_confusion(numbers: dict[str, Any]) -> go.Figure:
@@ -135,3 +138,48 @@ def draw_points(numbers: dict[str, Any]) -> go.Figure:
     )
     figure.update_xaxes(title={"text": "true", "font": {"color": QUIET}}, tickformat="~g")
     return figure.update_yaxes(tickformat="~g")
+
+
+def predictions_section(context: Context) -> list[Section]:
+    """What the winner says of rows, if that was kept."""
+    kept = None if context.best is None else stored_predictions(context.study, context.best)
+    if kept is None:
+        return []
+    part = "test" if "test" in kept else "validation"
+    shown: dict[str, Any] = kept.get(part, {})
+    if not shown:
+        return []
+    title, rows = "The winner at work", f"{shown['rows']:,} {part} rows"
+    if matrix := shown.get("confusion"):
+        right = sum(row[n] for n, row in enumerate(matrix["counts"]))
+        caption = (
+            f"Each row of the matrix is a true class of the {rows}, each column what the winner "
+            f"says. The darker, the larger the share of that class; what lies off the diagonal "
+            f"is wrong."
+        )
+        if any(count != int(count) for row in matrix["counts"] for count in row):
+            caption += " Counts are means over the winner's networks, of all seeds or folds."
+        alt = f"Confusion matrix of {len(matrix['classes'])} classes: {label(right)} rows right."
+        figure = draw_confusion(matrix)
+        panels = [Panel(figure, alt, min_width=300, max_width=figure.layout.height + 60)]
+    elif forecast := shown.get("forecast"):
+        caption = (
+            f"A stretch of the {part} part. Each forecast looks {forecast['horizon']} steps ahead "
+            f"and was made where the dotted line is, without what comes after it. Below, how the "
+            f"error grows with the distance, over all {rows}."
+        )
+        alt = f"Forecasts beside the truth over {len(forecast['truth'])} steps."
+        errors = draw_errors_ahead(forecast)
+        target = context.spec.data.target or "value"
+        panels = [
+            Panel(draw_forecast(forecast, target), alt),
+            Panel(errors, "Mean absolute error by step ahead.", "Error by distance"),
+        ]
+    elif points := shown.get("points"):
+        count = len(points["truth"])
+        chosen = f"{count} of them, evenly chosen" if count < shown["rows"] else "all of them"
+        caption = f"The {rows}, {chosen}. On the dotted line a prediction is right."
+        panels = [Panel(draw_points(points), f"Predicted against true values of {count} rows.")]
+    else:
+        return []
+    return [Section("predictions", title, "At work", "", caption, shown, panels)]

@@ -1,0 +1,131 @@
+"""Makes bundles from trained networks."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+from safetensors.torch import save as save_tensors
+
+from gru_optuna.bundle.card import model_card
+from gru_optuna.bundle.folder import CARD, MANIFEST, SPECIFICATION
+from gru_optuna.bundle.load import bundle_from_files
+from gru_optuna.bundle.manifest import Manifest, Member, format_for, write_json
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from torch import Tensor
+
+    from gru_optuna.bundle.bundle import Bundle
+    from gru_optuna.data.dataset import Dataset
+    from gru_optuna.hyperparameters import Hyperparameters
+    from gru_optuna.study_file import Specification
+
+
+_LIBRARIES = ("gru-optuna", "numpy", "torch", "tokenizers", "safetensors")
+
+
+@dataclass(frozen=True)
+class MemberNetwork:
+    """One network to be put into a bundle."""
+
+    weights: Mapping[str, Tensor]  # by their names in ``Network.shapes``
+    preprocessing: Mapping[str, Any]  # as its ``Dataset`` has it
+    seed: int
+    epochs: int  # that it was trained
+    validation: float | None  # the metric on validation rows; None: they were trained on
+
+
+def trained_on(
+    datasets: Sequence[Dataset],
+    networks: Sequence[Mapping[str, Tensor]],
+    seed: int,
+    epochs: int,
+    validation: float | None,
+) -> list[MemberNetwork]:
+    """The networks of one run, one for each of the datasets that it was trained on.
+
+    Of texts, those of its vocabulary: their tokenizer is the network's.
+    """
+    return [
+        MemberNetwork(weights, dataset.preprocessing, seed, epochs, validation)
+        for dataset, weights in zip(datasets, networks, strict=True)
+    ]
+
+
+def make_bundle(
+    spec: Specification,
+    trial: int,
+    hyperparameters: Hyperparameters,
+    networks: Sequence[MemberNetwork],
+    *,
+    fingerprint: str,
+    metrics: Mapping[str, Any],
+    refitted: bool = False,
+) -> Bundle:
+    """A bundle in memory; ``bundle.save(folder)`` writes it.
+
+    Parameters
+    ----------
+    spec
+        The study file.
+    trial, hyperparameters
+        Whose networks these are.
+    networks
+        One, or several whose predictions shall be averaged.
+    fingerprint
+        Of the data.
+    metrics
+        What was measured, for the model card.
+    refitted
+        Whether they were trained on training and validation rows together.
+    """
+    content: dict[str, bytes] = {}
+    ways: dict[str, bytes] = {}  # several networks may share theirs
+    members: list[Member] = []
+    for number, one in enumerate(networks):
+        preprocessing = write_json(one.preprocessing)
+        name = next((n for n, written in ways.items() if written == preprocessing), None)
+        name = name or f"preprocessing/{len(ways)}.json"
+        ways[name] = preprocessing
+        weights = f"weights/{number}.safetensors"
+        content[weights] = save_tensors(
+            {
+                name: weight.detach().cpu().float().contiguous()
+                for name, weight in one.weights.items()
+            }
+        )
+        members.append(
+            Member(
+                weights=weights,
+                preprocessing=name,
+                seed=one.seed,
+                epochs=one.epochs,
+                validation=one.validation,
+            )
+        )
+    manifest = Manifest(
+        format=format_for(spec, words=any(one.preprocessing.get("words") for one in networks)),
+        versions={"python": platform.python_version()}
+        | {name: version(name) for name in _LIBRARIES},
+        made_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        study=spec.name,
+        task=spec.task,
+        metric=spec.metric,
+        trial=trial,
+        configuration=hyperparameters.configuration(),
+        refitted=refitted,
+        members=members,
+        metrics=dict(metrics),
+        fingerprint=fingerprint,
+    )
+    content |= ways
+    content[MANIFEST] = write_json(manifest.model_dump(mode="json"))
+    content[SPECIFICATION] = write_json(spec.model_dump(mode="json"))
+    bundle = bundle_from_files(content, "the bundle")
+    content[CARD] = model_card(bundle).encode()
+    return bundle

@@ -1,0 +1,291 @@
+"""Checkpoints of trials: as bytes, and where the bytes are kept.
+
+A checkpoint is a safetensors file. Whether it is whole is known from its sha256, which stands
+in the database; whether it fits a trial is known to ``training.snapshots``. Reading one
+executes nothing.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import time
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn, Protocol
+from uuid import uuid4
+
+from gru_optuna.checkpoints.checkpoint import DamagedCheckpoint
+from gru_optuna.errors import GRUOptunaError, StorageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import BinaryIO
+
+    from optuna.artifacts._protocol import ArtifactStore
+
+
+STALE_SECONDS = 3600.0
+"""No write takes so long: its process is dead."""
+
+_WRITING = ".writing"
+_CREATING = 10
+# A study's name, and what may be made of it. Nothing here can leave a folder, or means something
+# else on another system.
+_PART = re.compile(r"\w[\w.-]*")
+
+
+class CheckpointStore(Protocol):
+    """Keeps bytes under names, NAME or STUDY/NAME: words of letters, digits and ``. _ -``.
+
+    Every method raises ValueError for another name, and StorageError if the store itself
+    can't be reached, read or written.
+    """
+
+    def write(self, name: str, content: bytes) -> None:
+        """Keeps `content`, in place of what stood under this name."""
+
+    def read(self, name: str) -> bytes:
+        """What was written last.
+
+        Raises
+        ------
+        DamagedCheckpoint
+            If nothing stands under this name.
+        """
+
+    def remove(self, name: str) -> None:
+        """Forgets a name; one that isn't there is forgotten already."""
+
+    def names(self, prefix: str = "", *, unfinished: bool = False) -> list[str]:
+        """All names that begin with `prefix`, sorted; none where the store can't list.
+
+        With `unfinished`, also what writers have begun, who may have died: to be removed.
+        """
+
+
+class Folder(CheckpointStore):
+    """Files below a folder, which is made when the first one is written.
+
+    Parameters
+    ----------
+    folder
+        May be shared by processes, and by hosts that see the same files.
+    """
+
+    def __init__(self, folder: Path | str) -> None:
+        self.folder = Path(folder)
+
+    def write(self, name: str, content: bytes) -> None:
+        """Whoever reads meanwhile, and whoever dies meanwhile, leaves the old file or the new."""
+        path = self._path(name)
+        beside = path.with_name(f"{path.name}.{uuid4().hex[:8]}{_WRITING}")
+        with _plain_errors(path):
+            # No fsync, which can take longer than the epochs between two checkpoints. A power
+            # cut may then leave a file of zeros: the sha256 in the database doesn't match, and
+            # the trial starts from an earlier checkpoint. A killed process loses nothing.
+            try:
+                with _create(beside) as file:
+                    file.write(content)
+                # Gone: somebody knows that nobody needs it any more.
+                with suppress(FileNotFoundError):
+                    beside.replace(path)
+            except BaseException:
+                beside.unlink(missing_ok=True)
+                raise
+
+    def read(self, name: str) -> bytes:
+        """The file's content."""
+        path = self._path(name)
+        with _plain_errors(path):
+            try:
+                return path.read_bytes()
+            except (FileNotFoundError, NotADirectoryError):
+                _not_there(path)
+
+    def remove(self, name: str) -> None:
+        """Removes the file, and its study's folder with the last one."""
+        path = self._path(name)
+        with _plain_errors(path):
+            with suppress(NotADirectoryError):
+                path.unlink(missing_ok=True)
+            if path.parent != self.folder:
+                with suppress(OSError):  # not empty, or gone
+                    path.parent.rmdir()
+
+    def names(self, prefix: str = "", *, unfinished: bool = False) -> list[str]:
+        """Of the files that are whole."""
+        names = (
+            path.relative_to(self.folder).as_posix()
+            for path in self._files()
+            if unfinished or path.suffix != _WRITING
+        )
+        return sorted(name for name in names if name.startswith(prefix) and _is_name(name))
+
+    def leftovers(self, older_than: float = STALE_SECONDS) -> list[Path]:
+        """Files that writers left behind when they were killed, to be removed by hand or sweep.
+
+        Parameters
+        ----------
+        older_than
+            Seconds since the last byte: a younger one may still be written.
+        """
+        stale = []
+        for path in self._files():
+            if path.suffix == _WRITING:
+                with suppress(FileNotFoundError):  # renamed meanwhile
+                    if time.time() - path.stat().st_mtime >= older_than:
+                        stale.append(path)
+        return sorted(stale)
+
+    def _path(self, name: str) -> Path:
+        return self.folder / _checked(name)
+
+    def _files(self) -> Iterator[Path]:
+        """In the folder and one level below."""
+        # walk: folders that others remove meanwhile are passed over.
+        for place, below, files in os.walk(self.folder):
+            if Path(place) != self.folder:
+                below.clear()
+            yield from (Path(place, file) for file in files)
+
+
+class Artifacts(CheckpointStore):
+    """Objects in one of Optuna's artifact stores.
+
+    Parameters
+    ----------
+    store
+        Such as ``optuna.artifacts.Boto3ArtifactStore``. The one for file systems makes no
+        folders and writes in place: `Folder` is the better one.
+    prefix
+        Stands before every name; begins and ends as it is to.
+    """
+
+    def __init__(self, store: ArtifactStore, prefix: str = "") -> None:
+        self.store = store
+        self.prefix = prefix
+
+    def write(self, name: str, content: bytes) -> None:
+        """Uploads; S3 shows an object when all of it is there."""
+        key = self._key(name)
+        with _plain_errors(key):
+            self.store.write(key, io.BytesIO(content))
+
+    def read(self, name: str) -> bytes:
+        """Downloads."""
+        from optuna.artifacts.exceptions import ArtifactNotFound
+
+        key = self._key(name)
+        with _plain_errors(key):
+            try:
+                with closing(self.store.open_reader(key)) as body:
+                    return body.read()
+            except ArtifactNotFound:
+                _not_there(key)
+
+    def remove(self, name: str) -> None:
+        """Deletes."""
+        from optuna.artifacts.exceptions import ArtifactNotFound
+
+        key = self._key(name)
+        with _plain_errors(key), suppress(ArtifactNotFound):
+            self.store.remove(key)
+
+    def names(self, prefix: str = "", *, unfinished: bool = False) -> list[str]:
+        """Lists a bucket of S3. No other artifact store can list: of those, no names at all."""
+        from optuna.artifacts import Boto3ArtifactStore
+
+        if not isinstance(self.store, Boto3ArtifactStore):
+            return []
+        start = self.prefix + prefix
+        with _plain_errors(start):
+            pages = self.store.client.get_paginator("list_objects_v2")
+            keys = [
+                entry["Key"].removeprefix(self.prefix)
+                for page in pages.paginate(Bucket=self.store.bucket, Prefix=start)
+                for entry in page.get("Contents", [])
+            ]
+        return sorted(key for key in keys if _is_name(key))
+
+    def _key(self, name: str) -> str:
+        return self.prefix + _checked(name)
+
+
+def open_store(where: str) -> CheckpointStore:
+    """The store at a place.
+
+    Parameters
+    ----------
+    where
+        A folder, or ``s3://BUCKET`` or ``s3://BUCKET/PREFIX``: with the credentials, region and
+        endpoint that boto3 finds in the environment.
+
+    Raises
+    ------
+    StorageError
+        If it is neither, or boto3 is missing.
+    """
+    scheme, separator, place = where.partition("://")
+    if not separator:
+        return Folder(where)
+    bucket, _, prefix = place.partition("/")
+    if scheme != "s3" or not bucket:
+        raise StorageError(
+            f"{where} is no place for checkpoints. Name a folder, or s3://BUCKET/PREFIX."
+        )
+    from optuna.artifacts import Boto3ArtifactStore
+
+    prefix = prefix.strip("/")
+    with _plain_errors(where):
+        try:
+            store = Boto3ArtifactStore(bucket)
+        except ImportError:
+            raise StorageError(
+                f"{where}: S3 needs boto3, which is not installed. "
+                f"Try: pip install 'gru-optuna[s3]'."
+            ) from None
+    return Artifacts(store, f"{prefix}/" if prefix else "")
+
+
+def _is_name(name: str) -> bool:
+    parts = name.split("/")
+    return len(parts) <= 2 and all(_PART.fullmatch(part) for part in parts)
+
+
+def _checked(name: str) -> str:
+    if not _is_name(name):
+        raise ValueError(f"{name!r} can't name a checkpoint. Write NAME or STUDY/NAME.")
+    return name
+
+
+def _create(path: Path) -> BinaryIO:
+    """Opens a new file, in a new folder if need be."""
+    for _ in range(_CREATING):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Between the two lines another process may remove the folder, which is still empty.
+        with suppress(FileNotFoundError):
+            return path.open("xb")
+    return path.open("xb")
+
+
+def _not_there(where: Path | str) -> NoReturn:
+    raise DamagedCheckpoint(f"{where}: there is no such checkpoint")
+
+
+@contextmanager
+def _plain_errors(where: Path | str) -> Iterator[None]:
+    try:
+        yield
+    except GRUOptunaError:
+        raise
+    except OSError as error:
+        raise StorageError(
+            f"{where}: {error.strerror or error}. Check the path, its permissions and the space."
+        ) from error
+    except Exception as error:
+        # An artifact store's own, of a library that may not be installed.
+        raise StorageError(
+            f"{where}: {error}. Check the bucket, the credentials and the network."
+        ) from error

@@ -1,0 +1,95 @@
+"""Where a study's checkpoints are kept: in a store, or in their table in the database."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from gru_optuna.checkpoints.checkpoint import Checkpoint, DamagedCheckpoint, Saved, digest
+from gru_optuna.errors import StorageError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from gru_optuna.checkpoints.stores import CheckpointStore
+
+
+class StudyCheckpoints:
+    """The checkpoints of one study.
+
+    A checkpoint counts from the moment its row is committed, and the row says what its content
+    must be. So a store needs no order of its own: what a dead or late worker left there is
+    nobody's, and goes when its trial ends.
+
+    Parameters
+    ----------
+    study_id
+        The study's in the database.
+    store
+        Where contents go. None: into the rows, which suits several hosts and small networks.
+    """
+
+    def __init__(self, study_id: int, store: CheckpointStore | None) -> None:
+        self._study_id = study_id
+        self._store = store
+
+    def put(self, number: int, token: int, checkpoint: Checkpoint) -> Saved:
+        """Writes a trial's checkpoint; what it returns is to be committed."""
+        content, epoch = checkpoint.to_bytes(), len(checkpoint.state["curve"])
+        # The token: two workers that believe in the same trial never write the same file.
+        name = f"{self._trial(number)}{epoch}-{token}.safetensors"
+        if self._store is None:
+            return Saved(epoch, name, digest(content), content)
+        self._store.write(name, content)
+        return Saved(epoch, name, digest(content))
+
+    def take(self, saved: Saved) -> Checkpoint:
+        """Reads a checkpoint back.
+
+        Raises
+        ------
+        DamagedCheckpoint
+            If it isn't there, or isn't what was written.
+        """
+        content = saved.content
+        if content is None:
+            if self._store is None:
+                raise DamagedCheckpoint(f"{saved.name}: its content is not in the database")
+            content = self._store.read(saved.name)
+        if digest(content) != saved.sha256:
+            raise DamagedCheckpoint(f"{saved.name}: its content has changed since it was written")
+        return Checkpoint.from_bytes(content)
+
+    def remove(self, names: Collection[str]) -> None:
+        """Removes checkpoints that stand in no row any more."""
+        if self._store is not None:
+            # One that stays does no harm, and goes with the next sweep.
+            with suppress(StorageError):
+                for name in names:
+                    self._store.remove(name)
+
+    def clear(self, number: int) -> None:
+        """Removes all checkpoints of a trial that is over, also those that stood in no row."""
+        self.remove(self._names(self._trial(number)))
+
+    def sweep(self, over: Collection[int]) -> None:
+        """Removes what workers left behind that died when they ended one of these trials."""
+        study = f"{self._study_id}/"
+        self.remove(
+            [name for name in self._names(study) if _number(name.removeprefix(study)) in over]
+        )
+
+    def _names(self, prefix: str) -> list[str]:
+        if self._store is None:
+            return []
+        with suppress(StorageError):
+            return self._store.names(prefix, unfinished=True)
+        return []
+
+    def _trial(self, number: int) -> str:
+        return f"{self._study_id}/{number}-"
+
+
+def _number(name: str) -> int | None:
+    number = name.partition("-")[0]
+    return int(number) if number.isdecimal() else None

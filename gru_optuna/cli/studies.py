@@ -1,0 +1,184 @@
+"""Commands that look at studies: studies, status, best, report, dashboard."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path  # noqa: TC003 (typer reads the annotations)
+from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
+
+import typer
+
+from gru_optuna.cli.console import (
+    EXIT_INTERRUPTED,
+    AsJson,
+    Name,
+    Storage,
+    current_workspace,
+    open_database,
+    plain_errors,
+    say,
+    summary_of,
+)
+from gru_optuna.cli.output import print_best, print_json, print_table, print_workers, shown_value
+from gru_optuna.errors import UserError
+from gru_optuna.workspace import shown, storage_url
+
+if TYPE_CHECKING:
+    from wsgiref.simple_server import WSGIServer
+
+
+def studies(storage: Storage = None, as_json: AsJson = False) -> None:
+    """List the studies in the database.
+
+    Example: gru-optuna studies --json
+    """
+    with plain_errors():
+        from gru_optuna.study.study import load_all
+        from gru_optuna.study.summary import summarize
+
+        summaries = [summarize(*one) for one in load_all(open_database(storage))]
+        if as_json:
+            print_json([summary.line() for summary in summaries])
+            return
+        print_table(
+            ("study", "task", "trials", "best"),
+            [
+                (s.study, s.task, str(sum(s.trials.values())), shown_value(s.best, s.metric))
+                for s in summaries
+            ],
+        )
+
+
+def status(name: Name, storage: Storage = None, as_json: AsJson = False) -> None:
+    """Show how far a study is.
+
+    Example: gru-optuna status japanese-vowels
+    """
+    with plain_errors():
+        from gru_optuna.storage.workers.status import read_workers
+        from gru_optuna.study.study import load
+        from gru_optuna.study.summary import summarize
+
+        study, spec = load(open_database(storage), name)
+        summary = summarize(study, spec)
+        workers = read_workers(storage_url(storage, current_workspace()), study._study_id)
+        if as_json:
+            print_json(summary.status(workers))
+            return
+        budget = summary.budget["trials"]
+        counts = ", ".join(f"{count} {state}" for state, count in summary.trials.items() if count)
+        print(f"{summary.study}: {summary.direction} {summary.metric} ({summary.task})")
+        print(f"trials   {counts or 'none yet'}")
+        print(f"budget   {summary.budget['claimed']} of {budget or 'unlimited'} trials begun")
+        print(f"best     {shown_value(summary.best, summary.metric)}")
+        print_workers(workers)
+
+
+def best(
+    name: Name,
+    storage: Storage = None,
+    as_json: AsJson = False,
+    as_toml: Annotated[
+        bool, typer.Option("--toml", help="Print it as a study file has it, to paste.")
+    ] = False,
+) -> None:
+    """Show the best configuration of a study.
+
+    Example: gru-optuna best japanese-vowels --toml
+    """
+    with plain_errors():
+        if as_json and as_toml:
+            raise UserError("--json and --toml exclude each other. Give one.")
+        summary = summary_of(name, storage)
+        if summary.best is None:
+            raise UserError(f'study "{name}" has no complete trial yet.')
+        if as_json:
+            print_json(summary.best.as_json())
+        elif as_toml:
+            print(summary.best.as_toml(), end="")
+        else:
+            print_best(summary)
+
+
+def report(
+    name: Name,
+    storage: Storage = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Where to; else dashboards/NAME.")
+    ] = None,
+    images: Annotated[
+        Literal["svg", "png"] | None,
+        typer.Option(help="Draw the figures as pictures too, with the Chrome of this machine."),
+    ] = None,
+) -> None:
+    """Render a study's report: one page that opens offline, and its figures.
+
+    Example: gru-optuna report japanese-vowels
+    """
+    with plain_errors():
+        from gru_optuna.report.page import render_report
+        from gru_optuna.study.study import load
+
+        study, spec = load(open_database(storage), name)
+        folder = out or current_workspace().report_folder(name)
+        print(shown(render_report(study, spec, folder, images)))
+
+
+def dashboard(
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="The study to open.")] = None,
+    host: Annotated[
+        str | None,
+        typer.Option(metavar="H", help="Where to listen; anywhere but here asks for a token."),
+    ] = None,
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="0 takes any free one; else 8080.")
+    ] = None,
+    write: Annotated[
+        bool, typer.Option("--write", help="Let the browser change and delete studies.")
+    ] = False,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Another name that browsers call it by."),
+    ] = None,
+    browser: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
+    storage: Storage = None,
+) -> None:
+    """Serve optuna-dashboard and the reports: on this machine only, read-only.
+
+    Example: gru-optuna dashboard japanese-vowels
+    """
+    with plain_errors():
+        from gru_optuna.dashboard import DashboardSettings, address, bind, make_app, rules_for
+        from gru_optuna.study.study import load
+
+        workspace = current_workspace()
+        settings = DashboardSettings.read(workspace.dashboard_settings, host, port)
+        rules = rules_for(settings.host, allow_host or (), write=write)
+        backend = open_database(storage)
+        path = f"/dashboard/studies/{load(backend, name)[0]._study_id}" if name else "/dashboard/"
+        app = make_app(backend, rules, workspace.report_folder, settings.artifact_store())
+        with bind(app, settings.host, settings.port) as server:
+            url = address(server, path + (f"?token={rules.token}" if rules.token else ""))
+            print(url, flush=True)
+            say("Ctrl-C stops it.")
+            if browser:
+                import webbrowser
+
+                webbrowser.open(url)
+            _serve(server)
+
+
+def _serve(server: WSGIServer) -> NoReturn:
+    """Until Ctrl-C, or until it is told to end."""
+    import signal
+
+    def interrupt(_number: int, _frame: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, interrupt)
+    try:
+        server.serve_forever()
+    except KeyboardInterrupt:
+        say("stopped")
+    sys.exit(EXIT_INTERRUPTED)

@@ -1,0 +1,1 @@
+"""Files as they are: tables, sequences, and what their fields hold."""

@@ -1,0 +1,63 @@
+"""Frames that lie in a file: written part by part, then mapped into memory.
+
+The kernel reads pages of a mapped file when they are looked at and drops them when memory is
+short, so such a frame takes as good as none. Arrow's IPC format is on disk what it is in memory;
+polars reads it where it lies.
+"""
+
+from __future__ import annotations
+
+import mmap
+from typing import cast
+
+import polars as pl
+import pyarrow as pa
+
+from gru_optuna.machine import scratch_file
+
+_ALIGNMENT = 64  # bytes, as Arrow recommends for all buffers
+
+
+class Spool:
+    """Rows that are written to a file part by part, and read back as one frame.
+
+    The file has no name: nothing of it stays, however the process ends.
+    """
+
+    def __init__(self) -> None:
+        self._file = scratch_file()
+        self._parts: list[tuple[int, int]] = []  # where each begins and ends
+        self._empty = pl.DataFrame()
+        self._rows = 0
+
+    def __len__(self) -> int:
+        return self._rows
+
+    def add(self, part: pl.DataFrame) -> None:
+        """Some rows more. A column that is new was null before, and one that is missing is null."""
+        self._empty = pl.concat([self._empty, part.clear()], how="diagonal")
+        self._rows += part.height
+        if not part.height:
+            return
+        self._file.write(b"\0" * (-self._file.tell() % _ALIGNMENT))
+        begin = self._file.tell()
+        table = part.to_arrow(compat_level=pl.CompatLevel.newest())
+        with pa.ipc.new_stream(self._file, table.schema) as stream:
+            stream.write_table(table)
+        self._parts.append((begin, self._file.tell()))
+
+    def frame(self) -> pl.DataFrame:
+        """All rows, where they lie."""
+        if not self._parts:
+            return self._empty
+        self._file.flush()
+        # Shared, so that the pages are the file's own: the kernel may drop them at any time.
+        mapped = memoryview(mmap.mmap(self._file.fileno(), 0))
+        parts = [
+            cast(
+                "pl.DataFrame",
+                pl.from_arrow(pa.ipc.open_stream(mapped[begin:end]).read_all(), rechunk=False),
+            )
+            for begin, end in self._parts
+        ]
+        return pl.concat([self._empty, *parts], how="diagonal", rechunk=False)

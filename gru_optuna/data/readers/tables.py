@@ -1,0 +1,224 @@
+"""Tables as people bring them: CSV, TSV, JSON lines, Parquet.
+
+A `Table` keeps what the file says: texts stay texts until someone asks for numbers or times, so
+that "007" and a label "1" survive. An empty field, or one of spaces only, is missing, whatever
+the format; a row of nothing but such fields is no row.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+
+from gru_optuna.data.readers import times
+from gru_optuna.data.readers.blank_rows import without_blanks
+from gru_optuna.data.readers.delimited import line_of, read_delimited
+from gru_optuna.data.readers.json_lines import line_of_object, read_json_lines
+from gru_optuna.data.readers.labels import Labels
+from gru_optuna.data.readers.larger_than_memory import (
+    is_large,
+    map_delimited,
+    map_json_lines,
+    map_parquet,
+)
+from gru_optuna.data.readers.numbers import about_no_number, parse_numbers
+from gru_optuna.data.readers.text_files import check_file
+from gru_optuna.errors import DataError, did_you_mean
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from gru_optuna.data.readers.delimited import Dialect
+    from gru_optuna.data.readers.larger_than_memory import Rows
+
+TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
+
+
+@dataclass(frozen=True)
+class Table:
+    """The rows of one file. Letters: N rows."""
+
+    path: Path
+    frame: pl.DataFrame  # N rows; String columns, or what Parquet and JSON say
+    records: NDArray[np.int64] | None = None  # (N,) rows of the file; None: all, in order
+    line_of: Callable[[int], int] | None = None  # of a record; None: the file has no lines
+    decimal_comma: bool = False  # 1,5 is 1.5: where semicolons separate the fields
+
+    def __len__(self) -> int:
+        return self.frame.height
+
+    @property
+    def source(self) -> str:
+        """The file, as messages begin."""
+        return str(self.path)
+
+    @property
+    def names(self) -> list[str]:
+        """Its columns, in their order."""
+        return self.frame.columns
+
+    def at(self, row: int) -> str:
+        """Where a row stands: ``file.csv, line 17``, or ``file.parquet, row 16``, from 1."""
+        record = row if self.records is None else int(self.records[row])
+        if self.line_of is None:
+            return f"{self.path}, row {record + 1}"
+        return f"{self.path}, line {self.line_of(record)}"
+
+    def column(self, name: str) -> pl.Series:
+        """One column as it is.
+
+        Raises
+        ------
+        DataError
+            With the nearest name, if there is no such column.
+        """
+        if name not in self.frame.columns:
+            raise DataError(f'{self.path}: no column "{name}". {did_you_mean(name, self.names)}')
+        return self.frame[name]
+
+    def texts(self, name: str) -> list[str]:
+        """One column as texts; "" where it is missing."""
+        return self.strings(name).fill_null("").to_list()
+
+    def strings(self, name: str) -> pl.Series:
+        """One column as texts (N,), without copying those of a text file; null where missing."""
+        column = self.column(name)
+        if column.dtype == pl.String:
+            return column
+        if column.dtype.is_nested() or column.dtype in (pl.Binary, pl.Object):
+            raise DataError(
+                f'{self.path}: column "{name}" holds {column.dtype} values, not texts or numbers. '
+                f"Write one value a field."
+            )
+        if column.dtype.is_float() and (column.is_null() | (column == column.round())).all():
+            column = column.cast(pl.Int64, strict=False)  # how others keep integers with gaps
+        return column.cast(pl.String)
+
+    def labels(self, name: str) -> Labels:
+        """One column as labels: no spaces around them, and none missing.
+
+        Raises
+        ------
+        DataError
+            Naming the first row without one.
+        """
+        labels = self.strings(name).str.strip_chars()
+        if labels.null_count():
+            row = int(labels.is_null().arg_max() or 0)
+            raise DataError(
+                f'{self.at(row)}: column "{name}" is empty. Every row needs a label: fill it in, '
+                f"or remove the row."
+            )
+        return Labels.of_column(labels)
+
+    def numbers(self, name: str) -> NDArray[np.float64]:
+        """One column as numbers (N,).
+
+        NaN where it is missing: empty, NA, N/A, NaN, null, None.
+
+        Raises
+        ------
+        DataError
+            Naming the first row that holds something else, or an infinite number.
+        """
+        column = self.column(name)
+        if column.dtype.is_numeric() or column.dtype in (pl.Boolean, pl.Null):
+            numbers = column.cast(pl.Float64)
+            refused = numbers.is_infinite().fill_null(value=False)
+        else:
+            numbers, refused = parse_numbers(self.strings(name), decimal_comma=self.decimal_comma)
+        if refused.any():
+            row = int(refused.arg_max() or 0)
+            about = about_no_number(str(column[row]).strip())
+            raise DataError(f'{self.at(row)}: column "{name}" {about}')
+        return numbers.fill_null(np.nan).to_numpy()
+
+    def count_numbers(self, name: str) -> tuple[int, int]:
+        """How many fields of a column are numbers, and how many say something else."""
+        column = self.column(name)
+        if column.dtype.is_numeric() or column.dtype.is_temporal() or column.dtype == pl.Boolean:
+            return len(column) - column.null_count(), 0
+        numbers, refused = parse_numbers(self.strings(name), decimal_comma=self.decimal_comma)
+        others = int(refused.sum())
+        return len(numbers) - int((numbers.is_null() | numbers.is_nan()).sum()) - others, others
+
+    def times(self, name: str) -> NDArray[np.datetime64]:
+        """One column as points in time (N,), datetime64[us]; those with a zone are in UTC.
+
+        Reads ISO dates and times, the usual orders of day, month and year, and epoch seconds
+        or milliseconds.
+
+        Raises
+        ------
+        DataError
+            Naming the first row that isn't one, or has none.
+        """
+        column = self.column(name)
+        if not column.dtype.is_temporal() and not column.dtype.is_numeric():
+            column = self.strings(name)
+        return read_times(column, name, self.source, self.at)
+
+
+def read_times(
+    column: pl.Series, name: str, source: str, at: Callable[[int], str]
+) -> NDArray[np.datetime64]:
+    """A column as points in time (N,); `source` and `at` say where it stands, in messages.
+
+    Raises
+    ------
+    DataError
+    """
+    try:
+        return times.parse_times(column)
+    except times.NoTimeError as error:
+        place = source if error.row is None else at(error.row)
+        raise DataError(f'{place}: column "{name}" {error}') from None
+
+
+def read_table(path: Path) -> Table:
+    """Reads one file of rows; one that doesn't fit into memory lies in another file then, mapped.
+
+    Raises
+    ------
+    DataError
+        If the file isn't there, isn't of a known format, or a row can't be read; with the line.
+    """
+    check_file(path, TABLES)
+    line, decimal_comma = None, False
+    ending = path.suffix.lower()
+    if ending in (".csv", ".tsv"):
+        (frame, records), dialect = _read_delimited(path)
+        line, decimal_comma = partial(line_of, path, dialect), dialect.separator == ";"
+    elif ending == ".parquet":
+        frame, records = _read_parquet(path)
+    else:
+        large = is_large(path)
+        frame, records = map_json_lines(path) if large else without_blanks(read_json_lines(path))
+        line = partial(line_of_object, path)
+    if not frame.height:
+        raise DataError(f"{path}: no rows below the names of the columns. Name a file with rows.")
+    return Table(path, frame, records, line, decimal_comma)
+
+
+def _read_delimited(path: Path) -> tuple[Rows, Dialect]:
+    if is_large(path):
+        return map_delimited(path)
+    frame, dialect = read_delimited(path)
+    return without_blanks(frame), dialect
+
+
+def _read_parquet(path: Path) -> Rows:
+    try:
+        return map_parquet(path) if is_large(path) else without_blanks(pl.read_parquet(path))
+    except (pl.exceptions.PolarsError, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise DataError(
+            f"{path}: not a Parquet file, or damaged ({reason}). Write it again."
+        ) from None

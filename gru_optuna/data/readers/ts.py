@@ -1,0 +1,162 @@
+"""The ``.ts`` format of the UEA and UCI time-series archive.
+
+Bagnall et al. 2018, "The UEA multivariate time series classification archive": a header of ``@``
+lines, then one row a line, channels separated by colons, steps by commas, the label last.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from gru_optuna.data.readers.sequences import Sequences
+from gru_optuna.data.readers.text_files import read_text
+from gru_optuna.errors import DataError, did_you_mean
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+
+def read_ts(path: Path, *, answered: bool = True) -> Sequences:
+    """Reads one ``.ts`` file.
+
+    Parameters
+    ----------
+    path
+        The file.
+    answered
+        Whether its rows must have labels; else those that they have aren't looked at.
+
+    Raises
+    ------
+    DataError
+        Naming the line.
+    """
+    text = read_text(path)
+    if not text.strip():
+        raise DataError(f"{path}: the file is empty. Name a file with rows.")
+    return _parse_ts(text, str(path), answered=answered)
+
+
+def _parse_ts(text: str, source: str, *, answered: bool) -> Sequences:
+    header: dict[str, str] = {}
+    values: list[NDArray[np.float64]] = []
+    labels: list[str] = []
+    lines: list[int] = []
+    classes: tuple[str, ...] = ()
+    in_data, labelled = False, True
+    for number, line in enumerate(re.split(r"\r\n|\r|\n", text), start=1):
+        content = line.strip()
+        if not content or content.startswith(("#", "%")):
+            continue
+        if not in_data:
+            key, *rest = content.split(maxsplit=1)
+            if not key.startswith("@"):
+                raise DataError(
+                    f'{source}, line {number}: expected an @ header line, got "{content[:40]}". '
+                    f"A .ts file has its rows after a line @data."
+                )
+            header[key.lower()] = rest[0] if rest else ""
+            if key.lower() == "@data":
+                in_data = True
+                _refuse_time_stamps(header, source)
+                labelled = answered or _declares_labels(header)
+                classes = _declared_classes(header, source) if answered else ()
+            continue
+        channels, label = content.rpartition(":")[::2] if labelled else (content, "")
+        row = _parse_row(channels, f"{source}, line {number}")
+        if answered and (label := label.strip()) not in classes:
+            raise DataError(
+                f'{source}, line {number}: label "{label}" is not declared by @classLabel. '
+                f"{did_you_mean(label, classes)}"
+            )
+        if values and row.shape[1] != values[0].shape[1]:
+            raise DataError(
+                f"{source}, line {number}: {row.shape[1]} channels, and {values[0].shape[1]} in "
+                f"line {lines[0]}. Every row needs the same channels."
+            )
+        values.append(row)
+        if answered:
+            labels.append(label)
+        lines.append(number)
+    if not in_data:
+        raise DataError(f"{source}: no line @data. A .ts file has its rows after it.")
+    if not values:
+        raise DataError(f"{source}: no rows after @data. Name a file with rows.")
+    return Sequences(source, values, labels, lines, classes)
+
+
+def _refuse_time_stamps(header: dict[str, str], source: str) -> None:
+    if header.get("@timestamps", "false").lower() == "true":
+        raise DataError(
+            f"{source}: @timeStamps true, and time stamps are not read. "
+            f"Write the steps in even spacing and @timeStamps false."
+        )
+
+
+def _declares_labels(header: dict[str, str]) -> bool:
+    return header.get("@classlabel", "").lower().startswith("true")
+
+
+def _declared_classes(header: dict[str, str], source: str) -> tuple[str, ...]:
+    declared, *names = header.get("@classlabel", "").split() or [""]
+    if declared.lower() != "true" or not names:
+        raise DataError(
+            f"{source}: no labels (@classLabel true LABEL LABEL …). Classification needs them."
+        )
+    return tuple(dict.fromkeys(names))
+
+
+def _parse_row(content: str, place: str) -> NDArray[np.float64]:
+    """One line without its label: a (T, C) array."""
+    if not content:
+        raise DataError(f"{place}: no channel before the label. Write CHANNEL:…:LABEL.")
+    columns: list[NDArray[np.float64]] = []
+    for index, channel in enumerate(content.split(":"), start=1):
+        steps = channel.split(",")
+        try:
+            if "_" in channel:  # Python's digit separator, nobody's in data
+                raise ValueError
+            column = np.array(steps, dtype=np.float64)
+        except ValueError:
+            step, got = _first_unreadable(steps)
+            raise DataError(
+                f'{place}: channel {index}, step {step} is "{got}", not a number. '
+                f"{_about_unreadable(got)}"
+            ) from None
+        if not np.isfinite(column).all():
+            step = int(np.flatnonzero(~np.isfinite(column))[0]) + 1
+            raise DataError(
+                f"{place}: channel {index}, step {step} is {column[step - 1]}. "
+                f"Fill in or remove such rows first."
+            )
+        if columns and len(column) != len(columns[0]):
+            raise DataError(
+                f"{place}: channel {index} has {len(column)} steps, channel 1 has "
+                f"{len(columns[0])}. The channels of a row need the same steps."
+            )
+        columns.append(column)
+    return np.stack(columns, axis=1)
+
+
+def _first_unreadable(steps: list[str]) -> tuple[int, str]:
+    for number, step in enumerate(steps, start=1):
+        try:
+            if "_" in step:
+                raise ValueError
+            float(step)
+        except ValueError:
+            return number, step.strip()
+    raise AssertionError("numpy refused what float() reads")
+
+
+def _about_unreadable(got: str) -> str:
+    if got == "?":
+        return "It marks a missing value: fill in or remove such rows first."
+    if not got:
+        return "Is there a comma or colon too many?"
+    return "Steps are separated by commas, channels by colons."

@@ -1,0 +1,1 @@
+"""Recorded sequences to scaled tensors."""

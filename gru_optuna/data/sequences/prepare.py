@@ -1,0 +1,196 @@
+"""Sequences of numbers to a `Dataset`: check, split, scale, pad. In this order.
+
+The scaler sees the training rows alone, so nothing of validation or test leaks into them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gru_optuna.data.readers.in_memory import open_rows
+from gru_optuna.data.readers.labels import Labels
+from gru_optuna.data.readers.long_format import sequences_from_table
+from gru_optuna.data.readers.tables import TABLES, Table
+from gru_optuna.data.sequences.scaler import SequenceEncoder
+from gru_optuna.data.splitting import Examples, Files, divide
+from gru_optuna.data.targets import assemble
+from gru_optuna.errors import DataError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from gru_optuna.data.dataset import Dataset
+    from gru_optuna.data.readers.in_memory import Source
+    from gru_optuna.data.readers.sequences import Sequences
+    from gru_optuna.data.splitting import Part
+    from gru_optuna.study_file import Specification
+
+
+@dataclass(frozen=True)
+class SequenceFiles:
+    """What the study's files hold."""
+
+    files: Files[NDArray[np.float64]]
+    features: list[str] | None  # columns of the channels; None: not from tables
+    fingerprint: str  # of all rows
+
+
+def read_study_sequences(spec: Specification, source: Source) -> SequenceFiles:
+    """Reads sequences with labels, or with a number to predict.
+
+    Parameters
+    ----------
+    spec
+        Its task and ``data`` section.
+    source
+        As `load_dataset`'s.
+
+    Raises
+    ------
+    DataError
+    """
+    data = spec.data
+    train, features = _read(spec, open_rows(source, data.train))
+
+    def read_like(part: float | str | None) -> Examples[NDArray[np.float64]] | None:
+        if not isinstance(part, str):
+            return None
+        other, _ = _read(spec, open_rows(source, part), features)
+        _check_channels(other, train)
+        return other
+
+    files = Files(train, validation=read_like(data.validation), test=read_like(data.test))
+    return SequenceFiles(files, features, fingerprint(files.all()))
+
+
+def prepare_sequences(
+    spec: Specification, read: SequenceFiles, fold: int | None = None, *, refit: bool = False
+) -> Dataset:
+    """Splits and scales what was read.
+
+    Parameters
+    ----------
+    spec
+        Its task, ``data`` section and seed.
+    read
+        By `read_study_sequences`.
+    fold, refit
+        As `load_dataset`'s.
+
+    Raises
+    ------
+    DataError
+    """
+    data = spec.data
+    parts = divide(spec, read.files, fold)
+    parts = parts.refitting() if refit else parts
+    encoder = SequenceEncoder.fit(
+        parts.train.rows,
+        standardize=data.standardize,
+        id=data.id,
+        time=data.time,
+        features=read.features,
+    )
+
+    def encode(part: Part[NDArray[np.float64]]) -> tuple[Tensor, Tensor]:
+        return encoder.encode(part.rows, lambda row: part.examples.at(int(part.index[row])))
+
+    return assemble(
+        spec,
+        parts,
+        encode,
+        fingerprint=read.fingerprint,
+        preprocessing=encoder.as_json(),
+    )
+
+
+def fingerprint(files: list[Examples[Any]]) -> str:
+    """SHA-256 of all rows and what is to be told of them, in their order."""
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(f"{len(file)} rows".encode())
+        for number, row in enumerate(file.rows):
+            digest.update(f"{row.shape} {file.answer(number)!r}".encode())
+            digest.update(np.ascontiguousarray(row, dtype="<f8").tobytes())
+            if file.groups is not None:
+                digest.update(repr(file.groups[number]).encode())
+    return digest.hexdigest()
+
+
+def _read(
+    spec: Specification, rows: Table | Sequences, features: list[str] | None = None
+) -> tuple[Examples[NDArray[np.float64]], list[str] | None]:
+    """The rows of one file, and the names of its channels if it has any."""
+    if isinstance(rows, Table):
+        return _read_table(spec, rows, features)
+    for key in ("id", "time", "features", "label", "target", "group"):
+        if getattr(spec.data, key):
+            raise DataError(
+                f"{rows.source}: {key} names a column, and only tables have columns "
+                f"({', '.join(TABLES)}). Remove {key}, or write the rows as a table."
+            )
+    if (rows.targets is None) != (spec.task == "classification"):
+        has, needs = "labels", "numbers to predict"
+        if spec.task == "classification":
+            has, needs = needs, has
+        raise DataError(
+            f"{rows.source}: holds {has}, and task {spec.task} needs {needs}. "
+            f"Change the file, or the task at the top of the study file."
+        )
+    return _examples(rows), None
+
+
+def _read_table(
+    spec: Specification, table: Table, features: list[str] | None
+) -> tuple[Examples[NDArray[np.float64]], list[str]]:
+    data = spec.data
+    has = f"Its columns: {', '.join(table.names)}."
+    if data.id is None:
+        raise DataError(
+            f"{table.source}: are its rows texts, or steps of sequences? Under [data], write "
+            f'text = "COLUMN" or id = "COLUMN". {has}'
+        )
+    goal = "label" if spec.task == "classification" else "target"
+    if (column := getattr(data, goal)) is None:
+        raise DataError(
+            f'{table.source}: which column is to be told? Under [data], write {goal} = "COLUMN". '
+            f"{has}"
+        )
+    taken = (data.id, data.time, data.group, column)
+    features = features or data.features or [name for name in table.names if name not in taken]
+    sequences = sequences_from_table(
+        table, id=data.id, time=data.time, features=features, **{goal: column}
+    )
+    groups = None
+    if data.group is not None:
+        of_steps = table.labels(data.group)
+        groups = of_steps.take(np.array(sequences.lines) - 1)
+    return _examples(sequences, groups), features
+
+
+def _check_channels(
+    other: Examples[NDArray[np.float64]], train: Examples[NDArray[np.float64]]
+) -> None:
+    got, needed = other.rows[0].shape[1], train.rows[0].shape[1]
+    if got != needed:
+        raise DataError(
+            f"{other.source}: {got} channels, and {needed} in {train.source}. "
+            f"Both need the same channels."
+        )
+
+
+def _examples(sequences: Sequences, groups: Labels | None = None) -> Examples[NDArray[np.float64]]:
+    return Examples(
+        source=sequences.source,
+        rows=sequences.values,
+        labels=Labels.of(sequences.labels) if sequences.targets is None else None,
+        targets=sequences.targets,
+        at=sequences.at,
+        classes=sequences.classes,
+        groups=groups,
+    )

@@ -1,0 +1,99 @@
+"""Sequences of numbers to what a network reads: scaled as the training rows say."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from sklearn.preprocessing import StandardScaler
+
+from gru_optuna.data.mapped_tensors import Growing
+from gru_optuna.errors import DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class SequenceEncoder:
+    """What the training rows say of the channels, and how a table names them."""
+
+    channels: int  # C
+    means: NDArray[np.float64] | None  # (C,); None: nothing is scaled
+    deviations: NDArray[np.float64] | None  # (C,)
+    id: str | None = None
+    time: str | None = None
+    features: list[str] | None = None  # columns of the channels; None: not from a table
+
+    @classmethod
+    def fit(
+        cls,
+        rows: Sequence[NDArray[np.float64]],
+        *,
+        standardize: bool,
+        id: str | None = None,  # noqa: A002 (the study file's word)
+        time: str | None = None,
+        features: list[str] | None = None,
+    ) -> SequenceEncoder:
+        """Measures mean and deviation of each channel over all steps of the training rows."""
+        scaler = StandardScaler(with_mean=standardize, with_std=standardize)
+        scaler.fit(np.concatenate(rows))
+        return cls(rows[0].shape[1], scaler.mean_, scaler.scale_, id, time, features)
+
+    def encode(
+        self, rows: Sequence[NDArray[np.float64]], at: Callable[[int], str]
+    ) -> tuple[Tensor, Tensor]:
+        """Steps (M, C) of all rows, one after another, and lengths (N,).
+
+        Parameters
+        ----------
+        rows
+            (T, C) each.
+        at
+            Where a row stands, as messages begin.
+
+        Raises
+        ------
+        DataError
+            If a value doesn't fit into 32 bits.
+        """
+        steps = Growing()
+        for number, row in enumerate(rows):
+            scaled = torch.from_numpy(self._scaled(row)).float()
+            if not scaled.isfinite().all():
+                raise DataError(f"{at(number)}: a value is too large for training in 32 bits.")
+            steps.append(scaled)
+        return steps.whole(), torch.tensor([len(row) for row in rows])
+
+    def as_json(self) -> dict[str, Any]:
+        """All of it, for those who come later."""
+        return {
+            "kind": "sequences",
+            "columns": {"id": self.id, "time": self.time, "features": self.features},
+            "channels": self.channels,
+            "means": None if self.means is None else self.means.tolist(),
+            "deviations": None if self.deviations is None else self.deviations.tolist(),
+        }
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> SequenceEncoder:
+        """The encoder that `as_json` wrote."""
+        columns = content["columns"]
+        means, deviations = content["means"], content["deviations"]
+        return cls(
+            content["channels"],
+            None if means is None else np.array(means, np.float64),
+            None if deviations is None else np.array(deviations, np.float64),
+            columns["id"],
+            columns["time"],
+            columns["features"],
+        )
+
+    def _scaled(self, row: NDArray[np.float64]) -> NDArray[np.float64]:
+        centred = row if self.means is None else row - self.means
+        return centred if self.deviations is None else centred / self.deviations

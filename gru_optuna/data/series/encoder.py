@@ -1,0 +1,238 @@
+"""What a forecast looks back on: series to windows, as the training rows say.
+
+Training cuts a series into many windows, a forecast of new rows needs the last one alone. Both
+go through `SeriesEncoder`. Letters: S steps of a series, N windows, T steps of a window, C
+channels, O the horizon.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from gru_optuna.data.dataset import Units
+from gru_optuna.data.series import windows
+from gru_optuna.data.series.categories import Categories, has_word
+from gru_optuna.data.series.frequency import Frequency
+from gru_optuna.data.series.windows import Scales, WindowPlan
+from gru_optuna.errors import DataError, did_you_mean
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from gru_optuna.data.series.frequency import Times
+    from gru_optuna.data.series.series import Series
+    from gru_optuna.study_file import Data
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """One series, ready to be cut into windows."""
+
+    plan: WindowPlan
+    scales: Scales
+    channels: NDArray[np.float32]  # (S, C)
+    target: NDArray[np.float64]  # (S,) filled, unless what is missing is dropped
+
+    def units(self, usual: NDArray[np.float64]) -> Units:
+        """What scaled forecasts mean, from the usual values (N, O)."""
+        rows = torch.ones(len(usual), 1, dtype=torch.float64)
+        return Units(torch.from_numpy(usual), self.scales.error * rows, self.scales.naive * rows)
+
+
+@dataclass(frozen=True)
+class Present:
+    """The last window of one series."""
+
+    name: str
+    values: Tensor  # (T, C)
+    units: Units  # of one row
+    times: Times  # (O,) of the steps to forecast
+
+
+@dataclass(frozen=True)
+class SeriesEncoder:
+    """What the training rows say of all series, and of each."""
+
+    plan: WindowPlan
+    scales: Mapping[str, Scales]  # by the series' name
+    words: Mapping[str, Categories]  # by the name of their column
+    data: Data  # its columns, and what becomes of missing values
+
+    @property
+    def channels(self) -> int:
+        """C: target, earlier seasons, covariates, calendar."""
+        covariates = sum(
+            self.words[name].channels if name in self.words else 1
+            for name in (*self.data.covariates, *self.data.known)
+        )
+        return 1 + len(self.plan.lags) + covariates + 2 * len(self.plan.calendar)
+
+    def prepare(self, series: Series, training: int = 0) -> Prepared:
+        """Fills and scales one series, of which so many steps are for training.
+
+        Raises
+        ------
+        DataError
+            If training has not seen a series of this name.
+        """
+        if series.name not in self.scales:
+            raise DataError(
+                f'series "{series.name}" was not in training, so its level is not known. '
+                f"{did_you_mean(series.name, self.scales)}"
+            )
+        scales = self.scales[series.name]
+        columns = np.column_stack([series.target, series.past, series.known])
+        if self.data.missing != "drop":
+            columns = windows.fill(columns, training)
+        target = columns[:, 0]
+        scaled = (columns[:, 1:] - scales.means) / scales.deviations
+        past, known = np.split(scaled, [series.past.shape[1]], axis=1)
+        channels = windows.channels(
+            series.first,
+            (target - scales.mean) / scales.deviation,
+            np.column_stack([past, *self._lit(series, self.data.covariates)]),
+            np.column_stack([known, *self._lit(series, self.data.known)]),
+            self.plan,
+        )
+        return Prepared(self.plan, scales, channels, target)
+
+    def _lit(self, series: Series, names: Sequence[str]) -> Iterator[NDArray[np.float64]]:
+        """The channels (S, W) of each column of words among some, 0 or 1 as they are."""
+        missing = np.nan if self.data.missing == "drop" else 0.0
+        for name in names:
+            if name in self.words:
+                yield self.words[name].encode(series.words[name], missing)
+
+    def present(self, series: Series, source: str) -> Present:
+        """The window up to the last value of the target, whatever stands behind it.
+
+        Rows behind it may hold what is known ahead. Gaps repeat the value before them.
+
+        Raises
+        ------
+        DataError
+            If there are too few rows, a gap that can't be filled, or no known values ahead.
+        """
+        plan, of = self.plan, f' of series "{series.name}"' if series.name else ""
+        observed = np.flatnonzero(np.isfinite(series.target))
+        origin = int(observed[-1]) if len(observed) else -1
+        if origin < plan.first_origin:
+            raise DataError(
+                f"{source}: {origin + 1} rows{of} up to the last value of "
+                f'"{self.data.target}", and a forecast looks back on {plan.first_origin + 1}. '
+                f"Bring earlier rows."
+            )
+        if self.data.known and len(series) < origin + 1 + plan.horizon:
+            raise DataError(
+                f"{source}: {len(series) - origin - 1} rows{of} behind the last value of "
+                f'"{self.data.target}", and {", ".join(self.data.known)} must be known for the '
+                f"{plan.horizon} steps to forecast. Add their rows, with "
+                f'"{self.data.target}" empty.'
+            )
+        times = plan.frequency.times(series.first, origin + 1 + plan.horizon)
+        prepared = self.prepare(series)
+        values = prepared.channels[origin - plan.window + 1 : origin + 1]
+        usual = windows.usual(prepared.target, np.array([origin]), plan)
+        seen = slice(origin - plan.first_origin, origin + 1)
+        whole = np.isfinite(np.column_stack([series.target, series.past])[seen]).all() and all(
+            has_word(series.words[name][seen]).all()
+            for name in self.data.covariates
+            if name in self.words
+        )
+        refused = self.data.missing == "refuse" and not whole
+        if refused or not (np.isfinite(values).all() and np.isfinite(usual).all()):
+            raise DataError(
+                f"{source}: a value is missing{of} in the {plan.first_origin + 1} rows that a "
+                f"forecast looks back on, up to {times[origin]}. Fill it in."
+            )
+        units = prepared.units(usual)
+        return Present(series.name, torch.from_numpy(values), units, times[origin + 1 :])
+
+    def check_frequency(self, frequency: Frequency, source: str) -> None:
+        """Refuses rows that lie further apart, or closer together, than those of training.
+
+        Raises
+        ------
+        DataError
+        """
+        if frequency != self.plan.frequency:
+            raise DataError(
+                f"{source}: its rows are {frequency} apart, and those of training "
+                f"{self.plan.frequency}. Resample them, or name another file."
+            )
+
+    def as_json(self) -> dict[str, Any]:
+        """All of it but the columns' roles, which the specification holds too."""
+        plan = self.plan
+        first = next(iter(self.scales.values()))
+        content: dict[str, Any] = {
+            "kind": "series",
+            "columns": {
+                key: getattr(self.data, key)
+                for key in ("time", "target", "series", "covariates", "known")
+            },
+            "frequency": {"count": plan.frequency.count, "unit": plan.frequency.unit},
+            "window": plan.window,
+            "horizon": plan.horizon,
+            "season": plan.season,
+            "seasons": plan.seasons,
+            "calendar": list(plan.calendar),
+            "missing": self.data.missing,
+            "series": {
+                name: {"mean": scale.mean, "deviation": scale.deviation, "error": scale.error}
+                for name, scale in self.scales.items()
+            },
+            "covariates": {
+                "means": first.means.tolist(),
+                "deviations": first.deviations.tolist(),
+            },
+        }
+        if self.words:  # without any, versions that know none can read the rest
+            content["words"] = {
+                name: {"kept": list(words.kept), "rest": words.rest}
+                for name, words in self.words.items()
+            }
+        return content
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any], data: Data) -> SeriesEncoder:
+        """The encoder that `as_json` wrote."""
+        frequency = Frequency(content["frequency"]["count"], content["frequency"]["unit"])
+        plan = WindowPlan(
+            window=content["window"],
+            horizon=content["horizon"],
+            season=content["season"],
+            seasons=content["seasons"],
+            calendar=tuple(content["calendar"]),
+            frequency=frequency,
+        )
+        covariates = content["covariates"]
+        means = np.array(covariates["means"], np.float64)
+        deviations = np.array(covariates["deviations"], np.float64)
+        scales = {
+            # Nobody divides by the naive error of rows that are still to come.
+            name: Scales(**scale, naive=float("nan"), means=means, deviations=deviations)
+            for name, scale in content["series"].items()
+        }
+        words = {
+            name: Categories(tuple(one["kept"]), one["rest"])
+            for name, one in content.get("words", {}).items()
+        }
+        return cls(plan, scales, words, data)
+
+
+def joined_units(units: Sequence[Units]) -> Units:
+    """Those of several rows, one after another."""
+    naive = [one.naive for one in units if one.naive is not None]
+    return Units(
+        torch.cat([one.offset for one in units]),
+        torch.cat([one.scale for one in units]),
+        torch.cat(naive) if naive else None,
+    )

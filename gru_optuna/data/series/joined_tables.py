@@ -1,0 +1,103 @@
+"""Several tables read as one: the training rows, and files of rows that came later."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property, reduce
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+
+from gru_optuna.data.readers.labels import Labels
+from gru_optuna.data.readers.tables import read_times
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from gru_optuna.data.readers.tables import Table
+
+
+@dataclass(frozen=True)
+class JoinedTables:
+    """The rows of tables, one table behind another. Letters: N rows in all, F tables."""
+
+    tables: tuple[Table, ...]
+
+    def __len__(self) -> int:
+        return int(self._ends[-1])
+
+    @cached_property
+    def _ends(self) -> NDArray[np.int64]:
+        """(F,) of the rows of each."""
+        return np.cumsum([len(table) for table in self.tables])
+
+    @property
+    def source(self) -> str:
+        """The first file, as messages begin."""
+        return self.tables[0].source
+
+    @cached_property
+    def owners(self) -> NDArray[np.int64]:
+        """(N,) which table a row is from."""
+        return np.repeat(np.arange(len(self.tables)), [len(table) for table in self.tables])
+
+    def table_of(self, row: int) -> Table:
+        """The table that a row is from."""
+        return self.tables[int(self.owners[row])]
+
+    def at(self, row: int) -> str:
+        """Where a row stands, in its own file."""
+        table = self.table_of(row)
+        return table.at(row - int(self._ends[self.owners[row]]) + len(table))
+
+    def times(self, name: str) -> NDArray[np.datetime64]:
+        """One column as points in time (N,).
+
+        Texts are read together: 03/04 alone says nothing, and the other file may have 25/04.
+
+        Raises
+        ------
+        DataError
+            As `Table.times`.
+        """
+        columns = [table.column(name) for table in self.tables]
+        if all(column.dtype == pl.String for column in columns):
+            return read_times(pl.concat(columns), name, self.source, self.at)
+        return np.concatenate([table.times(name) for table in self.tables])
+
+    def numbers(self, name: str) -> NDArray[np.float64]:
+        """One column as numbers (N,), NaN where missing.
+
+        Raises
+        ------
+        DataError
+            As `Table.numbers`.
+        """
+        return np.concatenate([table.numbers(name) for table in self.tables])
+
+    def labels(self, name: str) -> Labels:
+        """One column as labels, none missing.
+
+        Raises
+        ------
+        DataError
+            As `Table.labels`.
+        """
+        return reduce(Labels.followed_by, (table.labels(name) for table in self.tables))
+
+    def words(self, name: str) -> NDArray[np.object_]:
+        """One column as words (N,), no spaces around them; None where the field is empty."""
+        columns = [table.strings(name).str.strip_chars() for table in self.tables]
+        return np.concatenate([np.array(column.to_list(), dtype=object) for column in columns])
+
+
+def holds_categories(tables: Sequence[Table], name: str) -> bool:
+    """Whether a column is one of words: whether most fields that say anything are no numbers.
+
+    A few mistakes among numbers are mistakes.
+    """
+    numbers, others = np.sum([table.count_numbers(name) for table in tables], axis=0)
+    return bool(others > numbers)

@@ -1,0 +1,249 @@
+"""Tables to regular series: one value a step, in the order of time, missing ones NaN or None.
+
+Of several tables, each holds the steps that follow those of the one before it, of every series.
+Steps between two tables are missing values, as they are within one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+from gru_optuna.data.series.categories import has_word
+from gru_optuna.data.series.frequency import Frequency
+from gru_optuna.data.series.joined_tables import JoinedTables, holds_categories
+from gru_optuna.errors import DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from gru_optuna.data.readers.tables import Table
+    from gru_optuna.data.series.frequency import Times
+    from gru_optuna.study_file import Data
+
+Span: TypeAlias = tuple[int, int]
+"""Steps of a series: the first, and the one behind the last."""
+
+
+@dataclass(frozen=True)
+class Series:
+    """One series on its grid. Letters: S steps, P past-only and K known covariates.
+
+    Covariates are columns of numbers or of words; P and K count those of numbers.
+    """
+
+    name: str  # "" where the table holds a single one
+    first: np.datetime64
+    target: NDArray[np.float64]  # (S,)
+    past: NDArray[np.float64]  # (S, P)
+    known: NDArray[np.float64]  # (S, K)
+    words: Mapping[str, NDArray[np.object_]]  # (S,) of each column of words, None where missing
+    files: tuple[Span, ...]  # the steps of each table that it was read from
+
+    def __len__(self) -> int:
+        return len(self.target)
+
+
+def read_series(
+    tables: Sequence[Table], data: Data, words: Collection[str] | None = None
+) -> tuple[list[Series], Frequency]:
+    """The series of tables, by name, and how far apart their steps are.
+
+    Parameters
+    ----------
+    tables
+        One row a step and series, later ones in later tables. A step without a row becomes a
+        missing one.
+    data
+        Which columns mean what, and what becomes of missing values.
+    words
+        The covariates that hold words; None: those most of whose fields are no numbers.
+
+    Raises
+    ------
+    DataError
+        Naming the row whose time is doubled, out of order or off the grid, or whose value is
+        missing where that is refused; or the series that a table lacks.
+    """
+    assert data.time is not None
+    assert data.target is not None
+    rows = JoinedTables(tuple(tables))
+    times = rows.times(data.time)
+    covariates = (*data.covariates, *data.known)
+    if words is None:
+        words = {name for name in covariates if holds_categories(tables, name)}
+    numbers = {name: rows.numbers(name) for name in (data.target, *covariates) if name not in words}
+    texts = {name: rows.words(name) for name in covariates if name in words}
+    if data.missing == "refuse":
+        _refuse_missing(rows, numbers, texts)
+    places_of = _rows_by_series(rows, data.series)
+    for name, places in places_of.items():
+        _check_tables(rows, places, name)
+        _check_order(rows, times, places, name)
+    frequency = _frequency(rows, times, places_of)
+    past, known = ([n for n in names if n in numbers] for names in (data.covariates, data.known))
+    found: list[Series] = []
+    for name, places in places_of.items():
+        steps = _steps(rows, times, places, frequency, data.missing)
+        columns = {
+            column: _on_grid(values[places], steps, np.nan) for column, values in numbers.items()
+        }
+        empty = np.zeros((int(steps[-1]) + 1, 0))
+        found.append(
+            Series(
+                name=name,
+                first=times[places[0]],
+                target=columns[data.target],
+                past=np.column_stack([empty, *(columns[column] for column in past)]),
+                known=np.column_stack([empty, *(columns[column] for column in known)]),
+                words={
+                    column: _on_grid(values[places], steps, None)
+                    for column, values in texts.items()
+                },
+                files=_files(rows, places, steps),
+            )
+        )
+    return found, frequency
+
+
+def _refuse_missing(
+    rows: JoinedTables,
+    numbers: Mapping[str, NDArray[np.float64]],
+    texts: Mapping[str, NDArray[np.object_]],
+) -> None:
+    missing = {name: np.isnan(values) for name, values in numbers.items()}
+    missing |= {name: ~has_word(values) for name, values in texts.items()}
+    for name, gaps in missing.items():
+        if gaps.any():
+            raise DataError(
+                f'{rows.at(int(gaps.argmax()))}: column "{name}" is empty, and missing = '
+                f'"refuse". Fill it in, or write missing = "interpolate" under [data].'
+            )
+
+
+def _rows_by_series(rows: JoinedTables, column: str | None) -> dict[str, NDArray[np.int64]]:
+    if column is None:
+        return {"": np.arange(len(rows))}
+    names = rows.labels(column)
+    order = np.argsort(names.places, kind="stable")
+    ends = np.cumsum(np.bincount(names.places))
+    return dict(zip(names.names, np.split(order, ends[:-1]), strict=True))
+
+
+def _check_tables(rows: JoinedTables, places: NDArray[np.int64], name: str) -> None:
+    """Refuses a series that one of the tables knows nothing of."""
+    first, *later = rows.tables
+    owners = set(rows.owners[places].tolist())
+    if 0 not in owners:
+        raise DataError(
+            f'{rows.at(int(places[0]))}: series "{name}" is not in {first.source}, which these '
+            f"rows follow. Remove them, or add its earlier rows there."
+        )
+    for number, table in enumerate(later, 1):
+        if number not in owners:
+            raise DataError(
+                f'{table.source}: no rows of series "{name}", which is in {first.source}. '
+                f"Add them, or remove the series there."
+            )
+
+
+def _check_order(rows: JoinedTables, times: Times, places: NDArray[np.int64], name: str) -> None:
+    wrong = np.diff(times[places]) <= np.timedelta64(0)
+    if not wrong.any():
+        return
+    row, before = (int(places[int(wrong.argmax()) + step]) for step in (1, 0))
+    at, time, earlier = rows.at(row), _shown(times[row]), _shown(times[before])
+    of = f' of series "{name}"' if name else ""
+    if rows.owners[row] != rows.owners[before]:
+        raise DataError(
+            f"{at}: the time {time}{of} is not behind {earlier}, the last in "
+            f"{rows.table_of(before).source}, which these rows are to follow. Remove the rows "
+            f"that overlap, or write which part of one file is meant, such as test = 0.2."
+        )
+    or_several = (
+        ""
+        if name
+        else ' Of several series, name the column that tells them apart: series = "COLUMN".'
+    )
+    if time == earlier:
+        raise DataError(f"{at}: the time {time}{of} is there twice. Keep one row.{or_several}")
+    raise DataError(
+        f"{at}: the time {time}{of} follows {earlier}. Sort the rows by time.{or_several}"
+    )
+
+
+def _frequency(
+    rows: JoinedTables, times: Times, places_of: dict[str, NDArray[np.int64]]
+) -> Frequency:
+    """That of the first table, which the others share."""
+    by_table: list[list[Times]] = [
+        [
+            times[own]
+            for places in places_of.values()
+            if len(own := places[rows.owners[places] == number]) > 1
+        ]
+        for number in range(len(rows.tables))
+    ]
+    if not by_table[0]:
+        raise DataError(f"{rows.source}: a series needs two rows or more. Name a longer file.")
+    frequency = Frequency.of(by_table[0])
+    for table, groups in zip(rows.tables, by_table, strict=True):
+        if groups and not frequency.fits(groups):
+            raise DataError(
+                f"{table.source}: its rows are {Frequency.of(groups)} apart, and those of "
+                f"{rows.source} {frequency}. Resample them, or name another file."
+            )
+    return frequency
+
+
+def _steps(
+    rows: JoinedTables,
+    times: Times,
+    places: NDArray[np.int64],
+    frequency: Frequency,
+    missing: str,
+) -> NDArray[np.int64]:
+    """The step of each row on the grid of its series, from 0, rising."""
+    steps, on_grid = frequency.places(times[places])
+    off_grid = ~on_grid | (np.diff(steps, prepend=-1) == 0)
+    absent = int(steps[-1]) + 1 - len(steps)
+    if off_grid.any():
+        wrong = int(off_grid.argmax())
+        advice = "Correct the time, or resample the series to even steps."
+    elif absent and (missing == "refuse" or absent > len(steps)):
+        wrong = int((np.diff(steps) > 1).argmax()) + 1
+        advice = (
+            f"{absent} rows are absent beside {len(steps)}. Add them, "
+            f"or resample the series to even steps."
+        )
+    else:
+        return steps
+    row, before = int(places[wrong]), int(places[wrong - 1])
+    elsewhere = rows.owners[row] != rows.owners[before]
+    there = f", the last in {rows.table_of(before).source}" if elsewhere else ""
+    raise DataError(
+        f"{rows.at(row)}: the time {_shown(times[row])} follows "
+        f"{_shown(times[before])}{there}, and most rows are {frequency} apart. {advice}"
+    )
+
+
+def _files(
+    rows: JoinedTables, places: NDArray[np.int64], steps: NDArray[np.int64]
+) -> tuple[Span, ...]:
+    """The steps of each table's rows; each has some."""
+    by_table = [steps[rows.owners[places] == number] for number in range(len(rows.tables))]
+    return tuple((int(own[0]), int(own[-1]) + 1) for own in by_table)
+
+
+def _on_grid(values: NDArray[Any], steps: NDArray[np.int64], missing: float | None) -> NDArray[Any]:
+    column = np.full(int(steps[-1]) + 1, missing, dtype=values.dtype)
+    column[steps] = values
+    return column
+
+
+def _shown(time: np.datetime64) -> str:
+    return str(time.astype("datetime64[s]")).replace("T", " ")

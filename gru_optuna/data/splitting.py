@@ -1,0 +1,356 @@
+"""The rows of files that are classified or regressed, and which of them are in which part.
+
+No group, and no row, is ever in two parts. The split depends on the rows and the study's seed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+
+import numpy as np
+from sklearn.model_selection import (
+    GroupKFold,
+    GroupShuffleSplit,
+    KFold,
+    StratifiedGroupKFold,
+    StratifiedKFold,
+    train_test_split,
+)
+
+from gru_optuna import seeds
+from gru_optuna.data.readers.text_column import Texts
+from gru_optuna.errors import DataError, did_you_mean
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from numpy.typing import NDArray
+
+    from gru_optuna.data.readers.labels import Labels
+    from gru_optuna.study_file import Specification
+
+Row = TypeVar("Row")  # a text, or a (T, C) array
+
+
+@dataclass(frozen=True)
+class Examples(Generic[Row]):
+    """The rows of one file, with their labels (classification) or targets (regression)."""
+
+    source: str
+    rows: Sequence[Row]
+    labels: Labels | None
+    targets: NDArray[np.float64] | None  # (N,)
+    at: Callable[[int], str]  # where a row stands, as messages begin
+    classes: tuple[str, ...] = ()  # in the order that outputs shall have
+    groups: Labels | None = None
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def answer(self, row: int) -> str | float:
+        """What is to be told of one row."""
+        if self.labels is not None:
+            return self.labels[row]
+        assert self.targets is not None
+        return float(self.targets[row])
+
+    def take(self, kept: NDArray[np.int64]) -> Examples[Row]:
+        """Some of the rows; messages name them as before."""
+        return replace(
+            self,
+            rows=_some(self.rows, kept),
+            labels=None if self.labels is None else self.labels.take(kept),
+            targets=None if self.targets is None else self.targets[kept],
+            at=lambda row: self.at(int(kept[row])),
+            groups=None if self.groups is None else self.groups.take(kept),
+        )
+
+    def followed_by(self, other: Examples[Row]) -> Examples[Row]:
+        """These rows and another file's; messages name each as before."""
+        count, targets = len(self), None
+        if self.targets is not None and other.targets is not None:
+            targets = np.concatenate([self.targets, other.targets])
+        return Examples(
+            source=self.source,
+            rows=_joined(self.rows, other.rows),
+            labels=_joined_codes(self.labels, other.labels),
+            targets=targets,
+            at=lambda row: self.at(row) if row < count else other.at(row - count),
+            classes=self.classes,
+            groups=_joined_codes(self.groups, other.groups),
+        )
+
+
+def _some(rows: Sequence[Row], index: NDArray[np.int64]) -> Sequence[Row]:
+    if isinstance(rows, Texts):
+        return cast("Sequence[Row]", rows.take(index))
+    return [rows[row] for row in index]
+
+
+def _joined(rows: Sequence[Row], others: Sequence[Row]) -> Sequence[Row]:
+    if isinstance(rows, Texts) and isinstance(others, Texts):
+        return cast("Sequence[Row]", rows.followed_by(others))
+    return [*rows, *others]
+
+
+def _joined_codes(one: Labels | None, other: Labels | None) -> Labels | None:
+    return None if one is None or other is None else one.followed_by(other)
+
+
+@dataclass(frozen=True)
+class Files(Generic[Row]):
+    """What the study file names: a part without a file of its own is taken from `train`."""
+
+    train: Examples[Row]
+    validation: Examples[Row] | None
+    test: Examples[Row] | None
+
+    def all(self) -> list[Examples[Row]]:
+        """Those that there are."""
+        return [one for one in (self.train, self.validation, self.test) if one is not None]
+
+
+@dataclass(frozen=True)
+class Part(Generic[Row]):
+    """Rows of a file that are used together."""
+
+    examples: Examples[Row]
+    index: NDArray[np.int64]  # (N,) rows of the file
+
+    @classmethod
+    def whole(cls, examples: Examples[Row]) -> Part[Row]:
+        """All rows of a file."""
+        return cls(examples, np.arange(len(examples)))
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    @property
+    def rows(self) -> Sequence[Row]:
+        """The rows themselves."""
+        return _some(self.examples.rows, self.index)
+
+    @property
+    def labels(self) -> Labels:
+        """Their labels."""
+        assert self.examples.labels is not None
+        return self.examples.labels.take(self.index)
+
+    @property
+    def groups(self) -> Labels | None:
+        """Their groups, if rows belong together."""
+        groups = self.examples.groups
+        return None if groups is None else groups.take(self.index)
+
+    @property
+    def targets(self) -> NDArray[np.float64]:
+        """Their numbers to predict (N,)."""
+        assert self.examples.targets is not None
+        return self.examples.targets[self.index]
+
+    def joined(self, other: Part[Row]) -> Part[Row]:
+        """These rows and another part's, of the same file or of another one."""
+        if self.examples is other.examples:
+            return Part(self.examples, np.sort(np.concatenate([self.index, other.index])))
+        return Part.whole(
+            self.examples.take(self.index).followed_by(other.examples.take(other.index))
+        )
+
+    def split(
+        self, places: tuple[NDArray[np.int64], NDArray[np.int64]]
+    ) -> tuple[Part[Row], Part[Row]]:
+        """The rows at the first places and those at the second, each in the file's order."""
+        first, second = (Part(self.examples, np.sort(self.index[some])) for some in places)
+        return first, second
+
+
+@dataclass(frozen=True)
+class Parts(Generic[Row]):
+    """The three parts of a study."""
+
+    train: Part[Row]
+    validation: Part[Row]
+    test: Part[Row] | None
+
+    def refitting(self) -> Parts[Row]:
+        """With the validation rows among the training rows too; they stay what is measured on."""
+        return replace(self, train=self.train.joined(self.validation))
+
+
+def divide(spec: Specification, files: Files[Row], fold: int | None = None) -> Parts[Row]:
+    """Checks that the files fit together, and splits.
+
+    Parameters
+    ----------
+    spec
+        Its ``data`` section and seed.
+    files
+        As read.
+    fold
+        Which fold of ``data.folds`` validates; None: ``data.validation`` says what.
+
+    Raises
+    ------
+    DataError
+    """
+    data, file = spec.data, _with_its_classes(files.train)
+    _check_classes(file, files.validation is None)
+    for other in files.all():
+        _check_labels(other, file)
+        _check_targets(other)
+    _check_groups(files.all())
+    train = Part.whole(file)
+    test = None if files.test is None else Part.whole(files.test)
+    if isinstance(data.test, float):
+        train, test = _hold_out(train, "test", data.test, _seed(spec, 1))
+    if files.validation is not None:
+        return Parts(train, Part.whole(files.validation), test)
+    if fold is not None and data.folds is not None:
+        return Parts(*_fold(train, data.folds, fold, _seed(spec, 0)), test)
+    assert isinstance(data.validation, float)
+    return Parts(*_hold_out(train, "validation", data.validation, _seed(spec, 0)), test)
+
+
+def _seed(spec: Specification, index: int) -> int:
+    return seeds.seed_for(spec.seed, "split", index) % 2**32
+
+
+def _with_its_classes(train: Examples[Row]) -> Examples[Row]:
+    """Without the classes that its file declares and nobody has."""
+    present = set() if train.labels is None else train.labels.counts().keys()
+    return replace(train, classes=tuple(label for label in train.classes if label in present))
+
+
+def _check_classes(train: Examples[Any], will_be_split: bool) -> None:
+    if train.labels is None:
+        return
+    counts = train.labels.counts()
+    if len(counts) < 2:
+        raise DataError(
+            f'{train.source}: only one class, "{train.labels[0]}", in {len(train)} rows. '
+            f"Classification needs two or more."
+        )
+    for label, count in counts.items():
+        if count < 2 and will_be_split:
+            raise DataError(
+                f'{train.at(train.labels.first(label))}: class "{label}" has this single row, '
+                f"and training and validation need one each. Add rows or remove the class."
+            )
+
+
+def _check_labels(other: Examples[Any], train: Examples[Any]) -> None:
+    for label in other.labels.counts() if other.labels is not None else ():
+        if label not in train.classes:
+            assert other.labels is not None
+            place = other.at(other.labels.first(label))
+            raise DataError(
+                f'{place}: label "{label}" is not in the training data '
+                f"({train.source}). {did_you_mean(label, train.classes)}"
+            )
+
+
+def _check_targets(examples: Examples[Any]) -> None:
+    if examples.targets is None or np.isfinite(examples.targets).all():
+        return
+    row = int((~np.isfinite(examples.targets)).argmax())
+    raise DataError(
+        f"{examples.at(row)}: the number to predict is missing. Fill it in, or remove the row."
+    )
+
+
+def _check_groups(files: list[Examples[Any]]) -> None:
+    seen: dict[str, str] = {}
+    for file in files:
+        if file.groups is None:
+            continue
+        for group in (groups := file.groups).counts():
+            if seen.get(group, file.source) != file.source:
+                raise DataError(
+                    f'{file.at(groups.first(group))}: group "{group}" is in {seen[group]} too. '
+                    f"A group belongs to one part: move its rows, or split one file by fractions."
+                )
+        seen |= dict.fromkeys(groups.counts(), file.source)
+
+
+def _hold_out(
+    rows: Part[Row], part: str, fraction: float, seed: int
+) -> tuple[Part[Row], Part[Row]]:
+    """The rows that stay, and those held out."""
+    source, classes = rows.examples.source, len(rows.examples.classes)
+    labels = rows.labels if classes else None
+    count = round(len(rows) * fraction)
+    if min(count, len(rows) - count) < (classes or 1):
+        raise DataError(
+            f"{source}: {part} = {fraction} of {len(rows)} rows leaves "
+            f"{len(rows) - count} for training and {count} for {part}, and each needs "
+            f"at least one row{f' of all {classes} classes' if classes else ''}. "
+            f"Change the fraction, or name a {part} file."
+        )
+    places = np.arange(len(rows))
+    if (groups := rows.groups) is not None:
+        stay, leave = _grouped(source, labels, groups, fraction, seed)
+    else:
+        strata = None if labels is None else labels.places
+        stay, leave = train_test_split(places, test_size=count, stratify=strata, random_state=seed)
+    halves = rows.split((stay, leave))
+    _check_shares(rows, halves, f"{part} = {fraction}", part)
+    return halves
+
+
+def _grouped(
+    source: str, labels: Labels | None, groups: Labels, fraction: float, seed: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Places that stay and places held out: about the fraction, in whole groups."""
+    folds = max(2, round(1 / fraction))
+    needed = 2 if labels is None else folds
+    if (count := len(groups.counts())) < needed:
+        raise DataError(
+            f"{source}: {count} groups, and a part of {fraction} in whole groups needs "
+            f"{needed} or more. Take a larger fraction, or another column of groups."
+        )
+    if labels is None:
+        splitter = GroupShuffleSplit(1, test_size=fraction, random_state=seed)
+    else:
+        splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+    told = None if labels is None else labels.places
+    stay, leave = next(splitter.split(groups.places, told, groups.places))
+    return stay, leave
+
+
+def _fold(rows: Part[Row], folds: int, fold: int, seed: int) -> tuple[Part[Row], Part[Row]]:
+    """The rows that one fold trains on, and those it validates."""
+    labels = rows.labels if rows.examples.classes else None
+    groups = rows.groups
+    enough = len(rows) if groups is None else len(groups.counts())
+    if labels is not None:
+        enough = min(enough, *labels.counts().values())
+    if enough < folds:
+        whose = " of the rarest class" if labels is not None else ""
+        raise DataError(
+            f"{rows.examples.source}: folds = {folds}, and there are {enough} "
+            f"{'rows' if groups is None else 'groups'}{whose} to share out. Take fewer folds."
+        )
+    if groups is not None:
+        kind = GroupKFold if labels is None else StratifiedGroupKFold
+    else:
+        kind = KFold if labels is None else StratifiedKFold
+    told = [None if one is None else one.places for one in (labels, groups)]
+    places = list(kind(folds, shuffle=True, random_state=seed).split(rows.index, *told))
+    halves = rows.split(places[fold])
+    _check_shares(rows, halves, f"folds = {folds}", "validation")
+    return halves
+
+
+def _check_shares(
+    rows: Part[Any], halves: tuple[Part[Any], Part[Any]], wish: str, part: str
+) -> None:
+    """Every class is in both halves."""
+    for half, name in zip(halves, ("training", part), strict=True):
+        held = () if rows.examples.labels is None else half.labels.counts()
+        if missing := set(rows.examples.classes) - set(held):
+            raise DataError(
+                f'{rows.examples.source}: class "{min(missing)}" has too few '
+                f"{'rows' if rows.groups is None else 'groups'} for {wish}: none is left for "
+                f"{name}. Change the fraction, add rows, or name a {part} file."
+            )

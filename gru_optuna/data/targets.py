@@ -1,0 +1,190 @@
+"""From rows and what is to be told of each to a `Dataset`: classes, or scaled numbers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from gru_optuna.data.dataset import Dataset, Split, Units, starts_of
+from gru_optuna.data.metrics import measure
+from gru_optuna.errors import DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from torch import Tensor
+
+    from gru_optuna.data.readers.labels import Labels
+    from gru_optuna.data.splitting import Part, Parts, Row
+    from gru_optuna.study_file import Specification
+
+
+def assemble(
+    spec: Specification,
+    parts: Parts[Row],
+    encode: Callable[[Part[Row]], tuple[Tensor, Tensor]],
+    *,
+    fingerprint: str,
+    preprocessing: Mapping[str, Any],
+    vocabulary: int = 0,
+    dropped: Mapping[str, int] | None = None,
+) -> Dataset:
+    """The dataset of three parts.
+
+    Parameters
+    ----------
+    spec
+        Its task, metric and ``data`` section.
+    parts
+        Whose answers are turned into targets here.
+    encode
+        Turns a part's rows into steps and lengths; it has learned from the training part.
+    fingerprint, preprocessing, vocabulary, dropped
+        As the dataset's.
+
+    Raises
+    ------
+    DataError
+        If the targets never differ, or the metric isn't defined on the rows that are measured.
+    """
+    labelled = parts.train.examples.labels is not None
+    answers = Classes.of(parts.train) if labelled else Numbers.of(parts.train)
+
+    def split(part: Part[Row]) -> Split:
+        steps, lengths = encode(part)
+        targets, units = answers.targets(part)
+        return Split(steps, starts_of(lengths), lengths, targets, units, _numbered(part.groups))
+
+    train, validation = split(parts.train), split(parts.validation)
+    test = split(parts.test) if parts.test else None
+    baselines: dict[str, float] = {}
+    for name, rows in (("validation", validation), ("test", test)):
+        if rows is not None:  # the test rows come last: theirs are kept
+            guesses = answers.guess().expand(len(rows), -1)
+            baselines = {answers.baseline: measure(spec.metric, guesses, rows)}
+            check_defined(spec, baselines, parts.train.examples.source, name)
+    weights = None
+    if spec.data.class_weights == "balanced":
+        weights = balanced_weights(train.targets, len(answers.classes))
+    return Dataset(
+        train=train,
+        validation=validation,
+        test=test,
+        classes=answers.classes,
+        fingerprint=fingerprint,
+        task=spec.task,
+        vocabulary=vocabulary,
+        class_weights=weights,
+        baselines=baselines,
+        preprocessing={**preprocessing, **answers.as_json()},
+        dropped=dict(dropped or {}),
+    )
+
+
+def _numbered(groups: Labels | None) -> Tensor | None:
+    """The groups of rows (N,), from 0."""
+    if groups is None:
+        return None
+    return torch.from_numpy(groups.places_among(list(groups.counts())))
+
+
+def check_defined(
+    spec: Specification, baselines: Mapping[str, float], source: str, part: str
+) -> None:
+    """Refuses a metric that no prediction could be measured by.
+
+    Raises
+    ------
+    DataError
+    """
+    if not all(np.isfinite(value) for value in baselines.values()):
+        raise DataError(
+            f"{source}: {spec.metric} is not defined on the {part} rows: they are too few, or all "
+            f"alike. Make the {part} part larger, or take another metric."
+        )
+
+
+def balanced_weights(targets: Tensor, classes: int) -> Tensor:
+    """Weights (O,) in inverse proportion to how often a class occurs; 1 on average over rows.
+
+    ``N / (O * count)``, as scikit-learn's "balanced" (King & Zeng 2001).
+    """
+    counts = torch.bincount(targets, minlength=classes)
+    return (len(targets) / (classes * counts)).float()
+
+
+@dataclass(frozen=True)
+class Classes:
+    """Labels, in the order of the outputs."""
+
+    classes: tuple[str, ...]
+    shares: tuple[float, ...] = ()  # of the training rows
+    baseline: str = "majority class"
+
+    @classmethod
+    def of(cls, train: Part[Any]) -> Classes:
+        """The classes of the training rows' file, as often as these rows have them."""
+        counts, classes = train.labels.counts(), train.examples.classes
+        return cls(classes, tuple(counts.get(label, 0) / len(train) for label in classes))
+
+    def targets(self, part: Part[Any]) -> tuple[Tensor, Units | None]:
+        """(N,) places among the outputs."""
+        return torch.from_numpy(part.labels.places_among(self.classes)), None
+
+    def guess(self) -> Tensor:
+        """(1, O): what the training part alone says of any row."""
+        return torch.tensor([self.shares], dtype=torch.float64).log()
+
+    def as_json(self) -> dict[str, Any]:
+        """What a prediction needs."""
+        return {"labels": list(self.classes)}
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """A number to predict, scaled as the training rows are spread."""
+
+    mean: float
+    deviation: float
+    classes: tuple[str, ...] = ()
+    baseline: str = "mean"
+
+    @classmethod
+    def of(cls, train: Part[Any]) -> Numbers:
+        """Mean and deviation of the training rows' targets."""
+        targets = train.targets
+        mean, deviation = float(targets.mean()), float(targets.std())
+        if not deviation > 0:
+            raise DataError(
+                f"{train.examples.source}: every number to predict is {targets[0]:g} in the "
+                f"training rows. There is nothing to learn: name another target."
+            )
+        return cls(mean, deviation)
+
+    def units(self, rows: int) -> Units:
+        """What so many scaled predictions mean."""
+        one = torch.ones(rows, 1, dtype=torch.float64)
+        return Units(offset=self.mean * one, scale=self.deviation * one)
+
+    def targets(self, part: Part[Any]) -> tuple[Tensor, Units | None]:
+        """(N, 1) scaled."""
+        units = self.units(len(part))
+        return units.scaled(torch.from_numpy(part.targets).unsqueeze(1)).float(), units
+
+    def guess(self) -> Tensor:
+        """(1, 1): the mean."""
+        return torch.zeros(1, 1)
+
+    def as_json(self) -> dict[str, Any]:
+        """What a prediction needs."""
+        return {"target": {"mean": self.mean, "deviation": self.deviation}}
+
+
+def answers_from_json(preprocessing: Mapping[str, Any]) -> Classes | Numbers:
+    """What the outputs of texts and sequences mean, as it stands beside their encoder."""
+    if "labels" in preprocessing:
+        return Classes(tuple(preprocessing["labels"]))
+    return Numbers(preprocessing["target"]["mean"], preprocessing["target"]["deviation"])

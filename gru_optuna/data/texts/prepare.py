@@ -1,0 +1,186 @@
+"""Texts to a `Dataset`: deduplicate, split, tokenize, cut, pad. In this order.
+
+The tokenizer sees the training rows alone, so a word of the test is unknown unless it was met.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from gru_optuna.data.readers.in_memory import open_table
+from gru_optuna.data.readers.sequences import classes_of
+from gru_optuna.data.readers.text_column import Texts
+from gru_optuna.data.splitting import Examples, Files, divide
+from gru_optuna.data.targets import assemble
+from gru_optuna.data.texts.duplicates import deduplicate
+from gru_optuna.data.texts.tokenizer import SPECIAL, TextEncoder, encode_in_turn, train_tokenizer
+from gru_optuna.data.texts.vocabulary import cut_down
+from gru_optuna.errors import DataError
+from gru_optuna.study_file.searchable import Range
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tokenizers import Tokenizer
+
+    from gru_optuna.data.dataset import Dataset
+    from gru_optuna.data.readers.in_memory import Source
+    from gru_optuna.data.readers.tables import Table
+    from gru_optuna.study_file import Specification
+
+MOST_TOKENS = 512
+"""Of a row, unless the study file says otherwise: a GRU reads step by step."""
+
+_INK = r"[^\s\x1c-\x1f]"  # what isn't white space, as str.isspace tells
+_USUAL_SHARE = 0.99  # of the training rows are left whole, unless the study file says otherwise
+
+
+@dataclass(frozen=True)
+class TextFiles:
+    """What the study's files hold, each text once if it is to be."""
+
+    files: Files[str]
+    fingerprint: str  # of all rows that they hold
+    dropped: dict[str, int]  # rows, by the reason
+
+
+def read_texts(spec: Specification, source: Source) -> TextFiles:
+    """Reads texts with labels, or with a number to predict.
+
+    Parameters
+    ----------
+    spec
+        Its task and ``data`` section.
+    source
+        As `load_dataset`'s.
+
+    Raises
+    ------
+    DataError
+    """
+    data = spec.data
+
+    def read_part(part: float | str | None) -> Examples[str] | None:
+        return _read(spec, open_table(source, part)) if isinstance(part, str) else None
+
+    train = _read(spec, open_table(source, data.train))
+    read = Files(train, validation=read_part(data.validation), test=read_part(data.test))
+    files, dropped = deduplicate(read) if data.deduplicate else (read, {})
+    return TextFiles(files, fingerprint(read.all()), dropped)
+
+
+def prepare_texts(
+    spec: Specification, read: TextFiles, fold: int | None = None, *, refit: bool = False
+) -> Dataset:
+    """Splits, tokenizes and cuts what was read.
+
+    Parameters
+    ----------
+    spec
+        Its task, ``data`` section and seed.
+    read
+        By `read_texts`.
+    fold, refit
+        As `load_dataset`'s.
+
+    Raises
+    ------
+    DataError
+    """
+    data = spec.data
+    parts = divide(spec, read.files, fold)
+    parts = parts.refitting() if refit else parts
+    sizes = _vocabularies(spec)
+    tokenizer = train_tokenizer(
+        data.tokenizer, parts.train.rows, max(sizes, default=None), min(sizes, default=None)
+    )
+    if tokenizer.get_vocab_size() <= len(SPECIAL):
+        raise DataError(
+            f"{read.files.train.source}: no {data.tokenizer} token occurs twice in the training "
+            f"rows. Add rows, or take another tokenizer."
+        )
+    smallest = cut_down(tokenizer, min(sizes)) if len(sizes) > 1 else tokenizer
+    encoder = TextEncoder(tokenizer, _limit(spec, smallest, parts.train.rows), data.text)
+    return assemble(
+        spec,
+        parts,
+        lambda part: encoder.encode(part.rows),
+        fingerprint=read.fingerprint,
+        preprocessing=encoder.as_json(),
+        vocabulary=encoder.vocabulary,
+        dropped=read.dropped,
+    )
+
+
+def fingerprint(files: list[Examples[str]]) -> str:
+    """SHA-256 of all texts and what is to be told of them, in their order."""
+    digest = hashlib.sha256()
+    for file in files:
+        groups = file.groups or [""] * len(file)
+        digest.update(f"{len(file)} rows".encode())
+        for row, (text, group) in enumerate(zip(file.rows, groups, strict=True)):
+            digest.update(repr((text, file.answer(row), group)).encode())
+    return digest.hexdigest()
+
+
+def texts_of(table: Table, column: str) -> Texts:
+    """One column of texts, none of them empty.
+
+    Raises
+    ------
+    DataError
+        Naming the first row without one.
+    """
+    texts = table.strings(column)
+    empty = texts.is_null() | ~texts.str.contains(_INK).fill_null(value=True)
+    if empty.any():
+        row = int(empty.arg_max() or 0)
+        raise DataError(
+            f'{table.at(row)}: column "{column}" is empty. Fill it in, or remove the row.'
+        )
+    return Texts(texts)
+
+
+def _read(spec: Specification, table: Table) -> Examples[str]:
+    data = spec.data
+    assert data.text is not None
+    texts = texts_of(table, data.text)
+    labels = None if data.label is None else table.labels(data.label)
+    return Examples(
+        source=table.source,
+        rows=texts,
+        labels=labels,
+        targets=None if data.target is None else table.numbers(data.target),
+        at=table.at,
+        classes=() if labels is None else classes_of(labels.names),
+        groups=None if data.group is None else table.labels(data.group),
+    )
+
+
+def _vocabularies(spec: Specification) -> list[int]:
+    """Those that a trial may have; none where the data decide."""
+    given = spec.data.vocabulary
+    choices = given if isinstance(given, list) else [given]
+    return [int(choice) for choice in choices if isinstance(choice, int)]
+
+
+def _limit(spec: Specification, tokenizer: Tokenizer, texts: Sequence[str]) -> int:
+    """How many tokens of a text are kept: the most that a trial may read.
+
+    `tokenizer` is that of the smallest vocabulary, which makes the most tokens of a text.
+    """
+    match spec.data.max_tokens:
+        case None:
+            lengths = [len(ids) for rows in encode_in_turn(tokenizer, texts) for ids in rows]
+            usual = np.quantile(lengths, _USUAL_SHARE, method="higher")
+            return min(int(usual), MOST_TOKENS)
+        case Range(high=high):
+            return int(high)
+        case list(choices):
+            return max(int(choice) for choice in choices)
+        case number:
+            return int(number)

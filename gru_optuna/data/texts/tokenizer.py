@@ -1,0 +1,163 @@
+"""Texts to token ids, learned from the training rows alone: pieces of words, words, characters.
+
+Id 0 is padding, 1 what the vocabulary doesn't know. ``bpe`` and ``char`` need no spaces between
+words, so they suit Chinese, Japanese or Thai as they are.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import dataclass
+from itertools import chain
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
+
+from gru_optuna.data.dataset import UNKNOWN
+from gru_optuna.data.mapped_tensors import Growing
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from torch import Tensor
+
+TokenizerName = Literal["bpe", "word", "char"]
+
+SPECIAL = ["[PAD]", "[UNK]"]
+"""In the order of their ids."""
+
+_SPACE = "▁"  # stands before a word, as Metaspace writes it
+_TWICE = 2  # what occurs once in the training rows can't be learned: it is unknown, as new words
+_TOGETHER = 4096  # texts that are encoded at a time
+_LONGEST_PIECE = 16  # characters: without spaces, whole sentences would become pieces
+_DEFAULT_SIZES: dict[TokenizerName, int] = {"bpe": 8_000, "word": 20_000, "char": 8_000}
+
+
+@dataclass(frozen=True)
+class TextEncoder:
+    """Texts to token ids, as the training rows have taught it."""
+
+    tokenizer: Tokenizer
+    limit: int  # tokens of a text that are kept: the most that a trial may read
+    column: str | None  # of the texts, in a table
+
+    @property
+    def vocabulary(self) -> int:
+        """How many token ids there are."""
+        return int(self.tokenizer.get_vocab_size())
+
+    def encode(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Tokens (M,) of all texts, one after another, and lengths (N,)."""
+        steps, lengths = Growing(), Growing()
+        for rows in encode_in_turn(self.tokenizer, texts):
+            kept = [ids[: self.limit] for ids in rows]
+            steps.append(torch.tensor(list(chain.from_iterable(kept))))
+            lengths.append(torch.tensor([len(ids) for ids in kept]))
+        return steps.whole(), lengths.whole()
+
+    def as_json(self) -> dict[str, Any]:
+        """All of it, for those who come later."""
+        return {
+            "kind": "texts",
+            "columns": {"text": self.column},
+            "tokenizer": json.loads(self.tokenizer.to_str()),
+            "max_tokens": self.limit,
+        }
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> TextEncoder:
+        """The encoder that `as_json` wrote."""
+        tokenizer = Tokenizer.from_str(json.dumps(content["tokenizer"]))
+        return cls(tokenizer, content["max_tokens"], content["columns"]["text"])
+
+
+def train_tokenizer(
+    name: TokenizerName, texts: Sequence[str], size: int | None, smallest: int | None = None
+) -> Tokenizer:
+    """A tokenizer of texts.
+
+    Its first `smallest` token ids are those that a tokenizer of that size would have: of ``word``
+    and ``char`` all ids are in falling order of how often the tokens occur, those of ``bpe`` are
+    the characters, then the merges in their order.
+
+    Parameters
+    ----------
+    name
+        ``bpe``: byte-pair encoding (Sennrich et al. 2016), merged within words and punctuation
+        apart; ``word``: runs of letters and digits, and of everything else; ``char``: single
+        characters.
+    texts
+        Of the training rows.
+    size
+        At most so many token ids, the two special ones included; None: from the data.
+    smallest
+        The smallest vocabulary that its first ids are to make; None: no smaller one. Of ``bpe``
+        half of it are the characters of all: more of them would leave it no room for words, so
+        in a script of thousands of characters the large ones know fewer than they would alone.
+    """
+    size = size or _DEFAULT_SIZES[name]
+    model = models.BPE if name == "bpe" else models.WordLevel
+    tokenizer = Tokenizer(model(unk_token=SPECIAL[UNKNOWN]))
+    # Full-width letters become plain ones, and capitals small: fewer words, each seen more.
+    tokenizer.normalizer = normalizers.Sequence(
+        [
+            normalizers.NFKC(),
+            normalizers.Lowercase(),
+            normalizers.Replace(Regex(r"\s+"), " "),
+            normalizers.Strip(),
+        ]
+    )
+    match name:
+        case "bpe":
+            tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+                [pre_tokenizers.Metaspace(), pre_tokenizers.Punctuation("isolated")]
+            )
+        case "word":
+            tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+        case "char":
+            tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
+            # Characters are few, and a capital may be what tells two classes apart.
+            tokenizer.normalizer = normalizers.NFC()
+    trainer: trainers.Trainer = trainers.WordLevelTrainer(
+        vocab_size=size, min_frequency=_TWICE, special_tokens=SPECIAL, show_progress=False
+    )
+    if name == "bpe":
+        # Thousands of Chinese characters must leave room for words of two.
+        room = min(size, smallest or size) - len(SPECIAL)
+        alphabet = _alphabet(tokenizer, texts, most=max(1, room // 2))
+        trainer = trainers.BpeTrainer(
+            vocab_size=size,
+            min_frequency=_TWICE,
+            special_tokens=SPECIAL,
+            initial_alphabet=alphabet,
+            limit_alphabet=len(alphabet),
+            max_token_length=_LONGEST_PIECE,
+            show_progress=False,
+        )
+    tokenizer.train_from_iterator(texts, trainer, length=len(texts))
+    return tokenizer
+
+
+def encode(tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:
+    """The token ids of each text, one at least."""
+    encodings = tokenizer.encode_batch_fast(texts, add_special_tokens=False)
+    return [encoding.ids or [UNKNOWN] for encoding in encodings]
+
+
+def encode_in_turn(tokenizer: Tokenizer, texts: Sequence[str]) -> Iterator[list[list[int]]]:
+    """The same, some thousand texts at a time."""
+    for first in range(0, len(texts), _TOGETHER):
+        yield encode(tokenizer, texts[first : first + _TOGETHER])
+
+
+def _alphabet(tokenizer: Tokenizer, texts: Sequence[str], most: int) -> list[str]:
+    """The most frequent characters of normalized texts, among equal ones the earlier in Unicode.
+
+    Left to itself, the trainer breaks ties by chance, and no two workers would agree.
+    """
+    counts = Counter({_SPACE: len(texts)})
+    for text in texts:
+        counts.update(tokenizer.normalizer.normalize_str(text).replace(" ", _SPACE))
+    return sorted(counts, key=lambda character: (-counts[character], character))[:most]

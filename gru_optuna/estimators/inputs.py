@@ -1,0 +1,107 @@
+"""X as people have it: texts, sequences of differing lengths, a cube (N, T, C), a matrix (N, T).
+
+A matrix holds one sequence of one channel a row, all of the same length, and is checked as
+scikit-learn checks every matrix.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from sklearn.utils import check_array
+from sklearn.utils.validation import validate_data
+
+from gru_optuna.data.readers.in_memory import is_texts, sequence_values
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sklearn.base import BaseEstimator
+
+
+@dataclass(frozen=True)
+class EstimatorInput:
+    """The rows of one X."""
+
+    kind: Literal["texts", "sequences", "matrix"]
+    values: Sequence[Any]  # texts, or arrays (T, C)
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    @property
+    def channels(self) -> int:
+        """C; of texts, 0."""
+        return 0 if self.kind == "texts" else int(self.values[0].shape[1])
+
+
+def read_rows(
+    estimator: BaseEstimator, X: Any, like: EstimatorInput | None = None
+) -> EstimatorInput:
+    """The rows of X, checked.
+
+    Parameters
+    ----------
+    estimator
+        Gets ``n_features_in_`` where it learns from X: of a matrix the number of its columns, of
+        sequences that of their channels.
+    X
+        As ``fit`` and ``predict`` take it.
+    like
+        What the estimator has learned from; None: it is to learn from X.
+
+    Raises
+    ------
+    ValueError
+        If X is nothing of that kind, or doesn't fit to what was learned from.
+    """
+    fewest = 2 if like is None else 1
+    if like is None:
+        for learned in ("n_features_in_", "feature_names_in_"):
+            estimator.__dict__.pop(learned, None)
+    if is_texts(X):
+        rows = EstimatorInput("texts", [str(text) for text in X])
+        for number, text in enumerate(rows.values):
+            if not text or text.isspace():
+                raise ValueError(
+                    f"X, row {number}: the text is empty. Fill it in, or leave it out."
+                )
+    elif _is_matrix(X) and (like is None or like.kind == "matrix"):
+        matrix = validate_data(
+            estimator, X, reset=like is None, dtype=np.float64, ensure_min_samples=fewest
+        )
+        rows = EstimatorInput("matrix", list(matrix[:, :, None]))
+    else:
+        if (isinstance(X, np.ndarray) and X.dtype != object) or _is_matrix(X):
+            X = check_array(X, dtype=np.float64, allow_nd=True)
+        rows = EstimatorInput("sequences", sequence_values(X, "X"))
+    if len(rows) < fewest:
+        raise ValueError(f"X has {len(rows)} sample, and a minimum of {fewest} is required.")
+    if like is not None and rows.channels != like.channels:
+        raise ValueError(
+            f"X has {_said(rows)}, but {type(estimator).__name__} is expecting {_said(like)}."
+        )
+    if like is None and rows.kind == "sequences":
+        estimator.n_features_in_ = rows.channels
+    return rows
+
+
+def _is_matrix(X: Any) -> bool:
+    """Whether X is one table; what is neither that nor sequences, scikit-learn refuses as one."""
+    if isinstance(X, np.ndarray) and (X.ndim != 1 or X.dtype != object):
+        return X.ndim < 3
+    if not isinstance(X, list | tuple | np.ndarray):
+        return True
+    try:
+        shapes = {np.shape(row) for row in X}
+    except ValueError:  # ragged within a row: refused with its number
+        return False
+    return len(shapes) < 2 and all(len(shape) < 2 for shape in shapes)
+
+
+def _said(rows: EstimatorInput) -> str:
+    if rows.kind == "texts":
+        return "texts"
+    return f"sequences of {rows.channels} channel{'s' if rows.channels > 1 else ''}"

@@ -1,0 +1,68 @@
+"""How a fit gets on, as a bar: in a notebook and in a terminal, and nowhere else unless asked."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from optuna.trial import TrialState
+
+from gru_optuna.worker.events import EpochTrained, TrialEnded
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from gru_optuna.study_file import Specification
+    from gru_optuna.worker.events import WorkerEvent
+
+
+@contextmanager
+def bar(
+    spec: Specification, name: str, *, show: bool | None
+) -> Iterator[Callable[[WorkerEvent], None]]:
+    """A bar of trials while a study is tuned; yields who is to be told what happens.
+
+    Parameters
+    ----------
+    spec
+        The study's.
+    name
+        What is fitted, as the bar calls it.
+    show
+        None: where somebody watches, which is a notebook or a terminal.
+    """
+    if not (_is_watched() if show is None else show):
+        yield lambda event: None
+        return
+    with warnings.catch_warnings():
+        # Without ipywidgets a notebook gets the bar that a terminal has.
+        warnings.simplefilter("ignore")
+        from tqdm.auto import tqdm
+    sign = 1 if spec.direction == "minimize" else -1
+    best: float | None = None
+    epochs = 0
+    with tqdm(total=spec.budget.trials, desc=name, unit="trial") as drawn:
+
+        def happened(event: WorkerEvent) -> None:
+            nonlocal best, epochs
+            if isinstance(event, EpochTrained):
+                epochs += 1
+            elif isinstance(event, TrialEnded):
+                value = event.value if event.state == TrialState.COMPLETE else None
+                if value is not None and (best is None or sign * value < sign * best):
+                    best = value
+                shown = "–" if best is None else f"{best:.4f}"
+                drawn.set_postfix_str(f"{spec.metric} {shown}, {epochs} epochs", refresh=False)
+                drawn.update()
+
+        yield happened
+
+
+def _is_watched() -> bool:
+    if sys.stderr is not None and sys.stderr.isatty():
+        return True
+    # A notebook's kernel; IPython in a terminal is one that isatty() knows.
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    return "IPKernelApp" in getattr(shell, "config", {})

@@ -1,0 +1,265 @@
+"""Texts and sequences with a class, or a number, each: scikit-learn's classifier and regressor."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from sklearn.base import ClassifierMixin, RegressorMixin
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d
+
+from gru_optuna.data.readers.in_memory import array_rows, text_rows
+from gru_optuna.data.texts.prepare import MOST_TOKENS
+from gru_optuna.estimators.base import GRUEstimator, value_errors, with_shared
+from gru_optuna.estimators.inputs import EstimatorInput, read_rows
+from gru_optuna.search import default_sizes
+
+if TYPE_CHECKING:
+    from typing import Self
+
+    from numpy.typing import ArrayLike, NDArray
+    from sklearn.utils import Tags
+
+    from gru_optuna.data.dataset import Dataset
+
+_TOKENS_A_WORD = 1.5
+
+
+class _Labelled(GRUEstimator):
+    """What a classifier and a regressor have in common."""
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array = True
+        tags.input_tags.three_d_array = True
+        tags.input_tags.string = True
+        return tags
+
+    def _fit_rows(
+        self, rows: EstimatorInput, answers: NDArray[Any], classes: int, **data: Any
+    ) -> None:
+        self._like = EstimatorInput(rows.kind, rows.values[:1])
+        goal = "label" if classes else "target"
+        with value_errors():
+            source: dict[str, Any]
+            if rows.kind == "texts":
+                data = {"text": "text", goal: "answer", **data}
+                source = {"X": text_rows(rows.values, answers, self._task, "X")}
+                steps = [len(text.split()) * _TOKENS_A_WORD for text in rows.values]
+            else:
+                source = {"X": array_rows(rows.values, answers, self._task, "X")}
+                steps = [len(row) for row in rows.values]
+        if not self._can_hold_out(answers, classes):
+            warnings.warn(
+                f"{len(rows)} rows are too few to hold any out for validation: trials are "
+                f"compared on the rows that they learn from.",
+                stacklevel=3,
+            )
+            data |= {"validation": "X again", **({"deduplicate": False} if "text" in data else {})}
+            source["X again"] = source["X"]
+        usual = min(int(np.quantile(steps, 0.9)) + 1, MOST_TOKENS if "text" in data else 10**9)
+        size = default_sizes.choose_default_sizes(len(rows), usual, rows.channels or None)
+        self._tune({"train": "X", **data}, source, size)
+
+    def _can_hold_out(self, answers: NDArray[Any], classes: int) -> bool:
+        if self.data and ({"folds", "validation"} & set(self.data)):
+            return True  # the user's own wish, which is refused if it can't be
+        if not isinstance(self.validation, float) or not 0 < self.validation < 1:
+            return True  # refused, too
+        held = round(len(answers) * self.validation)
+        fewest = int(np.unique(answers, return_counts=True)[1].min()) if classes else 2
+        return fewest > 1 and min(held, len(answers) - held) >= max(classes, 1)
+
+    def _rows(self, X: Any) -> Any:
+        """X as the bundle takes it."""
+        check_is_fitted(self, "bundle_")
+        with value_errors():
+            return read_rows(self, X, self._like).values
+
+
+class GRUClassifier(ClassifierMixin, _Labelled):  # type: ignore[misc]
+    """Tells the class of a text or a sequence, by the best GRU that its budget finds.
+
+    Parameters
+    ----------
+    space, trials, seconds, metric, epochs, patience, validation, data, confirm, refit, sampler, \
+pruner, storage, study_name, n_jobs, device, progress, random_state
+        As `GRUEstimator`'s; `metric` is accuracy unless said otherwise.
+    class_weight
+        How much a row of each class counts in the loss: a dict of class and weight, what is left
+        out 1; "balanced", rare classes as much as frequent ones; None, all rows the same.
+
+    Attributes
+    ----------
+    classes_
+        (O,), sorted.
+    study_
+        The search, a plain Optuna study in memory.
+    bundle_
+        The model; ``bundle_.save(folder)`` writes it for ``gru-optuna predict``.
+    best_params_, best_score_
+        The best trial's configuration, and its metric on validation rows.
+    n_features_in_
+        Columns of a matrix, or channels of sequences; texts have none.
+
+    Examples
+    --------
+    >>> model = GRUClassifier(random_state=0).fit(texts, labels)  # doctest: +SKIP
+    >>> model.predict(["a delight"])                              # doctest: +SKIP
+    array(['positive'], dtype='<U8')
+    """
+
+    _task = "classification"
+
+    @with_shared
+    def __init__(
+        self,
+        space: Any = None,
+        *,
+        class_weight: Mapping[Any, float] | str | None = None,
+        **shared: Any,
+    ) -> None:
+        super().__init__(space, **shared)
+        self.class_weight = class_weight
+
+    def fit(self, X: Any, y: ArrayLike) -> Self:
+        """Tunes, and keeps the best network.
+
+        Parameters
+        ----------
+        X
+            A list of texts; a list of arrays (T, C) or (T,), of differing lengths; an array
+            (N, T, C), or (N, T) of one channel.
+        y
+            (N,) classes.
+
+        Raises
+        ------
+        ValueError
+            If they can't be used; it says where and why.
+        StudyFailed
+            If no trial comes to its end.
+        """
+        with value_errors():
+            rows = read_rows(self, X)
+        answers = _answers(self, y, rows)
+        check_classification_targets(answers)
+        self.classes_, places = np.unique(answers, return_inverse=True)
+        names = np.array([str(one).strip() for one in self.classes_], dtype=object)
+        if len(set(names)) < len(names) or "" in names:
+            raise ValueError("y: two classes differ in nothing but white space, or one is empty.")
+        if isinstance(self.class_weight, str) and self.class_weight != "balanced":
+            raise ValueError(
+                f'class_weight = "{self.class_weight}". Give "balanced", a dict, or None.'
+            )
+        data = {"class_weights": "balanced"} if self.class_weight == "balanced" else {}
+        self._fit_rows(rows, names[places], len(names), **data)
+        return self
+
+    def _weighted(self, dataset: Dataset) -> Dataset:
+        if not isinstance(self.class_weight, Mapping):
+            return dataset
+        named = {str(label).strip(): weight for label, weight in self.class_weight.items()}
+        if unknown := named.keys() - set(dataset.classes):
+            raise ValueError(f"class_weight: {min(unknown)} is no class of y.")
+        weights = [float(named.get(label, 1.0)) for label in dataset.classes]
+        # Part of what was trained on, as a stored study that is gone on with must know.
+        fingerprint = hashlib.sha256(f"{dataset.fingerprint} {weights}".encode()).hexdigest()
+        return replace(dataset, class_weights=torch.tensor(weights), fingerprint=fingerprint)
+
+    def predict(self, X: Any) -> NDArray[Any]:
+        """The most likely class (N,) of each row.
+
+        Raises
+        ------
+        ValueError
+            If X can't be used, or isn't like the one of `fit`.
+        """
+        places = self.predict_proba(X).argmax(axis=1)
+        most_likely: NDArray[Any] = self.classes_[places]
+        return most_likely
+
+    def predict_proba(self, X: Any) -> NDArray[np.float64]:
+        """The probability (N, O) of each class, in the order of ``classes_``.
+
+        Raises
+        ------
+        ValueError
+            As `predict`.
+        """
+        rows = self._rows(X)
+        labels = self.bundle_.labels
+        places = [labels.index(str(one).strip()) for one in self.classes_]
+        with value_errors():
+            told: NDArray[np.float64] = self.bundle_.predict_proba(rows)[:, places]
+        return told
+
+
+class GRURegressor(RegressorMixin, _Labelled):  # type: ignore[misc]
+    """Tells a number of a text or a sequence, by the best GRU that its budget finds.
+
+    Parameters and attributes are `GRUEstimator`'s and `GRUClassifier`'s, without classes; the
+    metric is rmse unless said otherwise.
+
+    Examples
+    --------
+    >>> model = GRURegressor(random_state=0).fit(recordings, ages)  # doctest: +SKIP
+    >>> model.predict(recordings[:2])                               # doctest: +SKIP
+    array([31.4, 58.0])
+    """
+
+    _task = "regression"
+
+    def fit(self, X: Any, y: ArrayLike) -> Self:
+        """Tunes, and keeps the best network.
+
+        Parameters
+        ----------
+        X
+            As `GRUClassifier.fit`'s.
+        y
+            (N,) numbers.
+
+        Raises
+        ------
+        ValueError
+            If they can't be used; it says where and why.
+        StudyFailed
+            If no trial comes to its end.
+        """
+        with value_errors():
+            rows = read_rows(self, X)
+        answers = _answers(self, y, rows).astype(np.float64)
+        if not np.isfinite(answers).all():
+            raise ValueError("y contains NaN or infinity. Remove such rows.")
+        self._fit_rows(rows, answers, classes=0)
+        return self
+
+    def predict(self, X: Any) -> NDArray[np.float64]:
+        """The number (N,) told of each row, in the units of y.
+
+        Raises
+        ------
+        ValueError
+            If X can't be used, or isn't like the one of `fit`.
+        """
+        rows = self._rows(X)
+        with value_errors():
+            told: NDArray[np.float64] = self.bundle_.predict(rows)
+        return told
+
+
+def _answers(estimator: GRUEstimator, y: ArrayLike, rows: EstimatorInput) -> NDArray[Any]:
+    if y is None:
+        raise ValueError(
+            f"{type(estimator).__name__} requires y to be passed, but the target y is None."
+        )
+    answers: NDArray[Any] = column_or_1d(y, warn=True)
+    check_consistent_length(rows.values, answers)
+    return answers

@@ -1,0 +1,1 @@
+"""What a file is, before anything is trained."""

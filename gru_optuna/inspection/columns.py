@@ -1,0 +1,172 @@
+"""What the columns of a table hold, found by looking at all of their fields."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import polars as pl
+
+from gru_optuna.data.readers.numbers import parse_numbers
+from gru_optuna.data.readers.times import share_of_times
+from gru_optuna.data.series.joined_tables import holds_categories
+from gru_optuna.errors import DataError
+from gru_optuna.inspection.scripts import scripts_of, without_spaces
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from gru_optuna.data.readers.tables import Table
+
+Kind = Literal["text", "category", "number", "time", "id", "constant", "empty", "other"]
+
+_SAMPLE = 1000  # fields that decide what the rest should be
+_MOSTLY = 0.95  # of them: the few others are mistakes, and named
+_FEW_WORDS = 3
+_FEW_CHARACTERS, _FEW_SIGNS = 20, 5  # of a text; where no spaces stand between words
+_FEW_ROWS = 16  # of which all may differ without meaning anything
+_FEW_VALUES = 50  # that can be classes, and are counted
+_MANY_VALUES = 100  # that are texts even where each stands twice
+_TIME_NAMES = re.compile(r"time|date|stamp|year|month|^ds$|^ts$|时间|日期", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Spread:
+    """The smallest, the middle and the greatest."""
+
+    low: float
+    median: float
+    high: float
+
+    @classmethod
+    def of(cls, values: pl.Series | NDArray[np.generic]) -> Spread:
+        """Of some numbers; at least one."""
+        numbers = np.asarray(values, dtype=np.float64)
+        return cls(*(round(float(q), 6) for q in np.nanquantile(numbers, (0, 0.5, 1))))
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column, all rows seen."""
+
+    name: str
+    kind: Kind
+    missing: int
+    distinct: int  # values, the missing one not counted
+    values: dict[str, int]  # how often each occurs, most frequent first; where they are few
+    numbers: Spread | None = None
+    characters: Spread | None = None
+    words: Spread | None = None
+    scripts: dict[str, float] | None = None  # share of the letters
+    whole: bool = False  # numbers without fractions
+    mistake: str | None = None  # the first row that is no number or time, where most are
+
+
+def describe_columns(table: Table) -> tuple[Column, ...]:
+    """Looks at every column."""
+    return tuple(_describe(table, name) for name in table.names)
+
+
+def _describe(table: Table, name: str) -> Column:
+    column = table.column(name)
+    missing = column.null_count()
+    if missing == len(table):
+        return Column(name, "empty", missing, 0, {})
+    try:
+        texts = table.strings(name)
+    except DataError:
+        return Column(name, "other", missing, 0, {})
+    distinct = texts.drop_nulls().n_unique()
+    values = _most_frequent(texts) if distinct <= _FEW_VALUES else {}
+    if distinct == 1:
+        return Column(name, "constant", missing, distinct, values)
+    kind, mistake = _numeric_kind(table, name)
+    if kind == "time":
+        return Column(name, "time", missing, distinct, {}, mistake=mistake)
+    described = (_describe_numbers if kind == "number" else _describe_texts)(table, name)
+    return replace(described, distinct=distinct, values=values, mistake=mistake)
+
+
+def _describe_numbers(table: Table, name: str) -> Column:
+    numbers = _numbers(table, name)
+    known = numbers[~np.isnan(numbers)]
+    if not len(known):
+        return Column(name, "empty", len(table), 0, {})
+    whole = bool((known == np.round(known)).all())
+    return Column(
+        name,
+        "id" if whole and _counts_rows(numbers) else "number",
+        missing=len(numbers) - len(known),
+        distinct=0,
+        values={},
+        numbers=Spread.of(known),
+        whole=whole,
+    )
+
+
+def _describe_texts(table: Table, name: str) -> Column:
+    texts = table.strings(name)
+    held = texts.drop_nulls()
+    characters = Spread.of(held.str.len_chars())
+    words = Spread.of(held.str.count_matches(r"\S+"))
+    scripts = scripts_of(held)
+    distinct = held.n_unique()
+    enough = words.median >= _FEW_WORDS or characters.median >= (
+        _FEW_SIGNS if without_spaces(scripts) else _FEW_CHARACTERS
+    )
+    kind: Kind = "category"
+    if enough and (distinct > len(held) / 2 or distinct > _MANY_VALUES):
+        kind = "text"
+    elif distinct > 0.9 * len(held) and len(held) > _FEW_ROWS:
+        kind = "id"
+    return Column(
+        name, kind, len(texts) - len(held), 0, {},
+        characters=characters, words=words, scripts=scripts,
+    )  # fmt: skip
+
+
+def _numeric_kind(table: Table, name: str) -> tuple[Kind, str | None]:
+    """Number, time, or neither; by a sample first, for a mistake further down makes no text."""
+    if table.column(name).dtype in (pl.Date, pl.Datetime):
+        return "time", None
+    sample = table.strings(name).drop_nulls().head(_SAMPLE)
+    _, refused = parse_numbers(sample, decimal_comma=table.decimal_comma)
+    numeric = int(refused.sum()) <= (1 - _MOSTLY) * len(sample)
+    if numeric:
+        # "None" is no number that is missing where the others are holidays.
+        numeric = not holds_categories([table], name)
+    if _TIME_NAMES.search(name) if numeric else share_of_times(sample) >= _MOSTLY:
+        try:
+            table.times(name)
+        except DataError as error:
+            # A numeric column may be named time and count steps.
+            return ("number", None) if numeric else ("time", str(error))
+        return "time", None
+    if not numeric:
+        return "text", None
+    try:
+        table.numbers(name)
+    except DataError as error:
+        return "number", str(error)
+    return "number", None
+
+
+def _numbers(table: Table, name: str) -> NDArray[np.float64]:
+    """All that can be read, where a mistake is told already."""
+    try:
+        return table.numbers(name)
+    except DataError:
+        fields, decimal_comma = table.strings(name), table.decimal_comma
+        numbers, refused = parse_numbers(fields, decimal_comma=decimal_comma)
+        return numbers.set(refused, None).fill_null(np.nan).to_numpy()
+
+
+def _counts_rows(numbers: NDArray[np.float64]) -> bool:
+    return len(numbers) > 2 and bool((np.diff(numbers) == 1).all())
+
+
+def _most_frequent(texts: pl.Series) -> dict[str, int]:
+    counts = texts.drop_nulls().alias("value").value_counts()
+    return dict(counts.sort(["count", "value"], descending=[True, False]).rows())

@@ -1,0 +1,199 @@
+"""Several workers on this machine: started, watched, started again when they die."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from typing import IO, TYPE_CHECKING
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from gru_optuna.errors import StudyFailed, UserError
+from gru_optuna.storage.database.open import open_engine
+from gru_optuna.worker.events import WorkerDied, WorkerStarted
+from gru_optuna.worker.watcher import Watcher
+from gru_optuna.workspace import STORAGE_VARIABLE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+    from threading import Event
+
+    from optuna import Study
+
+    from gru_optuna.worker.events import WorkerEvent
+    from gru_optuna.worker.run import WorkerSettings
+
+MOST_CRASHES = 5
+"""Deaths in a row, each soon after the start, before a worker is given up."""
+
+SOON_SECONDS = 60.0
+
+LOOK_SECONDS = 0.25
+"""Between two looks at the study and the processes."""
+
+_LEAVING_SECONDS = 30.0
+_DONE, _FAILED, _USER_ERROR, _INTERRUPTED = 0, 1, 2, 130
+
+
+def supervise(
+    study: Study,
+    url: str,
+    folder: Path,
+    count: int,
+    settings: WorkerSettings,
+    stop: Event,
+    on_event: Callable[[WorkerEvent], None],
+) -> None:
+    """Keeps workers at work until the study is done.
+
+    Parameters
+    ----------
+    study
+        The study in the database.
+    url
+        The database's.
+    folder
+        What the paths of the study's data are relative to.
+    count
+        How many workers.
+    settings
+        Of each of them.
+    stop
+        Set it to let them leave; their trials are gone on with later.
+    on_event
+        Told about every `WorkerEvent` of all workers on the study, elsewhere too.
+
+    Raises
+    ------
+    UserError, StudyFailed
+        What a worker said when it gave up; or that workers die again and again.
+    """
+    engine = open_engine(url)
+    watcher = Watcher(study, engine)
+    workers = [_Supervised(index, settings) for index in range(count)]
+    failure: UserError | StudyFailed | None = None
+    try:
+        for worker in workers:
+            worker.start(study.study_name, url, folder)
+            on_event(WorkerStarted(worker.index, worker.process.pid))
+        while any(worker.runs for worker in workers) and failure is None:
+            stop.wait(LOOK_SECONDS)
+            if stop.is_set():
+                break
+            _tell(watcher, on_event)
+            for worker in workers:
+                if worker.runs and worker.process.poll() is not None:
+                    failure = failure or worker.buried(on_event)
+                    if worker.runs:
+                        worker.start(study.study_name, url, folder)
+                        on_event(WorkerStarted(worker.index, worker.process.pid))
+    finally:
+        for worker in workers:
+            worker.ask_to_leave()
+        for worker in workers:
+            worker.wait()
+        _tell(watcher, on_event)
+        engine.dispose()
+    if failure is not None:
+        raise failure
+    if not stop.is_set() and all(worker.given_up for worker in workers):
+        raise StudyFailed(
+            f"every worker died {MOST_CRASHES} times in a row. The last one said: "
+            f"{workers[-1].last_words()}"
+        )
+
+
+@dataclass
+class _Supervised:
+    """One worker's process, and those before it."""
+
+    index: int
+    settings: WorkerSettings
+    runs: bool = True
+    given_up: bool = False
+    crashes: int = 0
+    started: float = 0.0
+    process: subprocess.Popen[bytes] = field(init=False)
+    errors: IO[bytes] = field(init=False)
+
+    def start(self, study: str, url: str, folder: Path) -> None:
+        settings = self.settings
+        options = {
+            "--data": folder,
+            "--device": settings.device,
+            "--threads": settings.threads,
+            "--slots": settings.slots,
+            "--lease": settings.lease_seconds,
+        }
+        given = [
+            str(part) for option in options.items() if option[1] is not None for part in option
+        ]
+        self.errors = tempfile.TemporaryFile()  # noqa: SIM115 (as long as the process)
+        self.started = time.monotonic()
+        self.process = subprocess.Popen(  # noqa: S603 (ourselves)
+            [sys.executable, "-m", "gru_optuna", "worker", study, "--with-parent", *given],
+            # The URL may hold a password, and everybody can read a command line.
+            env=os.environ | {STORAGE_VARIABLE: url},
+            # It ends when this process does, however that ends: then it leaves.
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=self.errors,
+            # Ctrl-C in the terminal is for this process, which passes it on.
+            start_new_session=True,
+        )
+
+    def buried(self, on_event: Callable[[WorkerEvent], None]) -> UserError | StudyFailed | None:
+        """Decides what follows a process that has ended; returns what no restart can mend."""
+        code = self.process.returncode
+        if code in (_DONE, _INTERRUPTED):
+            self.runs = False
+            return None
+        if code in (_FAILED, _USER_ERROR):
+            self.runs = False
+            kind = UserError if code == _USER_ERROR else StudyFailed
+            return kind(self.last_words())
+        lived = time.monotonic() - self.started
+        self.crashes = self.crashes + 1 if lived < SOON_SECONDS else 1
+        self.given_up = self.crashes >= MOST_CRASHES
+        self.runs = not self.given_up
+        if code == -signal.SIGKILL and (self.settings.slots or 1) > 1:
+            # Who kills without being asked is the system, when memory runs out.
+            self.settings = replace(self.settings, slots=(self.settings.slots or 1) // 2)
+        reason = signal.Signals(-code).name if code < 0 else self.last_words()
+        on_event(WorkerDied(self.index, reason, restarts=self.runs))
+        return None
+
+    def ask_to_leave(self) -> None:
+        if hasattr(self, "process") and self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+
+    def wait(self) -> None:
+        if not hasattr(self, "process"):
+            return
+        try:
+            self.process.wait(_LEAVING_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+
+    def last_words(self) -> str:
+        """What it wrote last, which is its error message."""
+        self.errors.seek(0)
+        lines = self.errors.read().decode(errors="replace").strip().splitlines()
+        return lines[-1] if lines else "nothing"
+
+
+def _tell(watcher: Watcher, on_event: Callable[[WorkerEvent], None]) -> None:
+    # The workers wait for a database that is away; so does this.
+    with suppress(SQLAlchemyError):
+        for event in watcher.poll():
+            on_event(event)

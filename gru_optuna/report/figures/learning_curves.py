@@ -1,0 +1,161 @@
+"""Learning curves: the metric by epoch, a cross where a trial was ended."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gru_optuna.report.figures.base import (
+    Panel,
+    Section,
+    canvas,
+    metric_axis,
+    opacity,
+    scatter,
+    whole,
+)
+from gru_optuna.report.theme import BEST, COMPLETE, PRUNED
+from gru_optuna.report.trials import STATES, State, finite, trials_in
+from gru_optuna.study.summary import find_winner
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import plotly.graph_objects as go
+    from optuna import Study
+
+    from gru_optuna.report.figures.base import Context
+    from gru_optuna.study_file import Specification
+
+
+@dataclass(frozen=True)
+class Curve:
+    """The metric of one trial."""
+
+    number: int
+    state: State
+    epochs: list[int]
+    values: list[float | None]
+    best: bool  # the winner's
+
+
+def curves(study: Study, spec: Specification) -> list[Curve]:
+    """Every trial that reported an epoch."""
+    winner = find_winner(study, spec)
+    return [
+        Curve(
+            number=trial.number,
+            state=STATES[trial.state],
+            epochs=sorted(trial.intermediate_values),
+            values=[finite(value) for _, value in sorted(trial.intermediate_values.items())],
+            best=winner is not None and trial.number == winner.number,
+        )
+        for trial in trials_in(study, *STATES)
+        if trial.intermediate_values
+    ]
+
+
+CURVES = 1_000
+"""More of one kind than this are thinned: nobody tells them apart, and each has its epochs."""
+
+
+def draw_curves(curves: Sequence[Curve], spec: Specification) -> go.Figure:
+    """One trace for all complete trials, one for pruned ones, one for the best."""
+    figure = canvas(440, f"validation {spec.metric}")
+    trace = scatter(sum(len(curve.epochs) for curve in curves) // 5)
+    groups = (
+        ("pruned", PRUNED, [c for c in curves if c.state in ("pruned", "failed", "running")]),
+        ("complete", COMPLETE, [c for c in curves if c.state == "complete" and not c.best]),
+        ("best", BEST, [c for c in curves if c.best]),
+    )
+    for name, colour, every in groups:
+        if not every:
+            continue
+        group = every[:: math.ceil(len(every) / CURVES)]
+        states = sorted({curve.state for curve in group}, reverse=name == "pruned")
+        best = name == "best"
+        figure.add_trace(
+            trace(
+                **_joined(group),
+                name=f"winner (trial {group[0].number})" if best else ", ".join(states),
+                mode="lines+markers" if best else "lines",
+                line={"color": colour, "width": 3 if best else 1.2},
+                marker={"size": 5},
+                opacity=1.0 if best else max(0.25, opacity(2 * len(group))),
+                legendgroup=name,
+                hovertemplate="trial %{customdata}, epoch %{x}: %{y:.4g}<extra></extra>",
+            )
+        )
+        if name == "pruned":
+            last = [curve for curve in group if curve.values[-1] is not None]
+            figure.add_trace(
+                trace(
+                    x=[curve.epochs[-1] for curve in last],
+                    y=[curve.values[-1] for curve in last],
+                    customdata=[curve.number for curve in last],
+                    mode="markers",
+                    marker={
+                        "symbol": "x-thin",
+                        "size": 6,
+                        "line": {"color": colour, "width": 1.5},
+                        "opacity": opacity(len(last)),
+                    },
+                    legendgroup=name,
+                    showlegend=False,
+                    hovertemplate="trial %{customdata} ended after epoch %{x}: "
+                    "%{y:.4g}<extra></extra>",
+                )
+            )
+    metric_axis(figure, spec, [value for curve in curves for value in curve.values])
+    longest = max(curve.epochs[-1] for curve in curves)
+    figure.update_xaxes(title="epoch", **whole(longest))
+    return figure
+
+
+def _joined(curves: Sequence[Curve]) -> dict[str, Any]:
+    """Many curves as one line with gaps. Typed arrays keep the page small."""
+    x: list[int] = []
+    y: list[float] = []
+    number: list[int] = []
+    for curve in curves:
+        x += [*curve.epochs, curve.epochs[-1]]
+        y += [math.nan if value is None else value for value in curve.values] + [math.nan]
+        number += [curve.number] * (len(curve.epochs) + 1)
+    return {
+        "x": np.array(x, dtype=np.int32),
+        "y": np.array(y, dtype=np.float32),
+        "customdata": np.array(number, dtype=np.int32),
+    }
+
+
+def curves_section(context: Context) -> Section:
+    """The metric of every trial by epoch."""
+    lines = curves(context.study, context.spec)
+    thinned = (
+        f" Of more than {CURVES:,} of a kind, an even selection is drawn."
+        if len(lines) > CURVES
+        else ""
+    )
+    caption = (
+        f"The {context.spec.metric} on validation rows after each epoch; {context.better} is "
+        f"better. A cross marks where a trial was pruned. Click a name in the legend to hide its "
+        f"curves.{thinned}"
+    )
+    missing = None if lines else "No trial has reported an epoch yet."
+    panels = []
+    if lines:
+        alt = f"Curves of {len(lines)} trials over up to {max(c.epochs[-1] for c in lines)} epochs."
+        panels = [Panel(draw_curves(lines, context.spec), alt)]
+    return Section(
+        "learning_curves",
+        "Learning curves",
+        "Curves",
+        "How training went",
+        caption,
+        lines,
+        panels,
+        missing,
+    )

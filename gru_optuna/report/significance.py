@@ -1,0 +1,177 @@
+"""When a pattern among trials is more than chance: three exact tests, all of them on counts.
+
+Each looks at many cuts or parameters and reports the most striking one, so its p-value is
+multiplied by how many it looked at (Bonferroni). What isn't below `SURE` then isn't said.
+
+Trials aren't draws of one distribution: a sampler that learns puts more of them where earlier
+ones were good. So every test is conditional on the values that were tried, and asks only whether
+the outcomes could have been dealt to them in any order.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from gru_optuna.report.trials import is_number
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from gru_optuna.hyperparameters import Value
+
+SURE = 0.01
+"""A pattern that chance makes in one of a hundred studies is said; one more often isn't."""
+
+FEWEST = 3
+"""Cases that a pattern is made of."""
+
+MOST_CUTS = 200
+"""Places at which a parameter is cut; of thousands of trials, as many as say something."""
+
+
+@dataclass(frozen=True)
+class Side:
+    """A side of a parameter on which something happened more often than on the other."""
+
+    name: str
+    side: str  # "above", "up to", or "=" for a choice
+    at: Value
+    hits: int  # on this side
+    trials: int
+    other_hits: int
+    other_trials: int
+    p: float  # corrected
+
+
+@dataclass(frozen=True)
+class Narrow:
+    """A range of a parameter that holds all of the best trials, and few of the others."""
+
+    name: str
+    low: float
+    high: float
+    best: int  # trials
+    inside: int  # of all trials
+    trials: int
+    p: float
+
+
+def where_it_happens(
+    params: Sequence[Mapping[str, Value]], happened: Sequence[bool], shares: float = 0.5
+) -> Side | None:
+    """The side of a parameter on which something happened, if it is sure.
+
+    Parameters
+    ----------
+    params
+        Of each trial; a parameter that only some have is left out.
+    happened
+        To each trial.
+    shares
+        How much of that side it must have happened to.
+    """
+    hits, trials = sum(happened), len(params)
+    if hits < FEWEST or hits == trials:
+        return None
+    names = [name for name in params[0] if all(name in one for one in params)]
+    sides = [
+        (name, side, at, chosen)
+        for name in names
+        for side, at, chosen in _sides([one[name] for one in params])
+    ]
+    if not sides:
+        return None
+    inside = np.array([chosen.sum() for _, _, _, chosen in sides])
+    both = np.array([(chosen & np.array(happened)).sum() for _, _, _, chosen in sides])
+    p = _at_least(both, trials, hits, inside) * len(sides)
+    p[(both < FEWEST) | (both < shares * inside)] = 1.0
+    found = int(p.argmin())
+    if p[found] >= SURE:
+        return None
+    name, side, at, _ = sides[found]
+    here, there = int(inside[found]), trials - int(inside[found])
+    count = int(both[found])
+    return Side(name, side, at, count, here, hits - count, there, float(p[found]))
+
+
+def where_the_best_lie(params: Sequence[Mapping[str, Value]], best: int) -> list[Narrow]:
+    """Parameters whose values of the first `best` trials lie closer together than any would.
+
+    Parameters
+    ----------
+    params
+        Of each trial, the best trial first.
+    best
+        How many are the best.
+    """
+    names = [n for n in params[0] if all(n in one and is_number(one[n]) for one in params)]
+    found = []
+    for name in names:
+        values = [float(one[name]) for one in params]
+        low, high = min(values[:best]), max(values[:best])
+        inside = sum(low <= value <= high for value in values)
+        p = _span_at_most(inside, len(values), best) * len(names)
+        if p < SURE and len(set(values)) > 2 * best:
+            found.append(Narrow(name, low, high, best, inside, len(values), p))
+    return sorted(found, key=lambda one: (one.p, one.name))
+
+
+def round_between(low: float, high: float) -> float:
+    """The number with the fewest digits in [low, high), so that "above" it holds `high`."""
+    for digits in range(1, 17):
+        size = 10.0 ** (math.floor(math.log10(max(abs(low), abs(high)))) - digits + 1)
+        candidate = float(f"{math.floor(high / size) * size:.{digits}g}")
+        if candidate >= high:
+            candidate = float(f"{candidate - size:.{digits}g}")
+        if low <= candidate < high:
+            return candidate
+    return low
+
+
+def _sides(values: Sequence[Value]) -> list[tuple[str, Value, NDArray[np.bool_]]]:
+    """The ways to cut a parameter in two: each choice, or both sides of many places."""
+    distinct = sorted(set(values), key=lambda value: (str(type(value)), value))
+    if len(distinct) < 2:
+        return []
+    if not all(is_number(value) for value in distinct):
+        return [("=", one, np.array([value == one for value in values])) for one in distinct]
+    sides: list[tuple[str, Value, NDArray[np.bool_]]] = []
+    numbers = np.array(values, dtype=float)
+    stride = -(-(len(distinct) - 1) // MOST_CUTS)
+    for low, high in list(itertools.pairwise(distinct))[::stride]:
+        at = round_between(float(low), float(high))
+        above = numbers > at
+        sides += [("above", at, above), ("up to", at, ~above)]
+    return sides
+
+
+def _at_least(
+    both: NDArray[np.int64], trials: int, hits: int, inside: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Fisher's exact test, one-sided: so many hits or more inside, all deals being equal."""
+    from scipy.stats import hypergeom
+
+    return np.asarray(hypergeom.sf(both - 1, trials, hits, inside), dtype=np.float64)
+
+
+def _span_at_most(span: int, trials: int, drawn: int) -> float:
+    """The chance that so many drawn of a row of trials lie within so many neighbours."""
+    from scipy.special import gammaln, logsumexp
+
+    if drawn < 2:
+        return 1.0
+
+    def log_choose(n: NDArray[np.float64] | float, k: float) -> NDArray[np.float64]:
+        return np.asarray(gammaln(n + 1.0) - gammaln(k + 1.0) - gammaln(n - k + 1.0))
+
+    # Of width w there are trials - w + 1 places; both ends are drawn, and the rest in between.
+    widths = np.arange(drawn, span + 1, dtype=np.float64)
+    ways = np.log(trials - widths + 1) + log_choose(widths - 2, drawn - 2)
+    return float(np.exp(logsumexp(ways) - log_choose(float(trials), drawn)))

@@ -1,0 +1,105 @@
+"""A study's trials as the figures need them: their states, values, endings."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import fields, is_dataclass
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+from optuna.trial import TrialState
+
+if TYPE_CHECKING:
+    from optuna import Study
+    from optuna.trial import FrozenTrial
+
+    from gru_optuna.study_file import Specification
+
+State: TypeAlias = Literal["complete", "pruned", "failed", "running"]
+
+STATES: dict[TrialState, State] = {
+    TrialState.COMPLETE: "complete",
+    TrialState.PRUNED: "pruned",
+    TrialState.FAIL: "failed",
+    TrialState.RUNNING: "running",
+}
+
+ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
+
+
+def trials_in(study: Study, *states: TrialState) -> list[FrozenTrial]:
+    """The trials in these states, by number."""
+    return study.get_trials(deepcopy=False, states=states)
+
+
+def complete(study: Study) -> list[FrozenTrial]:
+    """Those with a value to compare: an infinite loss is complete to Optuna."""
+    return [t for t in trials_in(study, TrialState.COMPLETE) if last_value(t) is not None]
+
+
+def value_of(trial: FrozenTrial) -> float:
+    """A complete trial's value."""
+    assert trial.value is not None
+    return trial.value
+
+
+def last_value(trial: FrozenTrial) -> float | None:
+    """A trial's value, or that of the last epoch it reported."""
+    if trial.state == TrialState.COMPLETE:
+        return finite(trial.value)
+    if trial.last_step is None:
+        return None
+    return finite(trial.intermediate_values[trial.last_step])
+
+
+def best_reached(trial: FrozenTrial, spec: Specification) -> float | None:
+    """The best epoch's metric, whatever became of the trial."""
+    known = [v for v in trial.intermediate_values.values() if finite(v) is not None]
+    if trial.state == TrialState.COMPLETE and finite(trial.value) is not None:
+        known.append(value_of(trial))
+    return best_of(known, spec) if known else None
+
+
+def best_of(values: list[float], spec: Specification) -> float:
+    """The best of some values of the metric."""
+    return max(values) if spec.direction == "maximize" else min(values)
+
+
+def is_better(one: float, other: float, spec: Specification) -> bool:
+    """Whether `one` is strictly better."""
+    return one > other if spec.direction == "maximize" else one < other
+
+
+def epochs_of(trial: FrozenTrial) -> int:
+    """How many epochs a trial trained."""
+    return int(trial.user_attrs.get("epochs", trial.last_step or 0))
+
+
+def diverged(trial: FrozenTrial) -> bool:
+    """Whether its loss or gradient stopped being a number."""
+    return trial.state == TrialState.FAIL and "diverged in epoch" in outcome(trial)
+
+
+def outcome(trial: FrozenTrial) -> str:
+    """How it ended, in the worker's words."""
+    return str(trial.user_attrs.get("outcome", ""))
+
+
+def is_number(value: Any) -> bool:
+    """Whether a parameter's value stands on an axis of numbers."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def finite(value: float | None) -> float | None:
+    """The value, or None where JSON has no word for it."""
+    return value if value is not None and math.isfinite(value) else None
+
+
+def as_json(numbers: Any) -> Any:
+    """Dataclasses as dicts, and null for what JSON can't say (NaN, infinity)."""
+    if is_dataclass(numbers):
+        return {field.name: as_json(getattr(numbers, field.name)) for field in fields(numbers)}
+    if isinstance(numbers, dict):
+        return {key: as_json(value) for key, value in numbers.items()}
+    if isinstance(numbers, list | tuple):
+        return [as_json(value) for value in numbers]
+    return finite(numbers) if isinstance(numbers, float) else numbers

@@ -1,0 +1,1 @@
+"""A first study: a drafted study file in a new workspace."""

@@ -1,0 +1,193 @@
+"""Makes a workspace: three rooms, each with a word about it, and a study to begin with."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gru_optuna.errors import UserError
+
+if TYPE_CHECKING:
+    from gru_optuna.inspection.findings import DataFinding
+    from gru_optuna.inspection.roles import Task
+
+_DEMO = "japanese-vowels"
+_HERE = Path(
+    __file__
+).parent.parent.parent  # a checkout has the demo beside the package; a wheel hasn't
+
+_READMES = {
+    "studies": """# studies
+
+What to tune: one TOML file a study, data beside them in `data/`.
+
+`gru-optuna tune studies/NAME.toml` creates the study or goes on with it.
+`study.schema.json` is what editors complete these files with.
+""",
+    "storage": """# storage
+
+What is remembered: `gru_optuna.db`, a SQLite database that plain Optuna and
+optuna-dashboard read as well. Nothing here is in git.
+""",
+    "dashboards": """# dashboards
+
+What is shown: a folder a study, with its report (`index.html`, one file that opens
+offline). They are not in git; `gru-optuna report NAME` renders them again.
+`optuna-dashboard.toml` is what optuna-dashboard and `gru-optuna dashboard` read.
+""",
+}
+_IGNORED = {
+    "studies": "# Data that are large or private, by name:\n# data/NAME.csv\n",
+    "storage": "*\n!.gitignore\n!README.md\n",
+    "dashboards": "*\n!.gitignore\n!README.md\n!optuna-dashboard.toml\n",
+}
+_DASHBOARD = """# What optuna-dashboard reads, from the workspace's folder:
+#
+#   optuna-dashboard --from-config dashboards/optuna-dashboard.toml
+#
+# That serves everything to everybody who reaches it, changes and deletions too. Rather use
+# `gru-optuna dashboard`, which takes host, port and artifact_dir from here and is read-only.
+# Switches (quiet, allow_unsafe) have no effect in this file, only on the command line.
+[optuna_dashboard]
+storage = "sqlite:///storage/gru_optuna.db"
+host = "127.0.0.1"
+port = 8080
+server = "wsgiref"
+# artifact_dir = "storage/artifacts" # where scripts keep what they attach to trials
+"""
+_TEMPLATE = """#:schema ./study.schema.json
+# A study: what to tune, on which data. Put a file into data/, and name it below.
+# gru-optuna init DIR --data FILE writes such a file from the data.
+name = "my-study"
+task = "classification" # or regression, forecasting
+metric = "accuracy"
+
+[data]
+train = "data/train.csv" # .csv .tsv .jsonl .parquet .npz .ts
+test = 0.2 # of the rows, or a file; looked at once, by the winner
+validation = 0.2 # of the rest; decides between trials
+text = "text" # column of texts
+label = "label" # column of their classes
+
+# One value fixes a hyperparameter, a list gives choices, a table is a range.
+# What is left out is searched as its default says.
+[model]
+hidden_size = [32, 64]
+
+[search]
+learning_rate = { low = 5e-4, high = 2e-2, log = true }
+dropout = { low = 0.0, high = 0.5 }
+
+[training]
+epochs = 20
+
+[budget]
+trials = 30
+"""
+
+
+@dataclass(frozen=True)
+class Made:
+    """A new workspace."""
+
+    study: Path  # the file to tune first
+    ready: bool  # whether it can be tuned as it is
+    about: str
+    findings: tuple[DataFinding, ...] = ()
+
+
+def make_workspace(folder: Path, data: Path | None = None, task: Task | None = None) -> Made:
+    """Makes a workspace in a folder that is new or empty; all of it, or nothing.
+
+    Parameters
+    ----------
+    folder
+        Where.
+    data
+        Rows to draft a study for; None: the demo where it is at hand, else a template.
+    task
+        What is to be told of them; else it is guessed.
+
+    Raises
+    ------
+    UserError
+        If the folder can't be used, or the data.
+    """
+    _check_folder(folder)
+    # Beside it, for a rename to be one; and out of the way of another attempt.
+    place = folder.absolute()
+    draft = place.with_name(f".{place.name}.{os.getpid()}")
+    try:
+        made = _fill(draft, data, task)
+        _publish(draft, place)
+    except OSError as error:
+        raise UserError(f"{error.filename or folder}: {error.strerror}.") from None
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    return Made(folder / made.study.relative_to(draft), made.ready, made.about, made.findings)
+
+
+def _check_folder(folder: Path) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder}: is a file. Name a folder.")
+    if not folder.absolute().parent.is_dir():
+        raise UserError(f"{folder}: there is no folder {folder.parent}. Make it first.")
+    if folder.is_dir() and (names := sorted(path.name for path in folder.iterdir())):
+        more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+        raise UserError(
+            f"{folder}: the folder is not empty ({names[0]}{more}). Name a new or an empty one."
+        )
+
+
+def _fill(folder: Path, data: Path | None, task: Task | None) -> Made:
+    from gru_optuna.scaffold.draft import draft
+    from gru_optuna.study_file import json_schema
+
+    drafted = draft(data, task) if data is not None else None
+    for room, readme in _READMES.items():
+        (folder / room).mkdir(parents=True)
+        (folder / room / "README.md").write_text(readme, encoding="utf-8")
+        (folder / room / ".gitignore").write_text(_IGNORED[room], encoding="utf-8")
+    settings = folder / "dashboards" / "optuna-dashboard.toml"
+    settings.write_text(_DASHBOARD, encoding="utf-8")
+    studies = folder / "studies"
+    (studies / "data").mkdir()
+    schema = json.dumps(json_schema(), indent=2, ensure_ascii=False)
+    (studies / "study.schema.json").write_text(f"{schema}\n", encoding="utf-8")
+    if drafted is not None:
+        for file in drafted.files:
+            shutil.copyfile(file, studies / "data" / file.name)
+        study = studies / f"{drafted.name}.toml"
+        study.write_text(drafted.toml, encoding="utf-8")
+        guess = drafted.inspection.guess
+        return Made(study, True, f"{guess.task}: {guess.reason}", drafted.inspection.findings)
+    demo = _HERE / "studies" / f"{_DEMO}.toml"
+    if demo.is_file():
+        for file in (_HERE / "studies" / "data").glob("japanese_vowels_*.ts"):
+            shutil.copyfile(file, studies / "data" / file.name)
+        # It names the origin of the data and their licence.
+        shutil.copyfile(_HERE / "studies" / "data" / "README.md", studies / "data" / "README.md")
+        shutil.copyfile(demo, studies / demo.name)
+        return Made(studies / demo.name, True, "nine speakers, told apart by how they say a vowel")
+    study = studies / "my-study.toml"
+    study.write_text(_TEMPLATE, encoding="utf-8")
+    return Made(study, False, "a template: put data into studies/data and name them in it")
+
+
+def _publish(draft: Path, folder: Path) -> None:
+    if not folder.exists():
+        draft.rename(folder)
+        return
+    # An empty folder stays the one it is: someone may stand in it.
+    rooms = list(draft.iterdir())
+    try:
+        for room in rooms:
+            room.rename(folder / room.name)
+    except OSError:
+        for room in rooms:
+            shutil.rmtree(folder / room.name, ignore_errors=True)
+        raise

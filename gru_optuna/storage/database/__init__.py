@@ -1,0 +1,1 @@
+"""Opening databases: SQLite and PostgreSQL, their tables and migrations."""

@@ -1,0 +1,251 @@
+"""Opens the database behind a storage URL, SQLite or PostgreSQL, and holds it for a moment.
+
+    database.py    what everybody calls
+    schema.py      which tables it has, in which form
+    sqlite.py  postgresql.py
+
+What is different between the two stands here or in the last two, and nowhere above.
+"""
+
+from __future__ import annotations
+
+import re
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from optuna.storages import get_storage
+from sqlalchemy import func, make_url, select
+from sqlalchemy.exc import ArgumentError
+
+from gru_optuna.errors import StorageError
+from gru_optuna.storage.database import schema
+from gru_optuna.storage.database.postgresql import PostgreSQL
+from gru_optuna.storage.database.sqlite import SQLite
+from gru_optuna.storage.database.tables import studies
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from optuna.storages import BaseStorage
+    from sqlalchemy import URL, Connection, Engine
+
+    from gru_optuna.storage.database.backend import Database
+
+
+_FORMS = "Write sqlite:///FILE or postgresql://USER:PASSWORD@HOST/DATABASE"
+
+
+def open_storage(url: str, *, create: bool = False) -> BaseStorage:
+    """Opens the database behind a storage URL.
+
+    Parameters
+    ----------
+    url
+        ``sqlite:///relative/path.db``, ``sqlite:////absolute/path.db`` or
+        ``postgresql://user:password@host/database``.
+    create
+        Whether to make the file (SQLite) and the tables where there are none.
+
+    Raises
+    ------
+    StorageError
+        If it can't be opened, is locked, can't be written (with `create`), isn't ours, or was
+        made by an older or newer version.
+    """
+    database = locate(url) if create else existing(url)
+    with database.plain_errors():
+        if create:
+            database.prepare()
+            database.probe(write=True)
+            # Two processes making the same tables: one of them would find them half made.
+            with exclusively(url, "first-run"):
+                if not _is_made(database):
+                    schema.make(database)
+        with database.passing_engine().connect() as connection:
+            schema.refuse_other_revisions(str(database), connection)
+        return get_storage(schema.optuna_storage(database))
+
+
+def upgrade_storage(url: str) -> tuple[schema.Revisions, schema.Revisions]:
+    """Brings the tables to their newest form; says what they were and what they are now.
+
+    Raises
+    ------
+    StorageError
+        If there are none, they are newer than this version, or a worker uses them.
+    """
+    database = existing(url)
+    with database.plain_errors():
+        database.probe(write=True)
+        if database.in_use():
+            raise StorageError(f"{database} is in use. Stop every worker, then upgrade it.")
+        with exclusively(url, "first-run"):
+            return schema.upgrade(database)
+
+
+def open_engine(url: str) -> Engine:
+    """An SQLAlchemy engine for transactions of our own; on PostgreSQL it holds one connection."""
+    return locate(url).engine()
+
+
+@contextmanager
+def exclusively(url: str, name: str, timeout: float | None = None) -> Iterator[None]:
+    """Nobody else who works with this database is inside under the same name meanwhile.
+
+    The right ends with the process, however that ends.
+
+    Parameters
+    ----------
+    url
+        The database. On SQLite the right is held on this machine, where the file is.
+    name
+        Of what is done: letters, digits and ``. _ - :``, 150 bytes at most.
+    timeout
+        Seconds to wait for the others. None: as long as it takes.
+
+    Raises
+    ------
+    StorageError
+        If it takes longer.
+    """
+    database = locate(url)
+    with ExitStack() as held:
+        try:
+            held.enter_context(database.exclusively(name, timeout))
+        except TimeoutError:
+            raise StorageError(
+                f"{database}: another process is still busy with {name} after {timeout:g} s. "
+                f"Wait for it, or stop it."
+            ) from None
+        yield
+
+
+def lock_study(connection: Connection, study_id: int) -> bool:
+    """Takes the right to write to a study until the transaction ends, before anything is read.
+
+    Parameters
+    ----------
+    connection
+        In a transaction that has done nothing yet.
+    study_id
+        The study's in the database.
+
+    Returns
+    -------
+    bool
+        False if somebody deleted the study.
+    """
+    if connection.dialect.name == "sqlite":
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+    # On PostgreSQL the row that Optuna locks as well when it makes a trial.
+    row = select(studies.c.study_id).where(studies.c.study_id == study_id).with_for_update()
+    return connection.scalar(row) is not None
+
+
+def now(connection: Connection) -> datetime:
+    """The database's clock: UTC, without a zone."""
+    if connection.dialect.name == "sqlite":  # its clock is this machine's
+        return datetime.now(UTC).replace(tzinfo=None)
+    clock: datetime | None = connection.scalar(select(func.timezone("utc", func.clock_timestamp())))
+    assert clock is not None
+    return clock
+
+
+def checkpoint_folder(url: str) -> Path | None:
+    """Where the checkpoints of a SQLite database lie; on PostgreSQL they stand in their table."""
+    database = locate(url)
+    return None if isinstance(database, PostgreSQL) else database.checkpoint_folder
+
+
+def shown_url(url: str) -> str:
+    """A storage URL without anything secret."""
+    database = locate(url)
+    return str(database) if isinstance(database, PostgreSQL) else database.url
+
+
+def existing(url: str) -> Database:
+    """The database that a storage URL names, in whatever form its tables are.
+
+    Raises
+    ------
+    StorageError
+        If it isn't there or isn't ours.
+    """
+    database = locate(url)
+    with database.plain_errors():
+        if not database.exists():
+            raise _no_tables(database)
+        database.probe(write=False)
+        if not _is_made(database):
+            raise _no_tables(database)
+    return database
+
+
+def locate(url: str) -> Database:
+    """The database that a storage URL names, not opened.
+
+    Raises
+    ------
+    StorageError
+        If it isn't a URL of SQLite or PostgreSQL.
+    """
+    try:
+        # Heroku's and others' short form, which SQLAlchemy doesn't know.
+        parsed = make_url(re.sub("^postgres://", "postgresql://", url))
+    except (ArgumentError, ValueError):  # ValueError: a port that is no number
+        # Whatever it is: a password can stand only between a colon and an @, or in the query.
+        text = re.sub(r"\?.*", "", re.sub("(?<=:).*@", "***@", url))
+        raise StorageError(
+            f'storage "{text}" is not a URL. {_FORMS}, for example sqlite:///storage/gru_optuna.db.'
+        ) from None
+    match parsed.get_backend_name():
+        case "sqlite":
+            return _sqlite(parsed)
+        case "postgresql":
+            return _postgresql(parsed)
+        case _:
+            raise StorageError(
+                f"storage {_hidden(parsed)}: studies are stored in SQLite or PostgreSQL. {_FORMS}."
+            )
+
+
+def _sqlite(parsed: URL) -> SQLite:
+    if parsed.host or parsed.query:
+        raise StorageError(
+            f"storage {_hidden(parsed)}: only the file is used, "
+            f"without host or options. Write sqlite:///FILE, or sqlite:////FILE from the root."
+        )
+    if not parsed.database or parsed.database == ":memory:":
+        raise StorageError(
+            f"storage {_hidden(parsed)} forgets everything at its end. Write sqlite:///FILE."
+        )
+    return SQLite(Path(parsed.database))
+
+
+def _postgresql(parsed: URL) -> PostgreSQL:
+    if "@" in (parsed.host or ""):
+        raise StorageError(
+            f"storage postgresql://***@{(parsed.host or '').rpartition('@')[2]}: "
+            f"an @ in a password is written %40."
+        )
+    if not parsed.database:
+        raise StorageError(f"storage {_hidden(parsed)} names no database. {_FORMS}.")
+    return PostgreSQL(parsed)
+
+
+def _hidden(parsed: URL) -> str:
+    return parsed.set(query={}).render_as_string(hide_password=True)
+
+
+def _is_made(database: Database) -> bool:
+    with database.passing_engine().connect() as connection:
+        return schema.is_made(connection)
+
+
+def _no_tables(database: Database) -> StorageError:
+    return StorageError(
+        f"{database}: no database yet. gru-optuna tune makes it; "
+        f"or name another one: --storage URL."
+    )

@@ -1,0 +1,175 @@
+"""The tables, Optuna's and ours beside them, and their revisions.
+
+Optuna makes and upgrades its own. Ours are made and changed by the scripts in ``migrations/``,
+which keep their revision in a version table of its own.
+"""
+
+from __future__ import annotations
+
+import logging
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import optuna.storages._rdb
+from alembic import command
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from optuna.storages import RDBStorage
+from optuna.storages._rdb import models
+from sqlalchemy import select
+
+from gru_optuna.errors import StorageError
+from gru_optuna.storage.database.tables import _OPTUNAS_VERSION_TABLE, VERSION_TABLE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sqlalchemy import Connection
+
+    from gru_optuna.storage.database.backend import Database
+
+
+_MIGRATIONS = Path(__file__).parent / "migrations"
+_OPTUNAS_MIGRATIONS = Path(optuna.storages._rdb.__file__).parent / "alembic"
+
+
+class Revisions(NamedTuple):
+    """Which form the tables have. None: there are none."""
+
+    optuna: str | None
+    ours: str | None
+
+    def __str__(self) -> str:
+        return f"Optuna {self.optuna}, gru-optuna {self.ours or 'none'}"
+
+
+def stored(connection: Connection) -> Revisions:
+    """What a database has."""
+    return Revisions(
+        _revision(connection, _OPTUNAS_VERSION_TABLE), _revision(connection, VERSION_TABLE)
+    )
+
+
+def newest() -> Revisions:
+    """What this version makes."""
+    return Revisions(
+        _scripts(_OPTUNAS_MIGRATIONS).get_current_head(), _scripts(_MIGRATIONS).get_current_head()
+    )
+
+
+def is_made(connection: Connection) -> bool:
+    """Whether a first run came to its end, or there is something that one mustn't touch."""
+    found = stored(connection)
+    if found.optuna is None:
+        return False
+    return (
+        found.ours is not None or connection.scalar(select(models.StudyModel.study_id)) is not None
+    )
+
+
+def refuse_other_revisions(where: str, connection: Connection) -> None:
+    """Refuses tables of an older or newer version.
+
+    Raises
+    ------
+    StorageError
+        Saying which, and what to do.
+    """
+    found = stored(connection)
+    if found == newest():
+        return
+    _refuse_newer(where, found)
+    raise StorageError(
+        f"{where} was made by an older gru-optuna. Back it up (gru-optuna storage backup), "
+        f"then: gru-optuna storage upgrade"
+    )
+
+
+def make(database: Database) -> None:
+    """Makes the tables, or completes what a killed first run has left. The caller is alone."""
+    optuna_storage(database, make_tables=True).engine.dispose()
+    _migrate(database)
+
+
+def upgrade(database: Database) -> tuple[Revisions, Revisions]:
+    """Brings both kinds of tables to their newest form. The caller is alone.
+
+    Returns
+    -------
+    tuple
+        What they were, and what they are now.
+
+    Raises
+    ------
+    StorageError
+        If they are newer than this version knows.
+    """
+    with database.passing_engine().connect() as connection:
+        before = stored(connection)
+    _refuse_newer(str(database), before)
+    now = newest()
+    if before.optuna != now.optuna:
+        with _own_logging():
+            optuna_storage(database, check=False).upgrade()
+    if before.ours != now.ours:
+        _migrate(database)
+    return before, now
+
+
+def optuna_storage(
+    database: Database, *, make_tables: bool = False, check: bool = True
+) -> RDBStorage:
+    """Optuna's own storage on a database."""
+    # Optuna takes it for a template, to fill in.
+    url = database.url.replace("{", "{{").replace("}", "}}")
+    return RDBStorage(
+        url,
+        engine_kwargs=database.optuna_arguments,
+        skip_compatibility_check=not check,
+        skip_table_creation=not make_tables,
+    )
+
+
+def _migrate(database: Database) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
+    with database.passing_engine().begin() as connection:
+        if connection.dialect.name == "sqlite":
+            # SQLite changes a table by making a new one: dropping the old must delete nothing.
+            connection.exec_driver_sql("PRAGMA foreign_keys=OFF")
+            # Python's driver begins no transaction for CREATE TABLE: half of it would remain.
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+
+
+def _refuse_newer(where: str, found: Revisions) -> None:
+    for revision, folder in zip(found, (_OPTUNAS_MIGRATIONS, _MIGRATIONS), strict=True):
+        known = {script.revision for script in _scripts(folder).walk_revisions()}
+        if revision is not None and revision not in known:
+            raise StorageError(
+                f"{where} was made by a newer gru-optuna or Optuna (revision {revision}). "
+                f"Update this one: pip install --upgrade gru-optuna optuna"
+            )
+
+
+@contextmanager
+def _own_logging() -> Iterator[None]:
+    """Keeps Optuna's upgrade from configuring logging, which it does where nobody has."""
+    root, handler = logging.getLogger(), logging.NullHandler()
+    root.addHandler(handler)
+    try:
+        yield
+    finally:
+        root.removeHandler(handler)
+
+
+def _revision(connection: Connection, table: str) -> str | None:
+    context = MigrationContext.configure(connection, opts={"version_table": table})
+    return context.get_current_revision()
+
+
+def _scripts(folder: Path) -> ScriptDirectory:
+    return ScriptDirectory(str(folder))

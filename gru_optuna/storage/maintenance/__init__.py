@@ -1,0 +1,1 @@
+"""Checking, copying and backing up a database."""

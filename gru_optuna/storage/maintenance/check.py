@@ -1,0 +1,311 @@
+"""Whether a database holds what it should: looked at from outside, while others work with it."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from optuna.trial import TrialState
+from sqlalchemy import ColumnElement, Table, delete, func, select
+from sqlalchemy.exc import DatabaseError
+
+from gru_optuna.checkpoints.checkpoint import DamagedCheckpoint, digest
+from gru_optuna.checkpoints.locations import study_stores
+from gru_optuna.checkpoints.stores import Folder
+from gru_optuna.storage.database import schema
+from gru_optuna.storage.database.open import existing
+from gru_optuna.storage.database.tables import (
+    checkpoints,
+    leases,
+    metadata,
+    studies,
+    trials,
+    workers,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from sqlalchemy import Connection
+
+    from gru_optuna.checkpoints.stores import CheckpointStore
+    from gru_optuna.storage.database.backend import Database
+
+ORPHANED_SECONDS = 60.0
+"""A worker writes a checkpoint's file before its row; a younger file may be about to get one."""
+
+_SHOWN = 5
+"""Problems of one kind that are named; the rest is counted."""
+
+_OVER = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
+_FINISHED = select(trials.c.trial_id).where(trials.c.state.in_(_OVER))
+_ROWS_OF_FINISHED: dict[Table, ColumnElement[bool]] = {
+    leases: leases.c.trial_id.in_(_FINISHED),
+    checkpoints: checkpoints.c.trial_id.in_(_FINISHED),
+}
+# What a program left that deleted a study without knowing our tables.
+_ROWS_OF_NOBODY: dict[Table, ColumnElement[bool]] = {
+    leases: leases.c.trial_id.not_in(select(trials.c.trial_id)),
+    checkpoints: checkpoints.c.trial_id.not_in(select(trials.c.trial_id)),
+    workers: workers.c.study_id.not_in(select(studies.c.study_id)),
+}
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """What one check came to."""
+
+    subject: str
+    problems: tuple[str, ...]
+    summary: str
+    """What is so, in a few words, if there is no problem."""
+    removable: bool = False
+    """Whether nobody needs what the problems name."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.problems
+
+    @property
+    def detail(self) -> str:
+        """In one line."""
+        if self.ok:
+            return self.summary
+        more = len(self.problems) - _SHOWN
+        shown = [*self.problems[:_SHOWN], *([f"and {more} more"] if more > 0 else [])]
+        return "; ".join(shown)
+
+
+@dataclass(frozen=True)
+class Removed:
+    """What `clean` removed."""
+
+    rows: int
+    files: int
+
+
+@dataclass(frozen=True)
+class _Files:
+    """What lies in one folder of checkpoints, and is too old to be in the making."""
+
+    store: Folder
+    names: tuple[str, ...]
+    leftovers: tuple[Path, ...]
+
+
+def check(url: str) -> list[CheckResult]:
+    """Looks at all that has to hold, and changes nothing.
+
+    Raises
+    ------
+    StorageError
+        If there is no database of ours to look at.
+    """
+    database = existing(url)
+    with database.plain_errors(), database.passing_engine().connect() as connection:
+        return list(_findings(database, connection))
+
+
+def clean(url: str) -> Removed:
+    """Removes rows and files of ours that no trial and no study needs, and nothing else.
+
+    Raises
+    ------
+    StorageError
+        If there is no database of ours in its newest form, or it can't be written.
+    """
+    database = existing(url)
+    rows = 0
+    with database.plain_errors(), database.passing_engine().begin() as connection:
+        schema.refuse_other_revisions(str(database), connection)
+        stores = study_stores(connection, database.checkpoint_folder)
+        files = _files(database, stores)
+        for table, orphaned in [*_ROWS_OF_NOBODY.items(), *_ROWS_OF_FINISHED.items()]:
+            rows += connection.execute(delete(table).where(orphaned)).rowcount
+        orphans = [(one.store, name) for one in files for name in _in_no_row(connection, one)]
+    leftovers = [path for one in files for path in one.leftovers]
+    with database.plain_errors():
+        for path in leftovers:
+            path.unlink(missing_ok=True)
+        for store, name in orphans:
+            store.remove(name)
+    return Removed(rows, len(orphans) + len(leftovers))
+
+
+def _findings(database: Database, connection: Connection) -> Iterator[CheckResult]:
+    if connection.dialect.name == "sqlite":
+        integrity = _integrity(connection)
+        yield integrity
+        if not integrity.ok:
+            return  # what such a file says means nothing
+        yield _references(connection)
+    found, wanted = schema.stored(connection), schema.newest()
+    yield _revisions(found, wanted)
+    if found.optuna != wanted.optuna:
+        return
+    yield _trial_numbers(connection)
+    if found.ours != wanted.ours:
+        return
+    yield _running(connection)
+    yield _rows(connection, "rows of finished trials", _ROWS_OF_FINISHED)
+    yield _rows(connection, "rows of nobody", _ROWS_OF_NOBODY)
+    # Before the rows are read: a file whose row comes meanwhile has one then.
+    stores = study_stores(connection, database.checkpoint_folder)
+    files = _files(database, stores)
+    yield _contents(connection, stores)
+    yield _orphans(connection, files)
+
+
+def _integrity(connection: Connection) -> CheckResult:
+    try:
+        found = connection.exec_driver_sql("PRAGMA integrity_check").scalars().all()
+    except DatabaseError as error:  # too damaged to be looked at
+        found = [str(error.orig)]
+    problems = () if found == ["ok"] else tuple(" ".join(str(line).split()) for line in found)
+    return CheckResult("file", problems, "whole")
+
+
+def _references(connection: Connection) -> CheckResult:
+    broken = Counter(
+        (table, parent)
+        for table, _, parent, _ in connection.exec_driver_sql("PRAGMA foreign_key_check")
+        if table not in metadata.tables  # of ours, `_rows` tells
+    )
+    problems = [f"{count} in {table} of no {parent}" for (table, parent), count in broken.items()]
+    return CheckResult("references", tuple(problems), "every row of Optuna's has its owner")
+
+
+def _revisions(found: schema.Revisions, wanted: schema.Revisions) -> CheckResult:
+    problems = []
+    if found != wanted:
+        problems = [f"{found}, while this version uses {wanted}: gru-optuna storage upgrade"]
+    return CheckResult("tables", tuple(problems), str(found))
+
+
+def _trial_numbers(connection: Connection) -> CheckResult:
+    number = trials.c.number
+    numbered = connection.execute(
+        select(
+            studies.c.study_name,
+            func.count().label("trials"),
+            func.count(number.distinct()).label("different"),
+            func.min(number).label("first"),
+            func.max(number).label("last"),
+        )
+        .join(trials, trials.c.study_id == studies.c.study_id)
+        .group_by(studies.c.study_name)
+        .order_by(studies.c.study_name)
+    ).all()
+    problems = [
+        f"{row.study_name} has {row.trials} trials, with {row.different} different numbers "
+        f"from {row.first} to {row.last}"
+        for row in numbered
+        if (row.first, row.last, row.different) != (0, row.trials - 1, row.trials)
+    ]
+    total = sum(row.trials for row in numbered)
+    return CheckResult("trial numbers", tuple(problems), f"without a gap, {total} in all")
+
+
+def _running(connection: Connection) -> CheckResult:
+    running = connection.execute(
+        select(func.count(), func.count(workers.c.worker_id))
+        .select_from(trials)
+        .outerjoin(leases, leases.c.trial_id == trials.c.trial_id)
+        .outerjoin(workers, workers.c.worker_id == leases.c.worker_id)
+        .where(trials.c.state == TrialState.RUNNING)
+    ).one()
+    total, held = running
+    summary = f"{total}: {held} held by workers, {total - held} to be adopted" if total else "none"
+    return CheckResult("running trials", (), summary)
+
+
+def _rows(
+    connection: Connection, subject: str, conditions: Mapping[Table, ColumnElement[bool]]
+) -> CheckResult:
+    problems = []
+    for table, orphaned in conditions.items():
+        count = connection.scalar(select(func.count()).select_from(table).where(orphaned))
+        if count:
+            problems.append(f"{count} in {table.name}")
+    return CheckResult(subject, tuple(problems), "none", removable=True)
+
+
+def _contents(connection: Connection, stores: Mapping[int, CheckpointStore | None]) -> CheckResult:
+    query = (
+        select(
+            checkpoints.c.trial_id,
+            checkpoints.c.epoch,
+            studies.c.study_id,
+            studies.c.study_name,
+            trials.c.number,
+        )
+        .join(trials, trials.c.trial_id == checkpoints.c.trial_id)
+        .join(studies, studies.c.study_id == trials.c.study_id)
+        .where(trials.c.state.not_in(_OVER))
+        .order_by(studies.c.study_name, trials.c.number, checkpoints.c.epoch)
+    )
+    found = connection.execute(query).all()
+    problems = [
+        f"{row.study_name}, trial {row.number}, epoch {row.epoch}: {wrong}"
+        for row in found
+        if (wrong := _wrong(connection, stores[row.study_id], row.trial_id, row.epoch))
+    ]
+    return CheckResult("checkpoints", tuple(problems), f"{len(found)}, every one as it was written")
+
+
+def _wrong(connection: Connection, store: CheckpointStore | None, trial_id: int, epoch: int) -> str:
+    """What is wrong with a checkpoint; nothing, if its worker has replaced it meanwhile."""
+    same = (checkpoints.c.trial_id == trial_id) & (checkpoints.c.epoch == epoch)
+    row = connection.execute(select(checkpoints).where(same)).one_or_none()
+    if row is None:
+        return ""
+    try:
+        content = row.content
+        if content is None and store is not None:
+            content = store.read(row.name)
+        if content is None:
+            wrong = "its content is missing"
+        else:
+            wrong = "" if digest(content) == row.sha256 else "its content has changed"
+    except (DamagedCheckpoint, ValueError):  # ValueError: a name that no store has
+        wrong = f"{row.name} is missing"
+    if not wrong:
+        return ""
+    again = connection.execute(select(checkpoints.c.name).where(same)).scalar_one_or_none()
+    return wrong if again == row.name else ""
+
+
+def _files(database: Database, stores: Mapping[int, CheckpointStore | None]) -> list[_Files]:
+    """In all folders; an object in S3 doesn't tell whether it is in the making."""
+    own = [store.folder for store in stores.values() if isinstance(store, Folder)]
+    folders = {folder for folder in (database.checkpoint_folder, *own) if folder is not None}
+    return [_lying_in(Folder(folder)) for folder in sorted(folders)]
+
+
+def _lying_in(store: Folder) -> _Files:
+    young = time.time() - ORPHANED_SECONDS
+    names = []
+    for name in store.names():
+        with suppress(FileNotFoundError):  # its trial ended meanwhile
+            if (store.folder / name).stat().st_mtime < young:
+                names.append(name)
+    return _Files(store, tuple(names), tuple(store.leftovers()))
+
+
+def _orphans(connection: Connection, files: Sequence[_Files]) -> CheckResult:
+    problems = [
+        problem
+        for one in files
+        for problem in (*_in_no_row(connection, one), *(path.name for path in one.leftovers))
+    ]
+    return CheckResult("files of nobody", tuple(problems), "none", removable=True)
+
+
+def _in_no_row(connection: Connection, files: _Files) -> list[str]:
+    known = set(connection.scalars(select(checkpoints.c.name)))
+    return [name for name in files.names if name not in known]

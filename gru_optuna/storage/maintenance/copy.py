@@ -1,0 +1,251 @@
+"""Studies moved whole from one database to another, of whatever kind.
+
+Everything of a study goes along: Optuna's rows and the checkpoints of its running trials, with
+their contents, wherever they lie. Workers and leases stay behind, so a running trial can be
+adopted there. Ids are the target's own, and so is the place of new checkpoints.
+"""
+
+from __future__ import annotations
+
+import re
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from optuna.storages._rdb import models
+from optuna.trial import TrialState
+from sqlalchemy import Table, insert, inspect, select
+
+from gru_optuna.checkpoints.checkpoint import DamagedCheckpoint, digest
+from gru_optuna.checkpoints.locations import CHECKPOINTS, study_stores
+from gru_optuna.errors import StorageError, StudyError, did_you_mean
+from gru_optuna.storage.database.open import locate, open_storage
+from gru_optuna.storage.database.tables import checkpoints, studies, trials
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from sqlalchemy import Connection, Select
+
+    from gru_optuna.storage.database.backend import Database
+
+BATCH = 1000
+"""Rows read and written at once."""
+
+CONTENTS = 8
+"""Checkpoints read at once: each may have megabytes."""
+
+_BELONGINGS = [
+    table
+    for table in models.BaseModel.metadata.sorted_tables
+    if table not in (studies, trials) and {"study_id", "trial_id"} & set(table.c.keys())
+]
+
+# optuna-dashboard keeps notes and artifacts of trials in their study's attributes, by id.
+_TRIALS_KEY = re.compile(r"(dashboard:(?:artifacts:)?)(\d+)(:.*)")
+
+
+@dataclass(frozen=True)
+class Copied:
+    """A study that was copied."""
+
+    study: str
+    trials: int
+    checkpoints: int
+    lost: int
+    """Checkpoints whose content couldn't be read: their trials go on from an earlier one."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """One state of a database, however much is written meanwhile."""
+
+    database: Database
+    connection: Connection
+    contents: Mapping[str, bytes]
+    """Of the checkpoints whose rows hold none, by name; without those that are damaged."""
+
+    def read(self, query: Select[Any], batch: int = BATCH) -> Iterator[list[dict[str, Any]]]:
+        """The rows of a query, a batch at a time."""
+        with self.database.plain_errors():
+            options = {"yield_per": batch}
+            result = self.connection.execute(query, execution_options=options).mappings()
+            batches = result.partitions()
+        while True:
+            with self.database.plain_errors():
+                rows = next(batches, None)
+            if rows is None:
+                return
+            yield [dict(row) for row in rows]
+
+    @property
+    def has_checkpoints(self) -> bool:
+        """An older version's has no table of them."""
+        return inspect(self.connection).has_table(checkpoints.name)
+
+
+def copy_studies(source: str, target: str, names: Sequence[str] = ()) -> list[Copied]:
+    """Copies studies, in one transaction: all of them arrive, or none.
+
+    Parameters
+    ----------
+    source, target
+        Storage URLs. The target is made if it isn't there.
+    names
+        Which; without any, all.
+
+    Raises
+    ------
+    StudyError
+        If the source has no study of a name, or the target has one.
+    StorageError
+        If one of them can't be opened, read or written, or both are the same.
+    """
+    if locate(source).identity == locate(target).identity:
+        raise StorageError(f"{locate(source)} is both source and target. Name another target.")
+    open_storage(source)
+    with snapshot(locate(source)) as before:
+        wanted = studies_in(before, names)
+        open_storage(target, create=True)
+        return copy_snapshot(before, locate(target), wanted)
+
+
+@contextmanager
+def snapshot(database: Database) -> Iterator[Snapshot]:
+    """Holds on to the present state of a database."""
+    with ExitStack() as held:
+        with database.plain_errors():
+            engine = database.passing_engine()
+            connection = held.enter_context(engine.connect())
+            with engine.connect() as writer:
+                # Nobody else writes for a moment, so no checkpoint is replaced and removed.
+                if engine.dialect.name == "sqlite":
+                    writer.exec_driver_sql("BEGIN IMMEDIATE")
+                    connection.exec_driver_sql("BEGIN")
+                else:
+                    writer.execute(select(studies.c.study_id).with_for_update())
+                    connection.execution_options(
+                        isolation_level="REPEATABLE READ", postgresql_readonly=True
+                    )
+                contents = _contents(connection, database.checkpoint_folder)
+        yield Snapshot(database, connection, contents)
+
+
+def copy_snapshot(before: Snapshot, target: Database, wanted: Mapping[str, int]) -> list[Copied]:
+    """Copies studies, by name with their ids, to a database that has all tables."""
+    with target.plain_errors(), target.passing_engine().begin() as connection:
+        if connection.dialect.name == "sqlite":
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+        taken = set(connection.scalars(select(studies.c.study_name))) & wanted.keys()
+        if taken:
+            raise StudyError(
+                f'{target} has a study "{min(taken)}" already. Nothing was copied. Name others '
+                f"with --study, or another target."
+            )
+        return [_copy_study(before, connection, *study) for study in wanted.items()]
+
+
+def studies_in(before: Snapshot, names: Sequence[str] = ()) -> dict[str, int]:
+    """The ids of studies of these names, or of all.
+
+    Raises
+    ------
+    StudyError
+        If there is none of a name.
+    """
+    query = select(studies.c.study_name, studies.c.study_id).order_by(studies.c.study_id)
+    known = {row["study_name"]: row["study_id"] for rows in before.read(query) for row in rows}
+    for name in names:
+        if name not in known:
+            raise StudyError(f'no study "{name}" in {before.database}. {did_you_mean(name, known)}')
+    return {name: known[name] for name in dict.fromkeys(names or known)}
+
+
+def _contents(connection: Connection, default: Path | None) -> dict[str, bytes]:
+    contents: dict[str, bytes] = {}
+    if not inspect(connection).has_table(checkpoints.name):
+        return contents
+    query = (
+        select(checkpoints.c.name, checkpoints.c.sha256, trials.c.study_id)
+        .join(trials, trials.c.trial_id == checkpoints.c.trial_id)
+        .where(checkpoints.c.content.is_(None))
+    )
+    stores = study_stores(connection, default)
+    for name, sha256, study_id in connection.execute(query):
+        store = stores.get(study_id)
+        with suppress(DamagedCheckpoint, ValueError):  # ValueError: a name of something else
+            if store is not None and digest(content := store.read(name)) == sha256:
+                contents[name] = content
+    return contents
+
+
+def _copy_study(before: Snapshot, target: Connection, name: str, old_id: int) -> Copied:
+    new = insert(studies).values(study_name=name).returning(studies.c.study_id)
+    study_id = target.scalars(new).one()
+    trial_ids: dict[int, int] = {}
+    for rows in before.read(
+        select(trials).where(trials.c.study_id == old_id).order_by(trials.c.trial_id)
+    ):
+        old_ids = [row.pop("trial_id") for row in rows]
+        inserted = insert(trials).returning(trials.c.trial_id, sort_by_parameter_order=True)
+        new_ids = target.scalars(inserted, [row | {"study_id": study_id} for row in rows])
+        trial_ids.update(zip(old_ids, new_ids, strict=True))
+    for table in _BELONGINGS:
+        query = select(table)
+        if "trial_id" in table.c:
+            query = query.join(trials)
+        of = table if "study_id" in table.c else trials
+        if table is models.StudyUserAttributeModel.__table__:
+            # The place of the source's checkpoints, which two databases must not share.
+            query = query.where(table.c.key != CHECKPOINTS)
+        for rows in before.read(query.where(of.c.study_id == old_id)):
+            target.execute(insert(table), [_moved(table, row, study_id, trial_ids) for row in rows])
+    return Copied(
+        name, len(trial_ids), *_copy_checkpoints(before, target, old_id, study_id, trial_ids)
+    )
+
+
+def _moved(
+    table: Table, row: dict[str, Any], study_id: int, trial_ids: Mapping[int, int]
+) -> dict[str, Any]:
+    """A row with the target's ids; its own comes by itself."""
+    moved = {key: value for key, value in row.items() if key not in table.primary_key.c}
+    if "study_id" in moved:
+        moved["study_id"] = study_id
+    if "trial_id" in moved:
+        moved["trial_id"] = trial_ids[moved["trial_id"]]
+    if key := _TRIALS_KEY.fullmatch(moved.get("key", "")):
+        start, trial_id, end = key.groups()
+        moved["key"] = f"{start}{trial_ids.get(int(trial_id), trial_id)}{end}"
+    return moved
+
+
+def _copy_checkpoints(
+    before: Snapshot, target: Connection, old_id: int, study_id: int, trial_ids: Mapping[int, int]
+) -> tuple[int, int]:
+    """How many were copied, and how many have no content that could be."""
+    copied = lost = 0
+    if not before.has_checkpoints:
+        return copied, lost
+    query = (
+        select(checkpoints)
+        .join(trials)
+        .where(trials.c.study_id == old_id, trials.c.state == TrialState.RUNNING)
+    )
+    for rows in before.read(query, CONTENTS):
+        for row in rows:
+            content = row["content"]
+            if content is None:
+                content = before.contents.get(row["name"])
+            if content is None:
+                lost += 1
+                continue
+            copied += 1
+            own = {
+                "trial_id": trial_ids[row["trial_id"]],
+                "name": f"{study_id}/{row['name'].rpartition('/')[2]}",
+                "content": content,
+            }
+            target.execute(insert(checkpoints), [row | own])
+    return copied, lost

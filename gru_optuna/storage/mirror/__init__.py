@@ -1,0 +1,1 @@
+"""A study in memory, kept in step with the database."""

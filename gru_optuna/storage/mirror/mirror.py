@@ -1,0 +1,400 @@
+"""A study in memory beside the same study in the database, brought together in one transaction.
+
+Through Optuna's own storage, a trial of 7 parameters and 20 epochs is 30 write transactions and
+hundreds of reads, which costs more than training a small GRU. Here samplers and pruners work on
+a copy in memory, and `Mirror.sync` does all there is to do at once: writes what has changed in
+this worker's trials, notes their checkpoints, reads what others did, takes new trials.
+
+A transaction holds the study's lock and compares leases first, so nothing is written of a trial
+that another worker has taken over, and no two workers take the same one.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy import bindparam, delete, insert, select, update
+from sqlalchemy.exc import IntegrityError
+
+from gru_optuna.errors import StudyError
+from gru_optuna.storage.database.open import lock_study, now
+from gru_optuna.storage.database.tables import checkpoints as checkpoint_rows
+from gru_optuna.storage.database.tables import leases, trials
+from gru_optuna.storage.mirror import dashboard_notes as notes
+from gru_optuna.storage.mirror.in_memory import Memory
+from gru_optuna.storage.mirror.optuna_rows import Changes, Written, read_study_attrs, read_trials
+from gru_optuna.storage.mirror.study_attributes import StudyAttrs
+from gru_optuna.storage.workers.leases import end_leases
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+    from optuna import Study
+    from sqlalchemy import Connection, Engine
+
+    from gru_optuna.checkpoints.checkpoint import Saved
+    from gru_optuna.storage.workers.leases import Claim, Registration
+
+
+@dataclass
+class _HeldTrial:
+    """A trial that this worker holds."""
+
+    trial_id: int  # in the database
+    token: int
+    written: Written
+    deaths: int
+    saved_epochs: tuple[int, ...]  # of its checkpoints
+
+
+@dataclass(frozen=True)
+class Synced:
+    """What a `Mirror.sync` brought."""
+
+    claims: tuple[tuple[int, Claim], ...] = ()  # trial numbers, and how they came
+    lost: tuple[int, ...] = ()  # numbers of trials that another worker has now
+    others_running: int = 0  # trials that others train
+    worked_seconds: float = 0.0
+
+
+@dataclass
+class _Draft:
+    """What a transaction found out, taken over into memory once it is committed."""
+
+    read: list[FrozenTrial] = field(default_factory=list)
+    changed: list[FrozenTrial] = field(default_factory=list)
+    lost: list[int] = field(default_factory=list)
+    noted: list[int] = field(default_factory=list)
+    claims: list[Claim] = field(default_factory=list)
+    attrs: StudyAttrs | None = None
+
+
+class Mirror:
+    """A study in memory beside the same study in the database.
+
+    Parameters
+    ----------
+    study
+        The study in the database, with its sampler and pruner.
+    engine
+        The database's.
+    registration
+        The worker that writes; None only reads.
+    describing
+        Finds words for people.
+
+    Attributes
+    ----------
+    study : optuna.Study
+        The copy in memory: ask for parameters, report and tell here.
+    transactions : int
+        How many were committed.
+    """
+
+    def __init__(
+        self,
+        study: Study,
+        engine: Engine,
+        registration: Registration | None = None,
+        describing: notes.NoteWriter = notes.SILENT,
+    ) -> None:
+        self._engine = engine
+        self._registration = registration
+        self._describing = describing
+        self._study_id = study._study_id  # in the database
+        self._memory = Memory()
+        self._id = self._memory.create_new_study(study.directions, study.study_name)
+        system = study._storage.get_study_system_attrs(study._study_id)
+        self._attrs = StudyAttrs(
+            study._study_id,
+            dict(study.user_attrs),
+            {key: value for key, value in system.items() if not key.startswith(notes.PREFIX)},
+        )
+        self._trial_ids: list[int] = []  # in the database, by number
+        self._foreign: set[int] = set()  # numbers of unfinished trials that others hold
+        self._mine: dict[int, _HeldTrial] = {}
+        self._unsure = False
+        self._others_at = -math.inf  # monotonic, seconds: the last look at the other workers
+        self.transactions = 0
+        self._take_attrs(self._attrs)
+        for trial in study.get_trials(deepcopy=False):
+            self._take(trial)
+        self.study = optuna.load_study(
+            study_name=study.study_name,
+            storage=self._memory,
+            sampler=study.sampler,
+            pruner=study.pruner,
+        )
+
+    @property
+    def user_attrs(self) -> Mapping[str, Any]:
+        """The study's, as the database had them last."""
+        return self._attrs.user
+
+    def trial(self, number: int) -> optuna.Trial:
+        """A handle on a trial in memory."""
+        return optuna.Trial(self.study, self._memory.id_of(self._id, number))
+
+    def token(self, number: int) -> int:
+        """The fencing token of a trial that this worker holds."""
+        return self._mine[number].token
+
+    def over(self) -> set[int]:
+        """Numbers of trials that are over in the database, not only here."""
+        finished = (
+            t.number for t in self.study.get_trials(deepcopy=False) if t.state.is_finished()
+        )
+        return set(finished) - self._mine.keys()
+
+    def pull(self) -> None:
+        """Reads what others did, and writes nothing."""
+        draft = _Draft()
+        with self._engine.connect() as connection:
+            self._read(connection, draft)
+            user, system = read_study_attrs(connection, self._study_id)
+            draft.attrs = replace(self._attrs, user=user, system=system)
+        self._accept(draft, {})
+
+    def sync(
+        self,
+        wanted: int = 0,
+        limit: int | None = None,
+        saved: Mapping[int, Saved] | None = None,
+        give_back: Collection[int] = (),
+        epochs_per_second: float = 0.0,
+        unsaved: Collection[int] = (),
+        *,
+        leaving: bool = False,
+    ) -> Synced:
+        """Writes, reads and claims in one transaction.
+
+        Parameters
+        ----------
+        wanted
+            How many trials to take.
+        limit
+            How many trials the study may ever begin; None: no limit.
+        saved
+            New checkpoints, by trial number.
+        give_back
+            Numbers of trials to let go of.
+        epochs_per_second
+            Told to whoever asks how the workers do.
+        unsaved
+            Numbers of running trials whose reports wait for their next checkpoint: whoever
+            adopts them would report the same again.
+        leaving
+            Whether it is the last time: then all time is counted.
+
+        Raises
+        ------
+        StudyError
+            If the study is no longer there.
+        sqlalchemy.exc.SQLAlchemyError
+            If the database fails. Nothing was written then, or it is found out next time.
+        """
+        asked = (wanted, limit, saved or {}, give_back, epochs_per_second, unsaved, leaving)
+        try:
+            return self._sync(*asked)
+        except IntegrityError:
+            # A program that knows no leases wrote to one of our trials, so there are rows which
+            # weren't expected. Now they are found out.
+            return self._sync(*asked)
+
+    def _sync(
+        self,
+        wanted: int,
+        limit: int | None,
+        saved: Mapping[int, Saved],
+        give_back: Collection[int],
+        epochs_per_second: float,
+        unsaved: Collection[int],
+        leaving: bool,
+    ) -> Synced:
+        assert self._registration is not None, "a mirror without a worker only reads"
+        draft, at = _Draft(), time.monotonic()
+        # Before others wait for the lock.
+        description = self._describing.if_due(self.study, self._attrs)
+        sure, self._unsure = not self._unsure, True
+        with self._engine.begin() as connection:
+            if not lock_study(connection, self._study_id):
+                raise StudyError(f'study "{self.study.study_name}" was deleted meanwhile.')
+            self._registration.beat(connection, epochs_per_second)
+            if not sure:
+                self._find_out(connection)
+            self._write(connection, draft, saved, unsaved)
+            self._read(connection, draft)
+            user, system = self.study.user_attrs, self._memory.get_study_system_attrs(self._id)
+            if description:
+                notes.write_description(connection, self._study_id, description)
+                system = system | {notes.DESCRIBED_AT: now(connection).isoformat()}
+            spared = sure and not leaving
+            draft.attrs = self._attrs.look(connection, user, system, at, now_and_then=spared)
+            if give_back:
+                ids = [self._mine[n].trial_id for n in give_back if n in self._mine]
+                self._registration.give_back(connection, ids)
+            # Looked at even if nothing is wanted: it takes a while to know who is silent.
+            looks = wanted > 0 or at - self._others_at >= self._registration.beat_seconds
+            if looks:
+                draft.claims = self._registration.claim(connection, wanted, limit, at)
+                claimed = [claim.trial_id for claim in draft.claims]
+                draft.read += read_trials(connection, claimed)
+        self._unsure = False
+        self._others_at = at if looks else self._others_at
+        self.transactions += 1
+        return self._accept(draft, saved, give_back, at)
+
+    def _find_out(self, connection: Connection) -> None:
+        """Learns what the database holds after a transaction that may have been committed."""
+        by_id = {mine.trial_id: mine for mine in self._mine.values()}
+        for trial in read_trials(connection, list(by_id)):
+            by_id[trial._trial_id].written = Written.of(trial)
+        for mine in by_id.values():
+            own = checkpoint_rows.c.trial_id == mine.trial_id
+            epochs = select(checkpoint_rows.c.epoch).where(own).order_by(checkpoint_rows.c.epoch)
+            mine.saved_epochs = tuple(connection.scalars(epochs))
+        user, system = read_study_attrs(connection, self._study_id)
+        self._attrs = replace(self._attrs, user=user, system=system)
+        # Trials that were claimed and never heard of: ours by the database, so begin them anew.
+        assert self._registration is not None
+        unknown = self._registration.held(connection).keys() - by_id.keys()
+        self._registration.give_back(connection, unknown)
+
+    def _write(
+        self,
+        connection: Connection,
+        draft: _Draft,
+        saved: Mapping[int, Saved],
+        unsaved: Collection[int],
+    ) -> None:
+        """Writes what has changed in the trials whose leases are still ours."""
+        assert self._registration is not None
+        held = self._registration.held(connection)
+        changes, over, advanced, words = Changes(), [], [], {}
+        for number, mine in self._mine.items():
+            trial = self._memory.trial(self._id, number)
+            if trial.state.is_finished() and mine.written.state == trial.state:
+                draft.changed.append(trial)  # it was committed, and the answer was lost
+                continue
+            if held.get(mine.trial_id) != mine.token:
+                draft.lost.append(number)
+                continue
+            if number in unsaved:
+                continue
+            if mine.written.differs_from(trial):
+                changes.trial(trial, mine.written, mine.trial_id)
+                draft.changed.append(trial)
+            if trial.state.is_finished():
+                over.append(mine.trial_id)
+                words[mine.trial_id] = self._describing.words(self.study, trial)
+            elif number in saved:
+                draft.noted.append(number)
+            reported = len(trial.intermediate_values) > len(mine.written.reports)
+            if mine.deaths and (reported or number in saved):
+                advanced.append(mine.trial_id)
+        changes.write(connection)
+        self._note(connection, saved, draft.noted)
+        notes.write_trial_notes(connection, self._study_id, words)
+        if advanced:
+            mine_advanced = leases.c.trial_id.in_(advanced)
+            connection.execute(update(leases).where(mine_advanced).values(deaths=0))
+        if over:
+            end_leases(connection, over)
+
+    def _note(
+        self, connection: Connection, saved: Mapping[int, Saved], noted: Collection[int]
+    ) -> None:
+        """Notes new checkpoints of these trials, and forgets all but the one before each."""
+        rows, old, new = checkpoint_rows, [], []
+        for number in noted:
+            mine, one = self._mine[number], saved[number]
+            before = max((epoch for epoch in mine.saved_epochs if epoch < one.epoch), default=None)
+            # A later one was damaged, and its epochs were trained again.
+            old += [{"id": mine.trial_id, "at": e} for e in mine.saved_epochs if e != before]
+            new.append(
+                {
+                    "trial_id": mine.trial_id,
+                    "epoch": one.epoch,
+                    "name": one.name,
+                    "sha256": one.sha256,
+                    "content": one.content,
+                }
+            )
+        if old:
+            same = (rows.c.trial_id == bindparam("id")) & (rows.c.epoch == bindparam("at"))
+            connection.execute(delete(rows).where(same), old)
+        if new:
+            connection.execute(insert(rows), new)
+
+    def _read(self, connection: Connection, draft: _Draft) -> None:
+        """Reads others' trials that are new or may have changed, and those that were lost."""
+        known = [self._trial_ids[number] for number in (*self._foreign, *draft.lost)]
+        new = connection.scalars(
+            select(trials.c.trial_id).where(
+                trials.c.study_id == self._study_id, trials.c.number >= len(self._trial_ids)
+            )
+        ).all()
+        draft.read = read_trials(connection, [*known, *new])
+
+    def _accept(
+        self,
+        draft: _Draft,
+        saved: Mapping[int, Saved],
+        give_back: Collection[int] = (),
+        at: float | None = None,
+    ) -> Synced:
+        """Takes over what a committed transaction found out."""
+        for number in draft.noted:
+            mine, newest = self._mine[number], saved[number].epoch
+            earlier = sorted(epoch for epoch in mine.saved_epochs if epoch < newest)
+            mine.saved_epochs = (*earlier[-1:], newest)
+            mine.deaths = 0
+        for trial in draft.changed:
+            if trial.state.is_finished():
+                del self._mine[trial.number]
+            else:
+                self._mine[trial.number].written = Written.of(trial)
+        for number in (*draft.lost, *give_back):
+            if self._mine.pop(number, None):
+                self._foreign.add(number)
+        # By the database's ids, which memory replaces with its own.
+        by_id = {trial._trial_id: trial for trial in draft.read}
+        for trial in draft.read:
+            self._take(trial)
+        claims = tuple((by_id[claim.trial_id].number, claim) for claim in draft.claims)
+        for number, claim in claims:
+            written = Written.of(by_id[claim.trial_id])
+            epochs = tuple(one.epoch for one in claim.checkpoints)
+            mine = _HeldTrial(claim.trial_id, claim.token, written, claim.deaths, epochs)
+            self._mine[number] = mine
+            self._foreign.discard(number)
+        if draft.attrs is not None and draft.attrs is not self._attrs:
+            self._attrs = draft.attrs
+            self._take_attrs(draft.attrs)
+        running = sum(
+            self._memory.trial(self._id, number).state == TrialState.RUNNING
+            for number in self._foreign
+        )
+        worked = self._attrs.worked_seconds(time.monotonic() if at is None else at)
+        return Synced(claims, tuple(draft.lost), running, worked)
+
+    def _take_attrs(self, attrs: StudyAttrs) -> None:
+        for key, value in attrs.user.items():
+            self._memory.set_study_user_attr(self._id, key, value)
+        for key, value in attrs.system.items():
+            self._memory.set_study_system_attr(self._id, key, value)
+
+    def _take(self, trial: FrozenTrial) -> None:
+        """Puts a trial that was read from the database into memory."""
+        if trial.number == len(self._trial_ids):
+            self._trial_ids.append(trial._trial_id)
+        self._memory.put(self._id, trial)
+        if trial.state.is_finished():
+            self._foreign.discard(trial.number)
+        elif trial.number not in self._mine:
+            self._foreign.add(trial.number)

@@ -1,0 +1,98 @@
+"""A study's attributes, and the time that anybody has worked on it, which is two of them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from optuna.storages._rdb import models
+
+from gru_optuna.storage.database.open import now
+from gru_optuna.storage.mirror.optuna_rows import Changes, read_study_attrs
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from sqlalchemy import Connection
+
+WORKED_SECONDS = "worked_seconds"
+"""User attribute of a study: how long anybody has worked on it, wall time."""
+
+WORKED_UNTIL = "worked_until"
+"""User attribute of a study: the database's time up to which that is counted."""
+
+LOOK_SECONDS = 1.0
+"""Between two looks: all that changes there is the time worked, and now and then the budget."""
+
+
+@dataclass(frozen=True)
+class StudyAttrs:
+    """What was seen at the last look.
+
+    Parameters
+    ----------
+    study_id
+        The study's in the database.
+    user, system
+        The attributes, as the database has them.
+    at
+        Monotonic time of a worker's last look, seconds. None: it has not looked.
+    """
+
+    study_id: int
+    user: dict[str, Any]
+    system: dict[str, Any]
+    at: float | None = None
+
+    def worked_seconds(self, at: float) -> float:
+        """The time worked, of one that works on since the last look."""
+        since = 0.0 if self.at is None else at - self.at
+        return float(self.user.get(WORKED_SECONDS, 0.0)) + since
+
+    def look(
+        self,
+        connection: Connection,
+        user: Mapping[str, Any],
+        system: Mapping[str, Any],
+        at: float,
+        *,
+        now_and_then: bool,
+    ) -> StudyAttrs:
+        """Reads the attributes, writes what changed in memory, and counts the time.
+
+        Parameters
+        ----------
+        connection
+            In a transaction that holds the study's lock.
+        user, system
+            The attributes in memory.
+        at
+            Monotonic time, seconds.
+        now_and_then
+            Whether not to look if the last look was a moment ago and nothing changed here.
+        """
+        user_changes, system_changes = _changed(self.user, user), _changed(self.system, system)
+        since = math.inf if self.at is None else at - self.at
+        if now_and_then and since < LOOK_SECONDS and not user_changes and not system_changes:
+            return self
+        clock = now(connection)
+        user_before, system_before = read_study_attrs(connection, self.study_id)
+        worked = float(user_before.get(WORKED_SECONDS, 0.0))
+        if self.at is not None and WORKED_UNTIL in user_before:
+            # What any worker has counted isn't counted again; what nobody worked, never.
+            until = datetime.fromisoformat(user_before[WORKED_UNTIL])
+            worked += max(0.0, min((clock - until).total_seconds(), since))
+        counted = {WORKED_SECONDS: round(worked, 3), WORKED_UNTIL: clock.isoformat()}
+        user_after = user_before | user_changes | counted
+        system_after = system_before | system_changes
+        owner, changes = {"study_id": self.study_id}, Changes()
+        changes.attrs(models.StudyUserAttributeModel, owner, user_before, user_after)
+        changes.attrs(models.StudySystemAttributeModel, owner, system_before, system_after)
+        changes.write(connection)
+        return StudyAttrs(self.study_id, user_after, system_after, at)
+
+
+def _changed(before: Mapping[str, Any], here: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in here.items() if key not in before or before[key] != value}

@@ -1,0 +1,395 @@
+"""Who trains which trial: workers, their beats, leases, fencing tokens.
+
+A worker holds a trial by a lease with a token. When another one takes the trial over, the token
+rises, and whoever comes with an older one has lost the lease and writes nothing more.
+
+Whether a worker lives, the others see by its beats (``storage.beats``). On one machine a dead
+one is known at once: it held a file lock, which the system frees with the process.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from optuna.storages._rdb import models
+from optuna.trial import TrialState
+from sqlalchemy import delete, func, insert, select, update
+
+from gru_optuna.checkpoints.checkpoint import Saved
+from gru_optuna.storage.database.open import now
+from gru_optuna.storage.database.tables import checkpoints, leases, trials, workers
+from gru_optuna.storage.workers.heartbeats import (
+    LEASE_SECONDS,
+    HeartbeatMonitor,
+    has_died,
+    life_lock,
+    remove_lock,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from sqlalchemy import Connection, Engine
+
+SUSPICIOUS_DEATHS = 2
+"""When so many workers in a row died that held a trial, before its next epoch, the next one trains
+that trial alone for an epoch: so the others that they held aren't taken for what killed them."""
+
+MOST_DEATHS = 5
+"""After so many, it is the trial."""
+
+
+@dataclass(frozen=True)
+class Host:
+    """What `status` tells of a worker."""
+
+    name: str
+    process: int
+    device: str
+    slots: int
+
+    @classmethod
+    def here(cls, device: str, slots: int) -> Host:
+        """This process."""
+        return cls(platform.node()[:255], os.getpid(), device[:64], slots)
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A trial that is now ours."""
+
+    trial_id: int
+    token: int
+    adopted: bool
+    deaths: int = 0
+    checkpoints: tuple[Saved, ...] = ()  # newest first
+
+    @property
+    def suspect(self) -> bool:
+        """Whether the trial may have killed its workers."""
+        return self.deaths >= SUSPICIOUS_DEATHS
+
+
+@dataclass(frozen=True)
+class _Abandoned:
+    """A running trial that nobody holds."""
+
+    trial_id: int
+    token: int  # 0: begun by a program that knows no leases
+    deaths: int
+
+
+class Registration:
+    """One worker in the table of workers, from its first moment to its last.
+
+    Parameters
+    ----------
+    engine
+        The database's.
+    study_id
+        The study it works on.
+    host
+        Where it runs.
+    lease_seconds
+        How long it may be silent.
+    """
+
+    def __init__(
+        self, engine: Engine, study_id: int, host: Host, lease_seconds: float = LEASE_SECONDS
+    ) -> None:
+        self.study_id = study_id
+        self.host = host
+        self.lease_seconds = lease_seconds
+        self._engine = engine
+        self._watch = HeartbeatMonitor(lease_seconds)
+        self.beat_seconds = self._watch.beat_seconds
+        self._strange = HeartbeatMonitor(lease_seconds)
+        self._left = False
+        with engine.begin() as connection:
+            inserted = connection.execute(insert(workers).values(self._row(connection)))
+            assert inserted.inserted_primary_key is not None
+            self.worker_id = int(inserted.inserted_primary_key[0])
+        self._life = life_lock(engine, self.worker_id)
+        self._hold_life()
+
+    def beat(self, connection: Connection, epochs_per_second: float | None = None) -> None:
+        """Shows that this worker lives, and how fast."""
+        told = {} if epochs_per_second is None else {"epochs_per_second": epochs_per_second}
+        beaten = connection.execute(
+            update(workers)
+            .where(workers.c.worker_id == self.worker_id)
+            .values(beats=workers.c.beats + 1, beaten_at=now(connection), **told)
+        )
+        if not beaten.rowcount and not self._left:  # found dead by another, and yet alive
+            self._hold_life()
+            row = self._row(connection) | {"worker_id": self.worker_id, "beats": 1}
+            connection.execute(insert(workers).values(row))
+
+    def beat_alone(self) -> None:
+        """Shows that this worker lives, in a transaction of its own."""
+        with self._engine.begin() as connection:
+            self.beat(connection)
+
+    def held(self, connection: Connection) -> dict[int, int]:
+        """Trials that are still this worker's, with their tokens."""
+        found = connection.execute(
+            select(leases.c.trial_id, leases.c.token)
+            .join(trials, trials.c.trial_id == leases.c.trial_id)
+            .where(leases.c.worker_id == self.worker_id, trials.c.state == TrialState.RUNNING)
+        )
+        return {row.trial_id: row.token for row in found}
+
+    def claim(
+        self, connection: Connection, wanted: int, limit: int | None, at: float
+    ) -> list[Claim]:
+        """Takes up to `wanted` trials: abandoned ones, then waiting ones, then new ones.
+
+        Parameters
+        ----------
+        connection
+            In a transaction that holds the study's lock.
+        wanted
+            How many.
+        limit
+            How many trials the study may ever begin; None: no limit.
+        at
+            Monotonic time, seconds.
+        """
+        abandoned = self._abandoned(connection, at)
+        claims = [
+            self._adopt(connection, one) for one in self._choose(connection, abandoned, wanted)
+        ]
+        if len(claims) < wanted:
+            mine = trials.c.study_id == self.study_id
+            waiting = connection.scalars(
+                select(trials.c.trial_id)
+                .where(mine, trials.c.state == TrialState.WAITING)
+                .order_by(trials.c.number)
+            ).all()
+            known = connection.scalar(select(func.count()).where(mine)) or 0
+            room = wanted - len(claims)
+            room = room if limit is None else min(room, max(0, limit - known + len(waiting)))
+            begins = [self._begin(connection, trial_id) for trial_id in waiting[:room]]
+            claims += [claim for claim in begins if claim]
+            claims += self._create(connection, known, room - len(waiting))
+        return claims
+
+    def give_back(self, connection: Connection, trial_ids: Collection[int]) -> None:
+        """Lets go of trials that somebody is to go on with."""
+        connection.execute(
+            update(leases)
+            .where(leases.c.worker_id == self.worker_id, leases.c.trial_id.in_(trial_ids))
+            .values(worker_id=None)
+        )
+
+    def leave(self) -> None:
+        """Gives everything back and goes."""
+        self._left = True  # before the row goes: a beat on its way must not write it again
+        with self._engine.begin() as connection:
+            connection.execute(
+                update(leases).where(leases.c.worker_id == self.worker_id).values(worker_id=None)
+            )
+            connection.execute(delete(workers).where(workers.c.worker_id == self.worker_id))
+            self._tidy(connection)
+        if self._life is not None:
+            self._life.release()
+            remove_lock(self._life)
+
+    def _tidy(self, connection: Connection) -> None:
+        """Removes rows of trials that another program ended, and of workers that died."""
+        mine = trials.c.study_id == self.study_id
+        running = select(trials.c.trial_id).where(mine, trials.c.state == TrialState.RUNNING)
+        over = connection.scalars(
+            select(leases.c.trial_id).where(
+                leases.c.study_id == self.study_id, leases.c.trial_id.not_in(running)
+            )
+        ).all()
+        if over:
+            end_leases(connection, over)
+        # By a clock, for once: one that lives nevertheless writes its row again.
+        silent = now(connection) - timedelta(seconds=self.lease_seconds)
+        holders = select(leases.c.worker_id).where(leases.c.worker_id.is_not(None))
+        connection.execute(
+            delete(workers).where(
+                workers.c.study_id == self.study_id,
+                workers.c.beaten_at < silent,
+                workers.c.worker_id.not_in(holders),
+            )
+        )
+
+    def _hold_life(self) -> None:
+        if self._life is not None:
+            # Whoever found this worker dead has removed the file that it holds.
+            self._life.release(force=True)
+            # Another worker may hold it for a moment, to see whether we live.
+            self._life.acquire(timeout=self.lease_seconds)
+
+    def _row(self, connection: Connection) -> dict[str, object]:
+        at = now(connection)
+        return {
+            "study_id": self.study_id,
+            "host": self.host.name,
+            "process": self.host.process,
+            "device": self.host.device,
+            "slots": self.host.slots,
+            "started_at": at,
+            "beaten_at": at,
+        }
+
+    def _abandoned(self, connection: Connection, at: float) -> list[_Abandoned]:
+        """Running trials that nobody living holds, by number."""
+        others = {
+            row.worker_id: row.beats
+            for row in connection.execute(
+                select(workers.c.worker_id, workers.c.beats).where(
+                    workers.c.study_id == self.study_id, workers.c.worker_id != self.worker_id
+                )
+            )
+        }
+        silent = self._watch.look(others, at)
+        died = {worker for worker, beats in others.items() if has_died(self._engine, worker, beats)}
+        dead = silent | died
+        living = {self.worker_id, *others} - dead
+        running = connection.execute(
+            select(trials.c.trial_id, leases.c.worker_id, leases.c.token, leases.c.deaths)
+            .outerjoin(leases, leases.c.trial_id == trials.c.trial_id)
+            .where(trials.c.study_id == self.study_id, trials.c.state == TrialState.RUNNING)
+            .order_by(trials.c.number)
+        )
+        found = [row for row in running if row.worker_id not in living]
+        alive = self._strangers_alive(
+            [row.trial_id for row in found if not row.token], connection, at
+        )
+        found = [row for row in found if row.trial_id not in alive]
+        # Who held a suspect trained nothing else.
+        held_suspects = {row.worker_id for row in found if (row.deaths or 0) >= SUSPICIOUS_DEATHS}
+        blamed = {
+            row.trial_id
+            for row in found
+            if row.worker_id is not None
+            and (row.deaths >= SUSPICIOUS_DEATHS or row.worker_id not in held_suspects)
+        }
+        if dead:
+            self._bury(connection, dead, blamed)
+            # A silent one may live and sleep: then it still holds its lock, and needs it.
+            for worker in died:
+                remove_lock(life_lock(self._engine, worker))
+        return [
+            _Abandoned(row.trial_id, row.token or 0, (row.deaths or 0) + (row.trial_id in blamed))
+            for row in found
+        ]
+
+    def _strangers_alive(self, trial_ids: list[int], connection: Connection, at: float) -> set[int]:
+        """Trials that a program trains that knows no leases: they get on now and then."""
+        progress = dict.fromkeys(trial_ids, 0)
+        parts = (models.TrialParamModel, models.TrialIntermediateValueModel) if trial_ids else ()
+        for part in parts:
+            table = part.__table__
+            rows = connection.execute(
+                select(table.c.trial_id, func.count())
+                .where(table.c.trial_id.in_(trial_ids))
+                .group_by(table.c.trial_id)
+            )
+            for trial_id, count in rows:
+                progress[trial_id] += count
+        return set(trial_ids) - self._strange.look(progress, at)
+
+    def _bury(self, connection: Connection, dead: set[int], blamed: set[int]) -> None:
+        """Forgets workers that died; what they held is free, and remembers that."""
+        mine = leases.c.worker_id.in_(dead)
+        connection.execute(
+            update(leases)
+            .where(mine, leases.c.trial_id.in_(blamed))
+            .values(deaths=leases.c.deaths + 1)
+        )
+        connection.execute(update(leases).where(mine).values(worker_id=None))
+        connection.execute(delete(workers).where(workers.c.worker_id.in_(dead)))
+
+    def _choose(
+        self, connection: Connection, abandoned: list[_Abandoned], wanted: int
+    ) -> list[_Abandoned]:
+        """Up to `wanted`, and one suspect at a time: if this worker dies, it was that one."""
+        suspects = {one.trial_id for one in abandoned if one.deaths >= SUSPICIOUS_DEATHS}
+        if suspects:
+            mine = leases.c.worker_id == self.worker_id
+            suspected = mine & (leases.c.deaths >= SUSPICIOUS_DEATHS)
+            holds_one = connection.scalar(select(func.count()).where(suspected))
+            suspects -= {min(suspects)} if not holds_one else set()
+        return [one for one in abandoned if one.trial_id not in suspects][:wanted]
+
+    def _adopt(self, connection: Connection, one: _Abandoned) -> Claim:
+        token = one.token + 1
+        taken = {"worker_id": self.worker_id, "token": token, "deaths": one.deaths}
+        mine = leases.c.trial_id == one.trial_id
+        if one.token:
+            connection.execute(update(leases).where(mine).values(taken))
+        else:
+            row = {"trial_id": one.trial_id, "study_id": self.study_id, **taken}
+            connection.execute(insert(leases).values(row))
+        rows = connection.execute(
+            select(checkpoints)
+            .where(checkpoints.c.trial_id == one.trial_id)
+            .order_by(checkpoints.c.epoch.desc())
+        )
+        saved = tuple(Saved(row.epoch, row.name, row.sha256, row.content) for row in rows)
+        return Claim(one.trial_id, token, adopted=True, deaths=one.deaths, checkpoints=saved)
+
+    def _begin(self, connection: Connection, trial_id: int) -> Claim | None:
+        begun = connection.execute(
+            update(trials)
+            # Plain Optuna takes a waiting trial without the study's lock.
+            .where(trials.c.trial_id == trial_id, trials.c.state == TrialState.WAITING)
+            .values(state=TrialState.RUNNING, datetime_start=now(connection))
+        )
+        if not begun.rowcount:
+            return None
+        self._lease(connection, [trial_id])
+        return Claim(trial_id, 1, adopted=False)
+
+    def _create(self, connection: Connection, known: int, count: int) -> list[Claim]:
+        if count <= 0:
+            return []
+        at = now(connection)
+        rows = [
+            {
+                "number": number,
+                "study_id": self.study_id,
+                "state": TrialState.RUNNING,
+                "datetime_start": at,
+            }
+            for number in range(known, known + count)
+        ]
+        made = connection.execute(
+            insert(trials).returning(trials.c.trial_id, trials.c.number), rows
+        ).all()
+        ids = [row.trial_id for row in sorted(made, key=lambda row: row.number)]
+        self._lease(connection, ids)
+        return [Claim(trial_id, 1, adopted=False) for trial_id in ids]
+
+    def _lease(self, connection: Connection, trial_ids: list[int]) -> None:
+        # SQLite gives a deleted trial's number again; what belonged to that one must not stay.
+        for table in (leases, checkpoints):
+            connection.execute(delete(table).where(table.c.trial_id.in_(trial_ids)))
+        connection.execute(
+            insert(leases),
+            [
+                {
+                    "trial_id": trial_id,
+                    "study_id": self.study_id,
+                    "worker_id": self.worker_id,
+                    "token": 1,
+                    "deaths": 0,
+                }
+                for trial_id in trial_ids
+            ],
+        )
+
+
+def end_leases(connection: Connection, trial_ids: Collection[int]) -> None:
+    """Removes the leases and checkpoints of trials that are over."""
+    for table in (leases, checkpoints):
+        connection.execute(delete(table).where(table.c.trial_id.in_(trial_ids)))

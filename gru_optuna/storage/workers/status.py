@@ -1,0 +1,103 @@
+"""Who works on a study and who holds which trial, for those who only look."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from optuna.trial import TrialState
+from sqlalchemy import select
+
+from gru_optuna.storage.database.open import locate, now
+from gru_optuna.storage.database.tables import leases, trials, workers
+from gru_optuna.storage.workers.heartbeats import LEASE_SECONDS
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
+
+@dataclass(frozen=True)
+class WorkerStatus:
+    """A worker at one moment."""
+
+    host: str
+    process: int
+    device: str
+    slots: int
+    last_beat_seconds: float  # ago, by the database's clock, which also wrote it
+    epochs_per_second: float
+    trials: tuple[int, ...]  # numbers of those that it holds
+
+    @property
+    def silent(self) -> bool:
+        """Whether the others take its trials over, or have done so."""
+        return self.last_beat_seconds > LEASE_SECONDS
+
+    def as_json(self) -> dict[str, Any]:
+        """As ``status --json`` prints it."""
+        return {
+            "host": self.host,
+            "process": self.process,
+            "device": self.device,
+            "slots": self.slots,
+            "last_beat_seconds": round(self.last_beat_seconds, 1),
+            "epochs_per_second": round(self.epochs_per_second, 2),
+            "trials": list(self.trials),
+        }
+
+
+def read_workers(url: str, study_id: int) -> list[WorkerStatus]:
+    """The workers that are registered with a study, in the order in which they came.
+
+    Parameters
+    ----------
+    url
+        The database's.
+    study_id
+        The study's there.
+
+    Raises
+    ------
+    StorageError
+        If the database fails.
+    """
+    database = locate(url)
+    held: dict[int, list[int]] = defaultdict(list)
+    with database.plain_errors(), database.passing_engine().connect() as connection:
+        rows = connection.execute(
+            select(workers).where(workers.c.study_id == study_id).order_by(workers.c.worker_id)
+        ).all()
+        for row in connection.execute(
+            select(leases.c.worker_id, trials.c.number)
+            .join(trials, trials.c.trial_id == leases.c.trial_id)
+            .where(leases.c.study_id == study_id, trials.c.state == TrialState.RUNNING)
+            .order_by(trials.c.number)
+        ):
+            held[row.worker_id].append(row.number)
+        # Last, so that it lies behind every beat that was read.
+        at = now(connection)
+    return [
+        WorkerStatus(
+            row.host,
+            row.process,
+            row.device,
+            row.slots,
+            # A clock that was set back shows no beat of the future.
+            max(0.0, (at - row.beaten_at).total_seconds()),
+            row.epochs_per_second,
+            tuple(held[row.worker_id]),
+        )
+        for row in rows
+    ]
+
+
+def read_tokens(engine: Engine, study_id: int) -> dict[int, int]:
+    """The fencing tokens of running trials, by number: one that rose was adopted."""
+    with engine.connect() as connection:
+        rows = connection.execute(
+            select(trials.c.number, leases.c.token)
+            .join(leases, leases.c.trial_id == trials.c.trial_id)
+            .where(trials.c.study_id == study_id, trials.c.state == TrialState.RUNNING)
+        )
+        return {row.number: row.token for row in rows}

@@ -1,0 +1,70 @@
+"""How much of a study is left to do."""
+
+from __future__ import annotations
+
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
+
+from optuna.trial import TrialState
+
+from gru_optuna.search import space
+from gru_optuna.study_file import Budget
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from optuna import Study
+
+    from gru_optuna.study_file import Specification
+
+
+def trial_limit(spec: Specification) -> int | None:
+    """How many trials a study may have; a grid has an end of its own."""
+    limits = [spec.budget.trials] if spec.budget.trials is not None else []
+    if spec.sampler.name == "grid":
+        limits.append(len(space.grid(spec)))
+    return min(limits, default=None)
+
+
+def claimed(study: Study) -> int:
+    """Trials that were begun, whatever became of them. A failed one counts: it was tried."""
+    trials = study.get_trials(deepcopy=False)
+    return sum(trial.state != TrialState.WAITING for trial in trials)
+
+
+def trials_left(study: Study, spec: Specification) -> float:
+    """How many more trials may begin; infinity where only time limits the study."""
+    limit = trial_limit(spec)
+    return float("inf") if limit is None else max(0, limit - claimed(study))
+
+
+def seconds_left(
+    spec: Specification, worked: float, study: Study | None = None, slots: int = 1
+) -> float:
+    """How much longer a study may be searched after `worked` seconds; infinity without a limit.
+
+    What its confirmation will take is left for that, if the study is given: as long as its
+    runs would take `slots` at a time if each took as long as the complete trials did; and no
+    more than half of the hours.
+    """
+    if spec.budget.hours is None:
+        return float("inf")
+    seconds = spec.budget.hours * 3600
+    if study is None:
+        return seconds - worked
+    return seconds - worked - min(seconds / 2, _confirmation_seconds(study, spec, slots))
+
+
+def _confirmation_seconds(study: Study, spec: Specification, slots: int) -> float:
+    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    took = [float(trial.user_attrs.get("seconds", 0.0)) for trial in complete]
+    runs = min(spec.confirmation.candidates, len(took)) * spec.confirmation.seeds
+    return fmean(took) * runs / min(slots, runs) if runs else 0.0
+
+
+def renewed(spec: Specification, user_attrs: Mapping[str, Any]) -> Specification:
+    """A specification with the budget the study has by now: somebody may have raised it."""
+    stored = user_attrs.get("budget")
+    if not stored or stored == spec.budget.model_dump(mode="json"):
+        return spec
+    return spec.model_copy(update={"budget": Budget.model_validate(stored)})

@@ -1,0 +1,165 @@
+"""A study in a few plain values: what ``studies``, ``status`` and ``best`` print."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from optuna.trial import TrialState
+
+from gru_optuna.search import space
+from gru_optuna.study import budget, confirmation
+from gru_optuna.study.study import BASELINES
+from gru_optuna.study_file import Data, Model, Search
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from optuna import Study
+
+    from gru_optuna.hyperparameters import Hyperparameters, Value
+    from gru_optuna.storage.workers.status import WorkerStatus
+    from gru_optuna.study.confirmation import Confirmation
+    from gru_optuna.study_file import Specification
+
+TEST = "test"
+"""User attribute of a study: the confirmed winner's test value, ``{"number", "value"}``."""
+
+_STATES = {
+    "complete": TrialState.COMPLETE,
+    "pruned": TrialState.PRUNED,
+    "running": TrialState.RUNNING,
+    "waiting": TrialState.WAITING,
+    "failed": TrialState.FAIL,
+}
+
+
+@dataclass(frozen=True)
+class Winner:
+    """The best trial of a study, chosen on validation rows."""
+
+    number: int
+    value: float  # in the search: the best of many, and so optimistic
+    test: float | None  # None: no test split, or not measured yet
+    best_epoch: int
+    params: dict[str, Any]  # what was searched
+    hyperparameters: Hyperparameters  # fixed ones too
+    confirmed: Confirmation | None = None  # None: not on fresh seeds yet
+
+    def configuration(self) -> dict[str, Value]:
+        """Every hyperparameter that applies, by its name in the study file."""
+        return self.hyperparameters.configuration()
+
+    def as_json(self) -> dict[str, Any]:
+        """As ``best --json`` prints it."""
+        return {
+            "number": self.number,
+            "value": self.value,
+            "test": self.test,
+            "best_epoch": self.best_epoch,
+            "confirmed": self.confirmed
+            and {
+                "mean": self.confirmed.won.mean,
+                "interval": self.confirmed.won.interval,
+                "values": self.confirmed.won.values,
+                "test": self.confirmed.test and asdict(self.confirmed.test),
+                "test_uses": self.confirmed.test_uses,
+            },
+            "params": self.params,
+            "configuration": self.configuration(),
+        }
+
+    def as_toml(self) -> str:
+        """The configuration as a study file fixes it, to paste."""
+        configuration = self.configuration()
+        blocks: list[str] = []
+        for name, section in (("model", Model), ("search", Search), ("data", Data)):
+            # JSON writes numbers, booleans and plain words as TOML does.
+            lines = [
+                f"{key} = {json.dumps(configuration[key])}"
+                for key in section.model_fields
+                if key in configuration
+            ]
+            if lines:
+                blocks.append("\n".join([f"[{name}]", *lines]) + "\n")
+        return "\n".join(blocks)
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A study at one moment."""
+
+    study: str
+    task: str
+    metric: str
+    direction: str
+    trials: dict[str, int]  # by state: complete, pruned, running, waiting, failed
+    budget: dict[str, int | None]
+    best: Winner | None
+    baselines: dict[str, float]  # the metric of simpler predictions on the test rows, by name
+
+    def status(self, workers: Sequence[WorkerStatus]) -> dict[str, Any]:
+        """As ``status --json`` prints it."""
+        content = asdict(self)
+        content["workers"] = [worker.as_json() for worker in workers]
+        content["best"] = (
+            {"number": self.best.number, "value": self.best.value, "params": self.best.params}
+            if self.best
+            else None
+        )
+        return content
+
+    def line(self) -> dict[str, Any]:
+        """As ``studies --json`` prints it."""
+        return {
+            "study": self.study,
+            "task": self.task,
+            "trials": sum(self.trials.values()),
+            "best": self.best.value if self.best else None,
+        }
+
+
+def summarize(study: Study, spec: Specification) -> Summary:
+    """Counts a study's trials and finds its winner."""
+    counts = Counter(trial.state for trial in study.get_trials(deepcopy=False))
+    # Of the same moment as the counts: workers may go on meanwhile.
+    claimed = sum(counts.values()) - counts[TrialState.WAITING]
+    return Summary(
+        study=study.study_name,
+        task=spec.task,
+        metric=spec.metric,
+        direction=spec.direction,
+        trials={name: counts[state] for name, state in _STATES.items()},
+        budget={"trials": budget.trial_limit(spec), "claimed": claimed},
+        best=find_winner(study, spec),
+        baselines=dict(study.user_attrs.get(BASELINES, {})),
+    )
+
+
+def find_winner(study: Study, spec: Specification) -> Winner | None:
+    """The configuration to take; None if no trial is complete yet.
+
+    The one that was confirmed on fresh seeds; or the best of the search, as long as it is not
+    among those that were confirmed.
+    """
+    order = confirmation.ranked(study, spec)
+    if not order:
+        return None
+    best, confirmed = order[0], confirmation.read(study)
+    if confirmed is not None and best.number in {one.number for one in confirmed.candidates}:
+        best = next(trial for trial in order if trial.number == confirmed.winner)
+    else:
+        confirmed = None
+    assert best.value is not None
+    test = study.user_attrs.get(TEST, {})
+    return Winner(
+        number=best.number,
+        value=best.value,
+        test=test["value"] if test.get("number") == best.number else None,
+        best_epoch=best.user_attrs["best_epoch"],
+        params=dict(best.params),
+        hyperparameters=space.hyperparameters(best.params, spec),
+        confirmed=confirmed,
+    )

@@ -1,0 +1,268 @@
+"""The first trials of a study, taken from what was best in another one.
+
+What was good for a like task is tried first, and the sampler goes on from there. A trial takes
+the values that it may have here; what this study doesn't search stays as its file says, and what
+lies outside of its ranges or choices is left to the sampler.
+
+What was taken stands in the study's user attribute ``warm_start``, by the study it came from, and
+each trial that was begun so names its origin in its own.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from optuna.distributions import CategoricalDistribution
+from optuna.trial import TrialState
+
+from gru_optuna.errors import StorageError, StudyError
+from gru_optuna.search import space
+from gru_optuna.storage.database.open import open_storage, shown_url
+from gru_optuna.study import budget, confirmation
+from gru_optuna.study.study import load
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from optuna import Study
+    from optuna.distributions import BaseDistribution
+    from optuna.trial import FrozenTrial
+
+    from gru_optuna.hyperparameters import Value
+    from gru_optuna.study_file import Specification
+
+WARM_START = "warm_start"
+"""User attribute of a study: what it took, by source. Of a trial: the source and its number."""
+
+MOST_TRIALS = 5
+"""That are taken. The best one may have been lucky, and a like task isn't the same; half of the
+sampler's start-up trials stay random, so that it sees more of the space than what was good there.
+"""
+
+_FEW_VALUES = 3  # are told by name
+
+
+@dataclass(frozen=True)
+class Source:
+    """Another study to start from."""
+
+    label: str  # NAME, or URL#NAME without a password where it is in another database
+    study: Study
+    spec: Specification
+
+
+@dataclass
+class WarmStart:
+    """What a study took from another one.
+
+    Parameters
+    ----------
+    source
+        As `Source.label`.
+    metric
+        The other study's, in which the values of its trials are told.
+    trials
+        Of each trial that was taken: its ``number`` there, its ``value`` there, its ``params``
+        here.
+    left
+        Hyperparameters whose values weren't taken, and why.
+    """
+
+    source: str
+    metric: str
+    trials: list[dict[str, Any]] = field(default_factory=list)
+    left: dict[str, str] = field(default_factory=dict)
+
+    def lines(self) -> list[str]:
+        """What was taken and what was left, for people."""
+        if not self.trials:
+            return [f"from {self.source}: nothing is taken: it was tried, or the budget is spent"]
+        taken = dict.fromkeys(name for trial in self.trials for name in trial["params"])
+        numbers = [str(trial["number"]) for trial in self.trials]
+        which, whose = f"trial {numbers[0]} is", "its"
+        if len(numbers) > 1:
+            which, whose = f"trials {', '.join(numbers[:-1])} and {numbers[-1]} are", "their"
+        lines = [f"from {self.source}: {which} tried first, with {whose} {', '.join(taken)}"]
+        if self.left:
+            lines.append(f"not taken: {'; '.join(f'{k}: {why}' for k, why in self.left.items())}")
+        return lines
+
+
+def find_source(given: str, url: str, spec: Specification) -> Source | None:
+    """The study that another one is to start from; None if it did, whatever became of it since.
+
+    Parameters
+    ----------
+    given
+        Its name, or ``URL#NAME`` if it is in another database.
+    url
+        The database of the study that is to start.
+    spec
+        Of the study that is to start.
+
+    Raises
+    ------
+    StudyError
+        If there is no such study, it is the very study that is to start, or holds nothing that
+        could be taken; or the one to start is a grid.
+    StorageError
+        If its database can't be opened.
+    """
+    if spec.sampler.name == "grid":
+        raise StudyError(
+            f'study "{spec.name}": sampler grid tries each configuration of its lists once, and '
+            f"a start from another study has no place in that. Drop --from, or take another "
+            f"sampler."
+        )
+    other, _, name = given.rpartition("#")
+    here = not other or shown_url(other) == shown_url(url)
+    if here and name == spec.name:
+        raise StudyError(
+            f'study "{name}" can\'t start from itself; the same command without --from goes on '
+            f"with it."
+        )
+    label = name if here else f"{shown_url(other)}#{name}"
+    with suppress(StorageError, StudyError):  # nothing is made yet
+        if label in load(open_storage(url), spec.name)[0].user_attrs.get(WARM_START, {}):
+            return None
+    source = Source(label, *load(open_storage(other or url), name))
+    best = _best(source)
+    if not best:
+        raise StudyError(
+            f'study "{label}" has no complete trial yet, so there is nothing to start from.'
+        )
+    if not any(_translate(trial, source.spec, spec)[0] for trial in best):
+        raise StudyError(
+            f'study "{label}" holds no value that "{spec.name}" searches. Drop --from, or name '
+            f"another study."
+        )
+    return source
+
+
+def begin_from(study: Study, spec: Specification, source: Source) -> WarmStart | None:
+    """Enqueues the best trials of another study, once.
+
+    Whoever calls this holds the study's creation lock, so that nobody does the same meanwhile.
+    A caller that dies half-way is followed by one that enqueues the rest.
+
+    Parameters
+    ----------
+    study, spec
+        The study that starts.
+    source
+        The study it starts from.
+
+    Returns
+    -------
+    WarmStart or None
+        What was taken; None if that happened before.
+    """
+    noted: dict[str, Any] = study.user_attrs.get(WARM_START, {})
+    if source.label in noted:
+        return None
+    start, best = WarmStart(source.label, source.spec.metric), _best(source)
+    mine = study.get_trials(deepcopy=False)
+    marks = {trial.user_attrs.get(WARM_START) for trial in mine}
+    tried = [_tried(trial) for trial in mine]
+    room = min(MOST_TRIALS, _room(study, spec) + len(marks & {_mark(source, t) for t in best}))
+    left: dict[str, dict[str, list[Value]]] = {}
+    for trial in best:
+        if len(start.trials) >= room:
+            break
+        params, reasons = _translate(trial, source.spec, spec)
+        mark = _mark(source, trial)
+        if mark not in marks:
+            if not params or params in tried:
+                continue
+            study.enqueue_trial(params, user_attrs={WARM_START: mark})
+            tried.append(params)
+        start.trials.append({"number": trial.number, "value": trial.value, "params": params})
+        for name, (reason, value) in reasons.items():
+            values = left.setdefault(name, {}).setdefault(reason, [])
+            if value not in values:
+                values.append(value)
+    start.left = {name: _why(reasons) for name, reasons in left.items()}
+    if start.trials:
+        content = {"metric": start.metric, "trials": start.trials, "left": start.left}
+        study.set_user_attr(WARM_START, noted | {source.label: content})
+    return start
+
+
+def _best(source: Source) -> list[FrozenTrial]:
+    """The complete trials: the one that held on fresh seeds, then the others as the search has
+    them."""
+    confirmed = confirmation.read(source.study)
+    winner = None if confirmed is None else confirmed.winner
+    order = confirmation.ranked(source.study, source.spec)
+    return sorted(order, key=lambda trial: trial.number != winner)
+
+
+def _room(study: Study, spec: Specification) -> int:
+    """How many trials may still be enqueued within the budget."""
+    waiting = len(study.get_trials(deepcopy=False, states=[TrialState.WAITING]))
+    return int(max(0.0, min(MOST_TRIALS, budget.trials_left(study, spec) - waiting)))
+
+
+def _mark(source: Source, trial: FrozenTrial) -> str:
+    return f"{source.label}, trial {trial.number}"
+
+
+def _tried(trial: FrozenTrial) -> dict[str, Any]:
+    """What a trial has, or will have if it waits."""
+    if trial.state == TrialState.WAITING:
+        return dict(trial.system_attrs.get("fixed_params", {}))
+    return trial.params
+
+
+def _translate(
+    trial: FrozenTrial, its_spec: Specification, spec: Specification
+) -> tuple[dict[str, Value], dict[str, tuple[str, Value]]]:
+    """A trial's values that are possible here, and of the others why not, with the value."""
+    values = space.hyperparameters(trial.params, its_spec).configuration()
+    distributions, here = space.searched(spec), dict(spec.searchable())
+    params: dict[str, Value] = {}
+    reasons: dict[str, tuple[str, Value]] = {}
+    for name, value in values.items():
+        if name not in distributions:
+            if name not in here:
+                reasons[name] = "of no use here", value
+            elif here[name] != value:
+                reasons[name] = f"fixed at {here[name]} here", value
+        elif not _contains(distributions[name], value):
+            reasons[name] = f"not {_range_of(distributions[name])}", value
+        else:
+            params[name] = value
+    decay = params.get("decay", here["decay"])
+    return {n: v for n, v in params.items() if space.applies(n, decay)}, {
+        n: reason for n, reason in reasons.items() if space.applies(n, values["decay"])
+    }
+
+
+def _contains(distribution: BaseDistribution, value: Value) -> bool:
+    try:
+        return distribution._contains(distribution.to_internal_repr(value))
+    except ValueError:  # a name where numbers are searched, "off" for example
+        return False
+
+
+def _range_of(distribution: BaseDistribution) -> str:
+    if isinstance(distribution, CategoricalDistribution):
+        return f"among {', '.join(map(str, distribution.choices))}"
+    return f"within {distribution.low:g} to {distribution.high:g}"  # type: ignore[attr-defined]
+
+
+def _why(reasons: Mapping[str, list[Value]]) -> str:
+    """
+    >>> _why({"not among 8, 16": [32, 64]})
+    '32 and 64 not among 8, 16'
+    """
+    return "; ".join(f"{_listed(values)} {reason}" for reason, values in reasons.items())
+
+
+def _listed(values: list[Value]) -> str:
+    shown = [f"{value:.4g}" if isinstance(value, float) else str(value) for value in values]
+    if len(shown) > _FEW_VALUES:
+        shown[_FEW_VALUES - 1 :] = [f"{len(shown) - _FEW_VALUES + 1} more"]
+    return " and ".join([", ".join(shown[:-1]), shown[-1]] if shown[1:] else shown)

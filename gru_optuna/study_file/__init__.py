@@ -1,0 +1,40 @@
+"""The study file: one TOML, one typed object.
+
+`load` reads and checks the whole file and reports every mistake at once, each with its place.
+``python -m gru_optuna.spec`` prints the JSON schema that editors complete study files with.
+"""
+
+from gru_optuna.study_file.data_section import Data
+from gru_optuna.study_file.load import json_schema, load, parse
+from gru_optuna.study_file.sections import (
+    Budget,
+    Confirmation,
+    Model,
+    Pruner,
+    Sampler,
+    Search,
+    Specification,
+    Training,
+)
+from gru_optuna.study_file.tasks import DATA_HYPERPARAMETERS, METRICS, Kind, Metric, Task, minimized
+
+__all__ = [
+    "DATA_HYPERPARAMETERS",
+    "METRICS",
+    "Budget",
+    "Confirmation",
+    "Data",
+    "Kind",
+    "Metric",
+    "Model",
+    "Pruner",
+    "Sampler",
+    "Search",
+    "Specification",
+    "Task",
+    "Training",
+    "json_schema",
+    "load",
+    "minimized",
+    "parse",
+]

@@ -1,0 +1,122 @@
+"""Checks between the sections of a study file: what its task needs, and what it leaves unused."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gru_optuna.study_file.tasks import (
+    KINDS_OF_HYPERPARAMETERS,
+    KINDS_OF_KEYS,
+    TASKS_OF_KEYS,
+    Kind,
+    Task,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from gru_optuna.study_file.data_section import Data, Section
+
+
+_OR_NAME_TEXT = ', or name the column of texts: text = "COLUMN" under [data]'
+
+
+def kind_of(data: Data, task: Task) -> Kind:
+    """What the rows of a study are."""
+    if task == "forecasting":
+        return "series"
+    return "texts" if data.text is not None else "sequences"
+
+
+def check_data(data: Data, task: Task) -> None:
+    """Refuses keys that the task or the kind of rows has no use for, and asks for the needed.
+
+    Raises
+    ------
+    ValueError
+        With a message that goes behind ``file [data]:``.
+    """
+    kind = kind_of(data, task)
+    for key in _changed(data):
+        tasks, kinds = TASKS_OF_KEYS.get(key, (task,)), KINDS_OF_KEYS.get(key, (kind,))
+        if task not in tasks:
+            raise ValueError(
+                f"{key} is for {' and '.join(tasks)}, and the task here is {task}. "
+                f'Remove it, or write task = "{tasks[0]}" at the top.'
+            )
+        if kind not in kinds:
+            raise ValueError(
+                f"{key} is for {' and '.join(kinds)}, and the rows here are {kind}. "
+                f"Remove it{_OR_NAME_TEXT if kinds == ('texts',) else ''}."
+            )
+    for needed, value in _needed(task, kind):
+        if getattr(data, needed) is None:
+            raise ValueError(f"{needed} missing. Write {needed} = {value}.")
+    for key in ("test", "validation"):
+        part = getattr(data, key)
+        if task != "forecasting" and isinstance(part, int):
+            raise ValueError(
+                f"{key} = {part} is a number of rows, which only forecasting takes. "
+                f"Write a fraction, such as {key} = 0.2, or a file."
+            )
+    if (
+        task == "forecasting"
+        and isinstance(data.validation, str)
+        and isinstance(data.test, int | float)
+    ):
+        raise ValueError(
+            f"test = {data.test} is of the training rows, and the rows of validation = "
+            f'"{data.validation}" follow those: a test comes last. Name a test file too, or write '
+            f"which part validates: validation = 0.2."
+        )
+    if data.horizon is not None and data.window is not None and data.window < data.horizon:
+        raise ValueError(
+            f"window = {data.window} is shorter than horizon = {data.horizon}: its last "
+            f"{data.horizon} steps carry what is known of those to predict. Lengthen the window."
+        )
+    if data.folds is not None and "validation" in _changed(data):
+        raise ValueError(
+            "folds and validation exclude each other: every fold is validated in its turn. "
+            "Remove one of them."
+        )
+
+
+def _needed(task: Task, kind: Kind) -> list[tuple[str, str]]:
+    """Keys that can't be guessed, and how they are written."""
+    if kind == "series":
+        return [("time", '"COLUMN"'), ("target", '"COLUMN"'), ("horizon", "24")]
+    if kind == "texts":
+        return [("label" if task == "classification" else "target", '"COLUMN"')]
+    return []
+
+
+def idle_hyperparameters(kind: Kind) -> set[str]:
+    """Hyperparameters that can't matter for such rows."""
+    return {name for name, kinds in KINDS_OF_HYPERPARAMETERS.items() if kind not in kinds}
+
+
+def check_hyperparameters(sections: Mapping[str, Section], kind: Kind) -> None:
+    """Refuses hyperparameters that can't matter for such rows.
+
+    Raises
+    ------
+    ValueError
+        With a message that goes behind the file's name.
+    """
+    for section, values in sections.items():
+        for name in _changed(values):
+            kinds = KINDS_OF_HYPERPARAMETERS.get(name, (kind,))
+            if kind not in kinds:
+                raise ValueError(
+                    f"[{section}.{name}] is for {' and '.join(kinds)}, and the rows here are "
+                    f"{kind}. Remove it{_OR_NAME_TEXT if 'texts' in kinds else ''}."
+                )
+
+
+def _changed(section: Section) -> list[str]:
+    """Keys that don't stand at their defaults: a specification that was stored holds all keys."""
+    return [
+        name
+        for name, field in type(section).model_fields.items()
+        if getattr(section, name) != field.get_default(call_default_factory=True)
+    ]

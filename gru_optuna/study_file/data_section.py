@@ -1,0 +1,96 @@
+"""The ``[data]`` section of a study file, and what its sections share."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from gru_optuna.study_file.searchable import Number, Searchable
+
+_Name = Annotated[str, Field(min_length=1)]
+_Part = Annotated[float, Field(gt=0, lt=1)] | Annotated[int, Field(ge=1)] | _Name
+_Share = Annotated[Searchable, Number(at_least=0, at_most=1)]
+
+
+class Section(BaseModel):
+    """One section: its keys are all there are, and what is read stays."""
+
+    # Strict: true is no number of epochs, and "40" neither.
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class Data(Section):
+    """``[data]``: files, relative to the study file, and what their columns mean."""
+
+    train: str = Field(
+        min_length=1, description="File of the training rows: .csv .tsv .jsonl .parquet .npz .ts"
+    )
+    test: _Part | None = Field(
+        None,
+        description="File of the test rows, or fraction of the training rows; forecasting: file "
+        "of the rows that follow, or the last rows of each series, as a number or a fraction.",
+    )
+    validation: _Part = Field(
+        0.2,
+        description="File, or fraction of the training rows (stratified); forecasting: file of "
+        "the rows that follow, or the last training rows of each series, as a number or a "
+        "fraction.",
+    )
+    folds: int | None = Field(
+        None, ge=2, description="k-fold cross-validation instead of one validation part."
+    )
+    standardize: bool = Field(
+        True, description="Give every channel mean 0 and deviation 1, as seen in training."
+    )
+    # texts
+    text: _Name | None = Field(None, description="Column of texts.")
+    tokenizer: Literal["bpe", "word", "char"] = Field(
+        "bpe",
+        description="bpe: pieces of words, learned from the training rows; word; char. "
+        "bpe and char suit scripts without spaces too.",
+    )
+    # No range: every value is one more encoding of the texts, and all are kept.
+    vocabulary: Annotated[Searchable, Number(integer=True, at_least=3, has_range=False)] | None = (
+        Field(None, description="At most so many tokens, the most frequent; else from the data.")
+    )
+    max_tokens: Annotated[Searchable, Number(integer=True, at_least=1)] | None = Field(
+        None, description="Longer texts are cut; else from the data."
+    )
+    deduplicate: bool = Field(
+        True, description="Keep equal texts once, so that none is in training and test both."
+    )
+    # what is to be told
+    label: _Name | None = Field(None, description="Column of classes.")
+    target: _Name | None = Field(None, description="Column of numbers to predict.")
+    class_weights: Literal["balanced", "none"] = Field(
+        "none", description="balanced: rare classes count as much in the loss as frequent ones."
+    )
+    group: _Name | None = Field(
+        None, description="Column whose equal values stay in one part, a person's rows for example."
+    )
+    # sequences in long form, one step a row
+    id: _Name | None = Field(None, description="Column that tells sequences apart.")
+    features: list[_Name] = Field([], description="Columns of a step; else all that are left.")
+    time: _Name | None = Field(None, description="Column of times, rising.")
+    # series
+    series: _Name | None = Field(None, description="Column that tells series apart.")
+    covariates: list[_Name] = Field(
+        [], description="Columns known up to the present, of numbers or words."
+    )
+    known: list[_Name] = Field(
+        [], description="Columns known for the steps to predict, too; of numbers or words."
+    )
+    window: int | None = Field(None, ge=1, description="Steps a forecast looks back on.")
+    horizon: int | None = Field(None, ge=1, description="Steps to predict, all at once.")
+    season: int | None = Field(
+        None, ge=1, description="Steps after which the series resembles itself; 1: never."
+    )
+    gap: int = Field(0, ge=0, description="Rows left out between the targets of two parts.")
+    stride: int | None = Field(
+        None, ge=1, description="Steps from one training window to the next; else from the data."
+    )
+    missing: Literal["interpolate", "drop", "refuse"] = Field(
+        "interpolate", description="What becomes of missing values."
+    )
+    calendar: bool = Field(True, description="Hour, weekday, day of the year as channels.")

@@ -1,0 +1,163 @@
+"""Reads study files and says what is wrong with them, each mistake with its place."""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ValidationError
+
+from gru_optuna.errors import StudyFileError, did_you_mean
+from gru_optuna.study_file.data_section import Section
+from gru_optuna.study_file.sections import Specification
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from pydantic_core import ErrorDetails
+
+
+def load(path: Path, overrides: Sequence[str] = ()) -> Specification:
+    """Reads a study file.
+
+    Parameters
+    ----------
+    path
+        The TOML file.
+    overrides
+        ``section.key=value`` as ``--set`` gives them; the value is TOML, or a bare word.
+
+    Raises
+    ------
+    StudyFileError
+        Naming the file and every place in it that is wrong.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise StudyFileError(f"{path}: no such file. {_nearby(path)}") from None
+    except IsADirectoryError:
+        raise StudyFileError(f"{path} is a folder. {_nearby(path / '_')}") from None
+    except UnicodeDecodeError as error:
+        raise StudyFileError(
+            f"{path}: byte {error.start} is not UTF-8. Save the file as UTF-8."
+        ) from None
+    except OSError as error:
+        raise StudyFileError(f"{path}: {error.strerror}.") from None
+    try:
+        content = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise StudyFileError(f"{path}: not valid TOML: {error}.") from None
+    for override in overrides:
+        _apply(content, override)
+    return parse(content, source=str(path))
+
+
+def parse(content: Mapping[str, Any], source: str) -> Specification:
+    """Checks a study file's content; `source` names it in messages.
+
+    Raises
+    ------
+    StudyFileError
+    """
+    try:
+        return Specification.model_validate(content)
+    except ValidationError as error:
+        # A union reports each of its members at one place; the first one says enough.
+        messages: dict[tuple[int | str, ...], str] = {}
+        for detail in error.errors(include_url=False):
+            place = detail["loc"][:2]
+            if detail["type"] == "literal_error" and place in messages:
+                other = str(detail["ctx"]["expected"]).replace("'", '"')
+                messages[place] = f"{messages[place].removesuffix('.')}, or {other}."
+            messages.setdefault(place, _describe(detail, source))
+        raise StudyFileError("\n".join(messages.values())) from None
+
+
+def json_schema() -> dict[str, Any]:
+    """The schema of a study file (JSON Schema 2020-12)."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **Specification.model_json_schema(),
+        "title": "gru-optuna study",
+    }
+
+
+def _apply(content: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    path = key.strip().split(".")
+    if not equals or not all(path):
+        raise StudyFileError(f"--set {override}: write --set section.key=value.")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        # A bare word, for shells that eat quotes: --set search.optimizer=adam.
+        value = text.strip()
+    table = content
+    for name in path[:-1]:
+        table = table.setdefault(name, {})
+        if not isinstance(table, dict):
+            raise StudyFileError(f"--set {override}: {name} is a value, not a section.")
+    table[path[-1]] = value
+
+
+def _describe(detail: ErrorDetails, source: str) -> str:
+    """One pydantic error as ``file [section.key]: what, got, try``."""
+    parts = [str(part) for part in detail["loc"]]
+    # Behind section.key, pydantic adds the union member it tried.
+    parts = parts[: 2 if parts and parts[0] in _SECTIONS else 1]
+    kind, key = detail["type"], parts[-1] if parts else ""
+    model: type[BaseModel] = _SECTIONS[parts[0]] if len(parts) == 2 else Specification
+    if kind == "extra_forbidden":
+        place = f" [{parts[0]}]" if len(parts) == 2 else ""
+        return f'{source}{place}: unknown key "{key}". {_nearest_key(key, model)}'
+    place = f" [{'.'.join(parts)}]" if parts else ""
+    if kind == "missing":
+        return f"{source}{place}: missing. {_example(parts)}"
+    if kind == "literal_error":
+        names = re.findall(r"'([^']*)'", str(detail["ctx"]["expected"]))
+        return (
+            f'{source}{place}: got "{detail["input"]}". {did_you_mean(str(detail["input"]), names)}'
+        )
+    if kind == "value_error":
+        return f"{source}{place}: {detail['ctx']['error']}"
+    if kind in ("model_type", "model_attributes_type"):
+        return f"{source}{place}: is a section. Write [{key}] and its keys below."
+    message = re.sub(r"^(Input|String) should (be|have) ", "", detail["msg"])
+    return f"{source}{place}: got {json.dumps(detail['input'], default=str)}, needs {message}."
+
+
+_SECTIONS: dict[str, type[BaseModel]] = {
+    name: field.annotation
+    for name, field in Specification.model_fields.items()
+    if isinstance(field.annotation, type) and issubclass(field.annotation, Section)
+}
+
+
+def _nearest_key(key: str, model: type[BaseModel]) -> str:
+    for section, inner in _SECTIONS.items():
+        if inner is not model and key in inner.model_fields:
+            return f"It belongs under [{section}]."
+    return did_you_mean(key, model.model_fields)
+
+
+def _example(parts: Sequence[str]) -> str:
+    return {
+        ("name",): 'Write name = "my-study" at the top.',
+        ("data",): 'Write [data] with train = "FILE" below it.',
+        ("data", "train"): 'Write train = "FILE" below [data].',
+    }.get(tuple(parts), "Add it.")
+
+
+def _nearby(path: Path) -> str:
+    """What else could have been meant by a path that isn't a file."""
+    folder = path.parent
+    if not folder.is_dir():
+        return f"There is no folder {folder} either."
+    names = [file.name for file in folder.glob("*.toml") if file.name != "pyproject.toml"]
+    if not names and (folder / "studies").is_dir():
+        names = [f"studies/{file.name}" for file in (folder / "studies").glob("*.toml")]
+    return did_you_mean(path.name, names) if names else f"No study file (.toml) in {folder}."

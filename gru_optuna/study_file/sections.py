@@ -1,0 +1,262 @@
+"""The sections of a study file, each with its keys, their bounds and defaults."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field, ValidationInfo, field_validator, model_validator
+
+from gru_optuna.errors import did_you_mean
+from gru_optuna.hyperparameters import DECAY_PARAMETERS
+from gru_optuna.study_file.checks import (
+    check_data,
+    check_hyperparameters,
+    idle_hyperparameters,
+    kind_of,
+)
+from gru_optuna.study_file.data_section import Data, Section, _Share
+from gru_optuna.study_file.searchable import Number, Option, Range, Searchable
+from gru_optuna.study_file.tasks import DATA_HYPERPARAMETERS, MAXIMIZED, METRICS, Kind, Metric, Task
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pydantic.config import JsonDict
+
+# Letters of any script, digits and . _ - : a name is also a folder and a word on the command line.
+_NAME = re.compile(r"\w[\w.-]*")
+_NAME_BYTES = 100  # a file name holds 255, and ours add to it
+
+
+class Model(Section):
+    """``[model]``: the structure of the network."""
+
+    embedding_size: Annotated[Searchable, Number(integer=True, at_least=1, at_most=4096)] = [
+        32,
+        64,
+        128,
+    ]
+    hidden_size: Annotated[Searchable, Number(integer=True, at_least=1, at_most=4096)] = [
+        32,
+        64,
+        128,
+    ]
+    layers: Annotated[Searchable, Number(integer=True, at_least=1, at_most=16)] = 1
+    bidirectional: Annotated[Searchable, Option((False, True))] = False
+    pooling: Annotated[Searchable, Option(("last", "mean"))] = "last"
+
+
+class Search(Section):
+    """``[search]``: how the network is trained. A key left out is searched as shown here."""
+
+    learning_rate: Annotated[Searchable, Number(above=0)] = Range(low=1e-4, high=1e-1, log=True)
+    optimizer: Annotated[Searchable, Option(("adam", "rmsprop"))] = ["adam", "rmsprop"]
+    decay: Annotated[Searchable, Option(("constant", "time", "step", "exponential", "cosine"))] = [
+        "constant",
+        "time",
+        "step",
+        "exponential",
+        "cosine",
+    ]
+    decay_rate: Annotated[Searchable, Number(at_least=0)] = Range(low=1e-2, high=1.0, log=True)
+    decay_drop: Annotated[Searchable, Number(above=0, at_most=1)] = Range(low=0.1, high=0.9)
+    decay_every: Annotated[Searchable, Number(integer=True, at_least=1)] = Range(low=2, high=20)
+    decay_gamma: Annotated[Searchable, Number(above=0, at_most=1)] = Range(low=0.8, high=0.999)
+    decay_floor: Annotated[Searchable, Number(at_least=0, at_most=1)] = Range(
+        low=1e-3, high=0.5, log=True
+    )
+    clip_norm: Annotated[Searchable, Number(above=0, may_be_off=True)] = Range(
+        low=0.1, high=10.0, log=True
+    )
+    initializer: Annotated[
+        Searchable,
+        Option(
+            (
+                "normal",
+                "xavier_uniform",
+                "xavier_normal",
+                "he_uniform",
+                "he_normal",
+                "orthogonal",
+            )
+        ),
+    ] = ["normal", "xavier_uniform", "xavier_normal", "he_normal", "orthogonal"]
+    l1: Annotated[Searchable, Number(at_least=0)] = Range(low=1e-8, high=1e-3, log=True)
+    l2: Annotated[Searchable, Number(at_least=0)] = Range(low=1e-8, high=1e-2, log=True)
+    dropout: Annotated[Searchable, Number(at_least=0, below=1)] = Range(low=0.0, high=0.6)
+    batch_size: Annotated[Searchable, Number(integer=True, at_least=1)] = [16, 32, 64, 128]
+    token_insertion: _Share = 0.0
+    token_deletion: _Share = 0.0
+    token_swap: _Share = 0.0
+    jitter: Annotated[Searchable, Number(at_least=0)] = 0.0
+    scaling: Annotated[Searchable, Number(at_least=0)] = 0.0
+    time_masking: _Share = 0.0
+
+
+class Training(Section):
+    """``[training]``: how long one trial trains."""
+
+    epochs: int = Field(40, ge=1, le=100_000)
+    patience: Annotated[int, Field(ge=1)] | Literal["off"] = Field(
+        5, description="Epochs without a better validation metric before a trial stops."
+    )
+
+
+class Budget(Section):
+    """``[budget]``: how long the study searches. May be raised at any time."""
+
+    trials: int | None = Field(None, ge=1, description="Trials in all, over every restart.")
+    hours: float | None = Field(None, gt=0, description="Hours of tuning in all.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _has_an_end(cls, content: Any) -> Any:
+        return content or {"trials": 100}
+
+
+class Sampler(Section):
+    """``[sampler]``: who proposes the next trial; names and options are Optuna's."""
+
+    name: Literal["tpe", "gp", "random", "grid", "qmc", "cmaes"] = "tpe"
+    n_startup_trials: int = Field(10, ge=0, description="Random trials before tpe or gp model.")
+
+
+class Pruner(Section):
+    """``[pruner]``: who ends a trial early; names and options are Optuna's."""
+
+    name: Literal["asha", "hyperband", "median", "percentile", "none"] = "asha"
+    min_resource: int | None = Field(
+        None, ge=1, description="asha, hyperband: epochs before the first cut (6 % if left out)."
+    )
+    reduction_factor: int | None = Field(
+        None, ge=2, description="asha, hyperband: one in this many goes on (4 and 3)."
+    )
+    percentile: float = Field(25.0, gt=0, lt=100, description="percentile: the share that goes on.")
+    n_startup_trials: int = Field(5, ge=0, description="median, percentile: trials left alone.")
+    n_warmup_steps: int = Field(0, ge=0, description="median, percentile: epochs left alone.")
+
+
+def _without_default(schema: JsonDict) -> None:
+    del schema["default"]
+
+
+class Confirmation(Section):
+    """``[confirmation]``: what the best trials go through once the search is over."""
+
+    candidates: int = Field(
+        5, ge=0, le=1000, description="Best configurations that are trained again; 0: none."
+    )
+    seeds: int = Field(5, ge=1, le=1000, description="Fresh seeds that each is trained on.")
+
+
+class Specification(Section):
+    """A whole study file."""
+
+    name: str = Field(description="The study's name in the database, the report and commands.")
+    task: Task = "classification"
+    metric: Metric = Field(
+        "accuracy",
+        description="Measured on validation rows after each epoch; which way is better follows.",
+        json_schema_extra=_without_default,  # it depends on the task
+    )
+    seed: int = Field(0, ge=0, lt=2**31)
+    data: Data
+    model: Model = Model()
+    search: Search = Search()
+    training: Training = Training()
+    budget: Budget = Budget()
+    sampler: Sampler = Sampler()
+    pruner: Pruner = Pruner()
+    confirmation: Confirmation = Confirmation()
+    baselines: dict[str, float] = Field(
+        {}, description="Values of the metric to beat, by name: printed beside the result."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_in_the_metric(cls, content: Any) -> Any:
+        defaults: dict[str, Metric] = {name: metrics[0] for name, metrics in METRICS.items()}
+        if isinstance(content, dict) and str(content.get("task")) in defaults:
+            return {"metric": defaults[content["task"]]} | content
+        return content
+
+    @field_validator("name")
+    @classmethod
+    def _names_a_folder(cls, name: str) -> str:
+        if len(name.encode()) > _NAME_BYTES:
+            raise ValueError(f"name is longer than {_NAME_BYTES} bytes. Shorten it.")
+        if not _NAME.fullmatch(name):
+            raise ValueError(
+                f'name = "{name}" also names a folder. '
+                f"Use letters, digits, dots, dashes and underscores, and begin with a letter "
+                f"or digit."
+            )
+        return name
+
+    @field_validator("metric")
+    @classmethod
+    def _measures_the_task(cls, metric: Metric, info: ValidationInfo) -> Metric:
+        task = info.data.get("task")
+        if task is not None and metric not in METRICS[task]:
+            tasks = " and ".join(other for other in METRICS if metric in METRICS[other])
+            raise ValueError(
+                f'"{metric}" measures {tasks}, and the task here is {task}. '
+                f"{did_you_mean('', METRICS[task])}"
+            )
+        return metric
+
+    @field_validator("data")
+    @classmethod
+    def _fits_the_task(cls, data: Data, info: ValidationInfo) -> Data:
+        if task := info.data.get("task"):
+            check_data(data, task)
+        return data
+
+    @model_validator(mode="after")
+    def _hyperparameters_matter(self) -> Specification:
+        check_hyperparameters({"model": self.model, "search": self.search}, self.kind)
+        return self
+
+    @model_validator(mode="after")
+    def _grid_needs_lists(self) -> Specification:
+        if self.sampler.name == "grid":
+            for key, value in self.searchable():
+                if isinstance(value, Range):
+                    raise ValueError(
+                        f"[search.{key}] is a range, and sampler grid needs lists. "
+                        f"Write {key} = [{value.low}, …, {value.high}], or take another sampler."
+                    )
+        return self
+
+    @property
+    def direction(self) -> Literal["minimize", "maximize"]:
+        """Which way the metric improves."""
+        return "maximize" if self.metric in MAXIMIZED else "minimize"
+
+    @property
+    def kind(self) -> Kind:
+        """What the rows are."""
+        return kind_of(self.data, self.task)
+
+    def searchable(self) -> Iterator[tuple[str, Searchable]]:
+        """All hyperparameters by name that can matter, fixed ones too.
+
+        A decay's parameters are left out where that decay isn't among the choices, and so is
+        what the kind of rows has no use for.
+        """
+        decays = self.search.decay if isinstance(self.search.decay, list) else [self.search.decay]
+        idle = {
+            name
+            for decay, names in DECAY_PARAMETERS.items()
+            if decay not in decays
+            for name in names
+        }
+        idle |= idle_hyperparameters(self.kind)
+        for section in (self.model, self.search):
+            for name in type(section).model_fields:
+                if name not in idle:
+                    yield name, getattr(section, name)
+        for name in DATA_HYPERPARAMETERS:
+            if (value := getattr(self.data, name)) is not None:
+                yield name, value

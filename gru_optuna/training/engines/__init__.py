@@ -1,0 +1,1 @@
+"""Engines that train an epoch of many trials: on the CPU and on a GPU."""

@@ -1,0 +1,256 @@
+"""The engine of a pool whose slots train together in batched products."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch.nn import functional as F
+
+from gru_optuna.errors import Quantity
+from gru_optuna.training.engines.base import EpochOutput
+from gru_optuna.training.engines.batched.batches import MicroBatch, active_rows, micro_batches
+from gru_optuna.training.engines.batched.forward import flatten, forward, unflatten
+from gru_optuna.training.engines.batched.updates import Recipe, State, add_penalty, clip, update
+from gru_optuna.training.initializers import initial_parameters
+from gru_optuna.training.pool_checkpoints import LEARNED, UPDATES, name_tensors, part_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+    from gru_optuna.data.dataset import Dataset, Split
+    from gru_optuna.hyperparameters import Hyperparameters
+    from gru_optuna.study_file import Specification
+    from gru_optuna.training.network import Network
+    from gru_optuna.training.slot import Slot
+
+EVALUATION_ROWS = 4096
+"""Rows predicted at a time, of all slots together: what bounds the memory of a prediction."""
+
+FINE, LOSS, GRADIENT = 0, 1, 2
+FAULTS = {LOSS: Quantity.TRAINING_LOSS, GRADIENT: Quantity.GRADIENT}
+
+
+class BatchedEngine:
+    """Trains slots of one network together, whatever else differs between them.
+
+    An ``Engine`` of ``training.pool``, for every device that torch knows; it hasn't run on a
+    GPU yet. Nothing within an epoch waits for the device: what diverged is read once, at its
+    end. `train_step` reads no number back either, so a CUDA graph could hold it.
+
+    Parameters
+    ----------
+    spec
+        The study.
+    dataset
+        Its data; their device and dtype are the engine's.
+    """
+
+    def __init__(self, spec: Specification, dataset: Dataset) -> None:
+        self._spec = spec
+        self._dataset = dataset
+        # By vocabulary: the training rows as those read them who have it.
+        self._on_host: dict[int, Split] = {}
+        # What was trained together last, stacked: the slots' states are views of it.
+        self._stacks: dict[Network, tuple[list[State], State]] = {}
+
+    def start(self, network: Network, hyperparameters: Hyperparameters, seed: int) -> State:
+        """A new slot's state: its first weights."""
+        parameters = initial_parameters(network, hyperparameters.initializer, seed)
+        return State.of(self._send(flatten(network, parameters)))
+
+    def train_epoch(self, slots: Sequence[Slot]) -> list[EpochOutput]:
+        """Trains each slot's next epoch and predicts the validation rows."""
+        groups: dict[Network, list[Slot]] = {}
+        for slot in slots:
+            groups.setdefault(slot.network, []).append(slot)
+        self._stacks = {network: self._stack(network, group) for network, group in groups.items()}
+        trained: dict[Slot, EpochOutput] = {}
+        for network, group in groups.items():
+            _, state = self._stacks[network]
+            trained |= zip(group, self._train(network, group, state), strict=True)
+        return [trained[slot] for slot in slots]
+
+    def weights(self, slot: Slot) -> dict[str, Tensor]:
+        """A copy of a slot's weights, by their names in ``reference.GRU``."""
+        parameters = unflatten(slot.network, slot.state.weights)
+        return {name: parameter.clone() for name, parameter in parameters.items()}
+
+    def predict(self, slot: Slot, weights: dict[str, Tensor], split: Split) -> Tensor:
+        """Logits or scaled numbers (N, O) of a split with these weights, dropout off."""
+        flat = self._send(flatten(slot.network, weights))  # from a checkpoint: from the CPU
+        return predict([slot], flat.unsqueeze(0), split)[0]
+
+    def snapshot(self, slot: Slot) -> dict[str, Tensor]:
+        """Copies on the CPU of all that was learned."""
+        state: State = slot.state
+        # One transfer, for which the host waits once.
+        copies = torch.stack([state.weights, state.first, state.second]).cpu()
+        learned = (unflatten(slot.network, flat) for flat in copies)
+        return name_tensors(*learned, updates=int(state.updates))
+
+    def restore(self, network: Network, tensors: dict[str, Tensor]) -> State:
+        """A slot's state as it was, on the dataset's device and in its dtype."""
+        weights, first, second = (
+            self._send(flatten(network, part_of(tensors, part))) for part in LEARNED
+        )
+        return State(weights, first, second, tensors[UPDATES].to(weights.device, torch.float64))
+
+    def _send(self, flat: Tensor) -> Tensor:
+        """Parameters to the dataset's device and dtype."""
+        return flat.to(self._dataset.train.device, self._dataset.dtype)
+
+    def _stack(self, network: Network, group: Sequence[Slot]) -> tuple[list[State], State]:
+        """The states of a group and all of them together, anew if the group isn't the last one."""
+        states = [slot.state for slot in group]
+        # A state equals nothing but itself.
+        if network in self._stacks and self._stacks[network][0] == states:
+            return self._stacks[network]
+        return states, State.stack(states)
+
+    def _train(self, network: Network, group: Sequence[Slot], state: State) -> list[EpochOutput]:
+        data, weights = self._dataset.narrowed(network.vocabulary), state.weights
+        split, class_weights = data.train, data.class_weights
+        if data.vocabulary not in self._on_host:
+            self._on_host[data.vocabulary] = split.to(torch.device("cpu"), data.dtype)
+        recipe = Recipe.of(network, group, self._spec.training.epochs, weights)
+        tally = Tally.of(weights)
+        for batch in micro_batches(group, self._on_host[data.vocabulary], split.carried):
+            sent = to_device(batch, weights)
+            train_step(network, state, recipe, tally, split, sent, class_weights)
+        outputs = predict(group, weights, data.validation)
+        faults, totals, clipped = tally.fault.tolist(), tally.total.tolist(), tally.clipped.tolist()
+        trained = []
+        for slot, fault, total, cut, own in zip(
+            group, faults, totals, clipped, outputs, strict=True
+        ):
+            updates = math.ceil(len(split) / slot.hyperparameters.batch_size)
+            trained.append(
+                EpochOutput(math.nan, FAULTS[fault])
+                if fault
+                else EpochOutput(total / len(split), None, own, clipped=cut / updates)
+            )
+        return trained
+
+
+@dataclass(frozen=True)
+class Tally:
+    """What K slots add up in an epoch."""
+
+    gradient: Tensor  # (K, Q) of the batch so far, without penalties
+    loss: Tensor  # (K,) of the batch so far, without penalties
+    total: Tensor  # (K,) float64, losses of the rows of all batches
+    fault: Tensor  # (K,) int64: what wasn't finite first, or FINE
+    clipped: Tensor  # (K,) int64, updates whose gradient was clipped
+
+    @classmethod
+    def of(cls, weights: Tensor) -> Tally:
+        """At the start of an epoch; weights (K, Q)."""
+        K = len(weights)
+        return cls(
+            gradient=torch.zeros_like(weights),
+            loss=weights.new_zeros(K),
+            total=weights.new_zeros(K, dtype=torch.float64),
+            fault=weights.new_zeros(K, dtype=torch.int64),
+            clipped=weights.new_zeros(K, dtype=torch.int64),
+        )
+
+
+def train_step(
+    network: Network,
+    state: State,
+    recipe: Recipe,
+    tally: Tally,
+    split: Split,
+    batch: MicroBatch,
+    class_weights: Tensor | None = None,
+) -> None:
+    """One micro-batch of K slots: adds its gradient, and updates the slots whose batch ends."""
+    T = len(batch.active)
+    weights = state.weights.detach().requires_grad_()
+    values = steps_of(split, batch.rows, T) if batch.values is None else batch.values
+    outputs = forward(
+        network, weights, values, batch.lengths, batch.active, batch.masks
+    )  # (K, B, O)
+    losses = losses_of_rows(outputs, split.targets[batch.rows], class_weights)
+    loss = losses.masked_fill(batch.lengths == 0, 0).sum(1) / batch.batch_rows  # (K,)
+    # The sum over slots: a mean would make every slot's gradient depend on K.
+    (gradient,) = torch.autograd.grad(loss.sum(), weights)
+    tally.loss.add_(loss.detach())
+    tally.gradient.add_(gradient)
+    if not batch.any_ends:
+        return
+    gradient = add_penalty(tally.gradient, state.weights, recipe)
+    norm = torch.linalg.vector_norm(gradient, dim=1)  # (K,)
+    # The first fault of an epoch stays, and of one step's the loss comes first.
+    fine = batch.ends & (tally.fault == FINE)
+    tally.fault.masked_fill_(fine & ~norm.isfinite(), GRADIENT)
+    tally.fault.masked_fill_(fine & ~tally.loss.isfinite(), LOSS)
+    moving = batch.ends & (tally.fault == FINE)
+    tally.clipped.add_(moving & (norm > recipe.clip_norm.squeeze(1)))
+    update(state, clip(gradient, norm, recipe), recipe, moving)
+    tally.total.add_((tally.loss * batch.batch_rows).masked_fill(~batch.ends, 0))
+    tally.loss.masked_fill_(batch.ends, 0)
+    tally.gradient.masked_fill_(batch.ends.unsqueeze(1), 0)
+
+
+def losses_of_rows(outputs: Tensor, targets: Tensor, class_weights: Tensor | None) -> Tensor:
+    """The terms (K, B) whose mean is ``losses.loss``, of outputs (K, B, O)."""
+    if targets.is_floating_point():
+        errors = (outputs - targets).masked_fill(~targets.isfinite(), 0)
+        return errors.square().mean(-1)
+    losses = F.cross_entropy(
+        outputs.flatten(0, 1), targets.flatten(), class_weights, reduction="none"
+    )
+    return losses.view_as(targets)
+
+
+def predict(slots: Sequence[Slot], flat: Tensor, split: Split) -> Tensor:
+    """Logits or numbers (K, N, O) of a split for slots of one network, parameters (K, Q)."""
+    K, network = len(slots), slots[0].network
+    # Rows of like length together: little padding, and `forward` wants them falling. Cutting
+    # them leaves them in order.
+    on_host = split.lengths.cpu()
+    order = on_host.argsort(descending=True, stable=True)
+    cuts = [slot.hyperparameters.max_tokens or split.longest for slot in slots]
+    lengths = on_host.minimum(torch.tensor(cuts).unsqueeze(1))  # (K, N)
+    outputs = flat.new_empty(K, len(split), network.outputs)
+    with torch.no_grad():
+        for index in torch.split(order, max(1, EVALUATION_ROWS // K)):
+            ends = lengths[:, index]
+            active, rows = active_rows(ends), index.to(flat.device)
+            values = steps_of(split, rows, len(active))
+            values = values.expand(K, *values.shape)
+            outputs[:, rows] = forward(network, flat, values, ends.to(flat.device), active)
+    return outputs
+
+
+def steps_of(split: Split, rows: Tensor, count: int) -> Tensor:
+    """The first so many steps (…, T, C), or (…, T), of rows (…); behind a row's end, some step."""
+    places = split.starts[rows].unsqueeze(-1) + torch.arange(count, device=rows.device)
+    places = places.clamp(max=len(split.steps) - 1).to(split.steps.device)
+    return split.steps[places].to(rows.device)
+
+
+def to_device(batch: MicroBatch, like: Tensor) -> MicroBatch:
+    """A micro-batch on the device of `like`, its masks in that dtype."""
+
+    def send(tensor: Tensor) -> Tensor:
+        # Pinned, the copy runs beside the step before it; otherwise the host waits for it.
+        pinned = tensor.pin_memory() if like.is_cuda else tensor
+        return pinned.to(like.device, non_blocking=True)
+
+    return MicroBatch(
+        rows=send(batch.rows),
+        values=None if batch.values is None else send(batch.values),
+        lengths=send(batch.lengths),
+        batch_rows=send(batch.batch_rows),
+        ends=send(batch.ends),
+        masks=None if batch.masks is None else send(batch.masks).to(like.dtype),
+        any_ends=batch.any_ends,
+        active=batch.active,
+    )

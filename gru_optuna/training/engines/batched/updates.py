@@ -1,0 +1,143 @@
+"""What follows a gradient: penalties, the clip norm, Adam or RMSprop, each slot by its own values.
+
+A slot that isn't to be updated is left alone by ``torch.where``, never by a product with zero:
+0 * NaN is NaN, and Adam's moments move a weight at zero gradient too. Where the other value is
+a number it is ``masked_fill``: ``where`` would copy the number to the device and wait for it.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from gru_optuna.training.network import is_kernel
+from gru_optuna.training.schedules import learning_rate
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+    from gru_optuna.training.network import Network
+    from gru_optuna.training.slot import Slot
+
+# torch's defaults, of Adam (Kingma & Ba 2015) and RMSprop (Tieleman & Hinton 2012).
+ADAM_BETAS = (0.9, 0.999)
+RMSPROP_ALPHA = 0.99
+EPSILON = 1e-8
+CLIP_EPSILON = 1e-6
+"""Of ``torch.nn.utils.clip_grad_norm_``."""
+
+
+@dataclass(eq=False)
+class State:
+    """What a slot has learned; of K slots with a dimension K in front."""
+
+    weights: Tensor  # (Q,)
+    first: Tensor  # (Q,) Adam's first moment; RMSprop leaves it zero
+    second: Tensor  # (Q,) Adam's second moment, or RMSprop's mean square
+    updates: Tensor  # () float64, updates done
+
+    @classmethod
+    def of(cls, weights: Tensor) -> State:
+        """Before the first update."""
+        updates = torch.zeros((), dtype=torch.float64, device=weights.device)
+        return cls(weights, torch.zeros_like(weights), torch.zeros_like(weights), updates)
+
+    @classmethod
+    def stack(cls, states: Sequence[State]) -> State:
+        """Puts slots together. From then on `states` are views of the result."""
+        stacked = cls(
+            torch.stack([state.weights for state in states]),
+            torch.stack([state.first for state in states]),
+            torch.stack([state.second for state in states]),
+            torch.stack([state.updates for state in states]),
+        )
+        for k, state in enumerate(states):
+            state.weights, state.first = stacked.weights[k], stacked.first[k]
+            state.second, state.updates = stacked.second[k], stacked.updates[k]
+        return stacked
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The fusible hyperparameters of K slots in one epoch: (K, 1), in the weights' dtype."""
+
+    learning_rate: Tensor  # float64
+    clip_norm: Tensor  # infinity clips nothing
+    l1: Tensor  # (K, Q), zero for biases; so l2
+    l2: Tensor
+    adam: Tensor  # bool; RMSprop otherwise
+    decay: Tensor  # of the second moment
+
+    @classmethod
+    def of(cls, network: Network, slots: Sequence[Slot], epochs: int, like: Tensor) -> Recipe:
+        """Of each slot's next epoch; on the device and in the dtype of `like`."""
+        hs = [slot.hyperparameters for slot in slots]
+        rates = [learning_rate(slot.hyperparameters, slot.progress.epoch, epochs) for slot in slots]
+
+        def column(values: Sequence[float], dtype: torch.dtype = like.dtype) -> Tensor:
+            return torch.tensor(values, dtype=dtype).unsqueeze(1).to(like.device)
+
+        kernels = torch.cat(
+            [
+                torch.full((math.prod(shape),), float(is_kernel(name)), dtype=like.dtype)
+                for name, shape in network.shapes().items()
+            ]
+        ).to(like.device)
+        decays = [ADAM_BETAS[1] if h.optimizer == "adam" else RMSPROP_ALPHA for h in hs]
+        return cls(
+            learning_rate=column(rates, torch.float64),
+            clip_norm=column([h.clip_norm or math.inf for h in hs]),
+            l1=column([h.l1 for h in hs]) * kernels,
+            l2=column([h.l2 for h in hs]) * kernels,
+            adam=column([h.optimizer == "adam" for h in hs], torch.bool),
+            decay=column(decays, torch.float64),
+        )
+
+
+def add_penalty(gradient: Tensor, weights: Tensor, recipe: Recipe) -> Tensor:
+    """A gradient (K, Q) with that of ``regularizers.penalty``, once for each batch."""
+    return gradient + recipe.l1 * weights.sign() + 2 * recipe.l2 * weights
+
+
+def clip(gradient: Tensor, norm: Tensor, recipe: Recipe) -> Tensor:
+    """``clip_grad_norm_`` of each slot alone: gradient (K, Q), norm (K,)."""
+    factor = recipe.clip_norm / (norm.unsqueeze(1) + CLIP_EPSILON)
+    return gradient * factor.clamp(max=1)
+
+
+def update(state: State, gradient: Tensor, recipe: Recipe, moving: Tensor) -> None:
+    """One update of K slots, in place.
+
+    Parameters
+    ----------
+    state
+        Of K slots.
+    gradient
+        (K, Q), clipped.
+    recipe
+        Their hyperparameters.
+    moving
+        (K,) bool: which of them to update.
+    """
+    dtype, adam, moves = gradient.dtype, recipe.adam, moving.unsqueeze(1)
+    # In float64, as Python's numbers in torch.optim; `first` and `second` as they are there.
+    count = state.updates.unsqueeze(1) + 1
+    correction1 = (1 - ADAM_BETAS[0] ** count).masked_fill(~adam, 1)
+    correction2 = (1 - ADAM_BETAS[1] ** count).masked_fill(~adam, 1).sqrt().to(dtype)
+    step = (recipe.learning_rate / correction1).to(dtype)
+
+    first = state.first.lerp(gradient, 1 - ADAM_BETAS[0]).masked_fill(~adam, 0)
+    rest = (1 - recipe.decay).to(dtype)
+    second = state.second * recipe.decay.to(dtype) + rest * gradient.square()
+    direction = torch.where(adam, first, gradient)
+    weights = state.weights - step * direction / (second.sqrt() / correction2 + EPSILON)
+
+    torch.where(moves, weights, state.weights, out=state.weights)
+    torch.where(moves, first, state.first, out=state.first)
+    torch.where(moves, second, state.second, out=state.second)
+    torch.where(moving, count.squeeze(1), state.updates, out=state.updates)

@@ -1,0 +1,152 @@
+"""From the last layer's outputs to the loss, and back: pooling, linear head, loss."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from gru_optuna.training.engines.compiled.compiler import compiled, inlined
+
+if TYPE_CHECKING:
+    from gru_optuna.training.engines.compiled.slots import RowArrays
+    from gru_optuna.training.engines.compiled.vectors import Array
+    from gru_optuna.training.engines.compiled.workspace import Buffers, Structure
+
+
+@compiled()
+def _length(starts: Array, steps: int, b: int) -> int:
+    """Steps of the batch's row `b`, counted from its cells."""
+    t = steps
+    while starts[t] - starts[t - 1] <= b:
+        t -= 1
+    return t
+
+
+@inlined
+def pool(structure: Structure, buffers: Buffers, steps: int) -> None:
+    """Reduces the last layer's outputs to one vector a row: last state, or mean of the steps."""
+    starts, output = buffers.starts, buffers.output[structure.layers - 1]
+    padded = buffers.previous.shape[3]
+    width = structure.directions * padded
+    batch = starts[1]
+    if structure.mean_pooling != 0:
+        buffers.pooled[:batch] = 0
+        for t in range(steps):
+            for b in range(starts[t + 1] - starts[t]):
+                for k in range(width):
+                    buffers.pooled[b, k] += output[starts[t] + b, k]
+        for b in range(batch):
+            length = _length(starts, steps, b)
+            for k in range(width):
+                buffers.pooled[b, k] /= length
+    else:
+        for b in range(batch):
+            cell = starts[_length(starts, steps, b) - 1] + b
+            for k in range(padded):
+                buffers.pooled[b, k] = output[cell, k]
+            # The backward direction ends at step 0.
+            for k in range(padded, width):
+                buffers.pooled[b, k] = output[b, k]
+
+
+@inlined
+def pool_backward(structure: Structure, buffers: Buffers, steps: int) -> None:
+    """Spreads ``d_pooled`` over the cells that `pool` read."""
+    starts, d_output = buffers.starts, buffers.d_output[(structure.layers - 1) % 2]
+    padded = buffers.previous.shape[3]
+    width = structure.directions * padded
+    batch = starts[1]
+    if structure.mean_pooling != 0:
+        for b in range(batch):
+            length = _length(starts, steps, b)
+            for k in range(width):
+                buffers.d_pooled[b, k] /= length
+        for t in range(steps):
+            for b in range(starts[t + 1] - starts[t]):
+                for k in range(width):
+                    d_output[starts[t] + b, k] = buffers.d_pooled[b, k]
+    else:
+        d_output[: starts[steps]] = 0
+        for b in range(batch):
+            cell = starts[_length(starts, steps, b) - 1] + b
+            for k in range(padded):
+                d_output[cell, k] = buffers.d_pooled[b, k]
+            for k in range(padded, width):
+                d_output[b, k] = buffers.d_pooled[b, k]
+
+
+@compiled(fastmath={"reassoc", "contract"})
+def head(structure: Structure, parameters: Array, buffers: Buffers) -> None:
+    """Logits of the batch, its rows sorted by length."""
+    H, padded = structure.hidden_size, buffers.previous.shape[3]
+    at, at_bias = buffers.kernels[-1]
+    for b in range(buffers.starts[1]):
+        for o in range(structure.outputs):
+            total = parameters[at_bias + o]
+            for d in range(structure.directions):
+                weight = at + (o * structure.directions + d) * H
+                for k in range(H):
+                    total += buffers.pooled[b, d * padded + k] * parameters[weight + k]
+            buffers.logits[b, o] = total
+
+
+@compiled(fastmath={"contract"})
+def head_backward(structure: Structure, parameters: Array, buffers: Buffers) -> None:
+    """Turns ``logits``, by now the loss's derivative, into the head's gradient and ``d_pooled``."""
+    H, padded = structure.hidden_size, buffers.previous.shape[3]
+    at, at_bias = buffers.kernels[-1]
+    buffers.gradient[at:] = 0
+    buffers.d_pooled[: buffers.starts[1]] = 0
+    for b in range(buffers.starts[1]):
+        for o in range(structure.outputs):
+            d_logit = buffers.logits[b, o]
+            buffers.gradient[at_bias + o] += d_logit
+            for d in range(structure.directions):
+                weight = at + (o * structure.directions + d) * H
+                for k in range(H):
+                    buffers.gradient[weight + k] += d_logit * buffers.pooled[b, d * padded + k]
+                    buffers.d_pooled[b, d * padded + k] += d_logit * parameters[weight + k]
+
+
+@inlined
+def batch_loss(structure: Structure, rows: RowArrays, chosen: Array, buffers: Buffers) -> float:
+    """The batch's mean loss; leaves its derivative in ``logits``.
+
+    Cross entropy where rows have labels, the mean squared error where they have targets; as
+    ``losses.loss`` has them.
+    """
+    logits, outputs = buffers.logits, structure.outputs
+    batch = chosen.shape[0]
+    total = 0.0
+    if rows.targets.shape[0] > 0:
+        scale = 2.0 / (batch * outputs)
+        for b in range(batch):
+            for o in range(outputs):
+                target = rows.targets[chosen[buffers.rows[b]], o]
+                if not np.isfinite(target):
+                    logits[b, o] = 0
+                    continue
+                error = logits[b, o] - target
+                total += error * error
+                logits[b, o] = scale * error
+        total /= outputs
+    else:
+        for b in range(batch):
+            label = rows.labels[chosen[buffers.rows[b]]]
+            weight = 1.0
+            if rows.class_weights.shape[0] > 0:
+                weight = rows.class_weights[label]
+            highest = logits[b, 0]
+            for o in range(1, outputs):
+                highest = max(highest, logits[b, o])
+            true_logit = logits[b, label] - highest
+            mass = 0.0
+            for o in range(outputs):
+                mass += np.exp(logits[b, o] - highest)
+            total += weight * (np.log(mass) - true_logit)
+            for o in range(outputs):
+                share = np.exp(logits[b, o] - highest) / mass
+                logits[b, o] = weight * (share - (1.0 if o == label else 0.0)) / batch
+    mean: float = total / batch
+    return mean

@@ -1,0 +1,98 @@
+"""Weights and gates in the order in which vector code wants them.
+
+Panels are groups of V units, the gates of a unit side by side:
+
+``w (J, C, 3, V)``, ``u (J, H, 3, V)``
+    W and U transposed; gates of ``w`` in the order n, r, z, of ``u`` in the order r, z, n.
+``bias (J, 4, V)``
+    ``b_r + c_r``, ``b_z + c_z``, ``b_n``, ``c_n``.
+``gates (J, S, 4, V)``
+    forward: r, z, n and ``U_n h + c_n``; backward puts the derivatives of the pre-activations
+    in their place: n, r, z and r * n. Columns 0:3 then belong to W, columns 1:4 to U, which is
+    why the two orders differ.
+``w_back (G, 3 P, 2 V)``, ``u_back (G, 3 P, 2 V)``
+    W and U as torch stores them, gate rows in panel order, columns in G groups of two vectors.
+
+Units beyond H have zero weights: their state stays zero and so do their derivatives.
+"""
+
+from __future__ import annotations
+
+from gru_optuna.training.engines.compiled.compiler import compiled
+from gru_optuna.training.engines.compiled.vectors import Array, lanes
+
+
+@compiled()
+def pack_direction(
+    parameters: Array,  # flat, torch's order: weight_ih, weight_hh, bias_ih, bias_hh
+    at: int,  # where weight_ih starts
+    inputs: int,  # C
+    hidden: int,  # H
+    group: int,  # columns of one direction of the layer below (H), or all of the input (C)
+    padded: int,  # what such a group takes in the layer's input buffer (P, or C)
+    w: Array,
+    u: Array,
+    bias: Array,
+    w_back: Array,
+    u_back: Array,
+    input_gradient: bool,
+) -> None:
+    """Copies one direction's parameters into panels."""
+    size = lanes(parameters)
+    at_u = at + 3 * hidden * inputs
+    at_b = at_u + 3 * hidden * hidden
+    at_c = at_b + 3 * hidden
+    width = 2 * size
+    for unit in range(hidden):
+        j, lane = unit // size, unit % size
+        for gate in range(3):
+            row = gate * hidden + unit
+            place = (gate + 1) % 3  # n, r, z
+            for k in range(inputs):
+                column = k // group * padded + k % group
+                w[j, column, place, lane] = parameters[at + row * inputs + k]
+            for k in range(hidden):
+                u[j, k, gate, lane] = parameters[at_u + row * hidden + k]
+                u_back[k // width, (j * 3 + gate) * size + lane, k % width] = u[j, k, gate, lane]
+            if input_gradient:
+                for k in range(inputs):
+                    column = k // group * padded + k % group
+                    w_back[column // width, (j * 3 + place) * size + lane, column % width] = (
+                        parameters[at + row * inputs + k]
+                    )
+        bias[j, 0, lane] = parameters[at_b + unit] + parameters[at_c + unit]
+        bias[j, 1, lane] = parameters[at_b + hidden + unit] + parameters[at_c + hidden + unit]
+        bias[j, 2, lane] = parameters[at_b + 2 * hidden + unit]
+        bias[j, 3, lane] = parameters[at_c + 2 * hidden + unit]
+
+
+@compiled()
+def unpack_gradient(
+    gradient: Array,  # flat, as `pack_direction` reads parameters
+    at: int,
+    inputs: int,
+    hidden: int,
+    group: int,
+    padded: int,
+    d_w: Array,
+    d_u: Array,
+    d_bias: Array,
+) -> None:
+    """Copies one direction's gradients out of their panels."""
+    size = lanes(gradient)
+    at_u = at + 3 * hidden * inputs
+    at_b = at_u + 3 * hidden * hidden
+    at_c = at_b + 3 * hidden
+    for unit in range(hidden):
+        j, lane = unit // size, unit % size
+        for gate in range(3):
+            row = gate * hidden + unit
+            place = (gate + 1) % 3
+            for k in range(inputs):
+                column = k // group * padded + k % group
+                gradient[at + row * inputs + k] = d_w[j, column, place, lane]
+            for k in range(hidden):
+                gradient[at_u + row * hidden + k] = d_u[j, k, gate, lane]
+            gradient[at_b + row] = d_bias[j, place, lane]
+            # d_bias holds r * n, the derivative for c_n, behind n, r, z.
+            gradient[at_c + row] = d_bias[j, place if gate < 2 else 3, lane]

@@ -1,0 +1,72 @@
+"""Makes the pool in which a study's trials train: its device, engine and slots."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+import torch
+
+from gru_optuna.errors import UserError
+from gru_optuna.training.engines.cpu import CPUEngine
+from gru_optuna.training.folded_pool import FoldedPool
+from gru_optuna.training.pool import Pool
+from gru_optuna.training.sizing import choose_size
+from gru_optuna.worker.events import EngineReady
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from gru_optuna.data.dataset import Dataset
+    from gru_optuna.study_file import Specification
+    from gru_optuna.training.folded_pool import TrialPool
+    from gru_optuna.worker.run import WorkerSettings
+
+
+Device = Literal["auto", "cpu", "cuda"]
+CUDA_SLOTS = 128
+"""Trials that train together on a GPU: small GRUs fill it only side by side."""
+
+
+def make_pool(
+    spec: Specification, datasets: Sequence[Dataset], settings: WorkerSettings, workers: int = 1
+) -> tuple[TrialPool, EngineReady]:
+    """Where trials train, on the device where the data lie, and how many, in one of `workers`.
+
+    The first time on a machine the CPU's code is compiled, which takes a quarter of a minute.
+
+    Parameters
+    ----------
+    spec
+        The study.
+    datasets
+        As `load_folds` returns them: one, or one for each fold.
+    settings
+        Of this worker.
+    workers
+        How many processes share the machine.
+    """
+    if datasets[0].train.device.type != "cpu":
+        from gru_optuna.training.engines.batched import BatchedEngine
+
+        ready = EngineReady(1, settings.slots or CUDA_SLOTS, None)
+        pools = [Pool(spec, data, BatchedEngine(spec, data)) for data in datasets]
+    else:
+        size = choose_size(spec, datasets, settings.threads, settings.slots, workers)
+        ready = EngineReady(size.threads, size.slots, size.memory)
+        pools = [Pool(spec, data, CPUEngine(spec, data, size.threads)) for data in datasets]
+    return FoldedPool(spec, pools) if spec.data.folds else pools[0], ready
+
+
+def choose_device(device: Device) -> torch.device:
+    """The device to train on.
+
+    Raises
+    ------
+    UserError
+        If CUDA is asked for and there is none.
+    """
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UserError("--device cuda: torch sees no CUDA device here. Use --device cpu.")
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(device)

@@ -1,0 +1,217 @@
+"""What a worker commits: reports, endings, checkpoints, claims; and that it lives."""
+
+from __future__ import annotations
+
+import threading
+import time
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, TypeVar
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from gru_optuna.checkpoints.checkpoint import DamagedCheckpoint
+from gru_optuna.errors import StorageError
+from gru_optuna.storage.database.retry import with_retries
+from gru_optuna.storage.mirror.mirror import Synced
+from gru_optuna.storage.mirror.study_attributes import WORKED_SECONDS
+from gru_optuna.worker.events import CheckpointDamaged, StorageAway, StorageBack
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator, Mapping
+    from threading import Event
+
+    from gru_optuna.checkpoints.checkpoint import Checkpoint, Saved
+    from gru_optuna.checkpoints.study_checkpoints import StudyCheckpoints
+    from gru_optuna.storage.mirror.mirror import Mirror
+    from gru_optuna.storage.workers.leases import Claim, Registration
+    from gru_optuna.worker.events import WorkerEvent
+
+COMMIT_SHARE = 0.05
+"""Of the time, for reports and checkpoints. Epochs of milliseconds share a commit; a longer epoch
+has its own, and a worker that dies loses no more than the epoch in flight."""
+
+COMMIT_SECONDS = 1.0
+"""At most between two of them, whatever they cost: so much may a worker lose that dies."""
+
+STANDBY_SECONDS = 0.5
+"""Between two looks at the others, when there is nothing else to do."""
+
+LEAVE_SECONDS = 3.0
+"""How long a worker that is told to stop waits for the epoch in flight."""
+
+Result = TypeVar("Result")
+
+
+class Commits:
+    """One worker's side of the database and of the checkpoints.
+
+    Parameters
+    ----------
+    mirror
+        The study.
+    registration
+        The worker, as the others know it.
+    shelf
+        Where checkpoints are kept.
+    stop
+        Once set, a storage that fails isn't waited for.
+    on_event
+        Told about storage that fails, and checkpoints that are damaged.
+
+    Attributes
+    ----------
+    last : Synced
+        What the last commit brought.
+    """
+
+    def __init__(
+        self,
+        mirror: Mirror,
+        registration: Registration,
+        shelf: StudyCheckpoints,
+        stop: Event,
+        on_event: Callable[[WorkerEvent], None],
+    ) -> None:
+        self.mirror = mirror
+        worked = float(mirror.user_attrs.get(WORKED_SECONDS, 0.0))
+        self.last = Synced(worked_seconds=worked)
+        self._registration = registration
+        self._shelf = shelf
+        self._stop = stop
+        self._on_event = on_event
+        # Checkpoints of running trials: number, epoch, name.
+        self._names: dict[int, dict[int, str]] = {}
+        self._committed_at = self._saved_at = time.monotonic()
+        self._cost = 0.0  # of the last commit with checkpoints, seconds
+
+    def commit(
+        self,
+        *,
+        wanted: int,
+        limit: int | None,
+        checkpoints: Mapping[int, Checkpoint],
+        unsaved: Collection[int] = (),
+        ended: Collection[int],
+        give_back: Collection[int],
+        epochs_per_second: float,
+        leaving: bool = False,
+    ) -> Synced:
+        """Writes all that is new, and takes up to `wanted` trials.
+
+        Parameters
+        ----------
+        wanted
+            How many trials to take.
+        limit
+            How many trials the study may ever begin; None: no limit.
+        checkpoints
+            By trial number.
+        unsaved
+            Numbers of running trials whose reports wait for their next checkpoint.
+        ended
+            Numbers of trials that ended since the last commit.
+        give_back
+            Numbers of trials that somebody else, or this worker later, is to go on with.
+        epochs_per_second
+            Told to whoever asks how the workers do.
+        leaving
+            Whether it is the last commit.
+
+        Raises
+        ------
+        StorageError
+            If database or disk fail for too long.
+        """
+        began = time.monotonic()
+        saved = {
+            number: self._patiently(
+                lambda number=number, checkpoint=checkpoint: self._shelf.put(  # type: ignore[misc]
+                    number, self.mirror.token(number), checkpoint
+                )
+            )
+            for number, checkpoint in checkpoints.items()
+        }
+        synced = self.last = self._patiently(
+            lambda: self.mirror.sync(
+                wanted, limit, saved, give_back, epochs_per_second, unsaved, leaving=leaving
+            )
+        )
+        for number, one in saved.items():
+            lost = number in synced.lost
+            self._shelf.remove([one.name] if lost else self._superseded(number, one))
+        for number in (*ended, *synced.lost, *give_back):
+            self._names.pop(number, None)
+        # Last: a trial that was given back may have come again.
+        for number, claim in synced.claims:
+            self._names[number] = {one.epoch: one.name for one in claim.checkpoints}
+        for number in set(ended) - set(synced.lost):
+            self._shelf.clear(number)
+        self._committed_at = time.monotonic()
+        if checkpoints:
+            self._saved_at, self._cost = self._committed_at, self._committed_at - began
+        return synced
+
+    def is_time_to_save(self) -> bool:
+        """Whether the next checkpoints are worth their cost."""
+        pause = min(self._cost / COMMIT_SHARE, COMMIT_SECONDS)
+        return time.monotonic() - self._saved_at >= pause
+
+    def seconds_since_commit(self) -> float:
+        """What the database doesn't know of yet."""
+        return time.monotonic() - self._committed_at
+
+    def checkpoints(self, number: int, claim: Claim) -> Iterator[Checkpoint]:
+        """What a trial may go on from, newest first; damaged ones are told and left out."""
+        for saved in claim.checkpoints:
+            try:
+                yield self._shelf.take(saved)
+            except (DamagedCheckpoint, OSError) as error:
+                self._on_event(CheckpointDamaged(number, saved.epoch, str(error)))
+
+    def _superseded(self, number: int, newest: Saved) -> list[str]:
+        """Notes a checkpoint; returns the names of those that stand in no row any more."""
+        names = self._names[number]
+        # The one before stays, should the newest be damaged.
+        before = max((epoch for epoch in names if epoch < newest.epoch), default=None)
+        old = [name for epoch, name in names.items() if epoch != before]
+        self._names[number] = {e: name for e, name in names.items() if e == before}
+        self._names[number][newest.epoch] = newest.name
+        return old
+
+    @contextmanager
+    def beating(self) -> Iterator[None]:
+        """Shows that this worker lives, however long an epoch is."""
+        over = threading.Event()
+        pause = self._registration.beat_seconds
+
+        def beat() -> None:
+            while not over.wait(pause):
+                if self.seconds_since_commit() > pause:
+                    # If the database fails, the next commit waits for it.
+                    with suppress(SQLAlchemyError, OSError):
+                        self._registration.beat_alone()
+
+        threading.Thread(target=beat, name="beat", daemon=True).start()
+        try:
+            yield
+        finally:
+            over.set()
+
+    def leave(self) -> None:
+        """Gives everything back, and removes what the dead have left."""
+        # What can't be written now is found out by the others when the lease ends.
+        with suppress(SQLAlchemyError, OSError, StorageError):
+            self._registration.leave()
+            self._shelf.sweep(self.mirror.over())
+
+    def _patiently(self, action: Callable[[], Result]) -> Result:
+        return with_retries(action, self._stop, tells_of_storage(self._on_event))
+
+
+def tells_of_storage(
+    on_event: Callable[[WorkerEvent], None],
+) -> Callable[[str | None, float], None]:
+    """What `with_retries` tells, as events."""
+    return lambda reason, seconds: on_event(
+        StorageBack(seconds) if reason is None else StorageAway(reason)
+    )

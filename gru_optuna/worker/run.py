@@ -1,0 +1,151 @@
+"""One worker in this process: on a study's data, with an engine, until nothing is left to do."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from gru_optuna.checkpoints.locations import CHECKPOINTS
+from gru_optuna.checkpoints.stores import open_store
+from gru_optuna.checkpoints.study_checkpoints import StudyCheckpoints
+from gru_optuna.data.load import load_folds
+from gru_optuna.errors import StudyError
+from gru_optuna.report.notes import make_note_writer, write_note
+from gru_optuna.storage.database.open import checkpoint_folder, open_engine, open_storage
+from gru_optuna.storage.database.retry import with_retries
+from gru_optuna.storage.mirror.mirror import Mirror
+from gru_optuna.storage.workers.heartbeats import LEASE_SECONDS
+from gru_optuna.storage.workers.leases import Host, Registration
+from gru_optuna.study import study as studies
+from gru_optuna.training.pool_factory import Device, choose_device, make_pool
+from gru_optuna.worker import Worker
+from gru_optuna.worker.commits import tells_of_storage
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+    from threading import Event
+
+    from optuna import Study
+
+    from gru_optuna.data.dataset import Dataset
+    from gru_optuna.study_file import Specification
+    from gru_optuna.training.folded_pool import TrialPool
+    from gru_optuna.worker.events import EngineReady, WorkerEvent
+
+
+@dataclass(frozen=True)
+class WorkerSettings:
+    """What may differ between the workers of one study.
+
+    Parameters
+    ----------
+    device
+        "auto" takes CUDA where there is one.
+    threads, slots
+        How many threads train, and how many trials they share; None: measured.
+    lease_seconds
+        How long the worker may be silent before others take its trials over.
+    """
+
+    device: Device = "auto"
+    threads: int | None = None
+    slots: int | None = None
+    lease_seconds: float = LEASE_SECONDS
+
+
+def join(
+    name: str,
+    url: str,
+    folder: Path,
+    settings: WorkerSettings,
+    stop: Event,
+    on_event: Callable[[WorkerEvent], None] = lambda event: None,
+) -> Worker:
+    """Works on a study that somebody has begun, here or on another host.
+
+    Parameters
+    ----------
+    name
+        The study's. Its specification comes from the database.
+    url
+        The database's.
+    folder
+        What the paths of its data are relative to.
+    settings
+        Of this worker.
+    stop
+        Set it to end after the epoch in flight.
+    on_event
+        Told about every `WorkerEvent`, in order.
+
+    Raises
+    ------
+    UserError
+        If the study or its data aren't there, or the data differ.
+    StudyFailed
+        If every trial fails.
+    """
+    study, spec = studies.load_to_work(open_storage(url), name)
+    datasets = load_data(study, spec, folder)
+    device = choose_device(settings.device)
+    pool, ready = make_pool(spec, [data.to(device) for data in datasets], settings)
+    return work(study, url, spec, pool, ready, settings, stop, on_event)
+
+
+def load_data(study: Study, spec: Specification, folder: Path) -> list[Dataset]:
+    """The data of a study that is there, as `load_folds` returns them.
+
+    Raises
+    ------
+    UserError
+        If they aren't there, or differ from those that the study was made with.
+    """
+    datasets = load_folds(spec, folder)
+    if datasets[0].fingerprint != study.user_attrs["fingerprint"]:
+        raise StudyError(
+            f'study "{spec.name}": the data in {folder} differ from those it was made with '
+            f"({spec.data.train}). Copy the same files here, or name their folder with --data."
+        )
+    return datasets
+
+
+def work(
+    study: Study,
+    url: str,
+    spec: Specification,
+    pool: TrialPool,
+    ready: EngineReady,
+    settings: WorkerSettings,
+    stop: Event,
+    on_event: Callable[[WorkerEvent], None],
+) -> Worker:
+    """Works on an open study; returns the worker, which is done or was stopped."""
+    on_event(ready)
+    database = open_engine(url)
+    try:
+        host = Host.here(str(pool.device), ready.slots)
+        registration = with_retries(
+            lambda: Registration(database, study._study_id, host, settings.lease_seconds),
+            stop,
+            tells_of_storage(on_event),
+        )
+        mirror = Mirror(study, database, registration, make_note_writer())
+        shelf = open_shelf(study, url)
+        worker = Worker(mirror, registration, shelf, spec, pool, ready.slots, stop, on_event)
+        worker.run()
+        # The others may be done before; and what a note says is no reason to fail.
+        with suppress(SQLAlchemyError):
+            write_note(worker.study, database, study._study_id)
+    finally:
+        database.dispose()
+    return worker
+
+
+def open_shelf(study: Study, url: str) -> StudyCheckpoints:
+    """Where a study's checkpoints are kept, by all its workers."""
+    place = study.user_attrs.get(CHECKPOINTS) or checkpoint_folder(url)
+    return StudyCheckpoints(study._study_id, open_store(str(place)) if place else None)
