@@ -18,7 +18,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from gru_optuna import study_file
-from gru_optuna.data.sequences.prepare import load_sequences
+from gru_optuna.data.load import load_dataset
 from gru_optuna.search import space
 from gru_optuna.search.pruners import make_pruner
 from gru_optuna.training.schedules import learning_rate
@@ -71,7 +71,7 @@ def main(study_path: str, url: str, trials: int, overrides: list[str]) -> None:
     spec = study_file.load(Path(study_path), overrides)
     if (spec.task, spec.kind) != ("classification", "sequences"):
         sys.exit(f"{study_path}: {spec.task} of {spec.kind}, and only classes of sequences here.")
-    data = load_sequences(spec, Path(study_path).parent)
+    data = load_dataset(spec, Path(study_path).parent)
     train, validation, epochs = data.train, data.validation, spec.training.epochs
     held = validation.batch()
     patience = spec.training.patience if isinstance(spec.training.patience, int) else epochs

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 from gru_optuna import study_file
-from gru_optuna.data.sequences.prepare import load_sequences
+from gru_optuna.data.load import load_dataset
 from gru_optuna.storage.database.open import open_storage
 from gru_optuna.study.study import create_or_resume
 from gru_optuna.training.pool_factory import make_pool
@@ -19,12 +19,12 @@ from gru_optuna.worker.run import WorkerSettings, work
 def main(study_path: str, url: str, overrides: list[str]) -> None:
     """As ``tune`` does it, without test split and report, which the plain script lacks too."""
     spec = study_file.load(Path(study_path), overrides)
-    dataset = load_sequences(spec, Path(study_path).parent)
+    dataset = load_dataset(spec, Path(study_path).parent)
     study = create_or_resume(open_storage(url, create=True), spec, dataset.fingerprint)
     settings = WorkerSettings()
-    pool, ready = make_pool(spec, [dataset], settings)
+    pool, size = make_pool(spec, [dataset], settings.threads, settings.slots)
     began = time.perf_counter()
-    worker = work(study, url, spec, pool, ready, settings, threading.Event(), lambda event: None)
+    worker = work(study, url, spec, pool, size, settings, threading.Event(), lambda event: None)
     seconds = time.perf_counter() - began
     share = 1 - worker.training_seconds / seconds
     print(json.dumps({"bookkeeping": round(share, 4), "seconds": round(seconds, 3)}))

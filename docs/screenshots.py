@@ -14,7 +14,7 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from browser import chromium  # of tests/
+from helpers.browser import chromium
 from playwright.sync_api import sync_playwright
 from rich.console import Console
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import ast
 import json
 import re
 import tomllib
 from typing import TYPE_CHECKING
 
 import pytest
-from conftest import REPOSITORY
+from helpers.workspaces import REPOSITORY
 
 import gru_optuna
 from gru_optuna import study_file
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 STUDIES = sorted((REPOSITORY / "studies").glob("*.toml"))
-MODULES = sorted((REPOSITORY / "gru_optuna").rglob("*.py"))
 COMMANDS = {
     f"{group}{command.callback.__name__}": command.callback
     for group, commands in (("", app), ("storage ", storage))
@@ -99,50 +97,6 @@ def test_all_names_what_the_package_offers() -> None:
         assert getattr(gru_optuna, name).__doc__
     with pytest.raises(AttributeError):
         gru_optuna.nothing  # noqa: B018
-
-
-# Floors from the ground up; a module may import from its own floor and from those below.
-FLOORS = [
-    ("errors",),
-    ("hyperparameters", "seeds", "workspace"),
-    ("spec",),
-    ("storage",),
-    ("data",),
-    ("search",),
-    ("training",),
-    ("worker", "report", "scaffold", "digest", "retraining"),
-    ("bundle",),
-    ("joining", "dashboard"),
-    ("supervisor", "confirming"),
-    ("tuning", "winning", "objective", "estimators"),
-    ("terminal",),
-    ("cli",),
-]
-
-
-@pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(REPOSITORY)))
-def test_imports_run_downward_only(module: Path) -> None:
-    height = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
-    room = module.relative_to(REPOSITORY / "gru_optuna").parts[0].removesuffix(".py")
-    if room.startswith("__"):
-        return
-    for node in ast.walk(ast.parse(module.read_text())):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("gru_optuna"):
-            parts = (node.module or "").split(".")[1:]
-            imported = parts[:1] or [alias.name for alias in node.names]
-            for other in imported:
-                assert height[other] <= height[room], f"{module.name} imports {other}"
-
-
-@pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(REPOSITORY)))
-def test_files_are_read_in_one_sitting_and_public_names_are_documented(module: Path) -> None:
-    source = module.read_text()
-    assert len(source.splitlines()) <= 400
-    tree = ast.parse(source)
-    for node in tree.body:
-        public = isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name[0] != "_"
-        if public:
-            assert ast.get_docstring(node), f"{module.name}: {node.name}"
 
 
 def test_the_server_for_many_machines_is_closed_by_default() -> None:

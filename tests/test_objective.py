@@ -14,7 +14,7 @@ import pandas as pd
 import polars as pl
 import pytest
 import torch
-from conftest import PLAIN, REPOSITORY, Workspace
+from helpers.workspaces import PLAIN, REPOSITORY, Workspace
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import TrialState
 

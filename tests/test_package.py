@@ -7,7 +7,7 @@ import sys
 import zipfile
 from typing import TYPE_CHECKING
 
-from conftest import REPOSITORY
+from helpers.workspaces import REPOSITORY
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -15,7 +15,6 @@ import os
 import tempfile
 import threading
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -185,7 +184,7 @@ class GRUEstimator(BaseEstimator):  # type: ignore[misc]
             spec = self._named(spec, datasets[0].fingerprint)
             threads = joblib.effective_n_jobs(-1 if self.n_jobs is None else self.n_jobs)
             settings = WorkerSettings(self.device, min(threads, TOGETHER), TOGETHER)
-            pool, ready = make_pool(spec, datasets, settings)
+            pool, size = make_pool(spec, datasets, settings.threads, settings.slots)
             if self.storage is None:
                 url, storage = scratch(os.getpid())
             else:
@@ -196,9 +195,9 @@ class GRUEstimator(BaseEstimator):  # type: ignore[misc]
             try:
                 with bar(spec, title, show=self.progress) as told:
                     never = threading.Event()
-                    work(study, url, spec, pool, ready, settings, never, told)
+                    work(study, url, spec, pool, size, settings, never, told)
                     if self.confirm:
-                        confirm(study, url, spec, pool, ready.slots, never, told)
+                        confirm(study, url, spec, pool, size.slots, never, told)
             finally:
                 self.study_ = in_memory(study)
                 if self.storage is None:
@@ -218,7 +217,7 @@ class GRUEstimator(BaseEstimator):  # type: ignore[misc]
             datasets = [self._weighted(load_dataset(spec, source, refit=True)).to(where)]
             one_part = spec.data.model_copy(update={"folds": None})
             whole = spec.model_copy(update={"data": one_part})
-            pool, _ = make_pool(whole, datasets, replace(settings, threads=1, slots=1))
+            pool, _ = make_pool(whole, datasets, threads=1, slots=1)
         trial = self.study_.trials[winner.number]
         self.bundle_ = bundle_of_trial(spec, datasets, pool, trial, confirmed, refitted=refit)
 

@@ -10,8 +10,7 @@ from gru_optuna.errors import UserError
 from gru_optuna.training.engines.cpu import CPUEngine
 from gru_optuna.training.folded_pool import FoldedPool
 from gru_optuna.training.pool import Pool
-from gru_optuna.training.sizing import choose_size
-from gru_optuna.worker.events import EngineReady
+from gru_optuna.training.sizing import Size, choose_size
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
     from gru_optuna.data.dataset import Dataset
     from gru_optuna.study_file import Specification
     from gru_optuna.training.folded_pool import TrialPool
-    from gru_optuna.worker.run import WorkerSettings
 
 
 Device = Literal["auto", "cpu", "cuda"]
@@ -28,9 +26,13 @@ CUDA_SLOTS = 128
 
 
 def make_pool(
-    spec: Specification, datasets: Sequence[Dataset], settings: WorkerSettings, workers: int = 1
-) -> tuple[TrialPool, EngineReady]:
-    """Where trials train, on the device where the data lie, and how many, in one of `workers`.
+    spec: Specification,
+    datasets: Sequence[Dataset],
+    threads: int | None = None,
+    slots: int | None = None,
+    workers: int = 1,
+) -> tuple[TrialPool, Size]:
+    """Makes the pool of one of `workers` processes, on the device that holds the data.
 
     The first time on a machine the CPU's code is compiled, which takes a quarter of a minute.
 
@@ -40,21 +42,20 @@ def make_pool(
         The study.
     datasets
         As `load_folds` returns them: one, or one for each fold.
-    settings
-        Of this worker.
+    threads, slots
+        How many threads train, and how many trials they share; None: measured.
     workers
         How many processes share the machine.
     """
     if datasets[0].train.device.type != "cpu":
         from gru_optuna.training.engines.batched import BatchedEngine
 
-        ready = EngineReady(1, settings.slots or CUDA_SLOTS, None)
+        size = Size(1, slots or CUDA_SLOTS, None)
         pools = [Pool(spec, data, BatchedEngine(spec, data)) for data in datasets]
     else:
-        size = choose_size(spec, datasets, settings.threads, settings.slots, workers)
-        ready = EngineReady(size.threads, size.slots, size.memory)
+        size = choose_size(spec, datasets, threads, slots, workers)
         pools = [Pool(spec, data, CPUEngine(spec, data, size.threads)) for data in datasets]
-    return FoldedPool(spec, pools) if spec.data.folds else pools[0], ready
+    return FoldedPool(spec, pools) if spec.data.folds else pools[0], size
 
 
 def choose_device(device: Device) -> torch.device:

@@ -41,11 +41,12 @@ _SIZES = ("vocabulary", "embedding_size", "hidden_size", "layers", "batch_size",
 
 @dataclass(frozen=True)
 class Size:
-    """What a worker on a CPU was given, or chose."""
+    """How a worker trains: what it was given, or what was measured."""
 
     threads: int
     slots: int
-    memory: int  # bytes at most, for all slots and threads of the study's largest network
+    # Bytes at most, for all slots and threads of the study's largest network; None: not known.
+    memory: int | None
 
 
 def choose_size(

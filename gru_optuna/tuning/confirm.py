@@ -444,8 +444,8 @@ def confirm_study(
         return study, spec, found
     device = choose_device(place.settings.device)
     datasets = [data.to(device) for data in load_data(study, spec, place.folder)]
-    pool, ready = make_pool(spec, datasets, place.settings)
-    found = confirm(study, place.url, spec, pool, ready.slots, stop, on_event)
+    pool, size = make_pool(spec, datasets, place.settings.threads, place.settings.slots)
+    found = confirm(study, place.url, spec, pool, size.slots, stop, on_event)
     describe_at(study, place.url)
     return study, spec, found
 

@@ -86,12 +86,14 @@ def make_winner(
     if len(chosen) == 1:
         settings = replace(settings, threads=1, slots=1)
     on_device = [one.to(device) for one in data]
-    pool, ready = make_pool(_of_one_part(spec) if refit else spec, on_device, settings)
+    pool, size = make_pool(
+        _of_one_part(spec) if refit else spec, on_device, settings.threads, settings.slots
+    )
     runs = [(one.training, one.epochs) for one in chosen]
     read = [one.narrowed(winner.hyperparameters.vocabulary) for one in on_device]
     networks: list[MemberNetwork] = []
     for one, (weights, value) in zip(
-        chosen, train_again(pool, runs, ready.slots, stop), strict=True
+        chosen, train_again(pool, runs, size.slots, stop), strict=True
     ):
         if not refit:
             warn_if_other(spec, one.training, one.value, value)

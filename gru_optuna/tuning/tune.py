@@ -27,6 +27,7 @@ from gru_optuna.training.engines.cpu import is_compiled
 from gru_optuna.training.pool_factory import Device, choose_device, make_pool
 from gru_optuna.tuning.confirm import confirm
 from gru_optuna.tuning.retrain import Abandoned
+from gru_optuna.worker.events import EngineReady
 from gru_optuna.worker.run import WorkerSettings, work
 from gru_optuna.workspace import Workspace, storage_url
 
@@ -170,19 +171,19 @@ def tune(
     if _trials_to_train(optuna_study, spec):
         if workers > 1:
             # Sized and compiled once, before all of them do.
-            _, ready = make_pool(spec, datasets, settings, workers)
-            on_event(ready)
-            each = replace(settings, threads=ready.threads, slots=ready.slots)
+            _, size = make_pool(spec, datasets, settings.threads, settings.slots, workers)
+            on_event(EngineReady(size))
+            each = replace(settings, threads=size.threads, slots=size.slots)
             supervise(optuna_study, url, path.parent, workers, each, stop, on_event)
         else:
-            pool, ready = make_pool(spec, datasets, settings)
-            worker = work(optuna_study, url, spec, pool, ready, settings, stop, on_event)
+            pool, size = make_pool(spec, datasets, settings.threads, settings.slots)
+            worker = work(optuna_study, url, spec, pool, size, settings, stop, on_event)
             abandoned = worker.abandoned
-            settings = replace(settings, threads=ready.threads, slots=ready.slots)
+            settings = replace(settings, threads=size.threads, slots=size.slots)
     if not stop.is_set() and _to_confirm(optuna_study, spec):
-        pool, ready = make_pool(spec, datasets, settings)
+        pool, size = make_pool(spec, datasets, settings.threads, settings.slots)
         try:
-            _confirm(optuna_study, url, spec, pool, ready.slots, stop, on_event)
+            _confirm(optuna_study, url, spec, pool, size.slots, stop, on_event)
         except Abandoned:
             abandoned = True
     describe_at(optuna_study, url)  # with what was confirmed

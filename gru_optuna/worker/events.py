@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, TypeAlias
 if TYPE_CHECKING:
     from optuna.trial import TrialState
 
+    from gru_optuna.training.sizing import Size
+
 
 @dataclass(frozen=True)
 class EngineReady:
     """Everything is compiled and sized."""
 
-    threads: int
-    slots: int
-    memory: int | None  # bytes at most, for the slots; None: not known
+    size: Size
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from gru_optuna.study import study as studies
 from gru_optuna.training.pool_factory import Device, choose_device, make_pool
 from gru_optuna.worker import Worker
 from gru_optuna.worker.commits import tells_of_storage
+from gru_optuna.worker.events import EngineReady
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,7 +35,8 @@ if TYPE_CHECKING:
     from gru_optuna.data.dataset import Dataset
     from gru_optuna.study_file import Specification
     from gru_optuna.training.folded_pool import TrialPool
-    from gru_optuna.worker.events import EngineReady, WorkerEvent
+    from gru_optuna.training.sizing import Size
+    from gru_optuna.worker.events import WorkerEvent
 
 
 @dataclass(frozen=True)
@@ -92,8 +94,10 @@ def join(
     study, spec = studies.load_to_work(open_storage(url), name)
     datasets = load_data(study, spec, folder)
     device = choose_device(settings.device)
-    pool, ready = make_pool(spec, [data.to(device) for data in datasets], settings)
-    return work(study, url, spec, pool, ready, settings, stop, on_event)
+    pool, size = make_pool(
+        spec, [data.to(device) for data in datasets], settings.threads, settings.slots
+    )
+    return work(study, url, spec, pool, size, settings, stop, on_event)
 
 
 def load_data(study: Study, spec: Specification, folder: Path) -> list[Dataset]:
@@ -118,16 +122,16 @@ def work(
     url: str,
     spec: Specification,
     pool: TrialPool,
-    ready: EngineReady,
+    size: Size,
     settings: WorkerSettings,
     stop: Event,
     on_event: Callable[[WorkerEvent], None],
 ) -> Worker:
     """Works on an open study; returns the worker, which is done or was stopped."""
-    on_event(ready)
+    on_event(EngineReady(size))
     database = open_engine(url)
     try:
-        host = Host.here(str(pool.device), ready.slots)
+        host = Host.here(str(pool.device), size.slots)
         registration = with_retries(
             lambda: Registration(database, study._study_id, host, settings.lease_seconds),
             stop,
@@ -135,7 +139,7 @@ def work(
         )
         mirror = Mirror(study, database, registration, make_note_writer())
         shelf = open_shelf(study, url)
-        worker = Worker(mirror, registration, shelf, spec, pool, ready.slots, stop, on_event)
+        worker = Worker(mirror, registration, shelf, spec, pool, size.slots, stop, on_event)
         worker.run()
         # The others may be done before; and what a note says is no reason to fail.
         with suppress(SQLAlchemyError):

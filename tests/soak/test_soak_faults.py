@@ -12,17 +12,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from processes import check_exact, check_work, curves, wait_for
+from helpers.processes import SEARCH, SMALL, check_exact, check_work, curves, undisturbed, wait_for
 from sqlalchemy import make_url
-from test_faults import SMALL
-from test_kills import SEARCH, undisturbed
 
 from gru_optuna.storage.database.tables import leases, workers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from processes import Lab, Nursery, Process
+    from helpers.processes import Lab, Nursery, Process
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(900)]
 

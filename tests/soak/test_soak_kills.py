@@ -5,15 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from processes import check_exact, check_work, curves
-from soak.harness import AIMED, ANYWHERE, kill_often
-from test_kills import SEARCH, undisturbed
+from helpers.kill_often import AIMED, ANYWHERE, kill_often
+from helpers.processes import SEARCH, check_exact, check_work, curves, undisturbed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from processes import Lab
+    from helpers.processes import Lab
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(1800)]
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from test_report_browser import opens_at_once
+from helpers.browser import opens_at_once
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from browser import Seen
+    from helpers.browser import Seen
 
 pytestmark = pytest.mark.soak
 

@@ -64,7 +64,7 @@ class PlainView:
         match event:
             case EngineReady():
                 workers = self._tally.opening.workers if self._tally.opening else 1
-                self._print(engine(event, workers))
+                self._print(engine(event.size, workers))
             case TrialEnded():
                 self._trial(event)
             case StandingBy() if self._standing_by:

@@ -8,7 +8,6 @@ from gru_optuna.worker.events import (
     CheckpointDamaged,
     Confirming,
     ConfirmingElsewhere,
-    EngineReady,
     FewerSlots,
     LeaseLost,
     StandingBy,
@@ -22,6 +21,7 @@ from gru_optuna.worker.events import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from gru_optuna.training.sizing import Size
     from gru_optuna.tuning.tune import RunStart
     from gru_optuna.worker.events import WorkerEvent
 
@@ -42,11 +42,11 @@ def headline(opening: RunStart) -> tuple[str, str]:
     )
 
 
-def engine(ready: EngineReady, workers: int) -> str:
+def engine(size: Size, workers: int) -> str:
     """How trials train here."""
-    memory = f", at most {ready.memory / 2**20:.0f} MiB for them" if ready.memory else ""
-    threads = f"{ready.threads} thread{'s' if ready.threads > 1 else ''}"
-    trials = f"{ready.slots} trials train together" if ready.slots > 1 else "one trial at a time"
+    memory = f", at most {size.memory / 2**20:.0f} MiB for them" if size.memory else ""
+    threads = f"{size.threads} thread{'s' if size.threads > 1 else ''}"
+    trials = f"{size.slots} trials train together" if size.slots > 1 else "one trial at a time"
     each = f", in each of {workers} workers" if workers > 1 else ""
     return f"{trials} in {threads}{memory}{each}"
 

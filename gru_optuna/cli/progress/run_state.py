@@ -22,6 +22,7 @@ from gru_optuna.worker.events import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from gru_optuna.training.sizing import Size
     from gru_optuna.tuning.tune import RunStart
     from gru_optuna.worker.events import WorkerEvent
 
@@ -74,7 +75,7 @@ class RunState:
     def __init__(self, now: Callable[[], float]) -> None:
         self.now = now
         self.opening: RunStart | None = None
-        self.engine: EngineReady | None = None
+        self.engine: Size | None = None
         self.slots: list[Trial | None] = []
         self.over: deque[Trial] = deque(maxlen=_LAST_ENDED)
         self.best: tuple[float, int] | None = None
@@ -101,7 +102,7 @@ class RunState:
         """Counts one event."""
         match event:
             case EngineReady():
-                self.engine = event
+                self.engine = event.size
             case TrialStarted():
                 self._start(event)
             case EpochTrained():

@@ -1,0 +1,325 @@
+"""From a study file to predictions, through the command line; and files of every kind."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+import pytest
+from helpers.bundles import DATA, train
+from typer.testing import CliRunner
+
+import gru_optuna
+from gru_optuna import tune
+from gru_optuna.bundle.rows import CHUNK
+from gru_optuna.cli import app
+from gru_optuna.data.readers.in_parts import read_table_in_parts
+from gru_optuna.data.readers.tables import read_table
+from gru_optuna.errors import DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from click.testing import Result
+    from helpers.workspaces import Workspace
+
+    from gru_optuna.bundle.bundle import Bundle
+
+TEXTS = """
+name = "sentences"
+[data]
+train = "data/movie_snippets.csv"
+text = "text"
+label = "label"
+test = 0.2
+max_tokens = 20
+[model]
+embedding_size = 8
+hidden_size = 8
+[search]
+learning_rate = [0.01, 0.02]
+[training]
+epochs = 2
+[budget]
+trials = 2
+[confirmation]
+candidates = 2
+seeds = 2
+"""
+
+
+@pytest.fixture(scope="module")
+def sentences() -> Bundle:
+    return train("movie-snippets.toml").bundle
+
+
+# --- the whole chain ---
+
+
+@pytest.fixture
+def gru_optuna_in(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[..., Result]]:
+    """The command line in this process, which has torch loaded already."""
+    monkeypatch.chdir(workspace.folder)
+    monkeypatch.delenv("GRU_OPTUNA_STORAGE", raising=False)
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield lambda *arguments: CliRunner().invoke(app, arguments)
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def test_from_a_study_file_to_predictions(
+    workspace: Workspace, gru_optuna_in: Callable[..., Result]
+) -> None:
+    """JapaneseVowels: tune, confirm, export; and predict in a process of its own."""
+    done = gru_optuna_in("tune", "studies/tiny.toml", "--no-confirm")
+    assert done.exit_code == 0, done.stderr
+    assert "confirmed" not in done.stdout
+    assert "\ntest " not in done.stdout
+
+    done = gru_optuna_in("confirm", "tiny", "--seeds", "3")
+    assert done.exit_code == 0, done.stderr
+    assert "confirming the best 3 on 3 fresh seeds: 9 of 9 runs done" in done.stderr
+    number = re.search(r"^(\d) .*winner$", done.stdout, re.MULTILINE)
+    assert number
+    assert re.search(r"confirmed validation accuracy 0\.\d{4} \(95 % interval", done.stdout)
+    best = json.loads(gru_optuna_in("best", "tiny", "--json").stdout)
+    assert best["number"] == int(number[1])
+
+    done = gru_optuna_in("export", "tiny", "--out", "bundles/tiny", "--ensemble", "--onnx")
+    assert done.exit_code == 0, done.stderr
+    assert done.stdout == "bundles/tiny\n"
+    test = "studies/data/japanese_vowels_test.ts"
+    done = workspace.run("predict", "bundles/tiny", test, "--out", "told.csv")
+    assert done.returncode == 0, done.stderr
+    assert "370 rows predicted: told.csv" in done.stderr
+
+    told = pl.read_csv(workspace.folder / "told.csv", schema_overrides={"prediction": pl.String})
+    right = [line.rpartition(":")[2] for line in (workspace.folder / test).read_text().splitlines()
+             if line and line[0] not in "@#%"]  # fmt: skip
+    accuracy = sum(told["prediction"] == pl.Series(right)) / 370
+    assert accuracy == pytest.approx(best["confirmed"]["test"]["ensemble"]["value"])
+    # The bundle's own words and the command's are the same.
+    loaded = gru_optuna.load_bundle(workspace.folder / "bundles" / "tiny")
+    np.testing.assert_allclose(
+        told.drop("prediction").to_numpy(), loaded.predict_proba(workspace.folder / test)
+    )
+    assert len(loaded.networks) == 3
+    card = (workspace.folder / "bundles" / "tiny" / "README.md").read_text()
+    assert f"| test, ensemble | {accuracy:.4f} |" in card
+
+
+def test_a_vocabulary_that_was_searched_is_the_bundles_own(
+    workspace: Workspace, gru_optuna_in: Callable[..., Result]
+) -> None:
+    """Texts: a grid over two vocabularies, confirmed, exported, read back; and a refitted one."""
+    folder = workspace.folder / "studies"
+    rows = pl.read_csv(DATA / "movie_snippets.csv").head(400)
+    rows.write_csv(folder / "data" / "some.csv")
+    text = TEXTS.replace("movie_snippets", "some").replace("[0.01, 0.02]", "0.01")
+    text = text.replace("max_tokens = 20", "max_tokens = 20\nvocabulary = [60, 400]")
+    fixed = "\n".join(
+        f"{name} = {value}"
+        for name, value in (
+            ("optimizer", '"adam"'), ("decay", '"constant"'), ("clip_norm", 1.0), ("l1", 0.0),
+            ("initializer", '"orthogonal"'), ("l2", 0.0), ("dropout", 0.1), ("batch_size", 32),
+        )
+    )  # fmt: skip
+    text = text.replace("[training]", f'{fixed}\n[sampler]\nname = "grid"\n[training]')
+    (folder / "sentences.toml").write_text(text)
+    refused = gru_optuna_in("tune", "studies/sentences.toml", "--set", "data.vocabulary=[2,60]")
+    assert refused.exit_code == 2
+    assert refused.stderr.strip().endswith("[data.vocabulary]: vocabulary = 2 must be at least 3.")
+
+    done = gru_optuna_in("tune", "studies/sentences.toml")
+    assert done.exit_code == 0, done.stderr
+    best = json.loads(gru_optuna_in("best", "sentences", "--json").stdout)
+    assert best["params"] == {"vocabulary": best["configuration"]["vocabulary"]}
+    assert best["params"]["vocabulary"] in (60, 400)
+    told = gru_optuna_in("best", "sentences", "--toml").stdout
+    assert f"[data]\nvocabulary = {best['params']['vocabulary']}\nmax_tokens = 20\n" in told
+
+    for name, *options in (("plain",), ("whole", "--refit")):
+        done = gru_optuna_in("export", "sentences", "--out", f"bundles/{name}", *options)
+        assert done.exit_code == 0, done.stderr
+        assert "rounds differently" not in done.stderr
+        bundle = gru_optuna.load_bundle(workspace.folder / "bundles" / name)
+        ids = bundle.encoder.as_json()["tokenizer"]["model"]["vocab"]
+        assert len(ids) == best["params"]["vocabulary"] == bundle.networks[0].network.vocabulary
+        done = gru_optuna_in("predict", f"bundles/{name}", "studies/data/some.csv")
+        assert done.exit_code == 0, done.stderr
+        assert len(done.stdout.splitlines()) == 401
+
+
+def test_sentences_in_a_fresh_workspace(
+    workspace: Workspace, gru_optuna_in: Callable[..., Result]
+) -> None:
+    workspace.write("studies/sentences.toml", TEXTS)
+    some = (DATA / "movie_snippets.csv").read_text(encoding="utf-8").splitlines(keepends=True)
+    workspace.write("studies/data/movie_snippets.csv", "".join(some[:2000]))
+    tune(
+        workspace.folder / "studies" / "sentences.toml",
+        storage=f"sqlite:///{workspace.folder}/storage/gru_optuna.db",
+    )
+    done = gru_optuna_in("export", "sentences", "--out", "mine", "--refit")
+    assert done.exit_code == 0, done.stderr
+    loaded = gru_optuna.load_bundle(workspace.folder / "mine")
+    assert loaded.manifest.refitted
+    assert loaded.manifest.members[0].validation is None
+    workspace.write("new.jsonl", '{"text": "a delight", "n": 1}\n{"text": "dull and slow"}\n')
+    done = gru_optuna_in("predict", "mine", "new.jsonl", "--out", "told.jsonl")
+    assert done.exit_code == 0, done.stderr
+    told = [json.loads(line) for line in (workspace.folder / "told.jsonl").open()]
+    assert [list(one) for one in told] == [["prediction", "P(negative)", "P(positive)"]] * 2
+    expected = loaded.predict(["a delight", "dull and slow"])
+    assert [one["prediction"] for one in told] == expected.tolist()
+    workspace.write("other.csv", "texts\nx\n")
+    for arguments, words in (
+        (("predict", "mine", "other.csv"), 'other.csv: no column "text". Did you mean "texts"?'),
+        (("predict", "none", "x.csv"), "none: no such folder. A bundle is what gru-optuna export"),
+        (("predict", "mine", "x.csv"), "x.csv: no such file"),
+        (("predict", "mine", "new.jsonl", "--out", "x.xlsx"), "Known: .csv"),
+        (("export", "sentences", "--out", "mine"), "mine: is there already"),
+        (("export", "sentence", "--out", "new"), 'no study "sentence" here. Did you mean'),
+    ):
+        done = gru_optuna_in(*arguments, *(() if "--out" in arguments else ("--out", "new.csv")))
+        assert done.exit_code == 2
+        assert words in done.stderr
+        assert not list(workspace.folder.glob("*new*.csv")) + list(workspace.folder.glob("new"))
+
+
+# --- files ---
+
+
+def test_large_files_are_read_a_part_at_a_time(sentences: Bundle, tmp_path: Path) -> None:
+    frame = pl.read_csv(DATA / "movie_snippets.csv").head(2 * CHUNK + 100)
+    expected = sentences.predict_frame(frame)
+    # Other columns beside, quotes, commas and line breaks within.
+    frame = frame.with_columns(pl.lit('a "b",\nc').alias("note")).select("note", "text")
+    frame.write_csv(tmp_path / "x.csv")
+    frame.write_csv(tmp_path / "x.tsv", separator="\t")
+    frame.write_ndjson(tmp_path / "x.jsonl")
+    frame.write_parquet(tmp_path / "x.parquet")
+    for path in sorted(tmp_path.iterdir()):
+        parts = list(read_table_in_parts(path, CHUNK))
+        assert [len(table) for table, _ in parts] == [CHUNK, CHUNK, 100]
+        shares = [share for _, share in parts]
+        assert shares == sorted(shares)
+        assert shares[-1] == 1.0
+        assert sentences.predict_frame(path).equals(expected), path.suffix
+
+
+def test_parts_say_where_a_row_stands_as_the_whole_does(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text('a,b\n"1\n1",x\n\n2,y\n3,z\n')
+    (tmp_path / "x.jsonl").write_text('{"a": 1, "b": "x"}\n\n{"a": 2}\n{"a": 3, "b": "z"}\n')
+    pl.DataFrame({"a": [1, None, 3], "b": ["x", None, "z"]}).write_parquet(tmp_path / "x.parquet")
+    for path in sorted(tmp_path.iterdir()):
+        whole = read_table(path)
+        parts = [table for table, _ in read_table_in_parts(path, 2)]
+        at = [table.at(row) for table in parts for row in range(len(table))]
+        assert at == [whole.at(row) for row in range(len(whole))]
+        values = [text for table in parts for text in table.texts("b")]
+        assert values == whole.texts("b")
+
+
+def test_a_mistake_far_down_is_named(sentences: Bundle, tmp_path: Path) -> None:
+    rows = ["n,text", *["1,fine words"] * (CHUNK + 5), '1," "', "1,more"]
+    (tmp_path / "x.csv").write_text("\n".join(rows))
+    with pytest.raises(DataError, match=rf'x.csv, line {CHUNK + 7}: column "text" is empty'):
+        sentences.predict(tmp_path / "x.csv")
+
+
+@pytest.mark.parametrize("ending", ["csv", "tsv", "jsonl", "parquet"])
+def test_predictions_are_written_in_every_format(
+    sentences: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: str
+) -> None:
+    from gru_optuna.bundle.output import writing
+
+    expected = sentences.predict_frame(["a delight", "dull", "what"])
+    out = tmp_path / f"told.{ending}"
+    out.write_text("what was there before")
+
+    def fails_half_way() -> None:
+        with writing(out) as writer:
+            writer.write(expected)
+            raise DataError("the next row can't be read")
+
+    with pytest.raises(DataError):
+        fails_half_way()
+    assert out.read_text() == "what was there before"
+    with writing(out) as writer:
+        writer.write(expected[:2])
+        writer.write(expected[2:])
+    assert [path.name for path in tmp_path.iterdir()] == [out.name]
+    read = {"jsonl": pl.read_ndjson, "parquet": pl.read_parquet}.get(ending, pl.read_csv)
+    got = read(out) if ending != "tsv" else pl.read_csv(out, separator="\t")
+    assert got.columns == expected.columns
+    np.testing.assert_allclose(got["P(positive)"], expected["P(positive)"])
+
+
+def test_sequences_in_long_form_keep_their_ids(tmp_path: Path) -> None:
+    steps = np.random.default_rng(0).normal(size=(120, 2))
+    table = pl.DataFrame(
+        {"who": np.repeat(np.arange(40), 3), "x": steps[:, 0], "y": steps[:, 1],
+         "right": np.repeat(np.where(steps[::3, 0] > 0, "up", "down"), 3)}
+    )  # fmt: skip
+    table.write_csv(tmp_path / "x.csv")
+    study = tmp_path / "x.toml"
+    study.write_text(
+        'name = "x"\n[data]\ntrain = "x.csv"\nid = "who"\nlabel = "right"\ntest = 0.3\n'
+    )
+    model = train(study)
+    # Other order of columns and rows, no answers.
+    new = table.select("y", "who", "x")
+    told = model.bundle.predict_frame(pl.concat([new[60:], new[:60]]))
+    assert told["who"].to_list() == [str(who) for who in [*range(20, 40), *range(20)]]
+    assert model.bundle.predict_frame(table).sort("who").equals(told.sort("who"))
+    with pytest.raises(DataError, match='no columns "x", "y", which training has read'):
+        model.bundle.predict(table.select("who"))
+
+
+def test_known_columns_are_asked_for_ahead(tmp_path: Path) -> None:
+    hours = np.arange(400)
+    holiday = (hours // 24) % 7 == 6
+    table = pl.DataFrame(
+        {
+            "time": pl.datetime_range(
+                pl.datetime(2024, 1, 1), pl.datetime(2024, 1, 17, 15), "1h", eager=True
+            ),
+            "shop": ["a"] * 400,
+            "sold": np.sin(hours / 4) + 2 * holiday,
+            "holiday": holiday.astype(int),
+        }
+    )
+    other = table.with_columns(pl.lit("b").alias("shop"), sold=10 * pl.col("sold"))
+    both = pl.concat([table, other])
+    both.write_csv(tmp_path / "x.csv")
+    study = tmp_path / "x.toml"
+    study.write_text(
+        'name = "x"\ntask = "forecasting"\n[data]\ntrain = "x.csv"\ntime = "time"\n'
+        'target = "sold"\nseries = "shop"\nknown = ["holiday"]\nhorizon = 6\nseason = 24\n'
+        "test = 60\n"
+    )
+    model = train(study)
+    with pytest.raises(DataError, match=r'0 rows of series "a" behind .* holiday must be known'):
+        model.bundle.predict(both)
+    ahead = both.with_columns(pl.when(pl.col("time") < pl.datetime(2024, 1, 17, 10)).then("sold"))
+    told = model.bundle.predict(ahead)
+    assert told.columns == ["shop", "time", "prediction"]
+    assert told["shop"].to_list() == ["a"] * 6 + ["b"] * 6
+    assert told["time"][0] == told["time"][6] == ahead["time"][394]
+    # The last window of the test, of each series.
+    test = model.dataset.test
+    assert test is not None
+    assert test.units is not None
+    expected = test.units.restore(model.outputs[0])
+    np.testing.assert_array_equal(told["prediction"][:6], expected[len(expected) // 2 - 1])
+    np.testing.assert_array_equal(told["prediction"][6:], expected[-1])
+    with pytest.raises(DataError, match='series "c" was not in training'):
+        model.bundle.predict(ahead.with_columns(shop=pl.lit("c"))[:400])

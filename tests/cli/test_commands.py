@@ -1,0 +1,439 @@
+"""The command line as people use it: real processes, real signals, wrong input."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING, Protocol
+
+import optuna
+import pytest
+import torch
+from helpers.workspaces import TINY_STUDY
+from typer.testing import CliRunner
+
+from gru_optuna import tune
+from gru_optuna.cli import app
+
+if TYPE_CHECKING:
+    from helpers.workspaces import Workspace
+
+TINY = "studies/tiny.toml"
+
+
+def wait_for(process: subprocess.Popen[str], line: str) -> None:
+    """Reads stderr until a line begins so."""
+    assert process.stderr is not None
+    for seen in process.stderr:
+        if seen.startswith(line):
+            return
+    raise AssertionError(f"{line!r} never came")
+
+
+def ran(workspace: Workspace, trials: int = 1, study: str = TINY, *overrides: str) -> None:
+    """Tunes from Python, where torch is loaded already: each process pays seconds for that."""
+    tune(
+        workspace.folder / study,
+        trials=trials,
+        storage=f"sqlite:///{workspace.folder}/storage/gru_optuna.db",
+        overrides=overrides,
+    )
+
+
+# --- the main job ---
+
+
+def test_from_a_study_file_to_a_report(workspace: Workspace) -> None:
+    done = workspace.run("tune", TINY)
+    assert done.returncode == 0, done.stderr
+    assert "tiny: 3 trials" in done.stdout
+    assert re.search(r"best validation accuracy 0\.\d{4} \(trial \d, epoch \d\)", done.stdout)
+    assert re.search(r"test accuracy 0\.\d{4}", done.stdout)
+    assert "report  dashboards/tiny/index.html" in done.stdout
+    page = (workspace.folder / "dashboards" / "tiny" / "index.html").read_text()
+    assert "tiny" in page
+    # One plain line a trial where nobody watches, and nothing of it on stdout.
+    assert "trial 0: accuracy" in done.stderr
+    assert "trial 0:" not in done.stdout
+    assert "\x1b" not in done.stderr + done.stdout
+
+
+def test_the_same_command_says_that_the_study_is_finished(workspace: Workspace) -> None:
+    ran(workspace, trials=3)
+    again = workspace.run("tune", TINY)
+    assert again.returncode == 0
+    assert again.stdout.startswith("tiny is finished: all 3 trials are done")
+    assert "best validation accuracy" in again.stdout
+    assert "trial" not in again.stderr.split("next")[0].split("goes on after 3 trials")[1]
+
+
+def test_a_raised_budget_runs_exactly_the_difference(workspace: Workspace) -> None:
+    ran(workspace, trials=2)
+    more = workspace.run("tune", TINY, "--trials", "4")
+    assert re.findall(r"^trial (\d+):", more.stderr, re.MULTILINE) == ["2", "3"]
+    storage = f"sqlite:///{workspace.folder}/storage/gru_optuna.db"
+    assert len(optuna.load_study(study_name="tiny", storage=storage).trials) == 4
+
+
+def test_set_overrides_the_file(workspace: Workspace) -> None:
+    done = workspace.run("tune", TINY, "--trials", "1", "--set", "search.dropout=0.25")
+    assert done.returncode == 0, done.stderr
+    best = json.loads(workspace.run("best", "tiny", "--json").stdout)
+    assert best["configuration"]["dropout"] == 0.25
+    assert set(best["params"]) == {"learning_rate"}
+
+
+def test_the_storage_comes_from_flag_then_environment(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = f"sqlite:///{workspace.folder}/elsewhere/my.db"
+    workspace.run("tune", TINY, "--trials", "1", "--storage", url)
+    assert (workspace.folder / "elsewhere" / "my.db").exists()
+    assert not (workspace.folder / "storage").exists()
+    environment = workspace.environment() | {"GRU_OPTUNA_STORAGE": url}
+    shown = subprocess.run(
+        [sys.executable, "-m", "gru_optuna", "studies"],
+        cwd=workspace.folder, env=environment, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert "tiny" in shown.stdout
+
+
+# --- looking at studies ---
+
+
+def test_studies_status_and_best(workspace: Workspace) -> None:
+    ran(workspace, trials=3)
+    (listed,) = json.loads(workspace.run("studies", "--json").stdout)
+    assert set(listed) == {"study", "task", "trials", "best"}
+    assert (listed["study"], listed["task"], listed["trials"]) == ("tiny", "classification", 3)
+
+    status = json.loads(workspace.run("status", "tiny", "--json").stdout)
+    assert status["direction"] == "maximize"
+    assert set(status["trials"]) == {"complete", "pruned", "running", "waiting", "failed"}
+    assert status["budget"] == {"trials": 3, "claimed": 3}
+    assert set(status["best"]) == {"number", "value", "params"}
+    assert status["best"]["value"] == listed["best"]
+
+    assert "accuracy" in workspace.run("studies").stdout
+    assert "3 of 3 trials begun" in workspace.run("status", "tiny").stdout
+
+
+def test_best_as_toml_is_a_study_file_that_fixes_everything(workspace: Workspace) -> None:
+    ran(workspace, trials=3)
+    toml = workspace.run("best", "tiny", "--toml").stdout
+    head = TINY_STUDY.split("[model]")[0].replace('"tiny"', '"fixed"')
+    workspace.write("studies/fixed.toml", head + toml + "[training]\nepochs = 3\n")
+    ran(workspace, 1, "studies/fixed.toml")
+    assert json.loads(workspace.run("best", "fixed", "--json").stdout)["params"] == {}
+
+
+def test_report_can_be_rendered_elsewhere(workspace: Workspace) -> None:
+    ran(workspace)
+    shown = workspace.run("report", "tiny", "--out", "mine").stdout
+    assert shown == "mine/index.html\n"
+    assert (workspace.folder / "mine" / "index.html").exists()
+
+
+def test_looking_before_there_is_anything_makes_nothing(workspace: Workspace) -> None:
+    for command in (["studies"], ["status", "tiny"], ["best", "tiny"], ["report", "tiny"]):
+        done = workspace.run(*command)
+        assert done.returncode == 2
+        assert "no database yet" in done.stderr
+    assert sorted(path.name for path in workspace.folder.iterdir()) == ["studies"]
+
+
+# --- interruptions ---
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_cleanly_and_the_same_command_goes_on(
+    workspace: Workspace, number: signal.Signals
+) -> None:
+    process = workspace.start("tune", TINY, "--trials", "6", "--set", "training.epochs=15")
+    wait_for(process, "trial 0")
+    process.send_signal(number)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "To go on: gru-optuna tune studies/tiny.toml --trials 6" in err
+    assert "Traceback" not in err
+    ran(workspace, 6, TINY, "training.epochs=15")
+    status = json.loads(workspace.run("status", "tiny", "--json").stdout)
+    assert status["budget"] == {"trials": 6, "claimed": 6}
+    assert status["trials"]["running"] == 0
+
+
+def test_a_second_signal_ends_at_once(workspace: Workspace) -> None:
+    """In the middle of an epoch that would take a minute."""
+    process = workspace.start(
+        "tune", TINY, "--set", "model.hidden_size=512", "--set", "model.layers=8",
+        "--set", "search.batch_size=2", "--threads", "1",
+    )  # fmt: skip
+    wait_for(process, "4 trials train together in 1 thread")
+    time.sleep(1)
+    process.send_signal(signal.SIGINT)
+    wait_for(process, "stopping after this epoch")
+    began = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    assert time.monotonic() - began < 3
+    assert process.returncode == 130
+    assert err == "stopped at once. The same command goes on.\n"
+
+
+def test_a_killed_study_goes_on_under_the_same_numbers(workspace: Workspace) -> None:
+    process = workspace.start("tune", TINY, "--trials", "5", "--set", "training.epochs=15")
+    wait_for(process, "trial 0")
+    process.kill()
+    process.communicate()
+    ran(workspace, 5, TINY, "training.epochs=15")
+    status = json.loads(workspace.run("status", "tiny", "--json").stdout)
+    assert sum(status["trials"].values()) == 5
+    assert status["trials"]["running"] == 0
+
+
+def test_two_commands_work_on_one_study(workspace: Workspace) -> None:
+    """Both are its workers; the budget is theirs together."""
+    arguments = ("tune", TINY, "--trials", "12", "--set", "training.epochs=15")
+    both = [workspace.start(*arguments) for _ in range(2)]
+    ends = [process.communicate(timeout=100)[1] for process in both]
+    assert [process.returncode for process in both] == [0, 0]
+    numbers = [int(n) for err in ends for n in re.findall(r"^trial (\d+): ", err, re.MULTILINE)]
+    assert sorted(numbers) == list(range(12))
+
+
+def test_an_epoch_that_takes_long_is_not_waited_for(workspace: Workspace) -> None:
+    process = workspace.start(
+        "tune", TINY, "--set", "model.hidden_size=512", "--set", "model.layers=8",
+        "--set", "search.batch_size=2", "--threads", "1",
+    )  # fmt: skip
+    wait_for(process, "4 trials train together in 1 thread")
+    time.sleep(1)
+    began = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=30)
+    assert time.monotonic() - began < 10
+    assert process.returncode == 130
+    assert "stopped; nothing is lost" in err
+    with sqlite3.connect(workspace.folder / "storage" / "gru_optuna.db") as connection:
+        assert connection.execute("SELECT * FROM gru_optuna_workers").fetchall() == []
+        held = connection.execute("SELECT worker_id FROM gru_optuna_leases").fetchall()
+    assert held == [(None,)] * 3
+
+
+def test_a_supervised_worker_ends_with_its_work_or_with_its_parent(workspace: Workspace) -> None:
+    ran(workspace)
+    for trials in (1, 400):
+        if trials > 1:
+            # Somebody raised the budget and is gone: there is more to do than a test takes.
+            url = f"sqlite:///{workspace.folder}/storage/gru_optuna.db"
+            study = optuna.load_study(study_name="tiny", storage=url)
+            study.set_user_attr("budget", {"trials": trials, "hours": None})
+        process = subprocess.Popen(
+            [sys.executable, "-m", "gru_optuna", "worker", "tiny", "--with-parent"],
+            cwd=workspace.folder, env=workspace.environment(),
+            stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        if trials == 1:
+            # Not communicate(), which closes stdin: the parent lives on.
+            assert process.wait(timeout=60) == 0
+            process.communicate()
+        else:
+            wait_for(process, "trial")
+            _, err = process.communicate(timeout=60)
+            assert process.returncode == 130
+            assert "stopped; nothing is lost" in err
+
+
+# --- the terminal ---
+
+
+def test_a_live_table_where_somebody_watches(workspace: Workspace) -> None:
+    controller, terminal = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "gru_optuna", "tune", TINY],
+        cwd=workspace.folder,
+        env=workspace.environment() | {"TERM": "xterm-256color"},
+        stdout=subprocess.PIPE, stderr=terminal, text=True,
+    )  # fmt: skip
+    os.close(terminal)
+    drawn = b""
+    while True:
+        try:
+            chunk = os.read(controller, 65536)
+        except OSError:  # Linux says so when the other end is closed
+            break
+        if not chunk:
+            break
+        drawn += chunk
+    process.communicate(timeout=60)
+    os.close(controller)
+    text = drawn.decode()
+    assert process.returncode == 0
+    assert "3/3 trials" in text
+    assert "epochs" in text
+    assert any(bar in text for bar in "▁▂▃▄▅▆▇█")
+
+
+def test_help_answers_at_once(workspace: Workspace) -> None:
+    def seconds(*arguments: str) -> float:
+        began = time.monotonic()
+        subprocess.run([sys.executable, *arguments], capture_output=True, check=True)
+        return time.monotonic() - began
+
+    # Against the interpreter's own start, because the machine's speed varies.
+    bare = min(seconds("-c", "pass") for _ in range(3))
+    helped = min(seconds("-m", "gru_optuna", "--help") for _ in range(3))
+    assert helped < bare + 0.5
+    loaded = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "gru_optuna", "--help"],
+        capture_output=True, text=True, check=True,
+    ).stderr  # fmt: skip
+    for heavy in ("torch", "optuna", "sklearn", "plotly", "sqlalchemy"):
+        assert not re.search(rf"\| +{heavy}$", loaded, re.MULTILINE)
+
+
+# --- wrong input: one plain message, exit code 2, no traceback, nothing half written ---
+
+
+class Refused(Protocol):
+    def __call__(self, *arguments: str) -> str: ...
+
+
+@pytest.fixture
+def refused(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> Refused:
+    """Runs a command that must be refused and returns its message.
+
+    In this process, because each of these mistakes would pay for importing torch again.
+    """
+    monkeypatch.chdir(workspace.folder)
+    monkeypatch.delenv("GRU_OPTUNA_STORAGE", raising=False)
+
+    def run(*arguments: str) -> str:
+        before = sorted(workspace.folder.rglob("*"))
+        done = CliRunner().invoke(app, arguments)
+        assert done.exit_code == 2, done.output
+        assert isinstance(done.exception, SystemExit)  # nothing that would print a traceback
+        assert done.stdout == ""
+        assert sorted(workspace.folder.rglob("*")) == before
+        return done.stderr
+
+    return run
+
+
+def test_a_refusal_is_one_message_without_a_traceback(workspace: Workspace) -> None:
+    done = workspace.run("tune", TINY, "--set", "search.dropuot=0.1")
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr == (
+        'studies/tiny.toml [search]: unknown key "dropuot". Did you mean "dropout"?\n'
+    )
+
+
+def test_a_missing_study_file_names_the_nearest(refused: Refused) -> None:
+    assert 'Did you mean "tiny.toml"?' in refused("tune", "studies/tinny.toml")
+
+
+def test_malformed_toml_names_the_line(workspace: Workspace, refused: Refused) -> None:
+    workspace.write("studies/bad.toml", 'name = "x"\nseed = = 3\n')
+    assert "line 2" in refused("tune", "studies/bad.toml")
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("search.dropuot=0.1", '[search]: unknown key "dropuot". Did you mean "dropout"?'),
+        ("search.dropout={low=0.6,high=0.1}", "low = 0.6 exceeds high = 0.1. Swap them"),
+        ("search.l1={low=0,high=1,log=true}", "a log scale has no zero"),
+        ("data.train='data/none.ts'", "no such file"),
+        ("training.epochs=0", "[training.epochs]"),
+    ],
+)
+def test_a_wrong_value_is_named_with_its_place(
+    refused: Refused, override: str, message: str
+) -> None:
+    assert message in refused("tune", TINY, "--set", override)
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ("", "no rows"),
+        ("1,2:a\n3,4:a\n", 'only one class, "a"'),
+        ("1,2:a\n3,4:a\n5,6:b\n", 'class "b" has this single row'),
+        ("1,nan:a\n3,4:a\n5,6:b\n5,6:b\n", "step 2 is nan"),
+    ],
+)
+def test_data_that_cannot_be_trained_on(
+    workspace: Workspace, refused: Refused, rows: str, message: str
+) -> None:
+    workspace.write("studies/data/mine.ts", f"@classLabel true a b\n@data\n{rows}")
+    workspace.write("studies/mine.toml", 'name = "mine"\n[data]\ntrain = "data/mine.ts"\n')
+    assert message in refused("tune", "studies/mine.toml")
+
+
+def test_a_test_label_that_training_lacks(workspace: Workspace, refused: Refused) -> None:
+    rows = "1,2:a\n3,4:a\n5,6:b\n5,7:b\n"
+    header = "@classLabel true a b c\n@data\n"
+    workspace.write("studies/data/mine.ts", header + rows * 5)
+    workspace.write("studies/data/test.ts", header + "1,2:a\n1,2:c\n")
+    workspace.write(
+        "studies/mine.toml",
+        'name = "mine"\n[data]\ntrain = "data/mine.ts"\ntest = "data/test.ts"\n',
+    )
+    message = refused("tune", "studies/mine.toml")
+    assert 'test.ts, line 4: label "c" is not in the training data' in message
+
+
+def test_a_study_that_does_not_exist_names_the_nearest(
+    workspace: Workspace, refused: Refused
+) -> None:
+    ran(workspace)
+    for command in ("status", "best", "report", "dashboard"):
+        assert 'no study "tinny" here. Did you mean "tiny"?' in refused(command, "tinny")
+
+
+def test_a_changed_specification_names_the_fields(workspace: Workspace, refused: Refused) -> None:
+    ran(workspace)
+    message = refused("tune", TINY, "--set", "search.dropout=0.1", "--set", "seed=4")
+    assert "  seed: 0 in the database, 4 now" in message
+    assert "  search.dropout: {'low': 0.0, 'high': 0.4} in the database, 0.1 now" in message
+    assert "Undo the change, or give the study a new name." in message
+
+
+def test_databases_that_cannot_be_used(workspace: Workspace, refused: Refused) -> None:
+    notes = workspace.write("notes.txt", "not a database\n" * 100)
+    other = sqlite3.connect(workspace.folder / "other.db")
+    other.execute("CREATE TABLE recipes (name TEXT)")
+    other.commit()
+    other.close()
+    for url, message in (
+        (f"sqlite:///{notes}", "not a SQLite database"),
+        ("sqlite:///other.db", "a database of something else (it has the tables recipes)"),
+        ("sqlite:///studies", "can't be opened"),
+        ("recipes", "is not a URL"),
+        ("sqlite://", "forgets everything"),
+    ):
+        assert message in refused("tune", TINY, "--storage", url)
+
+
+def test_a_locked_database(workspace: Workspace, refused: Refused) -> None:
+    ran(workspace)
+    holder = sqlite3.connect(workspace.folder / "storage" / "gru_optuna.db")
+    holder.execute("BEGIN IMMEDIATE")
+    try:
+        assert "locked by another program" in refused("tune", TINY, "--trials", "2")
+    finally:
+        holder.close()
+
+
+def test_cuda_where_there_is_none(refused: Refused) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a CUDA device")
+    assert "no CUDA device" in refused("tune", TINY, "--device", "cuda")

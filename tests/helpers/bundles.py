@@ -1,0 +1,59 @@
+"""What tests of bundles share: networks of each task, trained for a moment on the real data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from gru_optuna import study_file
+from gru_optuna.bundle.build import MemberNetwork, make_bundle
+from gru_optuna.data.load import load_dataset
+from gru_optuna.training.engines.cpu import CPUEngine
+from gru_optuna.training.pool import Pool
+from helpers.workspaces import PLAIN, REPOSITORY
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from torch import Tensor
+
+    from gru_optuna.bundle.bundle import Bundle
+    from gru_optuna.data.dataset import Dataset
+    from gru_optuna.hyperparameters import Hyperparameters
+    from gru_optuna.study_file import Specification
+
+DATA = REPOSITORY / "studies" / "data"
+
+
+@dataclass(frozen=True)
+class Model:
+    """Networks in memory, and the bundle that was made of them."""
+
+    spec: Specification
+    dataset: Dataset
+    networks: list[MemberNetwork]
+    outputs: list[Tensor]  # of each network, of the test rows, as the trial's own engine says
+    bundle: Bundle
+
+
+def train(
+    study: Path | str, trial: Hyperparameters = PLAIN, networks: int = 1, *overrides: str
+) -> Model:
+    """Trains one epoch of each network and makes a bundle of them."""
+    path = REPOSITORY / "studies" / study
+    spec = study_file.load(path, overrides)
+    data = load_dataset(spec, path.parent)
+    if spec.kind == "texts":
+        trial = replace(trial, embedding_size=8)
+    pool = Pool(spec, data, CPUEngine(spec, data))
+    slots = [pool.admit(trial, seed) for seed in range(networks)]
+    pool.train_epoch()
+    data = data.narrowed(trial.vocabulary)
+    trained = [
+        MemberNetwork(slot.best_weights, data.preprocessing, slot.seed, 1, slot.progress.best.value)
+        for slot in slots
+    ]
+    assert data.test is not None
+    outputs = [pool.engine.predict(slot, slot.best_weights, data.test) for slot in slots]
+    bundle = make_bundle(spec, 3, trial, trained, fingerprint=data.fingerprint, metrics={})
+    return Model(spec, data, trained, outputs, bundle)

@@ -1,0 +1,384 @@
+"""The report's numbers, worked out by hand on a small study."""
+
+from __future__ import annotations
+
+import math
+import random
+
+import optuna
+import pytest
+from helpers.report_studies import (
+    SPACE,
+    candidate,
+    confirmation,
+    small_study,
+    specification,
+    study_of,
+    trial,
+)
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.importance import FanovaImportanceEvaluator
+from optuna.trial import TrialState, create_trial
+
+from gru_optuna.report.axes import duration, duration_ticks, label, metric_digits, parameter_scale
+from gru_optuna.report.figures.comparison import compare
+from gru_optuna.report.figures.health import Clipping, Gap, measure_health
+from gru_optuna.report.figures.history import best_by_time, history
+from gru_optuna.report.figures.importance import importance
+from gru_optuna.report.figures.interactions import interactions
+from gru_optuna.report.figures.learning_curves import curves
+from gru_optuna.report.figures.parallel_coordinates import ABSENT, parallel_coordinates, slices
+from gru_optuna.report.figures.pruning import measure_pruning
+from gru_optuna.report.figures.timeline import timeline
+from gru_optuna.report.result import Estimate, Start, find_result
+from gru_optuna.report.trial_table import rows
+from gru_optuna.report.verdict import verdict
+from gru_optuna.study.confirmation import CONFIRMATION, TestValue
+from gru_optuna.study.predictions import PREDICTIONS
+from gru_optuna.study.summary import summarize
+
+DONE, CUT, FAILED = TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL
+
+
+@pytest.fixture
+def study() -> optuna.Study:
+    return small_study()
+
+
+def test_history_keeps_the_best_complete_value(study: optuna.Study) -> None:
+    points = history(study)
+    assert [point.state for point in points] == [
+        "complete", "pruned", "complete", "complete", "failed", "pruned", "complete", "complete",
+    ]  # fmt: skip
+    assert [point.value for point in points] == [0.5, 0.1, 0.7, 0.9, None, 0.3, 0.8, 0.3]
+    assert [point.best for point in points] == [0.5, 0.5, 0.7, 0.9, 0.9, 0.9, 0.9, 0.9]
+
+
+def test_history_of_a_loss_keeps_the_lowest() -> None:
+    study = optuna.create_study(direction="minimize")
+    for value in (2.0, 3.0, 1.0, math.inf):
+        study.add_trial(create_trial(value=value))
+    points = history(study)
+    assert [point.best for point in points] == [2.0, 2.0, 1.0, 1.0]
+    assert points[-1].value is None
+
+
+def test_curves_hold_every_reported_epoch(study: optuna.Study) -> None:
+    lines = curves(study, specification())
+    assert [curve.number for curve in lines] == [0, 1, 2, 3, 5, 6, 7]
+    assert lines[4].epochs == [1, 2]
+    assert lines[4].values == [0.2, 0.3]
+    assert lines[4].state == "pruned"
+    assert [curve.number for curve in lines if curve.best] == [3]
+
+
+def test_parallel_coordinates_place_every_value(study: optuna.Study) -> None:
+    lines = parallel_coordinates(study, specification())
+    assert lines.numbers == [0, 2, 3, 6, 7]
+    by_name = {column.scale.name: column for column in lines.columns}
+    assert list(by_name) == [
+        "learning_rate", "decay", "decay_drop", "decay_every", "dropout", "accuracy",
+    ]  # fmt: skip
+
+    rate = by_name["learning_rate"]
+    assert rate.scale.kind == "log"
+    assert (rate.scale.low, rate.scale.high) == (-4, -1)
+    assert rate.scale.ticks == pytest.approx([-4, -3, -2, -1])
+    assert rate.scale.labels == ["1e-4", "0.001", "0.01", "0.1"]
+    assert rate.positions[:3] == pytest.approx([-4, -2, -1])
+
+    assert by_name["decay"].scale.labels == ["constant", "step"]
+    assert by_name["decay"].positions == [0, 1, 0, 1, 0]
+
+    # Absent ones stand 15 % of the axis (0.1 to 0.9) below it.
+    drop = by_name["decay_drop"]
+    assert drop.values == [None, 0.5, None, 0.9, None]
+    assert drop.positions == pytest.approx([-0.02, 0.5, -0.02, 0.9, -0.02])
+    assert drop.scale.labels[0] == ABSENT
+    assert drop.scale.low == drop.scale.ticks[0] == pytest.approx(-0.02)
+
+    assert by_name["accuracy"].values == [0.5, 0.7, 0.9, 0.8, 0.3]
+
+
+def test_slices_leave_out_trials_without_the_parameter(study: optuna.Study) -> None:
+    by_name = {panel.scale.name: panel for panel in slices(study, specification())}
+    assert by_name["decay_every"].numbers == [2, 6]
+    assert by_name["decay_every"].values == [4, 10]
+    assert by_name["decay_every"].metric == [0.7, 0.8]
+    assert by_name["dropout"].values == [0.1, 0.2, 0.5, 0.3, 0.4]
+
+
+def test_rows_stand_best_first(study: optuna.Study) -> None:
+    table = rows(study, specification())
+    assert [row.number for row in table] == [3, 6, 2, 0, 7, 5, 1, 4]
+    assert [row.best for row in table] == [True] + [False] * 7
+    assert table[-1].outcome == "diverged in epoch 1: loss is not finite"
+    assert table[-1].value is None
+    assert table[0].params == {"learning_rate": 0.1, "decay": "constant", "dropout": 0.5}
+
+
+def test_importance_is_optunas_own(study: optuna.Study) -> None:
+    ours = importance(study)
+    assert ours.shares == optuna.importance.get_param_importances(study)
+    assert set(ours.shares) == {"learning_rate", "decay", "decay_drop", "decay_every", "dropout"}
+    assert sum(ours.shares.values()) == pytest.approx(1)
+    assert ours.trials == 5
+
+
+def test_importance_says_why_it_is_missing() -> None:
+    few = importance(study_of([trial(TrialState.COMPLETE, [0.5], 1e-3)] * 3))
+    assert not few.shares
+    assert few.missing == "Importance needs at least 4 complete trials, and this study has 3."
+    equal = importance(study_of([trial(TrialState.COMPLETE, [0.5], 1e-3)] * 6))
+    assert not equal.shares
+    assert equal.missing is not None
+    assert "same value" in equal.missing
+
+
+@pytest.mark.parametrize(
+    ("distribution", "labels"),
+    [
+        (FloatDistribution(1e-8, 1e-2, log=True), ["1e-8", "1e-6", "1e-4", "0.01"]),
+        (FloatDistribution(0.1, 1.0, log=True), ["0.1", "0.2", "0.5", "1"]),
+        (FloatDistribution(0.0, 0.6), ["0", "0.2", "0.4", "0.6"]),
+        (FloatDistribution(0.3, 0.3), ["0.3"]),
+        (FloatDistribution(1e-3, 1e-3, log=True), ["0.001"]),
+        (IntDistribution(1, 3), ["1", "2", "3"]),
+        (CategoricalDistribution([False, True]), ["false", "true"]),
+        (CategoricalDistribution(["off", 0.5, 1.0]), ["off", "0.5", "1"]),
+    ],
+)
+def test_ticks_can_be_read(
+    distribution: optuna.distributions.BaseDistribution, labels: list[str]
+) -> None:
+    scale = parameter_scale("x", distribution)
+    assert scale.labels == labels
+    assert scale.low < scale.high or len(labels) == 1
+    assert all(scale.low <= tick <= scale.high for tick in scale.ticks)
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(3.28086e-6, "3.281e-6"), (1e-4, "1e-4"), (0.0, "0"), (64, "64"), (20000.0, "20000")],
+)
+def test_labels(value: float, shown: str) -> None:
+    assert label(value) == shown
+
+
+def test_fanova_is_optunas_own_and_knows_what_every_trial_has(study: optuna.Study) -> None:
+    fanova = importance(study).fanova
+    evaluator = FanovaImportanceEvaluator(seed=0)
+    assert fanova == optuna.importance.get_param_importances(study, evaluator=evaluator)
+    assert set(fanova) == {"learning_rate", "decay", "dropout"}
+    assert sum(fanova.values()) == pytest.approx(1)
+
+
+def test_fanova_that_finds_nothing_leaves_the_other_measure() -> None:
+    same = study_of([trial(DONE, [0.5 + n / 100], 1e-3) for n in range(6)])
+    assert importance(same).fanova == {}
+    assert set(importance(same).shares) == {"learning_rate", "decay", "dropout"}
+
+
+def test_the_best_by_time_follows_the_endings() -> None:
+    study = study_of(
+        [
+            trial(DONE, [0.5], 1e-3, at=(0, 9)),
+            trial(DONE, [0.7], 1e-3, at=(0, 4)),
+            trial(DONE, [0.6], 1e-3, at=(4, 6)),
+            trial(DONE, [0.8], 1e-3, at=(6, 8)),
+        ]
+    )
+    steps = [(step.seconds, step.number, step.best) for step in best_by_time(study)]
+    # Trial 0 ends last and is no better; it only says how long the search went on.
+    assert steps == [(4, 1, 0.7), (8, 3, 0.8), (9, 3, 0.8)]
+
+
+def test_a_night_between_two_runs_takes_no_room() -> None:
+    night = 10 * 3600
+    study = study_of(
+        [
+            trial(DONE, [0.5], 1e-3, at=(0, 30), worker="a 1"),
+            trial(CUT, [0.4], 1e-3, at=(10, 20), worker="a 1"),
+            trial(CUT, [0.4], 1e-3, at=(20, 40), worker="a 1"),
+            trial(DONE, [0.6], 1e-3, at=(40 + night, 60 + night), worker="b 2"),
+        ]
+    )
+    line = timeline(study)
+    assert line.seconds == 60
+    assert [(pause.at, pause.seconds) for pause in line.pauses] == [(40, night)]
+    assert line.workers == {"a 1": 2, "b 2": 1}
+    assert [(bar.number, bar.lane, bar.start, bar.end) for bar in line.bars] == [
+        (0, 0, 0, 30), (1, 1, 10, 20), (2, 1, 20, 40), (3, 2, 40, 60),
+    ]  # fmt: skip
+    assert line.occupied == pytest.approx((30 + 10 + 20 + 20) / (3 * 60))
+    assert [step.seconds for step in best_by_time(study)] == [30, 60]
+
+
+def test_a_running_trial_reaches_to_the_last_moment_known() -> None:
+    running = trial(TrialState.RUNNING, [0.4], 1e-3, at=(5, 0))
+    line = timeline(study_of([trial(DONE, [0.5], 1e-3, at=(0, 30)), running]))
+    assert [(bar.state, bar.end) for bar in line.bars] == [("complete", 30), ("running", 30)]
+    assert timeline(study_of([])).bars == []
+
+
+def test_savings_take_pruned_trials_for_as_long_as_complete_ones(study: optuna.Study) -> None:
+    # Five complete trials of 3 epochs, pruned ones of 1 and 2, and a failed one that counts not.
+    saved = measure_pruning(study, specification())
+    assert saved is not None
+    assert (saved.trials, saved.pruned, saved.run) == (7, 2, 18)
+    assert saved.typical == 3
+    assert saved.unpruned == 5 * 3 + 2 * 3
+    assert saved.saved == pytest.approx(1 - 18 / 21)
+    assert saved.reached == [7, 6, 5]
+    assert measure_pruning(study_of([trial(DONE, [0.5], 1e-3)]), specification()) is None
+
+
+def test_health_counts_endings_and_looks_into_them() -> None:
+    lost = "diverged in epoch 2: the gradient is not finite"
+    losses = {"train_loss": [1.0, 0.2, 0.1], "validation_loss": [1.0, 0.4, 0.5]}
+    study = study_of(
+        [
+            trial(DONE, [0.5, 0.9, 0.8], 1e-3, clipped=[1.0, 0.5, 0.0], **losses),
+            trial(DONE, [0.5, 0.6], 1e-3, outcome="stopped early after epoch 2, none better"),
+            trial(CUT, [0.1, 0.2, 0.2], 1e-3),
+            trial(CUT, [0.1], 1e-3),
+            trial(FAILED, [0.1], 1e-1, outcome=lost),
+            trial(FAILED, [], 1e-1, outcome="fold 2 of 5: " + lost),
+            trial(FAILED, [], 1e-1, outcome="epoch 1 ran out of memory"),
+        ]
+    )
+    study.set_user_attr("baselines", {"majority class": 0.25, "logistic regression": 0.8})
+    found = measure_health(study, specification(search=SPACE | {"clip_norm": 2.0}))
+    assert found.endings == {
+        "trained to the end": 1,
+        "stopped early": 1,
+        "pruned": 2,
+        "diverged": 2,
+        "failed otherwise": 1,
+    }
+    assert found.diverged == [4, 5]
+    assert found.diverged_in == {2: 2}
+    assert found.chance == ("majority class", 0.25)
+    assert found.at_chance == [2]  # trial 3 had one epoch only
+    assert found.gaps == [Gap(0, "complete", 0.2, 0.4)]
+    assert found.clipping == [Clipping(0, 2.0, 0.5, 0.9)]
+
+
+def test_the_answer_says_how_sure_it_is_and_where_the_search_began(study: optuna.Study) -> None:
+    spec = specification()
+    study.set_user_attr("baselines", {"majority class": 0.25, "by hand": 0.86})
+    study.set_user_attr("test", {"number": 3, "value": 0.875})
+    part = {"rows": 100, "value": 0.875, "interval": [0.8, 0.93]}
+    study.set_user_attr(PREDICTIONS, {"number": 3, "test": part})
+    found = find_result(study, spec, summarize(study, spec))
+    assert found is not None
+    assert (found.winner.number, found.complete) == (3, 5)
+    assert found.test == Estimate(0.875, (0.8, 0.93), 100)
+    assert found.validation == Estimate(0.9, None, None)
+    assert found.to_beat == ("by hand", 0.86)
+    assert found.measured.beside(0.25, spec) == "better"
+    assert found.measured.beside(0.86, spec) == "equal"  # the interval holds it
+    assert found.measured.beside(0.95, spec) == "worse"
+    # Best epochs of the first ten trials that had one: .5 .1 .7 .9 .3 .8 .3
+    assert found.start == Start(0.5, 7)
+    value, gain = verdict(found, spec, lambda value: f"{value:.3f}")
+    assert value == (
+        "On 100 test rows, which took no part in the choice, it reaches accuracy 0.875 "
+        "(95\u00a0% interval 0.800 to 0.930). That is better than majority class (0.250) and not "
+        "to be told apart from by hand (0.860)."
+    )
+    assert gain.startswith("The search brought the validation accuracy from 0.500, the median")
+
+
+def test_an_interval_of_another_value_is_not_shown(study: optuna.Study) -> None:
+    study.set_user_attr("test", {"number": 3, "value": 0.875})
+    part = {"rows": 100, "value": 0.5, "interval": [0.4, 0.6]}
+    study.set_user_attr(PREDICTIONS, {"number": 3, "test": part})
+    found = find_result(study, specification(), summarize(study, specification()))
+    assert found is not None
+    assert found.test == Estimate(0.875, None, 100)
+
+
+def test_fresh_seeds_decide_who_won(study: optuna.Study) -> None:
+    first = candidate(3, 0.9, [0.7, 0.8], None)
+    second = candidate(6, 0.8, [0.8, 0.8], [0.7, 0.9])
+    test = TestValue(0.81, [0.78, 0.84], None)
+    study.set_user_attr(CONFIRMATION, confirmation([first, second], 6, test).as_json())
+    spec = specification()
+    found = find_result(study, spec, summarize(study, spec))
+    assert found is not None
+    assert found.winner.number == 6
+    assert found.test == Estimate(0.81, (0.78, 0.84), None)
+    marks = compare(found, spec, str)
+    assert [(mark.kind, mark.value) for mark in marks[-3:]] == [
+        ("validation", 0.8), ("validation", 0.8), ("test", 0.81),
+    ]  # fmt: skip
+
+
+def test_what_somebody_enqueued_is_no_start(study: optuna.Study) -> None:
+    given = trial(DONE, [0.95], 1e-3)
+    given.system_attrs["fixed_params"] = {"learning_rate": 1e-3}
+    others = study.get_trials(deepcopy=False)
+    found = find_result(
+        begun := study_of([given, *others]), specification(), summarize(begun, specification())
+    )
+    assert found is not None
+    assert found.start == Start(0.5, 7)
+
+
+def test_pairs_are_of_parameters_that_all_have(study: optuna.Study) -> None:
+    pairs = interactions(study, specification(), ["decay_drop", "dropout", "learning_rate"])
+    assert [(pair.x.name, pair.y.name) for pair in pairs] == [
+        ("dropout", "learning_rate"), ("dropout", "decay"), ("learning_rate", "decay"),
+    ]  # fmt: skip
+    assert pairs[0].x_positions == [0.1, 0.2, 0.5, 0.3, 0.4]
+    assert pairs[0].metric == [0.5, 0.7, 0.9, 0.8, 0.3]
+    assert all(pair.surface is None for pair in pairs)  # a forest of five trials would make it up
+
+
+@pytest.mark.parametrize(("together", "least", "most"), [(True, 0.5, 1.0), (False, 0.0, 0.15)])
+def test_the_surface_knows_what_acts_together(together: bool, least: float, most: float) -> None:
+    draw = random.Random(0)
+    trials = []
+    for _ in range(200):
+        rate, dropout = draw.uniform(-4, -1), draw.uniform(0, 0.5)
+        a, b = (rate + 4) / 3, 2 * dropout
+        value = abs(round(a) - round(b)) if together else (a + b) / 2
+        trials.append(trial(DONE, [0.1 + 0.8 * value], 10**rate, dropout=dropout))
+    (pair, *_) = interactions(study_of(trials), specification(), ["learning_rate", "dropout"])
+    assert pair.surface is not None
+    assert least <= pair.surface.together <= most
+    assert len(pair.surface.z) == len(pair.surface.y)
+
+
+@pytest.mark.parametrize(
+    ("metric", "values", "digits"),
+    [
+        ("mae", [194.6, 261.5, None], 1),
+        ("mae", [2166.0], 0),
+        ("mae", [0.0034], 6),
+        ("rmse", [], 4),
+    ],
+)
+def test_errors_are_written_with_the_digits_that_count(
+    metric: str, values: list[float | None], digits: int
+) -> None:
+    data = {"train": "x.csv", "time": "t", "target": "y", "window": 4, "horizon": 2}
+    spec = specification(task="forecasting", metric=metric, data=data)
+    assert metric_digits(spec, values) == digits
+    assert metric_digits(specification(), [0.5]) == 4
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said", "last"),
+    [
+        (5.31, "5.3 s", "4 s"),
+        (90, "90 s", "80 s"),
+        (600, "10 min", "10 min"),
+        (9000, "2.5 h", "2.5 h"),
+        (400_000, "4.6 days", "4 d"),
+    ],
+)
+def test_times_are_said_as_people_say_them(seconds: float, said: str, last: str) -> None:
+    assert duration(seconds) == said
+    assert duration_ticks(seconds)[1][-1] == last

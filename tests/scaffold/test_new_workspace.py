@@ -1,0 +1,345 @@
+"""A workspace from nothing: what is in it, what it drafts, and that it leaves nothing half-made."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import tomllib
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from helpers.workspaces import REPOSITORY
+from typer.testing import CliRunner
+
+import gru_optuna
+from gru_optuna import study_file
+from gru_optuna.cli import app
+from gru_optuna.errors import DataError, UserError
+from gru_optuna.scaffold import new_workspace
+from gru_optuna.scaffold.draft import draft_study
+from gru_optuna.scaffold.new_workspace import make_workspace
+from gru_optuna.search.default_sizes import choose_default_sizes
+
+if TYPE_CHECKING:
+    from typing import Any
+
+DATA = REPOSITORY / "studies" / "data"
+
+
+def files_of(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+
+ROOMS = {
+    f"{room}/{name}"
+    for room in ("studies", "storage", "dashboards")
+    for name in ("README.md", ".gitignore")
+} | {"studies/study.schema.json", "dashboards/optuna-dashboard.toml"}
+
+
+def drafted(path: Path, task: Any = None) -> dict[str, Any]:
+    """A draft's content, after a look that it is a study file."""
+    text = draft_study(path, task)
+    content = tomllib.loads(text)
+    study_file.parse(content, source="draft")
+    return content
+
+
+def reviews(folder: Path, lines: list[str], header: str = "label,review") -> Path:
+    path = folder / "reviews.csv"
+    path.write_text("\n".join([header, *lines]) + "\n", encoding="utf-8")
+    return path
+
+
+# --- drafts ---
+
+
+def test_a_draft_for_sentences() -> None:
+    content = drafted(DATA / "movie_snippets.csv")
+    assert content["task"] == "classification"
+    assert content["metric"] == "accuracy"
+    data = content["data"]
+    assert (data["train"], data["text"], data["label"]) == (
+        "data/movie_snippets.csv", "text", "label",
+    )  # fmt: skip
+    assert (data["tokenizer"], data["max_tokens"], data["test"]) == ("bpe", 64, 0.2)
+    assert content["budget"] == {"trials": 30}
+
+
+def test_a_draft_for_a_series() -> None:
+    content = drafted(DATA / "traffic_hourly.csv", "forecasting")
+    data = content["data"]
+    assert (content["task"], content["metric"]) == ("forecasting", "mae")
+    assert (data["time"], data["target"]) == ("datetime", "traffic_volume")
+    assert (data["horizon"], data["season"], data["test"]) == (24, 168, 3504)
+    assert data["window"] >= 48
+    assert "covariates" not in data
+    text = draft_study(DATA / "traffic_hourly.csv")
+    assert '# covariates = ["clouds_all", "rain_1h", "temp", "weather_main"]' in text
+
+
+def test_a_draft_for_recordings_finds_the_test_beside() -> None:
+    data = drafted(DATA / "japanese_vowels_train.ts")["data"]
+    assert data["train"] == "data/japanese_vowels_train.ts"
+    assert data["test"] == "data/japanese_vowels_test.ts"
+
+
+def test_a_test_file_without_labels_is_no_test_file(tmp_path: Path) -> None:
+    lines = [f"some words of text number {n},{'ab'[n % 2]}" for n in range(60)]
+    train, test = tmp_path / "train.csv", tmp_path / "test.csv"
+    train.write_text("\n".join(["text,label", *lines]))
+    test.write_text("text\nno label here\n")
+    assert drafted(train)["data"]["test"] == 0.2
+    test.write_text("text,label\nhere is one,a\n")
+    assert drafted(train)["data"]["test"] == "data/test.csv"
+
+
+@pytest.mark.parametrize(
+    ("sentence", "tokenizer"),
+    [
+        ("这家店的第{}个菜好吃", "char"),
+        ("这家店的第{}个菜" * 20, "bpe"),
+        ("a fine dish no {}", "bpe"),
+    ],
+)
+def test_the_tokenizer_suits_the_script(tmp_path: Path, sentence: str, tokenizer: str) -> None:
+    lines = [f"{n % 2},{sentence.replace('{}', str(n))}" for n in range(100)]
+    data = drafted(reviews(tmp_path, lines))["data"]
+    assert (data["tokenizer"], data["text"], data["label"]) == (tokenizer, "review", "label")
+
+
+@pytest.mark.parametrize(
+    ("classes", "metric"),
+    [("ab", "accuracy"), ("aaaab", "balanced_accuracy"), ("aaaaabc", "macro_f1")],
+)
+def test_the_metric_suits_the_balance(tmp_path: Path, classes: str, metric: str) -> None:
+    lines = [f"{classes[n % len(classes)]},some words of text number {n}" for n in range(210)]
+    content = drafted(reviews(tmp_path, lines))
+    assert content["metric"] == metric
+    assert ("class_weights" in content["data"]) == (metric != "accuracy")
+
+
+def test_texts_with_a_number_are_regressed(tmp_path: Path) -> None:
+    lines = [f"{n / 7},some words of text number {n}" for n in range(60)]
+    content = drafted(reviews(tmp_path, lines, "price,review"))
+    assert (content["task"], content["metric"]) == ("regression", "rmse")
+    assert content["data"]["target"] == "price"
+
+
+def test_long_form_names_its_columns(tmp_path: Path) -> None:
+    lines = [
+        f"{walk},{step},{walk * step / 7},{'ab'[walk % 2]}"
+        for walk in range(30)
+        for step in range(5)
+    ]
+    data = drafted(reviews(tmp_path, lines, "walk_id,step,x,label"))["data"]
+    assert (data["id"], data["time"], data["features"], data["label"]) == (
+        "walk_id", "step", ["x"], "label",
+    )  # fmt: skip
+
+
+def test_columns_with_any_name_are_quoted(tmp_path: Path) -> None:
+    name = 'say "text" \\ 文本'
+    lines = [f"{'ab'[n % 2]},some words of text number {n}" for n in range(60)]
+    header = '"label, really","say ""text"" \\ 文本"'
+    data = drafted(reviews(tmp_path, lines, header))["data"]
+    assert (data["text"], data["label"]) == (name, "label, really")
+
+
+def test_several_series_are_split_by_fractions(tmp_path: Path) -> None:
+    start = datetime(2024, 1, 1)
+    lines = [
+        f"{start + timedelta(days=day)},{shop},{day / 3},{day % 2}"
+        for shop in ("north", "south")
+        for day in range(300)
+    ]
+    data = drafted(reviews(tmp_path, lines, "date,shop,sales,holiday"))["data"]
+    assert (data["series"], data["test"], data["validation"]) == ("shop", 0.2, 0.1)
+    assert data["known"] == ["holiday"]
+    assert "covariates" not in data
+    assert (data["horizon"], data["season"]) == (7, 7)
+
+
+WITH_LABELS = [f"{'ab'[n % 2]},words of text {n}" for n in range(60)]
+
+
+@pytest.mark.parametrize(
+    ("lines", "header", "answer"),
+    [
+        (["1,2", "2,3", "3,1"] * 9, "a,b", "neither texts, nor sequences, nor a series in time"),
+        ([f"a,words of text {n}" for n in range(60)], "label,text", 'only one class in "label"'),
+        ([*WITH_LABELS, "c,just one"], "label,text", "1 class has fewer than 10 rows"),
+        ([*WITH_LABELS, ",some words"], "label,text", '1 row has no "label", the first at'),
+        ([*WITH_LABELS, "a,"], "label,text", '1 row has no "text", the first at'),
+        (["2024-01-01,1.5", "2024-01-02,2.5"] * 30, "date,y", "a time that is there already"),
+        (["2024-01-03,1.5", "2024-01-02,2.5", "2024-01-04,9"], "date,y", "earlier than the row"),
+        (["2024-01-01,1.5", "2024-01-02,2.5", "2024-01-04,9"], "date,y", "3 steps are too few"),
+    ],
+)
+def test_what_cannot_be_trained_on_is_refused_with_its_place(
+    tmp_path: Path, lines: list[str], header: str, answer: str
+) -> None:
+    path = reviews(tmp_path, lines, header)
+    with pytest.raises(DataError) as caught:
+        draft_study(path)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert answer in str(caught.value)
+
+
+def test_a_task_that_the_data_cannot_have_is_refused() -> None:
+    with pytest.raises(DataError, match="no forecasting in it"):
+        draft_study(DATA / "movie_snippets.csv", "forecasting")
+    with pytest.raises(DataError, match="that is classification, not forecasting"):
+        draft_study(DATA / "japanese_vowels_train.ts", "forecasting")
+
+
+def test_more_data_means_smaller_networks_and_fewer_epochs() -> None:
+    efforts = [
+        choose_default_sizes(rows, steps=40, channels=None)
+        for rows in (200, 7_000, 40_000, 1_000_000)
+    ]
+    assert [max(effort.sizes) for effort in efforts] == [128, 64, 16, 16]
+    assert efforts[0].epochs == 40
+    assert all(effort.epochs >= 4 for effort in efforts)
+    assert all(effort.minutes < 5 for effort in efforts[:3])
+
+
+# --- workspaces ---
+
+
+def test_a_workspace_for_data(tmp_path: Path) -> None:
+    made = make_workspace(tmp_path / "ws", DATA / "movie_snippets.csv")
+    assert files_of(tmp_path / "ws") == ROOMS | {
+        "studies/movie_snippets.toml",
+        "studies/data/movie_snippets.csv",
+    }
+    assert made.study == tmp_path / "ws" / "studies" / "movie_snippets.toml"
+    assert study_file.load(made.study).data.train == "data/movie_snippets.csv"
+    copy = tmp_path / "ws" / "studies" / "data" / "movie_snippets.csv"
+    assert copy.read_bytes() == (DATA / "movie_snippets.csv").read_bytes()
+    assert [path.name for path in tmp_path.iterdir()] == ["ws"]
+
+
+def test_without_data_there_is_the_demo(tmp_path: Path) -> None:
+    made = make_workspace(tmp_path / "ws")
+    assert files_of(tmp_path / "ws") == ROOMS | {
+        "studies/japanese-vowels.toml",
+        "studies/data/README.md",
+        "studies/data/japanese_vowels_test.ts",
+        "studies/data/japanese_vowels_train.ts",
+    }
+    assert made.ready
+    study_file.load(made.study)
+
+
+def test_where_no_demo_is_at_hand_there_is_a_template(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(new_workspace, "_HERE", tmp_path / "site-packages")
+    made = make_workspace(tmp_path / "ws")
+    assert files_of(tmp_path / "ws") == ROOMS | {"studies/my-study.toml"}
+    assert not made.ready
+    study_file.load(made.study)
+
+
+def test_an_empty_folder_is_filled_where_it_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    before = tmp_path.stat().st_ino
+    made = make_workspace(Path())
+    assert made.study == Path("studies/japanese-vowels.toml")
+    assert made.study.is_file()
+    assert tmp_path.stat().st_ino == before
+
+
+def test_git_keeps_what_people_wrote_and_nothing_generated(tmp_path: Path) -> None:
+    folder = tmp_path / "ws"
+    make_workspace(folder)
+    (folder / "storage" / "gru_optuna.db").write_bytes(b"")
+    (folder / "dashboards" / "x").mkdir()
+    (folder / "dashboards" / "x" / "index.html").write_bytes(b"")
+    git = shutil.which("git")
+    assert git is not None
+    subprocess.run([git, "init", "--quiet", str(folder)], check=True)
+    subprocess.run([git, "-C", str(folder), "add", "."], check=True)
+    listed = subprocess.run(
+        [git, "-C", str(folder), "ls-files"], check=True, capture_output=True, text=True
+    ).stdout.split()
+    assert set(listed) >= ROOMS
+    assert not {"storage/gru_optuna.db", "dashboards/x/index.html"} & set(listed)
+
+
+@pytest.mark.parametrize(
+    ("name", "answer"),
+    [
+        ("full", "the folder is not empty (notes.txt). Name a new or an empty one."),
+        ("full/notes.txt", "is a file. Name a folder."),
+        ("none/ws", "there is no folder"),
+    ],
+)
+def test_a_folder_that_cannot_be_used_is_left_alone(tmp_path: Path, name: str, answer: str) -> None:
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "notes.txt").write_text("mine")
+    with pytest.raises(UserError) as caught:
+        make_workspace(tmp_path / name)
+    assert answer in str(caught.value)
+    assert files_of(tmp_path) == {"full/notes.txt"}
+
+
+def test_nothing_stays_of_a_workspace_that_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def disk_full(source: Path, target: Path) -> None:
+        raise OSError(28, "No space left on device", str(target))
+
+    with pytest.raises(DataError):
+        make_workspace(tmp_path / "ws", tmp_path / "none.csv")
+    monkeypatch.setattr(new_workspace.shutil, "copyfile", disk_full)
+    with pytest.raises(UserError, match="No space left on device"):
+        make_workspace(tmp_path / "ws", DATA / "movie_snippets.csv")
+    assert list(tmp_path.iterdir()) == []
+
+
+# --- the command ---
+
+
+def test_the_command_says_what_was_made_and_what_is_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    command = ["init", "my ws", "--data", str(DATA / "traffic_hourly.csv")]
+    result = CliRunner().invoke(app, [*command, "--task", "forecasting"])
+    assert result.exit_code == 0, result.output
+    assert result.stdout == (
+        'my ws/studies/traffic_hourly.toml: forecasting: "datetime" holds times, "traffic_volume" '
+        "a number for each\n"
+    )
+    assert result.stderr.splitlines() == [
+        '! column "snow_1h" has one value: it tells nothing',
+        "next    cd 'my ws' && gru-optuna tune studies/traffic_hourly.toml",
+    ]
+    again = CliRunner().invoke(app, command)
+    assert again.exit_code == 2
+    assert again.stderr.startswith("my ws: the folder is not empty (dashboards and 2 more).")
+
+
+# --- from data to a report ---
+
+
+@pytest.mark.parametrize(
+    "data", ["japanese_vowels_train.ts", "movie_snippets.csv", "traffic_hourly.csv"]
+)
+def test_a_drafted_study_runs_as_it_is(tmp_path: Path, data: str) -> None:
+    made = make_workspace(tmp_path / "ws", DATA / data)
+    result = gru_optuna.tune(
+        made.study,
+        trials=1,
+        storage=f"sqlite:///{tmp_path}/study.db",
+        overrides=["training.epochs=1", "confirmation.seeds=1"],
+        report=tmp_path / "report",
+    )
+    assert result.best is not None
+    assert result.best.test is not None

@@ -1,0 +1,284 @@
+"""A study in memory and in the database: the same after each sync, on both databases."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import optuna
+import pytest
+from helpers.mirrors import claim, make
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from optuna.trial import TrialState
+from sqlalchemy import event
+from sqlalchemy.exc import OperationalError
+
+from gru_optuna.errors import StudyError
+from gru_optuna.storage.database.open import open_engine, open_storage
+from gru_optuna.storage.mirror.mirror import Mirror
+from gru_optuna.storage.workers.leases import Host, Registration
+
+if TYPE_CHECKING:
+    from optuna import Trial
+    from optuna.trial import FrozenTrial
+    from sqlalchemy import Engine
+
+
+def mirror_of(url: str, name: str = "x", engine: Engine | None = None) -> Mirror:
+    """A worker's mirror of a study."""
+    study, engine = make(url, name), engine or open_engine(url)
+    registration = Registration(engine, study._study_id, Host.here("cpu", 8))
+    return Mirror(study, engine, registration)
+
+
+def everything(trial: FrozenTrial) -> tuple:
+    return (
+        trial.number, trial.state, trial.params, trial.distributions, trial.values,
+        trial.intermediate_values, trial.user_attrs, trial.system_attrs,
+        trial.datetime_start, trial.datetime_complete,
+    )  # fmt: skip
+
+
+def assert_same(url: str, *mirrors: Mirror) -> None:
+    """Plain Optuna, freshly opened, sees what each mirror holds."""
+    name = mirrors[0].study.study_name
+    study = optuna.load_study(study_name=name, storage=open_storage(url))
+    there = list(map(everything, study.trials))
+    for mirror in mirrors:
+        assert there == list(map(everything, mirror.study.trials))
+        assert study.user_attrs == mirror.study.user_attrs
+
+
+def test_plain_optuna_reads_what_was_synced(database_url: str) -> None:
+    mirror = mirror_of(database_url)
+    complete, pruned, failed, running = claim(mirror, 4)
+    for trial in (complete, pruned, failed, running):
+        trial.suggest_float("learning_rate", 1e-4, 1e-1, log=True)
+        trial.suggest_categorical("decay", ["constant", "time", None, 3, True])
+        trial.suggest_int("layers", 1, 3)
+        trial.report(0.25, step=1)
+    mirror.sync()
+    assert_same(database_url, mirror)
+    for step, value in enumerate([0.5, float("inf"), float("-inf"), float("nan")], start=2):
+        complete.report(value, step)
+    complete.set_user_attr("curve", [0.1, 0.2])
+    mirror.study.tell(complete, 0.5)
+    mirror.study.tell(pruned, state=TrialState.PRUNED)
+    mirror.study.tell(failed, state=TrialState.FAIL)
+    mirror.study.set_user_attr("note", "三")
+    mirror.sync()
+    study = make(database_url)
+    assert [t.state.name for t in study.trials] == ["COMPLETE", "PRUNED", "FAIL", "RUNNING"]
+    assert str(study.trials[0].intermediate_values) == str(
+        mirror.study.trials[0].intermediate_values
+    )
+    assert study.trials[1].value == 0.25
+    assert study.user_attrs["note"] == "三"
+
+
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from(
+            ["claim", "suggest", "report", "attribute", "tell", "prune", "study", "sync"]
+        ),
+        st.integers(0, 1),
+    ),
+    max_size=40,
+)
+
+
+@settings(
+    max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(steps=STEPS, dies=st.integers(0, 39))
+def test_any_course_of_two_workers_arrives_in_the_database(
+    tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, int]], dies: int
+) -> None:
+    """A state machine of two workers on one study, of which one leaves at one point."""
+    url = f"sqlite:///{tmp_path_factory.mktemp('study') / 'study.db'}"
+    mirrors = [mirror_of(url), mirror_of(url)]
+    running: list[list[Trial]] = [[], []]
+    for number, (step, who) in enumerate(steps):
+        mirror, mine = mirrors[who], running[who]
+        if number == dies:
+            mirrors[0].sync()
+            assert mirrors[0]._registration is not None
+            mirrors[0]._registration.leave()
+            mirrors[0] = mirror = mirror_of(url)
+            running[0] = mine = []
+        match step:
+            case "claim":
+                mine += claim(mirror)
+            case "suggest" if mine:
+                mine[-1].suggest_float(f"p{number % 3}", 0, 1)
+            case "report" if mine:
+                mine[0].report(number / 7, step=number)
+            case "attribute" if mine:
+                mine[0].set_user_attr(f"a{number % 2}", {"at": number})
+            case "tell" if mine:
+                mirror.study.tell(mine.pop(0), number / 3)
+            case "prune" if mine:
+                mirror.study.tell(mine.pop(), state=TrialState.PRUNED)
+            case "study":
+                mirror.study.set_user_attr("note", number)
+            case "sync":
+                mirror.sync()
+    for mirror in (*mirrors, mirrors[0]):
+        mirror.sync()
+    for mirror in mirrors:
+        mirror.pull()
+    assert_same(url, *mirrors)
+    assert [t.number for t in make(url).trials] == list(range(len(make(url).trials)))
+
+
+def commits(engine: Engine) -> list[None]:
+    """A list that grows with every commit of an engine."""
+    counted: list[None] = []
+    event.listen(engine, "commit", lambda connection: counted.append(None))
+    return counted
+
+
+def test_a_sync_is_one_transaction_whatever_happened(database_url: str) -> None:
+    engine = open_engine(database_url)
+    mirror = mirror_of(database_url, engine=engine)
+    trials = claim(mirror, 20)
+    counted = commits(engine)
+    for trial in trials:
+        for name in "abcdefg":
+            trial.suggest_float(name, 0, 1)
+        for step in range(1, 21):
+            trial.report(0.5, step)
+        mirror.study.tell(trial, 0.5)
+    mirror.sync(wanted=3)
+    assert len(counted) == 1
+
+
+def test_workers_see_each_others_trials(database_url: str) -> None:
+    """What samplers and pruners know of others: parameters, reports and endings."""
+    one, other = mirror_of(database_url), mirror_of(database_url)
+    (trial,) = claim(one)
+    trial.suggest_float("p", 0, 1)
+    trial.report(0.5, step=1)
+    trial.storage.set_trial_system_attr(trial._trial_id, "completed_rung_0", 0.5)
+    one.sync()
+    synced = other.sync()
+    (seen,) = other.study.trials
+    assert (seen.params, seen.intermediate_values) == (trial.params, {1: 0.5})
+    assert seen.system_attrs == {"completed_rung_0": 0.5}
+    assert synced.others_running == 1
+    one.study.tell(trial, 0.75)
+    one.sync()
+    assert other.sync().others_running == 0
+    assert other.study.best_value == 0.75
+
+
+def test_another_studys_trials_are_left_alone(database_url: str) -> None:
+    first, second = mirror_of(database_url, "first"), mirror_of(database_url, "second")
+    for mirror, value in ((second, 1.0), (first, 2.0), (second, 3.0)):
+        (trial,) = claim(mirror)
+        mirror.study.tell(trial, value)
+        mirror.sync()
+    assert [t.value for t in make(database_url, "first").trials] == [2]
+    assert [t.value for t in make(database_url, "second").trials] == [1, 3]
+
+
+def test_a_trial_that_plain_optuna_adds_is_taken_up(database_url: str) -> None:
+    mirror = mirror_of(database_url)
+    claim(mirror)
+    study = make(database_url)
+    study.enqueue_trial({"p": 0.25})
+    _, waiting = [*mirror.study.trials, *claim(mirror)]
+    assert waiting.number == 1
+    assert waiting.suggest_float("p", 0, 1) == 0.25
+    assert mirror.sync(1, limit=2).claims == ()
+
+
+def test_a_trial_that_plain_optuna_ends_is_let_go(database_url: str) -> None:
+    """Somebody fails a running trial in the dashboard: its worker writes nothing more of it."""
+    mirror = mirror_of(database_url)
+    (trial,) = claim(mirror)
+    make(database_url).tell(0, state=TrialState.FAIL)
+    trial.report(0.5, step=1)
+    assert mirror.sync().lost == (0,)
+    (after,) = make(database_url).trials
+    assert (after.state, after.intermediate_values) == (TrialState.FAIL, {})
+    assert_same(database_url, mirror)
+
+
+def test_a_study_that_was_deleted_is_told_plainly(database_url: str) -> None:
+    mirror = mirror_of(database_url)
+    claim(mirror)
+    optuna.delete_study(study_name="x", storage=open_storage(database_url))
+    with pytest.raises(StudyError, match='study "x" was deleted meanwhile'):
+        mirror.sync()
+
+
+class CutError(Exception):
+    """A connection that breaks."""
+
+
+@pytest.mark.parametrize("committed", [False, True], ids=["before", "after"])
+def test_a_commit_whose_answer_is_lost_is_found_out(database_url: str, *, committed: bool) -> None:
+    """Nothing is written twice and nothing is lost, whichever side the connection broke on."""
+    engine = open_engine(database_url)
+    mirror = mirror_of(database_url, engine=engine)
+    ends, goes_on = claim(mirror, 2)
+    for trial in (ends, goes_on):
+        trial.suggest_float("p", 0, 1)
+        trial.report(0.5, step=1)
+    ends.set_user_attr("outcome", "done")
+    mirror.study.tell(ends, 0.5)
+    real = engine.dialect.do_commit
+
+    def break_off(connection: object) -> None:
+        if committed:
+            real(connection)
+        raise OperationalError("COMMIT", {}, CutError("the connection was lost"))
+
+    engine.dialect.do_commit = break_off
+    with pytest.raises(OperationalError):
+        mirror.sync(wanted=1)
+    engine.dialect.do_commit = real
+    goes_on.report(0.75, step=2)
+    synced = mirror.sync(wanted=1)
+    assert synced.lost == ()
+    assert len(synced.claims) == 1
+    trials = make(database_url).trials
+    assert [t.state.name for t in trials] == ["COMPLETE", "RUNNING", "RUNNING"]
+    assert trials[1].intermediate_values == {1: 0.5, 2: 0.75}
+    assert_same(database_url, mirror)
+
+
+def test_worked_seconds_are_wall_time_whoever_works(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two workers in the same hour work one hour; a pause is none; a clock set back neither."""
+    from datetime import datetime, timedelta
+
+    from gru_optuna.storage.mirror import mirror
+    from gru_optuna.storage.mirror import study_attributes as module
+
+    clock = {"monotonic": 100.0, "database": datetime(2026, 1, 1)}
+    monkeypatch.setattr(mirror.time, "monotonic", lambda: clock["monotonic"])
+    monkeypatch.setattr(module, "now", lambda connection: clock["database"])
+
+    def later(seconds: float, database: float | None = None) -> None:
+        clock["monotonic"] += seconds
+        clock["database"] += timedelta(seconds=seconds if database is None else database)
+
+    one, other = mirror_of(database_url), mirror_of(database_url)
+    one.sync()
+    other.sync()
+    for _ in range(10):
+        later(3)
+        one.sync()
+        later(3)
+        worked = other.sync().worked_seconds
+    assert worked == pytest.approx(60)
+    later(1000)  # nobody works; then a new worker comes
+    fresh = mirror_of(database_url)
+    assert fresh.sync().worked_seconds == pytest.approx(60)
+    later(5, database=-3600)
+    assert fresh.sync().worked_seconds == pytest.approx(60)
+    later(5)
+    assert fresh.sync().worked_seconds == pytest.approx(65)

@@ -1,0 +1,155 @@
+"""Threads, slots and memory: chosen for the machine, bounded, and left alone where given."""
+
+from __future__ import annotations
+
+import tracemalloc
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import joblib
+import pytest
+import torch
+from helpers.pools import CPU, some_numbers, some_pieces, some_texts
+from helpers.workspaces import REPOSITORY, TINY_STUDY
+
+from gru_optuna import study_file
+from gru_optuna.data.load import load_dataset
+from gru_optuna.errors import UserError
+from gru_optuna.training import sizing
+from gru_optuna.training.engines.cpu import CPUEngine
+from gru_optuna.training.folded_pool import FoldedPool
+from gru_optuna.training.pool import Pool
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from gru_optuna.data.dataset import Dataset
+    from gru_optuna.study_file import Specification
+
+
+def load(folder: Path, *overrides: str) -> tuple[Specification, Dataset]:
+    path = folder / "tiny.toml"
+    path.write_text(TINY_STUDY)
+    spec = study_file.load(path, overrides)
+    return spec, load_dataset(spec, REPOSITORY / "studies")
+
+
+def test_what_is_measured_fits_the_machine(tmp_path: Path) -> None:
+    spec, dataset = load(tmp_path)
+    size = sizing.choose_size(spec, [dataset])
+    assert 1 <= size.threads <= joblib.cpu_count()
+    assert size.slots == sizing.SLOTS_A_THREAD * size.threads
+
+
+def test_what_is_given_stays(tmp_path: Path) -> None:
+    spec, dataset = load(tmp_path)
+    size = sizing.choose_size(spec, [dataset], threads=3, slots=5)
+    assert (size.threads, size.slots) == (3, 5)
+
+
+def test_a_range_is_sized_by_its_largest_network(tmp_path: Path) -> None:
+    spec, _ = load(
+        tmp_path, "model.hidden_size={low=8,high=96}", "model.layers=[1,3]",
+        "model.bidirectional=[false,true]", "search.batch_size=[16,128]",
+    )  # fmt: skip
+    largest = sizing.largest_hyperparameters(spec)
+    assert (largest.hidden_size, largest.layers) == (96, 3)
+    assert (largest.bidirectional, largest.batch_size) == (True, 128)
+
+
+def test_the_memory_that_is_said_is_enough(tmp_path: Path) -> None:
+    used, size = used_and_said(*load(tmp_path, "model.hidden_size=256", "search.dropout=0.5"))
+    # numpy tells tracemalloc what it holds; the best weights are torch's, and count besides.
+    assert 0.3 * size.memory < used <= size.memory
+
+
+def test_the_memory_that_is_said_is_enough_for_all_folds(tmp_path: Path) -> None:
+    spec, dataset = load(tmp_path, "model.hidden_size=256", "search.dropout=0.5")
+    few = replace(dataset, train=dataset.train.rows(torch.arange(100)))
+    used, size = used_and_said(spec, few, dataset, few)
+    assert 0.3 * size.memory < used <= size.memory
+    assert size.memory > 2 * sizing.choose_size(spec, [dataset], threads=1, slots=4).memory
+
+
+def used_and_said(spec: Specification, *datasets: Dataset) -> tuple[int, sizing.Size]:
+    """Bytes that four slots on one thread took at most, and what was chosen for them."""
+    size = sizing.choose_size(spec, datasets, threads=1, slots=4)
+    engines = [CPUEngine(spec, dataset, threads=1) for dataset in datasets]
+    tracemalloc.start()
+    pool = FoldedPool(spec, [Pool(spec, *own) for own in zip(datasets, engines, strict=True)])
+    for seed in range(4):
+        pool.admit(sizing.largest_hyperparameters(spec), seed)
+    pool.train_epoch()
+    used, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    return used, size
+
+
+TEXTS = (
+    "data.train='reviews.csv'", "data.text='review'", "data.label='verdict'", "data.test=0.2",
+    "model.embedding_size=[8,48]", "model.hidden_size=16", "data.max_tokens={low=5,high=9}",
+)  # fmt: skip
+
+
+def load_texts(folder: Path, *overrides: str) -> tuple[Specification, Dataset]:
+    """A study of texts, and 2,000 of 9 tokens each from a vocabulary of 5,000."""
+    path = folder / "tiny.toml"
+    path.write_text(TINY_STUDY)
+    spec = study_file.load(path, [*TEXTS, *overrides])
+    return spec, some_texts(vocabulary=5000, rows=2000).to(CPU, torch.float32)
+
+
+def test_the_largest_network_of_a_text_study_has_the_largest_embedding(tmp_path: Path) -> None:
+    largest = sizing.largest_hyperparameters(load_texts(tmp_path)[0])
+    assert (largest.embedding_size, largest.max_tokens) == (48, 9)
+    assert (largest.token_swap, largest.jitter) == (0.0, None)
+
+
+def test_of_several_vocabularies_the_largest_network_and_the_longest_rows_count(
+    tmp_path: Path,
+) -> None:
+    spec, _ = load_texts(tmp_path, "data.vocabulary=[12,500]")
+    assert sizing.largest_hyperparameters(spec).vocabulary == 500
+    dataset = some_pieces().to(CPU, torch.float32)
+
+    def memory(*vocabularies: int) -> int:
+        spec, _ = load_texts(tmp_path, f"data.vocabulary={list(vocabularies)}")
+        return sizing.choose_size(spec, [dataset], threads=1, slots=1).memory
+
+    assert memory(12, 500) > memory(500)
+
+
+def test_threads_are_measured_on_texts_too(tmp_path: Path) -> None:
+    spec, dataset = load_texts(tmp_path, "search.token_deletion={low=0.0,high=0.3}")
+    size = sizing.choose_size(spec, [dataset])
+    assert 1 <= size.threads <= joblib.cpu_count()
+
+
+def test_threads_are_measured_on_numbers_to_predict_too(tmp_path: Path) -> None:
+    spec, _ = load(tmp_path)
+    spec = spec.model_copy(update={"task": "regression", "metric": "rmse"})
+    size = sizing.choose_size(spec, [some_numbers(2).to(CPU, torch.float32)])
+    assert 1 <= size.threads <= joblib.cpu_count()
+
+
+def test_rows_that_are_augmented_take_memory(tmp_path: Path) -> None:
+    spec, dataset = load_texts(tmp_path)
+    still = sizing.choose_size(spec, [dataset], threads=2, slots=1)
+    spec, _ = load_texts(tmp_path, "search.token_swap=[0.0,0.2]")
+    augmented = sizing.choose_size(spec, [dataset], threads=2, slots=1)
+    assert augmented.memory - still.memory >= 2 * dataset.train.nbytes
+
+
+@pytest.mark.parametrize("swap", ["0.0", "[0.0,0.2]"])
+def test_the_memory_that_is_said_is_enough_for_texts(tmp_path: Path, swap: str) -> None:
+    used, size = used_and_said(*load_texts(tmp_path, f"search.token_swap={swap}"))
+    assert 0.3 * size.memory < used <= size.memory
+
+
+def test_networks_that_do_not_fit_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sizing, "MEMORY_SHARE", 1e-6)
+    spec, dataset = load(tmp_path)
+    with pytest.raises(UserError, match=r"hidden_size = 8, layers = 1\) needs .* MiB a thread"):
+        sizing.choose_size(spec, [dataset], threads=1)

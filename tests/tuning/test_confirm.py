@@ -1,0 +1,497 @@
+"""The best few on fresh seeds: who wins, what is recorded, and what a second look costs."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+from statistics import fmean
+from typing import TYPE_CHECKING
+
+import numpy as np
+import optuna
+import pytest
+import torch
+from helpers.splits import split_of_rows
+from helpers.workspaces import REPOSITORY, TINY_STUDY
+from scipy import stats
+
+from gru_optuna import study_file, tune
+from gru_optuna.bundle.onnx import to_onnx
+from gru_optuna.data.intervals import bootstrap_interval, ensemble, mean_metric
+from gru_optuna.data.load import load_dataset
+from gru_optuna.errors import BundleError, StudyError
+from gru_optuna.seeds import trial_seed
+from gru_optuna.storage.database.open import open_storage
+from gru_optuna.study import confirmation
+from gru_optuna.study.confirmation import Candidate, Confirmation, decide, student_interval
+from gru_optuna.study.study import load
+from gru_optuna.study.summary import TEST
+from gru_optuna.training.engines.cpu import CPUEngine
+from gru_optuna.training.pool import Pool
+from gru_optuna.tuning.confirm import Place, confirm_study
+from gru_optuna.tuning.export import make_winner
+from gru_optuna.tuning.retrain import Training, train_again
+from gru_optuna.worker.events import Confirming, ConfirmingElsewhere
+from gru_optuna.worker.run import WorkerSettings
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from optuna import Study
+
+    from gru_optuna.data.dataset import Split
+    from gru_optuna.study_file import Specification
+    from gru_optuna.tuning.tune import TuningResult
+    from gru_optuna.worker.events import WorkerEvent
+
+THREE = ("confirmation.candidates=3", "confirmation.seeds=3")
+
+
+def write_study(folder: Path, text: str = TINY_STUDY) -> Path:
+    folder.mkdir(exist_ok=True)
+    (folder / "data").symlink_to(REPOSITORY / "studies" / "data")
+    path = folder / "tiny.toml"
+    path.write_text(text)
+    return path
+
+
+def url_of(path: Path) -> str:
+    return f"sqlite:///{path.parent / 'study.db'}"
+
+
+def run(
+    path: Path, *overrides: str, stop_after: int | None = None
+) -> tuple[TuningResult, list[Confirming]]:
+    """Tunes; is told to stop when so many runs have confirmed."""
+    stop, told = threading.Event(), []
+
+    def on_event(event: WorkerEvent) -> None:
+        if isinstance(event, Confirming):
+            told.append(event)
+            if event.done == stop_after:
+                stop.set()
+
+    result = tune(
+        path, storage=url_of(path), device="cpu", threads=1, slots=2, stop=stop,
+        on_event=on_event, overrides=[*THREE, *overrides], report=path.parent / "report",
+    )  # fmt: skip
+    return result, told
+
+
+def opened(path: Path) -> tuple[Study, Specification]:
+    return load(open_storage(url_of(path)), "tiny")
+
+
+def decision(path: Path) -> Confirmation:
+    found = confirmation.read(opened(path)[0])
+    assert found is not None
+    return found
+
+
+@pytest.fixture(scope="module")
+def tuned(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The study ``tiny``, tuned and confirmed."""
+    path = write_study(tmp_path_factory.mktemp("confirmed") / "study")
+    run(path, "training.epochs=12")
+    return path
+
+
+# --- what is recorded ---
+
+
+def test_the_best_trials_are_trained_again_on_seeds_that_no_trial_had(tuned: Path) -> None:
+    study, spec = opened(tuned)
+    found = decision(tuned)
+    assert [one.number for one in found.candidates] == [
+        trial.number for trial in confirmation.ranked(study, spec)
+    ]
+    for one in found.candidates:
+        assert len(one.values) == 3
+        assert one.mean == fmean(value for value in one.values if value is not None)
+        assert one.search_value == study.trials[one.number].value
+    taken = {Training.of(spec, n, i, None).seed for n in range(3) for i in range(3)}  # type: ignore[arg-type]
+    assert len(taken) == 9
+    assert not taken & {trial_seed(spec.seed, number) for number in range(100)}
+
+
+def test_a_value_is_that_of_the_runs_best_epoch(tuned: Path) -> None:
+    """And the networks that look at the test are those of that epoch."""
+    study, spec = opened(tuned)
+    found = decision(tuned)
+    data = load_dataset(spec, tuned.parent)
+    pool = Pool(spec, data, CPUEngine(spec, data))
+    (hyperparameters,) = (
+        h for trial, h in confirmation.finalists(study, spec) if trial.number == found.winner
+    )
+    again = [
+        (Training.of(spec, found.winner, index, hyperparameters), epochs)
+        for index, epochs in enumerate(found.won.best_epochs)
+    ]
+    trained = train_again(pool, again, 2, threading.Event())
+    assert [value for _, value in trained] == found.won.values
+    told = [pool.tell(hyperparameters, networks, "test") for networks, _ in trained]
+    assert found.test is not None
+    assert found.test.value == mean_metric("accuracy", told)
+    assert found.test.ensemble is not None
+    assert found.test.ensemble["value"] == mean_metric("accuracy", [ensemble(told)])
+    assert study.user_attrs[TEST] == {"number": found.winner, "value": found.test.value}
+
+
+def test_a_later_training_on_seeds_not_used_before_agrees(tuned: Path) -> None:
+    study, spec = opened(tuned)
+    found = decision(tuned)
+    assert found.test is not None
+    assert found.test.interval is not None
+    low, high = found.test.interval
+    data = load_dataset(spec, tuned.parent)
+    pool = Pool(spec, data, CPUEngine(spec, data))
+    (hyperparameters,) = (
+        h for trial, h in confirmation.finalists(study, spec) if trial.number == found.winner
+    )
+    unused = [
+        (Training.of(spec, found.winner, index, hyperparameters), found.won.usual_epochs)
+        for index in range(3, 8)
+    ]
+    trained = train_again(pool, unused, 4, threading.Event())
+    values = [
+        mean_metric("accuracy", [pool.tell(hyperparameters, networks, "test")])
+        for networks, _ in trained
+    ]
+    interval = student_interval(values, "accuracy")
+    assert interval is not None
+    assert interval[0] <= found.test.value <= interval[1]
+    assert low <= fmean(values) <= high
+
+
+def test_the_result_shows_the_searchs_value_beside_the_confirmed_one(tuned: Path) -> None:
+    result, told = run(tuned, "training.epochs=12")
+    found = decision(tuned)
+    assert not told  # nothing was trained again
+    assert result.best is not None
+    assert result.best.number == found.winner
+    assert result.best.value == found.won.search_value
+    assert result.best.test == found.test.value if found.test else None
+    shown = result.best.as_json()["confirmed"]
+    assert shown["mean"] == found.won.mean
+    assert shown["test_uses"] == 1
+
+
+# --- the test rows ---
+
+
+def test_another_look_at_the_test_is_counted(tmp_path: Path) -> None:
+    path = write_study(tmp_path / "study")
+    run(path, "budget.trials=1")
+    first = decision(path)
+    assert first.test_uses == 1
+    # More trials, other candidates: it is confirmed again. Finished runs stay.
+    _, told = run(path, "budget.trials=4", "confirmation.candidates=2")
+    second = decision(path)
+    kept = any(one.number == 0 for one in second.candidates)
+    assert (told[0].done, told[0].of) == (3 if kept else 0, 6)
+    same = second.winner == first.winner
+    assert second.test_uses == (1 if same else 2)
+    if same:
+        assert second.test == first.test
+
+
+def test_a_study_without_test_rows_says_what_that_means(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from gru_optuna.cli.output import print_best
+
+    text = TINY_STUDY.replace('test = "data/japanese_vowels_test.ts"\n', "")
+    result, _ = run(write_study(tmp_path / "study", text), "budget.trials=1")
+    assert result.best is not None
+    assert result.best.confirmed is not None
+    assert result.best.confirmed.test is None
+    print_best(result.summary)
+    assert "no test rows: how it does on rows that chose nothing is not known" in (
+        capsys.readouterr().out
+    )
+
+
+def test_no_candidates_no_look(tmp_path: Path) -> None:
+    path = write_study(tmp_path / "study")
+    result, told = run(path, "budget.trials=1", "confirmation.candidates=0")
+    assert result.best is not None
+    assert (told, result.best.test, result.best.confirmed) == ([], None, None)
+    # What was left out is made up for at any time.
+    settings = WorkerSettings("cpu", 1, 2)
+    place = Place(url_of(path), path.parent, settings)
+    _, _, found = confirm_study("tiny", place, None, 2, threading.Event())
+    assert found is not None
+    assert (found.seeds, found.test_uses) == (2, 1)
+
+
+# --- interruptions ---
+
+
+def test_a_stopped_confirmation_trains_the_rest_alone(tmp_path: Path, tuned: Path) -> None:
+    path = write_study(tmp_path / "study")
+    stopped, _ = run(path, "training.epochs=12", stop_after=4)
+    assert stopped.interrupted
+    assert opened(path)[0].user_attrs.get("confirmation") is None
+    _, told = run(path, "training.epochs=12")
+    assert told[0].done >= 4
+    assert decision(path) == decision(tuned)
+
+
+def test_one_that_dies_leaves_its_finished_runs(tmp_path: Path) -> None:
+    path = write_study(tmp_path / "study")
+
+    def dies(event: WorkerEvent) -> None:
+        if isinstance(event, Confirming) and event.done >= 5:
+            raise MemoryError
+
+    with pytest.raises(MemoryError):
+        tune(
+            path, storage=url_of(path), device="cpu", threads=1, slots=1, on_event=dies,
+            overrides=THREE, report=tmp_path / "report",
+        )  # fmt: skip
+    _, told = run(path)
+    assert told[0].done == 5
+    assert decision(path).test_uses == 1
+
+
+def test_two_at_once_one_does_it(tmp_path: Path) -> None:
+    path = write_study(tmp_path / "study")
+    run(path, "budget.trials=2", "confirmation.candidates=0")
+    settings = WorkerSettings("cpu", 1, 1)
+    place = Place(url_of(path), path.parent, settings)
+    told: dict[str, list[WorkerEvent]] = {"first": [], "second": []}
+    inside, go_on = threading.Event(), threading.Event()
+
+    def first(event: WorkerEvent) -> None:
+        told["first"].append(event)
+        inside.set()
+        go_on.wait(60)
+
+    def second(event: WorkerEvent) -> None:
+        told["second"].append(event)
+        go_on.set()
+
+    def confirm(on_event: object) -> None:
+        confirm_study("tiny", place, 2, 2, threading.Event(), on_event)  # type: ignore[arg-type]
+
+    one = threading.Thread(target=confirm, args=(first,))
+    one.start()
+    assert inside.wait(60)
+    confirm(second)
+    one.join()
+    assert told["second"] == [ConfirmingElsewhere()]
+    assert len(told["first"]) > 1
+    assert decision(path).test_uses == 1
+
+
+def test_on_every_database_one_goes_on_with_what_another_began(
+    tmp_path: Path, database_url: str
+) -> None:
+    path = write_study(tmp_path / "study")
+    stop = threading.Event()
+
+    def leaves(event: WorkerEvent) -> None:
+        if isinstance(event, Confirming) and event.done:
+            stop.set()
+
+    overrides = [*THREE, "budget.trials=1"]
+    tune(
+        path, storage=database_url, device="cpu", threads=1, slots=1, stop=stop, on_event=leaves,
+        overrides=overrides, report=tmp_path / "report",
+    )  # fmt: skip
+    study, _ = load(open_storage(database_url), "tiny")
+    assert len(confirmation.read_runs(study)) == 1
+    told: list[WorkerEvent] = []
+    place = Place(database_url, path.parent, WorkerSettings("cpu", 1, 1))
+    _, _, found = confirm_study("tiny", place, 3, 3, threading.Event(), told.append)
+    assert found is not None
+    assert found.test_uses == 1
+    assert [event.done for event in told if isinstance(event, Confirming)] == [1, 2, 3]
+
+
+def test_hours_end_it_after_a_seed_that_all_have_had(tmp_path: Path) -> None:
+    path = write_study(tmp_path / "study")
+    run(path, "confirmation.candidates=0")
+    study, spec = opened(path)
+    spec = study_file.load(path, THREE)
+    data = load_dataset(spec, path.parent)
+    pool = Pool(spec, data, CPUEngine(spec, data))
+    from gru_optuna.tuning.confirm import confirm
+
+    def confirm_until(*, out_of_time: bool) -> Confirmation | None:
+        return confirm(
+            study, url_of(path), spec, pool, 2, threading.Event(), out_of_time=lambda: out_of_time
+        )
+
+    assert confirm_until(out_of_time=True) is None  # not even one
+    # Time is over as soon as the first run has begun.
+    asked = iter([False, *[True] * 1000])
+    found = confirm(
+        study, url_of(path), spec, pool, 2, threading.Event(), out_of_time=lambda: next(asked)
+    )
+    assert found is not None
+    assert (found.seeds, found.asked_seeds) == (1, 3)
+    assert found.won.interval is None
+    again = confirm_until(out_of_time=True)
+    assert again == found  # and the test isn't looked at again
+    more = confirm_until(out_of_time=False)
+    assert more is not None
+    assert more.seeds == 3
+
+
+def test_hours_leave_time_for_it(tmp_path: Path) -> None:
+    from gru_optuna.study.budget import seconds_left
+
+    path = write_study(tmp_path / "study")
+    run(path, "confirmation.candidates=0")
+    study, _ = opened(path)
+    spec = study_file.load(path, [*THREE, "budget.hours=1"])
+    took = fmean(trial.user_attrs["seconds"] for trial in study.trials)
+    assert seconds_left(spec, 600) == 3000
+    assert seconds_left(spec, 600, study, slots=2) == pytest.approx(3000 - took * 9 / 2)
+    short = study_file.load(path, [*THREE, "budget.hours=1e-9"])
+    assert seconds_left(short, 0, study, slots=2) > 0  # half of the hours are the search's
+
+
+def test_folds_confirm_by_their_means(tmp_path: Path) -> None:
+    path = write_study(tmp_path / "study")
+    result, _ = run(path, "data.folds=2", "budget.trials=2", "confirmation.seeds=2")
+    assert result.best is not None
+    found = result.best.confirmed
+    assert found is not None
+    assert found.test is not None
+    assert found.test.interval is not None
+    assert found.test.interval[0] <= found.test.value <= found.test.interval[1]
+
+    # Taken away, each fold's network reads rows as its own fold does.
+    place = Place(url_of(path), path.parent, WorkerSettings("cpu", 1, 2))
+    bundle = make_winner("tiny", place, threading.Event())
+    assert [member.preprocessing for member in bundle.manifest.members] == [
+        "preprocessing/0.json", "preprocessing/1.json"
+    ]  # fmt: skip
+    test = REPOSITORY / "studies" / "data" / "japanese_vowels_test.ts"
+    alone = [
+        replace(bundle, networks=(network,)).predict_proba(test) for network in bundle.networks
+    ]
+    np.testing.assert_array_equal(bundle.predict_proba(test), (alone[0] + alone[1]) / 2)
+    with pytest.raises(BundleError, match="Export with --refit"):
+        to_onnx(bundle)
+    refitted = make_winner("tiny", place, threading.Event(), refit=True, ensemble=True)
+    assert len(refitted.networks) == 2  # of the two seeds
+    assert refitted.manifest.members[1].preprocessing == "preprocessing/0.json"
+    assert to_onnx(refitted)
+
+
+def test_the_network_that_is_taken_away_is_the_typical_one(tuned: Path) -> None:
+    place = Place(url_of(tuned), tuned.parent, WorkerSettings("cpu", 1, 2))
+    bundle = make_winner("tiny", place, threading.Event())
+    won = decision(tuned).won
+    (member,) = bundle.manifest.members
+    assert member.validation == won.values[won.typical] == sorted(filter(None, won.values))[1]
+    assert member.epochs == won.best_epochs[won.typical]
+    assert bundle.manifest.metrics["confirmed"]["values"] == won.values
+
+
+def test_without_a_confirmation_the_best_trials_network_is_taken(tmp_path: Path) -> None:
+    path = write_study(tmp_path / "study")
+    result, _ = run(path, "confirmation.candidates=0")
+    place = Place(url_of(path), path.parent, WorkerSettings("cpu", 1, 2))
+    bundle = make_winner("tiny", place, threading.Event())
+    assert result.best is not None
+    assert bundle.manifest.members[0].validation == result.best.value
+    assert bundle.manifest.members[0].seed == trial_seed(0, result.best.number)
+    with pytest.raises(StudyError, match="Try: gru-optuna confirm tiny"):
+        make_winner("tiny", place, threading.Event(), ensemble=True)
+
+
+# --- who wins ---
+
+
+def candidate(
+    number: int, values: list[float | None], size: int = 100, epochs: int = 5
+) -> Candidate:
+    trial = optuna.trial.create_trial(value=0.5, user_attrs={"network_parameters": size})
+    trial.number = number
+    runs = [confirmation.Run(value, 3, epochs) for value in values]
+    return Candidate.of(trial, runs, "accuracy")
+
+
+def winner_of(*candidates: Candidate, metric: str = "accuracy") -> tuple[int, list[int]]:
+    spec = study_file.parse({"name": "x", "data": {"train": "x.ts"}, "metric": metric}, "x")
+    decided = decide(candidates, spec)
+    assert decided is not None
+    return decided[0].number, decided[1]
+
+
+def test_the_best_mean_wins_unless_a_cheaper_one_is_as_good() -> None:
+    best = candidate(1, [0.90, 0.92, 0.94], size=500)
+    close = candidate(2, [0.89, 0.92, 0.93], size=100)
+    far = candidate(3, [0.70, 0.71, 0.72], size=10)
+    assert winner_of(best, far) == (1, [1])
+    assert winner_of(far, close, best) == (2, [2, 1])
+    assert winner_of(best, close, metric="log_loss")[0] == 2
+    slow, fast = candidate(4, [0.9, 0.9], epochs=9), candidate(5, [0.9, 0.9], epochs=4)
+    assert winner_of(slow, fast) == (5, [4, 5])
+
+
+def test_who_failed_on_a_seed_comes_last() -> None:
+    shaky, sound = candidate(1, [0.99, None, 0.99]), candidate(2, [0.6, 0.61, 0.62])
+    assert winner_of(shaky, sound) == (2, [2])
+    assert winner_of(shaky) == (1, [1])
+    assert shaky.typical == 0
+    nobody = study_file.parse({"name": "x", "data": {"train": "x.ts"}}, "x")
+    assert decide([candidate(1, [None])], nobody) is None
+
+
+def test_the_typical_run_has_the_median_value() -> None:
+    assert candidate(1, [0.5, 0.9, 0.7, 0.6, 0.8]).typical == 2
+    assert candidate(1, [0.5, 0.7, 0.6, 0.8]).typical == 2  # the lower one of the middle two
+
+
+def test_intervals_are_students() -> None:
+    values = [0.91, 0.93, 0.90, 0.95, 0.92]
+    expected = stats.t.interval(0.95, 4, np.mean(values), stats.sem(values))
+    assert student_interval(values, "accuracy") == pytest.approx(list(expected))
+    assert student_interval([0.9], "accuracy") is None
+    assert student_interval([0.9, 1.0], "accuracy")[1] == 1.0  # type: ignore[index]
+    assert student_interval([0.1, 3.0], "mae")[0] == 0.0  # type: ignore[index]
+
+
+# --- how far the test value would move ---
+
+
+def told(right: np.ndarray, groups: np.ndarray | None = None) -> list[tuple[torch.Tensor, Split]]:
+    """Outputs that tell a row's class where `right`."""
+    rows = len(right)
+    logits = torch.zeros(rows, 2)
+    logits[torch.arange(rows), torch.from_numpy(~right).long()] = 1.0
+    zeros = torch.zeros(rows, dtype=torch.int64)
+    numbers = None if groups is None else torch.from_numpy(groups)
+    return [(logits, split_of_rows(torch.zeros(rows, 1, 1), zeros + 1, zeros, groups=numbers))]
+
+
+def width(interval: list[float] | None) -> float:
+    assert interval is not None
+    return interval[1] - interval[0]
+
+
+def test_independent_rows_give_the_binomial_interval() -> None:
+    right = np.random.default_rng(0).random(400) < 0.8
+    low, high = bootstrap_interval("accuracy", [told(right)], 0, None, 0.95) or (0, 0)
+    spread = np.sqrt(right.mean() * (1 - right.mean()) / 400)
+    assert low == pytest.approx(right.mean() - 1.96 * spread, abs=0.01)
+    assert high == pytest.approx(right.mean() + 1.96 * spread, abs=0.01)
+    again = bootstrap_interval("accuracy", [told(right)], 0, None, 0.95)
+    assert again == [low, high]
+
+
+def test_rows_that_hang_together_say_less() -> None:
+    """Forty people who are told right or wrong ten times each are forty, not four hundred."""
+    people = np.repeat(np.arange(40), 10)
+    right = np.repeat(np.random.default_rng(0).random(40) < 0.8, 10)
+    alone = width(bootstrap_interval("accuracy", [told(right)], 0, None, 0.95))
+    together = width(bootstrap_interval("accuracy", [told(right, people)], 0, None, 0.95))
+    assert together == pytest.approx(np.sqrt(10) * alone, rel=0.25)
+    series = np.zeros(400, dtype=np.int64)
+    in_time = width(bootstrap_interval("accuracy", [told(right, series)], 0, 20, 0.95))
+    assert in_time > 2 * alone
