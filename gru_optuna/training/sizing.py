@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -12,6 +11,7 @@ import torch
 
 from gru_optuna.errors import UserError
 from gru_optuna.hyperparameters import Hyperparameters
+from gru_optuna.machine import free_memory
 from gru_optuna.study_file.searchable import Range
 from gru_optuna.training.draws import STRENGTHS, augments
 from gru_optuna.training.engines.compiled.workspace import workspace_bytes
@@ -83,7 +83,7 @@ def choose_size(
     a_slot = sum(fold.slot for fold in folds)
     # Workspaces stay; of the folds' epochs there is one at a time.
     a_thread = sum(fold.workspace for fold in folds) + max(fold.epoch for fold in folds)
-    room = MEMORY_SHARE * _free_memory() / workers
+    room = MEMORY_SHARE * free_memory() / workers
     if slots is None:
         most = int((room - threads * a_thread) / a_slot)
         slots = min(SLOTS_A_THREAD * threads, most)
@@ -188,9 +188,3 @@ def _largest_sizes(h: Hyperparameters) -> str:
     names = ("vocabulary", "embedding_size", "hidden_size", "layers")
     sizes = [(name, getattr(h, name)) for name in names]
     return ", ".join(f"{name} = {size}" for name, size in sizes if size is not None)
-
-
-def _free_memory() -> int:
-    if "SC_AVPHYS_PAGES" not in getattr(os, "sysconf_names", {}):
-        return 4 * 2**30  # not told on macOS and Windows
-    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

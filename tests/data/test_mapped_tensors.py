@@ -79,15 +79,6 @@ def test_a_folder_that_cannot_be_written_is_named(
     assert "XDG_CACHE_HOME" in str(caught.value)
 
 
-@pytest.mark.parametrize("said", ["much", "2 GiBs", "-1", "1e9"])
-def test_an_allowance_that_is_no_size_is_refused(
-    monkeypatch: pytest.MonkeyPatch, said: str
-) -> None:
-    monkeypatch.setenv(MEMORY, said)
-    with pytest.raises(UserError, match=r"is no number of bytes\. Write GRU_OPTUNA_MEMORY=2GiB"):
-        grown([torch.ones(1)])
-
-
 FULL = """
 import resource, torch
 from gru_optuna.data.growing import Growing

@@ -12,7 +12,7 @@ import torch
 from helpers.pools import CPU, some_numbers, some_pieces, some_texts
 from helpers.workspaces import REPOSITORY, TINY_STUDY
 
-from gru_optuna import study_file
+from gru_optuna import machine, study_file
 from gru_optuna.data.load import load_dataset
 from gru_optuna.errors import UserError
 from gru_optuna.training import sizing
@@ -153,3 +153,14 @@ def test_networks_that_do_not_fit_are_refused(
     spec, dataset = load(tmp_path)
     with pytest.raises(UserError, match=r"hidden_size = 8, layers = 1\) needs .* MiB a thread"):
         sizing.choose_size(spec, [dataset], threads=1)
+
+
+def test_the_limit_of_a_container_bounds_the_slots(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec, dataset = load(tmp_path)
+    eight, nine = (sizing.choose_size(spec, [dataset], 2, slots).memory for slots in (8, 9))
+    a_slot = nine - eight
+    room = (eight - 5 * a_slot) / sizing.MEMORY_SHARE
+    monkeypatch.setattr(machine, "_room_in_containers", lambda: [int(room) + 1])
+    assert sizing.choose_size(spec, [dataset], threads=2).slots == 3

@@ -24,7 +24,7 @@ import torch
 from gru_optuna.data.dataset import one_after_another
 from gru_optuna.training.draws import augmented_batches, augments, masks_of_batches, order_of_rows
 from gru_optuna.training.engines.base import EpochOutput
-from gru_optuna.training.engines.compiled.compiler import cache_folder
+from gru_optuna.training.engines.compiled.compiler import code_folder
 from gru_optuna.training.engines.compiled.epoch import DIVERGED, FINE, predict, train_epoch, warm_up
 from gru_optuna.training.engines.compiled.slots import RowArrays, SlotArrays, flatten, unflatten
 from gru_optuna.training.engines.compiled.updates import Recipe
@@ -214,4 +214,4 @@ def longest_row(dataset: Dataset) -> int:
 
 def is_compiled() -> bool:
     """Whether this machine has the machine code already; else the first epoch waits for it."""
-    return any(cache_folder().rglob("*.nbi"))
+    return any(code_folder().rglob("*.nbi"))

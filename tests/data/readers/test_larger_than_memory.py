@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-from contextlib import suppress
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +16,7 @@ from hypothesis import strategies as st
 from gru_optuna.data.readers import larger_than_memory as large
 from gru_optuna.data.readers.mapped_frames import Spool
 from gru_optuna.errors import DataError, UserError
-from gru_optuna.machine import MEMORY, allowance
+from gru_optuna.machine import MEMORY
 
 if TYPE_CHECKING:
     from helpers.table_files import Rows
@@ -186,21 +185,3 @@ def test_a_cache_that_cannot_be_written_is_told(
     no_memory.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     with pytest.raises(UserError, match="set XDG_CACHE_HOME"):
         table(tmp_path, b"a,b\n1,2\n")
-
-
-@pytest.mark.parametrize(("said", "meant"), [("2GiB", 2 << 30), ("500 MB", 500_000_000), ("7", 7)])
-def test_memory_may_be_told(monkeypatch: pytest.MonkeyPatch, said: str, meant: int) -> None:
-    monkeypatch.setenv(MEMORY, said)
-    assert allowance() == meant
-
-
-def test_memory_that_is_no_number_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(MEMORY, "plenty")
-    with pytest.raises(UserError, match=r'"plenty" is no number of bytes'):
-        allowance()
-
-
-def test_half_of_the_free_memory_is_for_data(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(MEMORY, raising=False)
-    with suppress(FileNotFoundError):
-        assert 1 << 20 < allowance() < 1 << 50

@@ -379,13 +379,13 @@ def test_machine_code_is_kept_apart_by_source(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
-    now = k.cache_folder()
+    now = k.code_folder()
     assert now.parent == tmp_path
     source = tmp_path / "sources" / "compiler.py"
     source.parent.mkdir()
     source.write_text("an edit")
     monkeypatch.setattr(compiler, "__file__", str(source))
-    assert k.cache_folder() != now
+    assert k.code_folder() != now
 
 
 def test_without_a_writable_folder_each_process_compiles_for_itself(

@@ -28,7 +28,7 @@ Imports run downward: ``epoch``, ``embedding`` ``layers`` ``head`` ``updates``, 
 ``panels``, ``tiles``, ``vectors``, ``compiler``; beside them the data, ``slots`` and ``workspace``.
 """
 
-from gru_optuna.training.engines.compiled.compiler import cache_folder
+from gru_optuna.training.engines.compiled.compiler import code_folder
 from gru_optuna.training.engines.compiled.epoch import (
     DIVERGED,
     FINE,
@@ -53,7 +53,7 @@ __all__ = [
     "RowArrays",
     "SlotArrays",
     "Workspace",
-    "cache_folder",
+    "code_folder",
     "flatten",
     "predict",
     "train_epoch",

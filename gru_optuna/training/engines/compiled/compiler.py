@@ -4,9 +4,9 @@ Compiling takes seconds, so numba keeps machine code on disk. On its own it woul
 function's file alone, and an edit in ``tiles.py`` would leave stale code of ``epoch.py``; it
 would also write beside the sources, or fail where that folder and the user's are read-only.
 So the cache gets a folder named after a hash of all sources here: under ``NUMBA_CACHE_DIR``
-if the user set it, else under the user's cache folder (``XDG_CACHE_HOME``, ``LOCALAPPDATA``,
-``~/Library/Caches`` or ``~/.cache``). Where that can't be written, each process compiles for
-itself. Numba itself tells versions of numba and kinds of processors apart in there.
+if the user set it, else under the user's cache folder (`machine.cache_folder`). Where that can't
+be written, each process compiles for itself. Within the folder, numba itself tells versions of
+numba and kinds of processors apart.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def inlined(function: Function) -> Function:
 
 def entry(function: Function) -> Function:
     """Marks a function that Python calls; the machine code of all it calls is kept with it."""
-    folder = _writable(cache_folder())
+    folder = _writable(code_folder())
     if folder is None:
         return numba.njit(**_OPTIONS)(function)  # type: ignore[no-any-return]
     # Numba reads the setting when it makes the function, so nobody else's cache moves.
@@ -56,8 +56,8 @@ def entry(function: Function) -> Function:
         numba.config.CACHE_DIR = before
 
 
-def cache_folder() -> Path:
-    """Where machine code of these very sources is kept, whether it exists yet or not."""
+def code_folder() -> Path:
+    """Where the machine code of exactly these sources is kept, whether it exists yet or not."""
     digest = hashlib.sha256()
     for source in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(source.name.encode() + source.read_bytes())
