@@ -1,18 +1,32 @@
-"""The report's figures in their order: what each shows, in words, and its numbers."""
+"""The report's figures in the order they are read, and the numbers that several parts share."""
 
 from __future__ import annotations
 
-from gru_optuna.report.figures.base import Context, Panel, Section
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
 from gru_optuna.report.figures.comparison import comparison_section
-from gru_optuna.report.figures.health import health_section
+from gru_optuna.report.figures.health import health_section, measure_health
 from gru_optuna.report.figures.history import history_section
-from gru_optuna.report.figures.importance import importance_section
+from gru_optuna.report.figures.importance import importance_section, measure_importance
 from gru_optuna.report.figures.interactions import interactions_section
 from gru_optuna.report.figures.learning_curves import curves_section
 from gru_optuna.report.figures.parallel_coordinates import parallel_section, slices_section
 from gru_optuna.report.figures.predictions import predictions_section
-from gru_optuna.report.figures.pruning import pruning_section
+from gru_optuna.report.figures.pruning import measure_pruning, pruning_section
 from gru_optuna.report.figures.timeline import timeline_section
+from gru_optuna.report.result import find_result
+
+if TYPE_CHECKING:
+    from optuna import Study
+
+    from gru_optuna.report.figures.base import Context, Section
+    from gru_optuna.report.figures.health import Health
+    from gru_optuna.report.figures.importance import Importance
+    from gru_optuna.report.figures.pruning import PruningSavings
+    from gru_optuna.report.result import Result
+    from gru_optuna.study.summary import Summary
+    from gru_optuna.study_file import Specification
 
 FIGURES = (
     "standing",
@@ -27,24 +41,41 @@ FIGURES = (
     "savings",
     "timeline",
 )
-"""All there can be, by the names of their files."""
+"""Every figure that a report can have, by the name of its files."""
 
 
-def sections(context: Context) -> list[Section]:
+@dataclass(frozen=True)
+class StudyNumbers:
+    """Numbers that figures, findings and the page's first lines share; computed once."""
+
+    result: Result | None  # None: no trial is complete
+    importance: Importance
+    health: Health
+    pruning: PruningSavings | None  # None: nothing to compare
+
+
+def measure_study(study: Study, spec: Specification, summary: Summary) -> StudyNumbers:
+    """Computes the shared numbers of a study."""
+    return StudyNumbers(
+        result=find_result(study, spec, summary),
+        importance=measure_importance(study),
+        health=measure_health(study, spec),
+        pruning=measure_pruning(study, spec),
+    )
+
+
+def draw_sections(context: Context, numbers: StudyNumbers) -> list[Section]:
     """All figures, in the order in which they are read."""
     return [
-        *comparison_section(context),
+        *comparison_section(context, numbers.result),
         *predictions_section(context),
-        importance_section(context),
+        importance_section(context, numbers.importance),
         parallel_section(context),
-        interactions_section(context),
+        interactions_section(context, list(numbers.importance.shares)),
         slices_section(context),
         curves_section(context),
-        health_section(context),
+        health_section(context, numbers.health),
         history_section(context),
-        pruning_section(context),
+        pruning_section(numbers.pruning),
         timeline_section(context),
     ]
-
-
-__all__ = ["FIGURES", "Context", "Panel", "Section", "sections"]

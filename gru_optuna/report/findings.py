@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from optuna import Study
     from optuna.trial import FrozenTrial
 
+    from gru_optuna.report.contents import StudyNumbers
+    from gru_optuna.report.figures.base import Context
     from gru_optuna.report.figures.health import Health
     from gru_optuna.report.figures.importance import Importance
     from gru_optuna.report.figures.pruning import PruningSavings
@@ -64,39 +66,23 @@ class StudyFinding:
     about: str  # the section that shows it
 
 
-def findings(
-    study: Study,
-    spec: Specification,
-    answer: Result | None,
-    health: Health,
-    savings: PruningSavings | None,
-    importance: Importance,
-    show: Callable[[float], str],
-) -> list[StudyFinding]:
-    """All that can be said, what to act on first.
-
-    Parameters
-    ----------
-    study, spec
-        The study.
-    answer, health, savings, importance
-        Its numbers.
-    show
-        A value of the metric as text.
-    """
+def find_findings(context: Context, numbers: StudyNumbers) -> list[StudyFinding]:
+    """Everything that stands out, beginning with what calls for action."""
+    study, spec, show = context.study, context.spec, context.show
+    result, health = numbers.result, numbers.health
     ended = [t for t in trials_in(study, *ENDED) if t.params]
     said = [
-        _confirmed(answer, spec, show),
+        _confirmed(result, spec, show),
         *_divergence(ended),
         _chance(ended, health, show),
         *_best_trials(study, spec, ended),
         *_edges(study, spec),
         _fit(study),
         _clipped(health),
-        _ties(study, answer, show),
-        _pruned_too_soon(study, spec, answer, show) or _progress(study, show),
-        _pruned(savings),
-        _matters(importance),
+        _ties(study, result, show),
+        _pruned_too_soon(study, spec, result, show) or _progress(study, show),
+        _pruned(numbers.pruning),
+        _importance(numbers.importance),
         _failures(ended),
     ]
     order = {"bad": 0, "good": 1, "note": 2}
@@ -104,13 +90,13 @@ def findings(
 
 
 def _confirmed(
-    answer: Result | None, spec: Specification, show: Callable[[float], str]
+    result: Result | None, spec: Specification, show: Callable[[float], str]
 ) -> StudyFinding | None:
-    if answer is None or answer.confirmation is None:
+    if result is None or result.confirmation is None:
         return None
-    seeds, one = answer.confirmation.seeds, answer.confirmation.won
+    seeds, one = result.confirmation.seeds, result.confirmation.won
     assert one.mean is not None, "the winner has a mean"
-    searched_best, *_ = answer.confirmation.candidates
+    searched_best, *_ = result.confirmation.candidates
     said = f"On {seeds} fresh seeds trial {one.number} reaches {show(one.mean)} on average"
     if is_better(one.search_value, one.mean, spec):
         said += f", where the search had seen {show(one.search_value)}: luck was part of it."
@@ -121,7 +107,7 @@ def _confirmed(
             f" The search's own first, trial {searched_best.number}, comes to "
             f"{show(searched_best.mean)}."
         )
-    return StudyFinding("note", said, "answer")
+    return StudyFinding("note", said, "result")
 
 
 def _divergence(ended: list[FrozenTrial]) -> list[StudyFinding]:
@@ -276,18 +262,18 @@ def _clipped(health: Health) -> StudyFinding | None:
     )
 
 
-def _ties(study: Study, answer: Result | None, show: Callable[[float], str]) -> StudyFinding | None:
+def _ties(study: Study, result: Result | None, show: Callable[[float], str]) -> StudyFinding | None:
     # Fresh seeds tell apart what one look at the validation rows can't.
-    if answer is None or answer.confirmation:
+    if result is None or result.confirmation:
         return None
-    ties = sum(trial.value == answer.winner.value for trial in complete(study))
+    ties = sum(trial.value == result.winner.value for trial in complete(study))
     if ties < 2:
         return None
-    rows = answer.validation.rows
+    rows = result.validation.rows
     few = f" {rows} validation rows can't tell them apart;" if rows else ""
     return StudyFinding(
         "bad",
-        f"{ties} trials share the best validation value, {show(answer.winner.value)}:{few} the "
+        f"{ties} trials share the best validation value, {show(result.winner.value)}:{few} the "
         f"lower validation loss decided.",
         "optimization_history",
     )
@@ -319,11 +305,11 @@ def _progress(study: Study, show: Callable[[float], str]) -> StudyFinding | None
 
 
 def _pruned_too_soon(
-    study: Study, spec: Specification, answer: Result | None, show: Callable[[float], str]
+    study: Study, spec: Specification, result: Result | None, show: Callable[[float], str]
 ) -> StudyFinding | None:
     """Pruned trials that had been better than the winner ever was."""
     values = [value_of(trial) for trial in complete(study)]
-    if answer is None or not values:
+    if result is None or not values:
         return None
     seen = best_of(values, spec)
     reached = {
@@ -358,7 +344,7 @@ def _pruned(savings: PruningSavings | None) -> StudyFinding | None:
     )
 
 
-def _matters(importance: Importance) -> StudyFinding | None:
+def _importance(importance: Importance) -> StudyFinding | None:
     # Five trials in the best tenth, or the ranking is a matter of luck.
     if importance.trials < 50 or not importance.shares:
         return None

@@ -12,7 +12,7 @@ from gru_optuna.report.theme import LIGHT, resolved
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from gru_optuna.report.contents import Section
+    from gru_optuna.report.figures.base import Section
 
 Format = Literal["svg", "png"]
 

@@ -23,13 +23,10 @@ from plotly.offline import get_plotlyjs
 
 from gru_optuna.errors import UserError
 from gru_optuna.report.axes import duration, label, metric_digits
-from gru_optuna.report.contents import FIGURES, Context, sections
-from gru_optuna.report.figures.health import measure_health
-from gru_optuna.report.figures.importance import importance
-from gru_optuna.report.figures.pruning import measure_pruning
-from gru_optuna.report.findings import findings
+from gru_optuna.report.contents import FIGURES, draw_sections, measure_study
+from gru_optuna.report.figures.base import Context
+from gru_optuna.report.findings import find_findings
 from gru_optuna.report.images import draw_images
-from gru_optuna.report.result import find_result
 from gru_optuna.report.theme import DARK, LIGHT
 from gru_optuna.report.trial_table import trial_table
 from gru_optuna.report.trials import as_json, complete, value_of
@@ -78,22 +75,21 @@ def render_report(
         If the folder can't be written, or there is no Chrome for pictures.
     """
     summary = summarize(study, spec)
-    context = make_context(study, spec)
-    drawn = sections(context)
+    numbers = measure_study(study, spec, summary)
+    context = make_context(study, spec, summary)
+    sections = draw_sections(context, numbers)
+    found = find_findings(context, numbers)
     templates = _templates(context.show)
-    found = context.result
-    said = findings(
-        study, spec, found, context.health, context.pruning, context.importance, context.show
-    )
+    result = numbers.result
     page = templates.get_template("page.html").render(
         summary=summary,
-        find_result=found,
+        result=result,
         has_test=spec.data.test is not None,
-        verdict=verdict(found, spec, context.show) if found else [],
-        findings=said,
+        verdict=verdict(result, spec, context.show) if result else [],
+        findings=found,
         facts=_facts(study, spec, summary, context.show),
-        configuration=_configuration(found.winner, spec) if found else [],
-        sections=drawn,
+        configuration=_configuration(result.winner, spec) if result else [],
+        sections=sections,
         **trial_table(study, spec, context.show),
     )
     figures = folder / "figures"
@@ -105,9 +101,9 @@ def render_report(
         if re.fullmatch(r"(-\d+)?\.(html|json|svg|png)", path.name.removeprefix(name))
     }
     if images:
-        drawn_images = draw_images(drawn, images)
+        drawn_images = draw_images(sections, images)
         files |= {figures / name: content for name, content in drawn_images.items()}
-    for section in drawn:
+    for section in sections:
         if section.missing is not None:
             continue
         place = figures / section.id
@@ -117,7 +113,7 @@ def render_report(
         plain = json.dumps(as_json(section.numbers), indent=1, allow_nan=False)
         files[place.with_suffix(".html")] = alone
         files[place.with_suffix(".json")] = plain
-    files[figures / "findings.json"] = json.dumps(as_json(said), indent=1)
+    files[figures / "findings.json"] = json.dumps(as_json(found), indent=1)
     # The page last: who sees the new one finds its figures.
     index = folder / "index.html"
     files[index] = page
@@ -132,18 +128,14 @@ def render_report(
     return index
 
 
-def make_context(study: Study, spec: Specification) -> Context:
+def make_context(study: Study, spec: Specification, summary: Summary) -> Context:
     """What all figures of a study are drawn from."""
-    summary = summarize(study, spec)
     values = [value_of(trial) for trial in complete(study)]
     digits = metric_digits(spec, [*values, *summary.baselines.values()])
     return Context(
         study=study,
         spec=spec,
-        result=find_result(study, spec, summary),
-        importance=importance(study),
-        health=measure_health(study, spec),
-        pruning=measure_pruning(study, spec),
+        best=summary.best.number if summary.best else None,
         show=lambda value: f"{value:,.{digits}f}",
     )
 

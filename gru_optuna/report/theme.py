@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import plotly.graph_objects as go
-
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    import plotly.graph_objects as go
 
 # Okabe and Ito's colours, two of them darker on paper: told apart with every kind of colour
 # vision. The scale is viridis, its worst end the one that is nearest to the page.
@@ -81,8 +81,8 @@ _AXIS: dict[str, Any] = {
     "title": {"standoff": 12, "font": {"size": 12.5, "color": QUIET}},
 }
 
-TEMPLATE = go.layout.Template(
-    layout={
+TEMPLATE: dict[str, Any] = {
+    "layout": {
         "font": {"family": _FONT, "size": 12.5, "color": INK},
         "paper_bgcolor": "rgba(0,0,0,0)",
         "plot_bgcolor": "rgba(0,0,0,0)",
@@ -108,11 +108,13 @@ TEMPLATE = go.layout.Template(
         },
         "modebar": {"bgcolor": "rgba(0,0,0,0)", "color": AXIS, "activecolor": INK},
     }
-)
+}
 
 
 def resolved(figure: go.Figure, palette: Mapping[str, str] = LIGHT) -> go.Figure:
     """The same figure with colours that need no style sheet, on the palette's paper."""
+    import plotly.graph_objects as go
+
     colours = {f"var(--{role})": colour for role, colour in palette.items()}
 
     def replace(part: Any) -> Any:

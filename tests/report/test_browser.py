@@ -51,7 +51,7 @@ def test_every_figure_is_drawn_and_hostile_names_stay_text(visit: Visit, report:
     for text in (ALERT, UPWARDS, "<b>bold</b>"):
         assert text in seen.page.locator("#standing .plot").inner_text()
     assert ALERT in seen.page.locator("#predictions .plot").inner_text()
-    assert ALERT in seen.page.locator("#answer").inner_text()
+    assert ALERT in seen.page.locator("#result").inner_text()
     assert not seen.page.locator(f"a[href*='{UPWARDS}']").count()
 
 
@@ -198,7 +198,7 @@ def test_every_panel_becomes_a_picture_and_goes_with_the_next_rendering(tmp_path
 def test_an_empty_study_has_a_page(visit: Visit, tmp_path: Path) -> None:
     seen = visit(render_report(study_of([]), specification(), tmp_path))
     seen.page.wait_for_selector("html[data-ready]")
-    assert "No trial is complete yet" in seen.page.locator("#answer").inner_text()
+    assert "No trial is complete yet" in seen.page.locator("#result").inner_text()
     assert not seen.complaints
 
 

@@ -24,7 +24,7 @@ from gru_optuna.report.axes import duration, duration_ticks, label, metric_digit
 from gru_optuna.report.figures.comparison import compare
 from gru_optuna.report.figures.health import Clipping, Gap, measure_health
 from gru_optuna.report.figures.history import best_by_time, history
-from gru_optuna.report.figures.importance import importance
+from gru_optuna.report.figures.importance import measure_importance
 from gru_optuna.report.figures.interactions import interactions
 from gru_optuna.report.figures.learning_curves import curves
 from gru_optuna.report.figures.parallel_coordinates import ABSENT, parallel_coordinates, slices
@@ -118,7 +118,7 @@ def test_rows_stand_best_first(study: optuna.Study) -> None:
 
 
 def test_importance_is_optunas_own(study: optuna.Study) -> None:
-    ours = importance(study)
+    ours = measure_importance(study)
     assert ours.shares == optuna.importance.get_param_importances(study)
     assert set(ours.shares) == {"learning_rate", "decay", "decay_drop", "decay_every", "dropout"}
     assert sum(ours.shares.values()) == pytest.approx(1)
@@ -126,10 +126,10 @@ def test_importance_is_optunas_own(study: optuna.Study) -> None:
 
 
 def test_importance_says_why_it_is_missing() -> None:
-    few = importance(study_of([trial(TrialState.COMPLETE, [0.5], 1e-3)] * 3))
+    few = measure_importance(study_of([trial(TrialState.COMPLETE, [0.5], 1e-3)] * 3))
     assert not few.shares
     assert few.missing == "Importance needs at least 4 complete trials, and this study has 3."
-    equal = importance(study_of([trial(TrialState.COMPLETE, [0.5], 1e-3)] * 6))
+    equal = measure_importance(study_of([trial(TrialState.COMPLETE, [0.5], 1e-3)] * 6))
     assert not equal.shares
     assert equal.missing is not None
     assert "same value" in equal.missing
@@ -166,7 +166,7 @@ def test_labels(value: float, shown: str) -> None:
 
 
 def test_fanova_is_optunas_own_and_knows_what_every_trial_has(study: optuna.Study) -> None:
-    fanova = importance(study).fanova
+    fanova = measure_importance(study).fanova
     evaluator = FanovaImportanceEvaluator(seed=0)
     assert fanova == optuna.importance.get_param_importances(study, evaluator=evaluator)
     assert set(fanova) == {"learning_rate", "decay", "dropout"}
@@ -175,8 +175,8 @@ def test_fanova_is_optunas_own_and_knows_what_every_trial_has(study: optuna.Stud
 
 def test_fanova_that_finds_nothing_leaves_the_other_measure() -> None:
     same = study_of([trial(DONE, [0.5 + n / 100], 1e-3) for n in range(6)])
-    assert importance(same).fanova == {}
-    assert set(importance(same).shares) == {"learning_rate", "decay", "dropout"}
+    assert measure_importance(same).fanova == {}
+    assert set(measure_importance(same).shares) == {"learning_rate", "decay", "dropout"}
 
 
 def test_the_best_by_time_follows_the_endings() -> None:

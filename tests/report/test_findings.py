@@ -10,11 +10,13 @@ import pytest
 from helpers.report_studies import SPACE, candidate, confirmation, specification, study_of, trial
 from optuna.trial import TrialState
 
-from gru_optuna.report.findings import findings
+from gru_optuna.report.contents import measure_study
+from gru_optuna.report.findings import find_findings
 from gru_optuna.report.page import make_context
 from gru_optuna.report.significance import round_between, where_it_happens, where_the_best_lie
 from gru_optuna.study.confirmation import CONFIRMATION
 from gru_optuna.study.predictions import PREDICTIONS
+from gru_optuna.study.summary import summarize
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
@@ -28,8 +30,8 @@ def said(trials: list[FrozenTrial], attributes: dict[str, Any] | None = None) ->
     study, spec = study_of(trials), specification(search=SPACE | {"clip_norm": 1.0})
     for key, value in (attributes or {}).items():
         study.set_user_attr(key, value)
-    c = make_context(study, spec)
-    found = findings(study, spec, c.answer, c.health, c.savings, c.importance, c.show)
+    summary = summarize(study, spec)
+    found = find_findings(make_context(study, spec, summary), measure_study(study, spec, summary))
     return [finding.text for finding in found]
 
 

@@ -18,7 +18,7 @@ from optuna_dashboard._note import get_note_from_system_attrs
 
 import gru_optuna
 from gru_optuna import study_file
-from gru_optuna.report.notes import describe as describing
+from gru_optuna.report.notes.describe import make_note_writer
 from gru_optuna.report.notes.key_figures import (
     epochs_without_pruning,
     key_figures,
@@ -310,7 +310,7 @@ def test_a_note_goes_along_when_a_study_is_copied(tmp_path: Path) -> None:
     source, target = (f"sqlite:///{tmp_path / name}.db" for name in ("source", "target"))
     for _ in range(3):
         make(target, "other").ask()  # so that ids differ
-    mirror = described_mirror(source, describing())
+    mirror = described_mirror(source, make_note_writer())
     (one,) = claim(mirror)
     one.set_user_attr("outcome", "diverged in epoch 1")
     mirror.study.tell(one, state=TrialState.FAIL)

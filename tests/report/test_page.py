@@ -25,7 +25,7 @@ from optuna.trial import TrialState, create_trial
 
 from gru_optuna.errors import UserError
 from gru_optuna.report.figures.history import best_by_time, history
-from gru_optuna.report.figures.importance import importance
+from gru_optuna.report.figures.importance import measure_importance
 from gru_optuna.report.figures.learning_curves import curves
 from gru_optuna.report.figures.parallel_coordinates import parallel_coordinates, slices
 from gru_optuna.report.page import render_report
@@ -68,7 +68,7 @@ def test_page_has_every_section_and_asks_for_nothing(study: optuna.Study, tmp_pa
     markup = index.read_text(encoding="utf-8")
     page = Page(markup)
     sections = [attrs["id"] for tag, attrs in page.tags if tag == "section"]
-    assert sections == ["answer", "findings", *FIGURES, "trials"]
+    assert sections == ["result", "findings", *FIGURES, "trials"]
     for text in ("0.9000", "0.8750", "5 complete, 2 pruned, 1 failed", "90 s", "train.ts"):
         assert text in page.text
     assert "All 8 trials" in page.text
@@ -91,7 +91,7 @@ def test_figures_stand_alone_with_their_numbers(study: optuna.Study, tmp_path: P
     spec = specification()
     render_report(study, spec, tmp_path)
     expected = {
-        "importance": importance(study),
+        "importance": measure_importance(study),
         "parallel_coordinates": parallel_coordinates(study, spec),
         "optimization_history": {"trials": history(study), "by_time": best_by_time(study)},
         "learning_curves": curves(study, spec),

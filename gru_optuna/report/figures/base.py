@@ -6,21 +6,16 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import plotly.graph_objects as go
-
 from gru_optuna.report.axes import metric_scale
 from gru_optuna.report.theme import QUIET, TEMPLATE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    import plotly.graph_objects as go
     from optuna import Study
 
     from gru_optuna.report.axes import Scale
-    from gru_optuna.report.figures.health import Health
-    from gru_optuna.report.figures.importance import Importance
-    from gru_optuna.report.figures.pruning import PruningSavings
-    from gru_optuna.report.result import Result
     from gru_optuna.study_file import Specification
 
 
@@ -30,6 +25,8 @@ SVG_POINTS = 3_000
 
 def canvas(height: int, y_title: str = "", **layout: Any) -> go.Figure:
     """An empty figure. What the y axis shows stands above it, to be read without turning."""
+    import plotly.graph_objects as go
+
     figure = go.Figure(layout={"template": TEMPLATE, "height": height, **layout})
     if y_title:
         figure.add_annotation(
@@ -49,6 +46,8 @@ def canvas(height: int, y_title: str = "", **layout: Any) -> go.Figure:
 
 def scatter(points: int) -> Any:
     """The trace for so many points."""
+    import plotly.graph_objects as go
+
     return go.Scattergl if points > SVG_POINTS else go.Scatter
 
 
@@ -116,22 +115,14 @@ class Section:
 
 @dataclass(frozen=True)
 class Context:
-    """What the sections have in common."""
+    """What every figure is drawn from; numbers that several parts share are passed beside it."""
 
     study: Study
     spec: Specification
-    result: Result | None
-    importance: Importance
-    health: Health
-    pruning: PruningSavings | None
-    show: Callable[[float], str]
-
-    @property
-    def best(self) -> int | None:
-        """The winner's number."""
-        return self.result.winner.number if self.result else None
+    best: int | None  # the winner's number
+    show: Callable[[float], str]  # a value of the metric as text
 
     @property
     def better(self) -> str:
-        """Which way is better."""
+        """Which values of the metric are better: "higher" or "lower"."""
         return "higher" if self.spec.direction == "maximize" else "lower"

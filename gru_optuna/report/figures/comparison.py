@@ -146,11 +146,11 @@ def _label(mark: Mark) -> str:
     return f"{plain(name)}  <b>{mark.shown}</b>"
 
 
-def comparison_section(context: Context) -> list[Section]:
+def comparison_section(context: Context, result: Result | None) -> list[Section]:
     """Values to beat, where the search began, and what came of it."""
-    if context.result is None:
+    if result is None:
         return []
-    marks = compare(context.result, context.spec, context.show)
+    marks = compare(result, context.spec, context.show)
     figure = draw_comparison(marks, context.spec)
     caption = (
         "Rings are values to beat, circles what validation rows say, the diamond what test rows "

@@ -276,9 +276,8 @@ def _log_ticks(kind: str, low: float, high: float) -> dict[str, Any]:
     return {"dtick": 1 if high > 300 * low else "D2"} if kind == "log" else {}
 
 
-def health_section(context: Context) -> Section:
+def health_section(context: Context, health: Health) -> Section:
     """Endings, divergence, overfitting, clipping."""
-    health = context.health
     counts = ", ".join(f"{count:,} {ending}" for ending, count in health.endings.items())
     panels = [Panel(draw_endings(health), counts, "How trials ended")] if counts else []
     if health.diverged_in:

@@ -41,7 +41,7 @@ class Importance:
     missing: str | None
 
 
-def importance(study: Study) -> Importance:
+def measure_importance(study: Study) -> Importance:
     """Both measures, as Optuna computes them."""
     trials = complete(study)
     missing = None
@@ -130,9 +130,8 @@ def _percent(share: float) -> str:
     return f"{share:.0%}" if share >= 0.01 else "< 1%"
 
 
-def importance_section(context: Context) -> Section:
+def importance_section(context: Context, numbers: Importance) -> Section:
     """Both importances, and why they differ."""
-    numbers = context.importance
     hint = (
         f" Among {numbers.trials} trials the best tenth is only a few, so take it as a hint."
         if numbers.trials < STEADY_TRIALS

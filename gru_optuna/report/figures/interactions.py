@@ -209,9 +209,9 @@ def _place(scale: Scale, position: float, number: int) -> float:
     return round(position + spread(number) if scale.kind == "category" else position, 6)
 
 
-def interactions_section(context: Context) -> Section:
+def interactions_section(context: Context, ranking: Sequence[str]) -> Section:
     """The most important parameters in pairs."""
-    pairs = interactions(context.study, context.spec, list(context.importance.shares))
+    pairs = interactions(context.study, context.spec, ranking)
     surfaces = [pair.surface for pair in pairs if pair.surface]
     model = (
         " The colour between them is what a random forest expects there, averaged over the other "

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import plotly.graph_objects as go
 
 from gru_optuna.report.axes import Scale, label, metric_scale, parameter_scale
 from gru_optuna.report.figures.base import Panel, Section, canvas, opacity, spread, ticks
@@ -18,6 +17,7 @@ from gru_optuna.search import space
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import plotly.graph_objects as go
     from optuna import Study
 
     from gru_optuna.hyperparameters import Value
@@ -111,6 +111,8 @@ def draw_parallel_coordinates(
     numbers: ParallelCoordinates, spec: Specification, best: int | None
 ) -> go.Figure:
     """One line for a trial, one axis for a parameter; axes can be brushed and moved."""
+    import plotly.graph_objects as go
+
     metric = numbers.columns[-1]
     stride = math.ceil(len(numbers.numbers) / LINES)
     shown = [n for n, one in enumerate(numbers.numbers) if n % stride == 0 or one == best]

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
     from optuna import Study
 
-    from gru_optuna.report.figures.base import Context
     from gru_optuna.study_file import Specification
 
 
@@ -85,9 +84,8 @@ def draw_pruning(numbers: PruningSavings) -> go.Figure:
     return figure
 
 
-def pruning_section(context: Context) -> Section:
+def pruning_section(numbers: PruningSavings | None) -> Section:
     """Epochs that were run and that weren't."""
-    numbers = context.pruning
     if numbers is None:
         missing = "Nothing to compare: no trial was pruned, or none is complete."
         return Section(
