@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
 import typer
 
@@ -30,6 +30,14 @@ Storage = Annotated[
         help=f"Database: sqlite:///FILE or postgresql://USER@HOST/NAME. "
         f"Else {STORAGE_VARIABLE}, else the workspace's own.",
     ),
+]
+Device = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where to train.")]
+Threads = Annotated[
+    int | None,
+    typer.Option(min=1, metavar="N", help="Threads that train; else as many as pay here."),
+]
+Slots = Annotated[
+    int | None, typer.Option(min=1, metavar="K", help="Trials in training; else 4 a thread.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 

@@ -11,6 +11,7 @@ import typer
 
 from gru_optuna.cli.console import AsJson, plain_errors, say
 from gru_optuna.cli.output import print_json, print_table
+from gru_optuna.formatting import NONE, format_list
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -111,7 +112,7 @@ def _print(inspection: Inspection) -> None:
 
 
 def _cells(column: Column) -> tuple[str, ...]:
-    missing = f"{column.missing:,}" if column.missing else "–"
+    missing = f"{column.missing:,}" if column.missing else NONE
     return (column.name or '""', column.kind, missing, f"{column.distinct:,}", _values(column))
 
 
@@ -150,9 +151,8 @@ def _clock(clock: Clock) -> str:
 
 
 def _counts(values: dict[str, int]) -> str:
-    named = list(values.items())[:_NAMED]
-    more = f", {len(values) - _NAMED} more" if len(values) > _NAMED else ""
-    return ", ".join(f"{_cut(name)} {count:,}" for name, count in named) + more
+    counted = (f"{_cut(name)} {count:,}" for name, count in values.items())
+    return format_list(counted, most=_NAMED, last=", ")
 
 
 def _cut(value: str) -> str:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import sys
 import traceback
 from pathlib import Path  # noqa: TC003 (typer reads the annotations)
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from gru_optuna.cli.console import (
     EXIT_FAILED,
     EXIT_INTERRUPTED,
+    Device,
     Name,
+    Slots,
     Storage,
+    Threads,
     current_workspace,
     plain_errors,
     say,
@@ -26,14 +29,6 @@ from gru_optuna.workspace import shown, storage_url
 if TYPE_CHECKING:
     from gru_optuna.tuning.tune import TuningResult
 
-Device = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where to train.")]
-Threads = Annotated[
-    int | None,
-    typer.Option(min=1, metavar="N", help="Threads that train; else as many as pay here."),
-]
-Slots = Annotated[
-    int | None, typer.Option(min=1, metavar="K", help="Trials in training; else 4 a thread.")
-]
 Checkpoints = Annotated[
     str | None,
     typer.Option(

@@ -11,8 +11,11 @@ import typer
 from gru_optuna.cli.console import (
     EXIT_INTERRUPTED,
     AsJson,
+    Device,
     Name,
+    Slots,
     Storage,
+    Threads,
     current_workspace,
     plain_errors,
     say,
@@ -20,10 +23,10 @@ from gru_optuna.cli.console import (
 from gru_optuna.cli.output import print_best, print_json, print_table
 from gru_optuna.cli.process import leave, stop_on_signals
 from gru_optuna.errors import UserError
+from gru_optuna.formatting import NONE, format_interval, format_metric
 from gru_optuna.workspace import shown, storage_url
 
 if TYPE_CHECKING:
-    from gru_optuna.cli.tune import Device, Slots, Threads
     from gru_optuna.study.confirmation import Candidate, Confirmation
 
 DataFolder = Annotated[
@@ -163,10 +166,10 @@ def _row(one: Candidate, found: Confirmation) -> tuple[str, ...]:
     interval = one.interval
     return (
         str(one.number),
-        f"{one.search_value:.4f}",
-        "–" if one.mean is None else f"{one.mean:.4f}",
-        "–" if interval is None else f"{interval[0]:.4f} to {interval[1]:.4f}",
+        format_metric(one.search_value),
+        format_metric(one.mean),
+        NONE if interval is None else format_interval(interval),
         f"{one.parameters:,}",
-        "–" if one.mean is None else str(one.usual_epochs),
+        NONE if one.mean is None else str(one.usual_epochs),
         mark,
     )

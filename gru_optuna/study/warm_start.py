@@ -18,6 +18,7 @@ from optuna.distributions import CategoricalDistribution
 from optuna.trial import TrialState
 
 from gru_optuna.errors import StorageError, StudyError
+from gru_optuna.formatting import format_list, format_value
 from gru_optuna.search import space
 from gru_optuna.storage.database.open import open_storage, shown_url
 from gru_optuna.study import budget, confirmation
@@ -41,7 +42,7 @@ MOST_TRIALS = 5
 sampler's start-up trials stay random, so that it sees more of the space than what was good there.
 """
 
-_FEW_VALUES = 3  # are told by name
+_FEW_VALUES = 3  # values listed one by one
 
 
 @dataclass(frozen=True)
@@ -80,10 +81,10 @@ class WarmStart:
         if not self.trials:
             return [f"from {self.source}: nothing is taken: it was tried, or the budget is spent"]
         taken = dict.fromkeys(name for trial in self.trials for name in trial["params"])
-        numbers = [str(trial["number"]) for trial in self.trials]
-        which, whose = f"trial {numbers[0]} is", "its"
-        if len(numbers) > 1:
-            which, whose = f"trials {', '.join(numbers[:-1])} and {numbers[-1]} are", "their"
+        numbers = format_list(trial["number"] for trial in self.trials)
+        which, whose = f"trial {numbers} is", "its"
+        if len(self.trials) > 1:
+            which, whose = f"trials {numbers} are", "their"
         lines = [f"from {self.source}: {which} tried first, with {whose} {', '.join(taken)}"]
         if self.left:
             lines.append(f"not taken: {'; '.join(f'{k}: {why}' for k, why in self.left.items())}")
@@ -258,11 +259,7 @@ def _why(reasons: Mapping[str, list[Value]]) -> str:
     >>> _why({"not among 8, 16": [32, 64]})
     '32 and 64 not among 8, 16'
     """
-    return "; ".join(f"{_listed(values)} {reason}" for reason, values in reasons.items())
-
-
-def _listed(values: list[Value]) -> str:
-    shown = [f"{value:.4g}" if isinstance(value, float) else str(value) for value in values]
-    if len(shown) > _FEW_VALUES:
-        shown[_FEW_VALUES - 1 :] = [f"{len(shown) - _FEW_VALUES + 1} more"]
-    return " and ".join([", ".join(shown[:-1]), shown[-1]] if shown[1:] else shown)
+    return "; ".join(
+        f"{format_list(map(format_value, values), _FEW_VALUES)} {reason}"
+        for reason, values in reasons.items()
+    )

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from gru_optuna import study_file
 from gru_optuna.cli.progress import LiveView, PlainView, View, make_view
-from gru_optuna.cli.progress.messages import about, clock, notice, rate, sparkline, value
+from gru_optuna.cli.progress.messages import notice, sparkline
 from gru_optuna.cli.progress.time_left import Rate, epochs_left, survival
 from gru_optuna.study.summary import Summary
 from gru_optuna.training.sizing import Size
@@ -484,14 +484,9 @@ def test_a_rate_is_of_the_last_half_minute() -> None:
     assert slow.per_second(300.0) == pytest.approx(5 / 300)
 
 
-def test_words_for_numbers() -> None:
+def test_a_curve_as_bars() -> None:
     assert sparkline([]) == ""
     assert sparkline([0.5]) == "▁"
     assert sparkline([0.1, 0.5, 0.9]) == "▁▄█"
     assert sparkline([0.1, 0.5, 0.9], scale=(0.5, 0.6)) == "▁▁█"
     assert sparkline(list(range(80)), 8) == "▁▂▃▄▅▆▇█"
-    assert [clock(7), clock(200), clock(7300)] == ["7 s", "3 min 20 s", "2 h 1 min"]
-    assert [about(3), about(47), about(58)] == ["a few seconds", "about 50 s", "about 1 min"]
-    assert [about(500), about(30_000)] == ["about 8 min", "about 8 h 20 min"]
-    assert [rate(149.3), rate(4.26), rate(0.031)] == ["149", "4.3", "0.031"]
-    assert [value(0.98148), value(194.612), value(None)] == ["0.9815", "194.61", "–"]

@@ -12,16 +12,8 @@ from optuna.trial import TrialState
 from rich.console import Group
 from rich.text import Text
 
-from gru_optuna.cli.progress.messages import (
-    COMPILING,
-    about,
-    clock,
-    engine,
-    headline,
-    rate,
-    sparkline,
-    value,
-)
+from gru_optuna.cli.progress.messages import COMPILING, engine, headline, sparkline
+from gru_optuna.formatting import format_duration, format_estimate, format_metric, format_rate
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -100,9 +92,9 @@ def _progress(tally: RunState, width: int, last: bool) -> Text:
     words = f"{tally.ended}{f'/{tally.limit}' if tally.limit else ''} trials"
     seconds, share = tally.seconds_left(), tally.share()
     if last:
-        words += f"  in {clock(tally.elapsed())}" if tally.began else ""
+        words += f"  in {format_duration(tally.elapsed())}" if tally.began else ""
     elif seconds is not None and share is not None and share < 1:
-        words += f"  {about(seconds)} left"
+        words += f"  {format_estimate(seconds)} left"
     if share is None:
         return Text(words)
     columns = min(_WIDEST_BAR, width - len(words) - 2)
@@ -118,15 +110,15 @@ def _numbers(tally: RunState) -> Text:
     line = Text()
     if tally.best is not None:
         best, number = tally.best
-        line.append(f"best {value(best)}", "bold green")
+        line.append(f"best {format_metric(best)}", "bold green")
         line.append(f" (trial {number})  ")
     line.append(f"{tally.pruned} pruned  ")
     if tally.failed:
         line.append(f"{tally.failed} failed  ", "red")
     if epochs := tally.epochs_per_second():
-        line.append(f"{rate(epochs)} epochs/s  ")
+        line.append(f"{format_rate(epochs)} epochs/s  ")
     if trials := tally.trials_per_minute():
-        line.append(f"{rate(trials)} trials/min")
+        line.append(f"{format_rate(trials)} trials/min")
     return line
 
 
@@ -183,10 +175,10 @@ def _cells(trial: Trial, tally: RunState) -> tuple[str, str, str, str]:
     assert tally.opening is not None
     if trial.ended is None:
         most = tally.opening.spec.training.epochs
-        return str(trial.number), "training", value(trial.value), f"{trial.epochs}/{most}"
+        return str(trial.number), "training", format_metric(trial.value), f"{trial.epochs}/{most}"
     is_best = tally.best is not None and tally.best[1] == trial.number
     state = "best" if is_best else _WORDS[trial.ended.state]
-    return str(trial.number), state, value(trial.value), str(trial.epochs)
+    return str(trial.number), state, format_metric(trial.value), str(trial.epochs)
 
 
 def _style(trial: Trial, tally: RunState) -> str:

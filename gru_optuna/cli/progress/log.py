@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 from optuna.trial import TrialState
 
-from gru_optuna.cli.progress.messages import COMPILING, about, engine, headline, notice, rate, value
+from gru_optuna.cli.progress.messages import COMPILING, engine, headline, notice
 from gru_optuna.cli.progress.run_state import RunState
+from gru_optuna.formatting import format_estimate, format_metric, format_rate
 from gru_optuna.worker.events import Confirming, EngineReady, StandingBy, TrialEnded, TrialStarted
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ class PlainView:
                 return
         self._told += 1
         metric = f"{opening.spec.metric} " if opening else ""
-        reached = "" if event.value is None else f"{metric}{value(event.value)}, "
+        reached = "" if event.value is None else f"{metric}{format_metric(event.value)}, "
         mark = ", the best so far" if is_best else ""
         self._print(
             f"trial {event.number}: {reached}{'failed: ' if failed else ''}{event.outcome}{mark}"
@@ -110,12 +111,12 @@ class PlainView:
         if tally.failed:
             parts.append(f"{tally.failed} failed")
         if tally.best is not None and tally.opening is not None:
-            parts.append(f"best {value(tally.best[0])} (trial {tally.best[1]})")
+            parts.append(f"best {format_metric(tally.best[0])} (trial {tally.best[1]})")
         if trials := tally.trials_per_minute():
-            parts.append(f"{rate(trials)} trials/min")
+            parts.append(f"{format_rate(trials)} trials/min")
         seconds = tally.seconds_left()
         if seconds is not None and tally.share() != 1.0:
-            parts.append(f"{about(seconds)} left")
+            parts.append(f"{format_estimate(seconds)} left")
         self._print(", ".join(parts))
         self._said_at, self._unsaid = self._now(), False
 

@@ -1,9 +1,10 @@
-"""Events and numbers as people say them."""
+"""Events in sentences."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from gru_optuna.formatting import format_duration
 from gru_optuna.worker.events import (
     CheckpointDamaged,
     Confirming,
@@ -73,7 +74,7 @@ def notice(event: WorkerEvent) -> str | None:
         case StorageAway(reason):
             words = f"waiting for the storage: {reason}"
         case StorageBack(seconds):
-            words = f"the storage works again after {clock(seconds)}"
+            words = f"the storage works again after {format_duration(seconds)}"
         case StandingBy(trials):
             them = "a trial" if trials == 1 else f"{trials} trials"
             words = f"nothing is left to begin; standing by while others train {them}"
@@ -88,59 +89,6 @@ def notice(event: WorkerEvent) -> str | None:
         case ConfirmingElsewhere():
             words = "another process confirms the winner; waiting for it"
     return words
-
-
-def clock(seconds: float) -> str:
-    """A duration as people say it.
-
-    >>> clock(7), clock(200), clock(7300)
-    ('7 s', '3 min 20 s', '2 h 1 min')
-    """
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
-
-
-def about(seconds: float) -> str:
-    """An estimated duration, no finer than it is known.
-
-    >>> about(3), about(47), about(500), about(30_000)
-    ('a few seconds', 'about 50 s', 'about 8 min', 'about 8 h 20 min')
-    """
-    if seconds < 5:
-        return "a few seconds"
-    if seconds < 55:
-        return f"about {round(seconds / 10) * 10 or 10} s"
-    minutes = max(1, round(seconds / 60))
-    if minutes < 60:
-        return f"about {minutes} min"
-    coarse = round(minutes / 10) * 10
-    return f"about {coarse // 60} h" + (f" {coarse % 60} min" if coarse % 60 else "")
-
-
-def rate(per_second: float) -> str:
-    """How many in a second, with the digits that matter.
-
-    >>> rate(149.3), rate(4.26), rate(0.031)
-    ('149', '4.3', '0.031')
-    """
-    if per_second >= 10:
-        return f"{per_second:.0f}"
-    return f"{per_second:.1f}" if per_second >= 1 else f"{per_second:.2g}"
-
-
-def value(metric: float | None) -> str:
-    """A metric, with four digits behind the point or, of a large one, five in all.
-
-    >>> value(0.98148), value(194.612), value(None)
-    ('0.9815', '194.61', '–')
-    """
-    if metric is None:
-        return "–"
-    return f"{metric:.4f}" if abs(metric) < 10 else f"{metric:#.5g}".rstrip(".")
 
 
 def sparkline(
