@@ -42,6 +42,7 @@ def _import_all() -> None:
     import numpy as np
     import psycopg  # noqa: F401
 
+    import gru_optuna.tuning.tune  # noqa: F401 (what every process needs, imported once)
     import helpers.faulty  # noqa: F401
     from gru_optuna.training.engines.compiled.epoch import warm_up
 
