@@ -47,10 +47,7 @@ def trained_on(
     epochs: int,
     validation: float | None,
 ) -> list[MemberNetwork]:
-    """The networks of one run, one for each of the datasets that it was trained on.
-
-    Of texts, those of its vocabulary: their tokenizer is the network's.
-    """
+    """The networks of one run, one for each of the datasets that it was trained on."""
     return [
         MemberNetwork(weights, dataset.preprocessing, seed, epochs, validation)
         for dataset, weights in zip(datasets, networks, strict=True)

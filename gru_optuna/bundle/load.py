@@ -74,7 +74,7 @@ def bundle_from_files(content: Mapping[str, bytes], source: str) -> Bundle:
     place = f"{source}/{SPECIFICATION}"
     raw = read_json(read(SPECIFICATION), place)
     try:
-        spec = study_file.parse(raw, place)
+        spec = study_file.parse(raw, place, stored=True)
         hyperparameters = _hyperparameters(raw, manifest.configuration, place)
     except (StudyFileError, KeyError, TypeError) as error:
         raise BundleError(f"{place}: no study file of ours: {error}") from None

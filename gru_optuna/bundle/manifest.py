@@ -19,9 +19,9 @@ FORMAT = 2
 """Of a bundle's files. A version reads its own format and those before it.
 
 1. The first.
-2. Of series: columns of words, and study files whose test or validation rows are a file. Of
-   texts: a vocabulary that was searched. Others are still written as 1, which every version
-   reads.
+2. Series with columns of words, or with test or validation rows in a file of their own. (Version
+   0.1.0 also wrote texts with a searched vocabulary as 2.) All others are still written as 1,
+   which every version reads.
 """
 
 _LONGEST = 1_000_000  # steps: longer than anyone's
@@ -183,7 +183,7 @@ def format_for(spec: Specification, *, words: bool) -> Literal[1, 2]:
     later_files = spec.kind == "series" and any(
         isinstance(part, str) for part in (spec.data.validation, spec.data.test)
     )
-    return 2 if words or later_files or isinstance(spec.data.vocabulary, list) else 1
+    return 2 if words or later_files else 1
 
 
 _PREPROCESSING: TypeAdapter[Texts | Sequences | SeriesOfNumbers] = TypeAdapter(

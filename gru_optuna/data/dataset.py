@@ -195,9 +195,6 @@ class Dataset:
     preprocessing: dict[str, Any] = field(default_factory=dict)
     dropped: dict[str, int] = field(default_factory=dict)  # rows left out, by the reason
     embedding_dtype: torch.dtype = torch.float32
-    _narrowed: dict[int, Dataset] = field(
-        default_factory=dict, init=False, repr=False, compare=False
-    )
 
     @property
     def channels(self) -> int:
@@ -213,20 +210,6 @@ class Dataset:
     def outputs(self) -> int:
         """O: how many classes, or how many numbers a row is to predict."""
         return len(self.classes) or self.train.targets.shape[1]
-
-    def narrowed(self, vocabulary: int | None) -> Dataset:
-        """What a trial of this vocabulary reads: the same texts in the first so many token ids.
-
-        Made when it is first asked for, and kept. None, and as many as there are: all of them.
-        """
-        if vocabulary is None or vocabulary >= self.vocabulary:
-            return self
-        if vocabulary not in self._narrowed:
-            from gru_optuna.data.texts.vocabulary import narrow
-
-            # Of two threads that ask at once, both get the one that stays.
-            self._narrowed.setdefault(vocabulary, narrow(self, vocabulary))
-        return self._narrowed[vocabulary]
 
     def to(self, device: torch.device, dtype: torch.dtype = torch.float32) -> Dataset:
         """The same data elsewhere, numbers in `dtype`.

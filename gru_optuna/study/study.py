@@ -142,7 +142,8 @@ def stored_specification(study: Study) -> Specification:
     """The specification a study was made with, and the budget it was last given."""
     attributes = study.user_attrs
     content = attributes["specification"] | {"budget": attributes.get("budget", {})}
-    return study_file.parse(content, source=f'study "{study.study_name}" in the database')
+    source = f'study "{study.study_name}" in the database'
+    return study_file.parse(content, source, stored=True)
 
 
 def _not_ours(name: str) -> StudyError:

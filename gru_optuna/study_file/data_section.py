@@ -4,13 +4,25 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    WithJsonSchema,
+    field_validator,
+)
 
-from gru_optuna.study_file.searchable import Number, Searchable
+from gru_optuna.study_file.searchable import Number, Range, Searchable
 
 _Name = Annotated[str, Field(min_length=1)]
 _Part = Annotated[float, Field(gt=0, lt=1)] | Annotated[int, Field(ge=1)] | _Name
 _Share = Annotated[Searchable, Number(at_least=0, at_most=1)]
+_Vocabulary = Annotated[
+    Searchable,
+    Number(integer=True, at_least=3),
+    WithJsonSchema({"type": "integer", "minimum": 3}),
+]
 
 
 class Section(BaseModel):
@@ -50,9 +62,8 @@ class Data(Section):
         description="bpe: pieces of words, learned from the training rows; word; char. "
         "bpe and char suit scripts without spaces too.",
     )
-    # No range: every value is one more encoding of the texts, and all are kept.
-    vocabulary: Annotated[Searchable, Number(integer=True, at_least=3, has_range=False)] | None = (
-        Field(None, description="At most so many tokens, the most frequent; else from the data.")
+    vocabulary: _Vocabulary | None = Field(
+        None, description="Number of tokens at most, the most frequent ones; else from the data."
     )
     max_tokens: Annotated[Searchable, Number(integer=True, at_least=1)] | None = Field(
         None, description="Longer texts are cut; else from the data."
@@ -94,3 +105,16 @@ class Data(Section):
         "interpolate", description="What becomes of missing values."
     )
     calendar: bool = Field(True, description="Hour, weekday, day of the year as channels.")
+
+    @field_validator("vocabulary")
+    @classmethod
+    def _is_one_size(cls, vocabulary: Searchable, info: ValidationInfo) -> Searchable:
+        # Version 0.1.0 could search it: the studies and bundles that it stored still open.
+        is_stored = info.context is not None and info.context["stored"]
+        if isinstance(vocabulary, list | Range) and not is_stored:
+            got = vocabulary if isinstance(vocabulary, list) else "{ low, high }"
+            raise ValueError(
+                f"vocabulary = {got}: one study reads one vocabulary. "
+                f"Give a single size, or tune one study for each."
+            )
+        return vocabulary

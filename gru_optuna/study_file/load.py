@@ -56,15 +56,17 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Specification:
     return parse(content, source=str(path))
 
 
-def parse(content: Mapping[str, Any], source: str) -> Specification:
+def parse(content: Mapping[str, Any], source: str, *, stored: bool = False) -> Specification:
     """Checks a study file's content; `source` names it in messages.
+
+    One that is `stored`, in a database or a bundle, may hold what an earlier version allowed.
 
     Raises
     ------
     StudyFileError
     """
     try:
-        return Specification.model_validate(content)
+        return Specification.model_validate(content, context={"stored": stored})
     except ValidationError as error:
         # A union reports each of its members at one place; the first one says enough.
         messages: dict[tuple[int | str, ...], str] = {}

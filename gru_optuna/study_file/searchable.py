@@ -43,10 +43,7 @@ Searchable: TypeAlias = Value | list[Value] | Range
 
 @dataclass(frozen=True)
 class Number:
-    """Annotation of a numeric field: its bounds, whether it is whole, whether it may be "off".
-
-    Of one that has no range, every value that is searched is listed.
-    """
+    """Annotation of a numeric field: its bounds, whether it is whole, whether it may be "off"."""
 
     integer: bool = False
     above: float | None = None
@@ -54,7 +51,6 @@ class Number:
     below: float | None = None
     at_most: float | None = None
     may_be_off: bool = False
-    has_range: bool = True
 
     def __get_pydantic_core_schema__(
         self, source: object, handler: GetCoreSchemaHandler
@@ -73,8 +69,6 @@ class Number:
         }
         number |= {key: bound for key, bound in bounds.items() if bound is not None}
         one = {"anyOf": [number, {"const": OFF}]} if self.may_be_off else number
-        if not self.has_range:
-            return {"anyOf": [one, _array_of(one)]}
         table = {
             "type": "object",
             "additionalProperties": False,
@@ -99,9 +93,6 @@ class Number:
         if isinstance(raw, Range):
             raw = raw.model_dump()
         if isinstance(raw, dict):
-            if not self.has_range:
-                ends = ", ".join(str(raw[end]) for end in ("low", "high") if end in raw)
-                raise ValueError(f"{name} has no range. List its values: {name} = [{ends or '…'}].")
             return self._parse_range(raw, name)
         if isinstance(raw, list):
             return _parse_choices(raw, name, self._parse_one)

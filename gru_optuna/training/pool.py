@@ -142,15 +142,14 @@ class Pool:
         part: Literal["validation", "test"],
     ) -> list[tuple[Tensor, Split]]:
         """What `networks` of a trial say of a part's rows, and these as each of them reads them."""
-        data = self.dataset.narrowed(hyperparameters.vocabulary)
-        split = data.validation if part == "validation" else data.test
+        split = self.dataset.validation if part == "validation" else self.dataset.test
         assert split is not None, "a study without test rows has nothing to measure"
         network = self._network(hyperparameters)
         slot = Slot(hyperparameters, 0, network, Progress.of(self.spec), state=None)
         return [(self.engine.predict(slot, one, split), split) for one in networks]
 
     def _network(self, hyperparameters: Hyperparameters) -> Network:
-        data = self.dataset.narrowed(hyperparameters.vocabulary)
+        data = self.dataset
         return Network.of(hyperparameters, data.channels, data.outputs, data.vocabulary)
 
     def _outcome(self, slot: Slot, trained: EpochOutput) -> EpochResult | TrialFailed:

@@ -100,7 +100,7 @@ class Trainer:
     spec
         The study.
     dataset
-        Its data, on the device to train on; the trial's own vocabulary of it is trained on.
+        Its data, on the device to train on.
     hyperparameters
         The trial's values.
     seed
@@ -116,7 +116,7 @@ class Trainer:
         seed: int,
     ) -> None:
         self.spec = spec
-        self.dataset = dataset = dataset.narrowed(hyperparameters.vocabulary)
+        self.dataset = dataset
         self.hyperparameters = hyperparameters
         self.seed = seed
         self.progress = Progress.of(spec)

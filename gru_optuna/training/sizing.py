@@ -79,7 +79,7 @@ def choose_size(
         threads = max(1, joblib.cpu_count() // workers)
     elif threads is None:
         threads = _measure_threads(spec, datasets[0], joblib.cpu_count())
-    folds = [_memory(spec, largest, dataset) for dataset in datasets]
+    folds = [_memory(largest, dataset) for dataset in datasets]
     a_slot = sum(fold.slot for fold in folds)
     # Workspaces stay; of the folds' epochs there is one at a time.
     a_thread = sum(fold.workspace for fold in folds) + max(fold.epoch for fold in folds)
@@ -129,11 +129,8 @@ class _Memory(NamedTuple):
     epoch: int  # of a thread, while it trains
 
 
-def _memory(spec: Specification, largest: Hyperparameters, dataset: Dataset) -> _Memory:
+def _memory(largest: Hyperparameters, dataset: Dataset) -> _Memory:
     network = Network.of(largest, dataset.channels, dataset.outputs, dataset.vocabulary)
-    # Of several vocabularies the largest has the largest embedding, the smallest the longest rows.
-    vocabulary = dict(spec.searchable()).get("vocabulary")
-    dataset = dataset.narrowed(None if vocabulary is None else int(_smallest(vocabulary)))
     train = dataset.train
     rows = max(min(largest.batch_size, len(train)), PREDICTED_TOGETHER)
     # What is drawn for a stretch, twice: as it is drawn, and joined.
@@ -176,12 +173,6 @@ def _largest(value: Searchable) -> float:
     if isinstance(value, Range):
         return value.high
     return max(float(one) for one in (value if isinstance(value, list) else [value]))
-
-
-def _smallest(value: Searchable) -> float:
-    if isinstance(value, Range):
-        return value.low
-    return min(float(one) for one in (value if isinstance(value, list) else [value]))
 
 
 def _largest_sizes(h: Hyperparameters) -> str:

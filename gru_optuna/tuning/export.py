@@ -90,7 +90,6 @@ def make_winner(
         _of_one_part(spec) if refit else spec, on_device, settings.threads, settings.slots
     )
     runs = [(one.training, one.epochs) for one in chosen]
-    read = [one.narrowed(winner.hyperparameters.vocabulary) for one in on_device]
     networks: list[MemberNetwork] = []
     for one, (weights, value) in zip(
         chosen, train_again(pool, runs, size.slots, stop), strict=True
@@ -98,7 +97,7 @@ def make_winner(
         if not refit:
             warn_if_other(spec, one.training, one.value, value)
         kept = None if refit else value
-        networks += trained_on(read, weights, one.training.seed, one.epochs, kept)
+        networks += trained_on(on_device, weights, one.training.seed, one.epochs, kept)
     return make_bundle(
         spec,
         winner.number,
@@ -179,13 +178,12 @@ def bundle_of_trial(
     if refitted and confirmed is not None:
         epochs = confirmed.won.usual_epochs
     own = Training(trial.number, 0, hyperparameters, seed)
-    read = [dataset.narrowed(hyperparameters.vocabulary) for dataset in datasets]
     ((networks, value),) = train_again(pool, [(own, epochs)], 1, Event())
     return make_bundle(
         spec,
         trial.number,
         hyperparameters,
-        trained_on(read, networks, seed, epochs, None if refitted else value),
+        trained_on(datasets, networks, seed, epochs, None if refitted else value),
         fingerprint=datasets[0].fingerprint,
         metrics=measured(trial.value, datasets[0].baselines, confirmed),
         refitted=refitted,

@@ -20,7 +20,9 @@ from hypothesis import strategies as st
 from safetensors.torch import load, save
 
 import gru_optuna
-from gru_optuna.bundle.folder import CARD, MANIFEST, SUMS, read_files, write_files
+from gru_optuna.bundle.folder import CARD, MANIFEST, SPECIFICATION, SUMS, read_files, write_files
+from gru_optuna.bundle.load import bundle_from_files
+from gru_optuna.bundle.manifest import write_json
 from gru_optuna.data.readers.sequence_files import read_sequences
 from gru_optuna.errors import BundleError, DataError
 from gru_optuna.hyperparameters import Hyperparameters
@@ -88,19 +90,32 @@ def test_texts_are_told_as_the_trial_told_them(sentences: Model) -> None:
     assert all(row.tobytes() in known for row in expected)
 
 
-def test_texts_of_a_smaller_vocabulary_are_told_as_the_trial_told_them() -> None:
-    """Each is encoded by the cut-down tokenizer here, and was narrowed there."""
+def test_texts_of_a_small_vocabulary_are_predicted_as_the_trial_predicted_them() -> None:
     trial = replace(PLAIN, vocabulary=300, max_tokens=20)
-    model = train("movie-snippets.toml", trial, 1, "data.vocabulary=[300,8000]")
+    model = train("movie-snippets.toml", trial, 1, "data.vocabulary=300")
     tokenizer = model.bundle.encoder.as_json()["tokenizer"]["model"]
     assert len(tokenizer["vocab"]) == 300
     assert model.bundle.hyperparameters.vocabulary == 300
-    assert model.bundle.manifest.format == 2
+    assert model.bundle.manifest.format == 1
     frame = pl.read_csv(DATA / "movie_snippets.csv")
     known = {row.tobytes() for row in model.bundle.predict_proba(frame)}
     expected = softmax(model.outputs[0])
     assert len({row.tobytes() for row in expected}) > 1000
     assert all(row.tobytes() in known for row in expected)
+
+
+def test_a_bundle_of_0_1_0_whose_vocabulary_was_searched_still_predicts() -> None:
+    trial = replace(PLAIN, vocabulary=300, max_tokens=20)
+    model = train("movie-snippets.toml", trial, 1, "data.vocabulary=300")
+    content = dict(model.bundle.files)
+    spec, manifest = (json.loads(content[name]) for name in (SPECIFICATION, MANIFEST))
+    spec["data"]["vocabulary"] = [300, 8000]
+    manifest["format"] = 2
+    content |= {SPECIFICATION: write_json(spec), MANIFEST: write_json(manifest)}
+    bundle = bundle_from_files(content, "old")
+    assert bundle.hyperparameters.vocabulary == 300
+    texts = ["a delight", "dull and slow"]
+    np.testing.assert_array_equal(bundle.predict_proba(texts), model.bundle.predict_proba(texts))
 
 
 def test_a_forecast_is_in_the_datas_units_and_has_its_times(traffic: Model) -> None:

@@ -8,6 +8,7 @@ import signal
 from typing import TYPE_CHECKING
 
 import numpy as np
+import optuna
 import polars as pl
 import pytest
 from helpers.bundles import DATA, train
@@ -115,46 +116,56 @@ def test_from_a_study_file_to_predictions(
     assert f"| test, ensemble | {accuracy:.4f} |" in card
 
 
-def test_a_vocabulary_that_was_searched_is_the_bundles_own(
+def test_a_study_of_0_1_0_that_searched_its_vocabulary_can_only_be_looked_at(
     workspace: Workspace, gru_optuna_in: Callable[..., Result]
 ) -> None:
-    """Texts: a grid over two vocabularies, confirmed, exported, read back; and a refitted one."""
+    """A study of one vocabulary, tuned and exported; then one as version 0.1.0 would store it."""
     folder = workspace.folder / "studies"
     rows = pl.read_csv(DATA / "movie_snippets.csv").head(400)
     rows.write_csv(folder / "data" / "some.csv")
     text = TEXTS.replace("movie_snippets", "some").replace("[0.01, 0.02]", "0.01")
-    text = text.replace("max_tokens = 20", "max_tokens = 20\nvocabulary = [60, 400]")
-    fixed = "\n".join(
-        f"{name} = {value}"
-        for name, value in (
-            ("optimizer", '"adam"'), ("decay", '"constant"'), ("clip_norm", 1.0), ("l1", 0.0),
-            ("initializer", '"orthogonal"'), ("l2", 0.0), ("dropout", 0.1), ("batch_size", 32),
-        )
-    )  # fmt: skip
-    text = text.replace("[training]", f'{fixed}\n[sampler]\nname = "grid"\n[training]')
+    text = text.replace("max_tokens = 20", "max_tokens = 20\nvocabulary = 60")
     (folder / "sentences.toml").write_text(text)
-    refused = gru_optuna_in("tune", "studies/sentences.toml", "--set", "data.vocabulary=[2,60]")
+    several = ("tune", "studies/sentences.toml", "--set", "data.vocabulary=[60,400]")
+    refused = gru_optuna_in(*several)
     assert refused.exit_code == 2
-    assert refused.stderr.strip().endswith("[data.vocabulary]: vocabulary = 2 must be at least 3.")
+    assert "[data.vocabulary]: vocabulary = [60, 400]: one study reads one" in refused.stderr
 
     done = gru_optuna_in("tune", "studies/sentences.toml")
     assert done.exit_code == 0, done.stderr
-    best = json.loads(gru_optuna_in("best", "sentences", "--json").stdout)
-    assert best["params"] == {"vocabulary": best["configuration"]["vocabulary"]}
-    assert best["params"]["vocabulary"] in (60, 400)
-    told = gru_optuna_in("best", "sentences", "--toml").stdout
-    assert f"[data]\nvocabulary = {best['params']['vocabulary']}\nmax_tokens = 20\n" in told
+    assert gru_optuna_in("export", "sentences", "--out", "bundle").exit_code == 0
+    bundle = gru_optuna.load_bundle(workspace.folder / "bundle")
+    ids = bundle.encoder.as_json()["tokenizer"]["model"]["vocab"]
+    assert len(ids) == bundle.networks[0].network.vocabulary == 60
 
-    for name, *options in (("plain",), ("whole", "--refit")):
-        done = gru_optuna_in("export", "sentences", "--out", f"bundles/{name}", *options)
+    url = f"sqlite:///{workspace.folder}/storage/gru_optuna.db"
+    study = optuna.load_study(study_name="sentences", storage=url)
+    old = optuna.create_study(study_name="old", storage=url, direction="maximize")
+    for key in ("fingerprint", "specification", "budget"):
+        old.set_user_attr(key, study.user_attrs[key])
+    specification = study.user_attrs["specification"] | {"name": "old"}
+    specification["data"]["vocabulary"] = [60, 400]
+    old.set_user_attr("specification", specification)
+    sizes = optuna.distributions.CategoricalDistribution([60, 400])
+    trial = study.trials[0]
+    trial.params |= {"vocabulary": 400}
+    trial.distributions |= {"vocabulary": sizes}
+    trial.set_user_attr("fail_reason", None)
+    old.add_trial(trial)
+
+    best = json.loads(gru_optuna_in("best", "old", "--json").stdout)
+    assert best["params"]["vocabulary"] == best["configuration"]["vocabulary"] == 400
+    assert "vocabulary = 400\n" in gru_optuna_in("best", "old", "--toml").stdout
+    for command in (("status", "old"), ("studies",), ("report", "old")):
+        done = gru_optuna_in(*command)
         assert done.exit_code == 0, done.stderr
-        assert "rounds differently" not in done.stderr
-        bundle = gru_optuna.load_bundle(workspace.folder / "bundles" / name)
-        ids = bundle.encoder.as_json()["tokenizer"]["model"]["vocab"]
-        assert len(ids) == best["params"]["vocabulary"] == bundle.networks[0].network.vocabulary
-        done = gru_optuna_in("predict", f"bundles/{name}", "studies/data/some.csv")
-        assert done.exit_code == 0, done.stderr
-        assert len(done.stdout.splitlines()) == 401
+    for command in (("worker", "old"), ("confirm", "old"), ("export", "old", "--out", "none")):
+        refused = gru_optuna_in(*command)
+        assert refused.exit_code == 2, refused.stderr
+        assert 'study "old" searches vocabulary = [60, 400], which only version' in refused.stderr
+    refused = gru_optuna_in("tune", "studies/sentences.toml", "--set", "name=old")
+    assert refused.exit_code == 2
+    assert "data.vocabulary: [60, 400] in the database, 60 now" in refused.stderr
 
 
 def test_sentences_in_a_fresh_workspace(

@@ -48,7 +48,6 @@ def train(
     pool = Pool(spec, data, CPUEngine(spec, data))
     slots = [pool.admit(trial, seed) for seed in range(networks)]
     pool.train_epoch()
-    data = data.narrowed(trial.vocabulary)
     trained = [
         MemberNetwork(slot.best_weights, data.preprocessing, slot.seed, 1, slot.progress.best.value)
         for slot in slots

@@ -141,20 +141,6 @@ def some_texts(vocabulary: int = 23, rows: int = 40) -> Dataset:
     return whole.to(CPU, torch.float64)
 
 
-def some_pieces(vocabulary: int = 23, rows: int = 40) -> Dataset:
-    """As `some_texts`, with a tokenizer of 8 characters whose other tokens are merges of two."""
-    ids = {"[PAD]": 0, "[UNK]": 1} | {chr(95 + place): place for place in range(2, 10)}
-    merges: list[list[str]] = []
-    for place in range(10, vocabulary):
-        of_before = list(ids)[2:]
-        merges.append([of_before[place - 10], of_before[(7 * place) % 8]])
-        ids["".join(merges[-1])] = place
-    assert len(ids) == vocabulary, "every merge makes a new token"
-    tokenizer = {"model": {"vocab": ids, "merges": merges}}
-    whole = some_texts(vocabulary, rows)
-    return replace(whole, preprocessing={"tokenizer": tokenizer, "max_tokens": 12})
-
-
 def some_numbers(outputs: int) -> Dataset:
     """Sequences with numbers to predict, in float64; some validation targets are missing."""
     drawn = torch.Generator().manual_seed(outputs)

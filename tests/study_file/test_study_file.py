@@ -343,11 +343,22 @@ def test_a_length_of_texts_is_searched_where_it_has_choices(tmp_path: Path) -> N
 
 
 def test_a_vocabulary_is_a_hyperparameter_where_it_is_given(tmp_path: Path) -> None:
-    for written, expected in (("[2000, 8_000]", [2000, 8000]), ("2000", 2000)):
-        study = load(tmp_path, f"{TEXT}vocabulary = {written}\n")
-        assert dict(study.searchable())["vocabulary"] == expected
-    choices = load(tmp_path, TEXT + "vocabulary = [9, 8]\nmax_tokens = { low = 1, high = 9 }\n")
-    assert list(space.searched(choices))[-2:] == ["vocabulary", "max_tokens"]
+    study = load(tmp_path, TEXT + "vocabulary = 2_000\nmax_tokens = { low = 1, high = 9 }\n")
+    assert dict(study.searchable())["vocabulary"] == 2000
+    assert list(space.searched(study))[-1] == "max_tokens"
+    assert "vocabulary" not in space.searched(study)
+
+
+def test_a_stored_study_may_have_searched_its_vocabulary(tmp_path: Path) -> None:
+    content = load(tmp_path, TEXT).model_dump(mode="json")
+    content["data"]["vocabulary"] = [2000, 8000]
+    stored = spec.parse(content, "stored", stored=True)
+    assert (
+        space.hyperparameters(
+            dict.fromkeys(space.searched(stored), 1) | {"vocabulary": 8000}, stored
+        ).vocabulary
+        == 8000
+    )
 
 
 MISFITS = [
@@ -375,16 +386,19 @@ MISFITS = [
     (TEXT, "max_tokens = 0", "max_tokens = 0 must be at least 1."),
     (TEXT, "vocabulary = 2", "[data.vocabulary]: vocabulary = 2 must be at least 3."),
     (TEXT, "vocabulary = [9, 2]", "[data.vocabulary]: vocabulary = 2 must be at least 3."),
-    (TEXT, "vocabulary = [9, 9]", "vocabulary lists 9 twice. Remove one of them."),
-    (TEXT, "vocabulary = []", "vocabulary = [] leaves nothing to choose from. List at least one"),
+    (
+        TEXT,
+        "vocabulary = [1000, 8000]",
+        "x.toml [data.vocabulary]: vocabulary = [1000, 8000]: one study reads one vocabulary. "
+        "Give a single size, or tune one study for each.",
+    ),
     (TEXT, "vocabulary = 9.5", "vocabulary = 9.5 is not a whole number."),
     (
         TEXT,
         "vocabulary = { low = 2000, high = 8000, log = true }",
-        "x.toml [data.vocabulary]: vocabulary has no range. "
-        "List its values: vocabulary = [2000, 8000].",
+        "vocabulary = { low, high }: one study reads one vocabulary. Give a single size",
     ),
-    (MINIMAL, "vocabulary = [9, 99]", "vocabulary is for texts, and the rows here are sequences."),
+    (MINIMAL, "vocabulary = 99", "vocabulary is for texts, and the rows here are sequences."),
     (TEXT, "[search]\njitter = 0.1", "[search.jitter] is for sequences and series, and the rows"),
     (MINIMAL, "[search]\ntoken_swap = 0.1", "[search.token_swap] is for texts, and the rows here"),
     (MINIMAL, "[model]\nembedding_size = 8", "[model.embedding_size] is for texts, and the rows"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import replace
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +17,6 @@ from helpers.pools import (
     TEXT,
     TEXT_KINDS,
     curve_of,
-    some_pieces,
     some_texts,
 )
 from helpers.workspaces import REPOSITORY, TINY_STUDY
@@ -142,19 +140,6 @@ def test_folds_may_have_vocabularies_of_their_own(
     for _ in range(EPOCHS):
         pool.train_epoch()
     assert curve_of(slot) == mean_curve(spec, texts, TEXT, 1)
-
-
-def test_every_fold_narrows_its_own_texts(spec: Specification) -> None:
-    pieces = [some_pieces(size, 30 + size).to(CPU) for size in (23, 31, 11)]
-    trial = replace(TEXT, vocabulary=12, token_insertion=0.2)
-    pool = folded(spec, pieces)
-    slot = pool.admit(trial, seed=1)
-    assert [fold.network.vocabulary for fold in slot.state] == [12, 12, 11]
-    for _ in range(EPOCHS):
-        pool.train_epoch()
-    assert curve_of(slot) == mean_curve(spec, pieces, trial, 1)
-    told = pool.tell(trial, pool.networks(slot), "validation")
-    assert [int(split.steps.max()) < 12 for _, split in told] == [True] * FOLDS
 
 
 @pytest.mark.parametrize("after", range(EPOCHS + 1))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import joblib
 import pytest
 import torch
-from helpers.pools import CPU, some_numbers, some_pieces, some_texts
+from helpers.pools import CPU, some_numbers, some_texts
 from helpers.workspaces import REPOSITORY, TINY_STUDY
 
 from gru_optuna import machine, study_file
@@ -103,20 +103,6 @@ def test_the_largest_network_of_a_text_study_has_the_largest_embedding(tmp_path:
     largest = sizing.largest_hyperparameters(load_texts(tmp_path)[0])
     assert (largest.embedding_size, largest.max_tokens) == (48, 9)
     assert (largest.token_swap, largest.jitter) == (0.0, None)
-
-
-def test_of_several_vocabularies_the_largest_network_and_the_longest_rows_count(
-    tmp_path: Path,
-) -> None:
-    spec, _ = load_texts(tmp_path, "data.vocabulary=[12,500]")
-    assert sizing.largest_hyperparameters(spec).vocabulary == 500
-    dataset = some_pieces().to(CPU, torch.float32)
-
-    def memory(*vocabularies: int) -> int:
-        spec, _ = load_texts(tmp_path, f"data.vocabulary={list(vocabularies)}")
-        return sizing.choose_size(spec, [dataset], threads=1, slots=1).memory
-
-    assert memory(12, 500) > memory(500)
 
 
 def test_threads_are_measured_on_texts_too(tmp_path: Path) -> None:

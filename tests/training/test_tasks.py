@@ -11,7 +11,6 @@ from helpers.pools import (
     CPU,
     EPOCHS,
     NUMBER_KINDS,
-    TEXT,
     TEXT_KINDS,
     TRIALS,
     assert_close,
@@ -19,7 +18,6 @@ from helpers.pools import (
     make_spec,
     reference,
     some_numbers,
-    some_pieces,
     some_texts,
 )
 from hypothesis import given, settings
@@ -40,18 +38,8 @@ if TYPE_CHECKING:
 
 ENGINES: list[type[CPUEngine] | type[BatchedEngine]] = [CPUEngine, BatchedEngine]
 
-VOCABULARY_KINDS = {
-    f"{kind}, {vocabulary}": replace(TEXT_KINDS[kind], vocabulary=vocabulary)
-    for kind, vocabulary in (
-        ("base", 12), ("base", 17), ("base", 23), ("base", 99), ("rmsprop", 12),
-        ("bidirectional", 17), ("cut", 12), ("all of it", 12), ("insertion", 17), ("base", None),
-    )
-}  # fmt: skip
-"""Whose rows are narrowed, beside some that read all token ids."""
-
 TASKS: dict[str, tuple[Metric, Dataset, Mapping[str, Hyperparameters]]] = {
     "texts": ("macro_f1", some_texts(), TEXT_KINDS),
-    "vocabularies": ("accuracy", some_pieces(), VOCABULARY_KINDS),
     "one number": ("rmse", some_numbers(1), NUMBER_KINDS),
     "numbers of a day": ("mase", some_numbers(24), NUMBER_KINDS),
 }
@@ -82,7 +70,7 @@ def assert_pool_agrees(
         for name, weight in trainer.model.state_dict().items():
             torch.testing.assert_close(last[name], weight, rtol=tolerance, atol=tolerance)
         # The test rows, later, are predicted as the validation rows are.
-        rows = pool.dataset.narrowed(slot.hyperparameters.vocabulary).train
+        rows = pool.dataset.train
         outputs = pool.engine.predict(slot, slot.best_weights, rows)
         trainer.restore_best()
         expected = trainer.predict(rows)
@@ -142,28 +130,6 @@ def test_any_mix_of_text_trials_agrees(
     pool = Pool(spec, dataset, engine(spec, dataset))
     # As in test_pool: RMSprop magnifies rounding.
     assert_pool_agrees(pool, dict(enumerate(trials)), epochs=2, tolerance=1e-7)
-
-
-@pytest.mark.parametrize("engine", ENGINES)
-def test_a_smaller_vocabulary_is_a_smaller_network_on_longer_rows(
-    specs: dict[str, Specification], engine: Any
-) -> None:
-    """And the trial is bit for bit the one of a study that has this vocabulary alone."""
-    spec, data = specs["texts"], some_pieces().to(CPU, torch.float32)
-    pool = Pool(spec, data, engine(spec, data))
-    slots = [pool.admit(replace(TEXT, vocabulary=size), 7) for size in (12, 23)]
-    train(pool, 2)
-    assert [slot.network.vocabulary for slot in slots] == [12, 23]
-    assert len(slots[0].best_weights["embedding.weight"]) == 12
-    small = data.narrowed(12)
-    assert small.train.lengths.sum() > 1.2 * data.train.lengths.sum()
-    assert int(small.train.steps.max()) < 12 <= int(data.train.steps.max())
-    alone = Pool(spec, small, engine(spec, small))
-    own = alone.admit(TEXT, 7)
-    train(alone, 2)
-    assert_same_bits(slots[0], own)
-    ((_, told),) = pool.tell(slots[0].hyperparameters, [slots[0].best_weights], "validation")
-    assert torch.equal(told.steps, small.validation.steps)
 
 
 # --- neighbours: to the last bit, in the precision trials train in ---

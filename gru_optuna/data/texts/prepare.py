@@ -18,8 +18,7 @@ from gru_optuna.data.splitting import Examples, Files, divide
 from gru_optuna.data.targets import assemble
 from gru_optuna.data.texts.duplicates import deduplicate
 from gru_optuna.data.texts.tokenizer import SPECIAL, TextEncoder, encode_in_turn, train_tokenizer
-from gru_optuna.data.texts.vocabulary import cut_down
-from gru_optuna.errors import DataError
+from gru_optuna.errors import DataError, StudyError
 from gru_optuna.study_file.searchable import Range
 
 if TYPE_CHECKING:
@@ -61,8 +60,16 @@ def read_texts(spec: Specification, source: Source) -> TextFiles:
     Raises
     ------
     DataError
+    StudyError
+        If the study searches its vocabulary, as version 0.1.0 could.
     """
     data = spec.data
+    if isinstance(data.vocabulary, list):
+        raise StudyError(
+            f'study "{spec.name}" searches vocabulary = {data.vocabulary}, which only version '
+            f"0.1.0 could. You can look at it, but not tune, confirm or export it. "
+            f"Tune a new study for each vocabulary, or use version 0.1.0."
+        )
 
     def read_part(part: float | str | None) -> Examples[str] | None:
         return _read(spec, open_table(source, part)) if isinstance(part, str) else None
@@ -94,17 +101,14 @@ def prepare_texts(
     data = spec.data
     parts = divide(spec, read.files, fold)
     parts = parts.refitting() if refit else parts
-    sizes = _vocabularies(spec)
-    tokenizer = train_tokenizer(
-        data.tokenizer, parts.train.rows, max(sizes, default=None), min(sizes, default=None)
-    )
+    size = data.vocabulary if isinstance(data.vocabulary, int) else None
+    tokenizer = train_tokenizer(data.tokenizer, parts.train.rows, size)
     if tokenizer.get_vocab_size() <= len(SPECIAL):
         raise DataError(
             f"{read.files.train.source}: no {data.tokenizer} token occurs twice in the training "
             f"rows. Add rows, or take another tokenizer."
         )
-    smallest = cut_down(tokenizer, min(sizes)) if len(sizes) > 1 else tokenizer
-    encoder = TextEncoder(tokenizer, _limit(spec, smallest, parts.train.rows), data.text)
+    encoder = TextEncoder(tokenizer, _limit(spec, tokenizer, parts.train.rows), data.text)
     return assemble(
         spec,
         parts,
@@ -161,18 +165,8 @@ def _read(spec: Specification, table: Table) -> Examples[str]:
     )
 
 
-def _vocabularies(spec: Specification) -> list[int]:
-    """Those that a trial may have; none where the data decide."""
-    given = spec.data.vocabulary
-    choices = given if isinstance(given, list) else [given]
-    return [int(choice) for choice in choices if isinstance(choice, int)]
-
-
 def _limit(spec: Specification, tokenizer: Tokenizer, texts: Sequence[str]) -> int:
-    """How many tokens of a text are kept: the most that a trial may read.
-
-    `tokenizer` is that of the smallest vocabulary, which makes the most tokens of a text.
-    """
+    """How many tokens of a text are kept: the most that a trial may read."""
     match spec.data.max_tokens:
         case None:
             lengths = [len(ids) for rows in encode_in_turn(tokenizer, texts) for ids in rows]

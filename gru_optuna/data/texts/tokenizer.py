@@ -73,14 +73,8 @@ class TextEncoder:
         return cls(tokenizer, content["max_tokens"], content["columns"]["text"])
 
 
-def train_tokenizer(
-    name: TokenizerName, texts: Sequence[str], size: int | None, smallest: int | None = None
-) -> Tokenizer:
-    """A tokenizer of texts.
-
-    Its first `smallest` token ids are those that a tokenizer of that size would have: of ``word``
-    and ``char`` all ids are in falling order of how often the tokens occur, those of ``bpe`` are
-    the characters, then the merges in their order.
+def train_tokenizer(name: TokenizerName, texts: Sequence[str], size: int | None) -> Tokenizer:
+    """Learns a tokenizer from the training rows.
 
     Parameters
     ----------
@@ -92,10 +86,6 @@ def train_tokenizer(
         Of the training rows.
     size
         At most so many token ids, the two special ones included; None: from the data.
-    smallest
-        The smallest vocabulary that its first ids are to make; None: no smaller one. Of ``bpe``
-        half of it are the characters of all: more of them would leave it no room for words, so
-        in a script of thousands of characters the large ones know fewer than they would alone.
     """
     size = size or _DEFAULT_SIZES[name]
     model = models.BPE if name == "bpe" else models.WordLevel
@@ -125,8 +115,7 @@ def train_tokenizer(
     )
     if name == "bpe":
         # Thousands of Chinese characters must leave room for words of two.
-        room = min(size, smallest or size) - len(SPECIAL)
-        alphabet = _alphabet(tokenizer, texts, most=max(1, room // 2))
+        alphabet = _alphabet(tokenizer, texts, most=max(1, (size - len(SPECIAL)) // 2))
         trainer = trainers.BpeTrainer(
             vocab_size=size,
             min_frequency=_TWICE,

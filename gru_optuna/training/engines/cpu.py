@@ -15,8 +15,9 @@ import math
 import threading
 from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from itertools import islice
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -73,7 +74,6 @@ class CPUEngine:
         self._epochs = spec.training.epochs
         self._dtype: npt.DTypeLike = torch.empty(0, dtype=dataset.dtype).numpy().dtype
         self._dataset = dataset
-        self._read: dict[int, _Read] = {}  # by vocabulary
         # Here, not in the first epoch: it may take a quarter of a minute.
         warm_up(self._dtype)
         self._executor = ThreadPoolExecutor(threads, "train")
@@ -120,17 +120,14 @@ class CPUEngine:
         except Exception as error:
             return EpochOutput(math.nan, error=error)
 
-    def _read_by(self, network: Network) -> _Read:
-        """The rows as the networks of this vocabulary read them."""
-        if network.vocabulary not in self._read:
-            data = self._dataset.narrowed(network.vocabulary)
-            self._read[network.vocabulary] = _Read(
-                data.train,
-                self._rows_of(data.train),
-                self._rows_of(data.validation),
-                longest_row(data),
-            )
-        return self._read[network.vocabulary]
+    # Both on first use: whoever only predicts test rows needs neither.
+    @cached_property
+    def _train_rows(self) -> RowArrays:
+        return self._rows_of(self._dataset.train)
+
+    @cached_property
+    def _validation_rows(self) -> RowArrays:
+        return self._rows_of(self._dataset.validation)
 
     def _train_slot(self, slot: Slot) -> EpochOutput:
         h, epoch = slot.hyperparameters, slot.progress.epoch
@@ -144,7 +141,7 @@ class CPUEngine:
                 return EpochOutput(mean, diverged=DIVERGED[ending])
             loss += mean * (len(order) / count)
             clipped += int(workspace.buffers.clipped[0])
-        validation = self._read_by(slot.network).validation_rows.cut(h.max_tokens)
+        validation = self._validation_rows.cut(h.max_tokens)
         logits = predict(workspace, slot.state.parameters, validation)
         share = clipped / math.ceil(count / h.batch_size)
         return EpochOutput(loss, validation_outputs=torch.from_numpy(logits), clipped=share)
@@ -153,11 +150,10 @@ class CPUEngine:
         self, slot: Slot
     ) -> Iterator[tuple[RowArrays, npt.NDArray[np.int64], npt.NDArray[np.floating] | None]]:
         """The slot's next epoch: rows, the order to train on them, and their dropout masks."""
-        h, read = slot.hyperparameters, self._read_by(slot.network)
-        train = read.train
+        h, train = slot.hyperparameters, self._dataset.train
         order, masks = order_of_rows(slot, len(train)), masks_of_batches(slot, len(train))
         batches = augmented_batches(slot, train, order) if augments(h) else None
-        as_they_are = read.train_rows.cut(h.max_tokens)
+        as_they_are = self._train_rows.cut(h.max_tokens)
         for some in torch.split(order, stretch_of(h.batch_size)):
             count = math.ceil(len(some) / h.batch_size)
             drawn = self._joined(islice(masks, count))
@@ -185,20 +181,11 @@ class CPUEngine:
         workspace = kept.pop(network, None)
         if workspace is None or workspace.batch_size < batch_size:
             room = max(batch_size, min(PREDICTED_TOGETHER, len(self._dataset.validation)))
-            workspace = Workspace.of(network, room, self._read_by(network).steps, self._dtype)
+            workspace = Workspace.of(network, room, longest_row(self._dataset), self._dtype)
         kept[network] = workspace
         if len(kept) > _WORKSPACES:
             kept.popitem(last=False)
         return workspace
-
-
-class _Read(NamedTuple):
-    """What the networks of one vocabulary read."""
-
-    train: Split
-    train_rows: RowArrays
-    validation_rows: RowArrays
-    steps: int  # of the longest row, those of the test included
 
 
 def stretch_of(batch_size: int) -> int:

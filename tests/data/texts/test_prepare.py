@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
-from helpers.text_files import CHINESE, GOOD, ROWS, load, write
 from helpers.workspaces import REPOSITORY
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -24,6 +24,40 @@ if TYPE_CHECKING:
     from gru_optuna.data.dataset import Dataset, Split
 
 MOVIES = REPOSITORY / "studies" / "data" / "movie_snippets.csv"
+
+GOOD, BAD = ["lovely", "bright", "warm", "kind"], ["awful", "dark", "cold", "rude"]
+
+ROWS = [
+    (f"{'a' if row % 3 else 'the'} {words[row % 4]} film number {row // 2}", label)
+    for row in range(40)
+    for words, label in ((GOOD, "good"), (BAD, "bad"))
+]
+"""80 texts, half of them good."""
+
+# Reviews as they are written, without spaces: 酒店 hotel, 房间 room, 服务 service, 早餐 breakfast.
+CHINESE = [
+    (f"{subject}{verdict}，{end}。", label)
+    for subject in ("酒店", "房间", "服务", "早餐", "位置", "前台")
+    for verdict, label in (
+        ("非常好", "pos"),
+        ("很不错", "pos"),
+        ("太差了", "neg"),
+        ("很糟糕", "neg"),
+    )
+    for end in ("我们住了三天", "价格是两百元")
+]
+
+
+def write(folder: Path, name: str, rows: list[tuple[Any, ...]], *columns: str) -> None:
+    with (folder / name).open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([columns or ("text", "label"), *rows])
+
+
+def load(folder: Path, seed: int = 0, task: str = "classification", **data: Any) -> Dataset:
+    keys = {"train": "train.csv", "text": "text"}
+    keys |= {"label": "label"} if task == "classification" else {"target": "target"}
+    content = {"name": "x", "seed": seed, "task": task, "data": keys | data}
+    return load_dataset(study_file.parse(content, source="x.toml"), folder)
 
 
 def refusal(folder: Path, **data: Any) -> str:
@@ -72,6 +106,12 @@ def test_pieces_of_words_are_merged_and_punctuation_stands_alone() -> None:
     tokenizer = train_tokenizer("bpe", ["film, films and filming."] * 9, None)
     tokens = tokenizer.encode("Film. Film, unfilm").tokens
     assert tokens[:4] == ["▁film", ".", "▁film", ","]
+
+
+def test_half_of_a_small_vocabulary_are_characters() -> None:
+    tokenizer = train_tokenizer("bpe", [text for text, _ in CHINESE], 20)
+    characters = [token for token in tokenizer.get_vocab() if len(token) == 1]
+    assert len(characters) == (20 - len(SPECIAL)) // 2
 
 
 @pytest.mark.parametrize("name", ["bpe", "char"])

@@ -53,8 +53,7 @@ class BatchedEngine:
     def __init__(self, spec: Specification, dataset: Dataset) -> None:
         self._spec = spec
         self._dataset = dataset
-        # By vocabulary: the training rows as those read them who have it.
-        self._on_host: dict[int, Split] = {}
+        self._train_on_host: Split | None = None
         # What was trained together last, stacked: the slots' states are views of it.
         self._stacks: dict[Network, tuple[list[State], State]] = {}
 
@@ -113,13 +112,13 @@ class BatchedEngine:
         return states, State.stack(states)
 
     def _train(self, network: Network, group: Sequence[Slot], state: State) -> list[EpochOutput]:
-        data, weights = self._dataset.narrowed(network.vocabulary), state.weights
+        data, weights = self._dataset, state.weights
         split, class_weights = data.train, data.class_weights
-        if data.vocabulary not in self._on_host:
-            self._on_host[data.vocabulary] = split.to(torch.device("cpu"), data.dtype)
+        if self._train_on_host is None:
+            self._train_on_host = split.to(torch.device("cpu"), data.dtype)
         recipe = Recipe.of(network, group, self._spec.training.epochs, weights)
         tally = Tally.of(weights)
-        for batch in micro_batches(group, self._on_host[data.vocabulary], split.carried):
+        for batch in micro_batches(group, self._train_on_host, split.carried):
             sent = to_device(batch, weights)
             train_step(network, state, recipe, tally, split, sent, class_weights)
         outputs = predict(group, weights, data.validation)
