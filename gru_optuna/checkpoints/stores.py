@@ -14,10 +14,10 @@ import time
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, Protocol
-from uuid import uuid4
 
 from gru_optuna.checkpoints.checkpoint import DamagedCheckpoint
 from gru_optuna.errors import GRUOptunaError, StorageError
+from gru_optuna.files import UNFINISHED, written_whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 STALE_SECONDS = 3600.0
 """No write takes so long: its process is dead."""
 
-_WRITING = ".writing"
 _CREATING = 10
 # A study's name, and what may be made of it. Nothing here can leave a folder, or means something
 # else on another system.
@@ -80,20 +79,17 @@ class Folder(CheckpointStore):
     def write(self, name: str, content: bytes) -> None:
         """Whoever reads meanwhile, and whoever dies meanwhile, leaves the old file or the new."""
         path = self._path(name)
-        beside = path.with_name(f"{path.name}.{uuid4().hex[:8]}{_WRITING}")
-        with _plain_errors(path):
-            # No fsync, which can take longer than the epochs between two checkpoints. A power
-            # cut may then leave a file of zeros: the sha256 in the database doesn't match, and
-            # the trial starts from an earlier checkpoint. A killed process loses nothing.
-            try:
-                with _create(beside) as file:
-                    file.write(content)
-                # Gone: somebody knows that nobody needs it any more.
-                with suppress(FileNotFoundError):
-                    beside.replace(path)
-            except BaseException:
-                beside.unlink(missing_ok=True)
-                raise
+        # Not durable: an fsync can take longer than the epochs between two checkpoints. After a
+        # power cut the sha256 in the database may not match, and the trial starts from an earlier
+        # checkpoint. Gone before it got its name: a sweep found that the trial is over.
+        with (
+            _plain_errors(path),
+            suppress(FileNotFoundError),
+            written_whole(path, durable=False) as beside,
+            _plain_errors(path),  # a folder that can't be made is no reason to give up quietly
+            _create(beside) as file,
+        ):
+            file.write(content)
 
     def read(self, name: str) -> bytes:
         """The file's content."""
@@ -119,7 +115,7 @@ class Folder(CheckpointStore):
         names = (
             path.relative_to(self.folder).as_posix()
             for path in self._files()
-            if unfinished or path.suffix != _WRITING
+            if unfinished or path.suffix != UNFINISHED
         )
         return sorted(name for name in names if name.startswith(prefix) and _is_name(name))
 
@@ -133,7 +129,7 @@ class Folder(CheckpointStore):
         """
         stale = []
         for path in self._files():
-            if path.suffix == _WRITING:
+            if path.suffix == UNFINISHED:
                 with suppress(FileNotFoundError):  # renamed meanwhile
                     if time.time() - path.stat().st_mtime >= older_than:
                         stale.append(path)

@@ -9,9 +9,7 @@ from __future__ import annotations
 import base64
 import gzip
 import json
-import os
 import re
-import secrets
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -22,6 +20,7 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from gru_optuna.errors import UserError
+from gru_optuna.files import written_whole
 from gru_optuna.report.axes import duration, label, metric_digits
 from gru_optuna.report.contents import FIGURES, draw_sections, measure_study
 from gru_optuna.report.figures.base import Context
@@ -229,12 +228,5 @@ def _write(path: Path, content: str | bytes | None) -> None:
         path.unlink(missing_ok=True)
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        with beside.open("xb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+    with written_whole(path) as beside:
+        beside.write_bytes(content.encode() if isinstance(content, str) else content)

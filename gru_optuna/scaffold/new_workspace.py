@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gru_optuna.errors import UserError
+from gru_optuna.files import unfinished
 
 if TYPE_CHECKING:
     from gru_optuna.inspection.findings import DataFinding
@@ -118,16 +118,13 @@ def make_workspace(folder: Path, data: Path | None = None, task: Task | None = N
         If the folder can't be used, or the data.
     """
     _check_folder(folder)
-    # Beside it, for a rename to be one; and out of the way of another attempt.
     place = folder.absolute()
-    draft = place.with_name(f".{place.name}.{os.getpid()}")
     try:
-        made = _fill(draft, data, task)
-        _publish(draft, place)
+        with unfinished(place) as draft:
+            made = _fill(draft, data, task)
+            _publish(draft, place)
     except OSError as error:
         raise UserError(f"{error.filename or folder}: {error.strerror}.") from None
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
     return Made(folder / made.study.relative_to(draft), made.ready, made.about, made.findings)
 
 
@@ -191,3 +188,4 @@ def _publish(draft: Path, folder: Path) -> None:
         for room in rooms:
             shutil.rmtree(folder / room.name, ignore_errors=True)
         raise
+    draft.rmdir()

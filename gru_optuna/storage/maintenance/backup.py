@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 from optuna.storages._rdb.models import StudyUserAttributeModel
 
 from gru_optuna.checkpoints.locations import CHECKPOINTS
 from gru_optuna.errors import StorageError
+from gru_optuna.files import written_whole
 from gru_optuna.storage.database import schema
 from gru_optuna.storage.database.open import existing
 from gru_optuna.storage.database.sqlite import SQLite
@@ -18,7 +18,6 @@ from gru_optuna.storage.database.tables import checkpoints, leases, workers
 from gru_optuna.storage.maintenance.copy import copy_snapshot, snapshot, studies_in
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from gru_optuna.storage.maintenance.copy import Snapshot
@@ -48,32 +47,17 @@ def backup(source: str, out: Path) -> int:
         If `source` can't be read, or `out` is there already or can't be written.
     """
     database = existing(source)
-    with _written_whole(out) as beside, snapshot(database) as before:
-        if isinstance(database, SQLite):
-            return _copy_pages(before, beside)
-        return _copy_rows(before, SQLite(beside))
-
-
-@contextmanager
-def _written_whole(out: Path) -> Iterator[Path]:
-    """A file that stands under its name when all of it is there."""
-    beside = out.with_name(f".{out.name}.{os.getpid()}.writing")
-    try:
-        with SQLite(out).plain_errors():
-            if out.exists():
-                raise StorageError(f"{out} is there already. Name another file: --out FILE")
-            if not out.parent.is_dir():
-                raise StorageError(
-                    f"{out}: there is no folder {out.parent}. Make it, or name another file."
-                )
-            yield beside
-            with beside.open("rb") as file:
-                os.fsync(file.fileno())
-            beside.rename(out)
-    finally:
-        for end in ("", "-journal", "-wal", "-shm"):
-            with suppress(OSError):
-                beside.with_name(beside.name + end).unlink()
+    with SQLite(out).plain_errors():
+        if out.exists():
+            raise StorageError(f"{out} is there already. Name another file: --out FILE")
+        if not out.parent.is_dir():
+            raise StorageError(
+                f"{out}: there is no folder {out.parent}. Make it, or name another file."
+            )
+        with written_whole(out) as beside, snapshot(database) as before:
+            if isinstance(database, SQLite):
+                return _copy_pages(before, beside)
+            return _copy_rows(before, SQLite(beside))
 
 
 def _copy_pages(before: Snapshot, out: Path) -> int:

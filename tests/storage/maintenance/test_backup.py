@@ -45,9 +45,10 @@ def test_a_backup_is_called_after_its_database_and_time(tmp_path: Path) -> None:
 WRITER = """
 import os, sys
 from sqlalchemy import insert, delete
-from gru_optuna.storage.checkpoints import Folder, digest
-from gru_optuna.storage.database import checkpoint_folder, lock_study, open_engine
-from gru_optuna.storage.tables import checkpoints
+from gru_optuna.checkpoints.checkpoint import digest
+from gru_optuna.checkpoints.stores import Folder
+from gru_optuna.storage.database.open import checkpoint_folder, lock_study, open_engine
+from gru_optuna.storage.database.tables import checkpoints
 
 url, trial = sys.argv[1], int(sys.argv[2])
 engine, folder = open_engine(url), checkpoint_folder(url)
