@@ -22,16 +22,15 @@ for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 
 import argparse
 import json
-import time
 from pathlib import Path
 from statistics import geometric_mean, median
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch.nn import functional as F
+from shapes import CLIP_NORM, LEARNING_RATE, OUTPUTS, SHAPES, Shape, draw_rows, timed, torch_step
 
-from gru_optuna.data.dataset import Batch, one_after_another
+from gru_optuna.data.dataset import one_after_another
 from gru_optuna.training.engines import compiled
 from gru_optuna.training.initializers import initial_parameters
 from gru_optuna.training.network import Network
@@ -39,48 +38,10 @@ from gru_optuna.training.network import Network
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-OUTPUTS, LEARNING_RATE, CLIP_NORM = 9, 1e-3, 1.0
+    from gru_optuna.data.dataset import Batch
+
 EPOCH = 8  # batches
 SQUARE = 2048
-
-
-class Shape(NamedTuple):
-    """One benchmark."""
-
-    batch: int
-    time: int
-    inputs: int
-    hidden: int
-
-    def flops(self) -> int:
-        """Of a step's products: forward, and backward to the weights and to the layer's input."""
-        return 2 * self.batch * self.time * 3 * self.hidden * (self.inputs + self.hidden) * 3
-
-
-SHAPES = [
-    Shape(16, 24, 8, 32),
-    Shape(32, 50, 16, 64),
-    Shape(16, 50, 64, 64),
-    Shape(64, 100, 64, 128),
-]
-
-
-def torch_step(shape: Shape, batch: Batch, batch_first: bool) -> Callable[[], None]:
-    """One update with autograd."""
-    gru = torch.nn.GRU(shape.inputs, shape.hidden, batch_first=batch_first)
-    head = torch.nn.Linear(shape.hidden, OUTPUTS)
-    parameters = [*gru.parameters(), *head.parameters()]
-    optimizer = torch.optim.Adam(parameters, LEARNING_RATE, fused=True)
-    values = batch.values if batch_first else batch.values.transpose(0, 1).contiguous()
-
-    def step() -> None:
-        optimizer.zero_grad(set_to_none=True)
-        _, last = gru(values)
-        F.cross_entropy(head(last[-1]), batch.targets).backward()
-        torch.nn.utils.clip_grad_norm_(parameters, CLIP_NORM)
-        optimizer.step()
-
-    return step
 
 
 def compiled_epoch(shape: Shape, batch: Batch) -> Callable[[], None]:
@@ -88,11 +49,9 @@ def compiled_epoch(shape: Shape, batch: Batch) -> Callable[[], None]:
     network = Network(shape.inputs, shape.hidden, 1, False, "last", OUTPUTS)
     workspace = compiled.Workspace.of(network, shape.batch, shape.time)
     weights = initial_parameters(network, "xavier_uniform", seed=0)
-    slot = compiled.Slot.of(compiled.flatten(network, weights))
-    rows, order = (
-        compiled.Rows.of(one_after_another([batch])),
-        np.tile(np.arange(shape.batch), EPOCH),
-    )
+    slot = compiled.SlotArrays.of(compiled.flatten(network, weights))
+    rows = compiled.RowArrays.of(one_after_another([batch]))
+    order = np.tile(np.arange(shape.batch), EPOCH)
     recipe = compiled.Recipe(shape.batch, LEARNING_RATE, compiled.ADAM, CLIP_NORM)
 
     def epoch() -> None:
@@ -105,12 +64,7 @@ def compiled_epoch(shape: Shape, batch: Batch) -> Callable[[], None]:
 
 def measure(shape: Shape, rounds: int, seconds: float) -> dict[str, float | list[int]]:
     """Medians at one shape; each side runs for about `seconds` in each round."""
-    torch.manual_seed(0)
-    batch = Batch(
-        torch.randn(shape.batch, shape.time, shape.inputs),
-        torch.full((shape.batch,), shape.time),
-        torch.randint(0, OUTPUTS, (shape.batch,)),
-    )
+    batch = draw_rows(shape, shape.batch)
     square = torch.rand(SQUARE, SQUARE)
     sides = {
         "batch_first": torch_step(shape, batch, batch_first=True),
@@ -141,14 +95,6 @@ def measure(shape: Shape, rounds: int, seconds: float) -> dict[str, float | list
             shape.flops() / t["compiled"] / (2 * SQUARE**3 / t["sgemm"]) for t in turns
         ),
     }
-
-
-def timed(function: Callable[[], object], repeats: int) -> float:
-    """Seconds of one call, over `repeats` of them."""
-    start = time.perf_counter()
-    for _ in range(repeats):
-        function()
-    return (time.perf_counter() - start) / repeats
 
 
 def run(quick: bool = False) -> dict[str, object]:

@@ -9,10 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from sklearn import metrics
 from torch.nn import functional as F
-
-from gru_optuna.study_file import METRICS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -40,7 +37,7 @@ def measure(metric: Metric, predictions: Tensor, split: Split) -> float:
         Not finite where the metric isn't defined: ``roc_auc`` of a single class, ``r2`` of
         targets that are all alike, ``mase`` where the naive forecast never errs.
     """
-    if metric in METRICS["classification"]:
+    if not split.targets.is_floating_point():
         return classification_metric(metric, predictions, split.targets)
     # A few lines of torch each: scikit-learn checks its input for longer than a small GRU
     # predicts its validation rows.
@@ -85,6 +82,9 @@ def classification_metric(name: Metric, logits: Tensor, targets: Tensor) -> floa
         return int((logits.argmax(dim=1) == targets).sum()) / len(targets)
     if name == "log_loss":
         return F.cross_entropy(logits.double(), targets).item()
+    # Here, because scikit-learn takes a second to import and most studies don't need it.
+    from sklearn import metrics
+
     right, predicted = targets.cpu().numpy(), logits.argmax(dim=1).cpu().numpy()
     match name:
         case "balanced_accuracy":
@@ -105,6 +105,8 @@ def classification_metric(name: Metric, logits: Tensor, targets: Tensor) -> floa
 
 def _roc_auc(right: NDArray[np.int64], probabilities: NDArray[np.float64]) -> float:
     """The mean over the classes that occur, each against the rest; of two classes, the usual."""
+    from sklearn import metrics
+
     present = np.unique(right)
     if len(present) < 2 or not np.isfinite(probabilities).all():
         return float("nan")

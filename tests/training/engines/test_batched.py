@@ -559,19 +559,19 @@ def test_cuda_trains_the_same_trials(
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_nothing_within_a_step_waits_for_the_device(spec: Specification, dataset: Dataset) -> None:
-    from gru_optuna.training.engines.batched.engine import Tally, to_device, train_step
-    from gru_optuna.training.engines.batched.updates import Recipe, State
+    from gru_optuna.training.engines.batched.engine import EpochSums, to_device, train_step
+    from gru_optuna.training.engines.batched.updates import Recipes, State
 
     there = dataset.to(torch.device("cuda"), torch.float32)
     pool = make_pool(spec, there)
     slots = [pool.admit(made(kind), seed=1) for kind in ("dropout", "rmsprop", "batches of 7")]
     network, state = slots[0].network, State.stack([slot.state for slot in slots])
-    recipe = Recipe.of(network, slots, EPOCHS, state.weights)
-    tally = Tally.of(state.weights)
+    recipes = Recipes.of(network, slots, EPOCHS, state.weights)
+    sums = EpochSums.of(state.weights)
     for batch in micro_batches(slots, dataset.train):
         sent = to_device(batch, state.weights)
         torch.cuda.set_sync_debug_mode("error")
         try:
-            train_step(network, state, recipe, tally, there.train, sent)
+            train_step(network, state, recipes, sums, there.train, sent)
         finally:
             torch.cuda.set_sync_debug_mode("default")

@@ -13,7 +13,7 @@ from gru_optuna.errors import Quantity
 from gru_optuna.training.engines.base import EpochOutput
 from gru_optuna.training.engines.batched.batches import MicroBatch, active_rows, micro_batches
 from gru_optuna.training.engines.batched.forward import flatten, forward, unflatten
-from gru_optuna.training.engines.batched.updates import Recipe, State, add_penalty, clip, update
+from gru_optuna.training.engines.batched.updates import Recipes, State, add_penalty, clip, update
 from gru_optuna.training.initializers import initial_parameters
 from gru_optuna.training.pool_checkpoints import LEARNED, UPDATES, name_tensors, part_of
 
@@ -116,13 +116,13 @@ class BatchedEngine:
         split, class_weights = data.train, data.class_weights
         if self._train_on_host is None:
             self._train_on_host = split.to(torch.device("cpu"), data.dtype)
-        recipe = Recipe.of(network, group, self._spec.training.epochs, weights)
-        tally = Tally.of(weights)
+        recipes = Recipes.of(network, group, self._spec.training.epochs, weights)
+        sums = EpochSums.of(weights)
         for batch in micro_batches(group, self._train_on_host, split.carried):
             sent = to_device(batch, weights)
-            train_step(network, state, recipe, tally, split, sent, class_weights)
+            train_step(network, state, recipes, sums, split, sent, class_weights)
         outputs = predict(group, weights, data.validation)
-        faults, totals, clipped = tally.fault.tolist(), tally.total.tolist(), tally.clipped.tolist()
+        faults, totals, clipped = sums.fault.tolist(), sums.total.tolist(), sums.clipped.tolist()
         trained = []
         for slot, fault, total, cut, own in zip(
             group, faults, totals, clipped, outputs, strict=True
@@ -137,7 +137,7 @@ class BatchedEngine:
 
 
 @dataclass(frozen=True)
-class Tally:
+class EpochSums:
     """What K slots add up in an epoch."""
 
     gradient: Tensor  # (K, Q) of the batch so far, without penalties
@@ -147,7 +147,7 @@ class Tally:
     clipped: Tensor  # (K,) int64, updates whose gradient was clipped
 
     @classmethod
-    def of(cls, weights: Tensor) -> Tally:
+    def of(cls, weights: Tensor) -> EpochSums:
         """At the start of an epoch; weights (K, Q)."""
         K = len(weights)
         return cls(
@@ -162,8 +162,8 @@ class Tally:
 def train_step(
     network: Network,
     state: State,
-    recipe: Recipe,
-    tally: Tally,
+    recipes: Recipes,
+    sums: EpochSums,
     split: Split,
     batch: MicroBatch,
     class_weights: Tensor | None = None,
@@ -179,22 +179,22 @@ def train_step(
     loss = losses.masked_fill(batch.lengths == 0, 0).sum(1) / batch.batch_rows  # (K,)
     # The sum over slots: a mean would make every slot's gradient depend on K.
     (gradient,) = torch.autograd.grad(loss.sum(), weights)
-    tally.loss.add_(loss.detach())
-    tally.gradient.add_(gradient)
+    sums.loss.add_(loss.detach())
+    sums.gradient.add_(gradient)
     if not batch.any_ends:
         return
-    gradient = add_penalty(tally.gradient, state.weights, recipe)
+    gradient = add_penalty(sums.gradient, state.weights, recipes)
     norm = torch.linalg.vector_norm(gradient, dim=1)  # (K,)
     # The first fault of an epoch stays, and of one step's the loss comes first.
-    fine = batch.ends & (tally.fault == FINE)
-    tally.fault.masked_fill_(fine & ~norm.isfinite(), GRADIENT)
-    tally.fault.masked_fill_(fine & ~tally.loss.isfinite(), LOSS)
-    moving = batch.ends & (tally.fault == FINE)
-    tally.clipped.add_(moving & (norm > recipe.clip_norm.squeeze(1)))
-    update(state, clip(gradient, norm, recipe), recipe, moving)
-    tally.total.add_((tally.loss * batch.batch_rows).masked_fill(~batch.ends, 0))
-    tally.loss.masked_fill_(batch.ends, 0)
-    tally.gradient.masked_fill_(batch.ends.unsqueeze(1), 0)
+    fine = batch.ends & (sums.fault == FINE)
+    sums.fault.masked_fill_(fine & ~norm.isfinite(), GRADIENT)
+    sums.fault.masked_fill_(fine & ~sums.loss.isfinite(), LOSS)
+    moving = batch.ends & (sums.fault == FINE)
+    sums.clipped.add_(moving & (norm > recipes.clip_norm.squeeze(1)))
+    update(state, clip(gradient, norm, recipes), recipes, moving)
+    sums.total.add_((sums.loss * batch.batch_rows).masked_fill(~batch.ends, 0))
+    sums.loss.masked_fill_(batch.ends, 0)
+    sums.gradient.masked_fill_(batch.ends.unsqueeze(1), 0)
 
 
 def losses_of_rows(outputs: Tensor, targets: Tensor, class_weights: Tensor | None) -> Tensor:

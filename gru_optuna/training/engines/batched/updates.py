@@ -63,7 +63,7 @@ class State:
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Recipes:
     """The fusible hyperparameters of K slots in one epoch: (K, 1), in the weights' dtype."""
 
     learning_rate: Tensor  # float64
@@ -74,7 +74,7 @@ class Recipe:
     decay: Tensor  # of the second moment
 
     @classmethod
-    def of(cls, network: Network, slots: Sequence[Slot], epochs: int, like: Tensor) -> Recipe:
+    def of(cls, network: Network, slots: Sequence[Slot], epochs: int, like: Tensor) -> Recipes:
         """Of each slot's next epoch; on the device and in the dtype of `like`."""
         hs = [slot.hyperparameters for slot in slots]
         rates = [learning_rate(slot.hyperparameters, slot.progress.epoch, epochs) for slot in slots]
@@ -99,18 +99,18 @@ class Recipe:
         )
 
 
-def add_penalty(gradient: Tensor, weights: Tensor, recipe: Recipe) -> Tensor:
+def add_penalty(gradient: Tensor, weights: Tensor, recipes: Recipes) -> Tensor:
     """A gradient (K, Q) with that of ``regularizers.penalty``, once for each batch."""
-    return gradient + recipe.l1 * weights.sign() + 2 * recipe.l2 * weights
+    return gradient + recipes.l1 * weights.sign() + 2 * recipes.l2 * weights
 
 
-def clip(gradient: Tensor, norm: Tensor, recipe: Recipe) -> Tensor:
+def clip(gradient: Tensor, norm: Tensor, recipes: Recipes) -> Tensor:
     """``clip_grad_norm_`` of each slot alone: gradient (K, Q), norm (K,)."""
-    factor = recipe.clip_norm / (norm.unsqueeze(1) + CLIP_EPSILON)
+    factor = recipes.clip_norm / (norm.unsqueeze(1) + CLIP_EPSILON)
     return gradient * factor.clamp(max=1)
 
 
-def update(state: State, gradient: Tensor, recipe: Recipe, moving: Tensor) -> None:
+def update(state: State, gradient: Tensor, recipes: Recipes, moving: Tensor) -> None:
     """One update of K slots, in place.
 
     Parameters
@@ -119,21 +119,21 @@ def update(state: State, gradient: Tensor, recipe: Recipe, moving: Tensor) -> No
         Of K slots.
     gradient
         (K, Q), clipped.
-    recipe
+    recipes
         Their hyperparameters.
     moving
         (K,) bool: which of them to update.
     """
-    dtype, adam, moves = gradient.dtype, recipe.adam, moving.unsqueeze(1)
+    dtype, adam, moves = gradient.dtype, recipes.adam, moving.unsqueeze(1)
     # In float64, as Python's numbers in torch.optim; `first` and `second` as they are there.
     count = state.updates.unsqueeze(1) + 1
     correction1 = (1 - ADAM_BETAS[0] ** count).masked_fill(~adam, 1)
     correction2 = (1 - ADAM_BETAS[1] ** count).masked_fill(~adam, 1).sqrt().to(dtype)
-    step = (recipe.learning_rate / correction1).to(dtype)
+    step = (recipes.learning_rate / correction1).to(dtype)
 
     first = state.first.lerp(gradient, 1 - ADAM_BETAS[0]).masked_fill(~adam, 0)
-    rest = (1 - recipe.decay).to(dtype)
-    second = state.second * recipe.decay.to(dtype) + rest * gradient.square()
+    rest = (1 - recipes.decay).to(dtype)
+    second = state.second * recipes.decay.to(dtype) + rest * gradient.square()
     direction = torch.where(adam, first, gradient)
     weights = state.weights - step * direction / (second.sqrt() / correction2 + EPSILON)
 
