@@ -74,7 +74,7 @@ def bundle_from_files(content: Mapping[str, bytes], source: str) -> Bundle:
     place = f"{source}/{SPECIFICATION}"
     raw = read_json(read(SPECIFICATION), place)
     try:
-        spec = study_file.parse(raw, place, stored=True)
+        spec = study_file.parse_stored(raw, place)
         hyperparameters = _hyperparameters(raw, manifest.configuration, place)
     except (StudyFileError, KeyError, TypeError) as error:
         raise BundleError(f"{place}: no study file of ours: {error}") from None
@@ -109,7 +109,7 @@ def _hyperparameters(
         fixed[section] = {k: v for k, v in configuration.items() if k in model.model_fields}
     of_data = {k: v for k, v in configuration.items() if k in study_file.DATA_HYPERPARAMETERS}
     fixed["data"] = {**raw["data"], **of_data}
-    return space.hyperparameters({}, study_file.parse(fixed, source))
+    return space.hyperparameters({}, study_file.parse_stored(fixed, source))
 
 
 def _preprocessing(content: bytes, spec: Specification, source: str) -> Preprocessing:

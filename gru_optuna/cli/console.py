@@ -82,10 +82,10 @@ def open_database(storage: str | None) -> BaseStorage:
 
 def summary_of(name: str, storage: str | None) -> Summary:
     """How far a study is."""
-    from gru_optuna.study.study import load
+    from gru_optuna.study.study import load_study
     from gru_optuna.study.summary import summarize
 
-    return summarize(*load(open_database(storage), name))
+    return summarize(*load_study(open_database(storage), name))
 
 
 def say(line: str) -> None:

@@ -33,10 +33,10 @@ def studies(storage: Storage = None, as_json: AsJson = False) -> None:
     Example: gru-optuna studies --json
     """
     with plain_errors():
-        from gru_optuna.study.study import load_all
+        from gru_optuna.study.study import load_studies
         from gru_optuna.study.summary import summarize
 
-        summaries = [summarize(*one) for one in load_all(open_database(storage))]
+        summaries = [summarize(*one) for one in load_studies(open_database(storage))]
         if as_json:
             print_json([summary.line() for summary in summaries])
             return
@@ -56,10 +56,10 @@ def status(name: Name, storage: Storage = None, as_json: AsJson = False) -> None
     """
     with plain_errors():
         from gru_optuna.storage.workers.status import read_workers
-        from gru_optuna.study.study import load
+        from gru_optuna.study.study import load_study
         from gru_optuna.study.summary import summarize
 
-        study, spec = load(open_database(storage), name)
+        study, spec = load_study(open_database(storage), name)
         summary = summarize(study, spec)
         workers = read_workers(storage_url(storage, current_workspace()), study._study_id)
         if as_json:
@@ -117,9 +117,9 @@ def report(
     """
     with plain_errors():
         from gru_optuna.report.page import render_report
-        from gru_optuna.study.study import load
+        from gru_optuna.study.study import load_study
 
-        study, spec = load(open_database(storage), name)
+        study, spec = load_study(open_database(storage), name)
         folder = out or current_workspace().report_folder(name)
         print(shown(render_report(study, spec, folder, images)))
 
@@ -149,13 +149,17 @@ def dashboard(
     """
     with plain_errors():
         from gru_optuna.dashboard import DashboardSettings, address, bind, make_app, rules_for
-        from gru_optuna.study.study import load
+        from gru_optuna.study.study import load_study
 
         workspace = current_workspace()
         settings = DashboardSettings.read(workspace.dashboard_settings, host, port)
         rules = rules_for(settings.host, allow_host or (), write=write)
         backend = open_database(storage)
-        path = f"/dashboard/studies/{load(backend, name)[0]._study_id}" if name else "/dashboard/"
+        path = (
+            f"/dashboard/studies/{load_study(backend, name)[0]._study_id}"
+            if name
+            else "/dashboard/"
+        )
         app = make_app(backend, rules, workspace.report_folder, settings.artifact_store())
         with bind(app, settings.host, settings.port) as server:
             url = address(server, path + (f"?token={rules.token}" if rules.token else ""))

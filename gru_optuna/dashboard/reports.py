@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from gru_optuna.errors import GRUOptunaError
 from gru_optuna.report.page import render_report
-from gru_optuna.study.study import load
+from gru_optuna.study.study import load_study
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -75,7 +75,7 @@ class Reports:
         """Renders a report that is missing or old; says what stands against it."""
         with self._lock:
             try:
-                study, spec = load(self._storage, name)
+                study, spec = load_study(self._storage, name)
                 over = [t for t in study.get_trials(deepcopy=False) if t.state.is_finished()]
                 if not over:
                     return f"No trial of {name} is over yet, so there is nothing to report."

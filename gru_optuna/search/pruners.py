@@ -1,4 +1,4 @@
-"""Who ends a trial early. Steps are epochs, counted from 1."""
+"""Optuna's pruners, which end unpromising trials early. Steps are epochs, counted from 1."""
 
 from __future__ import annotations
 
@@ -7,26 +7,32 @@ from typing import TYPE_CHECKING
 from optuna import pruners
 
 if TYPE_CHECKING:
-    from gru_optuna.study_file import Specification
+    from gru_optuna.study_file import Pruner, Specification
 
 FIRST_RUNG = 0.06
-"""asha's and hyperband's first cut, as a share of the epochs: one epoch says too little."""
+"""Epochs before the first cut of asha and hyperband, as a share of all: at the usual 40, the
+value after a single epoch says too little about the last."""
+
+_REDUCTION_FACTORS = {"asha": 4, "hyperband": 3}
 
 
 def make_pruner(spec: Specification) -> pruners.BasePruner:
-    """Optuna's pruner of that name."""
-    pruner, epochs = spec.pruner, spec.training.epochs
-    min_resource = pruner.min_resource or max(1, round(FIRST_RUNG * epochs))
+    """Optuna's pruner of the name that the study file gives."""
+    pruner = complete_pruner(spec)
     match pruner.name:
         case "asha":  # Li et al. 2020
+            assert pruner.min_resource
+            assert pruner.reduction_factor
             return pruners.SuccessiveHalvingPruner(
-                min_resource=min_resource, reduction_factor=pruner.reduction_factor or 4
+                min_resource=pruner.min_resource, reduction_factor=pruner.reduction_factor
             )
         case "hyperband":  # Li et al. 2018
+            assert pruner.min_resource
+            assert pruner.reduction_factor
             return pruners.HyperbandPruner(
-                min_resource=min_resource,
-                max_resource=max(min_resource, epochs),
-                reduction_factor=pruner.reduction_factor or 3,
+                min_resource=pruner.min_resource,
+                max_resource=max(pruner.min_resource, spec.training.epochs),
+                reduction_factor=pruner.reduction_factor,
             )
         case "median":
             return pruners.MedianPruner(
@@ -40,3 +46,17 @@ def make_pruner(spec: Specification) -> pruners.BasePruner:
             )
         case "none":
             return pruners.NopPruner()
+
+
+def complete_pruner(spec: Specification) -> Pruner:
+    """The ``[pruner]`` section with the defaults that depend on its name and on the epochs."""
+    pruner = spec.pruner
+    if pruner.name not in _REDUCTION_FACTORS:
+        return pruner
+    first = max(1, round(FIRST_RUNG * spec.training.epochs))
+    factor = _REDUCTION_FACTORS[pruner.name]
+    changes = {
+        "min_resource": pruner.min_resource or first,
+        "reduction_factor": pruner.reduction_factor or factor,
+    }
+    return pruner.model_copy(update=changes)

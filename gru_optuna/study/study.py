@@ -1,8 +1,9 @@
-"""The study in the database: made, found again, compared with its file.
+"""The study in the database: created, found again, compared with its file.
 
-What a study needs to go on stands in its user attributes: ``specification`` (the study file),
-``fingerprint`` (of the data), ``budget``, and ``checkpoints`` (where they are kept) if that was
-said. Nothing else of it depends on the machine.
+A study carries what it needs to resume in its user attributes: ``specification`` (the study file,
+every default written out), ``defaults_version`` (whose defaults), ``fingerprint`` (of the data),
+``budget``, and ``checkpoints`` (where they are kept) if a place was named. Nothing else of it
+depends on the machine.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from optuna.study import StudyDirection
 from gru_optuna import study_file
 from gru_optuna.checkpoints.locations import CHECKPOINTS, own_place
 from gru_optuna.errors import StudyError, did_you_mean
-from gru_optuna.search.pruners import make_pruner
+from gru_optuna.search.pruners import complete_pruner, make_pruner
 from gru_optuna.search.samplers import make_sampler
 
 if TYPE_CHECKING:
@@ -30,7 +31,11 @@ if TYPE_CHECKING:
 BASELINES = "baselines"
 """User attribute of a study: what the metric is without a GRU, by name."""
 
-_DIRECTIONS = {"minimize": StudyDirection.MINIMIZE, "maximize": StudyDirection.MAXIMIZE}
+SPECIFICATION = "specification"
+"""User attribute of a study: the study file with every default written out."""
+
+DEFAULTS_VERSION = "defaults_version"
+"""User attribute of a study: the version of the defaults that its specification holds."""
 
 
 def create_or_resume(
@@ -41,29 +46,30 @@ def create_or_resume(
     checkpoints: str | None = None,
     baselines: Mapping[str, float] | None = None,
 ) -> Study:
-    """The study of a study file, made if it isn't there.
+    """The study of a study file, created if it doesn't exist.
 
     Parameters
     ----------
     storage
         The database.
     spec
-        The study file.
+        The study file; see `with_stored_defaults` for keys that it leaves out.
     fingerprint
-        Of its data.
+        The fingerprint of its data.
     checkpoints
         The folder or ``s3://BUCKET/PREFIX`` below which this study's checkpoints are kept from
         now on, in a place of its own; None: where they were.
     baselines
-        What simpler predictions of the same rows reach, by name; those of the file come to them.
+        What simpler predictions of the same rows reach, by name; the study file's are added.
 
     Raises
     ------
     StudyError
-        If a study of this name is there with another specification or other data, naming
-        every field that differs; or if it wasn't made by this package.
+        If a study of this name exists with another specification or other data, naming every
+        field that differs; or if it wasn't created by this package.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+    written, spec = spec, spec.model_copy(update={"pruner": complete_pruner(spec)})
     study = optuna.create_study(
         storage=storage,
         study_name=spec.name,
@@ -73,18 +79,21 @@ def create_or_resume(
         load_if_exists=True,
     )
     attributes = study.user_attrs
-    if "specification" not in attributes:
-        if study.get_trials(deepcopy=False) or study.directions != [_DIRECTIONS[spec.direction]]:
+    if SPECIFICATION not in attributes:
+        direction = StudyDirection[spec.direction.upper()]
+        if study.get_trials(deepcopy=False) or study.directions != [direction]:
             raise _not_ours(spec.name)
-        # New, or its maker died before it could write this.
+        # New, or its creator died before this. The specification comes last: a study that has
+        # one is whole.
         study.set_user_attr("fingerprint", fingerprint)
-        study.set_user_attr("specification", spec.model_dump(mode="json"))
+        study.set_user_attr(DEFAULTS_VERSION, study_file.VERSION)
+        study.set_user_attr(SPECIFICATION, spec.model_dump(mode="json"))
     else:
-        _refuse_changes(stored_specification(study), spec)
+        _refuse_changes(stored_specification(study), spec, written)
         if attributes["fingerprint"] != fingerprint:
             raise StudyError(
                 f'study "{spec.name}": the data differ from those it was made with '
-                f"({spec.data.train}). Put the old files back, or give the study a new name."
+                f"({spec.data.train}). Restore the old files, or give the study a new name."
             )
     if attributes.get("budget") != (budget := spec.budget.model_dump(mode="json")):
         study.set_user_attr("budget", budget)
@@ -98,13 +107,28 @@ def create_or_resume(
     return study
 
 
-def load(storage: BaseStorage, name: str) -> tuple[Study, Specification]:
-    """A study by its name, ready to be looked at.
+def with_stored_defaults(spec: Specification, storage: BaseStorage) -> Specification:
+    """A study file whose left-out keys mean what they meant when its study was created.
+
+    Without a study of this name in the database, they have today's defaults.
+    """
+    try:
+        attributes = optuna.load_study(storage=storage, study_name=spec.name).user_attrs
+    except KeyError:
+        return spec
+    if SPECIFICATION not in attributes:
+        return spec
+    version = attributes.get(DEFAULTS_VERSION, 1)
+    return study_file.with_defaults_of(version, spec, _place(spec.name))
+
+
+def load_study(storage: BaseStorage, name: str) -> tuple[Study, Specification]:
+    """A study by its name, to look at.
 
     Raises
     ------
     StudyError
-        If there is none of this name, or it wasn't made by this package.
+        If there is no study of this name, or it wasn't created by this package.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
@@ -112,38 +136,43 @@ def load(storage: BaseStorage, name: str) -> tuple[Study, Specification]:
     except KeyError:
         known = [study.study_name for study in storage.get_all_studies()]
         raise StudyError(f'no study "{name}" here. {did_you_mean(name, known)}') from None
-    if "specification" not in study.user_attrs:
+    if SPECIFICATION not in study.user_attrs:
         raise _not_ours(name)
     return study, stored_specification(study)
 
 
-def load_to_work(storage: BaseStorage, name: str) -> tuple[Study, Specification]:
-    """A study by its name, with the sampler and the pruner it was made with.
+def load_study_to_work(storage: BaseStorage, name: str) -> tuple[Study, Specification]:
+    """A study by its name, with the sampler and the pruner it was created with.
 
     Raises
     ------
     StudyError
-        As `load`.
+        As `load_study`.
     """
-    study, spec = load(storage, name)
+    study, spec = load_study(storage, name)
     study.sampler, study.pruner = make_sampler(spec), make_pruner(spec)
     return study, spec
 
 
-def load_all(storage: BaseStorage) -> Iterator[tuple[Study, Specification]]:
-    """Every study in a database that was made by this package, by name."""
+def load_studies(storage: BaseStorage) -> Iterator[tuple[Study, Specification]]:
+    """Every study in a database that was created by this package, in the order of their names."""
     for name in sorted(study.study_name for study in storage.get_all_studies()):
         study = optuna.load_study(storage=storage, study_name=name)
-        if "specification" in study.user_attrs:
+        if SPECIFICATION in study.user_attrs:
             yield study, stored_specification(study)
 
 
 def stored_specification(study: Study) -> Specification:
-    """The specification a study was made with, and the budget it was last given."""
+    """The specification that a study was created with, and the budget it was last given."""
     attributes = study.user_attrs
-    content = attributes["specification"] | {"budget": attributes.get("budget", {})}
-    source = f'study "{study.study_name}" in the database'
-    return study_file.parse(content, source, stored=True)
+    content = dict(attributes[SPECIFICATION])
+    content |= {"budget": attributes["budget"]} if "budget" in attributes else {}
+    version = attributes.get(DEFAULTS_VERSION, 1)
+    return study_file.parse_stored(content, _place(study.study_name), version)
+
+
+def _place(name: str) -> str:
+    return f'study "{name}" in the database'
 
 
 def _not_ours(name: str) -> StudyError:
@@ -153,26 +182,36 @@ def _not_ours(name: str) -> StudyError:
     )
 
 
-def _refuse_changes(stored: Specification, given: Specification) -> None:
-    before, now = (
-        _flat(one.model_dump(mode="json", exclude={"baselines"})) for one in (stored, given)
+def _refuse_changes(stored: Specification, given: Specification, written: Specification) -> None:
+    """Compares a stored study with the study file, complete and as it was written."""
+    before, now, file = (
+        _flat(spec.model_dump(mode="json", exclude={"baselines"}))
+        for spec in (stored, given, written)
     )
     changed = [
-        f"  {key}: {before[key]} in the database, {now[key]} now"
+        key
         for key in before
         if before[key] != now[key] and not _may_change(key, before[key], now[key])
     ]
+    if {"training.epochs", "pruner.name"} & set(changed):
+        # The pruner's defaults follow from these; only what was written is a change of its own.
+        changed = [key for key in changed if not key.startswith("pruner.") or file[key] is not None]
     if changed:
         raise StudyError(
             f'study "{given.name}" was made with another specification:\n'
-            + "\n".join(changed)
+            + "\n".join(
+                f"  {key}: {before[key]} in the database, {now[key]} now" for key in changed
+            )
             + "\nUndo the change, or give the study a new name."
         )
 
 
 def _may_change(key: str, before: object, now: object) -> bool:
-    """The budget may, how winners are confirmed, and where a file lies: whether its content
-    changed, the fingerprint tells."""
+    """Whether a study may resume with another value of this key.
+
+    The budget, how winners are confirmed, and where a file lies may change: whether the content
+    of a file has changed, the fingerprint shows.
+    """
     is_path = key in ("data.train", "data.test", "data.validation")
     return key.startswith(("budget.", "confirmation.")) or (
         is_path and isinstance(before, str) and isinstance(now, str)

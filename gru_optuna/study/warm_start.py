@@ -22,7 +22,7 @@ from gru_optuna.formatting import format_list, format_value
 from gru_optuna.search import space
 from gru_optuna.storage.database.open import open_storage, shown_url
 from gru_optuna.study import budget, confirmation
-from gru_optuna.study.study import load
+from gru_optuna.study.study import load_study
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -126,9 +126,9 @@ def find_source(given: str, url: str, spec: Specification) -> Source | None:
         )
     label = name if here else f"{shown_url(other)}#{name}"
     with suppress(StorageError, StudyError):  # nothing is made yet
-        if label in load(open_storage(url), spec.name)[0].user_attrs.get(WARM_START, {}):
+        if label in load_study(open_storage(url), spec.name)[0].user_attrs.get(WARM_START, {}):
             return None
-    source = Source(label, *load(open_storage(other or url), name))
+    source = Source(label, *load_study(open_storage(other or url), name))
     best = _best(source)
     if not best:
         raise StudyError(

@@ -1,7 +1,7 @@
 """The study file: one TOML, one typed object.
 
 `load` reads and checks the whole file and reports every mistake at once, each with its place.
-``python -m gru_optuna.spec`` prints the JSON schema that editors complete study files with.
+``python -m gru_optuna.study_file`` prints the JSON schema that editors complete study files with.
 """
 
 from gru_optuna.study_file.data_section import Data
@@ -16,11 +16,13 @@ from gru_optuna.study_file.sections import (
     Specification,
     Training,
 )
+from gru_optuna.study_file.stored import VERSION, parse_stored, with_defaults_of
 from gru_optuna.study_file.tasks import DATA_HYPERPARAMETERS, METRICS, Kind, Metric, Task, minimized
 
 __all__ = [
     "DATA_HYPERPARAMETERS",
     "METRICS",
+    "VERSION",
     "Budget",
     "Confirmation",
     "Data",
@@ -37,4 +39,6 @@ __all__ = [
     "load",
     "minimized",
     "parse",
+    "parse_stored",
+    "with_defaults_of",
 ]

@@ -28,16 +28,22 @@ def kind_of(data: Data, task: Task) -> Kind:
     return "texts" if data.text is not None else "sequences"
 
 
-def check_data(data: Data, task: Task) -> None:
-    """Refuses keys that the task or the kind of rows has no use for, and asks for the needed.
+def check_data(data: Data, task: Task, *, stored: bool = False) -> None:
+    """Refuses keys that the task or the kind of rows has no use for, and asks for missing ones.
+
+    Parameters
+    ----------
+    stored
+        Whether the section was stored, which then names every key, used or not.
 
     Raises
     ------
     ValueError
-        With a message that goes behind ``file [data]:``.
+        With a message that follows ``file [data]:``.
     """
     kind = kind_of(data, task)
-    for key in _changed(data):
+    written = [] if stored else _changed(data)
+    for key in written:
         tasks, kinds = TASKS_OF_KEYS.get(key, (task,)), KINDS_OF_KEYS.get(key, (kind,))
         if task not in tasks:
             raise ValueError(
@@ -74,7 +80,7 @@ def check_data(data: Data, task: Task) -> None:
             f"window = {data.window} is shorter than horizon = {data.horizon}: its last "
             f"{data.horizon} steps carry what is known of those to predict. Lengthen the window."
         )
-    if data.folds is not None and "validation" in _changed(data):
+    if data.folds is not None and "validation" in written:
         raise ValueError(
             "folds and validation exclude each other: every fold is validated in its turn. "
             "Remove one of them."

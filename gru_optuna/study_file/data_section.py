@@ -32,6 +32,11 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
+def is_stored(info: ValidationInfo) -> bool:
+    """Whether a specification is read that was stored, with every key."""
+    return bool(info.context and info.context["stored"])
+
+
 class Data(Section):
     """``[data]``: files, relative to the study file, and what their columns mean."""
 
@@ -110,8 +115,7 @@ class Data(Section):
     @classmethod
     def _is_one_size(cls, vocabulary: Searchable, info: ValidationInfo) -> Searchable:
         # Version 0.1.0 could search it: the studies and bundles that it stored still open.
-        is_stored = info.context is not None and info.context["stored"]
-        if isinstance(vocabulary, list | Range) and not is_stored:
+        if isinstance(vocabulary, list | Range) and not is_stored(info):
             got = vocabulary if isinstance(vocabulary, list) else "{ low, high }"
             raise ValueError(
                 f"vocabulary = {got}: one study reads one vocabulary. "

@@ -59,7 +59,8 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Specification:
 def parse(content: Mapping[str, Any], source: str, *, stored: bool = False) -> Specification:
     """Checks a study file's content; `source` names it in messages.
 
-    One that is `stored`, in a database or a bundle, may hold what an earlier version allowed.
+    What is `stored`, in a database or a bundle, names every key, used or not, and may hold what an
+    earlier version allowed.
 
     Raises
     ------
@@ -71,6 +72,8 @@ def parse(content: Mapping[str, Any], source: str, *, stored: bool = False) -> S
         # A union reports each of its members at one place; the first one says enough.
         messages: dict[tuple[int | str, ...], str] = {}
         for detail in error.errors(include_url=False):
+            if detail["type"] == "default_factory_not_called":  # the task, reported itself
+                continue
             place = detail["loc"][:2]
             if detail["type"] == "literal_error" and place in messages:
                 other = str(detail["ctx"]["expected"]).replace("'", '"')

@@ -15,14 +15,12 @@ from gru_optuna.study_file.checks import (
     idle_hyperparameters,
     kind_of,
 )
-from gru_optuna.study_file.data_section import Data, Section, _Share
+from gru_optuna.study_file.data_section import Data, Section, _Share, is_stored
 from gru_optuna.study_file.searchable import Number, Option, Range, Searchable
 from gru_optuna.study_file.tasks import DATA_HYPERPARAMETERS, MAXIMIZED, METRICS, Kind, Metric, Task
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from pydantic.config import JsonDict
 
 # Letters of any script, digits and . _ - : a name is also a folder and a word on the command line.
 _NAME = re.compile(r"\w[\w.-]*")
@@ -137,10 +135,6 @@ class Pruner(Section):
     n_warmup_steps: int = Field(0, ge=0, description="median, percentile: epochs left alone.")
 
 
-def _without_default(schema: JsonDict) -> None:
-    del schema["default"]
-
-
 class Confirmation(Section):
     """``[confirmation]``: what the best trials go through once the search is over."""
 
@@ -156,9 +150,8 @@ class Specification(Section):
     name: str = Field(description="The study's name in the database, the report and commands.")
     task: Task = "classification"
     metric: Metric = Field(
-        "accuracy",
+        default_factory=lambda checked: METRICS[checked["task"]][0],
         description="Measured on validation rows after each epoch; which way is better follows.",
-        json_schema_extra=_without_default,  # it depends on the task
     )
     seed: int = Field(0, ge=0, lt=2**31)
     data: Data
@@ -172,14 +165,6 @@ class Specification(Section):
     baselines: dict[str, float] = Field(
         {}, description="Values of the metric to beat, by name: printed beside the result."
     )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _fill_in_the_metric(cls, content: Any) -> Any:
-        defaults: dict[str, Metric] = {name: metrics[0] for name, metrics in METRICS.items()}
-        if isinstance(content, dict) and str(content.get("task")) in defaults:
-            return {"metric": defaults[content["task"]]} | content
-        return content
 
     @field_validator("name")
     @classmethod
@@ -210,12 +195,13 @@ class Specification(Section):
     @classmethod
     def _fits_the_task(cls, data: Data, info: ValidationInfo) -> Data:
         if task := info.data.get("task"):
-            check_data(data, task)
+            check_data(data, task, stored=is_stored(info))
         return data
 
     @model_validator(mode="after")
-    def _hyperparameters_matter(self) -> Specification:
-        check_hyperparameters({"model": self.model, "search": self.search}, self.kind)
+    def _hyperparameters_matter(self, info: ValidationInfo) -> Specification:
+        if not is_stored(info):
+            check_hyperparameters({"model": self.model, "search": self.search}, self.kind)
         return self
 
     @model_validator(mode="after")

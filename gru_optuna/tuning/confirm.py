@@ -26,7 +26,6 @@ from gru_optuna.report.notes import describe_at
 from gru_optuna.storage.database.open import locate, open_storage
 from gru_optuna.storage.database.retry import with_retries
 from gru_optuna.study import confirmation
-from gru_optuna.study import study as studies
 from gru_optuna.study.confirmation import (
     CONFIRMATION,
     LEVEL,
@@ -43,6 +42,7 @@ from gru_optuna.study.confirmation import (
     runs_as_json,
 )
 from gru_optuna.study.predictions import keep_predictions
+from gru_optuna.study.study import load_study
 from gru_optuna.study.summary import TEST
 from gru_optuna.training.pool_factory import choose_device, make_pool
 from gru_optuna.tuning.retrain import Abandoned, Training, train_again, warn_if_other
@@ -435,7 +435,7 @@ def confirm_study(
     StudyFailed
         If every run fails.
     """
-    study, spec = studies.load(open_storage(place.url), name)
+    study, spec = load_study(open_storage(place.url), name)
     found = confirmation.read(study)
     if found is not None:
         candidates, seeds = candidates or found.asked_candidates, seeds or found.asked_seeds

@@ -14,7 +14,7 @@ from gru_optuna.errors import StudyError
 from gru_optuna.search import space
 from gru_optuna.seeds import trial_seed
 from gru_optuna.storage.database.open import open_storage
-from gru_optuna.study import study as studies
+from gru_optuna.study.study import load_study
 from gru_optuna.study.summary import summarize
 from gru_optuna.training.pool_factory import choose_device, make_pool
 from gru_optuna.tuning.retrain import Training, train_again, warn_if_other
@@ -69,7 +69,7 @@ def make_winner(
     Abandoned
         If `stop` was set.
     """
-    study, spec = studies.load(open_storage(place.url), name)
+    study, spec = load_study(open_storage(place.url), name)
     summary = summarize(study, spec)
     if (winner := summary.best) is None:
         raise StudyError(f'study "{name}" has no complete trial yet. Tune it first.')

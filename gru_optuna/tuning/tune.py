@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
@@ -13,6 +14,7 @@ from optuna.trial import TrialState
 
 from gru_optuna import study_file
 from gru_optuna.data.load import load_folds
+from gru_optuna.errors import StorageError
 from gru_optuna.launch.local import supervise
 from gru_optuna.report.notes import describe_at
 from gru_optuna.report.page import render_report
@@ -20,7 +22,7 @@ from gru_optuna.storage.database.open import exclusively, open_storage
 from gru_optuna.storage.mirror.study_attributes import WORKED_SECONDS
 from gru_optuna.storage.workers.heartbeats import LEASE_SECONDS
 from gru_optuna.study import budget, confirmation
-from gru_optuna.study.study import create_or_resume
+from gru_optuna.study.study import create_or_resume, with_stored_defaults
 from gru_optuna.study.summary import Summary, Winner, summarize
 from gru_optuna.study.warm_start import WarmStart, begin_from, find_source
 from gru_optuna.training.engines.cpu import is_compiled
@@ -142,6 +144,8 @@ def tune(
     spec = study_file.load(path, [*overrides, *given])
     workspace = Workspace.around(path.parent)
     url = storage_url(storage, workspace)
+    with suppress(StorageError):  # nothing is made yet, or said when it is opened to write
+        spec = with_stored_defaults(spec, open_storage(url))
     settings = WorkerSettings(device, threads, slots, lease_seconds)
     where = choose_device(device)
     datasets = load_folds(spec, path.parent)

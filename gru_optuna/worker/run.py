@@ -19,7 +19,7 @@ from gru_optuna.storage.database.retry import with_retries
 from gru_optuna.storage.mirror.mirror import Mirror
 from gru_optuna.storage.workers.heartbeats import LEASE_SECONDS
 from gru_optuna.storage.workers.leases import Host, Registration
-from gru_optuna.study import study as studies
+from gru_optuna.study.study import load_study_to_work
 from gru_optuna.training.pool_factory import Device, choose_device, make_pool
 from gru_optuna.worker import Worker
 from gru_optuna.worker.commits import tells_of_storage
@@ -91,7 +91,7 @@ def join(
     StudyFailed
         If every trial fails.
     """
-    study, spec = studies.load_to_work(open_storage(url), name)
+    study, spec = load_study_to_work(open_storage(url), name)
     datasets = load_data(study, spec, folder)
     device = choose_device(settings.device)
     pool, size = make_pool(

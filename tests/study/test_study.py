@@ -10,7 +10,7 @@ import pytest
 from gru_optuna import study_file
 from gru_optuna.errors import StudyError
 from gru_optuna.storage.database.open import open_storage
-from gru_optuna.study.study import create_or_resume, load, load_all
+from gru_optuna.study.study import create_or_resume, load_studies, load_study
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,6 +24,16 @@ def specification(**sections: Any) -> Specification:
     return study_file.parse(
         {"name": "vowels", "data": {"train": "x.ts"}} | sections, source="x.toml"
     )
+
+
+WRITTEN_OUT_PRUNER = {
+    "name": "asha",
+    "min_resource": 2,
+    "reduction_factor": 4,
+    "percentile": 25.0,
+    "n_startup_trials": 5,
+    "n_warmup_steps": 0,
+}
 
 
 def refusal(storage: BaseStorage, spec: Specification, fingerprint: str = "data") -> str:
@@ -53,7 +63,8 @@ def test_plain_optuna_opens_the_study_and_finds_all_it_needs(
     study = optuna.load_study(study_name="vowels", storage=url)
     assert study.direction == optuna.study.StudyDirection.MINIMIZE
     assert study.user_attrs == {
-        "specification": spec.model_dump(mode="json"),
+        "specification": spec.model_dump(mode="json") | {"pruner": WRITTEN_OUT_PRUNER},
+        "defaults_version": study_file.VERSION,
         "fingerprint": "data",
         "budget": {"trials": 7, "hours": None},
     }
@@ -63,7 +74,7 @@ def test_a_half_made_study_is_completed(storage: BaseStorage) -> None:
     # Its maker died before it could write a word.
     optuna.create_study(storage=storage, study_name="vowels", direction="maximize")
     create_or_resume(storage, specification(), "data")
-    assert load(storage, "vowels")[1] == specification()
+    assert load_study(storage, "vowels")[1] == specification(pruner=WRITTEN_OUT_PRUNER)
 
 
 def test_a_study_made_without_its_budget_yet_is_completed(storage: BaseStorage) -> None:
@@ -130,13 +141,13 @@ def test_a_refused_study_is_left_as_it_was(storage: BaseStorage) -> None:
     before = create_or_resume(storage, specification(), "data").user_attrs
     refusal(storage, specification(seed=1, budget={"trials": 7}))
     refusal(storage, specification(budget={"trials": 7}), "other data")
-    assert load(storage, "vowels")[0].user_attrs == before
+    assert load_study(storage, "vowels")[0].user_attrs == before
 
 
 def test_the_budget_may_change_at_any_time(storage: BaseStorage) -> None:
     create_or_resume(storage, specification(budget={"trials": 7}), "data")
     create_or_resume(storage, specification(budget={"hours": 2.0}), "data")
-    assert load(storage, "vowels")[1].budget == study_file.Budget(hours=2.0)
+    assert load_study(storage, "vowels")[1].budget == study_file.Budget(hours=2.0)
 
 
 def test_the_data_may_move_and_may_not_change(storage: BaseStorage) -> None:
@@ -163,7 +174,7 @@ def test_a_study_of_plain_optuna_is_neither_resumed_nor_shown(storage: BaseStora
     words = 'study "vowels" was not made by gru-optuna: it holds no specification.'
     assert refusal(storage, specification()).startswith(words)
     with pytest.raises(StudyError, match="was not made by gru-optuna"):
-        load(storage, "vowels")
+        load_study(storage, "vowels")
     assert plain.user_attrs == {}
 
 
@@ -175,19 +186,19 @@ def test_an_empty_study_of_another_direction_is_not_taken_over(storage: BaseStor
 def test_an_unknown_name_is_answered_with_the_nearest(storage: BaseStorage) -> None:
     create_or_resume(storage, specification(), "data")
     with pytest.raises(StudyError, match=r'no study "vowel" here\. Did you mean "vowels"\?'):
-        load(storage, "vowel")
+        load_study(storage, "vowel")
 
 
 def test_an_unknown_name_in_an_empty_database_says_that_there_is_none(storage: BaseStorage) -> None:
     with pytest.raises(StudyError, match=r'no study "vowels" here\. There is none\.'):
-        load(storage, "vowels")
+        load_study(storage, "vowels")
 
 
 def test_only_our_studies_are_listed_by_name(storage: BaseStorage) -> None:
     optuna.create_study(storage=storage, study_name="plain")
     for name in ("b", "a"):
         create_or_resume(storage, specification(name=name), "data")
-    assert [(study.study_name, spec.name) for study, spec in load_all(storage)] == [
+    assert [(study.study_name, spec.name) for study, spec in load_studies(storage)] == [
         ("a", "a"),
         ("b", "b"),
     ]

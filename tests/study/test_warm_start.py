@@ -17,7 +17,7 @@ from gru_optuna.errors import StorageError, StudyError
 from gru_optuna.search import space
 from gru_optuna.storage.database.open import exclusively, open_storage
 from gru_optuna.study.confirmation import CONFIRMATION, ranked
-from gru_optuna.study.study import create_or_resume, load
+from gru_optuna.study.study import create_or_resume, load_study
 from gru_optuna.study.warm_start import MOST_TRIALS, WARM_START, Source, begin_from, find_source
 
 if TYPE_CHECKING:
@@ -244,13 +244,13 @@ def test_it_happens_once_whoever_comes_and_outlives_the_other_study(url: str) ->
         thread.start()
     for thread in threads:
         thread.join()
-    study, _ = load(open_storage(url), "new")
+    study, _ = load_study(open_storage(url), "new")
     assert len(study.trials) == 2
     (noted,) = study.user_attrs[WARM_START].items()
     assert noted[0] == "old"
     assert noted[1]["metric"] == "accuracy"
     assert [(one["number"], one["value"]) for one in noted[1]["trials"]] == [(0, 0.9), (1, 0.8)]
-    storage.delete_study(load(storage, "old")[0]._study_id)
+    storage.delete_study(load_study(storage, "old")[0]._study_id)
     assert find_source("old", url, spec) is None
 
 
@@ -306,9 +306,9 @@ def test_tune_takes_says_and_trains_within_the_budget(
     gru_optuna.tune(following, trials=3, from_study="tiny", on_open=openings.append, **fast)
     assert openings[0].warm_start is None
     storage = open_storage(f"sqlite:///{workspace.folder}/storage/gru_optuna.db")
-    study, _ = load(storage, "next")
+    study, _ = load_study(storage, "next")
     assert len(study.trials) == 3
     assert not study.get_trials(states=[TrialState.WAITING])
-    best = ranked(*load(storage, "tiny"))[0]
+    best = ranked(*load_study(storage, "tiny"))[0]
     assert study.trials[0].params == best.params
     assert study.trials[0].user_attrs[WARM_START] == f"tiny, trial {best.number}"

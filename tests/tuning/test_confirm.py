@@ -24,7 +24,7 @@ from gru_optuna.seeds import trial_seed
 from gru_optuna.storage.database.open import open_storage
 from gru_optuna.study import confirmation
 from gru_optuna.study.confirmation import Candidate, Confirmation, decide, student_interval
-from gru_optuna.study.study import load
+from gru_optuna.study.study import load_study
 from gru_optuna.study.summary import TEST
 from gru_optuna.training.engines.cpu import CPUEngine
 from gru_optuna.training.pool import Pool
@@ -79,7 +79,7 @@ def run(
 
 
 def opened(path: Path) -> tuple[Study, Specification]:
-    return load(open_storage(url_of(path)), "tiny")
+    return load_study(open_storage(url_of(path)), "tiny")
 
 
 def decision(path: Path) -> Confirmation:
@@ -299,7 +299,7 @@ def test_on_every_database_one_goes_on_with_what_another_began(
         path, storage=database_url, device="cpu", threads=1, slots=1, stop=stop, on_event=leaves,
         overrides=overrides, report=tmp_path / "report",
     )  # fmt: skip
-    study, _ = load(open_storage(database_url), "tiny")
+    study, _ = load_study(open_storage(database_url), "tiny")
     assert len(confirmation.read_runs(study)) == 1
     told: list[WorkerEvent] = []
     place = Place(database_url, path.parent, WorkerSettings("cpu", 1, 1))
