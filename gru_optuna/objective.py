@@ -1,7 +1,7 @@
 """A GRU as the objective of a plain Optuna study.
 
-The study, its sampler, its pruner, its storage and its processes are the user's; what a trial
-computes is what it computes in a study of ours.
+The study, its sampler, pruner, storage and processes are the user's. A trial computes what it
+would compute in one of our own studies.
 """
 
 from __future__ import annotations
@@ -21,13 +21,11 @@ from gru_optuna.data.readers.in_memory import describe
 from gru_optuna.errors import Diverged, StudyError, TrialFailed
 from gru_optuna.search import space
 from gru_optuna.study.trial_attributes import pruned_outcome, trial_attributes
-from gru_optuna.training.folded_pool import FoldedPool
-from gru_optuna.training.pool import Pool
-from gru_optuna.training.pool_factory import Device, choose_device
+from gru_optuna.training.pool_factory import Device, choose_device, make_engines, pool_of
 from gru_optuna.tuning.export import bundle_of_trial
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from optuna.trial import FrozenTrial
 
@@ -44,41 +42,42 @@ class GRUObjective:
     """Trains one trial's GRU and returns the metric of its best epoch on validation rows.
 
     Reports every epoch, counted from 1, and prunes where ``trial.should_prune()`` says so. What
-    a trial computes depends on its parameters, its number and `seed` alone; so several threads
-    (``n_jobs``) and several processes on one storage find what one finds.
+    a trial computes depends only on its parameters, its number and `seed`, so several threads
+    (``n_jobs``) or several processes on one storage find the same as a single one.
 
-    A trial whose loss or gradient stops being a number returns NaN, which Optuna ends as failed
-    before it goes on; why, says its attribute ``outcome``. Anything else that goes wrong is
+    A trial whose loss or gradient stops being finite returns NaN. Optuna then marks it as failed
+    and continues; the attribute ``outcome`` gives the reason. Anything else that goes wrong is
     raised, and ends ``optimize`` unless it is named in ``catch``.
 
     Parameters
     ----------
     dataset
-        A study file (``.toml``), whose settings hold where nothing else is given here; a file of
-        rows, or a frame of polars, pandas or pyarrow, with its columns' roles in `data`; or
+        A study file (``.toml``), whose settings hold unless they are given here; a file of
+        rows, or a frame of polars, pandas or pyarrow, with the roles of its columns in `data`; or
         ``(X, y)``, where X is a list of texts, a list of arrays (T, C), or an array (N, T, C).
     space
-        What to search, by name as under ``[search]`` and ``[model]``: a value fixes, a list gives
-        choices, ``{"low": …, "high": …, "log": True}`` or an Optuna distribution is a range. What
-        is left out is searched as in a study file.
+        What to search, by the names under ``[search]`` and ``[model]``: a value fixes a
+        hyperparameter, a list gives choices, ``{"low": …, "high": …, "log": True}`` or an Optuna
+        distribution is a range. The others are searched as in a study file.
     task, metric
-        As in a study file. Of ``(X, y)`` the task follows from y. The metric is the task's first
-        that is minimized, as studies are unless told otherwise: log_loss, rmse, mae.
+        As in a study file. With ``(X, y)`` the task follows from y. The metric defaults to the
+        task's first one that is minimized, which is Optuna's default direction: log_loss, rmse
+        or mae.
     epochs, patience
         As under ``[training]``.
     seed
-        Decides the split, first weights, order of rows, augmentation, dropout.
+        Decides the split, the first weights, the order of rows, augmentation and dropout.
     device
-        "auto" takes CUDA where there is one.
+        "auto" takes CUDA where it is available.
     data
         Keys of ``[data]``: ``text="review"``, ``validation=0.3``, ``horizon=24``.
 
     Attributes
     ----------
     spec : Specification
-        All of it, as a study file has it.
+        All settings, as a study file has them.
     datasets : list of Dataset
-        What is trained on; one for each fold where there are folds.
+        The data to train on; one dataset for each fold where there are folds.
 
     Raises
     ------
@@ -110,8 +109,8 @@ class GRUObjective:
         self.spec, source = _specification(
             dataset, space or {}, _without_none(given), _without_none(training), data
         )
-        self.datasets: list[Dataset] = [one.to(where) for one in load_folds(self.spec, source)]
-        self._engines: list[Engine] = []
+        self.datasets: list[Dataset] = [fold.to(where) for fold in load_folds(self.spec, source)]
+        self._engines: Sequence[Engine] = []
         self._lock = threading.Lock()
 
     @property
@@ -125,11 +124,11 @@ class GRUObjective:
         Raises
         ------
         optuna.TrialPruned
-            If the pruner says so.
+            If the pruner ends the trial.
         StudyError
             If the study's direction isn't the metric's.
         TrialFailed
-            If memory doesn't suffice, or training raises.
+            If memory runs out, or training raises.
         """
         self._check_direction(trial)
         hyperparameters = space.suggest(trial, self.spec)
@@ -155,54 +154,54 @@ class GRUObjective:
         return slot.progress.best.value
 
     def bundle(self, trial: FrozenTrial) -> Bundle:
-        """A complete trial's network, to keep: ``objective.bundle(study.best_trial)``.
+        """The network of a complete trial: ``objective.bundle(study.best_trial)``.
 
-        Trained again, which gives the same weights. ``predict`` and ``save`` are its methods, and
-        `load_bundle` reads what it saves.
+        The trial is trained again, which gives the same weights. The bundle has ``predict`` and
+        ``save``; `load_bundle` reads what it saves.
 
         Raises
         ------
         StudyError
-            If the trial isn't complete, or isn't one of this objective.
+            If the trial isn't complete, or wasn't trained by a GRUObjective.
         """
         if trial.state != TrialState.COMPLETE or "best_epoch" not in trial.user_attrs:
-            raise StudyError(f"trial {trial.number} is no complete trial of a GRUObjective.")
+            raise StudyError(f"trial {trial.number} is not a complete trial of a GRUObjective.")
         return bundle_of_trial(self.spec, self.datasets, self._new_pool(), trial)
 
     def _new_pool(self) -> TrialPool:
-        """A pool of one trial's own, over engines that all trials share."""
+        """A pool for one trial, over engines that all trials share."""
+        import joblib
+
         with self._lock:
-            if not self._engines:
-                self._engines = [_engine(self.spec, one) for one in self.datasets]
-        pools = [
-            Pool(self.spec, dataset, engine)
-            for dataset, engine in zip(self.datasets, self._engines, strict=True)
-        ]
-        return FoldedPool(self.spec, pools) if self.spec.data.folds else pools[0]
+            # As many threads as may run trials at once (n_jobs): each call trains one slot.
+            self._engines = self._engines or make_engines(
+                self.spec, self.datasets, joblib.cpu_count()
+            )
+        return pool_of(self.spec, self.datasets, self._engines)
 
     def _train_epoch(self, pool: TrialPool) -> EpochResult:
         if pool.device.type == "cpu":
             ((_, result),) = pool.train_epoch()
         else:
-            with self._lock:  # the engine of a GPU trains one thread's slots at a time
+            with self._lock:  # a GPU's engine stacks slots in place: one thread at a time
                 ((_, result),) = pool.train_epoch()
         if isinstance(result, TrialFailed):
             raise result
         return result
 
     def _check_direction(self, trial: optuna.Trial) -> None:
-        # A FixedTrial or a FrozenTrial, which are evaluated without a study, has none.
+        # A FixedTrial or a FrozenTrial is evaluated without a study.
         study = getattr(trial, "study", None)
         wanted = StudyDirection[self.direction.upper()]
         if study is not None and study.directions != [wanted]:
             raise StudyError(
-                f'{self.spec.metric} is to be {self.direction}d, and study "{study.study_name}" '
-                f'isn\'t made for that. Write create_study(direction="{self.direction}"), or give '
-                f"GRUObjective another metric."
+                f'{self.spec.metric} has to be {self.direction}d, but study "{study.study_name}" '
+                f'isn\'t. Write create_study(direction="{self.direction}"), or give GRUObjective '
+                f"another metric."
             )
 
     def __getstate__(self) -> dict[str, Any]:
-        # Another process makes its own threads.
+        # Threads and locks can't be pickled; another process makes its own.
         return self.__dict__ | {"_engines": [], "_lock": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -216,7 +215,7 @@ def _specification(
     training: dict[str, Any],
     data: dict[str, Any],
 ) -> tuple[study_file.Specification, Source]:
-    """The specification, and where its rows are."""
+    """The specification, and the source of its rows."""
     content: dict[str, Any] = {"name": "objective", "model": {}, "search": {}, "training": {}}
     source: Source
     if isinstance(dataset, str | Path) and Path(dataset).suffix.lower() == ".toml":
@@ -234,21 +233,8 @@ def _specification(
     return study_file.parse(content | given, source="GRUObjective"), source
 
 
-def _engine(spec: study_file.Specification, dataset: Dataset) -> Engine:
-    if dataset.train.device.type != "cpu":
-        from gru_optuna.training.engines.batched import BatchedEngine
-
-        return BatchedEngine(spec, dataset)
-    import joblib
-
-    from gru_optuna.training.engines.cpu import CPUEngine
-
-    # As many as may be called from: of one call, one trains.
-    return CPUEngine(spec, dataset, joblib.cpu_count())
-
-
 def _note(trial: optuna.Trial, slot: Slot, outcome: str, seconds: float) -> None:
-    """What our own studies' trials hold."""
+    """Records what the trials of our own studies record."""
     attributes = trial_attributes(slot, seconds) | {
         "outcome": outcome,
         "epochs": slot.progress.epoch,

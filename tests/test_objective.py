@@ -92,12 +92,12 @@ def test_a_trial_is_what_the_reference_computes(objective: GRUObjective) -> None
 def test_its_attributes_are_those_of_our_studies(objective: GRUObjective) -> None:
     study = optuna.create_study()
     study.optimize(objective, n_trials=1)
-    told = study.trials[0].user_attrs
-    assert set(told) == {
+    attributes = study.trials[0].user_attrs
+    assert set(attributes) == {
         "best_epoch", "best_validation_loss", "train_loss", "validation_loss",
         "clipped", "network_parameters", "seconds", "epochs", "outcome",
     }  # fmt: skip
-    assert told["outcome"] == "trained all 3 epochs"
+    assert attributes["outcome"] == "trained all 3 epochs"
 
 
 def test_threads_processes_and_a_second_look_find_the_same(
@@ -109,15 +109,15 @@ def test_threads_processes_and_a_second_look_find_the_same(
     params = [trial.params for trial in alone.trials]
 
     threads = optuna.create_study()
-    for one in params:
-        threads.enqueue_trial(one)
+    for values_of_trial in params:
+        threads.enqueue_trial(values_of_trial)
     threads.optimize(objective, n_trials=6, n_jobs=3)
     assert values(threads) == values(alone)
 
     url = f"sqlite:///{tmp_path}/plain.db"
     several = optuna.create_study(study_name="several", storage=url)
-    for one in params:
-        several.enqueue_trial(one)
+    for values_of_trial in params:
+        several.enqueue_trial(values_of_trial)
     spawn = multiprocessing.get_context("spawn")
     process = spawn.Process(target=work, args=(pickle.dumps(objective), url))
     process.start()
@@ -180,7 +180,7 @@ def test_anything_else_is_raised(objective: GRUObjective, monkeypatch: pytest.Mo
 
 def test_a_study_that_goes_the_other_way_is_refused(objective: GRUObjective) -> None:
     study = optuna.create_study(direction="maximize")
-    with pytest.raises(StudyError, match=r'log_loss is to be minimized.*direction="minimize"'):
+    with pytest.raises(StudyError, match=r'log_loss has to be minimized.*direction="minimize"'):
         study.optimize(objective, n_trials=1)
 
 
@@ -192,7 +192,7 @@ def test_the_best_trial_can_be_taken_away(objective: GRUObjective, tmp_path: Pat
     bundle.save(tmp_path / "bundle")
     rows = [np.ones((9, 12)), np.zeros((4, 12))]
     assert (load_bundle(tmp_path / "bundle").predict(rows) == bundle.predict(rows)).all()
-    with pytest.raises(StudyError, match="trial -1 is no complete trial"):
+    with pytest.raises(StudyError, match="trial -1 is not a complete trial"):
         objective.bundle(optuna.trial.create_trial(state=TrialState.PRUNED, value=1.0))
 
 
@@ -225,11 +225,11 @@ def test_a_vocabulary_is_one_size() -> None:
     study.optimize(objective, n_trials=1)
     bundle = objective.bundle(study.best_trial)
     assert bundle.hyperparameters.vocabulary == bundle.networks[0].network.vocabulary == 40
-    told = bundle.networks[0].outputs(objective.datasets[0].validation)
+    outputs = bundle.networks[0].outputs(objective.datasets[0].validation)
     known = {row.tobytes() for row in bundle.predict_proba(texts)}
     near = np.array([np.frombuffer(row) for row in known])
     assert len(known) > 100
-    for share in torch.softmax(told.double(), 1).numpy():
+    for share in torch.softmax(outputs.double(), 1).numpy():
         assert np.abs(near - share).sum(1).min() < 1e-12
 
 
@@ -248,7 +248,9 @@ def test_texts_frames_files_and_arrays_are_read(
     )
     of_file = GRUObjective(tmp_path / "rows.csv", text="text", label="label", **options)
     assert of_lists.spec.kind == of_frame.spec.kind == of_file.spec.kind == "texts"
-    fingerprints = {one.datasets[0].fingerprint for one in (of_lists, of_frame, of_pandas, of_file)}
+    fingerprints = {
+        objective.datasets[0].fingerprint for objective in (of_lists, of_frame, of_pandas, of_file)
+    }
     assert len(fingerprints) == 1
     fits(of_lists)
 

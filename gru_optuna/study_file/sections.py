@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from gru_optuna.errors import did_you_mean
-from gru_optuna.hyperparameters import DECAY_PARAMETERS
+from gru_optuna.hyperparameters import (
+    DECAY_PARAMETERS,
+    Decay,
+    Initializer,
+    Optimizer,
+    Pooling,
+)
 from gru_optuna.study_file.checks import (
     check_data,
     check_hyperparameters,
@@ -42,21 +48,15 @@ class Model(Section):
     ]
     layers: Annotated[Searchable, Number(integer=True, at_least=1, at_most=16)] = 1
     bidirectional: Annotated[Searchable, Option((False, True))] = False
-    pooling: Annotated[Searchable, Option(("last", "mean"))] = "last"
+    pooling: Annotated[Searchable, Option(get_args(Pooling))] = "last"
 
 
 class Search(Section):
     """``[search]``: how the network is trained. A key left out is searched as shown here."""
 
     learning_rate: Annotated[Searchable, Number(above=0)] = Range(low=1e-4, high=1e-1, log=True)
-    optimizer: Annotated[Searchable, Option(("adam", "rmsprop"))] = ["adam", "rmsprop"]
-    decay: Annotated[Searchable, Option(("constant", "time", "step", "exponential", "cosine"))] = [
-        "constant",
-        "time",
-        "step",
-        "exponential",
-        "cosine",
-    ]
+    optimizer: Annotated[Searchable, Option(get_args(Optimizer))] = list(get_args(Optimizer))
+    decay: Annotated[Searchable, Option(get_args(Decay))] = list(get_args(Decay))
     decay_rate: Annotated[Searchable, Number(at_least=0)] = Range(low=1e-2, high=1.0, log=True)
     decay_drop: Annotated[Searchable, Number(above=0, at_most=1)] = Range(low=0.1, high=0.9)
     decay_every: Annotated[Searchable, Number(integer=True, at_least=1)] = Range(low=2, high=20)
@@ -67,19 +67,10 @@ class Search(Section):
     clip_norm: Annotated[Searchable, Number(above=0, may_be_off=True)] = Range(
         low=0.1, high=10.0, log=True
     )
-    initializer: Annotated[
-        Searchable,
-        Option(
-            (
-                "normal",
-                "xavier_uniform",
-                "xavier_normal",
-                "he_uniform",
-                "he_normal",
-                "orthogonal",
-            )
-        ),
-    ] = ["normal", "xavier_uniform", "xavier_normal", "he_normal", "orthogonal"]
+    # he_uniform differs from he_normal in its tails only; it is searched where it is listed.
+    initializer: Annotated[Searchable, Option(get_args(Initializer))] = [
+        name for name in get_args(Initializer) if name != "he_uniform"
+    ]
     l1: Annotated[Searchable, Number(at_least=0)] = Range(low=1e-8, high=1e-3, log=True)
     l2: Annotated[Searchable, Number(at_least=0)] = Range(low=1e-8, high=1e-2, log=True)
     dropout: Annotated[Searchable, Number(at_least=0, below=1)] = Range(low=0.0, high=0.6)

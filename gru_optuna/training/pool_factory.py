@@ -1,4 +1,4 @@
-"""Makes the pool in which a study's trials train: its device, engine and slots."""
+"""Makes the pool in which a study's trials train: its device, engines and slots."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING, Literal
 import torch
 
 from gru_optuna.errors import UserError
-from gru_optuna.training.engines.cpu import CPUEngine
 from gru_optuna.training.folded_pool import FoldedPool
 from gru_optuna.training.pool import Pool
-from gru_optuna.training.sizing import Size, choose_size
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from gru_optuna.data.dataset import Dataset
     from gru_optuna.study_file import Specification
+    from gru_optuna.training.engines.base import Engine
     from gru_optuna.training.folded_pool import TrialPool
+    from gru_optuna.training.sizing import Size
 
 
 Device = Literal["auto", "cpu", "cuda"]
@@ -47,15 +47,38 @@ def make_pool(
     workers
         How many processes share the machine.
     """
-    if datasets[0].train.device.type != "cpu":
-        from gru_optuna.training.engines.batched import BatchedEngine
+    from gru_optuna.training.sizing import Size, choose_size
 
-        size = Size(1, slots or CUDA_SLOTS, None)
-        pools = [Pool(spec, data, BatchedEngine(spec, data)) for data in datasets]
-    else:
+    if datasets[0].train.device.type == "cpu":
         size = choose_size(spec, datasets, threads, slots, workers)
-        pools = [Pool(spec, data, CPUEngine(spec, data, size.threads)) for data in datasets]
-    return FoldedPool(spec, pools) if spec.data.folds else pools[0], size
+    else:
+        size = Size(1, slots or CUDA_SLOTS, None)
+    return pool_of(spec, datasets, make_engines(spec, datasets, size.threads)), size
+
+
+def make_engines(
+    spec: Specification, datasets: Sequence[Dataset], threads: int
+) -> Sequence[Engine]:
+    """One engine for each dataset, of the kind for the device that holds it.
+
+    On a CPU, `threads` slots train at once, and as many threads may call an engine.
+    """
+    # Late imports: numba takes a third of a second, and a GPU doesn't need it.
+    if datasets[0].train.device.type == "cpu":
+        from gru_optuna.training.engines.cpu import CPUEngine
+
+        return [CPUEngine(spec, dataset, threads) for dataset in datasets]
+    from gru_optuna.training.engines.batched import BatchedEngine
+
+    return [BatchedEngine(spec, dataset) for dataset in datasets]
+
+
+def pool_of(
+    spec: Specification, datasets: Sequence[Dataset], engines: Sequence[Engine]
+) -> TrialPool:
+    """A pool without trials over engines, which several pools may share."""
+    pools = [Pool(spec, *pair) for pair in zip(datasets, engines, strict=True)]
+    return FoldedPool(spec, pools) if spec.data.folds else pools[0]
 
 
 def choose_device(device: Device) -> torch.device:
