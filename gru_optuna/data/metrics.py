@@ -5,18 +5,25 @@ Letters: N rows, O outputs.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from statistics import fmean
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import torch
 from torch.nn import functional as F
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
     from torch import Tensor
 
     from gru_optuna.data.dataset import Split
     from gru_optuna.study_file import Metric
+
+Predictions: TypeAlias = "list[tuple[Tensor, Split]]"
+"""What one training predicts: a network's outputs (N, O) and the rows as it reads them; in a
+cross-validation, a pair for each fold. All pairs are about the same N rows, in the same order."""
 
 
 def measure(metric: Metric, predictions: Tensor, split: Split) -> float:
@@ -113,3 +120,25 @@ def _roc_auc(right: NDArray[np.int64], probabilities: NDArray[np.float64]) -> fl
     return float(
         np.mean([metrics.roc_auc_score(right == each, probabilities[:, each]) for each in present])
     )
+
+
+def mean_metric(metric: Metric, trainings: Sequence[Predictions]) -> float:
+    """The metric's mean over trainings, and within each of them over its folds."""
+    return fmean(
+        fmean(measure(metric, outputs, split) for outputs, split in pairs) for pairs in trainings
+    )
+
+
+def combined(trainings: Sequence[Predictions]) -> Predictions:
+    """What all networks predict together: the mean of their probabilities, or of their numbers."""
+    pairs = [pair for training in trainings for pair in training]
+    split = pairs[0][1]
+    if not split.targets.is_floating_point():
+        shares = torch.stack([outputs.double().softmax(dim=1) for outputs, _ in pairs])
+        return [(shares.mean(dim=0).log(), split)]
+    numbers = []
+    for outputs, rows in pairs:
+        assert rows.units is not None, "numbers have units"
+        numbers.append(rows.units.restore(outputs))
+    assert split.units is not None, "numbers have units"
+    return [(split.units.scaled(torch.stack(numbers).mean(dim=0)), split)]

@@ -12,14 +12,14 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 from itertools import islice
-from math import inf, sqrt
+from math import sqrt
 from statistics import fmean, median_low, stdev
 from typing import TYPE_CHECKING, Any
 
 from optuna.trial import TrialState
 
+from gru_optuna.data.intervals import student_interval
 from gru_optuna.search import space
-from gru_optuna.study_file.tasks import MAXIMIZED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -35,9 +35,6 @@ CONFIRMATION = "confirmation"
 
 RUNS = "confirmation_runs"
 """User attribute of a study: finished runs, by "TRIAL/INDEX"."""
-
-LEVEL = 0.95
-"""Of all intervals."""
 
 
 @dataclass(frozen=True)
@@ -237,19 +234,3 @@ def decide(
     ]
     winner = min(tied, key=lambda one: (one.parameters, fmean(one.epochs), loss(one)))
     return winner, [one.number for one in tied]
-
-
-def student_interval(values: Sequence[float], metric: Metric) -> list[float] | None:
-    """For the mean of normal numbers of unknown spread; None of fewer than two.
-
-    Where the metric ends, so does the interval: no accuracy exceeds 1.
-    """
-    if len(values) < 2:
-        return None
-    from scipy import stats  # half a second, which those who only look don't need
-
-    mean, error = fmean(values), stdev(values) / sqrt(len(values))
-    half = float(stats.t.ppf((1 + LEVEL) / 2, len(values) - 1)) * error
-    best = 1.0 if metric in MAXIMIZED else inf
-    worst = -inf if metric == "r2" else 0.0
-    return [max(mean - half, worst), min(mean + half, best)]

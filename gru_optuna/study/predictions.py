@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from statistics import fmean
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-
-from gru_optuna.data.intervals import _interval
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,11 +14,11 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from gru_optuna.data.dataset import Split
-    from gru_optuna.study_file import Metric
 
 
 PREDICTIONS = "predictions"
-"""User attribute of a study: ``{"number", "validation", "test"}``, the last two as described."""
+"""User attribute of a study: ``number`` (the trial's) and ``test`` or ``validation``, which hold
+what `describe_predictions` returns, the metric's ``value`` and its ``interval``."""
 MOST_CLASSES = 20
 """A larger confusion matrix can't be read: the rarer classes share a row."""
 OTHERS = "others"
@@ -30,67 +27,35 @@ MOST_POINTS = 500
 
 
 def describe_predictions(
-    metric: Metric,
-    classes: Sequence[str],
-    predicted: Sequence[tuple[Tensor, Split]],
-    picture: bool = True,
+    classes: Sequence[str], predicted: Sequence[tuple[Tensor, Split]]
 ) -> dict[str, Any]:
     """A split's predictions in a few numbers that JSON can hold.
 
     Parameters
     ----------
-    metric
-        The study's.
     classes
         Names of the classes; empty where numbers are predicted.
     predicted
-        The outputs (N, O) of one network and the split they are of; one pair for each fold, all
-        of the same rows. Of folds, the value is the mean, as everywhere.
-    picture
-        Whether to describe the rows too, and not the metric alone.
+        The outputs (N, O) of each network and the split they are about, all of the same rows.
 
     Returns
     -------
     dict
-        ``rows``, ``value``, ``interval`` (95 %; None where it can't be had), and of
-        a picture one of
+        ``rows``, and one of
 
-        - ``confusion``: ``classes`` and ``counts``, a row for each true class;
+        - ``confusion``: ``classes`` and ``counts``, a row for each true class; means over the
+          networks;
         - ``points``: ``truth`` and ``predicted``, up to 500 of them, evenly chosen;
         - ``forecast``: ``truth`` (a stretch of the series), ``windows`` (``start`` and
           ``values``), ``errors`` (mean absolute error of each step ahead) and ``horizon``.
     """
-    from gru_optuna.data.metrics import measure
-
-    first = predicted[0][1]
-    # Neighbouring windows of a series share most of their hours.
-    block = first.targets.shape[1] if not classes else 1
-    description: dict[str, Any] = {
-        "rows": len(first),
-        "value": fmean(measure(metric, outputs, split) for outputs, split in predicted),
-        "interval": _interval(metric, predicted, block),
-    }
-    if not picture:
-        return description
+    rows = {"rows": len(predicted[0][1])}
     if classes:
-        return description | {"confusion": _confusion(classes, predicted)}
+        return rows | {"confusion": _confusion(classes, predicted)}
     truth, forecast = _in_units(predicted)
     if truth.shape[1] == 1:
-        return description | {"points": _points(truth[:, 0], forecast[:, 0])}
-    return description | {"forecast": _forecast(truth, forecast)}
-
-
-def keep_predictions(
-    study: Study,
-    number: int,
-    part: Literal["validation", "test"],
-    metric: Metric,
-    classes: Sequence[str],
-    predicted: Sequence[tuple[Tensor, Split]],
-) -> None:
-    """Keeps what a trial's networks say of a part's rows, in place of what was kept before."""
-    described = describe_predictions(metric, classes, predicted)
-    study.set_user_attr(PREDICTIONS, {"number": number, part: described})
+        return rows | {"points": _points(truth[:, 0], forecast[:, 0])}
+    return rows | {"forecast": _forecast(truth, forecast)}
 
 
 def stored_predictions(study: Study, number: int) -> dict[str, Any] | None:

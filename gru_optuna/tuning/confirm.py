@@ -15,12 +15,13 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import torch
 
 from gru_optuna import seeds
-from gru_optuna.data.intervals import bootstrap_interval, ensemble, mean_metric
+from gru_optuna.data.intervals import metric_interval
+from gru_optuna.data.metrics import combined, mean_metric
 from gru_optuna.errors import OutOfMemory, StudyFailed, TrialFailed
 from gru_optuna.report.notes import describe_at
 from gru_optuna.storage.database.open import locate, open_storage
@@ -28,7 +29,6 @@ from gru_optuna.storage.database.retry import with_retries
 from gru_optuna.study import confirmation
 from gru_optuna.study.confirmation import (
     CONFIRMATION,
-    LEVEL,
     RUNS,
     Candidate,
     Confirmation,
@@ -41,7 +41,7 @@ from gru_optuna.study.confirmation import (
     read_runs,
     runs_as_json,
 )
-from gru_optuna.study.predictions import keep_predictions
+from gru_optuna.study.predictions import PREDICTIONS, describe_predictions
 from gru_optuna.study.study import load_study
 from gru_optuna.study.summary import TEST
 from gru_optuna.training.pool_factory import choose_device, make_pool
@@ -58,7 +58,7 @@ if TYPE_CHECKING:
 
     from optuna import Study
 
-    from gru_optuna.data.intervals import Told
+    from gru_optuna.data.metrics import Predictions
     from gru_optuna.study_file import Specification
     from gru_optuna.training.folded_pool import TrialPool
     from gru_optuna.training.slot import EpochResult, Slot
@@ -300,33 +300,37 @@ class _Work:
                 self._keep(winner.number, "validation", [_on_host(tell(one)) for one in networks])
             return None
         told = [_on_host(self.pool.tell(hyperparameters, one, "test")) for one in networks]
-        self._keep(winner.number, "test", told)
-        together = [ensemble(told)]
-        season = None
-        if self.spec.kind == "series":
-            season = max(self._season(), self.spec.data.horizon or 1)
-
-        def interval(told: list[Told]) -> list[float] | None:
-            seed = seeds.seed_for(self.spec.seed, "bootstrap")
-            return bootstrap_interval(self.spec.metric, told, seed, season, LEVEL)
-
+        kept = self._keep(winner.number, "test", told)
+        together = [combined(told)]
         value = mean_metric(self.spec.metric, together)
-        both = {"value": value, "interval": interval(together)}
+        both = {"value": value, "interval": self._interval(together)}
         return TestValue(
-            value=mean_metric(self.spec.metric, told),
-            interval=interval(told),
+            value=kept["value"],
+            interval=kept["interval"],
             ensemble=both if len(networks) > 1 and math.isfinite(value) else None,
         )
 
-    def _keep(self, number: int, part: Literal["validation", "test"], told: list[Told]) -> None:
-        """For the report, which draws it."""
+    def _keep(
+        self, number: int, part: Literal["validation", "test"], trainings: list[Predictions]
+    ) -> dict[str, Any]:
+        """Describes the winner's predictions, and keeps them for the report, which draws them."""
         classes = getattr(self.pool, "pools", [self.pool])[0].dataset.classes
-        pairs = [pair for one in told for pair in one]
-        keep_predictions(self.study, number, part, self.spec.metric, classes, pairs)
+        described = {
+            "value": mean_metric(self.spec.metric, trainings),
+            "interval": self._interval(trainings),
+            **describe_predictions(classes, [pair for pairs in trainings for pair in pairs]),
+        }
+        self.study.set_user_attr(PREDICTIONS, {"number": number, part: described})
+        return described
 
-    def _season(self) -> int:
-        pools = getattr(self.pool, "pools", [self.pool])
-        return max(int(pool.dataset.preprocessing["season"]) for pool in pools)
+    def _interval(self, trainings: list[Predictions]) -> list[float] | None:
+        block = None
+        if self.spec.kind == "series":
+            pools = getattr(self.pool, "pools", [self.pool])
+            season = max(int(pool.dataset.preprocessing["season"]) for pool in pools)
+            block = max(season, self.spec.data.horizon or 1)
+        seed = seeds.seed_for(self.spec.seed, "bootstrap")
+        return metric_interval(self.spec.metric, trainings, block, seed)
 
     def _networks(self, winner: Candidate, slots: int) -> list[Networks]:
         """Of the winner's runs, trained again where they are not at hand."""
@@ -370,7 +374,7 @@ class _Work:
         self.on_event(Confirming(done, len(wanted), len(self.finalists), seeds_asked, begins))
 
 
-def _on_host(told: Told) -> Told:
+def _on_host(told: Predictions) -> Predictions:
     cpu = torch.device("cpu")
     return [(outputs.cpu(), split.to(cpu, outputs.dtype)) for outputs, split in told]
 

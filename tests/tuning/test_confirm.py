@@ -10,20 +10,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 import optuna
 import pytest
-import torch
-from helpers.splits import split_of_rows
 from helpers.workspaces import REPOSITORY, TINY_STUDY
-from scipy import stats
 
 from gru_optuna import study_file, tune
 from gru_optuna.bundle.onnx import to_onnx
-from gru_optuna.data.intervals import bootstrap_interval, ensemble, mean_metric
+from gru_optuna.data.intervals import student_interval
 from gru_optuna.data.load import load_dataset
+from gru_optuna.data.metrics import combined, mean_metric
 from gru_optuna.errors import BundleError, StudyError
 from gru_optuna.seeds import trial_seed
 from gru_optuna.storage.database.open import open_storage
 from gru_optuna.study import confirmation
-from gru_optuna.study.confirmation import Candidate, Confirmation, decide, student_interval
+from gru_optuna.study.confirmation import Candidate, Confirmation, decide
 from gru_optuna.study.study import load_study
 from gru_optuna.study.summary import TEST
 from gru_optuna.training.engines.cpu import CPUEngine
@@ -39,7 +37,6 @@ if TYPE_CHECKING:
 
     from optuna import Study
 
-    from gru_optuna.data.dataset import Split
     from gru_optuna.study_file import Specification
     from gru_optuna.tuning.tune import TuningResult
     from gru_optuna.worker.events import WorkerEvent
@@ -133,7 +130,7 @@ def test_a_value_is_that_of_the_runs_best_epoch(tuned: Path) -> None:
     assert found.test is not None
     assert found.test.value == mean_metric("accuracy", told)
     assert found.test.ensemble is not None
-    assert found.test.ensemble["value"] == mean_metric("accuracy", [ensemble(told)])
+    assert found.test.ensemble["value"] == mean_metric("accuracy", [combined(told)])
     assert study.user_attrs[TEST] == {"number": found.winner, "value": found.test.value}
 
 
@@ -446,52 +443,3 @@ def test_who_failed_on_a_seed_comes_last() -> None:
 def test_the_typical_run_has_the_median_value() -> None:
     assert candidate(1, [0.5, 0.9, 0.7, 0.6, 0.8]).typical == 2
     assert candidate(1, [0.5, 0.7, 0.6, 0.8]).typical == 2  # the lower one of the middle two
-
-
-def test_intervals_are_students() -> None:
-    values = [0.91, 0.93, 0.90, 0.95, 0.92]
-    expected = stats.t.interval(0.95, 4, np.mean(values), stats.sem(values))
-    assert student_interval(values, "accuracy") == pytest.approx(list(expected))
-    assert student_interval([0.9], "accuracy") is None
-    assert student_interval([0.9, 1.0], "accuracy")[1] == 1.0  # type: ignore[index]
-    assert student_interval([0.1, 3.0], "mae")[0] == 0.0  # type: ignore[index]
-
-
-# --- how far the test value would move ---
-
-
-def told(right: np.ndarray, groups: np.ndarray | None = None) -> list[tuple[torch.Tensor, Split]]:
-    """Outputs that tell a row's class where `right`."""
-    rows = len(right)
-    logits = torch.zeros(rows, 2)
-    logits[torch.arange(rows), torch.from_numpy(~right).long()] = 1.0
-    zeros = torch.zeros(rows, dtype=torch.int64)
-    numbers = None if groups is None else torch.from_numpy(groups)
-    return [(logits, split_of_rows(torch.zeros(rows, 1, 1), zeros + 1, zeros, groups=numbers))]
-
-
-def width(interval: list[float] | None) -> float:
-    assert interval is not None
-    return interval[1] - interval[0]
-
-
-def test_independent_rows_give_the_binomial_interval() -> None:
-    right = np.random.default_rng(0).random(400) < 0.8
-    low, high = bootstrap_interval("accuracy", [told(right)], 0, None, 0.95) or (0, 0)
-    spread = np.sqrt(right.mean() * (1 - right.mean()) / 400)
-    assert low == pytest.approx(right.mean() - 1.96 * spread, abs=0.01)
-    assert high == pytest.approx(right.mean() + 1.96 * spread, abs=0.01)
-    again = bootstrap_interval("accuracy", [told(right)], 0, None, 0.95)
-    assert again == [low, high]
-
-
-def test_rows_that_hang_together_say_less() -> None:
-    """Forty people who are told right or wrong ten times each are forty, not four hundred."""
-    people = np.repeat(np.arange(40), 10)
-    right = np.repeat(np.random.default_rng(0).random(40) < 0.8, 10)
-    alone = width(bootstrap_interval("accuracy", [told(right)], 0, None, 0.95))
-    together = width(bootstrap_interval("accuracy", [told(right, people)], 0, None, 0.95))
-    assert together == pytest.approx(np.sqrt(10) * alone, rel=0.25)
-    series = np.zeros(400, dtype=np.int64)
-    in_time = width(bootstrap_interval("accuracy", [told(right, series)], 0, 20, 0.95))
-    assert in_time > 2 * alone
