@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from gru_optuna.inspection.columns import Column, Spread
     from gru_optuna.inspection.inspect import FileReport, Inspection
-    from gru_optuna.inspection.time_column import Clock
+    from gru_optuna.inspection.time_column import TimeColumn
 
 TaskOption = Annotated[
     Literal["classification", "regression", "forecasting"] | None,
@@ -144,7 +144,7 @@ def _lines(report: FileReport) -> Iterator[tuple[str, str]]:
             )
 
 
-def _clock(clock: Clock) -> str:
+def _clock(clock: TimeColumn) -> str:
     step = f"every {clock.step}" if clock.step else "no regular step"
     several = f", {clock.series:,} series" if clock.series > 1 else ""
     return f"{clock.column}: {clock.first} … {clock.last}, {step}{several}"

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from gru_optuna.data.readers.tables import Table
     from gru_optuna.inspection.columns import Column
     from gru_optuna.inspection.roles import Guess, Roles
-    from gru_optuna.inspection.time_column import Clock
+    from gru_optuna.inspection.time_column import TimeColumn
 
 
 _TELLING = 0.98  # of the rows have the label that a column's value says
@@ -168,7 +168,7 @@ def overlaps(first: Table, second: Table, guess: Guess) -> Iterator[DataFinding]
                 return
 
 
-def in_time(table: Table, clock: Clock) -> Iterator[DataFinding]:
+def in_time(table: Table, clock: TimeColumn) -> Iterator[DataFinding]:
     """Times that are doubled, out of order, or missing."""
     name = clock.column
     if clock.first_doubled is not None:

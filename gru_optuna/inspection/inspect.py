@@ -21,7 +21,7 @@ from gru_optuna.inspection import findings
 from gru_optuna.inspection.columns import Column, Spread, describe_columns
 from gru_optuna.inspection.findings import DataFinding
 from gru_optuna.inspection.roles import Guess, Roles, Task, guess_task, owners_of
-from gru_optuna.inspection.time_column import Clock, read_clock
+from gru_optuna.inspection.time_column import TimeColumn, read_time_column
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -42,7 +42,7 @@ class FileReport:
     classes: dict[str, int] | None  # rows, or sequences, of each
     lengths: Spread | None  # steps of the sequences
     channels: int | None  # of the sequences
-    clock: Clock | None  # of the time column
+    clock: TimeColumn | None  # of the time column
 
     @property
     def looked_at(self) -> str:
@@ -154,7 +154,7 @@ def _inspect_tables(
 
 
 def _report(
-    look: _Look, columns: tuple[Column, ...], guess: Guess, clock: Clock | None
+    look: _Look, columns: tuple[Column, ...], guess: Guess, clock: TimeColumn | None
 ) -> FileReport:
     table, roles = look.table, guess.roles
     owner = roles.id if guess.rows == "sequences" and roles.id in table.names else None
@@ -174,7 +174,7 @@ def _report(
     )
 
 
-def _clock(table: Table, columns: Sequence[Column], guess: Guess) -> Clock | None:
+def _clock(table: Table, columns: Sequence[Column], guess: Guess) -> TimeColumn | None:
     named = next((column.name for column in columns if column.kind == "time"), None)
     name = guess.roles.time or named
     if name is None or name not in table.names:
@@ -186,7 +186,7 @@ def _clock(table: Table, columns: Sequence[Column], guess: Guess) -> Clock | Non
     except DataError:
         return None  # steps that are counted; or a mistake, which is told of its column
     owner = guess.roles.series or guess.roles.id
-    return read_clock(name, times, owners_of(table, owner), values)
+    return read_time_column(name, times, owners_of(table, owner), values)
 
 
 def _inspect_sequences(parts: Sequence[Sequences]) -> Inspection:

@@ -228,6 +228,8 @@ def test_a_column_that_runs_as_the_target_is_a_likely_leak(tmp_path: Path) -> No
         (timedelta(hours=1), "1 hour", [24, 168]),
         (timedelta(days=1), "1 day", [7, 365]),
         (timedelta(weeks=1), "1 week", [52]),
+        (timedelta(days=30), "30 days", [12]),
+        (timedelta(seconds=10), "10 seconds", [6, 360]),
     ],
 )
 def test_the_step_of_a_clock_and_its_seasons(

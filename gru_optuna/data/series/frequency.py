@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 _SECOND = 1_000_000  # microseconds
 _MINUTE, _HOUR, _DAY, _WEEK = (seconds * _SECOND for seconds in (60, 3600, 86_400, 604_800))
 _YEAR = int(365.25 * _DAY)
-_UNITS = {"week": _WEEK, "day": _DAY, "hour": _HOUR, "minute": _MINUTE, "second": _SECOND}
+_UNITS = {"second": _SECOND, "minute": _MINUTE, "hour": _HOUR, "day": _DAY, "week": _WEEK}
 _CYCLES = {"minute of hour": _HOUR, "hour of day": _DAY, "day of week": _WEEK, "day of year": _YEAR}
 
 
 @dataclass(frozen=True)
 class Frequency:
-    """The time from one row to the next: so many microseconds, or so many calendar months."""
+    """The time from one row to the next: a number of microseconds, or of calendar months."""
 
     count: int
     unit: Literal["us", "M"]
@@ -32,15 +32,17 @@ class Frequency:
         passed = np.concatenate([np.diff(times).astype(np.int64) for times in groups])
         months = np.concatenate([np.diff(_months(times)) for times in groups])
         # Months and years differ in length: their numbers are what is regular.
-        if passed.min() >= 28 * _DAY and months.min() > 0:
+        if passed.min() >= 28 * _DAY and months.min() > 0 and not _are_days(passed, groups):
             return cls(_most_common(months), "M")
         return cls(_most_common(passed), "us")
 
+    def between(self, groups: list[Times]) -> NDArray[np.int64]:
+        """From each time to the next, in its own unit; the times rise within each group."""
+        return np.concatenate([np.diff(self._passed(times)) for times in groups])
+
     def fits(self, groups: list[Times]) -> bool:
-        """Whether neighbouring times, which rise within each group, are usually so far apart."""
-        return _most_common(np.concatenate([np.diff(self._passed(t)) for t in groups])) == (
-            self.count
-        )
+        """Whether neighbouring times, which rise within each group, are usually this far apart."""
+        return _most_common(self.between(groups)) == self.count
 
     def _passed(self, times: Times) -> NDArray[np.int64]:
         """In its own unit (S,), from any beginning."""
@@ -48,9 +50,10 @@ class Frequency:
 
     def __str__(self) -> str:
         if self.unit == "M":
-            years = self.count % 12 == 0
-            return _counted(self.count // 12 if years else self.count, "year" if years else "month")
-        for name, size in _UNITS.items():
+            if self.count % 12 == 0:
+                return _counted(self.count // 12, "year")
+            return "1 quarter" if self.count == 3 else _counted(self.count, "month")
+        for name, size in reversed(_UNITS.items()):
             if self.count % size == 0:
                 return _counted(self.count // size, name)
         return f"{self.count / _SECOND:g} seconds"
@@ -61,13 +64,13 @@ class Frequency:
         return self.count * (_YEAR // 12 if self.unit == "M" else 1)
 
     def places(self, times: Times) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-        """Of each time (S,), how many steps it lies behind the first, and whether whole ones."""
+        """How many steps each time (S,) lies after the first, and whether these are whole."""
         passed = self._passed(times)
         passed = passed - passed[0]
         return passed // self.count, passed % self.count == 0
 
     def times(self, first: np.datetime64, steps: int) -> Times:
-        """So many times of the grid that begins at `first`."""
+        """The first times of the grid that begins at `first`, one for each step."""
         passed = np.arange(steps) * self.count
         times: Times
         if self.unit == "us":
@@ -78,20 +81,24 @@ class Frequency:
             times = (month + passed.astype("timedelta64[M]")).astype("datetime64[us]") + into
         return times
 
-    def seasons(self) -> list[int]:
-        """Steps after which such series often resemble themselves, from a minute to a year."""
+    def seasons(self) -> dict[int, str]:
+        """The cycles that people live by, from a minute to a year, by their length in steps."""
         if self.unit == "M":
-            return [12 // self.count] if 12 % self.count == 0 and self.count < 12 else []
-        cycles = (_MINUTE, _HOUR, _DAY, _WEEK)
-        steps = [cycle // self.count for cycle in cycles if cycle % self.count == 0]
-        if self.count >= _DAY:  # of hours, a year ago is too far back to say more than a week ago
-            steps.append(round(_YEAR / self.count))
-        return [count for count in steps if count > 1]
+            return {12 // self.count: "year"} if 12 % self.count == 0 and self.count < 12 else {}
+        cycles = {
+            cycle // self.count: name
+            for name, cycle in _UNITS.items()
+            if cycle > _SECOND and cycle % self.count == 0
+        }
+        # For hourly rows, a year ago is too far back to say more than a week ago.
+        if self.count >= _DAY:
+            cycles[round(_YEAR / self.count)] = "year"
+        return {steps: name for steps, name in cycles.items() if steps > 1}
 
     def calendar(self, steps: int) -> tuple[str, ...]:
-        """The cycles that can matter to such rows, if the training rows are so many steps long.
+        """The cycles that can matter where the training rows span this many steps.
 
-        One that training hasn't seen whole would be guessed from a part of it; and daily rows
+        A cycle that training hasn't seen whole would be guessed from a part of it; and daily rows
         have no hour of the day.
         """
         span = steps * self.microseconds
@@ -117,6 +124,21 @@ def calendar_channels(times: Times, names: tuple[str, ...]) -> NDArray[np.float6
 
 def _months(times: Times) -> NDArray[np.int64]:
     return times.astype("datetime64[M]").astype(np.int64)
+
+
+def _are_days(passed: NDArray[np.int64], groups: list[Times]) -> bool:
+    """Whether long steps are a fixed number of days, and no months that happen to be as long.
+
+    Rows exactly 30 days apart wander through the calendar. Months stand on one day of the month,
+    or on its last.
+    """
+    if (passed % passed.min()).any():
+        return False
+    days = [times.astype("datetime64[D]") for times in groups]
+    on_one_day = all(np.ptp((day - day.astype("datetime64[M]")).astype(int)) == 0 for day in days)
+    return not on_one_day and any(
+        (day + 1 != (day + 1).astype("datetime64[M]")).any() for day in days
+    )
 
 
 def _most_common(steps: NDArray[np.int64]) -> int:

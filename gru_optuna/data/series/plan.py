@@ -125,7 +125,7 @@ def _season(series: list[Series], training: list[int], frequency: Frequency, hor
         mean = float(np.mean(errors)) if errors else math.inf
         return mean if math.isfinite(mean) else math.inf
 
-    known = [m for m in frequency.seasons() if _SEASONS_SEEN * m <= min(training)]
+    known = [steps for steps in frequency.seasons() if _SEASONS_SEEN * steps <= min(training)]
     return min([1, *known], key=error)
 
 

@@ -23,6 +23,7 @@ from gru_optuna.data.series.windows import fill, robust_deviation
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from numpy.typing import NDArray
     from torch import Tensor
 
     from gru_optuna.data.dataset import Dataset, Split
@@ -195,7 +196,7 @@ def test_outliers_of_training_do_not_rule_an_error_that_is_not_squared(tmp_path:
         ("1D", "1 day", [7, 365], ["day of week", "day of year"]),
         ("1W", "1 week", [52], ["day of year"]),
         ("1M", "1 month", [12], ["day of year"]),
-        ("3M", "3 months", [4], ["day of year"]),
+        ("3M", "1 quarter", [4], ["day of year"]),
         ("1Y", "1 year", [], []),
         ("90s", "90 seconds", [40, 960, 6720], ["minute of hour", "hour of day"]),
     ],
@@ -209,12 +210,28 @@ def test_what_a_frequency_makes_meaningful(
     times = (first + passed).astype("datetime64[us]")
     frequency = Frequency.of([times])
     assert str(frequency) == shown
-    assert frequency.seasons() == seasons
+    assert list(frequency.seasons()) == seasons
     assert list(frequency.calendar(len(times)))[: len(calendar)] == calendar
     assert (frequency.times(times[0], len(times)) == times).all()
     places, whole = frequency.places(times)
     assert (places == np.arange(len(times))).all()
     assert whole.all()
+
+
+@pytest.mark.parametrize(
+    ("times", "shown"),
+    [
+        (np.datetime64("2024-01-31") + 30 * np.arange(40), "30 days"),  # in 40 different months
+        (np.datetime64("2024-03-05") + 30 * np.array([0, 1, 3, 4]), "30 days"),  # with a gap
+        (np.datetime64("2023-02-05") + 28 * np.arange(3), "4 weeks"),
+        (np.datetime64("2021-03-01") + 365 * np.arange(3), "1 year"),
+        (np.array(["2024-07-15", "2024-08-15", "2024-09-15"], "datetime64[D]"), "1 month"),
+        (np.array(["2024-11-30", "2024-12-31", "2025-01-31"], "datetime64[D]"), "1 month"),
+        (np.array(["2024-03-31", "2024-06-30", "2024-09-30"], "datetime64[D]"), "1 quarter"),
+    ],
+)
+def test_a_fixed_number_of_days_is_no_month(times: NDArray[np.datetime64], shown: str) -> None:
+    assert str(Frequency.of([times.astype("datetime64[us]")])) == shown
 
 
 def test_a_cycle_that_training_has_not_seen_whole_is_no_channel() -> None:
