@@ -20,7 +20,7 @@ from gru_optuna.data.load import load_folds
 from gru_optuna.data.readers.in_memory import describe
 from gru_optuna.errors import Diverged, StudyError, TrialFailed
 from gru_optuna.search import space
-from gru_optuna.study.trial_attributes import pruned_outcome, trial_attributes
+from gru_optuna.study.trial_attributes import TrialAttributes, pruned_outcome
 from gru_optuna.training.pool_factory import Device, choose_device, make_engines, pool_of
 from gru_optuna.tuning.export import bundle_of_trial
 
@@ -164,7 +164,7 @@ class GRUObjective:
         StudyError
             If the trial isn't complete, or wasn't trained by a GRUObjective.
         """
-        if trial.state != TrialState.COMPLETE or "best_epoch" not in trial.user_attrs:
+        if trial.state != TrialState.COMPLETE or not TrialAttributes.read(trial).best_epoch:
             raise StudyError(f"trial {trial.number} is not a complete trial of a GRUObjective.")
         return bundle_of_trial(self.spec, self.datasets, self._new_pool(), trial)
 
@@ -235,12 +235,8 @@ def _specification(
 
 def _note(trial: optuna.Trial, slot: Slot, outcome: str, seconds: float) -> None:
     """Records what the trials of our own studies record."""
-    attributes = trial_attributes(slot, seconds) | {
-        "outcome": outcome,
-        "epochs": slot.progress.epoch,
-    }
-    for key, content in attributes.items():
-        trial.set_user_attr(key, content)
+    epochs = slot.progress.epoch
+    TrialAttributes.of(slot, seconds, outcome=outcome, epochs=epochs).write(trial)
 
 
 def _without_none(values: dict[str, Any]) -> dict[str, Any]:

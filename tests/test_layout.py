@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from graphlib import TopologicalSorter
 
 from helpers.workspaces import REPOSITORY
@@ -17,7 +18,7 @@ MODULES = {_name(path): path for path in sorted((REPOSITORY / "gru_optuna").rglo
 
 # Floors from the ground up: a file may import from its own floor and from those below.
 FLOORS = (
-    ("errors", "files", "formatting", "seeds", "workspace"),
+    ("attributes", "errors", "files", "formatting", "seeds", "workspace"),
     ("checkpoints", "hyperparameters", "machine"),
     ("storage", "study_file"),
     ("data", "search"),
@@ -31,6 +32,11 @@ FLOORS = (
     ("cli",),
 )
 HEIGHTS = {room: height for height, rooms in enumerate(FLOORS) for room in rooms}
+
+
+def source(module: str) -> str:
+    """A module's text."""
+    return MODULES[module].read_text()
 
 
 def imports_of(module: str) -> set[str]:
@@ -64,6 +70,32 @@ def test_imports_run_downward_between_folders() -> None:
         if height(imported) > height(module)
     ]
     assert upward == []
+
+
+def test_optunas_private_names_are_used_in_storage_alone() -> None:
+    private = {"_study_id", "_trial_id", "_storage", "_contains"}
+    uses = []
+    for module in MODULES:
+        for node in ast.walk(ast.parse(source(module))):
+            match node:
+                case ast.Attribute(value=owner, attr=name) if name in private:
+                    if not (isinstance(owner, ast.Name) and owner.id == "self"):
+                        uses.append(f"{module}: {name}")
+                case ast.ImportFrom(module=str(origin)) if origin.startswith("optuna."):
+                    names = [*origin.split("."), *(alias.name for alias in node.names)]
+                    if any(name.startswith("_") for name in names):
+                        uses.append(f"{module}: {origin}")
+    assert [use for use in uses if not use.startswith("gru_optuna.storage.")] == []
+
+
+def test_keys_of_attributes_are_written_down_once() -> None:
+    homes = {"gru_optuna.attributes", "gru_optuna.study.trial_attributes"}
+    bare = [
+        f"{module}: {found[0]}"
+        for module in MODULES.keys() - homes
+        if (found := re.findall(r"(?:user_attrs(?:\.get\(|\[)|_attr\()\"\w+\"", source(module)))
+    ]
+    assert bare == []
 
 
 def test_no_public_class_is_defined_twice() -> None:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import BinaryIO
 
-    from optuna.artifacts._protocol import ArtifactStore
+    from optuna.artifacts import Boto3ArtifactStore, FileSystemArtifactStore
 
 
 STALE_SECONDS = 3600.0
@@ -159,7 +159,9 @@ class Artifacts(CheckpointStore):
         Stands before every name; begins and ends as it is to.
     """
 
-    def __init__(self, store: ArtifactStore, prefix: str = "") -> None:
+    def __init__(
+        self, store: Boto3ArtifactStore | FileSystemArtifactStore, prefix: str = ""
+    ) -> None:
         self.store = store
         self.prefix = prefix
 

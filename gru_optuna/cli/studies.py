@@ -21,6 +21,7 @@ from gru_optuna.cli.console import (
 )
 from gru_optuna.cli.output import print_best, print_json, print_table, print_workers, shown_value
 from gru_optuna.errors import UserError
+from gru_optuna.storage.optuna_private import study_id
 from gru_optuna.workspace import shown, storage_url
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def status(name: Name, storage: Storage = None, as_json: AsJson = False) -> None
 
         study, spec = load_study(open_database(storage), name)
         summary = summarize(study, spec)
-        workers = read_workers(storage_url(storage, current_workspace()), study._study_id)
+        workers = read_workers(storage_url(storage, current_workspace()), study_id(study))
         if as_json:
             print_json(summary.status(workers))
             return
@@ -156,7 +157,7 @@ def dashboard(
         rules = rules_for(settings.host, allow_host or (), write=write)
         backend = open_database(storage)
         path = (
-            f"/dashboard/studies/{load_study(backend, name)[0]._study_id}"
+            f"/dashboard/studies/{study_id(load_study(backend, name)[0])}"
             if name
             else "/dashboard/"
         )

@@ -201,7 +201,7 @@ class GRUEstimator(BaseEstimator):  # type: ignore[misc]
             finally:
                 self.study_ = in_memory(study)
                 if self.storage is None:
-                    storage.delete_study(study._study_id)
+                    optuna.delete_study(study_name=study.study_name, storage=storage)
         winner = find_winner(self.study_, spec)
         if winner is None:
             raise StudyFailed(

@@ -24,10 +24,12 @@ from gru_optuna.report.trials import (
     is_better,
     is_number,
     last_value,
+    outcome,
     trials_in,
     value_of,
 )
 from gru_optuna.search import space
+from gru_optuna.study.trial_attributes import TrialAttributes
 from gru_optuna.study_file.searchable import Range
 
 if TYPE_CHECKING:
@@ -221,10 +223,9 @@ def _edges(study: Study, spec: Specification) -> list[StudyFinding]:
 def _fit(study: Study) -> StudyFinding | None:
     ratios = []
     for trial in complete(study):
-        at = int(trial.user_attrs.get("best_epoch", 0)) - 1
-        train, validation = (
-            trial.user_attrs.get(key, []) for key in ("train_loss", "validation_loss")
-        )
+        attributes = TrialAttributes.read(trial)
+        at, train = attributes.best_epoch - 1, attributes.train_loss
+        validation = attributes.validation_loss
         if 0 <= at < min(len(train), len(validation)) and train[at] and train[at] > 0:
             ratios.append(validation[at] / train[at])
     if len(ratios) < BEST_TRIALS:
@@ -362,7 +363,7 @@ def _failures(ended: list[FrozenTrial]) -> StudyFinding | None:
     failed = [t for t in ended if t.state == TrialState.FAIL and not diverged(t)]
     if not failed:
         return None
-    reason = str(failed[-1].user_attrs.get("outcome", "no reason is known"))
+    reason = outcome(failed[-1]) or "no reason is known"
     trials = "trial" if len(failed) == 1 else "trials"
     return StudyFinding("bad", f"{len(failed)} {trials} failed, the last one: {reason}.", "trials")
 

@@ -19,6 +19,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
+from gru_optuna.attributes import WORKED_SECONDS
 from gru_optuna.errors import UserError
 from gru_optuna.files import written_whole
 from gru_optuna.report.axes import duration, label, metric_digits
@@ -30,7 +31,6 @@ from gru_optuna.report.theme import DARK, LIGHT
 from gru_optuna.report.trial_table import trial_table
 from gru_optuna.report.trials import as_json, complete, value_of
 from gru_optuna.report.verdict import verdict
-from gru_optuna.storage.mirror.study_attributes import WORKED_SECONDS
 from gru_optuna.study.summary import summarize
 from gru_optuna.study_file.searchable import Range
 

@@ -7,6 +7,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from gru_optuna.report.trials import ENDED, best_reached, complete, is_better, trials_in
+from gru_optuna.storage.optuna_private import enqueued_parameters
 from gru_optuna.study.predictions import stored_predictions
 from gru_optuna.study.summary import Winner, find_winner
 
@@ -113,7 +114,7 @@ def _start(study: Study, spec: Specification) -> Start | None:
     """The first trials, which no model proposed. A pruned one counts by its best epoch."""
     blind = START_TRIALS if spec.sampler.name == "random" else spec.sampler.n_startup_trials
     # What somebody enqueued, or another study's best, wasn't drawn.
-    drawn = [t for t in trials_in(study, *ENDED) if "fixed_params" not in t.system_attrs]
+    drawn = [t for t in trials_in(study, *ENDED) if enqueued_parameters(t) is None]
     reached = [value for trial in drawn[:blind] if (value := best_reached(trial, spec)) is not None]
     return Start(median(reached), len(reached)) if len(reached) >= FEWEST_STARTS else None
 

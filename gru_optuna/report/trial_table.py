@@ -20,6 +20,7 @@ from gru_optuna.report.trials import (
 )
 from gru_optuna.search import space
 from gru_optuna.study.summary import find_winner
+from gru_optuna.study.trial_attributes import TrialAttributes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -58,7 +59,7 @@ def rows(study: Study, spec: Specification) -> list[Row]:
             order.index(trial.state),
             math.inf if value is None else sign * value,
             # The same tie-break as the winner's.
-            float(trial.user_attrs.get("best_validation_loss", math.inf)),
+            TrialAttributes.read(trial).best_validation_loss,
             trial.number,
         )
 
@@ -68,7 +69,7 @@ def rows(study: Study, spec: Specification) -> list[Row]:
             state=STATES[trial.state],
             value=last_value(trial),
             epochs=epochs_of(trial),
-            seconds=trial.user_attrs.get("seconds"),
+            seconds=TrialAttributes.read(trial).seconds,
             params=dict(trial.params),
             outcome=outcome(trial),
             best=winner is not None and trial.number == winner.number,

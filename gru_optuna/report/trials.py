@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from optuna.trial import TrialState
 
+from gru_optuna.study.trial_attributes import TrialAttributes
+
 if TYPE_CHECKING:
     from optuna import Study
     from optuna.trial import FrozenTrial
@@ -71,7 +73,8 @@ def is_better(one: float, other: float, spec: Specification) -> bool:
 
 def epochs_of(trial: FrozenTrial) -> int:
     """How many epochs a trial trained."""
-    return int(trial.user_attrs.get("epochs", trial.last_step or 0))
+    epochs = TrialAttributes.read(trial).epochs
+    return (trial.last_step or 0) if epochs is None else epochs
 
 
 def diverged(trial: FrozenTrial) -> bool:
@@ -81,7 +84,7 @@ def diverged(trial: FrozenTrial) -> bool:
 
 def outcome(trial: FrozenTrial) -> str:
     """How it ended, in the worker's words."""
-    return str(trial.user_attrs.get("outcome", ""))
+    return TrialAttributes.read(trial).outcome
 
 
 def is_number(value: Any) -> bool:

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from optuna.trial import TrialState
 
+from gru_optuna.attributes import BUDGET
 from gru_optuna.search import space
+from gru_optuna.study.trial_attributes import seconds_trained
 from gru_optuna.study_file import Budget
 
 if TYPE_CHECKING:
@@ -57,14 +59,14 @@ def seconds_left(
 
 def _confirmation_seconds(study: Study, spec: Specification, slots: int) -> float:
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    took = [float(trial.user_attrs.get("seconds", 0.0)) for trial in complete]
+    took = [seconds_trained(trial) for trial in complete]
     runs = min(spec.confirmation.candidates, len(took)) * spec.confirmation.seeds
     return fmean(took) * runs / min(slots, runs) if runs else 0.0
 
 
 def renewed(spec: Specification, user_attrs: Mapping[str, Any]) -> Specification:
     """A specification with the budget the study has by now: somebody may have raised it."""
-    stored = user_attrs.get("budget")
+    stored = user_attrs.get(BUDGET)
     if not stored or stored == spec.budget.model_dump(mode="json"):
         return spec
     return spec.model_copy(update={"budget": Budget.model_validate(stored)})

@@ -18,8 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 from optuna.trial import TrialState
 
+from gru_optuna.attributes import CONFIRMATION, CONFIRMATION_RUNS
 from gru_optuna.data.intervals import student_interval
 from gru_optuna.search import space
+from gru_optuna.study.trial_attributes import TrialAttributes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -29,12 +31,6 @@ if TYPE_CHECKING:
 
     from gru_optuna.hyperparameters import Hyperparameters
     from gru_optuna.study_file import Metric, Specification
-
-CONFIRMATION = "confirmation"
-"""User attribute of a study: the decision, `Confirmation.as_json`."""
-
-RUNS = "confirmation_runs"
-"""User attribute of a study: finished runs, by "TRIAL/INDEX"."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +68,7 @@ class Candidate:
             epochs=[run.epochs for run in runs],
             mean=fmean(good) if good else None,
             interval=student_interval(good, metric),
-            parameters=int(trial.user_attrs.get("network_parameters", 0)),
+            parameters=TrialAttributes.read(trial).network_parameters,
         )
 
     @property
@@ -154,15 +150,15 @@ def ranked(study: Study, spec: Specification) -> list[FrozenTrial]:
     """
     complete = study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
     # A trial that plain Optuna added may lack what ours hold.
-    ours = [trial for trial in complete if "best_epoch" in trial.user_attrs]
+    known = [(trial, TrialAttributes.read(trial)) for trial in complete]
     sign = 1 if spec.direction == "minimize" else -1
 
-    def rank(trial: FrozenTrial) -> tuple[float, float, int]:
+    def rank(ours: tuple[FrozenTrial, TrialAttributes]) -> tuple[float, float, int]:
+        trial, attributes = ours
         assert trial.value is not None
-        loss = float(trial.user_attrs["best_validation_loss"])
-        return sign * trial.value, loss, trial.number
+        return sign * trial.value, attributes.best_validation_loss, trial.number
 
-    return sorted(ours, key=rank)
+    return [trial for trial, _ in sorted((one for one in known if one[1].best_epoch), key=rank)]
 
 
 def finalists(study: Study, spec: Specification) -> list[tuple[FrozenTrial, Hyperparameters]]:
@@ -192,7 +188,7 @@ def is_current(found: Confirmation | None, study: Study, spec: Specification) ->
 def read_runs(study: Study) -> dict[tuple[int, int], Run]:
     """Finished runs, by trial number and the seed's index."""
     found: dict[tuple[int, int], Run] = {}
-    for key, numbers in study.user_attrs.get(RUNS, {}).items():
+    for key, numbers in study.user_attrs.get(CONFIRMATION_RUNS, {}).items():
         number, _, index = key.partition("/")
         found[int(number), int(index)] = Run(*numbers)
     return found

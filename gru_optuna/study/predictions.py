@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gru_optuna.attributes import PREDICTIONS
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -16,9 +18,6 @@ if TYPE_CHECKING:
     from gru_optuna.data.dataset import Split
 
 
-PREDICTIONS = "predictions"
-"""User attribute of a study: ``number`` (the trial's) and ``test`` or ``validation``, which hold
-what `describe_predictions` returns, the metric's ``value`` and its ``interval``."""
 MOST_CLASSES = 20
 """A larger confusion matrix can't be read: the rarer classes share a row."""
 OTHERS = "others"

@@ -14,7 +14,15 @@ import optuna
 from optuna.study import StudyDirection
 
 from gru_optuna import study_file
-from gru_optuna.checkpoints.locations import CHECKPOINTS, own_place
+from gru_optuna.attributes import (
+    BASELINES,
+    BUDGET,
+    CHECKPOINTS,
+    DEFAULTS_VERSION,
+    FINGERPRINT,
+    SPECIFICATION,
+)
+from gru_optuna.checkpoints.locations import own_place
 from gru_optuna.errors import StudyError, did_you_mean
 from gru_optuna.search.pruners import complete_pruner, make_pruner
 from gru_optuna.search.samplers import make_sampler
@@ -26,16 +34,6 @@ if TYPE_CHECKING:
     from optuna.storages import BaseStorage
 
     from gru_optuna.study_file import Specification
-
-
-BASELINES = "baselines"
-"""User attribute of a study: what the metric is without a GRU, by name."""
-
-SPECIFICATION = "specification"
-"""User attribute of a study: the study file with every default written out."""
-
-DEFAULTS_VERSION = "defaults_version"
-"""User attribute of a study: the version of the defaults that its specification holds."""
 
 
 def create_or_resume(
@@ -85,18 +83,18 @@ def create_or_resume(
             raise _not_ours(spec.name)
         # New, or its creator died before this. The specification comes last: a study that has
         # one is whole.
-        study.set_user_attr("fingerprint", fingerprint)
+        study.set_user_attr(FINGERPRINT, fingerprint)
         study.set_user_attr(DEFAULTS_VERSION, study_file.VERSION)
         study.set_user_attr(SPECIFICATION, spec.model_dump(mode="json"))
     else:
         _refuse_changes(stored_specification(study), spec, written)
-        if attributes["fingerprint"] != fingerprint:
+        if attributes[FINGERPRINT] != fingerprint:
             raise StudyError(
                 f'study "{spec.name}": the data differ from those it was made with '
                 f"({spec.data.train}). Restore the old files, or give the study a new name."
             )
-    if attributes.get("budget") != (budget := spec.budget.model_dump(mode="json")):
-        study.set_user_attr("budget", budget)
+    if attributes.get(BUDGET) != (budget := spec.budget.model_dump(mode="json")):
+        study.set_user_attr(BUDGET, budget)
     to_beat = {**(baselines or {}), **spec.baselines}
     if attributes.get(BASELINES, {}) != to_beat:
         study.set_user_attr(BASELINES, to_beat)
@@ -166,7 +164,7 @@ def stored_specification(study: Study) -> Specification:
     """The specification that a study was created with, and the budget it was last given."""
     attributes = study.user_attrs
     content = dict(attributes[SPECIFICATION])
-    content |= {"budget": attributes["budget"]} if "budget" in attributes else {}
+    content |= {"budget": attributes[BUDGET]} if BUDGET in attributes else {}
     version = attributes.get(DEFAULTS_VERSION, 1)
     return study_file.parse_stored(content, _place(study.study_name), version)
 

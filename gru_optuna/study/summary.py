@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from optuna.trial import TrialState
 
+from gru_optuna.attributes import BASELINES, TEST
 from gru_optuna.search import space
 from gru_optuna.study import budget, confirmation
-from gru_optuna.study.study import BASELINES
+from gru_optuna.study.trial_attributes import TrialAttributes
 from gru_optuna.study_file import Data, Model, Search
 
 if TYPE_CHECKING:
@@ -23,9 +24,6 @@ if TYPE_CHECKING:
     from gru_optuna.storage.workers.status import WorkerStatus
     from gru_optuna.study.confirmation import Confirmation
     from gru_optuna.study_file import Specification
-
-TEST = "test"
-"""User attribute of a study: the confirmed winner's test value, ``{"number", "value"}``."""
 
 _STATES = {
     "complete": TrialState.COMPLETE,
@@ -158,7 +156,7 @@ def find_winner(study: Study, spec: Specification) -> Winner | None:
         number=best.number,
         value=best.value,
         test=test["value"] if test.get("number") == best.number else None,
-        best_epoch=best.user_attrs["best_epoch"],
+        best_epoch=TrialAttributes.read(best).best_epoch,
         params=dict(best.params),
         hyperparameters=space.hyperparameters(best.params, spec),
         confirmed=confirmed,

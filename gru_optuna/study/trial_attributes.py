@@ -1,30 +1,86 @@
-"""What a finished trial records about its training."""
+"""What a trial of ours records about its training, and how it ended."""
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from optuna import Trial
+    from optuna.trial import FrozenTrial
+
     from gru_optuna.training.slot import Slot
 
 
-def trial_attributes(slot: Slot, seconds: float) -> dict[str, object]:
-    """The attributes of a trial that has ended: what the report shows beside the metric, which
-    Optuna holds itself."""
-    progress = slot.progress
-    attributes: dict[str, object] = {
-        "seconds": round(seconds, 3),
-        "network_parameters": slot.network.size(),
-    }
-    if progress.curve:
-        attributes |= {
-            "best_epoch": progress.best_epoch,
-            "best_validation_loss": progress.best.validation_loss,
-            "train_loss": [round(result.train_loss, 6) for result in progress.curve],
-            "validation_loss": [round(result.validation_loss, 6) for result in progress.curve],
-            "clipped": [round(result.clipped, 4) for result in progress.curve],
-        }
-    return attributes
+@dataclass(frozen=True)
+class TrialAttributes:
+    """A trial's user attributes, each under its field's name; Optuna holds the metric itself.
+
+    A default means that the trial has no such attribute: it hasn't ended, it failed before its
+    first epoch, or another program made it. Existing databases hold these names, so none of
+    them may change.
+    """
+
+    seconds: float | None = None
+    network_parameters: int = 0
+    best_epoch: int = 0  # counted from 1
+    best_validation_loss: float = math.inf
+    train_loss: Sequence[float] = ()
+    validation_loss: Sequence[float] = ()
+    clipped: Sequence[float] = ()  # share of each epoch's updates whose gradient was clipped
+    worker: str = ""  # its host and process
+    outcome: str = ""  # how the trial ended, in the worker's words
+    epochs: int | None = None
+
+    @classmethod
+    def of(
+        cls,
+        slot: Slot,
+        seconds: float,
+        *,
+        worker: str = "",
+        outcome: str = "",
+        epochs: int | None = None,
+    ) -> TrialAttributes:
+        """What a trial in its slot has come to."""
+        attributes = cls(
+            round(seconds, 3), slot.network.size(), worker=worker, outcome=outcome, epochs=epochs
+        )
+        if not (curve := slot.progress.curve):
+            return attributes
+        return replace(
+            attributes,
+            best_epoch=slot.progress.best_epoch,
+            best_validation_loss=slot.progress.best.validation_loss,
+            train_loss=[round(result.train_loss, 6) for result in curve],
+            validation_loss=[round(result.validation_loss, 6) for result in curve],
+            clipped=[round(result.clipped, 4) for result in curve],
+        )
+
+    @classmethod
+    def read(cls, trial: FrozenTrial) -> TrialAttributes:
+        """What a trial holds; another program's attributes are passed over."""
+        return cls(**{key: v for key, v in trial.user_attrs.items() if key in _DEFAULTS})
+
+    def write(self, trial: Trial) -> None:
+        """Sets the attributes that have a value."""
+        for key, default in _DEFAULTS.items():
+            if (value := getattr(self, key)) != default:
+                trial.set_user_attr(key, value)
+
+
+_DEFAULTS = {field.name: field.default for field in fields(TrialAttributes)}
+
+
+def seconds_trained(trial: FrozenTrial) -> float:
+    """How long a trial trained.
+
+    Without the other attributes: a budget of hours asks for all trials after every epoch.
+    """
+    return float(trial.user_attrs.get("seconds", 0.0))
 
 
 def pruned_outcome(epochs: int) -> str:

@@ -17,10 +17,12 @@ from typing import TYPE_CHECKING, Any
 from optuna.distributions import CategoricalDistribution
 from optuna.trial import TrialState
 
+from gru_optuna.attributes import WARM_START
 from gru_optuna.errors import StorageError, StudyError
 from gru_optuna.formatting import format_list, format_value
 from gru_optuna.search import space
 from gru_optuna.storage.database.open import open_storage, shown_url
+from gru_optuna.storage.optuna_private import enqueued_parameters, may_have
 from gru_optuna.study import budget, confirmation
 from gru_optuna.study.study import load_study
 
@@ -33,9 +35,6 @@ if TYPE_CHECKING:
 
     from gru_optuna.hyperparameters import Value
     from gru_optuna.study_file import Specification
-
-WARM_START = "warm_start"
-"""User attribute of a study: what it took, by source. Of a trial: the source and its number."""
 
 MOST_TRIALS = 5
 """That are taken. The best one may have been lucky, and a like task isn't the same; half of the
@@ -213,7 +212,7 @@ def _mark(source: Source, trial: FrozenTrial) -> str:
 def _tried(trial: FrozenTrial) -> dict[str, Any]:
     """What a trial has, or will have if it waits."""
     if trial.state == TrialState.WAITING:
-        return dict(trial.system_attrs.get("fixed_params", {}))
+        return enqueued_parameters(trial) or {}
     return trial.params
 
 
@@ -231,7 +230,7 @@ def _translate(
                 reasons[name] = "of no use here", value
             elif here[name] != value:
                 reasons[name] = f"fixed at {here[name]} here", value
-        elif not _contains(distributions[name], value):
+        elif not may_have(distributions[name], value):
             reasons[name] = f"not {_range_of(distributions[name])}", value
         else:
             params[name] = value
@@ -239,13 +238,6 @@ def _translate(
     return {n: v for n, v in params.items() if space.applies(n, decay)}, {
         n: reason for n, reason in reasons.items() if space.applies(n, values["decay"])
     }
-
-
-def _contains(distribution: BaseDistribution, value: Value) -> bool:
-    try:
-        return distribution._contains(distribution.to_internal_repr(value))
-    except ValueError:  # a name where numbers are searched, "off" for example
-        return False
 
 
 def _range_of(distribution: BaseDistribution) -> str:

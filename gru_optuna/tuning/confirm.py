@@ -20,16 +20,16 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import torch
 
 from gru_optuna import seeds
+from gru_optuna.attributes import CONFIRMATION, CONFIRMATION_RUNS, PREDICTIONS, TEST
 from gru_optuna.data.intervals import metric_interval
 from gru_optuna.data.metrics import combined, mean_metric
 from gru_optuna.errors import OutOfMemory, StudyFailed, TrialFailed
 from gru_optuna.report.notes import describe_at
 from gru_optuna.storage.database.open import locate, open_storage
 from gru_optuna.storage.database.retry import with_retries
+from gru_optuna.storage.optuna_private import study_id
 from gru_optuna.study import confirmation
 from gru_optuna.study.confirmation import (
-    CONFIRMATION,
-    RUNS,
     Candidate,
     Confirmation,
     Run,
@@ -41,9 +41,8 @@ from gru_optuna.study.confirmation import (
     read_runs,
     runs_as_json,
 )
-from gru_optuna.study.predictions import PREDICTIONS, describe_predictions
+from gru_optuna.study.predictions import describe_predictions
 from gru_optuna.study.study import load_study
-from gru_optuna.study.summary import TEST
 from gru_optuna.training.pool_factory import choose_device, make_pool
 from gru_optuna.tuning.retrain import Abandoned, Training, train_again, warn_if_other
 from gru_optuna.worker.commits import LEAVE_SECONDS, tells_of_storage
@@ -241,7 +240,7 @@ class _Work:
                 for slot in ended:
                     self._finish(self._let_go(running, slot), slot, best.pop(slot, []))
                 if ended:
-                    self._write(RUNS, runs_as_json(self.runs))
+                    self._write(CONFIRMATION_RUNS, runs_as_json(self.runs))
                     self._tell(wanted)
         finally:
             background.shutdown(wait=False)
@@ -388,9 +387,8 @@ def _alone(
     while not stop.is_set():
         with ExitStack() as held:
             try:
-                held.enter_context(
-                    database.exclusively(f"confirm-{study._study_id}", _LOOK_SECONDS)
-                )
+                name = f"confirm-{study_id(study)}"
+                held.enter_context(database.exclusively(name, _LOOK_SECONDS))
             except TimeoutError:
                 if not told:
                     on_event(ConfirmingElsewhere())

@@ -7,6 +7,7 @@ from threading import Event
 from typing import TYPE_CHECKING
 
 from gru_optuna import seeds
+from gru_optuna.attributes import FINGERPRINT
 from gru_optuna.bundle.build import MemberNetwork, make_bundle, trained_on
 from gru_optuna.bundle.card import measured
 from gru_optuna.data.load import load_dataset
@@ -16,6 +17,7 @@ from gru_optuna.seeds import trial_seed
 from gru_optuna.storage.database.open import open_storage
 from gru_optuna.study.study import load_study
 from gru_optuna.study.summary import summarize
+from gru_optuna.study.trial_attributes import TrialAttributes
 from gru_optuna.training.pool_factory import choose_device, make_pool
 from gru_optuna.tuning.retrain import Training, train_again, warn_if_other
 from gru_optuna.worker.run import load_data
@@ -103,7 +105,7 @@ def make_winner(
         winner.number,
         winner.hyperparameters,
         networks,
-        fingerprint=study.user_attrs["fingerprint"],
+        fingerprint=study.user_attrs[FINGERPRINT],
         metrics=measured(winner.value, summary.baselines, winner.confirmed),
         refitted=refit,
     )
@@ -174,7 +176,7 @@ def bundle_of_trial(
         If it fails, which it didn't the first time.
     """
     hyperparameters = space.hyperparameters(trial.params, spec)
-    seed, epochs = seeds.trial_seed(spec.seed, trial.number), int(trial.user_attrs["best_epoch"])
+    seed, epochs = seeds.trial_seed(spec.seed, trial.number), TrialAttributes.read(trial).best_epoch
     if refitted and confirmed is not None:
         epochs = confirmed.won.usual_epochs
     own = Training(trial.number, 0, hyperparameters, seed)

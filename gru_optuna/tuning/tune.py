@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 from optuna.trial import TrialState
 
 from gru_optuna import study_file
+from gru_optuna.attributes import WORKED_SECONDS
 from gru_optuna.data.load import load_folds
 from gru_optuna.errors import StorageError
 from gru_optuna.launch.local import supervise
 from gru_optuna.report.notes import describe_at
 from gru_optuna.report.page import render_report
 from gru_optuna.storage.database.open import exclusively, open_storage
-from gru_optuna.storage.mirror.study_attributes import WORKED_SECONDS
 from gru_optuna.storage.workers.heartbeats import LEASE_SECONDS
 from gru_optuna.study import budget, confirmation
 from gru_optuna.study.study import create_or_resume, with_stored_defaults

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, TypeVar
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from gru_optuna.attributes import WORKED_SECONDS
 from gru_optuna.checkpoints.checkpoint import DamagedCheckpoint
 from gru_optuna.errors import StorageError
 from gru_optuna.storage.database.retry import with_retries
 from gru_optuna.storage.mirror.mirror import Synced
-from gru_optuna.storage.mirror.study_attributes import WORKED_SECONDS
 from gru_optuna.worker.events import CheckpointDamaged, StorageAway, StorageBack
 
 if TYPE_CHECKING:

@@ -32,7 +32,7 @@ from gru_optuna.errors import (
 from gru_optuna.search import space
 from gru_optuna.storage.workers.leases import MOST_DEATHS
 from gru_optuna.study import budget
-from gru_optuna.study.trial_attributes import hours_over, pruned_outcome, trial_attributes
+from gru_optuna.study.trial_attributes import TrialAttributes, hours_over, pruned_outcome
 from gru_optuna.training.slot import EpochResult
 from gru_optuna.worker.commits import LEAVE_SECONDS, STANDBY_SECONDS, Commits
 from gru_optuna.worker.events import (
@@ -264,8 +264,7 @@ class Worker:
     def _ask(self, number: int, claim: Claim) -> Admission:
         """Parameters for a trial; one that was asked before gets the same."""
         trial = self._books.mirror.trial(number)
-        reported = self.study._storage.get_trial(trial._trial_id).intermediate_values
-        values = tuple(reported.values())
+        values = self._books.mirror.reported(number)
         if claim.deaths >= MOST_DEATHS:
             died = f"{claim.deaths} workers in a row died in epoch {len(values) + 1}"
             return Admission(number, trial, TrialFailed(died), claim, values)
@@ -366,17 +365,14 @@ class Worker:
     def _end(self, running: Running, state: TrialState, outcome: str) -> None:
         slot = running.slot
         value = slot.progress.best.value if state == TrialState.COMPLETE else None
-        for key, content in trial_attributes(slot, running.seconds).items():
-            running.trial.set_user_attr(key, content)
-        running.trial.set_user_attr("worker", self._name)
+        TrialAttributes.of(slot, running.seconds, worker=self._name).write(running.trial)
         self._tell(running.trial, state, value, outcome, slot.progress.epoch)
         self._drop(running)
 
     def _tell(
         self, trial: Trial, state: TrialState, value: float | None, outcome: str, epochs: int
     ) -> None:
-        trial.set_user_attr("outcome", outcome)
-        trial.set_user_attr("epochs", epochs)
+        TrialAttributes(outcome=outcome, epochs=epochs).write(trial)
         self.study.tell(trial, values=value, state=state)
         self._ended.append(trial.number)
         self.on_event(TrialEnded(trial.number, state, value, outcome, epochs))
@@ -402,7 +398,7 @@ class Worker:
             return
         ended = [t for t in self.study.get_trials(deepcopy=False) if t.state.is_finished()]
         if len(ended) >= HOPELESS_TRIALS and all(t.state == TrialState.FAIL for t in ended):
-            reason = ended[-1].user_attrs.get("outcome", "unknown")
+            reason = TrialAttributes.read(ended[-1]).outcome or "unknown"
             for running in self._all():
                 self._end(running, TrialState.FAIL, "given up: every trial before it failed")
             raise StudyFailed(

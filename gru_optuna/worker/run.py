@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from gru_optuna.checkpoints.locations import CHECKPOINTS
+from gru_optuna.attributes import CHECKPOINTS, FINGERPRINT
 from gru_optuna.checkpoints.stores import open_store
 from gru_optuna.checkpoints.study_checkpoints import StudyCheckpoints
 from gru_optuna.data.load import load_folds
@@ -17,6 +17,7 @@ from gru_optuna.report.notes import make_note_writer, write_note
 from gru_optuna.storage.database.open import checkpoint_folder, open_engine, open_storage
 from gru_optuna.storage.database.retry import with_retries
 from gru_optuna.storage.mirror.mirror import Mirror
+from gru_optuna.storage.optuna_private import study_id
 from gru_optuna.storage.workers.heartbeats import LEASE_SECONDS
 from gru_optuna.storage.workers.leases import Host, Registration
 from gru_optuna.study.study import load_study_to_work
@@ -109,7 +110,7 @@ def load_data(study: Study, spec: Specification, folder: Path) -> list[Dataset]:
         If they aren't there, or differ from those that the study was made with.
     """
     datasets = load_folds(spec, folder)
-    if datasets[0].fingerprint != study.user_attrs["fingerprint"]:
+    if datasets[0].fingerprint != study.user_attrs[FINGERPRINT]:
         raise StudyError(
             f'study "{spec.name}": the data in {folder} differ from those it was made with '
             f"({spec.data.train}). Copy the same files here, or name their folder with --data."
@@ -133,7 +134,7 @@ def work(
     try:
         host = Host.here(str(pool.device), size.slots)
         registration = with_retries(
-            lambda: Registration(database, study._study_id, host, settings.lease_seconds),
+            lambda: Registration(database, study_id(study), host, settings.lease_seconds),
             stop,
             tells_of_storage(on_event),
         )
@@ -143,7 +144,7 @@ def work(
         worker.run()
         # The others may be done before; and what a note says is no reason to fail.
         with suppress(SQLAlchemyError):
-            write_note(worker.study, database, study._study_id)
+            write_note(worker.study, database, study_id(study))
     finally:
         database.dispose()
     return worker
@@ -152,4 +153,4 @@ def work(
 def open_shelf(study: Study, url: str) -> StudyCheckpoints:
     """Where a study's checkpoints are kept, by all its workers."""
     place = study.user_attrs.get(CHECKPOINTS) or checkpoint_folder(url)
-    return StudyCheckpoints(study._study_id, open_store(str(place)) if place else None)
+    return StudyCheckpoints(study_id(study), open_store(str(place)) if place else None)

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 from optuna.trial import TrialState
 
 from gru_optuna.storage.mirror.mirror import Mirror
+from gru_optuna.storage.optuna_private import study_id
 from gru_optuna.storage.workers.status import read_tokens
+from gru_optuna.study.trial_attributes import TrialAttributes
 from gru_optuna.worker.events import EpochTrained, TrialEnded, TrialStarted
 
 if TYPE_CHECKING:
@@ -43,7 +45,7 @@ class Watcher:
 
     def __init__(self, study: Study, engine: Engine) -> None:
         self._engine = engine
-        self._study_id = study._study_id
+        self._study_id = study_id(study)
         tokens = read_tokens(engine, self._study_id)
         self._mirror = Mirror(study, engine)
         # What was over before is no news, and who was left running begins when somebody goes on.
@@ -80,7 +82,7 @@ class Watcher:
         if trial.state.is_finished():
             self._over.add(number)
             del self._told[number]
-            outcome = str(trial.user_attrs.get("outcome", ""))
+            outcome = TrialAttributes.read(trial).outcome
             # A pruned trial's value is Optuna's: the last one reported.
             reached = trial.value if trial.state == TrialState.COMPLETE else None
             yield TrialEnded(number, trial.state, reached, outcome, len(values))

@@ -11,8 +11,9 @@ import pytest
 from helpers.storage_rows import checked, run
 from sqlalchemy import insert, select
 
+from gru_optuna.attributes import CHECKPOINTS
 from gru_optuna.checkpoints.checkpoint import digest
-from gru_optuna.checkpoints.locations import CHECKPOINTS, own_place
+from gru_optuna.checkpoints.locations import own_place
 from gru_optuna.checkpoints.stores import Folder, open_store
 from gru_optuna.storage.database import tables
 from gru_optuna.storage.database.open import open_engine, open_storage

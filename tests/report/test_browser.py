@@ -11,8 +11,8 @@ from helpers.report_studies import small_study, specification, study_of, trial
 from optuna.trial import TrialState
 
 from gru_optuna import study_file
+from gru_optuna.attributes import PREDICTIONS
 from gru_optuna.report.page import render_report
-from gru_optuna.study.predictions import PREDICTIONS
 
 if TYPE_CHECKING:
     from collections.abc import Callable

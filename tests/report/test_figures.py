@@ -20,6 +20,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.importance import FanovaImportanceEvaluator
 from optuna.trial import TrialState, create_trial
 
+from gru_optuna.attributes import CONFIRMATION, PREDICTIONS
 from gru_optuna.report.axes import duration, duration_ticks, label, metric_digits, parameter_scale
 from gru_optuna.report.figures.comparison import compare
 from gru_optuna.report.figures.health import Clipping, Gap, measure_health
@@ -33,8 +34,7 @@ from gru_optuna.report.figures.timeline import timeline
 from gru_optuna.report.result import Estimate, Start, find_result
 from gru_optuna.report.trial_table import rows
 from gru_optuna.report.verdict import verdict
-from gru_optuna.study.confirmation import CONFIRMATION, TestValue
-from gru_optuna.study.predictions import PREDICTIONS
+from gru_optuna.study.confirmation import TestValue
 from gru_optuna.study.summary import summarize
 
 DONE, CUT, FAILED = TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL

@@ -10,12 +10,11 @@ import pytest
 from helpers.report_studies import SPACE, candidate, confirmation, specification, study_of, trial
 from optuna.trial import TrialState
 
+from gru_optuna.attributes import CONFIRMATION, PREDICTIONS
 from gru_optuna.report.contents import measure_study
 from gru_optuna.report.findings import find_findings
 from gru_optuna.report.page import make_context
 from gru_optuna.report.significance import round_between, where_it_happens, where_the_best_lie
-from gru_optuna.study.confirmation import CONFIRMATION
-from gru_optuna.study.predictions import PREDICTIONS
 from gru_optuna.study.summary import summarize
 
 if TYPE_CHECKING:

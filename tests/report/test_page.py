@@ -23,6 +23,7 @@ from helpers.report_studies import (
 )
 from optuna.trial import TrialState, create_trial
 
+from gru_optuna.attributes import TEST
 from gru_optuna.errors import UserError
 from gru_optuna.report.figures.history import best_by_time, history
 from gru_optuna.report.figures.importance import measure_importance
@@ -30,7 +31,6 @@ from gru_optuna.report.figures.learning_curves import curves
 from gru_optuna.report.figures.parallel_coordinates import parallel_coordinates, slices
 from gru_optuna.report.page import render_report
 from gru_optuna.report.trials import as_json
-from gru_optuna.study.summary import TEST
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -13,12 +13,13 @@ from optuna.trial import TrialState
 
 import gru_optuna
 from gru_optuna import study_file
+from gru_optuna.attributes import CONFIRMATION, WARM_START
 from gru_optuna.errors import StorageError, StudyError
 from gru_optuna.search import space
 from gru_optuna.storage.database.open import exclusively, open_storage
-from gru_optuna.study.confirmation import CONFIRMATION, ranked
+from gru_optuna.study.confirmation import ranked
 from gru_optuna.study.study import create_or_resume, load_study
-from gru_optuna.study.warm_start import MOST_TRIALS, WARM_START, Source, begin_from, find_source
+from gru_optuna.study.warm_start import MOST_TRIALS, Source, begin_from, find_source
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -13,6 +13,7 @@ import pytest
 from helpers.workspaces import REPOSITORY, TINY_STUDY
 
 from gru_optuna import study_file, tune
+from gru_optuna.attributes import TEST
 from gru_optuna.bundle.onnx import to_onnx
 from gru_optuna.data.intervals import student_interval
 from gru_optuna.data.load import load_dataset
@@ -23,7 +24,6 @@ from gru_optuna.storage.database.open import open_storage
 from gru_optuna.study import confirmation
 from gru_optuna.study.confirmation import Candidate, Confirmation, decide
 from gru_optuna.study.study import load_study
-from gru_optuna.study.summary import TEST
 from gru_optuna.training.engines.cpu import CPUEngine
 from gru_optuna.training.pool import Pool
 from gru_optuna.tuning.confirm import Place, confirm_study

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from optuna.trial import TrialState
 
+from gru_optuna.attributes import BASELINES
 from gru_optuna.report.axes import label
 from gru_optuna.report.figures.base import Panel, Section, canvas, opacity, scatter, whole
 from gru_optuna.report.theme import (
@@ -32,7 +33,7 @@ from gru_optuna.report.trials import (
     outcome,
     trials_in,
 )
-from gru_optuna.study.study import BASELINES
+from gru_optuna.study.trial_attributes import TrialAttributes
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -130,9 +131,8 @@ def _at_chance(trial: FrozenTrial, chance: float, spec: Specification) -> bool:
 
 
 def _gap(trial: FrozenTrial) -> Gap | None:
-    attributes: dict[str, Any] = trial.user_attrs
-    at = int(attributes.get("best_epoch", 0)) - 1
-    losses = attributes.get("train_loss", ()), attributes.get("validation_loss", ())
+    attributes = TrialAttributes.read(trial)
+    at, losses = attributes.best_epoch - 1, (attributes.train_loss, attributes.validation_loss)
     if at < 0 or any(len(curve) <= at or finite(curve[at]) is None for curve in losses):
         return None
     if trial.state == TrialState.FAIL:
@@ -141,7 +141,7 @@ def _gap(trial: FrozenTrial) -> Gap | None:
 
 
 def _clipping(trial: FrozenTrial, spec: Specification) -> Clipping | None:
-    shares = trial.user_attrs.get("clipped")
+    shares = TrialAttributes.read(trial).clipped
     value = best_reached(trial, spec)
     if not shares or value is None:
         return None

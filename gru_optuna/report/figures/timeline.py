@@ -15,6 +15,7 @@ from gru_optuna.report.axes import duration, duration_ticks
 from gru_optuna.report.figures.base import Panel, Section, canvas, plain
 from gru_optuna.report.theme import AXIS, INK, QUIET, STATE_COLOURS
 from gru_optuna.report.trials import STATES, State, trials_in
+from gru_optuna.study.trial_attributes import TrialAttributes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -122,7 +123,7 @@ def timeline(study: Study) -> Timeline:
     clock = Clock.of(study)
     by_worker: dict[str, list[tuple[float, float, FrozenTrial]]] = {}
     for start, end, trial in _timed(study):
-        worker = str(trial.user_attrs.get("worker", UNKNOWN_WORKER))
+        worker = TrialAttributes.read(trial).worker or UNKNOWN_WORKER
         span = (clock.seconds(start), clock.seconds(end), trial)
         by_worker.setdefault(worker, []).append(span)
     bars: list[Bar] = []

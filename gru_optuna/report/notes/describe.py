@@ -11,6 +11,7 @@ from gru_optuna.report.notes.key_figures import key_figures
 from gru_optuna.report.notes.note import study_note, trial_note
 from gru_optuna.storage.database.open import lock_study, open_engine
 from gru_optuna.storage.mirror.dashboard_notes import Description, NoteWriter, write_description
+from gru_optuna.storage.optuna_private import study_id
 from gru_optuna.study.study import stored_specification
 from gru_optuna.study.summary import summarize
 
@@ -52,7 +53,7 @@ def describe_at(study: Study, url: str) -> None:
     engine = open_engine(url)
     try:
         with suppress(SQLAlchemyError):
-            write_note(study, engine, study._study_id)
+            write_note(study, engine, study_id(study))
     finally:
         engine.dispose()
 

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from optuna.trial import TrialState
 
+from gru_optuna.study.trial_attributes import TrialAttributes
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -107,7 +109,7 @@ def _learning_curves(trials: list[FrozenTrial], spec: Specification) -> dict[str
 
     def rank(trial: FrozenTrial) -> tuple[float, float, int]:
         # As the winner is found; what plain Optuna added has no loss.
-        loss = float(trial.user_attrs.get("best_validation_loss", float("inf")))
+        loss = TrialAttributes.read(trial).best_validation_loss
         return sign * (trial.value or 0.0), loss, trial.number
 
     best = sorted(complete, key=rank)

@@ -11,6 +11,8 @@ from urllib.parse import quote
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
+from gru_optuna.attributes import FINGERPRINT
+from gru_optuna.study.trial_attributes import TrialAttributes
 from gru_optuna.study_file.searchable import Range
 
 if TYPE_CHECKING:
@@ -50,7 +52,7 @@ def trial_note(study: Study, trial: FrozenTrial) -> str | None:
     trial
         Over.
     """
-    outcome = str(trial.user_attrs.get("outcome", ""))
+    outcome = TrialAttributes.read(trial).outcome
     if trial.state == TrialState.FAIL:
         return f"**Failed**: {_code(outcome or 'nobody wrote why')}"
     if trial.state != TrialState.PRUNED:
@@ -136,7 +138,7 @@ def _data(study: Study, spec: Specification) -> str:
         parts.append(f"validation {data.validation:g} of them")
     if data.test is not None:
         parts.append(f"test {_code(str(data.test))}, looked at once, by the winner")
-    fingerprint = str(study.user_attrs.get("fingerprint", ""))[:12]
+    fingerprint = str(study.user_attrs.get(FINGERPRINT, ""))[:12]
     return f"**Data**: {'; '.join(parts)}; fingerprint {_code(fingerprint)}."
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from optuna.storages._rdb.models import StudyUserAttributeModel
 
-from gru_optuna.checkpoints.locations import CHECKPOINTS
+from gru_optuna.attributes import CHECKPOINTS
 from gru_optuna.errors import StorageError
 from gru_optuna.files import written_whole
 from gru_optuna.storage.database import schema

@@ -13,7 +13,6 @@ from sqlalchemy import ColumnElement, Table, delete, func, select
 from sqlalchemy.exc import DatabaseError
 
 from gru_optuna.checkpoints.checkpoint import DamagedCheckpoint, digest
-from gru_optuna.checkpoints.locations import study_stores
 from gru_optuna.checkpoints.stores import Folder
 from gru_optuna.storage.database import schema
 from gru_optuna.storage.database.open import existing
@@ -25,6 +24,7 @@ from gru_optuna.storage.database.tables import (
     trials,
     workers,
 )
+from gru_optuna.storage.maintenance.checkpoint_stores import study_stores
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

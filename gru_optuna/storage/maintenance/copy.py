@@ -16,11 +16,12 @@ from optuna.storages._rdb import models
 from optuna.trial import TrialState
 from sqlalchemy import Table, insert, inspect, select
 
+from gru_optuna.attributes import CHECKPOINTS
 from gru_optuna.checkpoints.checkpoint import DamagedCheckpoint, digest
-from gru_optuna.checkpoints.locations import CHECKPOINTS, study_stores
 from gru_optuna.errors import StorageError, StudyError, did_you_mean
 from gru_optuna.storage.database.open import locate, open_storage
 from gru_optuna.storage.database.tables import checkpoints, studies, trials
+from gru_optuna.storage.maintenance.checkpoint_stores import study_stores
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -19,8 +19,8 @@ from optuna.storages._rdb import models
 from sqlalchemy import select
 from sqlalchemy.dialects import postgresql, sqlite
 
+from gru_optuna.attributes import DESCRIBED_AT, WORKED_UNTIL
 from gru_optuna.storage.mirror.optuna_rows import Changes
-from gru_optuna.storage.mirror.study_attributes import WORKED_UNTIL
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -38,9 +38,6 @@ MOST_TRIALS = 1000
 """Trials from this number on get no note. optuna-dashboard goes through all of a study's notes for
 each trial that has one: 0.4 s for a thousand, 47 s for ten thousand. How a trial ended stands in
 its attribute ``outcome`` as well."""
-
-DESCRIBED_AT = "gru_optuna:described_at"
-"""System attribute of a study: when its note and figures were last written, the database's time."""
 
 PAUSE_SECONDS = 15.0
 SHARE = 0.005

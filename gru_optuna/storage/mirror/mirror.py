@@ -21,6 +21,7 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import bindparam, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
+from gru_optuna.attributes import DESCRIBED_AT
 from gru_optuna.errors import StudyError
 from gru_optuna.storage.database.open import lock_study, now
 from gru_optuna.storage.database.tables import checkpoints as checkpoint_rows
@@ -140,6 +141,10 @@ class Mirror:
         """A handle on a trial in memory."""
         return optuna.Trial(self.study, self._memory.id_of(self._id, number))
 
+    def reported(self, number: int) -> tuple[float, ...]:
+        """The metric of each epoch that a trial has reported."""
+        return tuple(self._memory.trial(self._id, number).intermediate_values.values())
+
     def token(self, number: int) -> int:
         """The fencing token of a trial that this worker holds."""
         return self._mine[number].token
@@ -232,7 +237,7 @@ class Mirror:
             user, system = self.study.user_attrs, self._memory.get_study_system_attrs(self._id)
             if description:
                 notes.write_description(connection, self._study_id, description)
-                system = system | {notes.DESCRIBED_AT: now(connection).isoformat()}
+                system = system | {DESCRIBED_AT: now(connection).isoformat()}
             spared = sure and not leaving
             draft.attrs = self._attrs.look(connection, user, system, at, now_and_then=spared)
             if give_back:

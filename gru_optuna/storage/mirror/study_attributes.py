@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from optuna.storages._rdb import models
 
+from gru_optuna.attributes import WORKED_SECONDS, WORKED_UNTIL
 from gru_optuna.storage.database.open import now
 from gru_optuna.storage.mirror.optuna_rows import Changes, read_study_attrs
 
@@ -16,12 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from sqlalchemy import Connection
-
-WORKED_SECONDS = "worked_seconds"
-"""User attribute of a study: how long anybody has worked on it, wall time."""
-
-WORKED_UNTIL = "worked_until"
-"""User attribute of a study: the database's time up to which that is counted."""
 
 LOOK_SECONDS = 1.0
 """Between two looks: all that changes there is the time worked, and now and then the budget."""

@@ -1,0 +1,51 @@
+"""The keys under which a study's own records stand in its attributes, in Optuna's tables.
+
+What a trial records is in ``study/trial_attributes.py``. Existing databases hold these strings,
+so none of them may change.
+"""
+
+SPECIFICATION = "specification"
+"""The study file that the study was made with, every default written out."""
+
+DEFAULTS_VERSION = "defaults_version"
+"""The version of the defaults that the specification holds."""
+
+FINGERPRINT = "fingerprint"
+"""Of the data that the study was made with."""
+
+BUDGET = "budget"
+"""The budget that the study was last given."""
+
+BASELINES = "baselines"
+"""What the metric is without a GRU, by the baseline's name."""
+
+CHECKPOINTS = "checkpoints"
+"""A folder or ``s3://BUCKET/PREFIX`` of the study's own. Without it, checkpoints lie next to a
+SQLite file, or in a PostgreSQL database."""
+
+WORKED_SECONDS = "worked_seconds"
+"""How long anybody has worked on the study, wall time."""
+
+WORKED_UNTIL = "worked_until"
+"""The database's time up to which that is counted."""
+
+CONFIRMATION = "confirmation"
+"""The last decision about the winner."""
+
+CONFIRMATION_RUNS = "confirmation_runs"
+"""Every finished run of a confirmation, so that none is trained twice."""
+
+TEST = "test"
+"""The winner's number and its metric on the test rows."""
+
+PREDICTIONS = "predictions"
+"""The winner's predictions: ``number`` (the trial's) and ``test`` or ``validation``, which hold
+what `study.predictions.describe_predictions` returns, the metric's ``value`` and its ``interval``.
+"""
+
+WARM_START = "warm_start"
+"""Of a study: what it took from other studies, by source. Of a trial: its source and the number
+it had there."""
+
+DESCRIBED_AT = "gru_optuna:described_at"
+"""System attribute: when the study's note and figures were last written, the database's time."""

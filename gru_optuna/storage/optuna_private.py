@@ -1,0 +1,31 @@
+"""What Optuna has no public name for, in one place, should an update of it change one.
+
+A test sees that no file outside of ``storage/`` uses such a name.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from optuna import Study
+    from optuna.distributions import BaseDistribution
+    from optuna.trial import FrozenTrial
+
+
+def study_id(study: Study) -> int:
+    """A study's id in its storage."""
+    return study._study_id
+
+
+def enqueued_parameters(trial: FrozenTrial) -> dict[str, Any] | None:
+    """The parameters that a trial was enqueued with; None if it wasn't enqueued."""
+    return trial.system_attrs.get("fixed_params")
+
+
+def may_have(distribution: BaseDistribution, value: Any) -> bool:
+    """Whether a parameter of this distribution may have this value, whatever its type."""
+    try:
+        return distribution._contains(distribution.to_internal_repr(value))
+    except ValueError:  # a name where numbers are searched, "off" for example
+        return False
