@@ -9,14 +9,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 import numpy as np
-from sklearn.model_selection import (
-    GroupKFold,
-    GroupShuffleSplit,
-    KFold,
-    StratifiedGroupKFold,
-    StratifiedKFold,
-    train_test_split,
-)
 
 from gru_optuna import seeds
 from gru_optuna.data.readers.text_column import Texts
@@ -291,6 +283,8 @@ def _hold_out(
     if (groups := rows.groups) is not None:
         stay, leave = _grouped(source, labels, groups, fraction, seed)
     else:
+        from sklearn.model_selection import train_test_split  # heavy: predictions don't need it
+
         strata = None if labels is None else labels.places
         stay, leave = train_test_split(places, test_size=count, stratify=strata, random_state=seed)
     halves = rows.split((stay, leave))
@@ -309,6 +303,8 @@ def _grouped(
             f"{source}: {count} groups, and a part of {fraction} in whole groups needs "
             f"{needed} or more. Take a larger fraction, or another column of groups."
         )
+    from sklearn.model_selection import GroupShuffleSplit, StratifiedGroupKFold  # heavy, as above
+
     if labels is None:
         splitter = GroupShuffleSplit(1, test_size=fraction, random_state=seed)
     else:
@@ -331,6 +327,9 @@ def _fold(rows: Part[Row], folds: int, fold: int, seed: int) -> tuple[Part[Row],
             f"{rows.examples.source}: folds = {folds}, and there are {enough} "
             f"{'rows' if groups is None else 'groups'}{whose} to share out. Take fewer folds."
         )
+    # Heavy, as above.
+    from sklearn.model_selection import GroupKFold, KFold, StratifiedGroupKFold, StratifiedKFold
+
     if groups is not None:
         kind = GroupKFold if labels is None else StratifiedGroupKFold
     else:

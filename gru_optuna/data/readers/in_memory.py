@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import polars as pl
-from sklearn.utils.multiclass import type_of_target
 
 from gru_optuna.data.readers.sequence_files import read_sequences
 from gru_optuna.data.readers.sequences import Sequences, classes_of
@@ -75,6 +74,8 @@ def is_texts(rows: Any) -> bool:
 
 
 def _task_of(answers: ArrayLike) -> Task:
+    from sklearn.utils.multiclass import type_of_target  # heavy, and files don't need it
+
     kind = type_of_target(np.asarray(answers))
     if kind in ("binary", "multiclass"):
         return "classification"

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from sklearn.preprocessing import StandardScaler
 
 from gru_optuna.data.mapped_tensors import Growing
 from gru_optuna.errors import DataError
@@ -41,6 +40,8 @@ class SequenceEncoder:
         features: list[str] | None = None,
     ) -> SequenceEncoder:
         """Measures mean and deviation of each channel over all steps of the training rows."""
+        from sklearn.preprocessing import StandardScaler  # heavy, and predictions don't need it
+
         scaler = StandardScaler(with_mean=standardize, with_std=standardize)
         scaler.fit(np.concatenate(rows))
         return cls(rows[0].shape[1], scaler.mean_, scaler.scale_, id, time, features)
