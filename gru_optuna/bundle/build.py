@@ -36,8 +36,8 @@ class MemberNetwork:
     weights: Mapping[str, Tensor]  # by their names in ``Network.shapes``
     preprocessing: Mapping[str, Any]  # as its ``Dataset`` has it
     seed: int
-    epochs: int  # that it was trained
-    validation: float | None  # the metric on validation rows; None: they were trained on
+    epochs: int  # trained
+    validation: float | None  # the metric on validation rows; None: trained on them too
 
 
 def trained_on(
@@ -71,42 +71,41 @@ def make_bundle(
     spec
         The study file.
     trial, hyperparameters
-        Whose networks these are.
+        The trial that the networks were trained as, and its values.
     networks
-        One, or several whose predictions shall be averaged.
+        One, or several whose predictions are averaged.
     fingerprint
-        Of the data.
+        The data's.
     metrics
-        What was measured, for the model card.
+        The results, for the model card.
     refitted
-        Whether they were trained on training and validation rows together.
+        Whether the networks were trained on training and validation rows together.
     """
     content: dict[str, bytes] = {}
-    ways: dict[str, bytes] = {}  # several networks may share theirs
+    names: dict[bytes, str] = {}  # of the files of preprocessing, which networks may share
     members: list[Member] = []
-    for number, one in enumerate(networks):
-        preprocessing = write_json(one.preprocessing)
-        name = next((n for n, written in ways.items() if written == preprocessing), None)
-        name = name or f"preprocessing/{len(ways)}.json"
-        ways[name] = preprocessing
+    for number, network in enumerate(networks):
+        preprocessing = write_json(network.preprocessing)
+        name = names.setdefault(preprocessing, f"preprocessing/{len(names)}.json")
         weights = f"weights/{number}.safetensors"
         content[weights] = save_tensors(
             {
                 name: weight.detach().cpu().float().contiguous()
-                for name, weight in one.weights.items()
+                for name, weight in network.weights.items()
             }
         )
         members.append(
             Member(
                 weights=weights,
                 preprocessing=name,
-                seed=one.seed,
-                epochs=one.epochs,
-                validation=one.validation,
+                seed=network.seed,
+                epochs=network.epochs,
+                validation=network.validation,
             )
         )
+    categories = any(network.preprocessing.get("words") for network in networks)
     manifest = Manifest(
-        format=format_for(spec, words=any(one.preprocessing.get("words") for one in networks)),
+        format=format_for(spec, categories=categories),
         versions={"python": platform.python_version()}
         | {name: version(name) for name in _LIBRARIES},
         made_at=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -120,7 +119,7 @@ def make_bundle(
         metrics=dict(metrics),
         fingerprint=fingerprint,
     )
-    content |= ways
+    content |= {name: preprocessing for preprocessing, name in names.items()}
     content[MANIFEST] = write_json(manifest.model_dump(mode="json"))
     content[SPECIFICATION] = write_json(spec.model_dump(mode="json"))
     bundle = bundle_from_files(content, "the bundle")

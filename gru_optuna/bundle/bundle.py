@@ -1,9 +1,9 @@
 """A bundle in memory, and its predictions.
 
-What is predicted for a row depends on that row and on the bundle alone: not on its neighbours,
-its place, or how many rows are predicted at once. Compiled code sums a row's numbers in one
-order wherever the row stands, which a library of matrix products doesn't promise; and it is the
-code that trials on a CPU train and are measured with, so predictions are theirs, bit for bit.
+The prediction for a row depends on that row and the bundle alone: not on neighbouring rows, on
+its position, or on how many rows are predicted at once. The compiled code adds a row's numbers in
+a fixed order wherever the row stands, which a library of matrix products doesn't promise. Trials
+on a CPU train and validate with the same code, so a bundle repeats their predictions bit for bit.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import polars as pl
 import torch
 
 from gru_optuna.bundle.folder import write_files
-from gru_optuna.bundle.rows import CHUNK, check_steps, rows_of
+from gru_optuna.bundle.rows import CHUNK, check_steps, read_rows, rows_of
 from gru_optuna.data.dataset import Split, Units, starts_of
 from gru_optuna.data.sequences.scaler import SequenceEncoder
 from gru_optuna.data.series.encoder import SeriesEncoder, joined_units
@@ -38,27 +38,24 @@ if TYPE_CHECKING:
     from gru_optuna.training.network import Network
 
 PREDICTION = "prediction"
-"""The column of what is predicted."""
+"""The column of predictions."""
 
-
-NO_UNITS = Units(torch.zeros(0, 1), torch.zeros(0, 1))
-"""Of classes."""
-
-_BATCH = 128
-_MOST_BYTES = 256 * 2**20  # of the buffers that a batch needs
+_NO_UNITS = Units(torch.zeros(0, 1), torch.zeros(0, 1))  # classes have none
+_BATCH = 128  # rows
+_MOST_BYTES = 256 * 2**20  # for the buffers of one batch
 
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """What rows go through on their way into a network, and what comes out of it means."""
+    """How rows become a network's input, and what its output means."""
 
     encoder: Encoder
-    answers: Classes | Numbers | None  # None: each series has its own units
+    targets: Classes | Numbers | None  # None: each series has its own units
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The classes; none where numbers are predicted."""
-        return self.answers.classes if self.answers is not None else ()
+        """The classes; empty where numbers are predicted."""
+        return self.targets.classes if self.targets is not None else ()
 
 
 @dataclass(frozen=True)
@@ -70,7 +67,8 @@ class TrainedNetwork:
     preprocessing: Preprocessing
 
     def outputs(self, split: Split) -> Tensor:
-        """Logits or scaled numbers (N, O) of rows, which needn't have targets."""
+        """Logits or scaled numbers (N, O) for the rows of a split, whose targets are ignored."""
+        # Heavy: numba, which only predictions need.
         from gru_optuna.training.engines.compiled.epoch import predict
         from gru_optuna.training.engines.compiled.slots import RowArrays, flatten
         from gru_optuna.training.engines.compiled.workspace import Workspace, workspace_bytes
@@ -87,20 +85,20 @@ class TrainedNetwork:
 class Bundle:
     """A trained model: one network, or several whose predictions are averaged.
 
-    `load_bundle` reads one.
+    `load_bundle` reads a bundle from disk.
 
     Attributes
     ----------
     manifest
-        What is known of it: study, trial, versions, metrics.
+        Study, trial, versions of libraries, and metrics.
     spec
-        The study file that it comes from.
+        The study file.
     hyperparameters
-        Of the trial.
+        The trial's.
     networks
         One, or an ensemble.
     files
-        As they are kept on disk.
+        The content of each file on disk, by name.
     """
 
     manifest: Manifest
@@ -111,17 +109,17 @@ class Bundle:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The classes, in the order of `predict_proba`'s columns; none where numbers are told."""
+        """The classes, in the order of `predict_proba`'s columns; empty for numbers."""
         return self.networks[0].preprocessing.labels
 
     @property
     def kind(self) -> Literal["texts", "sequences", "series"]:
-        """What its rows are."""
+        """The kind of rows that it reads."""
         return self.spec.kind
 
     @property
     def encoder(self) -> Encoder:
-        """What rows go through, of the first network: its columns are those of all."""
+        """The first network's encoder; every network of a bundle reads the same columns."""
         return self.networks[0].preprocessing.encoder
 
     def save(self, folder: str | Path) -> None:
@@ -130,30 +128,30 @@ class Bundle:
         Raises
         ------
         BundleError
-            If the folder is there already or can't be written.
+            If the folder exists already or can't be written.
         """
         write_files(Path(folder), self.files)
 
     def predict(self, data: object) -> Any:
-        """What the model says of each row, in their order.
+        """One prediction for each row, in the order of the rows.
 
         Parameters
         ----------
         data
             A frame (polars, pandas, or a mapping of columns) with the columns of training; a list
-            of texts; a list of arrays (T, C); an array (N, T, C); or the Path of a file. Answers
-            are not needed. Of series, the rows up to the present.
+            of texts; a list of arrays (T, C); an array (N, T, C); or the Path of a file. Targets
+            are not needed. For a series, the rows up to the present.
 
         Returns
         -------
         numpy.ndarray, or polars.DataFrame
-            (N,) labels, or numbers in the data's units. Of series, a frame with the horizon's
-            times and forecasts of each, in the data's units.
+            (N,) labels, or numbers in the data's units. For series, a frame with the times of
+            the horizon and the forecasts in the data's units.
 
         Raises
         ------
         DataError
-            If columns are missing or values can't be used; it says where.
+            If columns are missing or values can't be used; the message says where.
         """
         if self.kind == "series":
             return self.predict_frame(data)
@@ -165,26 +163,29 @@ class Bundle:
         Raises
         ------
         DataError
-            As `predict`, or if the model tells numbers.
+            As `predict`, or if the model predicts numbers.
         """
         if not self.labels:
-            raise DataError(f"a model of {self.spec.task} tells numbers, not probabilities.")
+            raise DataError(
+                f"a model for {self.spec.task} predicts numbers, so it has no probabilities. "
+                f"Call predict instead."
+            )
         return np.concatenate([self.probabilities(part) for part in self._parts(data)])
 
     def predict_frame(self, data: object) -> pl.DataFrame:
-        """What ``gru-optuna predict`` writes: a row for each row given, or for each step ahead.
+        """The table that ``gru-optuna predict`` writes: one row per row, or per step ahead.
 
         Raises
         ------
         DataError
             As `predict`.
         """
-        return pl.concat([self.tell(part) for part in self._parts(data)])
+        return pl.concat([self.predict_rows(part) for part in self._parts(data)])
 
-    def tell(self, rows: RowsToPredict) -> pl.DataFrame:
-        """The same, of rows that are at hand: as many as `CHUNK`, rather than millions."""
+    def predict_rows(self, rows: RowsToPredict) -> pl.DataFrame:
+        """The predictions for rows that are encoded all at once, up to `CHUNK` of them."""
         if self.labels:
-            return self._classes(rows)
+            return self._predict_classes(rows)
         encoded = self._encode(rows)
         numbers = _mean(
             [
@@ -193,53 +194,50 @@ class Bundle:
             ]
         )  # (N, O)
         ahead = numbers.shape[1]
-        columns = {
+        columns: dict[str, Any] = {
             name: [value for value in values for _ in range(ahead)]
             for name, values in rows.names.items()
         }
         if (times := encoded[0].times) is not None:
             assert self.spec.data.time is not None
-            return pl.DataFrame(
-                {**columns, self.spec.data.time: times, PREDICTION: numbers.ravel()}
-            )
+            columns[self.spec.data.time] = times
         return pl.DataFrame({**columns, PREDICTION: numbers.ravel()})
 
     def probabilities(self, rows: RowsToPredict) -> NDArray[np.float64]:
-        """(N, O) of each class; of several networks, their mean."""
+        """The probability (N, O) of each class, averaged over the networks."""
         return _mean([_softmax(outputs) for outputs in self._outputs(self._encode(rows))])
 
-    def _classes(self, rows: RowsToPredict) -> pl.DataFrame:
+    def _predict_classes(self, rows: RowsToPredict) -> pl.DataFrame:
         probabilities = self.probabilities(rows)
-        told = [self.labels[place] for place in probabilities.argmax(axis=1)]
+        predictions = [self.labels[place] for place in probabilities.argmax(axis=1)]
         shares = dict(zip([f"P({name})" for name in self.labels], probabilities.T, strict=True))
         names = {name: pl.Series(values=values) for name, values in rows.names.items()}
-        return pl.DataFrame({**names, PREDICTION: told, **shares})
+        return pl.DataFrame({**names, PREDICTION: predictions, **shares})
 
     def _encode(self, rows: RowsToPredict) -> list[_Encoded]:
-        """Of each network; networks that share their preprocessing share the result."""
+        """The rows as each network reads them; encoded once for each distinct preprocessing."""
         encoded: dict[int, _Encoded] = {}
         for network in self.networks:
-            ways = network.preprocessing
-            if id(ways) not in encoded:
-                encoded[id(ways)] = _encode(ways, rows).cut(self.hyperparameters.max_tokens)
+            preprocessing = network.preprocessing
+            if id(preprocessing) not in encoded:
+                whole = _encode(preprocessing, rows)
+                encoded[id(preprocessing)] = whole.cut(self.hyperparameters.max_tokens)
         return [encoded[id(network.preprocessing)] for network in self.networks]
 
     def _outputs(self, encoded: list[_Encoded]) -> Iterator[Tensor]:
-        """Of each network, (N, O) float64."""
-        for network, one in zip(self.networks, encoded, strict=True):
-            yield network.outputs(one.split).double()
+        """The output (N, O) of each network, in float64."""
+        for network, rows in zip(self.networks, encoded, strict=True):
+            yield network.outputs(rows.split).double()
 
     def _parts(self, data: object) -> Iterator[RowsToPredict]:
-        """All rows, so many at a time."""
+        """All rows, up to `CHUNK` at a time."""
         if isinstance(data, Path):
-            from gru_optuna.bundle.rows import read_rows
-
             for rows, _ in read_rows(data, self.encoder):
                 yield rows
             return
         rows = rows_of(data, self.encoder)
         if not len(rows):
-            raise DataError("no rows to predict.")
+            raise DataError("there are no rows to predict. Give at least one.")
         for start in range(0, len(rows), CHUNK):
             yield rows.part(start, start + CHUNK)
 
@@ -248,8 +246,8 @@ class Bundle:
 class _Encoded:
     """Rows as a network reads them, and what its outputs mean."""
 
-    split: Split  # of targets that nobody knows yet
-    units: Units = NO_UNITS
+    split: Split  # with zeros for the targets, which are unknown
+    units: Units = _NO_UNITS
     times: Times | None = None  # (N * O,) of forecasts
 
     @classmethod
@@ -263,36 +261,33 @@ class _Encoded:
         return replace(self, split=self.split.cut(steps))
 
 
-def _encode(ways: Preprocessing, rows: RowsToPredict) -> _Encoded:
-    encoder, answers = ways.encoder, ways.answers
+def _encode(preprocessing: Preprocessing, rows: RowsToPredict) -> _Encoded:
+    encoder, targets = preprocessing.encoder, preprocessing.targets
     if isinstance(encoder, SeriesEncoder):
         presents = [encoder.present(series, rows.at(n)) for n, series in enumerate(rows.rows)]
         return _Encoded.of(
-            torch.cat([one.values for one in presents]),
-            torch.tensor([len(one.values) for one in presents]),
-            joined_units([one.units for one in presents]),
-            np.concatenate([one.times for one in presents]),
+            torch.cat([present.values for present in presents]),
+            torch.tensor([len(present.values) for present in presents]),
+            joined_units([present.units for present in presents]),
+            np.concatenate([present.times for present in presents]),
         )
     if isinstance(encoder, SequenceEncoder):
         check_steps(rows, encoder)
         encoded = encoder.encode(rows.rows, rows.at)
     else:
         encoded = encoder.encode(rows.rows)
-    units = answers.units(len(rows)) if isinstance(answers, Numbers) else NO_UNITS
+    units = targets.units(len(rows)) if isinstance(targets, Numbers) else _NO_UNITS
     return _Encoded.of(*encoded, units)
 
 
 def _softmax(outputs: Tensor) -> Tensor:
-    """Row by row in numpy, whose sums of a row don't depend on how many rows there are."""
+    """The softmax (N, O), in numpy: its sum of a row doesn't depend on the number of rows."""
     logits = outputs.numpy()
     shares = np.exp(logits - logits.max(axis=1, keepdims=True))
     return torch.from_numpy(shares / shares.sum(axis=1, keepdims=True))
 
 
-def _mean(told: list[Tensor]) -> NDArray[np.float64]:
-    """Added in the order of the networks, one after another."""
-    total = told[0]
-    for one in told[1:]:
-        total = total + one
-    mean: NDArray[np.float64] = (total / len(told)).numpy()
+def _mean(predictions: list[Tensor]) -> NDArray[np.float64]:
+    """The mean over the networks, always added in their order, so that it rounds alike."""
+    mean: NDArray[np.float64] = (sum(predictions[1:], predictions[0]) / len(predictions)).numpy()
     return mean

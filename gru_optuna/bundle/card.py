@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from gru_optuna.study.confirmation import Confirmation
 
 _ROWS = {"texts": "texts", "sequences": "sequences of numbers", "series": "series over time"}
-_LABELS = 20  # that are named
+_LABELS = 20  # named in the card
 
 
 class _Line(NamedTuple):
-    """One number of the table."""
+    """One line of the table of metrics."""
 
     name: str
     value: float
@@ -27,7 +27,7 @@ class _Line(NamedTuple):
 
 def model_card(bundle: Bundle) -> str:
     """What the model is, how good it is, and how to use it."""
-    import jinja2
+    import jinja2  # heavy: predictions don't need it
 
     template = Path(__file__).with_name("card.md").read_text(encoding="utf-8")
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=False)  # noqa: S701 (no HTML)
@@ -50,7 +50,7 @@ def model_card(bundle: Bundle) -> str:
 def measured(
     search: float | None, baselines: Mapping[str, float], confirmed: Confirmation | None
 ) -> dict[str, Any]:
-    """What is known of a trial's worth, as a bundle keeps it and its card shows it."""
+    """A trial's metrics, as a bundle keeps them and its card shows them."""
     found: dict[str, Any] = {"search": search, "baselines": dict(baselines)}
     if confirmed is not None:
         won = confirmed.won
@@ -66,22 +66,22 @@ def _reads(bundle: Bundle) -> str:
     if bundle.kind == "series":
         columns = [data.time, data.target, data.series, *data.covariates, *data.known]
         return (
-            f"It reads the columns {_listed(columns)} and tells the next {data.horizon} steps "
-            f"behind the last value of `{data.target}`.{''.join(_words(bundle))}"
+            f"It reads the columns {_listed(columns)} and predicts the {data.horizon} steps "
+            f"after the last value of `{data.target}`.{''.join(_categories(bundle))}"
         )
     if bundle.kind == "texts":
         return f"It reads the column {_listed([data.text])} of a table, or a list of texts."
     if data.id is None:
         return "It reads `.ts`, `.npz` and arrays (N, T, C)."
     features = bundle.encoder.as_json()["columns"]["features"]
-    return f"It reads the columns {_listed([data.id, data.time, *features])}: a step a row."
+    return f"It reads the columns {_listed([data.id, data.time, *features])}, one step a row."
 
 
-def _words(bundle: Bundle) -> Iterator[str]:
-    """Which words of each column of words it tells apart."""
-    for name, words in bundle.encoder.as_json().get("words", {}).items():
-        others = "the others alike" if words["rest"] else "and no others"
-        yield f" Of `{name}` it knows {', '.join(words['kept'])}, {others}."
+def _categories(bundle: Bundle) -> Iterator[str]:
+    """The values of each categorical column that the network tells apart."""
+    for name, categories in bundle.encoder.as_json().get("words", {}).items():
+        others = "treated alike" if categories["rest"] else "ignored"
+        yield f" In `{name}` it knows {', '.join(categories['kept'])}; other values are {others}."
 
 
 def _listed(columns: list[str | None]) -> str:
@@ -89,7 +89,7 @@ def _listed(columns: list[str | None]) -> str:
 
 
 def _lines(metrics: dict[str, Any]) -> Iterator[_Line]:
-    """What was measured, from the search's own value to what there is to beat."""
+    """The metrics, from the search's own value to the baselines."""
     if (search := metrics.get("search")) is not None:
         yield _Line("in the search, validation", search, None, "the best of many: optimistic")
     if (confirmed := metrics.get("confirmed")) is not None:

@@ -1,15 +1,15 @@
 """A bundle on disk: written whole or not at all, read only if it is what was written.
 
-bundle.json              what it is
+bundle.json              the manifest
 specification.json       the study file
-preprocessing/0.json …   what rows go through before a network reads them
-weights/0.safetensors …  one file a network
+preprocessing/0.json …   how rows become a network's input
+weights/0.safetensors …  one file per network
 README.md                the model card
-model.onnx               where that was asked for
-SHA256SUMS               of all the others, as ``sha256sum --check`` reads it
+model.onnx               the network for other runtimes, if it was asked for
+SHA256SUMS               the checksums of all other files, for ``sha256sum --check``
 
-What a system or a version control leaves in folders (names with a dot before them, Thumbs.db) is
-overlooked; any other file is none of the bundle's, and whoever put it there meant it to be read.
+Files that operating systems and version control leave in folders (names that begin with a dot,
+Thumbs.db) are ignored. Any other file is refused: somebody may have meant it to be read.
 """
 
 from __future__ import annotations
@@ -17,14 +17,13 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import shutil
 import stat
 from pathlib import Path
 from typing import TYPE_CHECKING
-from uuid import uuid4
 
 from gru_optuna.bundle.manifest import read_manifest
 from gru_optuna.errors import BundleError
+from gru_optuna.files import written_whole
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -41,8 +40,8 @@ _NAME = re.compile(
 )
 _LITTER = re.compile(r"\..*|Thumbs\.db|desktop\.ini", re.IGNORECASE)
 _LINE = re.compile(r"([0-9a-f]{64})  (\S+)")
-_MOST_BYTES = 4 * 2**30  # of one file: no GRU has so many weights
-_AGAIN = "Copy the bundle again from where it was made, or export it again."
+_MOST_BYTES = 4 * 2**30  # of one file, far beyond the weights of any GRU
+_AGAIN = "Copy the bundle from its origin again, or export it again."
 
 
 def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
@@ -51,37 +50,31 @@ def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
     Raises
     ------
     BundleError
-        If something of this name is there, or it can't be written.
+        If the folder exists already, or can't be written.
     """
     if folder.exists():
-        raise BundleError(f"{folder}: is there already. Name another folder, or remove it.")
-    beside = folder.with_name(f".{folder.name}.{uuid4().hex[:8]}.writing")
+        raise BundleError(f"{folder} exists already. Name another folder, or remove it.")
     try:
-        for name, content in {**files, SUMS: _sums(files)}.items():
-            path = beside / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with path.open("xb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-        beside.rename(folder)
+        with written_whole(folder) as beside:
+            for name, content in {**files, SUMS: _sums(files)}.items():
+                path = beside / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(content)
     except OSError as error:
         raise BundleError(f"{folder}: {error.strerror or error}. Name another folder.") from None
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)  # gone already, if it was renamed
 
 
 def read_files(folder: Path) -> dict[str, bytes]:
-    """All files of a bundle, each of them exactly as it was written.
+    """Reads all files of a bundle, each exactly as it was written.
 
     Raises
     ------
     BundleError
-        If it is no bundle, of a newer format, or not what was written.
+        If it is not a bundle, has a newer format, or differs from what was written.
     """
     if not folder.is_dir():
-        raise BundleError(f"{folder}: no such folder. A bundle is what gru-optuna export makes.")
-    # A newer format may keep its sums otherwise: it is told first.
+        raise BundleError(f"{folder}: no such folder. Name one that gru-optuna export has written.")
+    # First, because a newer format may store its checksums differently.
     read_manifest(_read(folder, MANIFEST), str(folder / MANIFEST))
     stored = _read(folder, SUMS)
     files: dict[str, bytes] = {}
@@ -89,23 +82,23 @@ def read_files(folder: Path) -> dict[str, bytes]:
         match = _LINE.fullmatch(line)
         if match is None or not _NAME.fullmatch(match[2]):
             raise BundleError(
-                f'{folder / SUMS}: "{line[:100]}" names no file of a bundle. {_AGAIN}'
+                f'{folder / SUMS}: "{line[:100]}" does not name a file of a bundle. {_AGAIN}'
             )
         content = files[match[2]] = _read(folder, match[2])
         if hashlib.sha256(content).hexdigest() != match[1]:
             raise BundleError(
-                f"{folder / match[2]}: not what was exported, by its checksum: it was cut short "
-                f"or changed. {_AGAIN}"
+                f"{folder / match[2]}: its checksum does not match: it was changed or cut short "
+                f"after the export. {_AGAIN}"
             )
     if stored != _sums(files) or MANIFEST not in files:
-        raise BundleError(f"{folder / SUMS}: not what was exported. {_AGAIN}")
+        raise BundleError(f"{folder / SUMS}: it was changed after the export. {_AGAIN}")
     _refuse_strangers(folder, files)
     return files
 
 
 def _refuse_strangers(folder: Path, files: Mapping[str, bytes]) -> None:
-    for place, rooms, names in os.walk(folder):
-        rooms[:] = [room for room in rooms if not _LITTER.fullmatch(room)]
+    for place, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not _LITTER.fullmatch(name)]
         for name in names:
             path = Path(place, name)
             known = path.relative_to(folder).as_posix() in {*files, SUMS}
@@ -125,11 +118,13 @@ def _read(folder: Path, name: str) -> bytes:
     path = folder / name
     try:
         found = path.lstat()
-        # A pipe would never end, and a link leads out of the folder.
+        # Reading a pipe might never end, and a link may lead out of the folder.
         if not stat.S_ISREG(found.st_mode) or path.parent.is_symlink():
             raise BundleError(f"{path}: not a plain file. {_AGAIN}")
         if found.st_size > _MOST_BYTES:
-            raise BundleError(f"{path}: {found.st_size} bytes, which no bundle has. {_AGAIN}")
+            raise BundleError(
+                f"{path}: {found.st_size} bytes, more than any file of a bundle. {_AGAIN}"
+            )
         return path.read_bytes()
     except FileNotFoundError:
         raise BundleError(f"{path}: missing. {_AGAIN}") from None

@@ -1,4 +1,4 @@
-"""From trained networks to a bundle, and from a bundle's files to one in memory."""
+"""Reads a bundle's files into a `Bundle` in memory, and checks all of them."""
 
 from __future__ import annotations
 
@@ -10,12 +10,7 @@ from safetensors.torch import load as load_tensors
 from gru_optuna import study_file
 from gru_optuna.bundle.bundle import Bundle, Preprocessing, TrainedNetwork
 from gru_optuna.bundle.folder import MANIFEST, SPECIFICATION, read_files
-from gru_optuna.bundle.manifest import (
-    format_for,
-    read_json,
-    read_manifest,
-    read_preprocessing,
-)
+from gru_optuna.bundle.manifest import format_for, read_json, read_manifest, read_preprocessing
 from gru_optuna.data.sequences.scaler import SequenceEncoder
 from gru_optuna.data.series.encoder import SeriesEncoder
 from gru_optuna.data.targets import answers_from_json
@@ -30,23 +25,23 @@ if TYPE_CHECKING:
     from gru_optuna.hyperparameters import Hyperparameters
     from gru_optuna.study_file import Specification
 
-_HEADER_BYTES = 2**20  # of a safetensors file, more than a GRU's names need
+_HEADER_BYTES = 2**20  # of a safetensors file: more than the names of any GRU's tensors need
 
 
 def load_bundle(folder: str | Path) -> Bundle:
-    """Reads a bundle that ``gru-optuna export`` has made, to predict with.
+    """Reads a bundle that ``gru-optuna export`` has written.
 
-    Nothing in it is executed, and one that isn't exactly what was exported is refused.
+    Loading executes nothing, and refuses a bundle that isn't exactly what was exported.
 
     Parameters
     ----------
     folder
-        The bundle's.
+        The bundle's folder.
 
     Raises
     ------
     BundleError
-        If it is no bundle, of a newer format, cut short, or changed.
+        If it is not a bundle, has a newer format, or was changed or cut short.
 
     Examples
     --------
@@ -57,12 +52,12 @@ def load_bundle(folder: str | Path) -> Bundle:
 
 
 def bundle_from_files(content: Mapping[str, bytes], source: str) -> Bundle:
-    """The bundle that these files are; `source` names it in messages.
+    """Makes a bundle of its files; `source` names it in messages.
 
     Raises
     ------
     BundleError
-        If anything in them can't be, whatever their checksums say.
+        If anything in the files is impossible, even where their checksums match.
     """
 
     def read(name: str) -> bytes:
@@ -77,23 +72,24 @@ def bundle_from_files(content: Mapping[str, bytes], source: str) -> Bundle:
         spec = study_file.parse_stored(raw, place)
         hyperparameters = _hyperparameters(raw, manifest.configuration, place)
     except (StudyFileError, KeyError, TypeError) as error:
-        raise BundleError(f"{place}: no study file of ours: {error}") from None
-    ways = {
+        raise BundleError(f"{place}: not a valid study file: {error}") from None
+    preprocessing = {
         name: _preprocessing(read(name), spec, f"{source}/{name}")
         for name in dict.fromkeys(member.preprocessing for member in manifest.members)
     }
-    words = any(
-        bool(way.encoder.words) for way in ways.values() if isinstance(way.encoder, SeriesEncoder)
-    )
-    if manifest.format < (needed := format_for(spec, words=words)):
+    encoders = [used.encoder for used in preprocessing.values()]
+    categories = any(bool(e.words) for e in encoders if isinstance(e, SeriesEncoder))
+    if manifest.format < (needed := format_for(spec, categories=categories)):
         raise BundleError(
-            f"{source}: what it holds is of format {needed}, and it says {manifest.format}. "
-            f"Export the bundle again."
+            f"{source}: its content needs format {needed}, but it declares format "
+            f"{manifest.format}. Export the bundle again."
         )
-    if len({way.labels for way in ways.values()}) > 1:
-        raise BundleError(f"{source}: its networks tell different labels. Export it again.")
+    if len({used.labels for used in preprocessing.values()}) > 1:
+        raise BundleError(
+            f"{source}: its networks predict different labels. Export the bundle again."
+        )
     networks = [
-        _network(read(member.weights), hyperparameters, ways[member.preprocessing],
+        _network(read(member.weights), hyperparameters, preprocessing[member.preprocessing],
                  f"{source}/{member.weights}")
         for member in manifest.members
     ]  # fmt: skip
@@ -103,7 +99,7 @@ def bundle_from_files(content: Mapping[str, bytes], source: str) -> Bundle:
 def _hyperparameters(
     raw: Mapping[str, Any], configuration: Mapping[str, Any], source: str
 ) -> Hyperparameters:
-    """A trial's values, checked as those of a study file are that fixes them all."""
+    """A trial's values, checked like those of a study file that fixes all of them."""
     fixed = dict(raw) | {"sampler": {}}
     for section, model in (("model", study_file.Model), ("search", study_file.Search)):
         fixed[section] = {k: v for k, v in configuration.items() if k in model.model_fields}
@@ -115,9 +111,14 @@ def _hyperparameters(
 def _preprocessing(content: bytes, spec: Specification, source: str) -> Preprocessing:
     checked = read_preprocessing(content, source)
     if checked["kind"] != spec.kind:
-        raise BundleError(f"{source}: of {checked['kind']}, and the study is of {spec.kind}.")
+        raise BundleError(
+            f"{source}: it prepares {checked['kind']}, but the study reads {spec.kind}. "
+            f"Export the bundle again."
+        )
     if (spec.task == "classification") != bool(checked.get("labels")):
-        raise BundleError(f"{source}: doesn't fit a study of {spec.task}.")
+        raise BundleError(
+            f"{source}: its targets do not fit a {spec.task} study. Export the bundle again."
+        )
     if checked["kind"] == "series":
         return Preprocessing(SeriesEncoder.from_json(checked, spec.data), None)
     checked = {key: value for key, value in checked.items() if value is not None}
@@ -128,7 +129,7 @@ def _preprocessing(content: bytes, spec: Specification, source: str) -> Preproce
         try:
             encoder = TextEncoder.from_json(checked)
         except BaseException as error:
-            # A panic in the tokenizers library is none of Python's exceptions.
+            # A panic in the tokenizers library is not a subclass of Exception.
             if isinstance(error, KeyboardInterrupt | SystemExit | MemoryError):
                 raise
             raise BundleError(f"{source}: the tokenizer can't be read: {error}") from None
@@ -136,10 +137,10 @@ def _preprocessing(content: bytes, spec: Specification, source: str) -> Preproce
 
 
 def _network(
-    content: bytes, hyperparameters: Hyperparameters, ways: Preprocessing, source: str
+    content: bytes, hyperparameters: Hyperparameters, preprocessing: Preprocessing, source: str
 ) -> TrainedNetwork:
-    encoder = ways.encoder
-    outputs = len(ways.labels) or 1
+    encoder = preprocessing.encoder
+    outputs = len(preprocessing.labels) or 1
     vocabulary = channels = 0
     if isinstance(encoder, TextEncoder):
         vocabulary = encoder.vocabulary
@@ -147,25 +148,35 @@ def _network(
         channels = encoder.channels
         outputs = encoder.plan.horizon if isinstance(encoder, SeriesEncoder) else outputs
     network = Network.of(hyperparameters, channels, outputs, vocabulary)
-    # Before anything is made of it: the shapes follow from all that was checked.
+    # Checked before any tensor is made: the size follows from the values checked above.
     if len(content) > 4 * network.size() + _HEADER_BYTES:
-        raise BundleError(f"{source}: {len(content)} bytes for {network.size()} numbers.")
+        raise BundleError(
+            f"{source}: {len(content)} bytes, too many for the {network.size()} weights of this "
+            f"network. Export the bundle again."
+        )
     try:
         weights = load_tensors(content)
     except Exception as error:
         reason = str(error).partition("\n")[0]
-        raise BundleError(f"{source}: no safetensors file ({reason}).") from None
+        raise BundleError(
+            f"{source}: not a safetensors file ({reason}). Export the bundle again."
+        ) from None
     shapes = network.shapes()
     if weights.keys() != shapes.keys():
         wrong = sorted(weights.keys() ^ shapes.keys())
-        raise BundleError(f"{source}: not the weights of this network: {', '.join(wrong)[:200]}.")
+        raise BundleError(
+            f"{source}: missing or unexpected weights: {', '.join(wrong)[:200]}. "
+            f"Export the bundle again."
+        )
     for name, shape in shapes.items():
         got = weights[name]
         if got.shape != shape or str(got.dtype) != "torch.float32":
             raise BundleError(
-                f"{source}: {name} is {got.dtype} {tuple(got.shape)}, "
-                f"and torch.float32 {shape} is needed."
+                f"{source}: {name} is {got.dtype} {tuple(got.shape)}, but this network needs "
+                f"torch.float32 {shape}. Export the bundle again."
             )
         if not bool(got.isfinite().all()):
-            raise BundleError(f"{source}: {name} holds what is no finite number.")
-    return TrainedNetwork(network, weights, ways)
+            raise BundleError(
+                f"{source}: {name} contains NaN or infinite values. Export the bundle again."
+            )
+    return TrainedNetwork(network, weights, preprocessing)

@@ -1,9 +1,9 @@
-"""What stands in a bundle's JSON files, checked key by key: nobody knows where a bundle was."""
+"""A bundle's JSON files, checked key by key: a bundle may come from anywhere."""
 
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
     from gru_optuna.study_file import Specification
 
 FORMAT = 2
-"""Of a bundle's files. A version reads its own format and those before it.
+"""The newest format of a bundle's files. A version reads its own format and all earlier ones.
 
 1. The first.
-2. Series with columns of words, or with test or validation rows in a file of their own. (Version
-   0.1.0 also wrote texts with a searched vocabulary as 2.) All others are still written as 1,
-   which every version reads.
+2. Series with categorical columns, or with test or validation rows in a file of their own.
+   (Version 0.1.0 also wrote texts with a searched vocabulary as 2.) All others are still written
+   as 1, which every version reads.
 """
 
-_LONGEST = 1_000_000  # steps: longer than anyone's
+_LONGEST = 1_000_000  # steps, more than any real row has
 
 _Count = Annotated[int, Field(ge=1, le=_LONGEST)]
 _Spread = Annotated[float, Field(gt=0)]
@@ -41,14 +41,14 @@ class Member(_Part):
     preprocessing: Annotated[str, Field(pattern=r"^preprocessing/\d{1,4}\.json$")]
     seed: int = Field(ge=0)
     epochs: int = Field(ge=1)
-    validation: float | None  # the metric on validation rows; None: they were trained on
+    validation: float | None  # the metric on validation rows; None: trained on them too
 
 
 class Manifest(_Part):
     """``bundle.json``."""
 
     format: Literal[1, 2] = 1
-    versions: dict[str, str]  # of this package, Python and the libraries that it was made with
+    versions: dict[str, str]  # this package, Python and the libraries, when it was made
     made_at: str  # UTC
     study: str
     task: Task
@@ -57,7 +57,7 @@ class Manifest(_Part):
     configuration: dict[str, Any]  # the trial's hyperparameters; checked as a study file is
     refitted: bool  # on training and validation rows together
     members: Annotated[list[Member], Field(min_length=1)]
-    metrics: dict[str, Any]  # what was measured, for people
+    metrics: dict[str, Any]  # for the model card; nothing is computed from them
     fingerprint: str  # of the data
 
 
@@ -66,11 +66,11 @@ class _Labels(_Part):
     target: _Target | None = None
 
     @model_validator(mode="after")
-    def _one_answer(self) -> _Labels:
+    def _one_kind(self) -> _Labels:
         if (self.labels is None) == (self.target is None):
             raise ValueError("needs either labels or a target")
         if self.labels is not None and len(set(self.labels)) < len(self.labels):
-            raise ValueError("a label stands there twice")
+            raise ValueError("a label occurs twice")
         return self
 
 
@@ -83,8 +83,8 @@ class _TextColumns(_Part):
     text: str | None
 
 
-class Texts(_Labels):
-    """Of a text study."""
+class TextPreprocessing(_Labels):
+    """``preprocessing/N.json`` of a bundle for texts."""
 
     kind: Literal["texts"]
     columns: _TextColumns
@@ -98,8 +98,8 @@ class _SequenceColumns(_Part):
     features: list[str] | None
 
 
-class Sequences(_Labels):
-    """Of a study of sequences."""
+class SequencePreprocessing(_Labels):
+    """``preprocessing/N.json`` of a bundle for sequences."""
 
     kind: Literal["sequences"]
     columns: _SequenceColumns
@@ -108,7 +108,7 @@ class Sequences(_Labels):
     deviations: list[_Spread] | None
 
     @model_validator(mode="after")
-    def _one_a_channel(self) -> Sequences:
+    def _one_a_channel(self) -> SequencePreprocessing:
         for numbers in (self.means, self.deviations, self.columns.features):
             if numbers is not None and len(numbers) != self.channels:
                 raise ValueError(f"{len(numbers)} entries for {self.channels} channels")
@@ -139,19 +139,19 @@ class _Covariates(_Part):
     deviations: list[_Spread]
 
 
-class _Words(_Part):
+class _Categories(_Part):
     kept: Annotated[list[str], Field(min_length=1)]
     rest: bool
 
     @model_validator(mode="after")
-    def _each_once(self) -> _Words:
+    def _each_once(self) -> _Categories:
         if len(set(self.kept)) < len(self.kept):
-            raise ValueError("a word stands there twice")
+            raise ValueError("a category occurs twice")
         return self
 
 
-class SeriesOfNumbers(_Part):
-    """Of a forecasting study."""
+class SeriesPreprocessing(_Part):
+    """``preprocessing/N.json`` of a bundle for series."""
 
     kind: Literal["series"]
     columns: _SeriesColumns
@@ -164,13 +164,13 @@ class SeriesOfNumbers(_Part):
     missing: Literal["interpolate", "drop", "refuse"]
     series: Annotated[dict[str, _Scale], Field(min_length=1)]
     covariates: _Covariates
-    words: dict[str, _Words] = {}
+    words: dict[str, _Categories] = {}
 
     @model_validator(mode="after")
-    def _one_a_column(self) -> SeriesOfNumbers:
+    def _one_a_column(self) -> SeriesPreprocessing:
         columns = [*self.columns.covariates, *self.columns.known]
         if unknown := self.words.keys() - set(columns):
-            raise ValueError(f"words of {min(unknown)}, which is no covariate")
+            raise ValueError(f"categories of {min(unknown)}, which is not a covariate")
         needed = sum(name not in self.words for name in columns)
         for numbers in (self.covariates.means, self.covariates.deviations):
             if len(numbers) != needed:
@@ -178,23 +178,26 @@ class SeriesOfNumbers(_Part):
         return self
 
 
-def format_for(spec: Specification, *, words: bool) -> Literal[1, 2]:
-    """The first format that holds such a study; `words` says whether columns of words are read."""
+def format_for(spec: Specification, *, categories: bool) -> Literal[1, 2]:
+    """The oldest format that can hold such a study, with or without categorical columns."""
     later_files = spec.kind == "series" and any(
         isinstance(part, str) for part in (spec.data.validation, spec.data.test)
     )
-    return 2 if words or later_files else 1
+    return 2 if categories or later_files else 1
 
 
-_PREPROCESSING: TypeAdapter[Texts | Sequences | SeriesOfNumbers] = TypeAdapter(
-    Annotated[Texts | Sequences | SeriesOfNumbers, Field(discriminator="kind")]
+_PREPROCESSING: TypeAdapter[TextPreprocessing | SequencePreprocessing | SeriesPreprocessing] = (
+    TypeAdapter(
+        Annotated[
+            TextPreprocessing | SequencePreprocessing | SeriesPreprocessing,
+            Field(discriminator="kind"),
+        ]
+    )
 )
-
-Checked = TypeVar("Checked", bound=BaseModel)
 
 
 def read_manifest(content: bytes, source: str) -> Manifest:
-    """``bundle.json``; a newer format is told before anything else of it is looked at.
+    """Reads ``bundle.json``; a newer format is refused before anything else is checked.
 
     Raises
     ------
@@ -214,7 +217,7 @@ def read_manifest(content: bytes, source: str) -> Manifest:
 
 
 def read_preprocessing(content: bytes, source: str) -> dict[str, Any]:
-    """What rows go through, as the encoders of ``data`` read it.
+    """Reads ``preprocessing/N.json`` into what the encoders of ``data`` take.
 
     Raises
     ------
@@ -224,11 +227,11 @@ def read_preprocessing(content: bytes, source: str) -> dict[str, Any]:
         checked = _PREPROCESSING.validate_python(read_json(content, source))
     except ValidationError as error:
         raise _refused(error, source) from None
-    return checked.model_dump(exclude_none=False)
+    return checked.model_dump()
 
 
 def read_json(content: bytes, source: str) -> dict[str, Any]:
-    """One JSON object.
+    """Reads a file that holds one JSON object.
 
     Raises
     ------
@@ -244,15 +247,15 @@ def read_json(content: bytes, source: str) -> dict[str, Any]:
 
 
 def write_json(content: Mapping[str, Any]) -> bytes:
-    """One JSON object, for people too."""
+    """One JSON object, indented so that people can read it."""
     return (json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
 def _refused(error: ValidationError, source: str) -> BundleError:
     first = error.errors(include_url=False)[0]
     place = ".".join(str(part) for part in first["loc"]) or "it"
-    return BundleError(f"{source}: {place}: {first['msg']}. No bundle of ours: export it again.")
+    return BundleError(f"{source}: {place}: {first['msg']}. Export the bundle again.")
 
 
 def _refuse(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} among its numbers")
+    raise ValueError(f"it contains {constant}")

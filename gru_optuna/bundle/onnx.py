@@ -1,12 +1,12 @@
 """A bundle's network for other runtimes: ONNX, whose GRU is torch's (``linear_before_reset = 1``).
 
     inputs   values   (N, T, C) float32, scaled as the preprocessing says; or (N, T) int64 tokens
-             lengths  (N,) int64: what stands behind a row's length is never read
-    outputs  of classes: probabilities (N, O). Of numbers: predictions (N, O), scaled.
+             lengths  (N,) int64: steps after a row's length are never read
+    outputs  probabilities (N, O) of classes, or predictions (N, O), still scaled, of numbers
 
-N and T are free. Of an ensemble, the mean of its networks' outputs. What rows go through before
-(tokenizer, scaler, windows), and how scaled numbers become the data's units, stands in
-``preprocessing/0.json``; ONNX has no operators for that.
+N and T are free. The outputs of an ensemble are the mean over its networks. The preprocessing
+(tokenizer, scaler, windows) and the data's units are in ``preprocessing/0.json``: ONNX has no
+operators for them.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ if TYPE_CHECKING:
     from gru_optuna.bundle.bundle import Bundle, TrainedNetwork
 
 OPSET, IR_VERSION = 17, 8
-"""Of 2022: runtimes of the last years read them."""
+"""From 2022, so that runtimes of recent years read the file."""
 
 _TORCH_TO_ONNX = (1, 0, 2)  # torch stacks reset, update, new; ONNX update, reset, hidden
 
 
 def with_onnx(bundle: Bundle) -> Bundle:
-    """The same bundle with its network as ``model.onnx`` too.
+    """A copy of the bundle that also holds its networks as ``model.onnx``.
 
     Raises
     ------
@@ -62,8 +62,8 @@ def to_onnx(bundle: Bundle) -> bytes:
         ) from None
     if len({id(one.preprocessing) for one in bundle.networks}) > 1:
         raise BundleError(
-            "the bundle's networks come from several folds, and each reads its own scaled inputs, "
-            "which one ONNX model can't. Export with --refit."
+            "the bundle's networks come from several folds, and each scales its inputs in its own "
+            "way, which one ONNX model can't do. Export with --refit."
         )
     graph = _Graph(onnx)
     first = bundle.networks[0].network
@@ -76,13 +76,15 @@ def to_onnx(bundle: Bundle) -> bytes:
     if limit is not None:
         lengths = graph.node("Min", lengths, graph.constant(np.array(limit, np.int64)))
     lengths32 = graph.node("Cast", lengths, to=onnx.TensorProto.INT32)
-    told = [_network(graph, one, values, lengths, lengths32) for one in bundle.networks]
+    outputs = [
+        _add_network(graph, network, values, lengths, lengths32) for network in bundle.networks
+    ]
     if bundle.labels:
-        told = [graph.node("Softmax", one, axis=-1) for one in told]
+        outputs = [graph.node("Softmax", logits, axis=-1) for logits in outputs]
     name = "probabilities" if bundle.labels else "predictions"
-    graph.node("Mean" if len(told) > 1 else "Identity", *told, output=name)
+    graph.node("Mean" if len(outputs) > 1 else "Identity", *outputs, output=name)
     model = helper.make_model(
-        graph.made(bundle.manifest.study, name, first.outputs),
+        graph.finished(bundle.manifest.study, name, first.outputs),
         opset_imports=[helper.make_opsetid("", OPSET)],
         ir_version=IR_VERSION,
         producer_name="gru-optuna",
@@ -95,7 +97,7 @@ def to_onnx(bundle: Bundle) -> bytes:
 
 
 class _Graph:
-    """Nodes and constants, each under a name of its own."""
+    """The nodes and constants of an ONNX graph, each with a unique name."""
 
     def __init__(self, onnx: Any) -> None:
         self._onnx = onnx
@@ -130,19 +132,21 @@ class _Graph:
         )
         return names
 
-    def made(self, name: str, output: str, outputs: int) -> Any:
-        told = self._onnx.helper.make_tensor_value_info(
+    def finished(self, name: str, output: str, outputs: int) -> Any:
+        predictions = self._onnx.helper.make_tensor_value_info(
             output, self._onnx.TensorProto.FLOAT, ["N", outputs]
         )
         return self._onnx.helper.make_graph(
-            self._nodes, name, self._inputs, [told], self._constants
+            self._nodes, name, self._inputs, [predictions], self._constants
         )
 
 
-def _network(graph: _Graph, one: TrainedNetwork, values: str, lengths: str, lengths32: str) -> str:
-    """Logits or scaled numbers (N, O)."""
-    network = one.network
-    weights = {name: weight.numpy() for name, weight in one.weights.items()}
+def _add_network(
+    graph: _Graph, trained: TrainedNetwork, values: str, lengths: str, lengths32: str
+) -> str:
+    """Adds a network to the graph; returns the name of its logits or scaled numbers (N, O)."""
+    network = trained.network
+    weights = {name: weight.numpy() for name, weight in trained.weights.items()}
     sequence = values
     if network.vocabulary:
         sequence = graph.node("Gather", graph.constant(weights[EMBEDDING]), values)
@@ -157,13 +161,13 @@ def _network(graph: _Graph, one: TrainedNetwork, values: str, lengths: str, leng
             direction="bidirectional" if network.bidirectional else "forward",
         )  # fmt: skip
         # (T, D, N, H) to (T, N, D * H), and (D, N, H) to (N, D * H)
-        beside = graph.node("Transpose", outputs, perm=[0, 2, 1, 3])
-        sequence = graph.node("Reshape", beside, features)
+        by_row = graph.node("Transpose", outputs, perm=[0, 2, 1, 3])
+        sequence = graph.node("Reshape", by_row, features)
         last = graph.node("Transpose", states, perm=[1, 0, 2])
     if network.pooling == "last":
         pooled = graph.node("Flatten", last, axis=1)
     else:
-        # Behind a row's length the GRU tells zeros.
+        # The GRU's output is zero after a row's length, so padding adds nothing to the sum.
         total = graph.node(
             "ReduceSum", sequence, graph.constant(np.array([0], np.int64)), keepdims=0
         )
@@ -179,15 +183,15 @@ def _network(graph: _Graph, one: TrainedNetwork, values: str, lengths: str, leng
 def _kernels(
     weights: dict[str, NDArray[np.float32]], layer: int, directions: int
 ) -> tuple[NDArray[np.float32], ...]:
-    """W (D, 3 H, C), R (D, 3 H, H) and both biases (D, 6 H), gates in ONNX's order."""
-    made: dict[str, list[NDArray[np.float32]]] = {"w": [], "r": [], "b": []}
+    """W (D, 3 H, C), R (D, 3 H, H) and both biases (D, 6 H), with the gates in ONNX's order."""
+    kernels: dict[str, list[NDArray[np.float32]]] = {"w": [], "r": [], "b": []}
     for direction in ("", "_reverse")[:directions]:
 
         def kernel(name: str, direction: str = direction) -> NDArray[np.float32]:
             gates = np.split(weights[f"layers.{layer}.{name}_l0{direction}"], GATES)
             return np.concatenate([gates[place] for place in _TORCH_TO_ONNX])
 
-        made["w"].append(kernel("weight_ih"))
-        made["r"].append(kernel("weight_hh"))
-        made["b"].append(np.concatenate([kernel("bias_ih"), kernel("bias_hh")]))
-    return tuple(np.stack(parts) for parts in made.values())
+        kernels["w"].append(kernel("weight_ih"))
+        kernels["r"].append(kernel("weight_hh"))
+        kernels["b"].append(np.concatenate([kernel("bias_ih"), kernel("bias_hh")]))
+    return tuple(np.stack(parts) for parts in kernels.values())

@@ -1,8 +1,7 @@
-"""Predictions to a file, a part at a time, whole or not at all."""
+"""Writes predictions to a file part by part, so that the file is complete or not there at all."""
 
 from __future__ import annotations
 
-import os
 import sys
 import tempfile
 from contextlib import contextmanager
@@ -12,27 +11,28 @@ from typing import IO, TYPE_CHECKING, Protocol
 import polars as pl
 
 from gru_optuna.errors import DataError
+from gru_optuna.files import written_whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 ENDINGS = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
-"""Of files that predictions can be written to."""
+"""Endings of the files that predictions can be written to."""
 
 
 class Writer(Protocol):
-    """Takes predictions in their order."""
+    """Receives the predictions in order."""
 
     def write(self, frame: pl.DataFrame) -> None:
-        """Some more rows."""
+        """Appends rows."""
 
 
 @contextmanager
 def writing(out: Path | None) -> Iterator[Writer]:
-    """Writes to a file, by its ending; or as CSV to stdout.
+    """Opens a writer for a file, in the format of its ending, or for CSV on stdout.
 
-    The file stands under its name when the last row is in it; one that was there is replaced
-    then, and stays if anything fails.
+    The file appears, or replaces an earlier one, once it holds the last row. If anything fails,
+    an earlier file stays.
 
     Raises
     ------
@@ -40,49 +40,43 @@ def writing(out: Path | None) -> Iterator[Writer]:
         If the ending isn't known, or the file can't be written.
     """
     if out is None:
-        yield _Lines(sys.stdout.buffer, ",")
+        yield _DelimitedWriter(sys.stdout.buffer, ",")
         return
     ending = out.suffix.lower()
     if ending not in ENDINGS:
         raise DataError(
-            f'{out}: predictions are not written as "{out.suffix}". Known: {", ".join(ENDINGS)}.'
+            f'{out}: predictions can\'t be written as "{out.suffix}". Known: {", ".join(ENDINGS)}.'
         )
-    beside = out.with_name(f".{out.name}.{os.getpid()}.writing")
     try:
-        if ending == ".parquet":
-            with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as folder:
-                parts = _Parts(Path(folder))
-                yield parts
-                parts.merge(beside)
-        else:
+        with written_whole(out) as beside:
+            if ending == ".parquet":
+                with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as folder:
+                    parts = _PartsWriter(Path(folder))
+                    yield parts
+                    parts.merge(beside)
+                return
             with beside.open("wb") as file:
-                yield _Objects(file) if "json" in ending else _Lines(file, _separator(ending))
-        beside.replace(out)
+                separator = "\t" if ending == ".tsv" else ","
+                yield _JSONWriter(file) if "json" in ending else _DelimitedWriter(file, separator)
     except OSError as error:
         raise DataError(f"{out}: {error.strerror or error}. Check the path.") from None
-    finally:
-        beside.unlink(missing_ok=True)
 
 
-def _separator(ending: str) -> str:
-    return "\t" if ending == ".tsv" else ","
-
-
-class _Lines:
+class _DelimitedWriter:
     def __init__(self, file: IO[bytes], separator: str) -> None:
-        self._file, self._separator, self._begun = file, separator, False
+        self._file, self._separator, self._has_header = file, separator, False
 
     def write(self, frame: pl.DataFrame) -> None:
         text = frame.write_csv(
             separator=self._separator,
-            include_header=not self._begun,
+            include_header=not self._has_header,
             datetime_format="%Y-%m-%d %H:%M:%S%.f",
         )
-        self._begun = True
+        self._has_header = True
         self._file.write(text.encode())
 
 
-class _Objects:
+class _JSONWriter:
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
 
@@ -90,8 +84,8 @@ class _Objects:
         self._file.write(frame.write_ndjson().encode())
 
 
-class _Parts:
-    """Parquet has its description at the end: parts are kept, and put together there."""
+class _PartsWriter:
+    """Keeps the parts in files: Parquet's description is at its end, so they are merged last."""
 
     def __init__(self, folder: Path) -> None:
         self._folder, self._count = folder, 0

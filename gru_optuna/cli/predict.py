@@ -38,7 +38,7 @@ def predict(
         from gru_optuna.bundle.output import writing
         from gru_optuna.bundle.rows import read_rows
 
-        model, told = load_bundle(bundle), 0
+        model, predicted = load_bundle(bundle), 0
         console = Console(stderr=True)
         columns = (BarColumn(), TextColumn("{task.fields[rows]} rows"), TimeRemainingColumn())
         try:
@@ -48,9 +48,9 @@ def predict(
             ):
                 bar = progress.add_task("predict", total=1.0, rows="0")
                 for rows, share in read_rows(file, model.encoder):
-                    writer.write(model.tell(rows))
-                    told += len(rows)
-                    progress.update(bar, completed=share, rows=f"{told:,}")
+                    writer.write(model.predict_rows(rows))
+                    predicted += len(rows)
+                    progress.update(bar, completed=share, rows=f"{predicted:,}")
         except KeyboardInterrupt:
             say("stopped; nothing was written." if out else "stopped.")
             sys.exit(EXIT_INTERRUPTED)
@@ -58,4 +58,4 @@ def predict(
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return
         if out is not None:
-            say(f"{told:,} rows predicted: {shown(out)}")
+            say(f"{predicted:,} rows predicted: {shown(out)}")

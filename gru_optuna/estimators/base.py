@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from optuna.storages import BaseStorage
 
     from gru_optuna.data.dataset import Dataset
-    from gru_optuna.data.readers.in_memory import Given
+    from gru_optuna.data.readers.in_memory import RowsByName
     from gru_optuna.search.default_sizes import DefaultSizes
     from gru_optuna.study_file import Metric, Specification, Task
     from gru_optuna.training.pool_factory import Device
@@ -157,7 +157,7 @@ class GRUEstimator(BaseEstimator):  # type: ignore[misc]
         self.progress = progress
         self.random_state = random_state
 
-    def _tune(self, data: Mapping[str, Any], source: Given, effort: DefaultSizes) -> None:
+    def _tune(self, data: Mapping[str, Any], source: RowsByName, effort: DefaultSizes) -> None:
         """Tunes, and sets what a fitted estimator holds.
 
         Parameters

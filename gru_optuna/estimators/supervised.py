@@ -14,7 +14,7 @@ from sklearn.base import ClassifierMixin, RegressorMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d
 
-from gru_optuna.data.readers.in_memory import array_rows, text_rows
+from gru_optuna.data.readers.in_memory import TARGET, TEXT, array_rows, text_rows
 from gru_optuna.data.texts.prepare import MOST_TOKENS
 from gru_optuna.estimators.base import GRUEstimator, value_errors, with_shared
 from gru_optuna.estimators.inputs import EstimatorInput, read_rows
@@ -49,7 +49,7 @@ class _Labelled(GRUEstimator):
         with value_errors():
             source: dict[str, Any]
             if rows.kind == "texts":
-                data = {"text": "text", goal: "answer", **data}
+                data = {"text": TEXT, goal: TARGET, **data}
                 source = {"X": text_rows(rows.values, answers, self._task, "X")}
                 steps = [len(text.split()) * _TOKENS_A_WORD for text in rows.values]
             else:

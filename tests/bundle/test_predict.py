@@ -193,10 +193,10 @@ def test_sentences_in_a_fresh_workspace(
     workspace.write("other.csv", "texts\nx\n")
     for arguments, words in (
         (("predict", "mine", "other.csv"), 'other.csv: no column "text". Did you mean "texts"?'),
-        (("predict", "none", "x.csv"), "none: no such folder. A bundle is what gru-optuna export"),
+        (("predict", "none", "x.csv"), "none: no such folder. Name one that gru-optuna export"),
         (("predict", "mine", "x.csv"), "x.csv: no such file"),
         (("predict", "mine", "new.jsonl", "--out", "x.xlsx"), "Known: .csv"),
-        (("export", "sentences", "--out", "mine"), "mine: is there already"),
+        (("export", "sentences", "--out", "mine"), "mine exists already"),
         (("export", "sentence", "--out", "new"), 'no study "sentence" here. Did you mean'),
     ):
         done = gru_optuna_in(*arguments, *(() if "--out" in arguments else ("--out", "new.csv")))
@@ -291,7 +291,7 @@ def test_sequences_in_long_form_keep_their_ids(tmp_path: Path) -> None:
     told = model.bundle.predict_frame(pl.concat([new[60:], new[:60]]))
     assert told["who"].to_list() == [str(who) for who in [*range(20, 40), *range(20)]]
     assert model.bundle.predict_frame(table).sort("who").equals(told.sort("who"))
-    with pytest.raises(DataError, match='no columns "x", "y", which training has read'):
+    with pytest.raises(DataError, match='the columns "x", "y", which training read, are missing'):
         model.bundle.predict(table.select("who"))
 
 

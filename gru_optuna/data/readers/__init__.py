@@ -1,1 +1,1 @@
-"""Files as they are: tables, sequences, and what their fields hold."""
+"""Reads files as they are: tables, sequences, and the values of their fields."""

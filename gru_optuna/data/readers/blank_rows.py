@@ -1,4 +1,4 @@
-"""Fields of nothing but spaces, and rows of nothing but such fields."""
+"""Blank fields are missing values, and rows of blank fields are dropped."""
 
 from __future__ import annotations
 
@@ -12,7 +12,13 @@ if TYPE_CHECKING:
 
 
 def without_blanks(frame: pl.DataFrame) -> tuple[pl.DataFrame, NDArray[np.int64] | None]:
-    """Fields of spaces become null; rows of nulls go. Also which rows stayed, if not all."""
+    """Makes blank fields null and drops rows of nulls.
+
+    Returns
+    -------
+    polars.DataFrame, and array (N,) or None
+        The frame, and the positions of the rows that were kept; None if all were.
+    """
     blank = [
         pl.when(pl.col(column.name).str.strip_chars() != "").then(pl.col(column.name))
         for column in frame

@@ -1,8 +1,8 @@
-"""CSV and TSV to a frame of texts, and back from a row to its line.
+"""Reads CSV and TSV into a frame of texts, and finds the line of a row again.
 
-Polars reads. Where it refuses a file, quotes stand inside fields, or a row may be too short,
-Python's csv module goes over the file: it counts lines, and says which one is wrong, or that all
-of them are right.
+Polars reads the file. Where it refuses, where fields contain quotes, or where a row may be too
+short, Python's csv module reads the file again: it counts lines, so it can name the wrong one or
+show that none is.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import csv
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 import numpy as np
 import polars as pl
@@ -32,47 +32,47 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
-_GUESSED_FROM = 50  # records
+_GUESSED_FROM = 50  # records, which decide on the separator
 _SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs"}
 _SHOWN = 40  # characters of a field, in messages
-_RECORD = 256  # bytes that a short record takes in Python
 
+Fields: TypeAlias = "Sequence[str | None]"
 Found = TypeVar("Found")
 
 
 class DisputedError(Exception):
-    """Polars read something that Python's csv module might read otherwise."""
+    """Polars refused the file, or read something that Python's own reader may read differently."""
 
 
 @dataclass(frozen=True)
 class Dialect:
-    """How one file separates its fields."""
+    """How a file separates its fields."""
 
     encoding: Encoding
     separator: str
-    quotes: bool = True  # "…" around fields; many a TSV has quotes that mean themselves
+    quotes: bool = True  # whether quotes enclose fields; in many a TSV they are characters
 
     @property
     def fields(self) -> str:
-        """What stands between fields, in words."""
+        """The name of the separator, for messages."""
         return _SEPARATORS[self.separator]
 
 
 @dataclass(frozen=True)
 class Record:
-    """The fields of one row, or the header, and the line it begins in, from 1."""
+    """The fields of one row or of the header, and the line where it begins, from 1."""
 
     line: int
     fields: list[str]
 
     @property
     def blank(self) -> bool:
-        """Whether the line holds nothing."""
+        """Whether the line is blank."""
         return not any(field.strip() for field in self.fields) and len(self.fields) <= 1
 
 
 def read_delimited(path: Path) -> tuple[pl.DataFrame, Dialect]:
-    """All records below the header, every field as text, blank lines as rows of nulls.
+    """Reads all records below the header, every field as text, blank lines as rows of nulls.
 
     Raises
     ------
@@ -83,7 +83,7 @@ def read_delimited(path: Path) -> tuple[pl.DataFrame, Dialect]:
 
 
 def in_its_dialect(path: Path, read: Callable[[Path, Dialect], Found]) -> tuple[Found, Dialect]:
-    """What is read from a file, and the dialect that it turned out to be in.
+    """Calls `read` with the file's dialect; returns its result and the dialect that fits.
 
     Raises
     ------
@@ -104,13 +104,13 @@ def in_its_dialect(path: Path, read: Callable[[Path, Dialect], Found]) -> tuple[
         raise
 
 
-def frames_by_polars(path: Path, dialect: Dialect, size: int) -> Iterator[pl.DataFrame]:
-    """The same records as `read_delimited`'s, about so many bytes of the file at a time.
+def records_by_polars(path: Path, dialect: Dialect, size: int) -> Iterator[pl.DataFrame]:
+    """Reads the records of `read_delimited` with polars, about `size` bytes at a time.
 
     Raises
     ------
     DisputedError
-        If Python's csv module must be asked.
+        If Python's csv module has to read the file.
     DataError
         Naming the line.
     """
@@ -119,7 +119,7 @@ def frames_by_polars(path: Path, dialect: Dialect, size: int) -> Iterator[pl.Dat
     above, skipped, short = b"", header.line - 1, False
     for block in _whole_records(path, dialect, size):
         frame = _by_polars(above + block, dialect, skipped)
-        # The first block has its header; those behind it get one as wide.
+        # Only the first block has a header, so the others get one of the same width.
         above, skipped = f"{dialect.separator.join('c' * len(names))}\n".encode(), 0
         if frame is None or frame.width != len(names) or (dialect.quotes and _holds_quotes(frame)):
             raise DisputedError
@@ -127,63 +127,61 @@ def frames_by_polars(path: Path, dialect: Dialect, size: int) -> Iterator[pl.Dat
         frame.columns = names
         yield frame
     if short:
-        for _ in _checked(path, dialect, names):
-            pass
+        _check(path, dialect, names)
 
 
-def frames_by_csv(path: Path, dialect: Dialect, size: int) -> Iterator[pl.DataFrame]:
-    """The same by Python's csv module, about so many characters of the file at a time.
+def read_records(
+    path: Path, dialect: Dialect | None = None
+) -> tuple[list[str], bool, Iterator[tuple[int, Fields]]]:
+    """Reads the records of `read_delimited` one after another with Python's csv module.
 
-    Raises
-    ------
-    DataError
-        Naming the line.
-    """
-    names = _names(path, _header(path, _records(path, dialect)))
-    part: list[Record] = []
-    held = 0
-    for record in _checked(path, dialect, names):
-        part.append(record)
-        held += sum(map(len, record.fields))
-        if held > size or len(part) > size // _RECORD:
-            yield _frame(names, part)
-            part, held = [], 0
-    if part:
-        yield _frame(names, part)
-
-
-def records_of(path: Path) -> tuple[list[str], bool, Iterator[tuple[int, Sequence[str | None]]]]:
-    """The same records one after another, whatever the file's size.
+    Parameters
+    ----------
+    path
+        The file, of any size.
+    dialect
+        How it separates fields; None: found out.
 
     Returns
     -------
     list of str, bool, iterator
-        The columns' names, whether numbers have decimal commas, and each record's line and
-        fields: "" where they are empty, None in a blank line.
+        The names of the columns, whether numbers have decimal commas, and the line and fields of
+        each record: "" for an empty field, None in a blank line.
 
     Raises
     ------
     DataError
         Naming the line, when it is reached.
     """
-    dialect = _dialect_of(path, encoding_of(path))
-    if dialect.separator == "\t":
-        # Whether its quotes mean themselves shows at the end of the file.
-        try:
-            for _ in _checked(path, dialect, _names(path, _header(path, _records(path, dialect)))):
-                pass
-        except DataError:
-            dialect = Dialect(dialect.encoding, "\t", quotes=False)
+    if dialect is None:
+        dialect = _dialect_of(path, encoding_of(path))
+        if dialect.separator == "\t":
+            # Only a whole pass shows whether quotes are characters: the last may not be closed.
+            try:
+                _check(path, dialect, _names(path, _header(path, _records(path, dialect))))
+            except DataError:
+                dialect = Dialect(dialect.encoding, "\t", quotes=False)
     names = _names(path, _header(path, _records(path, dialect)))
+    blank = [None] * len(names)
     records = (
-        (record.line, [None] * len(names) if record.blank else record.fields)
+        (record.line, blank if record.blank else record.fields)
         for record in _checked(path, dialect, names)
     )
     return names, dialect.separator == ";", records
 
 
+def frame_of_records(names: Sequence[str], records: Iterable[tuple[int, Fields]]) -> pl.DataFrame:
+    """The fields of records from `read_records` as columns of texts."""
+    columns: list[list[str | None]] = [[] for _ in names]
+    for _, fields in records:
+        for column, field in zip(columns, fields, strict=True):
+            column.append(field)
+    schema = dict.fromkeys(names, pl.String)
+    return pl.DataFrame(dict(zip(names, columns, strict=True)), schema=schema)
+
+
 def line_of(path: Path, dialect: Dialect, record: int) -> int:
-    """The line that a record begins in, from 1; record 0 is the one below the header."""
+    """The line where a record begins, from 1; record 0 is the first below the header."""
     records = _records(path, dialect)
     _header(path, records)
     return next(islice(records, record, None)).line
@@ -200,11 +198,10 @@ def _read_as(path: Path, dialect: Dialect) -> pl.DataFrame:
             refuse_encoding(path, dialect.encoding)
     frame = _by_polars(source, dialect, lines_above=header.line - 1)
     if frame is None or frame.width != len(names) or (dialect.quotes and _holds_quotes(frame)):
-        return _by_csv(path, dialect, names)
-    # Polars fills short rows with nulls, so nulls at the end are where one may hide.
+        return frame_of_records(names, read_records(path, dialect)[2])
+    # Polars fills short rows with nulls, so a null in the last column may be a short row.
     if frame.width > 1 and frame.to_series(-1).null_count():
-        for _ in _checked(path, dialect, names):
-            pass
+        _check(path, dialect, names)
     frame.columns = names
     return frame
 
@@ -223,29 +220,15 @@ def _by_polars(source: Path | bytes, dialect: Dialect, lines_above: int = 0) -> 
 
 
 def _holds_quotes(frame: pl.DataFrame) -> bool:
-    """Whether quotes stand inside fields: readers differ on those that aren't doubled."""
+    """Whether fields contain quotes: readers differ where these aren't doubled."""
     return any(column.str.contains('"', literal=True).any() for column in frame)
 
 
-def _by_csv(path: Path, dialect: Dialect, names: list[str]) -> pl.DataFrame:
-    return _frame(names, _checked(path, dialect, names))
-
-
-def _frame(names: list[str], records: Iterable[Record]) -> pl.DataFrame:
-    columns: list[list[str | None]] = [[] for _ in names]
-    for record in records:
-        fields = [None] * len(names) if record.blank else record.fields
-        for column, field in zip(columns, fields, strict=True):
-            column.append(field)
-    schema = dict.fromkeys(names, pl.String)
-    return pl.DataFrame(dict(zip(names, columns, strict=True)), schema=schema)
-
-
 def _whole_records(path: Path, dialect: Dialect, size: int) -> Iterator[bytes]:
-    """The file in UTF-8, cut between records, about so many bytes at a time.
+    """The file in UTF-8, cut between records, about `size` bytes at a time.
 
-    A line ends a record if the quotes before it are even in number, where all quotes are around
-    fields or doubled within them. Where they aren't, one is found inside a field.
+    A line ends a record if an even number of quotes stand before its end, provided that quotes
+    only enclose fields or are doubled within them. Any other quote shows up inside a field.
     """
     rest, lines = b"", 0
     try:
@@ -267,7 +250,7 @@ def _whole_records(path: Path, dialect: Dialect, size: int) -> Iterator[bytes]:
 
 
 def _last_end(block: bytes, *, quotes: bool) -> int:
-    """Behind the last line of a block that ends a record; 0: there is none."""
+    """The position after the last line that ends a record; 0 if no line does."""
     end = block.rfind(b"\n")
     places = np.flatnonzero(np.frombuffer(block, np.uint8) == ord('"')) if quotes else ()
     while end >= 0 and (before := int(np.searchsorted(places, end))) % 2:
@@ -282,15 +265,20 @@ def _checked(path: Path, dialect: Dialect, names: list[str]) -> Iterator[Record]
         if len(record.fields) != len(names) and not record.blank:
             last = record.fields[-1][:_SHOWN]
             raise DataError(
-                f"{path}, line {record.line}: {_count(len(record.fields), 'field')}, and "
-                f"{_count(len(names), 'column')} in the header. The last field is "
+                f"{path}, line {record.line}: {_count(len(record.fields), 'field')}, but the "
+                f"header has {_count(len(names), 'column')}. The last field is "
                 f'"{last}". Put quotes around fields that hold {dialect.fields}.'
             )
         yield record
 
 
+def _check(path: Path, dialect: Dialect, names: list[str]) -> None:
+    for _ in _checked(path, dialect, names):
+        pass
+
+
 def _records(path: Path, dialect: Dialect) -> Iterator[Record]:
-    # Texts may be long; behind a quote that never closes, a field is the rest of the file.
+    # Texts may be long, but after a quote that never closes, the field is the rest of the file.
     longest = max(LONGEST, allowance() // 8)
     csv.field_size_limit(longest)
     with _text(path, dialect.encoding) as file:
@@ -309,11 +297,11 @@ def _records(path: Path, dialect: Dialect) -> Iterator[Record]:
             except csv.Error as error:
                 if "field limit" in str(error):
                     raise DataError(
-                        f"{path}, line {line}: a field of more than {longest >> 20} MiB. Close the "
-                        f"quote that opens it, or write one row a line."
+                        f"{path}, line {line}: a field is longer than {longest >> 20} MiB. Close "
+                        f"the quote that opens it, or write one row a line."
                     ) from None
                 unclosed = "unexpected end" in str(error)
-                what = "opens and never closes" if unclosed else "closes in the middle of a field"
+                what = "is never closed" if unclosed else "is closed in the middle of a field"
                 raise DataError(
                     f"{path}, line {line}: a quote {what}. Put quotes around the whole field, and "
                     f'write "" for a quote inside it.'
@@ -330,7 +318,7 @@ def _text(path: Path, encoding: Encoding) -> Iterator[io.TextIOWrapper]:
 
 
 def _dialect_of(path: Path, encoding: Encoding) -> Dialect:
-    """The separator under which the first records have the same number of fields, and most."""
+    """The separator that gives all of the first records the same, largest number of fields."""
     if path.suffix.lower() == ".tsv":
         return Dialect(encoding, "\t")
     best, most = Dialect(encoding, ","), 1
@@ -339,7 +327,7 @@ def _dialect_of(path: Path, encoding: Encoding) -> Dialect:
         try:
             head = [r for r in islice(_records(path, dialect), _GUESSED_FROM) if not r.blank]
         except DataError:
-            continue  # told again, if this is the separator after all
+            continue  # reading the file raises it again, if this is the separator after all
         widths = {len(record.fields) for record in head}
         if len(widths) == 1 and (width := widths.pop()) > most:
             best, most = dialect, width
@@ -365,7 +353,7 @@ def _names(path: Path, header: Record) -> list[str]:
         if name in first:
             raise DataError(
                 f'{path}, line {header.line}: columns {first[name]} and {number} are both "{name}".'
-                f" Rename one; or if this line is data already, put a line of names above it."
+                f" Rename one. If this line is already data, insert a line of names above it."
             )
         first[name] = number
     return names

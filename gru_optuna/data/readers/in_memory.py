@@ -1,7 +1,7 @@
-"""Rows that a program holds: frames, arrays, lists of texts, in place of files.
+"""Rows in memory: frames, arrays and lists of texts, in place of files.
 
-A `Source` is where the names under ``[data]`` lead: a folder of files, or rows given by name.
-Both go through the same checks, splits and encoders.
+A `Source` is what the names under ``[data]`` refer to: files in a folder, or rows in memory by
+name. Both go through the same checks, splits and encoders.
 """
 
 from __future__ import annotations
@@ -25,103 +25,104 @@ if TYPE_CHECKING:
 
     from gru_optuna.study_file import Task
 
-    Given: TypeAlias = Mapping[str, Table | Sequences]
-    Source: TypeAlias = Path | Given
+    RowsByName: TypeAlias = Mapping[str, Table | Sequences]
+    Source: TypeAlias = Path | RowsByName
 
-TEXT, ANSWER = "text", "answer"
-"""Columns of texts that came as a list, and of what is to be told of them."""
+TEXT, TARGET = "text", "answer"
+"""The columns of a list of texts, and of its labels or numbers, by the names in stored studies."""
 
 
 def describe(
     dataset: Any, task: Task | None, data: Mapping[str, Any]
 ) -> tuple[dict[str, Any], Source, Task]:
-    """What stands under ``[data]`` for rows as a program brings them, where they are, the task.
+    """The ``[data]`` section for a dataset, the source of its rows, and the task.
 
     Parameters
     ----------
     dataset
         The path of a file, a frame, or ``(X, y)``.
     task
-        None: from the roles of the columns, or from y.
+        None: chosen by the roles of the columns, or by y.
     data
-        What else is to stand under ``[data]``, the columns' roles among it.
+        The other keys of ``[data]``, among them the roles of the columns.
 
     Raises
     ------
     DataError
-        If there is no task for such rows, or they can't be used.
+        If no task suits such rows, or they can't be used.
     """
     if isinstance(dataset, tuple) and len(dataset) == 2:
-        rows, answers = dataset
-        task = task or _task_of(answers)
+        rows, targets = dataset
+        task = task or _task_of(targets)
         if is_texts(rows):
-            goal = "label" if task == "classification" else "target"
-            section = {"train": "X", "text": TEXT, goal: ANSWER}
-            return section, {"X": text_rows(list(rows), answers, task, "X")}, task
-        return {"train": "X"}, {"X": array_rows(rows, answers, task, "X")}, task
-    told: Task = "regression" if "target" in data else "classification"
-    task = task or ("forecasting" if "horizon" in data else told)
+            role = "label" if task == "classification" else "target"
+            section = {"train": "X", "text": TEXT, role: TARGET}
+            return section, {"X": text_rows(list(rows), targets, task, "X")}, task
+        return {"train": "X"}, {"X": array_rows(rows, targets, task, "X")}, task
+    if task is None and "horizon" in data:
+        task = "forecasting"
+    task = task or ("regression" if "target" in data else "classification")
     if isinstance(dataset, str | Path):
         return {"train": Path(dataset).name}, Path(dataset).parent, task
     return {"train": "frame"}, {"frame": frame_rows(dataset, "frame")}, task
 
 
 def is_texts(rows: Any) -> bool:
-    """Whether rows are texts: a list, an array or a column of nothing but strings."""
+    """Whether rows are texts: a list, an array or a column of strings only."""
     if isinstance(rows, str) or (isinstance(rows, np.ndarray) and rows.dtype.kind in "fiubc"):
         return False
     return hasattr(rows, "__len__") and len(rows) > 0 and all(isinstance(row, str) for row in rows)
 
 
-def _task_of(answers: ArrayLike) -> Task:
+def _task_of(targets: ArrayLike) -> Task:
     from sklearn.utils.multiclass import type_of_target  # heavy, and files don't need it
 
-    kind = type_of_target(np.asarray(answers))
+    kind = type_of_target(np.asarray(targets))
     if kind in ("binary", "multiclass"):
         return "classification"
     if kind == "continuous":
         return "regression"
     raise DataError(
-        f"y: {kind}, and a row has one class or one number to predict. "
-        f"Give an array of shape (N,), and the task if it isn't plain."
+        f"y is {kind}, but each row needs one class or one number. "
+        f"Give an array of shape (N,), and name the task."
     )
 
 
 def open_rows(source: Source, name: str) -> Table | Sequences:
-    """The rows of a name under ``[data]``.
+    """The rows that a name under ``[data]`` refers to.
 
     Raises
     ------
     DataError
-        If its file can't be read.
+        If the file can't be read, or there are no such rows.
     """
     if not isinstance(source, Path):
-        return _given(source, name)
+        return _rows_in_memory(source, name)
     path = source / name
     return read_table(path) if path.suffix.lower() in TABLES else read_sequences(path)
 
 
 def open_table(source: Source, name: str) -> Table:
-    """The same of rows that must be a table.
+    """The table that a name under ``[data]`` refers to.
 
     Raises
     ------
     DataError
-        If its file can't be read, or is no table.
+        If the file can't be read, or the rows aren't a table.
     """
     if isinstance(source, Path):
         return read_table(source / name)
-    rows = _given(source, name)
+    rows = _rows_in_memory(source, name)
     if not isinstance(rows, Table):
-        raise DataError(f"{rows.source}: sequences, and a table is needed. Give a frame.")
+        raise DataError(f"{rows.source}: these rows are sequences, not a table. Give a frame.")
     return rows
 
 
-def _given(source: Given, name: str) -> Table | Sequences:
+def _rows_in_memory(source: RowsByName, name: str) -> Table | Sequences:
     if name not in source:
         raise DataError(
-            f'"{name}" names a file, and these rows come from a program. Give a part of them '
-            f"instead, such as 0.2, or all rows as files."
+            f'"{name}" names a file, but the training rows are in memory. Give a share of them, '
+            f"such as 0.2, or give all rows as files."
         )
     return source[name]
 
@@ -132,36 +133,36 @@ def frame_of(data: object, name: str) -> pl.DataFrame | None:
     Returns
     -------
     polars.DataFrame or None
-        None: it is no table.
+        None if the data aren't a table.
 
     Raises
     ------
     DataError
-        If its columns make no table; `name` names it.
+        If the columns don't form a table; `name` names it in the message.
     """
     if isinstance(data, pl.LazyFrame):
         data = data.collect()
     if isinstance(data, pl.DataFrame):
         return data
-    if hasattr(data, "to_pydict"):  # of pyarrow
+    if hasattr(data, "to_pydict"):  # a table of pyarrow
         data = data.to_pydict()
     if not isinstance(data, Mapping) and not hasattr(data, "columns"):
         return None
-    # Of pandas, which needn't be installed, a column is what np.asarray makes of it.
+    # Through np.asarray, because pandas need not be installed.
     table: Any = data
     names = list(table) if isinstance(data, Mapping) else list(table.columns)
     try:
         return pl.DataFrame({str(name): _column(table[name]) for name in names})
     except (TypeError, pl.exceptions.PolarsError) as error:
-        raise DataError(f"{name}: no table ({error}). Give columns of equal lengths.") from None
+        raise DataError(f"{name}: not a table ({error}). Give columns of equal lengths.") from None
 
 
 def _column(values: object) -> pl.Series:
     array = np.asarray(values)
     if array.dtype.kind in "biufM":
         return pl.Series(values=array)
-    # pandas writes what is missing as NaN among texts.
-    return pl.Series(values=[None if one != one else one for one in array.tolist()])  # noqa: PLR0124
+    # Among texts, pandas marks a missing one as NaN, which alone differs from itself.
+    return pl.Series(values=[None if value != value else value for value in array.tolist()])  # noqa: PLR0124
 
 
 def frame_rows(frame: Any, name: str) -> Table:
@@ -170,31 +171,32 @@ def frame_rows(frame: Any, name: str) -> Table:
     Raises
     ------
     DataError
-        If it is no frame, or has no rows.
+        If it isn't a frame, or has no rows.
     """
     frame = frame_of(frame, name)
     if frame is None:
-        raise DataError(f"{name}: no frame. Give one of polars, pandas or pyarrow.")
+        raise DataError(f"{name}: not a frame. Give one of polars, pandas or pyarrow.")
     if not frame.height or not frame.width:
         raise DataError(f"{name}: the frame has no rows. Give one with rows.")
     return Table(Path(name), frame)
 
 
-def text_rows(texts: Sequence[str], answers: ArrayLike, task: Task, name: str) -> Table:
+def text_rows(texts: Sequence[str], targets: ArrayLike, task: Task, name: str) -> Table:
     """A list of texts with their labels, or numbers to predict, as a table.
 
     Raises
     ------
     DataError
-        If there are not as many answers as texts.
+        If there isn't exactly one target per text.
     """
-    found = _answers(answers, len(texts), name)
-    told: Any = [str(one) for one in found.tolist()] if task == "classification" else found
-    return Table(Path(name), pl.DataFrame({TEXT: list(texts), ANSWER: told}))
+    column: Any = _one_per_row(targets, len(texts), name)
+    if task == "classification":
+        column = list(map(str, column.tolist()))
+    return Table(Path(name), pl.DataFrame({TEXT: list(texts), TARGET: column}))
 
 
 def array_rows(
-    rows: ArrayLike | Sequence[ArrayLike], answers: ArrayLike, task: Task, name: str
+    rows: ArrayLike | Sequence[ArrayLike], targets: ArrayLike, task: Task, name: str
 ) -> Sequences:
     """Sequences of numbers with their labels, or numbers to predict.
 
@@ -202,12 +204,12 @@ def array_rows(
     ----------
     rows
         (N, T, C), or (N, T) for one channel; or N arrays (T, C) or (T,) that may differ in T.
-    answers
-        (N,)
+    targets
+        (N,) labels or numbers.
     task
-        Whether answers are classes or numbers.
+        Whether the targets are labels.
     name
-        Of the rows, in messages.
+        Names the rows in messages.
 
     Raises
     ------
@@ -215,8 +217,8 @@ def array_rows(
         Naming the row that can't be used.
     """
     values = sequence_values(rows, name)
-    found = _answers(answers, len(values), name)
-    labels = [str(one) for one in found.tolist()] if task == "classification" else []
+    found = _one_per_row(targets, len(values), name)
+    labels = list(map(str, found.tolist())) if task == "classification" else []
     return Sequences(
         source=name,
         values=values,
@@ -229,12 +231,12 @@ def array_rows(
 
 
 def sequence_values(rows: ArrayLike | Sequence[ArrayLike], name: str) -> list[NDArray[np.float64]]:
-    """The rows as (T, C) arrays each, all of the same C, without gaps.
+    """The rows as arrays (T, C) of one C, without missing values.
 
     Raises
     ------
     DataError
-        Naming the row that can't be used; from 0, as Python counts.
+        Naming the row that can't be used, counted from 0 as in Python.
     """
     values: list[NDArray[np.float64]] = []
     for number, row in enumerate(rows):  # type: ignore[arg-type]
@@ -246,28 +248,31 @@ def sequence_values(rows: ArrayLike | Sequence[ArrayLike], name: str) -> list[ND
         array = array[:, None] if array.ndim == 1 else array
         if array.ndim != 2 or 0 in array.shape:
             raise DataError(
-                f"{at}: an array of shape {np.shape(row)}, and a sequence is (T, C), or (T,) for "
-                f"one channel, of one step or more."
+                f"{at}: the array has shape {np.shape(row)}. Give (T, C), or (T,) for one "
+                f"channel, with at least one step."
             )
         if array.shape[1] != (channels := (values or [array])[0].shape[1]):
-            raise DataError(f"{at}: {array.shape[1]} channels, and {channels} in the first row.")
+            raise DataError(
+                f"{at}: the row has {array.shape[1]} channels, but the first row has {channels}. "
+                f"Give every row the same channels."
+            )
         if not np.isfinite(array).all():
             step, channel = (int(index) for index in np.argwhere(~np.isfinite(array))[0])
             raise DataError(
                 f"{at}: channel {channel}, step {step} is {array[step, channel]}. "
-                f"Fill in or remove such rows first."
+                f"Fill in such values, or remove their rows."
             )
         values.append(array)
     if not values:
-        raise DataError(f"{name}: no rows. Give some.")
+        raise DataError(f"{name}: there are no rows. Give at least one.")
     return values
 
 
-def _answers(answers: ArrayLike, rows: int, name: str) -> NDArray[Any]:
-    found = np.asarray(answers)
+def _one_per_row(targets: ArrayLike, rows: int, name: str) -> NDArray[Any]:
+    found = np.asarray(targets)
     if found.shape != (rows,):
         raise DataError(
-            f"{name}: {rows} rows, and what is to be told of them has shape {found.shape}. "
-            f"It needs one value a row, shape ({rows},)."
+            f"{name} has {rows} rows, but the targets have shape {found.shape}. "
+            f"Give one target per row: shape ({rows},)."
         )
     return found

@@ -1,12 +1,13 @@
 """Tables that may be larger than memory, a part of their rows at a time.
 
-What `tables.read_table` gives at once, row for row. It goes over the file faster, and knows a
-column's types from all of its rows; here a row is read for what it says itself.
+The rows are those of `tables.read_table`, which reads a file faster and knows the types of its
+columns from all rows; here each row is read by itself.
 """
 
 from __future__ import annotations
 
 import sys
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, cast
 
@@ -14,32 +15,33 @@ import numpy as np
 import polars as pl
 
 from gru_optuna.data.readers.blank_rows import without_blanks
-from gru_optuna.data.readers.delimited import records_of
-from gru_optuna.data.readers.json_lines import objects_of
+from gru_optuna.data.readers.delimited import frame_of_records, read_records
+from gru_optuna.data.readers.json_lines import frame_of_objects, read_objects
 from gru_optuna.data.readers.larger_than_memory import is_large, rows_that_fit
+from gru_optuna.data.readers.parquet import count_parquet_rows, read_parquet_slices
 from gru_optuna.data.readers.tables import TABLES, Table, read_table
 from gru_optuna.data.readers.text_files import check_file
 from gru_optuna.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 _BLOCK = 1 << 20
 
 
 def read_table_in_parts(path: Path, rows: int) -> Iterator[tuple[Table, float]]:
-    """The rows of a table, at most so many in each part.
+    """Reads a table in parts of up to `rows` rows.
 
     Yields
     ------
     Table, float
-        A part, none of them empty; and the share of the file that has been read with it.
+        A part, which is never empty, and the share of the file that has been read.
 
     Raises
     ------
     DataError
-        As `tables.read_table`, when the row is reached that can't be read.
+        As `tables.read_table`, when the reader reaches the row that can't be read.
     """
     check_file(path, TABLES)
     ending = path.suffix.lower()
@@ -50,16 +52,18 @@ def read_table_in_parts(path: Path, rows: int) -> Iterator[tuple[Table, float]]:
             empty = False
             yield table, share
     if empty:
-        raise DataError(f"{path}: no rows below the names of the columns. Name a file with rows.")
+        raise DataError(
+            f"{path}: no rows below the names of the columns. Name a file that has some."
+        )
 
 
 def read_head(path: Path) -> tuple[Table, float]:
-    """A table, or where it doesn't fit into memory its first rows; and their share of the file.
+    """Reads a table, or the first rows of a large one; returns their share of the file too.
 
     Raises
     ------
     DataError
-        As `tables.read_table`; what is wrong further down isn't seen.
+        As `tables.read_table`, for the rows that are read.
     """
     check_file(path, TABLES)
     if not is_large(path):
@@ -68,7 +72,7 @@ def read_head(path: Path) -> tuple[Table, float]:
 
 
 def read_spread(path: Path, every: int) -> Table:
-    """The first row of a table and each `every`-th one behind it, whatever the file's size.
+    """Reads the first row of a table and every `every`-th row after it, for files of any size.
 
     Raises
     ------
@@ -86,51 +90,38 @@ def read_spread(path: Path, every: int) -> Table:
 
 
 def _lines(path: Path, rows: int, ending: str, every: int = 1) -> Iterator[tuple[Table, float]]:
-    total = _count_lines(path)
-    names: list[str] = []
-    decimal_comma = False
-    records: Iterator[tuple[int, Any]]  # fields in the order of the names, or by them
+    total, decimal_comma = _count_lines(path), False
+    records: Iterator[tuple[int, Any]]
+    frame_of: Callable[[list[tuple[int, Any]]], pl.DataFrame] = frame_of_objects
     if ending in (".csv", ".tsv"):
-        names, decimal_comma, records = records_of(path)
+        names, decimal_comma, records = read_records(path)
+        frame_of = partial(frame_of_records, names)
     else:
-        records = objects_of(path)
+        records = read_objects(path)
     records = islice(records, 0, None, every)
     while part := list(islice(records, rows)):
+        frame, places = without_blanks(frame_of(part))
         lines = [line for line, _ in part]
-        frame, places = without_blanks(_frame(names, [record for _, record in part]))
         share = lines[-1] / total if len(part) == rows else 1.0
         yield Table(path, frame, places, lines.__getitem__, decimal_comma), share
 
 
-def _frame(names: list[str], records: list[Any]) -> pl.DataFrame:
-    columns: dict[str, Any]
-    if names:
-        columns = dict(zip(names, zip(*records, strict=True), strict=True))
-    else:
-        keys = dict.fromkeys(key for record in records for key in record)
-        columns = {key: [record.get(key) for record in records] for key in keys}
-    return pl.DataFrame(columns, schema=dict.fromkeys(columns, pl.String))
-
-
 def _parquet(path: Path, rows: int, every: int = 1) -> Iterator[tuple[Table, float]]:
-    try:
-        scan = pl.scan_parquet(path)
-        total = int(scan.select(pl.len()).collect().item())
-        for start in range(0, total, rows):
-            part = scan.slice(start, rows).collect()
-            taken = np.arange(-start % every, part.height, every)
-            if every > 1:
-                # Rows that are picked share the text of all others, unless they are copied.
-                arrow = part[taken].to_arrow(compat_level=pl.CompatLevel.oldest())
-                part = cast("pl.DataFrame", pl.from_arrow(arrow))
-            frame, records = without_blanks(part)
-            places = taken if records is None else taken[records]
-            yield Table(path, frame, start + places), min(start + rows, total) / total
-    except (pl.exceptions.PolarsError, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise DataError(
-            f"{path}: not a Parquet file, or damaged ({reason}). Write it again."
-        ) from None
+    total, start = count_parquet_rows(path), 0
+    for whole in read_parquet_slices(path, rows):
+        end = start + whole.height
+        taken = np.arange(-start % every, whole.height, every)
+        part = whole
+        if every > 1:
+            # A selection of rows would keep the texts of all rows in memory, unless copied.
+            arrow = whole[taken].to_arrow(compat_level=pl.CompatLevel.oldest())
+            part = cast("pl.DataFrame", pl.from_arrow(arrow))
+        frame, records = without_blanks(part)
+        yield (
+            Table(path, frame, start + (taken if records is None else taken[records])),
+            end / total,
+        )
+        start = end
 
 
 def _count_lines(path: Path) -> int:

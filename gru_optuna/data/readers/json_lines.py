@@ -1,7 +1,7 @@
-"""JSON lines to a frame: one object a line, its keys the columns.
+"""Reads JSON lines into a frame: one object per line, whose keys are the columns.
 
-Polars reads. What it refuses, Python's json module reads line by line: it takes NaN and columns
-of mixed types, and names the line that is wrong.
+Polars reads the file. What it refuses, Python's json module reads line by line: it accepts NaN and
+columns of mixed types, and can name the wrong line.
 """
 
 from __future__ import annotations
@@ -18,14 +18,12 @@ from gru_optuna.data.readers.text_files import encoding_of, lines_of, read_text,
 from gru_optuna.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
-
-_ROW = 512  # bytes that a short object takes in Python
 
 
 def read_json_lines(path: Path) -> pl.DataFrame:
-    """All objects of a file; a key that an object lacks is null in its row.
+    """Reads all objects of a file; a key that an object lacks is null in its row.
 
     Raises
     ------
@@ -38,20 +36,20 @@ def read_json_lines(path: Path) -> pl.DataFrame:
     try:
         frame = pl.read_ndjson(source, infer_schema_length=None)
     except pl.exceptions.PolarsError:
-        return _by_json(path)
-    # Lists and objects are kept as they are written: there is no field to read them as.
+        return frame_of_objects(read_objects(path))
+    # Lists and objects stay in their JSON form, which only Python's reader keeps.
     if any(dtype.is_nested() for dtype in frame.dtypes):
-        return _by_json(path)
+        return frame_of_objects(read_objects(path))
     return frame
 
 
-def json_frames(path: Path, size: int) -> Iterator[pl.DataFrame]:
-    """The same a part at a time, about so many bytes of the file in each.
+def objects_by_polars(path: Path, size: int) -> Iterator[pl.DataFrame]:
+    """Reads the rows of `read_json_lines` with polars, about `size` bytes at a time.
 
     Raises
     ------
     DisputedError
-        If Python's json module must be asked.
+        If Python's json module has to read the file.
     DataError
         Naming the line.
     """
@@ -60,7 +58,7 @@ def json_frames(path: Path, size: int) -> Iterator[pl.DataFrame]:
         if encoding == "utf-16" or _has_mark(path):
             schema = _schema_of_parts(lines_of(path, encoding, size))
         else:
-            # Looks at all rows, and keeps none.
+            # Polars reads every row for its types, but keeps none.
             schema = pl.scan_ndjson(path, infer_schema_length=None).collect_schema()
         if any(dtype.is_nested() for dtype in schema.dtypes()):
             raise DisputedError
@@ -78,28 +76,8 @@ def _schema_of_parts(parts: Iterator[bytes]) -> pl.Schema:
     return pl.concat(empty, how="diagonal_relaxed").schema
 
 
-def json_frames_by_python(path: Path, size: int) -> Iterator[pl.DataFrame]:
-    """The same by Python's json module; a column that a part doesn't have is null in it.
-
-    Raises
-    ------
-    DataError
-        Naming the line.
-    """
-    rows: list[dict[str, str | None]] = []
-    held = 0
-    for _, row in objects_of(path):
-        rows.append(row)
-        held += _ROW + sum(len(value or "") for value in row.values())
-        if held > size:
-            yield _frame(rows)
-            rows, held = [], 0
-    if rows:
-        yield _frame(rows)
-
-
 def line_of_object(path: Path, record: int) -> int:
-    """The line of an object, from 1; blank lines hold none."""
+    """The line of an object, from 1; blank lines don't count as objects."""
     seen = -1
     with path.open(encoding=encoding_of(path), newline="\n") as file:
         for number, line in enumerate(file, start=1):
@@ -114,8 +92,8 @@ def _has_mark(path: Path) -> bool:
         return file.read(3) == codecs.BOM_UTF8
 
 
-def objects_of(path: Path) -> Iterator[tuple[int, dict[str, str | None]]]:
-    """The line and the fields of each object, one after another, whatever the file's size.
+def read_objects(path: Path) -> Iterator[tuple[int, dict[str, str | None]]]:
+    """The line and the fields of each object, one after another, for files of any size.
 
     Raises
     ------
@@ -133,11 +111,9 @@ def objects_of(path: Path) -> Iterator[tuple[int, dict[str, str | None]]]:
         refuse_encoding(path, encoding)
 
 
-def _by_json(path: Path) -> pl.DataFrame:
-    return _frame([row for _, row in objects_of(path)])
-
-
-def _frame(rows: list[dict[str, str | None]]) -> pl.DataFrame:
+def frame_of_objects(objects: Iterable[tuple[int, dict[str, str | None]]]) -> pl.DataFrame:
+    """The fields of objects from `read_objects` as columns of texts."""
+    rows = [row for _, row in objects]
     names = dict.fromkeys(name for row in rows for name in row)
     columns = {name: [row.get(name) for row in rows] for name in names}
     return pl.DataFrame(columns, schema=dict.fromkeys(names, pl.String))
@@ -151,12 +127,12 @@ def _parse(path: Path, number: int, line: str) -> dict[str, object]:
         column = error.colno if isinstance(error, json.JSONDecodeError) else 1
         raise DataError(
             f"{path}, line {number}: not JSON at column {column} ({what}). "
-            f"Write one whole object a line."
+            f"Write one complete object per line."
         ) from None
     if not isinstance(row, dict):
         kind = "an array" if isinstance(row, list) else "a single value"
         raise DataError(
-            f'{path}, line {number}: {kind}, and each line needs an object: {{"text": …}}.'
+            f'{path}, line {number}: {kind}, but each line must be an object: {{"text": …}}.'
         )
     return row
 

@@ -1,4 +1,4 @@
-"""Labels and groups: texts of which many are equal, as a small number for each."""
+"""Labels and groups: texts that repeat, kept as integer codes."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Labels(Sequence[str]):
-    """N texts, four bytes each. Equal texts have equal places, and lesser ones lesser places."""
+    """N texts at four bytes each. Their codes compare as the texts do."""
 
-    names: tuple[str, ...]  # in the order of their characters' numbers
+    names: tuple[str, ...]  # the distinct texts, sorted by code point
     places: NDArray[np.int32]  # (N,) among the names
 
     @classmethod
     def of(cls, texts: Iterable[str]) -> Labels:
-        """Some texts."""
+        """Encodes texts."""
         return cls.of_column(pl.Series(list(texts), dtype=pl.String))
 
     @classmethod
     def of_column(cls, texts: pl.Series) -> Labels:
-        """A column of texts (N,), none of them null."""
+        """Encodes a column of texts (N,) without nulls."""
         names = texts.unique().sort()
         places = texts.cast(pl.Enum(names)).to_physical().cast(pl.Int32).to_numpy()
         return cls(tuple(names.to_list()), places)
@@ -45,31 +45,31 @@ class Labels(Sequence[str]):
         return self.names[int(self.places[row])]
 
     def take(self, index: NDArray[np.int64]) -> Labels:
-        """Those of some rows."""
+        """The labels of the rows at these positions."""
         return Labels(self.names, self.places[index])
 
     def followed_by(self, other: Labels) -> Labels:
-        """These and others."""
+        """These labels, then the others."""
         names = tuple(sorted({*self.names, *other.names}))
         place_of = {name: place for place, name in enumerate(names)}
         moved = [
-            np.array([place_of[name] for name in one.names], np.int32)[one.places]
-            for one in (self, other)
+            np.array([place_of[name] for name in labels.names], np.int32)[labels.places]
+            for labels in (self, other)
         ]
         return Labels(names, np.concatenate(moved))
 
     def counts(self) -> dict[str, int]:
-        """How often each text occurs, in the order in which they first do."""
+        """The number of rows of each text, in order of first occurrence."""
         places, firsts, counts = np.unique(self.places, return_index=True, return_counts=True)
         order = np.argsort(firsts)
-        return {self.names[places[one]]: int(counts[one]) for one in order}
+        return {self.names[places[position]]: int(counts[position]) for position in order}
 
     def first(self, text: str) -> int:
-        """The first row of a text that occurs."""
+        """The first row with this text, which must occur."""
         return int((self.places == self.names.index(text)).argmax())
 
     def places_among(self, names: Sequence[str]) -> NDArray[np.int64]:
-        """Which of the names (N,) each is; all are among them."""
+        """The position (N,) of each label in `names`, which must contain all of them."""
         place_of = {name: place for place, name in enumerate(names)}
-        # A name that doesn't occur may not be among them.
+        # After `take`, some of this object's names may occur in no row, and be absent in `names`.
         return np.array([place_of.get(name, -1) for name in self.names], np.int64)[self.places]

@@ -1,11 +1,12 @@
-"""Tables that don't fit into memory: read a part at a time into frames that lie in a file.
+"""Tables that don't fit into memory: read part by part into a frame that is mapped from a file.
 
-They hold what frames in memory would, row for row and type for type.
+It holds what a frame in memory would, row for row and type for type.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
@@ -14,47 +15,54 @@ from gru_optuna.data.readers.blank_rows import without_blanks
 from gru_optuna.data.readers.delimited import (
     Dialect,
     DisputedError,
-    frames_by_csv,
-    frames_by_polars,
+    frame_of_records,
     in_its_dialect,
+    read_records,
+    records_by_polars,
 )
-from gru_optuna.data.readers.json_lines import json_frames, json_frames_by_python
+from gru_optuna.data.readers.json_lines import frame_of_objects, objects_by_polars, read_objects
 from gru_optuna.data.readers.mapped_frames import Spool
+from gru_optuna.data.readers.parquet import (
+    count_parquet_rows,
+    measure_parquet,
+    read_parquet_slices,
+)
 from gru_optuna.data.readers.text_files import encoding_of, lines_of
 from gru_optuna.errors import DataError
 from gru_optuna.machine import allowance, fits
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from numpy.typing import NDArray
 
-_HEAD = 1 << 20  # bytes, or rows, that tell how much memory the rest takes
-_WORK = 2.0  # times a frame, while it is read and its columns are looked at
-_LOOKED_AT = 16  # times a frame: what its columns hold, duplicates, leaks
-_FEWEST = 1000  # rows that tell what a table is
-_USUAL = 8.0  # bytes in memory for one of a text file, where its head can't be read
+_HEAD = 1 << 20  # bytes, which show how much memory the rest of a file takes
+_WORK = 2.0  # memory to read a frame and use its columns, in sizes of the frame
+_INSPECTION = 16  # memory to inspect a frame: columns, duplicates, leaks; in sizes of the frame
+_FEWEST = 1000  # rows, enough to show what a table holds
+_RECORD = 512  # bytes that a record takes in Python, beyond its characters
+_USUAL = 8.0  # bytes of memory per byte of a text file, where its head can't be read
 _LEAST, _MOST = 1 << 18, 1 << 24  # bytes of a file that are read at a time
-_PARTS = 16  # of what data may take
+_PARTS = 16  # parts of the memory for data, one of which is read at a time
 
 Rows = tuple[pl.DataFrame, "NDArray[np.int64] | None"]
-"""A frame without blank rows, and which rows of the file they are; None: all, in order."""
+"""A frame without blank rows, and their positions in the file; None: all rows, in order."""
 
 
 def is_large(path: Path) -> bool:
-    """Whether the table in a file is more than memory has room for, by a look at its head."""
+    """Whether a table is too large for memory, judged by its first rows."""
     if path.suffix.lower() == ".parquet":
-        return not fits(_WORK * _parquet_bytes(path))
+        return not fits(_WORK * measure_parquet(path))
     size = path.stat().st_size
     return not fits(_WORK * _USUAL * size) and not fits(_WORK * size * _bytes_a_byte(path))
 
 
 def rows_that_fit(path: Path) -> int:
-    """So many of the first rows of a large file can be looked at from all sides."""
-    room = allowance() / _LOOKED_AT
+    """How many rows of a large file can be inspected in memory."""
+    room = allowance() / _INSPECTION
     if path.suffix.lower() == ".parquet":
-        rows, size = _parquet_rows(path), _parquet_bytes(path)
+        rows, size = count_parquet_rows(path), measure_parquet(path)
     else:
         head = next(lines_of(path, encoding_of(path), _HEAD))
         rows, size = head.count(b"\n") or 1, max(_USUAL, _bytes_a_byte(path)) * len(head)
@@ -62,53 +70,71 @@ def rows_that_fit(path: Path) -> int:
 
 
 def map_delimited(path: Path) -> tuple[Rows, Dialect]:
-    """What `delimited.read_delimited` reads.
+    """Reads as `delimited.read_delimited` does, into a mapped frame.
 
     Raises
     ------
     DataError
-        As there.
+        Naming the line.
     """
 
     def read(path: Path, dialect: Dialect) -> Rows:
         try:
-            return _spooled(path, frames_by_polars(path, dialect, part_size()))
+            return _spooled(path, records_by_polars(path, dialect, part_size()))
         except DisputedError:
-            return _spooled(path, frames_by_csv(path, dialect, part_size()))
+            names, _, records = read_records(path, dialect)
+            return _spooled(path, _frames(records, partial(frame_of_records, names)))
 
-    next(lines_of(path, encoding_of(path), part_size()))  # has a line an end?
+    next(lines_of(path, encoding_of(path), part_size()))  # refuses a file without ends of lines
     return in_its_dialect(path, read)
 
 
 def map_json_lines(path: Path) -> Rows:
-    """What `jsonlines.read_json_lines` reads.
+    """Reads as `json_lines.read_json_lines` does, into a mapped frame.
 
     Raises
     ------
     DataError
-        As there.
+        Naming the line.
     """
     try:
-        return _spooled(path, json_frames(path, part_size()))
+        return _spooled(path, objects_by_polars(path, part_size()))
     except DisputedError:
-        return _spooled(path, json_frames_by_python(path, part_size()))
+        return _spooled(path, _frames(read_objects(path), frame_of_objects))
 
 
 def map_parquet(path: Path) -> Rows:
-    """What `polars.read_parquet` reads, but for columns of lists and the like: they are null.
+    """Reads as `parquet.read_parquet` does, into a mapped frame.
 
     Raises
     ------
-    polars.exceptions.PolarsError
+    DataError
+        If the file isn't Parquet, or is damaged.
     """
-    scan, total = pl.scan_parquet(path), _parquet_rows(path)
-    rows = max(1, int(part_size() / (_parquet_bytes(path) / max(total, 1) + 1)))
-    return _spooled(path, (scan.slice(at, rows).collect() for at in range(0, total, rows)))
+    a_row = measure_parquet(path) / max(count_parquet_rows(path), 1)
+    return _spooled(path, read_parquet_slices(path, max(1, int(part_size() / (a_row + 1)))))
 
 
 def part_size() -> int:
-    """Bytes of a file that are read at a time."""
+    """How many bytes of a file are read at a time."""
     return min(max(allowance() // _PARTS, _LEAST), _MOST)
+
+
+def _frames(
+    records: Iterator[tuple[int, Any]], frame_of: Callable[[list[tuple[int, Any]]], pl.DataFrame]
+) -> Iterator[pl.DataFrame]:
+    """Frames of records that Python has read, each of records of about `part_size()` bytes."""
+    part: list[tuple[int, Any]] = []
+    held = 0
+    for record in records:
+        part.append(record)
+        fields = record[1].values() if isinstance(record[1], dict) else record[1]
+        held += _RECORD + sum(len(field or "") for field in fields)
+        if held > part_size():
+            yield frame_of(part)
+            part, held = [], 0
+    if part:
+        yield frame_of(part)
 
 
 def _spooled(path: Path, parts: Iterator[pl.DataFrame]) -> Rows:
@@ -126,30 +152,20 @@ def _spooled(path: Path, parts: Iterator[pl.DataFrame]) -> Rows:
         return spool.frame(), np.concatenate(kept)
     except OSError as error:
         raise DataError(
-            f"{path}: doesn't fit into memory, and on disk: {error.strerror}."
+            f"{path}: the table doesn't fit into memory, and writing it to a temporary file "
+            f"failed: {error.strerror}. Free some disk space, or set XDG_CACHE_HOME."
         ) from None
 
 
 def _bytes_a_byte(path: Path) -> float:
-    """Of memory, for one of a text file."""
+    """How many bytes of memory a byte of a text file takes."""
     try:
         head = next(lines_of(path, encoding_of(path), _HEAD))
         if path.suffix.lower() in (".csv", ".tsv"):
-            separator = max(",;\t", key=lambda one: head.count(one.encode()))
+            separator = max(",;\t", key=lambda each: head.count(each.encode()))
             frame = pl.read_csv(head, infer_schema=False, separator=separator)
         else:
             frame = pl.read_ndjson(head)
     except (pl.exceptions.PolarsError, StopIteration, UnicodeError):
         return _USUAL
     return frame.estimated_size() / len(head)
-
-
-def _parquet_bytes(path: Path) -> float:
-    """Of the whole table in memory."""
-    rows = _parquet_rows(path)
-    head = pl.scan_parquet(path).head(_HEAD >> 7).collect()
-    return rows * (head.estimated_size() / max(head.height, 1) + 16 * head.width)
-
-
-def _parquet_rows(path: Path) -> int:
-    return int(pl.scan_parquet(path).select(pl.len()).collect().item())

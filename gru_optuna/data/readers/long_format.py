@@ -1,4 +1,4 @@
-"""Sequences in long form: a table with one row a step, and a column that says whose step it is."""
+"""Sequences in long form: a table with one row per step, and a column of the sequence's id."""
 
 from __future__ import annotations
 
@@ -29,38 +29,41 @@ def sequences_from_table(
     label: str | None = None,
     target: str | None = None,
 ) -> Sequences:
-    """The sequences of a table, in the order in which their ids first appear.
+    """Gathers the sequences of a table, in the order in which their ids first appear.
 
     Parameters
     ----------
     table
-        One row a step.
+        One row per step.
     id
-        Column that tells the sequences apart.
+        Column of the sequences' ids.
     time
-        Column that orders the steps of each: numbers, or times. None: as they stand.
+        Column that orders the steps of each sequence: numbers or times. None: in their order.
     features
         Columns of the channels. None: all that have no other role.
     label, target
-        Column of the class, or of the number to predict; one of them. Constant within an id.
+        Column of the class, or of the number to predict; exactly one. Constant within an id.
 
     Raises
     ------
     DataError
-        Naming the row of a doubled time, a label that changes, a missing or unparsable number.
+        Naming the row of a repeated time, a label that changes, or a number that is missing or
+        can't be read.
     """
-    if (label is None) == (target is None):
+    predicted = label or target
+    if predicted is None or (label and target):
         raise DataError(f"{table.source}: name either a label or a target, the column to predict.")
-    goal = label or target
-    assert goal is not None
     if features is None:
-        features = [name for name in table.names if name not in (id, time, goal)]
+        features = [name for name in table.names if name not in (id, time, predicted)]
     if not features:
-        raise DataError(f"{table.source}: no columns of features beside {id}, {time} and {goal}.")
+        others = ", ".join(f'"{name}"' for name in (id, time, predicted) if name is not None)
+        raise DataError(
+            f"{table.source}: there is no column of features, only {others}. Add at least one."
+        )
     steps = steps_by_id(table, id, time, features)
-    coded = table.labels(goal) if label else None
-    goals = _complete(table, goal) if coded is None else coded.places
-    firsts = _constant_goals(table, steps.owners, goals, coded, steps.ids, goal)
+    coded = table.labels(predicted) if label else None
+    targets = _complete(table, predicted) if coded is None else coded.places
+    firsts = _constant_within_ids(table, steps, targets, coded, predicted)
     labels = [] if coded is None else list(coded.take(firsts))
     return Sequences(
         source=table.source,
@@ -68,7 +71,7 @@ def sequences_from_table(
         labels=labels,
         lines=[int(row) + 1 for row in firsts],
         classes=classes_of(labels),
-        targets=None if label else goals[firsts].astype(np.float64),
+        targets=None if label else targets[firsts].astype(np.float64),
         ids=steps.ids,
         unit="row",
         features=tuple(features),
@@ -81,20 +84,20 @@ class Steps:
 
     ids: list[str]  # of the sequences, in the order in which they first appear
     values: list[NDArray[np.float64]]  # (T, C) each
-    owners: NDArray[np.int64]  # (N,) which sequence each row of the table belongs to
+    owners: NDArray[np.int64]  # (N,) the position in `ids` for each row of the table
 
 
 def steps_by_id(table: Table, id: str, time: str | None, features: Sequence[str]) -> Steps:  # noqa: A002 (as above)
-    """The sequences of a table, without what is to be told of them; as `sequences_from_table`.
+    """Gathers the steps of a table by id, without labels or targets; as `sequences_from_table`.
 
     Raises
     ------
     DataError
-        Naming the row of a doubled time, a missing or unparsable number.
+        Naming the row of a repeated time, or of a number that is missing or can't be read.
     """
     names, owners = _owners(table, id)
     order = _in_time(table, owners, time, names)
-    # One (rows, C) array in order of ids and times; each sequence is a view of it.
+    # One array (N, C) in order of ids and times, of which each sequence is a view.
     steps = np.empty((len(table), len(features)))
     for column, feature in enumerate(features):
         steps[:, column] = _complete(table, feature)[order]
@@ -103,7 +106,7 @@ def steps_by_id(table: Table, id: str, time: str | None, features: Sequence[str]
 
 
 def _owners(table: Table, name: str) -> tuple[list[str], NDArray[np.int64]]:
-    """The ids in order of appearance, and which of them each row (N,) belongs to."""
+    """The ids in order of appearance, and the position among them for each row (N,)."""
     ids = table.strings(name)
     if ids.null_count():
         row = int(ids.is_null().arg_max() or 0)
@@ -119,15 +122,15 @@ def _owners(table: Table, name: str) -> tuple[list[str], NDArray[np.int64]]:
 def _in_time(
     table: Table, owners: NDArray[np.int64], time: str | None, names: list[str]
 ) -> NDArray[np.int64]:
-    """The rows (N,) by owner, and by time within each."""
+    """The positions of the rows (N,), sorted by owner and then by time."""
     if time is None:
         return np.argsort(owners, kind="stable")
     moments = _moments(table, time)
     order = np.lexsort((moments, owners))
-    doubled = (np.diff(owners[order]) == 0) & (moments[order][1:] == moments[order][:-1])
-    if doubled.any():
-        # lexsort is stable: of two equal rows the later one comes second.
-        row = int(order[1:][doubled].min())
+    repeated = (np.diff(owners[order]) == 0) & (moments[order][1:] == moments[order][:-1])
+    if repeated.any():
+        # lexsort is stable, so of two equal rows the later one comes second.
+        row = int(order[1:][repeated].min())
         raise DataError(
             f'{table.at(row)}: id "{names[owners[row]]}" has the time '
             f'"{table.strings(time)[row]}" twice. Remove one of the rows.'
@@ -141,7 +144,7 @@ def _moments(table: Table, name: str) -> NDArray[np.generic]:
     except DataError:
         return table.times(name)
     if np.isnan(numbers).any():
-        return table.times(name)  # which says where it is empty
+        return table.times(name)  # raises, and names the empty row
     return numbers
 
 
@@ -155,22 +158,22 @@ def _complete(table: Table, name: str) -> NDArray[np.float64]:
     return numbers
 
 
-def _constant_goals(
+def _constant_within_ids(
     table: Table,
-    owners: NDArray[np.int64],
-    goals: NDArray[np.float64] | NDArray[np.int32],
-    coded: Labels | None,  # what the goals stand for
-    names: list[str],
+    steps: Steps,
+    targets: NDArray[np.float64] | NDArray[np.int32],
+    coded: Labels | None,  # the labels that the targets are codes of
     column: str,
 ) -> NDArray[np.int64]:
-    """The first row of each id (ids,), after a look that all others say the same."""
-    _, firsts = np.unique(owners, return_index=True)
-    differs = goals != goals[firsts][owners]
+    """The first row of each id (ids,); refuses ids whose targets differ between rows."""
+    _, firsts = np.unique(steps.owners, return_index=True)
+    differs = targets != targets[firsts][steps.owners]
     if differs.any():
         row = int(differs.argmax())
-        said: Sequence[object] = goals.tolist() if coded is None else coded
+        owner = steps.owners[row]
+        values: Sequence[object] = targets.tolist() if coded is None else coded
         raise DataError(
-            f'{table.at(row)}: {column} is "{said[row]}", and "{said[firsts[owners[row]]]}" in '
-            f'the first row of id "{names[owners[row]]}". A sequence has one {column}.'
+            f'{table.at(row)}: {column} is "{values[row]}", but "{values[firsts[owner]]}" in '
+            f'the first row of id "{steps.ids[owner]}". A sequence has one {column}.'
         )
     return firsts

@@ -1,8 +1,8 @@
-"""Frames that lie in a file: written part by part, then mapped into memory.
+"""Frames in a file that is written part by part, then mapped into memory.
 
-The kernel reads pages of a mapped file when they are looked at and drops them when memory is
-short, so such a frame takes as good as none. Arrow's IPC format is on disk what it is in memory;
-polars reads it where it lies.
+The kernel reads pages of a mapped file when they are accessed and drops them when memory is short,
+so such a frame takes almost no memory of its own. Arrow's IPC format has the same layout on disk
+and in memory, so polars reads it in place.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ _ALIGNMENT = 64  # bytes, as Arrow recommends for all buffers
 
 
 class Spool:
-    """Rows that are written to a file part by part, and read back as one frame.
+    """Writes rows to a file part by part, and gives them back as one frame.
 
-    The file has no name: nothing of it stays, however the process ends.
+    The file has no name, so nothing remains of it, however the process ends.
     """
 
     def __init__(self) -> None:
         self._file = scratch_file()
-        self._parts: list[tuple[int, int]] = []  # where each begins and ends
+        self._parts: list[tuple[int, int]] = []  # offsets where each begins and ends
         self._empty = pl.DataFrame()
         self._rows = 0
 
@@ -34,7 +34,7 @@ class Spool:
         return self._rows
 
     def add(self, part: pl.DataFrame) -> None:
-        """Some rows more. A column that is new was null before, and one that is missing is null."""
+        """Appends rows. A column that some parts lack is null in their rows."""
         self._empty = pl.concat([self._empty, part.clear()], how="diagonal")
         self._rows += part.height
         if not part.height:
@@ -47,11 +47,11 @@ class Spool:
         self._parts.append((begin, self._file.tell()))
 
     def frame(self) -> pl.DataFrame:
-        """All rows, where they lie."""
+        """All rows, mapped from the file."""
         if not self._parts:
             return self._empty
         self._file.flush()
-        # Shared, so that the pages are the file's own: the kernel may drop them at any time.
+        # Shared with the file, so that the kernel may drop the pages at any time.
         mapped = memoryview(mmap.mmap(self._file.fileno(), 0))
         parts = [
             cast(

@@ -1,24 +1,24 @@
-"""Texts to numbers, and what a number looks like when it is missing."""
+"""Reads numbers from texts, and knows the words for a missing one."""
 
 from __future__ import annotations
 
 import polars as pl
 
 MISSING = ("na", "n/a", "nan", "null", "none")
-"""Words for a missing number, in small letters; as texts they are words."""
+"""Words for a missing number, in lower case; in a column of texts they are ordinary words."""
 
 _SHOWN = 40  # characters of a field, in messages
 
 
 def parse_numbers(fields: pl.Series, *, decimal_comma: bool) -> tuple[pl.Series, pl.Series]:
-    """Fields as numbers (N,), null or NaN where they are missing; and which fields are neither.
+    """Reads fields as numbers (N,), null or NaN where missing, and marks those that are neither.
 
     Parameters
     ----------
     fields
         Texts (N,), null where empty.
     decimal_comma
-        Whether 1,5 is 1.5.
+        Whether 1,5 means 1.5.
     """
     fields = fields.str.strip_chars()
     numbers = fields.cast(pl.Float64, strict=False)
@@ -34,7 +34,7 @@ def parse_numbers(fields: pl.Series, *, decimal_comma: bool) -> tuple[pl.Series,
 
 
 def about_no_number(got: str) -> str:
-    """What is wrong with a field, behind ``file, line 5: column "age"``."""
+    """The message about a field, which follows ``file, line 5: column "age"``."""
     hint = " Write a decimal point." if got.replace(",", "", 1).isdigit() else ""
     return (
         f'is "{got[:_SHOWN]}", not a finite number.{hint} '

@@ -1,4 +1,4 @@
-"""Reads sequence files, exactly as they are; by their endings."""
+"""Reads files of sequences, by their endings."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ __all__ = ["SEQUENCES", "Sequences", "read_sequences", "sequences_from_table"]
 SEQUENCES = (".ts", ".npz")
 
 
-def read_sequences(path: Path, *, answered: bool = True) -> Sequences:
-    """Reads one file of sequences with their labels or targets; without, unless `answered`.
+def read_sequences(path: Path, *, with_targets: bool = True) -> Sequences:
+    """Reads a ``.ts`` or ``.npz`` file, with or without its labels or targets.
 
-    Tables in long form are read by `tables.read_table` and turned by `sequences_from_table`.
+    Tables in long form go through `tables.read_table` and `long_format.sequences_from_table`.
 
     Raises
     ------
     DataError
-        If the file isn't there, isn't of a known format, or a row can't be used; with its place.
+        If there is no such file, its format isn't known, or a row can't be used; with its place.
     """
     check_file(path, SEQUENCES)
     reader = read_npz if path.suffix.lower() == ".npz" else read_ts
-    return reader(path, answered=answered)
+    return reader(path, with_targets=with_targets)

@@ -1,4 +1,4 @@
-"""Sequences as a file holds them: no scaling, no padding, no split."""
+"""Sequences as a file holds them: not scaled, padded or split."""
 
 from __future__ import annotations
 
@@ -14,38 +14,38 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Sequences:
-    """The rows of one file. Letters: N rows, T steps (differing), C channels.
+    """The rows of one file. Letters: N rows, T steps (which differ), C channels.
 
-    They have labels (classification), or targets (regression).
+    They have either labels (classification) or targets (regression).
     """
 
     source: str
-    values: list[NDArray[np.float64]]  # one (T, C) array a row
-    labels: list[str]  # none where there are targets
-    lines: list[int]  # where each row stands in the file, from 1, for messages
+    values: list[NDArray[np.float64]]  # one (T, C) array per row
+    labels: list[str]  # empty where there are targets
+    lines: list[int]  # each row's line in the file, from 1, for messages
     classes: tuple[str, ...]  # as the header declares them, else in their natural order
     targets: NDArray[np.float64] | None = None  # (N,)
-    ids: list[str] | None = None  # of the rows, in long form: how messages name them
+    ids: list[str] | None = None  # in long form: the names of the rows in messages
     unit: str = "line"  # what `lines` counts: lines of a text, or rows of an array
-    features: tuple[str, ...] | None = None  # names of the channels, where the file has any
+    features: tuple[str, ...] | None = None  # the names of the channels, if the file has any
 
     def __len__(self) -> int:
         return len(self.values)
 
     @property
     def channels(self) -> int:
-        """C, the same in every row."""
+        """C, which is the same in every row."""
         return int(self.values[0].shape[1])
 
     def at(self, row: int) -> str:
-        """Where a row stands, as messages begin."""
+        """The place of a row, with which messages about it begin."""
         if self.ids is not None:
             return f'{self.source}, id "{self.ids[row]}"'
         return f"{self.source}, {self.unit} {self.lines[row]}"
 
 
 def classes_of(labels: Iterable[str]) -> tuple[str, ...]:
-    """The classes among labels: numbers by size, words by alphabet.
+    """The distinct labels in order: numbers by size, words alphabetically.
 
     >>> classes_of(["10", "9", "9"])
     ('9', '10')

@@ -1,8 +1,8 @@
-"""Tables as people bring them: CSV, TSV, JSON lines, Parquet.
+"""Reads tables: CSV, TSV, JSON lines, Parquet.
 
-A `Table` keeps what the file says: texts stay texts until someone asks for numbers or times, so
-that "007" and a label "1" survive. An empty field, or one of spaces only, is missing, whatever
-the format; a row of nothing but such fields is no row.
+A `Table` keeps what the file says: texts stay texts until a caller asks for numbers or times, so
+that "007" and a label "1" survive. In every format, an empty field or one of spaces only is
+missing, and a row of such fields only is not a row.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from gru_optuna.data.readers.larger_than_memory import (
     map_parquet,
 )
 from gru_optuna.data.readers.numbers import about_no_number, parse_numbers
+from gru_optuna.data.readers.parquet import read_parquet
 from gru_optuna.data.readers.text_files import check_file
 from gru_optuna.errors import DataError, did_you_mean
 
@@ -46,26 +47,26 @@ class Table:
     """The rows of one file. Letters: N rows."""
 
     path: Path
-    frame: pl.DataFrame  # N rows; String columns, or what Parquet and JSON say
+    frame: pl.DataFrame  # N rows; columns of texts, or of the types in Parquet and JSON
     records: NDArray[np.int64] | None = None  # (N,) rows of the file; None: all, in order
-    line_of: Callable[[int], int] | None = None  # of a record; None: the file has no lines
-    decimal_comma: bool = False  # 1,5 is 1.5: where semicolons separate the fields
+    line_of: Callable[[int], int] | None = None  # the line of a record; None: a file without lines
+    decimal_comma: bool = False  # 1,5 means 1.5, as where semicolons separate the fields
 
     def __len__(self) -> int:
         return self.frame.height
 
     @property
     def source(self) -> str:
-        """The file, as messages begin."""
+        """The file, with which messages begin."""
         return str(self.path)
 
     @property
     def names(self) -> list[str]:
-        """Its columns, in their order."""
+        """The names of the columns, in order."""
         return self.frame.columns
 
     def at(self, row: int) -> str:
-        """Where a row stands: ``file.csv, line 17``, or ``file.parquet, row 16``, from 1."""
+        """The place of a row: ``file.csv, line 17``, or ``file.parquet, row 16``, from 1."""
         record = row if self.records is None else int(self.records[row])
         if self.line_of is None:
             return f"{self.path}, row {record + 1}"
@@ -77,7 +78,7 @@ class Table:
         Raises
         ------
         DataError
-            With the nearest name, if there is no such column.
+            If there is no such column; the message suggests the nearest name.
         """
         if name not in self.frame.columns:
             raise DataError(f'{self.path}: no column "{name}". {did_you_mean(name, self.names)}')
@@ -88,26 +89,27 @@ class Table:
         return self.strings(name).fill_null("").to_list()
 
     def strings(self, name: str) -> pl.Series:
-        """One column as texts (N,), without copying those of a text file; null where missing."""
+        """One column as texts (N,), null where missing; a text file's are not copied."""
         column = self.column(name)
         if column.dtype == pl.String:
             return column
         if column.dtype.is_nested() or column.dtype in (pl.Binary, pl.Object):
             raise DataError(
                 f'{self.path}: column "{name}" holds {column.dtype} values, not texts or numbers. '
-                f"Write one value a field."
+                f"Write one value per field."
             )
         if column.dtype.is_float() and (column.is_null() | (column == column.round())).all():
-            column = column.cast(pl.Int64, strict=False)  # how others keep integers with gaps
+            # Libraries without nullable integers store an integer column with gaps as floats.
+            column = column.cast(pl.Int64, strict=False)
         return column.cast(pl.String)
 
     def labels(self, name: str) -> Labels:
-        """One column as labels: no spaces around them, and none missing.
+        """One column as labels, stripped of spaces.
 
         Raises
         ------
         DataError
-            Naming the first row without one.
+            Naming the first row without a label.
         """
         labels = self.strings(name).str.strip_chars()
         if labels.null_count():
@@ -119,14 +121,12 @@ class Table:
         return Labels.of_column(labels)
 
     def numbers(self, name: str) -> NDArray[np.float64]:
-        """One column as numbers (N,).
-
-        NaN where it is missing: empty, NA, N/A, NaN, null, None.
+        """One column as numbers (N,), NaN where empty, NA, N/A, NaN, null or None.
 
         Raises
         ------
         DataError
-            Naming the first row that holds something else, or an infinite number.
+            Naming the first row that holds anything else, or an infinite number.
         """
         column = self.column(name)
         if column.dtype.is_numeric() or column.dtype in (pl.Boolean, pl.Null):
@@ -141,7 +141,7 @@ class Table:
         return numbers.fill_null(np.nan).to_numpy()
 
     def count_numbers(self, name: str) -> tuple[int, int]:
-        """How many fields of a column are numbers, and how many say something else."""
+        """How many fields of a column are numbers, and how many are neither that nor missing."""
         column = self.column(name)
         if column.dtype.is_numeric() or column.dtype.is_temporal() or column.dtype == pl.Boolean:
             return len(column) - column.null_count(), 0
@@ -150,7 +150,7 @@ class Table:
         return len(numbers) - int((numbers.is_null() | numbers.is_nan()).sum()) - others, others
 
     def times(self, name: str) -> NDArray[np.datetime64]:
-        """One column as points in time (N,), datetime64[us]; those with a zone are in UTC.
+        """One column as points in time (N,), datetime64[us], in UTC where zones are given.
 
         Reads ISO dates and times, the usual orders of day, month and year, and epoch seconds
         or milliseconds.
@@ -158,7 +158,7 @@ class Table:
         Raises
         ------
         DataError
-            Naming the first row that isn't one, or has none.
+            Naming the first row whose time is missing or can't be read.
         """
         column = self.column(name)
         if not column.dtype.is_temporal() and not column.dtype.is_numeric():
@@ -169,7 +169,7 @@ class Table:
 def read_times(
     column: pl.Series, name: str, source: str, at: Callable[[int], str]
 ) -> NDArray[np.datetime64]:
-    """A column as points in time (N,); `source` and `at` say where it stands, in messages.
+    """A column as points in time (N,); `source` and `at` give its place in messages.
 
     Raises
     ------
@@ -183,12 +183,12 @@ def read_times(
 
 
 def read_table(path: Path) -> Table:
-    """Reads one file of rows; one that doesn't fit into memory lies in another file then, mapped.
+    """Reads a table; one that doesn't fit into memory is mapped from a temporary file.
 
     Raises
     ------
     DataError
-        If the file isn't there, isn't of a known format, or a row can't be read; with the line.
+        If there is no such file, its format isn't known, or a row can't be read; with the line.
     """
     check_file(path, TABLES)
     line, decimal_comma = None, False
@@ -197,13 +197,15 @@ def read_table(path: Path) -> Table:
         (frame, records), dialect = _read_delimited(path)
         line, decimal_comma = partial(line_of, path, dialect), dialect.separator == ";"
     elif ending == ".parquet":
-        frame, records = _read_parquet(path)
+        frame, records = map_parquet(path) if is_large(path) else without_blanks(read_parquet(path))
     else:
         large = is_large(path)
         frame, records = map_json_lines(path) if large else without_blanks(read_json_lines(path))
         line = partial(line_of_object, path)
     if not frame.height:
-        raise DataError(f"{path}: no rows below the names of the columns. Name a file with rows.")
+        raise DataError(
+            f"{path}: no rows below the names of the columns. Name a file that has some."
+        )
     return Table(path, frame, records, line, decimal_comma)
 
 
@@ -212,13 +214,3 @@ def _read_delimited(path: Path) -> tuple[Rows, Dialect]:
         return map_delimited(path)
     frame, dialect = read_delimited(path)
     return without_blanks(frame), dialect
-
-
-def _read_parquet(path: Path) -> Rows:
-    try:
-        return map_parquet(path) if is_large(path) else without_blanks(pl.read_parquet(path))
-    except (pl.exceptions.PolarsError, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise DataError(
-            f"{path}: not a Parquet file, or damaged ({reason}). Write it again."
-        ) from None

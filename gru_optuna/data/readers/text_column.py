@@ -1,4 +1,4 @@
-"""Many texts, as a column of a table that is read where it lies."""
+"""Texts as a column of a table, which stays where it is, often mapped from a file."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-_TOGETHER = 4096  # that are Python's strings at a time
+_TOGETHER = 4096  # texts that are Python strings at a time
 
 
 @dataclass(frozen=True)
 class Texts(Sequence[str]):
-    """Rows of a column: N texts, none of them null, of which few are strings at a time."""
+    """N texts of a column without nulls; only a few at a time become Python strings."""
 
     column: pl.Series
     chosen: NDArray[np.int64] | None = None  # (N,) rows of the column; None: all
@@ -33,28 +33,29 @@ class Texts(Sequence[str]):
     def __getitem__(self, row: slice) -> list[str]: ...
     def __getitem__(self, row: int | slice) -> str | list[str]:
         if isinstance(row, slice):
-            some = self.column[row] if self.chosen is None else self.column.gather(self.chosen[row])
-            return some.to_list()
+            if self.chosen is None:
+                return self.column[row].to_list()
+            return self.column.gather(self.chosen[row]).to_list()
         return str(self.column[row if self.chosen is None else int(self.chosen[row])])
 
     def __iter__(self) -> Iterator[str]:
-        for some in self.chunks():
-            yield from some
+        for chunk in self.chunks():
+            yield from chunk
 
     def chunks(self) -> Iterator[list[str]]:
-        """All of them, some thousand at a time."""
+        """All texts in order, a few thousand at a time."""
         for start in range(0, len(self), _TOGETHER):
             yield self[start : start + _TOGETHER]
 
     def take(self, index: NDArray[np.int64]) -> Texts:
-        """Those of some rows."""
+        """The texts of the rows at these positions."""
         return Texts(self.column, index if self.chosen is None else self.chosen[index])
 
     def followed_by(self, other: Texts) -> Texts:
-        """These and others."""
+        """These texts, then the others."""
         column = pl.concat([self.column, other.column.alias(self.column.name)], rechunk=False)
         mine, others = (
-            np.arange(len(one.column)) if one.chosen is None else one.chosen
-            for one in (self, other)
+            np.arange(len(texts.column)) if texts.chosen is None else texts.chosen
+            for texts in (self, other)
         )
         return Texts(column, np.concatenate([mine, others + len(self.column)]))

@@ -1,7 +1,7 @@
-"""Files as they come: missing, empty, a folder, in some other encoding. Each in plain words.
+"""Opens text files, and says plainly why one can't be read: missing, empty, a folder, encoded.
 
 Text is UTF-8, or UTF-16 with a byte-order mark. Other encodings can't be told apart reliably, so
-nothing is guessed: the message names the byte, its line, and what the file looks like.
+none is guessed: the message names the byte, its line, and the encoding that the file looks like.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 Encoding = Literal["utf-8-sig", "utf-16"]
 
-_HEAD = 1 << 16  # bytes that tell what a file is
-_BLOCK = 1 << 20
-
 LONGEST = 1 << 26
-"""Bytes of a line, in files that are read a part at a time."""
+"""The most bytes of a line, in files that are read part by part."""
+
+_HEAD = 1 << 16  # bytes that show the kind of a file
+_BLOCK = 1 << 20
 
 _SHOWN = 40  # characters of a line, in messages
 _HIGH = re.compile(rb"[\x80-\xff]+")
@@ -45,18 +45,18 @@ _OTHER_ENDINGS = {
 
 
 def check_file(path: Path, endings: Collection[str]) -> None:
-    """Makes sure that a file is there, has a known ending, and isn't empty.
+    """Checks that a file exists, has a known ending, and isn't empty.
 
     Raises
     ------
     DataError
-        Naming the nearest file where there is none of this name.
+        If not; the message suggests the nearest name in the folder.
     """
     ending = path.suffix.lower()
     if ending not in endings and not path.is_dir():
         advice = _OTHER_ENDINGS.get(ending, f"Known: {', '.join(endings)}.")
         raise DataError(
-            f'{path}: the ending "{path.suffix}" is not one that is read here. {advice}'
+            f'{path}: files with the ending "{path.suffix}" are not read here. {advice}'
         )
     try:
         size = path.stat().st_size
@@ -65,20 +65,20 @@ def check_file(path: Path, endings: Collection[str]) -> None:
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}.") from None
     if path.is_dir():
-        raise DataError(f"{path}: is a folder. {_files_of(path, endings)}")
+        raise DataError(f"{path} is a folder. {_files_of(path, endings)}")
     if not path.is_file():
-        raise DataError(f"{path}: is not a plain file. Name a file with rows.")
+        raise DataError(f"{path} is not a regular file. Name a file with rows.")
     if not size:
         raise DataError(f"{path}: the file is empty. Name a file with rows.")
 
 
 def encoding_of(path: Path) -> Encoding:
-    """How a text file is encoded, by its byte-order mark.
+    """The encoding of a text file, by its byte-order mark.
 
     Raises
     ------
     DataError
-        If it can't be opened, or is no text at all.
+        If the file can't be opened, or isn't text.
     """
     try:
         with path.open("rb") as file:
@@ -87,7 +87,7 @@ def encoding_of(path: Path) -> Encoding:
         raise DataError(f"{path}: {error.strerror}.") from None
     for mark, what in _NOT_TEXT.items():
         if head.startswith(mark):
-            raise DataError(f"{path}: is {what}.")
+            raise DataError(f"{path} is {what}.")
     if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return "utf-16"
     if head.count(0) > len(head) // 4:
@@ -115,12 +115,12 @@ def read_text(path: Path) -> str:
 
 
 def blocks_of(path: Path, encoding: Encoding, size: int) -> Iterator[bytes]:
-    """A text file in UTF-8, without its byte-order mark, about so many bytes at a time.
+    """A text file in UTF-8, without its byte-order mark, about `size` bytes at a time.
 
     Raises
     ------
     UnicodeError
-        If it isn't UTF-16 as its mark says; UTF-8 is handed on as it is.
+        If its mark says UTF-16 and it isn't. UTF-8 is passed on unchecked.
     """
     with path.open("rb") as file:
         if encoding == "utf-8-sig":
@@ -135,12 +135,12 @@ def blocks_of(path: Path, encoding: Encoding, size: int) -> Iterator[bytes]:
 
 
 def lines_of(path: Path, encoding: Encoding, size: int) -> Iterator[bytes]:
-    """The same, cut at the ends of lines.
+    """The blocks of `blocks_of`, cut at the ends of lines.
 
     Raises
     ------
     DataError
-        If a line is too long to be one.
+        If a line is longer than `LONGEST`.
     """
     rest, lines = b"", 0
     for block in blocks_of(path, encoding, size):
@@ -156,7 +156,7 @@ def lines_of(path: Path, encoding: Encoding, size: int) -> Iterator[bytes]:
 
 
 def refuse_line(path: Path, number: int) -> NoReturn:
-    """Says that a line never seems to end.
+    """Refuses a line that doesn't seem to end.
 
     Raises
     ------
@@ -164,13 +164,13 @@ def refuse_line(path: Path, number: int) -> NoReturn:
         Always.
     """
     raise DataError(
-        f"{path}, line {number}: more than {LONGEST >> 20} MiB without the end of a line. "
-        f"Write one row a line."
+        f"{path}, line {number}: the line is longer than {LONGEST >> 20} MiB. "
+        f"Write one row per line."
     )
 
 
 def refuse_encoding(path: Path, encoding: Encoding) -> NoReturn:
-    """Says which byte of a file can't be decoded, in which line, and what it may be.
+    """Names the first byte that can't be decoded, its line, and the likely encoding.
 
     Raises
     ------
@@ -180,8 +180,8 @@ def refuse_encoding(path: Path, encoding: Encoding) -> NoReturn:
     start, line_start, number = _undecodable(path, encoding)
     if encoding == "utf-16":
         raise DataError(
-            f"{path}, line {number}: the bytes at {start} are not UTF-16, as its byte-order mark "
-            f"says. Save the file as UTF-8."
+            f"{path}, line {number}: the bytes at {start} are not UTF-16, although the file's "
+            f"byte-order mark says so. Save the file as UTF-8."
         )
     with path.open("rb") as file:
         file.seek(start)
@@ -193,7 +193,7 @@ def refuse_encoding(path: Path, encoding: Encoding) -> NoReturn:
 
 
 def _undecodable(path: Path, encoding: Encoding) -> tuple[int, int, int]:
-    """The first byte that isn't of an encoding, where its line begins, and the line's number."""
+    """The first byte that can't be decoded, where its line begins, and the line's number."""
     plain = "utf-8"
     if encoding == "utf-16":
         with path.open("rb") as file:
@@ -202,7 +202,7 @@ def _undecodable(path: Path, encoding: Encoding) -> tuple[int, int, int]:
     read, line_start, number = 0, 0, 1
     with path.open("rb") as file:
         for block in itertools.chain(iter(lambda: file.read(_BLOCK), b""), [b""]):
-            kept = len(decoder.getstate()[0])  # bytes of a character that the last block cut
+            kept = len(decoder.getstate()[0])  # bytes of a character that was cut by the block
             try:
                 text = decoder.decode(block, final=not block)
             except UnicodeDecodeError as error:

@@ -1,8 +1,8 @@
-"""Texts and numbers to points in time.
+"""Reads points in time from texts and numbers.
 
-The order of day, month and year is found from the whole column: 03/04/2024 alone says nothing,
-a column with 25/04/2024 in it does. Where it stays open, the order in which times ascend decides,
-and where that leaves two, the column is refused rather than guessed.
+The whole column decides the order of day, month and year: 03/04/2024 alone is ambiguous, but a
+column that also contains 25/04/2024 is not. If several orders fit, the one in which the times
+ascend is taken; if that leaves two, the column is refused rather than guessed.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ import polars as pl
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-_SAMPLE = 1000  # rows that choose the order of day, month and year
+_SAMPLE = 1000  # rows that decide the order of day, month and year
 _SHOWN = 40  # characters of a field, in messages
 
-# One spelling for what people write: 2016/10/1T05 and 2016年10月1日 05 become 2016-10-1 05:00.
+# Rewrites common spellings as one: 2016/10/1T05 and 2016年10月1日 05 become 2016-10-1 05:00.
 _SPELLINGS = (
     (r"^(\d{4})年(\d{1,2})月(\d{1,2})日", "${1}-${2}-${3}"),
     (r"^(\d{4})年(\d{1,2})月$", "${1}-${2}-01"),
@@ -30,7 +30,7 @@ _SPELLINGS = (
     (r"^(\d+-\d+-\d+ \d{1,2})$", "${1}:00"),
     (r" ([+-]\d{2}:?\d{2})$", "${1}"),
 )
-# The pattern is what a format takes: %Y alone would read 24 as the year 24.
+# A date must also match the pattern: %Y alone would read 24 as the year 24.
 _DATES = {
     "%Y-%m-%d": r"^\d{4}-\d{1,2}-\d{1,2}\b",
     "%d-%m-%Y": r"^\d{1,2}-\d{1,2}-\d{4}\b",
@@ -44,11 +44,11 @@ _CLOCKS = ("", " %H:%M", " %H:%M:%S%.f", " %I:%M %p", " %I:%M:%S %p")
 _ZONED = (" %H:%M%#z", " %H:%M:%S%.f%#z")
 _EPOCH = r"^\d{9,13}(\.\d+)?$"
 _MILLISECONDS_FROM = 1e11  # as seconds, the year 5138
-_EARLIEST_EPOCH = 1e8  # 1973: below, a number is a count
+_EARLIEST_EPOCH = 1e8  # the year 1973; a smaller number is taken for a count
 
 
 class NoTimeError(ValueError):
-    """A row that is no point in time, or (row None) a column that can't be read as such."""
+    """A row that isn't a point in time, or (row None) a column that can't be read as times."""
 
     def __init__(self, row: int | None, message: str) -> None:
         super().__init__(message)
@@ -56,12 +56,12 @@ class NoTimeError(ValueError):
 
 
 def parse_times(column: pl.Series) -> NDArray[np.datetime64]:
-    """A column of texts, numbers or dates as datetime64[us] (N,).
+    """Reads a column of texts, numbers or dates as datetime64[us] (N,).
 
     Raises
     ------
     NoTimeError
-        Its message goes behind ``file, line 5: column "time"``.
+        Its message follows ``file, line 5: column "time"``.
     """
     if column.null_count():
         row = int(column.is_null().arg_max() or 0)
@@ -69,7 +69,7 @@ def parse_times(column: pl.Series) -> NDArray[np.datetime64]:
     if column.dtype in (pl.Date, pl.Datetime):
         return _naive(column).to_numpy()
     if column.dtype.is_temporal():
-        raise NoTimeError(None, f"holds {column.dtype} values, not dates. Give whole dates.")
+        raise NoTimeError(None, f"holds {column.dtype} values, not dates. Give full dates.")
     if column.dtype.is_float():
         return _epoch(column)
     texts = column.cast(pl.String).str.strip_chars()
@@ -79,7 +79,7 @@ def parse_times(column: pl.Series) -> NDArray[np.datetime64]:
 
 
 def share_of_times(texts: pl.Series) -> float:
-    """How many of some texts are dates, or dates and times; epochs aren't counted."""
+    """The share of texts that are dates, with or without a time of day; epochs don't count."""
     spelled = _spelled(texts.str.strip_chars())
     return max(_parsed(spelled, date).count() for date in _DATES) / len(texts)
 
@@ -103,7 +103,7 @@ def _by_order(texts: pl.Series, column: pl.Series) -> pl.Series:
     candidates = [_parsed(texts, date) for date, count in found.items() if count == most]
     best = max(candidate.count() for candidate in candidates)
     candidates = [candidate for candidate in candidates if candidate.count() == best]
-    # %b and %B read "May" alike: equal results are one.
+    # Both %b and %B read "May", so several formats may give equal results.
     distinct = [c for i, c in enumerate(candidates) if not any(c.equals(d) for d in candidates[:i])]
     ordered = [candidate for candidate in distinct if candidate.is_sorted()]
     if len(distinct) > 1 and len(ordered) != 1:
@@ -115,13 +115,13 @@ def _by_order(texts: pl.Series, column: pl.Series) -> pl.Series:
         row = int(times.is_null().arg_max() or 0)
         got, like = str(column[row]), str(column[int(times.is_not_null().arg_max() or 0)])
         raise NoTimeError(
-            row, f'is "{got[:_SHOWN]}", not a time as "{like[:_SHOWN]}" is. Correct it.'
+            row, f'is "{got[:_SHOWN]}", not a time like "{like[:_SHOWN]}". Correct it.'
         )
     return times
 
 
 def _parsed(texts: pl.Series, date: str) -> pl.Series:
-    """Read with one order of day, month and year, whatever the clock; null where it fails."""
+    """The times in one order of day, month and year, with any clock; null where that fails."""
     times = pl.Series(values=[None] * len(texts), dtype=pl.Datetime("us"))
     if not (fits := texts.str.contains(_DATES[date])).any():
         return times
@@ -142,9 +142,9 @@ def _naive(column: pl.Series) -> pl.Series:
 
 def _epoch(numbers: pl.Series) -> NDArray[np.datetime64]:
     seconds = numbers.cast(pl.Float64).fill_null(np.nan).to_numpy()
-    strange = ~(np.isfinite(seconds) & (np.abs(seconds) >= _EARLIEST_EPOCH))
-    if strange.any():
-        row = int(strange.argmax())
+    refused = ~(np.isfinite(seconds) & (np.abs(seconds) >= _EARLIEST_EPOCH))
+    if refused.any():
+        row = int(refused.argmax())
         raise NoTimeError(
             row,
             f"is {seconds[row]:g}, not a time. "

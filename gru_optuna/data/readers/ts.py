@@ -1,7 +1,7 @@
 """The ``.ts`` format of the UEA and UCI time-series archive.
 
 Bagnall et al. 2018, "The UEA multivariate time series classification archive": a header of ``@``
-lines, then one row a line, channels separated by colons, steps by commas, the label last.
+lines, then one row per line: channels separated by colons, steps by commas, the label last.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-def read_ts(path: Path, *, answered: bool = True) -> Sequences:
+def read_ts(path: Path, *, with_targets: bool = True) -> Sequences:
     """Reads one ``.ts`` file.
 
     Parameters
     ----------
     path
         The file.
-    answered
-        Whether its rows must have labels; else those that they have aren't looked at.
+    with_targets
+        Whether the rows must have labels. If not, labels are ignored.
 
     Raises
     ------
@@ -39,10 +39,10 @@ def read_ts(path: Path, *, answered: bool = True) -> Sequences:
     text = read_text(path)
     if not text.strip():
         raise DataError(f"{path}: the file is empty. Name a file with rows.")
-    return _parse_ts(text, str(path), answered=answered)
+    return _parse_ts(text, str(path), with_targets=with_targets)
 
 
-def _parse_ts(text: str, source: str, *, answered: bool) -> Sequences:
+def _parse_ts(text: str, source: str, *, with_targets: bool) -> Sequences:
     header: dict[str, str] = {}
     values: list[NDArray[np.float64]] = []
     labels: list[str] = []
@@ -58,33 +58,33 @@ def _parse_ts(text: str, source: str, *, answered: bool) -> Sequences:
             if not key.startswith("@"):
                 raise DataError(
                     f'{source}, line {number}: expected an @ header line, got "{content[:40]}". '
-                    f"A .ts file has its rows after a line @data."
+                    f"The rows of a .ts file follow a line @data."
                 )
             header[key.lower()] = rest[0] if rest else ""
             if key.lower() == "@data":
                 in_data = True
                 _refuse_time_stamps(header, source)
-                labelled = answered or _declares_labels(header)
-                classes = _declared_classes(header, source) if answered else ()
+                labelled = with_targets or _declares_labels(header)
+                classes = _declared_classes(header, source) if with_targets else ()
             continue
         channels, label = content.rpartition(":")[::2] if labelled else (content, "")
         row = _parse_row(channels, f"{source}, line {number}")
-        if answered and (label := label.strip()) not in classes:
+        if with_targets and (label := label.strip()) not in classes:
             raise DataError(
                 f'{source}, line {number}: label "{label}" is not declared by @classLabel. '
                 f"{did_you_mean(label, classes)}"
             )
         if values and row.shape[1] != values[0].shape[1]:
             raise DataError(
-                f"{source}, line {number}: {row.shape[1]} channels, and {values[0].shape[1]} in "
-                f"line {lines[0]}. Every row needs the same channels."
+                f"{source}, line {number}: the row has {row.shape[1]} channels, but line "
+                f"{lines[0]} has {values[0].shape[1]}. Every row needs the same channels."
             )
         values.append(row)
-        if answered:
+        if with_targets:
             labels.append(label)
         lines.append(number)
     if not in_data:
-        raise DataError(f"{source}: no line @data. A .ts file has its rows after it.")
+        raise DataError(f"{source}: there is no line @data, which the rows of a .ts file follow.")
     if not values:
         raise DataError(f"{source}: no rows after @data. Name a file with rows.")
     return Sequences(source, values, labels, lines, classes)
@@ -93,8 +93,8 @@ def _parse_ts(text: str, source: str, *, answered: bool) -> Sequences:
 def _refuse_time_stamps(header: dict[str, str], source: str) -> None:
     if header.get("@timestamps", "false").lower() == "true":
         raise DataError(
-            f"{source}: @timeStamps true, and time stamps are not read. "
-            f"Write the steps in even spacing and @timeStamps false."
+            f"{source}: @timeStamps is true, but time stamps are not read. "
+            f"Write evenly spaced steps and @timeStamps false."
         )
 
 
@@ -106,20 +106,21 @@ def _declared_classes(header: dict[str, str], source: str) -> tuple[str, ...]:
     declared, *names = header.get("@classlabel", "").split() or [""]
     if declared.lower() != "true" or not names:
         raise DataError(
-            f"{source}: no labels (@classLabel true LABEL LABEL …). Classification needs them."
+            f"{source}: no labels are declared (@classLabel true LABEL LABEL …), and "
+            f"classification needs them."
         )
     return tuple(dict.fromkeys(names))
 
 
 def _parse_row(content: str, place: str) -> NDArray[np.float64]:
-    """One line without its label: a (T, C) array."""
+    """Reads one line without its label as an array (T, C)."""
     if not content:
-        raise DataError(f"{place}: no channel before the label. Write CHANNEL:…:LABEL.")
+        raise DataError(f"{place}: there is no channel before the label. Write CHANNEL:…:LABEL.")
     columns: list[NDArray[np.float64]] = []
     for index, channel in enumerate(content.split(":"), start=1):
         steps = channel.split(",")
         try:
-            if "_" in channel:  # Python's digit separator, nobody's in data
+            if "_" in channel:  # Python would read 1_000 as a number
                 raise ValueError
             column = np.array(steps, dtype=np.float64)
         except ValueError:
@@ -132,12 +133,12 @@ def _parse_row(content: str, place: str) -> NDArray[np.float64]:
             step = int(np.flatnonzero(~np.isfinite(column))[0]) + 1
             raise DataError(
                 f"{place}: channel {index}, step {step} is {column[step - 1]}. "
-                f"Fill in or remove such rows first."
+                f"Fill in such values, or remove their rows."
             )
         if columns and len(column) != len(columns[0]):
             raise DataError(
-                f"{place}: channel {index} has {len(column)} steps, channel 1 has "
-                f"{len(columns[0])}. The channels of a row need the same steps."
+                f"{place}: channel {index} has {len(column)} steps, but channel 1 has "
+                f"{len(columns[0])}. All channels of a row need the same steps."
             )
         columns.append(column)
     return np.stack(columns, axis=1)
@@ -156,7 +157,7 @@ def _first_unreadable(steps: list[str]) -> tuple[int, str]:
 
 def _about_unreadable(got: str) -> str:
     if got == "?":
-        return "It marks a missing value: fill in or remove such rows first."
+        return "It marks a missing value: fill in such values, or remove their rows."
     if not got:
-        return "Is there a comma or colon too many?"
+        return "There may be a comma or colon too many."
     return "Steps are separated by commas, channels by colons."

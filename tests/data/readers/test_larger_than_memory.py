@@ -171,11 +171,11 @@ def test_a_line_without_an_end_is_refused_before_memory_is_full(
     no_memory.setattr(large, "part_size", lambda: 1 << 18)
     no_memory.setattr("gru_optuna.data.readers.text_files.LONGEST", 1 << 20)
     no_memory.setattr("gru_optuna.data.readers.delimited.LONGEST", 1 << 20)
-    assert "line 2: a field of more than 1 MiB" in refusal(
+    assert "line 2: a field is longer than 1 MiB" in refusal(
         tmp_path, b"a,b\n" + b"x" * (3 << 20), "x.csv"
     )
     message = refusal(tmp_path, b'{"a": 1}\n' + b" " * (3 << 20), "x.jsonl")
-    assert "line 2: more than 1 MiB without the end of a line" in message
+    assert "line 2: the line is longer than 1 MiB" in message
 
 
 def test_a_cache_that_cannot_be_written_is_told(

@@ -160,26 +160,26 @@ def test_comments_and_blank_lines_are_skipped_and_counted(tmp_path: Path) -> Non
 
 # --- files that are not ---
 
-NOT_THE_SAME_CHANNELS = "channels, and 2 in line 5. Every row needs the same channels."
+NOT_THE_SAME_CHANNELS = "channels, but line 5 has 2. Every row needs the same channels."
 HOSTILE = [
     (b"", "x.ts: the file is empty. Name a file with rows."),
     (b"\n  \n", "x.ts: the file is empty."),
     (HEADER, "x.ts: no rows after @data."),
-    (b"@problemName x\n@classLabel true a\n", "x.ts: no line @data."),
+    (b"@problemName x\n@classLabel true a\n", "x.ts: there is no line @data,"),
     (b"1,2:a\n", 'x.ts, line 1: expected an @ header line, got "1,2:a".'),
-    (b"@timeStamps true\n@classLabel true a\n@data\n(0,1):a", "x.ts: @timeStamps true, and time"),
-    (b"@data\n1:a", "x.ts: no labels (@classLabel true LABEL LABEL …)."),
+    (b"@timeStamps true\n@classLabel true a\n@data\n(0,1):a", "x.ts: @timeStamps is true, but"),
+    (b"@data\n1:a", "x.ts: no labels are declared (@classLabel true LABEL LABEL …)"),
     (b"@classLabel false\n@data\n1", "x.ts: no labels"),
     (HEADER + b"1:ab\n", 'x.ts, line 5: label "ab" is not declared by @classLabel. Did you mean'),
     (HEADER + b"1,2:\n", 'x.ts, line 5: label "" is not declared by @classLabel. Known: a, b.'),
-    (HEADER + b"a\n", "x.ts, line 5: no channel before the label. Write CHANNEL:…:LABEL."),
-    (HEADER + b"1,2:3:a\n", "x.ts, line 5: channel 2 has 1 steps, channel 1 has 2."),
+    (HEADER + b"a\n", "x.ts, line 5: there is no channel before the label. Write CHANNEL:…:LABEL."),
+    (HEADER + b"1,2:3:a\n", "x.ts, line 5: channel 2 has 1 steps, but channel 1 has 2."),
     (HEADER + b"1:3:a\n1:b\n", f"x.ts, line 6: 1 {NOT_THE_SAME_CHANNELS}"),
     (HEADER + b"1:3:a\n1:2:3:b\n", f"x.ts, line 6: 3 {NOT_THE_SAME_CHANNELS}"),
     (HEADER + b"1:1,?:a", 'line 5: channel 2, step 2 is "?", not a number. It marks a missing'),
-    (HEADER + b"1,nan:a", "line 5: channel 1, step 2 is nan. Fill in or remove such rows first."),
-    (HEADER + b"1:a\n-inf:a", "line 6: channel 1, step 1 is -inf. Fill in or remove"),
-    (HEADER + b"1e999:a", "line 5: channel 1, step 1 is inf. Fill in or remove"),
+    (HEADER + b"1,nan:a", "line 5: channel 1, step 2 is nan. Fill in such values, or"),
+    (HEADER + b"1:a\n-inf:a", "line 6: channel 1, step 1 is -inf. Fill in such"),
+    (HEADER + b"1e999:a", "line 5: channel 1, step 1 is inf. Fill in such"),
     (HEADER + b"1:2,3,x:a", 'line 5: channel 2, step 3 is "x", not a number. Steps are'),
     (HEADER + b"1,:a", 'line 5: channel 1, step 2 is "", not a number. Is there a comma'),
     (HEADER + b"1::a", 'line 5: channel 2, step 1 is "", not a number. Is there a comma'),
@@ -206,12 +206,12 @@ def test_a_file_in_a_missing_folder_is_missing(tmp_path: Path) -> None:
 
 def test_a_folder_is_no_file(tmp_path: Path) -> None:
     (tmp_path / "x.ts").mkdir()
-    assert refusal(tmp_path / "x.ts") == "x.ts: is a folder. No file to read in x.ts."
+    assert refusal(tmp_path / "x.ts") == "x.ts is a folder. No file to read in x.ts."
 
 
 def test_an_unknown_ending_is_answered_with_the_known_ones(tmp_path: Path) -> None:
     message = refusal(tmp_path / "x.csv")
-    assert message == 'x.csv: the ending ".csv" is not one that is read here. Known: .ts, .npz.'
+    assert message == 'x.csv: files with the ending ".csv" are not read here. Known: .ts, .npz.'
 
 
 def test_headers_may_be_separated_by_tabs(tmp_path: Path) -> None:
@@ -271,19 +271,22 @@ def test_targets_are_numbers_to_predict(tmp_path: Path) -> None:
         ({"labels": None}, 'x.npz: needs either "labels" (classes) or "targets" (numbers).'),
         ({"targets": np.zeros(2)}, 'needs either "labels" (classes) or "targets" (numbers).'),
         ({"lenghts": np.ones(2)}, 'x.npz: unknown array "lenghts". Did you mean "lengths"?'),
-        ({"values": np.zeros((2, 0, 1))}, '"values" is float64 of shape (2, 0, 1). It needs'),
-        ({"values": np.array(["x"])}, '"values" is <U1 of shape (1,). It needs numbers'),
-        ({"lengths": np.array([1.0, 2.0])}, '"lengths" is float64 of shape (2,). It needs whole'),
-        ({"lengths": np.array([1, 4])}, 'x.npz, row 2: "lengths" says 4, and values has 3 steps.'),
-        ({"lengths": np.array([0, 3])}, 'x.npz, row 1: "lengths" says 0'),
-        ({"labels": np.array(["a"])}, '"labels" is <U1 of shape (1,). It needs texts or whole'),
-        ({"labels": np.array([0.5, 1])}, 'numbers to predict are called "targets".'),
+        ({"values": np.zeros((2, 0, 1))}, '"values" has shape (2, 0, 1) and type float64. Give'),
+        ({"values": np.array(["x"])}, '"values" has shape (1,) and type <U1. Give numbers'),
+        (
+            {"lengths": np.array([1.0, 2.0])},
+            '"lengths" has shape (2,) and type float64. Give whole',
+        ),
+        ({"lengths": np.array([1, 4])}, 'x.npz, row 2: "lengths" is 4, but values has 3 steps.'),
+        ({"lengths": np.array([0, 3])}, 'x.npz, row 1: "lengths" is 0'),
+        ({"labels": np.array(["a"])}, '"labels" has shape (1,) and type <U1. Give texts or whole'),
+        ({"labels": np.array([0.5, 1])}, '("targets" are for regression) of shape (2,)'),
         ({"labels": np.array(["a", " "])}, "x.npz, row 2: the label is empty."),
         ({"values": np.full((2, 3, 2), np.inf)}, "x.npz, row 1: channel 1, step 1 is inf."),
         ({"labels": None, "targets": np.array([1, np.nan])}, "x.npz, row 2: the target is nan."),
         (
             {"values": np.array([[1], None], dtype=object)},
-            "x.npz: arrays of Python objects, which may hold code",
+            "x.npz: it holds Python objects, which may contain code",
         ),
     ],
 )
@@ -342,7 +345,7 @@ def test_a_target_is_a_number_for_each_sequence(tmp_path: Path) -> None:
     ("change", "columns", "answer"),
     [
         (("b,1,", "b,2,"), {}, 'x.csv, line 4: id "b" has the time "2" twice.'),
-        (("40,no", "40,yes"), {}, 'x.csv, line 5: label is "yes", and "no" in the first row of id'),
+        (("40,no", "40,yes"), {}, 'x.csv, line 5: label is "yes", but "no" in the first row of id'),
         (("40,no", "40,"), {}, 'x.csv, line 5: column "label" is empty.'),
         (("a,2,4", "a,2,"), {}, 'x.csv, line 5: column "x" is empty. Fill it in'),
         (("a,2,4", "a,2,four"), {}, 'x.csv, line 5: column "x" is "four", not a finite number.'),

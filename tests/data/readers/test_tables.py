@@ -212,7 +212,7 @@ def test_whatever_the_bytes_there_is_a_table_or_one_message(
     [
         ("review.csv", 'no such file. Did you mean "reviews.csv"?'),
         ("none/x.csv", "there is no folder"),
-        (".", "is a folder. Known: reviews.csv."),
+        (".", " is a folder. Known: reviews.csv."),
     ],
 )
 def test_what_is_no_file_is_answered_with_the_files_there(
@@ -316,7 +316,7 @@ def test_times_as_people_write_them(tmp_path: Path, written: list[str], meant: s
 @pytest.mark.parametrize(
     ("written", "answer"),
     [
-        (["2024-02-01", "x"], 'line 3: column "t" is "x", not a time as "2024-02-01" is.'),
+        (["2024-02-01", "x"], 'line 3: column "t" is "x", not a time like "2024-02-01".'),
         (["2024-02-01", "2024-02-30"], 'line 3: column "t" is "2024-02-30", not a time'),
         (["2024-02-01", ""], 'line 3: column "t" is empty. Every row needs a time'),
         (["noon"], 'line 2: column "t" is "noon", not a time. Write it as 2024-12-31'),

@@ -232,7 +232,7 @@ def test_a_bundle_tells_what_its_trial_told(model: Model, tmp_path: Path) -> Non
     shuffled.write_csv(tmp_path / "new.csv")
     assert bundle.predict(ahead(shuffled)).equals(bundle.predict(ahead(hours())))
     card = bundle.files["README.md"].decode()
-    assert "Of `holiday` it knows None, Thanksgiving Day, and no others." in card
+    assert "In `holiday` it knows None, Thanksgiving Day; other values are ignored." in card
     words = json.loads(bundle.files["preprocessing/0.json"])["words"]
     counts = hours()[:2000]["weather_main"].value_counts(sort=True)  # of the training rows
     assert words["weather_main"]["kept"][:3] == counts["weather_main"].to_list()[:3]
@@ -286,9 +286,9 @@ def test_bundles_without_words_are_of_the_first_format(tmp_path: Path) -> None:
     [
         ({"format": 1}, "bundle.json", "what it holds is of format 2, and it says 1"),
         ({"words": {"x": {"kept": ["a"], "rest": False}}}, "preprocessing/0.json",
-         "words of x, which is no covariate"),
+         "categories of x, which is not a covariate"),
         ({"words": {"holiday": {"kept": ["a", "a"], "rest": False}}}, "preprocessing/0.json",
-         "a word stands there twice"),
+         "a category occurs twice"),
         ({"words": {"holiday": {"kept": [], "rest": False}}}, "preprocessing/0.json",
          "at least 1 item"),
         ({"words": {}}, "preprocessing/0.json", "2 entries for 4 covariates"),
