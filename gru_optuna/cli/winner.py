@@ -112,7 +112,7 @@ def export(
     """
     with plain_errors():
         if out.exists():
-            raise UserError(f"{out}: is there already. Name another folder, or remove it.")
+            raise UserError(f"{out} exists already. Name another folder, or remove it.")
 
         from rich.console import Console
 

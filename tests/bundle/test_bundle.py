@@ -367,7 +367,8 @@ HOSTILE: dict[str, tuple[Callable[[dict[str, bytes]], None], str]] = {
     "larger network": (in_json(MANIFEST, configuration__hidden_size=4096), "this network needs"),
     "code for a number": (in_json(MANIFEST, configuration__layers="__import__('os')"), "layers"),
     "lacking hyperparameter": (in_json(MANIFEST, configuration={}), "not a valid study file"),
-    "other study": (in_json("specification.json", data={"train": "x.ts"}), "but the study reads sequences"),
+    "other study": (
+        in_json("specification.json", data={"train": "x.ts"}), "but the study reads sequences"),
     "bad study": (in_json("specification.json", task="mining"), "not a valid study file"),
     "tokenizer of nonsense": (
         in_json("preprocessing/0.json", tokenizer={"model": {"type": "BPE"}}), "tokenizer can't"),

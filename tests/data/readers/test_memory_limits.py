@@ -1,4 +1,4 @@
-"""Processes that may not take the memory that their files would need."""
+"""Files are read in less memory than their rows would take, by processes with a limit."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import polars as pl
 import pytest
 
 from gru_optuna.data.load import load_dataset, load_folds
-from gru_optuna.data.readers import in_memory as given
-from gru_optuna.data.readers import in_parts as streaming
+from gru_optuna.data.readers import in_memory
+from gru_optuna.data.readers.in_parts import read_spread
 from gru_optuna.data.readers.tables import read_table
 from gru_optuna.inspection.inspect import inspect
 from gru_optuna.machine import MEMORY
@@ -24,31 +24,30 @@ from gru_optuna.study_file import Specification, parse
 if TYPE_CHECKING:
     from pathlib import Path
 
-# Pages of a mapped file are no data, and those of the heap are. What the libraries take for
-# themselves is taken before the limit is set.
+# The limit counts pages of the heap, but not those of a mapped file. It is set after a first run,
+# so that what the libraries take for themselves is not part of it.
 CHILD = """
 import json, re, resource, sys
 from pathlib import Path
-import gru_optuna.cli.data, gru_optuna.scaffold
-from gru_optuna.data import dataset, forecasting, mapped, sequences, text
-from gru_optuna.data.draft import draft
-from gru_optuna.data.inspect import inspect
-from gru_optuna.spec import parse
+from gru_optuna.data.load import load_dataset
+from gru_optuna.data.texts.prepare import read_texts
+from gru_optuna.inspection.inspect import inspect
+from gru_optuna.scaffold.draft import draft
+from gru_optuna.study_file import parse
 
 what, study, file, small, room = json.loads(sys.argv[1])
 
 def run(file):
     if what == "inspect":
-        return [[one.rows, one.share, one.every, one.classes] for one in inspect([file]).files]
+        return [[seen.rows, seen.share, seen.every, seen.classes] for seen in inspect([file]).files]
     if what == "init":
         return draft(file).toml
     spec = parse(study | {"data": study["data"] | {"train": file.name}}, source="x")
     if what == "read":
-        read, _ = dataset._ways(spec)
-        return read(spec, file.parent).fingerprint
-    data = dataset.load_dataset(spec, file.parent)
+        return read_texts(spec, file.parent).fingerprint
+    data = load_dataset(spec, file.parent)
     parts = [data.train, data.validation, data.test]
-    return [data.fingerprint, *(one.steps.double().sum().item() for one in parts)]
+    return [data.fingerprint, *(part.steps.double().sum().item() for part in parts)]
 
 run(Path(small))
 taken = int(re.search(r"VmData:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) << 10
@@ -104,7 +103,7 @@ def write_series(path: Path, rows: int) -> Path:
 def child(
     what: str, file: Path, small: Path, room: int | None, study: dict[str, Any] = TEXTS
 ) -> Any:
-    """What a process says of a file that had so many bytes more than for a small one."""
+    """The answer of a process that may take `room` bytes more for a file than for a small one."""
     allowed = {} if room is None else {MEMORY: str(room // 8)}
     environment = {**os.environ, "POLARS_MAX_THREADS": "1", "OMP_NUM_THREADS": "1"} | allowed
     environment |= {"XDG_CACHE_HOME": str(file.parent), "TOKENIZERS_PARALLELISM": "false"}
@@ -169,7 +168,7 @@ def test_a_large_file_that_is_sorted_by_label_has_all_its_classes(
             {"bad": 600 / seen.every, "good": 400 / seen.every}, abs=1
         )
         assert looked.guess.task == "classification"
-        assert streaming.read_spread(path, 100).at(9) == f"{path}, {place}"
+        assert read_spread(path, 100).at(9) == f"{path}, {place}"
 
 
 @linux
@@ -268,7 +267,7 @@ def test_folds_read_each_file_once_and_are_what_each_alone_is(
         opened.append(path)
         return read_table(path)
 
-    monkeypatch.setattr(given, "read_table", counted)
+    monkeypatch.setattr(in_memory, "read_table", counted)
     together = load_folds(spec, tmp_path)
     assert opened == [tmp_path / "rows.csv"]
     for one, other in zip(alone, together, strict=True):

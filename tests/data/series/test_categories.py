@@ -284,7 +284,7 @@ def test_bundles_without_words_are_of_the_first_format(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changed", "file", "message"),
     [
-        ({"format": 1}, "bundle.json", "what it holds is of format 2, and it says 1"),
+        ({"format": 1}, "bundle.json", "its content needs format 2, but it declares format 1"),
         ({"words": {"x": {"kept": ["a"], "rest": False}}}, "preprocessing/0.json",
          "categories of x, which is not a covariate"),
         ({"words": {"holiday": {"kept": ["a", "a"], "rest": False}}}, "preprocessing/0.json",
