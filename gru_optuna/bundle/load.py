@@ -13,7 +13,7 @@ from gru_optuna.bundle.folder import MANIFEST, SPECIFICATION, read_files
 from gru_optuna.bundle.manifest import format_for, read_json, read_manifest, read_preprocessing
 from gru_optuna.data.sequences.scaler import SequenceEncoder
 from gru_optuna.data.series.encoder import SeriesEncoder
-from gru_optuna.data.targets import answers_from_json
+from gru_optuna.data.targets import outputs_from_json
 from gru_optuna.data.texts.tokenizer import TextEncoder
 from gru_optuna.errors import BundleError, StudyFileError
 from gru_optuna.search import space
@@ -133,7 +133,7 @@ def _preprocessing(content: bytes, spec: Specification, source: str) -> Preproce
             if isinstance(error, KeyboardInterrupt | SystemExit | MemoryError):
                 raise
             raise BundleError(f"{source}: the tokenizer can't be read: {error}") from None
-    return Preprocessing(encoder, answers_from_json(checked))
+    return Preprocessing(encoder, outputs_from_json(checked))
 
 
 def _network(

@@ -17,10 +17,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from gru_optuna.study_file import Task
-
 PADDING, UNKNOWN = 0, 1
-"""Token ids of every vocabulary; what it knows begins at 2."""
+"""Token ids of every vocabulary; known tokens begin at 2."""
 
 
 @dataclass(frozen=True)
@@ -32,20 +30,20 @@ class Units:
     naive: Tensor | None = None  # (N, 1) mean seasonal-naive error in training: MASE's divisor
 
     def restore(self, scaled: Tensor) -> Tensor:
-        """Scaled predictions or targets (N, O), in the data's units and float64."""
+        """Converts scaled predictions or targets (N, O) to the data's units, in float64."""
         return self.offset + self.scale * scaled.double()
 
     def scaled(self, values: Tensor) -> Tensor:
-        """Values in the data's units (N, O), as a network would predict them."""
+        """Scales values in the data's units (N, O), as a network would predict them."""
         return (values - self.offset) / self.scale
 
     def rows(self, index: Tensor) -> Units:
-        """The rows of `index` (B,)."""
+        """The units of the rows at `index` (B,)."""
         naive = None if self.naive is None else self.naive[index]
         return Units(self.offset[index], self.scale[index], naive)
 
     def to(self, device: torch.device) -> Units:
-        """The same elsewhere; float64 as before, since metrics are taken in it."""
+        """Moves them to a device, still in float64, in which metrics are computed."""
         naive = None if self.naive is None else self.naive.to(device)
         return Units(self.offset.to(device), self.scale.to(device), naive)
 
@@ -54,9 +52,9 @@ class Units:
 class Batch:
     """Rows side by side, padded to the longest of them."""
 
-    values: Tensor  # (B, T, C), or (B, T) int64 tokens; zero behind each row's length
+    values: Tensor  # (B, T, C), or (B, T) int64 tokens; zero after each row's length
     lengths: Tensor  # (B,) int64
-    targets: Tensor  # as a split's
+    targets: Tensor  # as in a `Split`
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -66,17 +64,17 @@ class Batch:
 class Split:
     """Rows that are used together: for training, validation, or the test.
 
-    Their steps lie one row after another, without padding, and windows of a series overlap
-    there: what a split takes is what its file holds.
+    Their steps lie one row after another, without padding, and the windows of a series overlap:
+    a split takes no more memory than its file's content.
     """
 
     steps: Tensor  # (M, C), or (M,) int64 tokens; M the steps of all rows
     starts: Tensor  # (N,) int64, the first step of each row
-    lengths: Tensor  # (N,) int64, how many are its own, at least 1
-    # (N,) int64, index into the classes; or (N, O) scaled, NaN where an evaluated row has none
+    lengths: Tensor  # (N,) int64, the number of steps of each row, at least 1
+    # (N,) int64 indices of classes; or (N, O) scaled numbers, NaN where an evaluated row has none
     targets: Tensor
     units: Units | None = None  # of targets that are numbers
-    # (N,) int64, equal for rows that hang together: a person's, or a series' in the order of time
+    # (N,) int64, equal for rows that depend on each other: those of a person, or of a series
     groups: Tensor | None = None
 
     def __len__(self) -> int:
@@ -84,26 +82,26 @@ class Split:
 
     @property
     def device(self) -> torch.device:
-        """Where its rows are trained on."""
+        """The device on which its rows are trained on."""
         return self.targets.device
 
     @property
     def carried(self) -> bool:
-        """Whether its steps stayed in the host's memory, and go to the device batch by batch."""
+        """Whether its steps stay in the host's memory and go to the device batch by batch."""
         return self.steps.device != self.device
 
     @property
     def longest(self) -> int:
-        """T, the steps of its longest row."""
+        """T, the number of steps of its longest row."""
         return int(self.lengths.max())
 
     @property
     def nbytes(self) -> int:
-        """Of memory that its steps take."""
+        """The memory that its steps take."""
         return int(self.steps.nbytes)
 
     def rows(self, index: Tensor) -> Split:
-        """The rows of `index` (B,), which lie where they lay."""
+        """The rows at `index` (B,); their steps are shared, not copied."""
         return replace(
             self,
             starts=self.starts[index],
@@ -114,26 +112,26 @@ class Split:
         )
 
     def batch(self, index: Tensor | None = None) -> Batch:
-        """The rows of `index` (B,), or all of them, side by side."""
+        """The rows at `index` (B,), or all of them, padded to the longest."""
         chosen = self if index is None else self.rows(index)
         return Batch(side_by_side(chosen), chosen.lengths, chosen.targets)
 
     def cut(self, steps: int | None) -> Split:
-        """The same rows, ending after so many steps; what lies behind is never read."""
+        """Shortens rows to at most this many steps; the rest is never read."""
         if steps is None:
             return self
         return replace(self, lengths=self.lengths.clamp(max=steps))
 
     def batches(self, size: int, order: Tensor | None = None) -> Iterator[Batch]:
-        """All rows, `size` at a time, in the given order (N,); the last batch may be smaller."""
+        """Yields all rows in this order (N,), `size` at a time; the last batch may be smaller."""
         order = torch.arange(len(self)) if order is None else order
         for index in torch.split(order, size):
             yield self.batch(index.to(self.device))
 
     def to(self, device: torch.device, dtype: torch.dtype, steps: Tensor | None = None) -> Split:
-        """The same rows elsewhere, numbers in `dtype`; tokens and classes stay whole.
+        """Moves the rows to a device, numbers in `dtype`; tokens and classes stay integers.
 
-        `steps` are its own, if they have been sent.
+        `steps` are its steps there, if they have been sent already.
         """
 
         def send(tensor: Tensor) -> Tensor:
@@ -150,7 +148,7 @@ class Split:
 
 
 def one_after_another(batches: Sequence[Batch]) -> Split:
-    """The rows of several batches, padding and all."""
+    """Joins the rows of several batches, their padding included."""
     counts = torch.tensor([len(batch) for batch in batches])
     widths = torch.tensor([batch.values.shape[1] for batch in batches])
     return Split(
@@ -162,18 +160,18 @@ def one_after_another(batches: Sequence[Batch]) -> Split:
 
 
 def starts_of(lengths: Tensor) -> Tensor:
-    """Where rows of these lengths (N,) start that lie one after another."""
+    """Where each row starts, if rows of these lengths (N,) lie one after another."""
     return lengths.cumsum(0) - lengths
 
 
 def side_by_side(split: Split) -> Tensor:
-    """Its rows (N, T, C), or (N, T), zero behind each row's length."""
+    """The rows of a split, padded (N, T, C) or (N, T): zero after each row's length."""
     place = torch.arange(split.longest, device=split.device)
     places = (split.starts.unsqueeze(1) + place).clamp_(max=len(split.steps) - 1)
     values = split.steps.index_select(0, places.flatten())
     values = values.view(*places.shape, *split.steps.shape[1:])
-    behind = place >= split.lengths.unsqueeze(1)  # (N, T)
-    return values.masked_fill_(behind.view(*behind.shape, *(1,) * (values.dim() - 2)), 0)
+    padding = place >= split.lengths.unsqueeze(1)  # (N, T)
+    return values.masked_fill_(padding.view(*padding.shape, *(1,) * (values.dim() - 2)), 0)
 
 
 @dataclass(frozen=True)
@@ -184,40 +182,40 @@ class Dataset:
     validation: Split
     test: Split | None
     classes: tuple[str, ...]  # empty where numbers are predicted
-    fingerprint: str  # of the raw rows: equal data, equal fingerprint, whatever the path
-    task: Task = "classification"
-    vocabulary: int = 0  # how many token ids there are; 0: the values are numbers
+    fingerprint: str  # of the raw rows: equal data have equal fingerprints, whatever their path
+    task: str = "classification"  # as in the study file
+    vocabulary: int = 0  # number of token ids; 0: the values are numbers
     class_weights: Tensor | None = None  # (O,) of each class in the loss
-    # The metric of predictions that learn nothing, by name: on the test rows, or on the
-    # validation rows where there is no test.
+    # The metric of simple predictions, by name: on the test rows, or on the validation rows
+    # where there are no test rows.
     baselines: dict[str, float] = field(default_factory=dict)
-    # What a prediction for new rows needs: tokenizer, scalers, labels, columns. JSON.
+    # What predicting new rows needs, as JSON: tokenizer, scalers, labels, columns.
     preprocessing: dict[str, Any] = field(default_factory=dict)
-    dropped: dict[str, int] = field(default_factory=dict)  # rows left out, by the reason
+    dropped: dict[str, int] = field(default_factory=dict)  # numbers of rows left out, by reason
     embedding_dtype: torch.dtype = torch.float32
 
     @property
     def channels(self) -> int:
-        """C, the numbers of a step; 0 for tokens, whose embedding's size a trial decides."""
+        """C, the numbers of a step; 0 for tokens, whose embedding size is a hyperparameter."""
         return 0 if self.vocabulary else self.train.steps.shape[1]
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the numbers that go into the network, and so of its weights."""
+        """The type of the numbers that go into the network, and so of its weights."""
         return self.embedding_dtype if self.vocabulary else self.train.steps.dtype
 
     @property
     def outputs(self) -> int:
-        """O: how many classes, or how many numbers a row is to predict."""
+        """O: the number of classes, or of numbers to predict for a row."""
         return len(self.classes) or self.train.targets.shape[1]
 
     def to(self, device: torch.device, dtype: torch.dtype = torch.float32) -> Dataset:
-        """The same data elsewhere, numbers in `dtype`.
+        """Moves the data to a device, numbers in `dtype`.
 
-        Steps that would fill half of a GPU's free memory or more stay where they are.
+        Steps that would fill half of a GPU's free memory or more stay on the host.
         """
         weights = self.class_weights
-        sent: dict[int, Tensor] = {}  # the windows of all parts lie in the same steps
+        sent: dict[int, Tensor] = {}  # by the id of what was sent: all windows share their steps
         parts = [split for split in (self.train, self.validation, self.test) if split is not None]
         all_steps = {id(split.steps): split.steps for split in parts}
         if sum(steps.nbytes for steps in all_steps.values()) > _room_on(device):
@@ -239,7 +237,7 @@ class Dataset:
 
 
 def _room_on(device: torch.device) -> float:
-    """Bytes of a GPU that steps may take; what trains needs some too."""
+    """Bytes of a GPU that steps may take; training needs some too."""
     if device.type != "cuda":
         return math.inf
     return torch.cuda.mem_get_info(device)[0] / 2

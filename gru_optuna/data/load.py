@@ -24,11 +24,11 @@ def load_dataset(
     source
         The study file's folder, which relative paths are relative to; or the rows by name.
     fold
-        Which fold of ``data.folds`` validates, from 0. None: ``data.validation`` says what, or
-        where there are folds, the first of them.
+        The fold of ``data.folds`` to validate on, from 0. None: the part that ``data.validation``
+        names or, if there are folds, the first fold.
     refit
-        Whether the validation rows are to train too, once everything is decided. Of folds of
-        series, those behind all folds' training rows.
+        Whether to train on the validation rows too, once everything is decided. With folds of
+        series, these are the rows that follow the training rows of all folds.
 
     Raises
     ------
@@ -42,10 +42,10 @@ def load_dataset(
 
 
 def load_folds(spec: Specification, source: Source) -> list[Dataset]:
-    """The data once for each fold of ``data.folds``: what one fold validates, the others train.
+    """Prepares the data once for each fold of ``data.folds``; every row is validated on once.
 
-    Of series, a fold validates the rows that follow its training rows in time. The test rows
-    are the same in all folds. Every fold's scaler and tokenizer saw its training rows alone.
+    With series, a fold validates on the rows that follow its training rows in time. The test
+    rows are the same in all folds. Each fold's scaler and tokenizer see only its training rows.
 
     Raises
     ------
@@ -60,8 +60,8 @@ def load_folds(spec: Specification, source: Source) -> list[Dataset]:
 
 
 def _ways(spec: Specification) -> tuple[Callable[..., Any], Callable[..., Dataset]]:
-    """How the study's files are read, once, and how what was read becomes a dataset."""
-    # Here, not above: they make Datasets, and each brings libraries that the others don't need.
+    """A function that reads the study's files once, and one that makes a dataset of them."""
+    # Imported late: each kind of rows brings libraries that the others don't need.
     match spec.kind:
         case "series":
             from gru_optuna.data.series.prepare import prepare_forecasting, read_forecasting

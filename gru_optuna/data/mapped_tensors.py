@@ -1,4 +1,4 @@
-"""Tensors that come part by part, and may become larger than memory."""
+"""A tensor that grows piece by piece, and may become larger than memory."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _TOGETHER = 4
-"""A table and what becomes of it in training, validation and test share the allowance."""
+"""A table and the tensors made of it for training, validation and test share the allowance."""
 
 
 class Growing:
-    """Parts (m, …) of one tensor (M, …), one after another.
+    """A tensor (M, …) that is given in parts (m, …), one after another.
 
-    They stay in memory as long as they may, and go to a file without a name then. `whole` maps
-    it: the kernel reads what is looked at, and forgets it when memory is short.
+    The parts stay in memory while the allowance lasts; then they go to a file without a name,
+    which `whole` maps: the kernel reads what is used, and drops it when memory is short.
     """
 
     def __init__(self) -> None:
@@ -31,7 +31,7 @@ class Growing:
         self._file: IO[bytes] | None = None
 
     def append(self, part: Tensor) -> None:
-        """Puts a part behind those before it; all are of one kind and shape but the first axis.
+        """Adds a part at the end; all parts have one type, and one shape but for the first axis.
 
         Raises
         ------
@@ -40,14 +40,14 @@ class Growing:
         """
         self._parts.append(part)
         self._bytes += part.nbytes
-        # Twice: `whole` has the parts and their sum for a moment.
+        # Twice: for a moment, `whole` holds the parts and their concatenation.
         if self._file is None and 2 * self._bytes * _TOGETHER > allowance():
             self._file = scratch_file()
         if self._file is not None:
             self._write(self._file)
 
     def whole(self) -> Tensor:
-        """All parts; at least one. Changing it changes no file that anyone else sees."""
+        """All parts, of which there is at least one; changing the result changes no other file."""
         if self._file is None:
             return self._parts[0] if len(self._parts) == 1 else torch.cat(self._parts)
         kind = self._parts[-1]
@@ -55,7 +55,7 @@ class Growing:
         return torch.from_numpy(array).view(-1, *kind.shape[1:])
 
     def _write(self, file: IO[bytes]) -> None:
-        """The last part stays, empty: it knows what kind all are."""
+        """Writes the parts, and keeps the last one, empty: its type and shape are those of all."""
         try:
             for part in self._parts:
                 file.write(part.contiguous().numpy().data)
@@ -63,7 +63,7 @@ class Growing:
         except OSError as error:
             raise UserError(
                 f"{cache_folder()}: {os.strerror(error.errno or 0)}, and the data don't fit into "
-                f"{allowance() / 2**20:,.0f}MiB of memory either. Make room there, set "
-                f"XDG_CACHE_HOME to another disk, or {MEMORY} to more."
+                f"{allowance() / 2**20:,.0f} MiB of memory either. Make room there, set "
+                f"XDG_CACHE_HOME to a folder on another disk, or raise {MEMORY}."
             ) from None
         self._parts = [self._parts[-1][:0]]

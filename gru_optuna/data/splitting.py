@@ -1,6 +1,6 @@
-"""The rows of files that are classified or regressed, and which of them are in which part.
+"""The rows of files for classification or regression, and the part that each belongs to.
 
-No group, and no row, is ever in two parts. The split depends on the rows and the study's seed.
+No row and no group is ever in two parts. The split depends only on the rows and the study's seed.
 """
 
 from __future__ import annotations
@@ -27,31 +27,31 @@ Row = TypeVar("Row")  # a text, or a (T, C) array
 
 @dataclass(frozen=True)
 class Examples(Generic[Row]):
-    """The rows of one file, with their labels (classification) or targets (regression)."""
+    """The rows of one file, with labels (classification) or targets (regression)."""
 
     source: str
     rows: Sequence[Row]
     labels: Labels | None
     targets: NDArray[np.float64] | None  # (N,)
     at: Callable[[int], str]  # where a row stands, as messages begin
-    classes: tuple[str, ...] = ()  # in the order that outputs shall have
+    classes: tuple[str, ...] = ()  # in the order of the outputs
     groups: Labels | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    def answer(self, row: int) -> str | float:
-        """What is to be told of one row."""
+    def target(self, row: int) -> str | float:
+        """The label of a row, or the number to predict for it."""
         if self.labels is not None:
             return self.labels[row]
         assert self.targets is not None
         return float(self.targets[row])
 
     def take(self, kept: NDArray[np.int64]) -> Examples[Row]:
-        """Some of the rows; messages name them as before."""
+        """Selects rows; messages still name their places in the file."""
         return replace(
             self,
-            rows=_some(self.rows, kept),
+            rows=_take(self.rows, kept),
             labels=None if self.labels is None else self.labels.take(kept),
             targets=None if self.targets is None else self.targets[kept],
             at=lambda row: self.at(int(kept[row])),
@@ -59,22 +59,22 @@ class Examples(Generic[Row]):
         )
 
     def followed_by(self, other: Examples[Row]) -> Examples[Row]:
-        """These rows and another file's; messages name each as before."""
+        """Appends another file's rows; messages still name their places in their files."""
         count, targets = len(self), None
         if self.targets is not None and other.targets is not None:
             targets = np.concatenate([self.targets, other.targets])
         return Examples(
             source=self.source,
             rows=_joined(self.rows, other.rows),
-            labels=_joined_codes(self.labels, other.labels),
+            labels=_joined_labels(self.labels, other.labels),
             targets=targets,
             at=lambda row: self.at(row) if row < count else other.at(row - count),
             classes=self.classes,
-            groups=_joined_codes(self.groups, other.groups),
+            groups=_joined_labels(self.groups, other.groups),
         )
 
 
-def _some(rows: Sequence[Row], index: NDArray[np.int64]) -> Sequence[Row]:
+def _take(rows: Sequence[Row], index: NDArray[np.int64]) -> Sequence[Row]:
     if isinstance(rows, Texts):
         return cast("Sequence[Row]", rows.take(index))
     return [rows[row] for row in index]
@@ -86,21 +86,22 @@ def _joined(rows: Sequence[Row], others: Sequence[Row]) -> Sequence[Row]:
     return [*rows, *others]
 
 
-def _joined_codes(one: Labels | None, other: Labels | None) -> Labels | None:
-    return None if one is None or other is None else one.followed_by(other)
+def _joined_labels(first: Labels | None, second: Labels | None) -> Labels | None:
+    return None if first is None or second is None else first.followed_by(second)
 
 
 @dataclass(frozen=True)
 class Files(Generic[Row]):
-    """What the study file names: a part without a file of its own is taken from `train`."""
+    """The files that the study names; a part without a file of its own is taken from `train`."""
 
     train: Examples[Row]
     validation: Examples[Row] | None
     test: Examples[Row] | None
 
     def all(self) -> list[Examples[Row]]:
-        """Those that there are."""
-        return [one for one in (self.train, self.validation, self.test) if one is not None]
+        """The files that there are, training first."""
+        files = (self.train, self.validation, self.test)
+        return [examples for examples in files if examples is not None]
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,7 @@ class Part(Generic[Row]):
     """Rows of a file that are used together."""
 
     examples: Examples[Row]
-    index: NDArray[np.int64]  # (N,) rows of the file
+    index: NDArray[np.int64]  # (N,) their places in the file
 
     @classmethod
     def whole(cls, examples: Examples[Row]) -> Part[Row]:
@@ -121,7 +122,7 @@ class Part(Generic[Row]):
     @property
     def rows(self) -> Sequence[Row]:
         """The rows themselves."""
-        return _some(self.examples.rows, self.index)
+        return _take(self.examples.rows, self.index)
 
     @property
     def labels(self) -> Labels:
@@ -131,7 +132,7 @@ class Part(Generic[Row]):
 
     @property
     def groups(self) -> Labels | None:
-        """Their groups, if rows belong together."""
+        """Their groups, if there are any."""
         groups = self.examples.groups
         return None if groups is None else groups.take(self.index)
 
@@ -142,7 +143,7 @@ class Part(Generic[Row]):
         return self.examples.targets[self.index]
 
     def joined(self, other: Part[Row]) -> Part[Row]:
-        """These rows and another part's, of the same file or of another one."""
+        """Joins these rows with another part's, from the same file or another one."""
         if self.examples is other.examples:
             return Part(self.examples, np.sort(np.concatenate([self.index, other.index])))
         return Part.whole(
@@ -153,7 +154,7 @@ class Part(Generic[Row]):
         self, places: tuple[NDArray[np.int64], NDArray[np.int64]]
     ) -> tuple[Part[Row], Part[Row]]:
         """The rows at the first places and those at the second, each in the file's order."""
-        first, second = (Part(self.examples, np.sort(self.index[some])) for some in places)
+        first, second = (Part(self.examples, np.sort(self.index[half])) for half in places)
         return first, second
 
 
@@ -166,12 +167,12 @@ class Parts(Generic[Row]):
     test: Part[Row] | None
 
     def refitting(self) -> Parts[Row]:
-        """With the validation rows among the training rows too; they stay what is measured on."""
+        """Adds the validation rows to the training rows; they are still measured on as well."""
         return replace(self, train=self.train.joined(self.validation))
 
 
 def divide(spec: Specification, files: Files[Row], fold: int | None = None) -> Parts[Row]:
-    """Checks that the files fit together, and splits.
+    """Checks that the files fit together, and splits them.
 
     Parameters
     ----------
@@ -180,13 +181,13 @@ def divide(spec: Specification, files: Files[Row], fold: int | None = None) -> P
     files
         As read.
     fold
-        Which fold of ``data.folds`` validates; None: ``data.validation`` says what.
+        The fold of ``data.folds`` to validate on; None: the part that ``data.validation`` names.
 
     Raises
     ------
     DataError
     """
-    data, file = spec.data, _with_its_classes(files.train)
+    data, file = spec.data, _without_unused_classes(files.train)
     _check_classes(file, files.validation is None)
     for other in files.all():
         _check_labels(other, file)
@@ -208,8 +209,8 @@ def _seed(spec: Specification, index: int) -> int:
     return seeds.seed_for(spec.seed, "split", index) % 2**32
 
 
-def _with_its_classes(train: Examples[Row]) -> Examples[Row]:
-    """Without the classes that its file declares and nobody has."""
+def _without_unused_classes(train: Examples[Row]) -> Examples[Row]:
+    """Drops the classes that the file declares but no row has."""
     present = set() if train.labels is None else train.labels.counts().keys()
     return replace(train, classes=tuple(label for label in train.classes if label in present))
 
@@ -227,7 +228,7 @@ def _check_classes(train: Examples[Any], will_be_split: bool) -> None:
         if count < 2 and will_be_split:
             raise DataError(
                 f'{train.at(train.labels.first(label))}: class "{label}" has this single row, '
-                f"and training and validation need one each. Add rows or remove the class."
+                f"but training and validation need one each. Add rows, or remove the class."
             )
 
 
@@ -259,7 +260,7 @@ def _check_groups(files: list[Examples[Any]]) -> None:
         for group in (groups := file.groups).counts():
             if seen.get(group, file.source) != file.source:
                 raise DataError(
-                    f'{file.at(groups.first(group))}: group "{group}" is in {seen[group]} too. '
+                    f'{file.at(groups.first(group))}: group "{group}" is also in {seen[group]}. '
                     f"A group belongs to one part: move its rows, or split one file by fractions."
                 )
         seen |= dict.fromkeys(groups.counts(), file.source)
@@ -268,15 +269,15 @@ def _check_groups(files: list[Examples[Any]]) -> None:
 def _hold_out(
     rows: Part[Row], part: str, fraction: float, seed: int
 ) -> tuple[Part[Row], Part[Row]]:
-    """The rows that stay, and those held out."""
+    """Splits rows into those that stay and those held out."""
     source, classes = rows.examples.source, len(rows.examples.classes)
     labels = rows.labels if classes else None
     count = round(len(rows) * fraction)
     if min(count, len(rows) - count) < (classes or 1):
         raise DataError(
             f"{source}: {part} = {fraction} of {len(rows)} rows leaves "
-            f"{len(rows) - count} for training and {count} for {part}, and each needs "
-            f"at least one row{f' of all {classes} classes' if classes else ''}. "
+            f"{len(rows) - count} for training and {count} for {part}, but each needs "
+            f"at least one row{f' of each of the {classes} classes' if classes else ''}. "
             f"Change the fraction, or name a {part} file."
         )
     places = np.arange(len(rows))
@@ -295,13 +296,13 @@ def _hold_out(
 def _grouped(
     source: str, labels: Labels | None, groups: Labels, fraction: float, seed: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Places that stay and places held out: about the fraction, in whole groups."""
+    """The places that stay and those held out: about the fraction, in whole groups."""
     folds = max(2, round(1 / fraction))
     needed = 2 if labels is None else folds
     if (count := len(groups.counts())) < needed:
         raise DataError(
-            f"{source}: {count} groups, and a part of {fraction} in whole groups needs "
-            f"{needed} or more. Take a larger fraction, or another column of groups."
+            f"{source}: there are {count} groups, but a part of {fraction} in whole groups needs "
+            f"{needed} or more. Use a larger fraction, or another column of groups."
         )
     from sklearn.model_selection import GroupShuffleSplit, StratifiedGroupKFold  # heavy, as above
 
@@ -309,13 +310,13 @@ def _grouped(
         splitter = GroupShuffleSplit(1, test_size=fraction, random_state=seed)
     else:
         splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
-    told = None if labels is None else labels.places
-    stay, leave = next(splitter.split(groups.places, told, groups.places))
+    strata = None if labels is None else labels.places
+    stay, leave = next(splitter.split(groups.places, strata, groups.places))
     return stay, leave
 
 
 def _fold(rows: Part[Row], folds: int, fold: int, seed: int) -> tuple[Part[Row], Part[Row]]:
-    """The rows that one fold trains on, and those it validates."""
+    """Splits rows into those that one fold trains on and those it validates on."""
     labels = rows.labels if rows.examples.classes else None
     groups = rows.groups
     enough = len(rows) if groups is None else len(groups.counts())
@@ -324,8 +325,8 @@ def _fold(rows: Part[Row], folds: int, fold: int, seed: int) -> tuple[Part[Row],
     if enough < folds:
         whose = " of the rarest class" if labels is not None else ""
         raise DataError(
-            f"{rows.examples.source}: folds = {folds}, and there are {enough} "
-            f"{'rows' if groups is None else 'groups'}{whose} to share out. Take fewer folds."
+            f"{rows.examples.source}: folds = {folds}, but there are only {enough} "
+            f"{'rows' if groups is None else 'groups'}{whose} to share out. Use fewer folds."
         )
     # Heavy, as above.
     from sklearn.model_selection import GroupKFold, KFold, StratifiedGroupKFold, StratifiedKFold
@@ -334,8 +335,8 @@ def _fold(rows: Part[Row], folds: int, fold: int, seed: int) -> tuple[Part[Row],
         kind = GroupKFold if labels is None else StratifiedGroupKFold
     else:
         kind = KFold if labels is None else StratifiedKFold
-    told = [None if one is None else one.places for one in (labels, groups)]
-    places = list(kind(folds, shuffle=True, random_state=seed).split(rows.index, *told))
+    strata, owners = (None if column is None else column.places for column in (labels, groups))
+    places = list(kind(folds, shuffle=True, random_state=seed).split(rows.index, strata, owners))
     halves = rows.split(places[fold])
     _check_shares(rows, halves, f"folds = {folds}", "validation")
     return halves
@@ -344,7 +345,7 @@ def _fold(rows: Part[Row], folds: int, fold: int, seed: int) -> tuple[Part[Row],
 def _check_shares(
     rows: Part[Any], halves: tuple[Part[Any], Part[Any]], wish: str, part: str
 ) -> None:
-    """Every class is in both halves."""
+    """Refuses halves in one of which a class is missing."""
     for half, name in zip(halves, ("training", part), strict=True):
         held = () if rows.examples.labels is None else half.labels.counts()
         if missing := set(rows.examples.classes) - set(held):

@@ -1,4 +1,4 @@
-"""From rows and what is to be told of each to a `Dataset`: classes, or scaled numbers."""
+"""From rows with labels or numbers to predict to a `Dataset`: classes, or scaled numbers."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ def assemble(
     vocabulary: int = 0,
     dropped: Mapping[str, int] | None = None,
 ) -> Dataset:
-    """The dataset of three parts.
+    """Makes the dataset of three parts.
 
     Parameters
     ----------
     spec
         Its task, metric and ``data`` section.
     parts
-        Whose answers are turned into targets here.
+        Rows with the labels or numbers to predict.
     encode
         Turns a part's rows into steps and lengths; it has learned from the training part.
     fingerprint, preprocessing, vocabulary, dropped
-        As the dataset's.
+        As in `Dataset`.
 
     Raises
     ------
@@ -51,11 +51,11 @@ def assemble(
         If the targets never differ, or the metric isn't defined on the rows that are measured.
     """
     labelled = parts.train.examples.labels is not None
-    answers = Classes.of(parts.train) if labelled else Numbers.of(parts.train)
+    outputs = Classes.of(parts.train) if labelled else Numbers.of(parts.train)
 
     def split(part: Part[Row]) -> Split:
         steps, lengths = encode(part)
-        targets, units = answers.targets(part)
+        targets, units = outputs.targets(part)
         return Split(steps, starts_of(lengths), lengths, targets, units, _numbered(part.groups))
 
     train, validation = split(parts.train), split(parts.validation)
@@ -63,29 +63,29 @@ def assemble(
     baselines: dict[str, float] = {}
     for name, rows in (("validation", validation), ("test", test)):
         if rows is not None:  # the test rows come last: theirs are kept
-            guesses = answers.guess().expand(len(rows), -1)
-            baselines = {answers.baseline: measure(spec.metric, guesses, rows)}
+            constant = outputs.constant().expand(len(rows), -1)
+            baselines = {outputs.baseline: measure(spec.metric, constant, rows)}
             check_defined(spec, baselines, parts.train.examples.source, name)
     weights = None
     if spec.data.class_weights == "balanced":
-        weights = balanced_weights(train.targets, len(answers.classes))
+        weights = balanced_weights(train.targets, len(outputs.classes))
     return Dataset(
         train=train,
         validation=validation,
         test=test,
-        classes=answers.classes,
+        classes=outputs.classes,
         fingerprint=fingerprint,
         task=spec.task,
         vocabulary=vocabulary,
         class_weights=weights,
         baselines=baselines,
-        preprocessing={**preprocessing, **answers.as_json()},
+        preprocessing={**preprocessing, **outputs.as_json()},
         dropped=dict(dropped or {}),
     )
 
 
 def _numbered(groups: Labels | None) -> Tensor | None:
-    """The groups of rows (N,), from 0."""
+    """The groups of the rows (N,), numbered from 0."""
     if groups is None:
         return None
     return torch.from_numpy(groups.places_among(list(groups.counts())))
@@ -94,7 +94,7 @@ def _numbered(groups: Labels | None) -> Tensor | None:
 def check_defined(
     spec: Specification, baselines: Mapping[str, float], source: str, part: str
 ) -> None:
-    """Refuses a metric that no prediction could be measured by.
+    """Refuses a metric that isn't defined on a part, whatever is predicted.
 
     Raises
     ------
@@ -102,13 +102,13 @@ def check_defined(
     """
     if not all(np.isfinite(value) for value in baselines.values()):
         raise DataError(
-            f"{source}: {spec.metric} is not defined on the {part} rows: they are too few, or all "
-            f"alike. Make the {part} part larger, or take another metric."
+            f"{source}: {spec.metric} is not defined on the {part} rows: there are too few, or "
+            f"all are alike. Make the {part} part larger, or use another metric."
         )
 
 
 def balanced_weights(targets: Tensor, classes: int) -> Tensor:
-    """Weights (O,) in inverse proportion to how often a class occurs; 1 on average over rows.
+    """Weights (O,) in inverse proportion to the frequency of each class; 1 on average over rows.
 
     ``N / (O * count)``, as scikit-learn's "balanced" (King & Zeng 2001).
     """
@@ -118,7 +118,7 @@ def balanced_weights(targets: Tensor, classes: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Classes:
-    """Labels, in the order of the outputs."""
+    """Outputs that are classes, in this order."""
 
     classes: tuple[str, ...]
     shares: tuple[float, ...] = ()  # of the training rows
@@ -126,26 +126,26 @@ class Classes:
 
     @classmethod
     def of(cls, train: Part[Any]) -> Classes:
-        """The classes of the training rows' file, as often as these rows have them."""
+        """The classes of the training file, with their shares of the training rows."""
         counts, classes = train.labels.counts(), train.examples.classes
         return cls(classes, tuple(counts.get(label, 0) / len(train) for label in classes))
 
     def targets(self, part: Part[Any]) -> tuple[Tensor, Units | None]:
-        """(N,) places among the outputs."""
+        """The index (N,) of each row's class among the outputs."""
         return torch.from_numpy(part.labels.places_among(self.classes)), None
 
-    def guess(self) -> Tensor:
-        """(1, O): what the training part alone says of any row."""
+    def constant(self) -> Tensor:
+        """The baseline's prediction for every row (1, O): the shares of the classes, as logits."""
         return torch.tensor([self.shares], dtype=torch.float64).log()
 
     def as_json(self) -> dict[str, Any]:
-        """What a prediction needs."""
+        """What predicting needs."""
         return {"labels": list(self.classes)}
 
 
 @dataclass(frozen=True)
 class Numbers:
-    """A number to predict, scaled as the training rows are spread."""
+    """An output that is a number, scaled to mean 0 and deviation 1 over the training rows."""
 
     mean: float
     deviation: float
@@ -154,37 +154,37 @@ class Numbers:
 
     @classmethod
     def of(cls, train: Part[Any]) -> Numbers:
-        """Mean and deviation of the training rows' targets."""
+        """Measures mean and deviation of the training rows' targets."""
         targets = train.targets
         mean, deviation = float(targets.mean()), float(targets.std())
         if not deviation > 0:
             raise DataError(
                 f"{train.examples.source}: every number to predict is {targets[0]:g} in the "
-                f"training rows. There is nothing to learn: name another target."
+                f"training rows, so there is nothing to learn. Name another target."
             )
         return cls(mean, deviation)
 
     def units(self, rows: int) -> Units:
-        """What so many scaled predictions mean."""
+        """The units of this many scaled predictions."""
         one = torch.ones(rows, 1, dtype=torch.float64)
         return Units(offset=self.mean * one, scale=self.deviation * one)
 
     def targets(self, part: Part[Any]) -> tuple[Tensor, Units | None]:
-        """(N, 1) scaled."""
+        """The scaled numbers (N, 1), and their units."""
         units = self.units(len(part))
         return units.scaled(torch.from_numpy(part.targets).unsqueeze(1)).float(), units
 
-    def guess(self) -> Tensor:
-        """(1, 1): the mean."""
+    def constant(self) -> Tensor:
+        """The baseline's prediction for every row (1, 1): the mean, which is 0 when scaled."""
         return torch.zeros(1, 1)
 
     def as_json(self) -> dict[str, Any]:
-        """What a prediction needs."""
+        """What predicting needs."""
         return {"target": {"mean": self.mean, "deviation": self.deviation}}
 
 
-def answers_from_json(preprocessing: Mapping[str, Any]) -> Classes | Numbers:
-    """What the outputs of texts and sequences mean, as it stands beside their encoder."""
+def outputs_from_json(preprocessing: Mapping[str, Any]) -> Classes | Numbers:
+    """What the outputs mean for texts and sequences; `as_json` wrote it beside the encoder."""
     if "labels" in preprocessing:
         return Classes(tuple(preprocessing["labels"]))
     return Numbers(preprocessing["target"]["mean"], preprocessing["target"]["deviation"])

@@ -81,7 +81,7 @@ def test_a_folder_that_cannot_be_written_is_named(
 
 FULL = """
 import resource, torch
-from gru_optuna.data.growing import Growing
+from gru_optuna.data.mapped_tensors import Growing
 from gru_optuna.errors import UserError
 resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
 try:
@@ -100,7 +100,7 @@ def test_a_disk_without_room_is_told(tmp_path: Path) -> None:
 
 BEYOND = """
 import resource, torch
-from gru_optuna.data.growing import Growing
+from gru_optuna.data.mapped_tensors import Growing
 torch.set_num_threads(1)
 _, hard = resource.getrlimit(resource.RLIMIT_DATA)
 held = int(open("/proc/self/statm").read().split()[5]) * resource.getpagesize()

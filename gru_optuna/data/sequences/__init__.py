@@ -1,1 +1,1 @@
-"""Recorded sequences to scaled tensors."""
+"""Recorded sequences: from files to scaled tensors."""

@@ -1,6 +1,6 @@
-"""Sequences of numbers to a `Dataset`: check, split, scale, pad. In this order.
+"""From sequences of numbers to a `Dataset`: check, split, scale, in this order.
 
-The scaler sees the training rows alone, so nothing of validation or test leaks into them.
+The scaler sees the training rows alone, so nothing leaks into them from validation or test.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SequenceFiles:
-    """What the study's files hold."""
+    """The sequences of the study's files."""
 
     files: Files[NDArray[np.float64]]
-    features: list[str] | None  # columns of the channels; None: not from tables
+    features: list[str] | None  # columns of the channels; None: the files are no tables
     fingerprint: str  # of all rows
 
 
@@ -48,7 +48,7 @@ def read_study_sequences(spec: Specification, source: Source) -> SequenceFiles:
     spec
         Its task and ``data`` section.
     source
-        As `load_dataset`'s.
+        As in `load_dataset`.
 
     Raises
     ------
@@ -71,16 +71,16 @@ def read_study_sequences(spec: Specification, source: Source) -> SequenceFiles:
 def prepare_sequences(
     spec: Specification, read: SequenceFiles, fold: int | None = None, *, refit: bool = False
 ) -> Dataset:
-    """Splits and scales what was read.
+    """Splits and scales sequences.
 
     Parameters
     ----------
     spec
         Its task, ``data`` section and seed.
     read
-        By `read_study_sequences`.
+        The sequences, from `read_study_sequences`.
     fold, refit
-        As `load_dataset`'s.
+        As in `load_dataset`.
 
     Raises
     ------
@@ -110,12 +110,12 @@ def prepare_sequences(
 
 
 def fingerprint(files: list[Examples[Any]]) -> str:
-    """SHA-256 of all rows and what is to be told of them, in their order."""
+    """SHA-256 of all rows with their labels or targets, in order."""
     digest = hashlib.sha256()
     for file in files:
         digest.update(f"{len(file)} rows".encode())
         for number, row in enumerate(file.rows):
-            digest.update(f"{row.shape} {file.answer(number)!r}".encode())
+            digest.update(f"{row.shape} {file.target(number)!r}".encode())
             digest.update(np.ascontiguousarray(row, dtype="<f8").tobytes())
             if file.groups is not None:
                 digest.update(repr(file.groups[number]).encode())
@@ -125,13 +125,13 @@ def fingerprint(files: list[Examples[Any]]) -> str:
 def _read(
     spec: Specification, rows: Table | Sequences, features: list[str] | None = None
 ) -> tuple[Examples[NDArray[np.float64]], list[str] | None]:
-    """The rows of one file, and the names of its channels if it has any."""
+    """Reads the rows of one file, and the names of its channels if it is a table."""
     if isinstance(rows, Table):
         return _read_table(spec, rows, features)
     for key in ("id", "time", "features", "label", "target", "group"):
         if getattr(spec.data, key):
             raise DataError(
-                f"{rows.source}: {key} names a column, and only tables have columns "
+                f"{rows.source}: {key} names a column, but only tables have columns "
                 f"({', '.join(TABLES)}). Remove {key}, or write the rows as a table."
             )
     if (rows.targets is None) != (spec.task == "classification"):
@@ -139,7 +139,7 @@ def _read(
         if spec.task == "classification":
             has, needs = needs, has
         raise DataError(
-            f"{rows.source}: holds {has}, and task {spec.task} needs {needs}. "
+            f'{rows.source} holds {has}, but task = "{spec.task}" needs {needs}. '
             f"Change the file, or the task at the top of the study file."
         )
     return _examples(rows), None
@@ -152,19 +152,19 @@ def _read_table(
     has = f"Its columns: {', '.join(table.names)}."
     if data.id is None:
         raise DataError(
-            f"{table.source}: are its rows texts, or steps of sequences? Under [data], write "
+            f"{table.source}: are the rows texts, or steps of sequences? Under [data], write "
             f'text = "COLUMN" or id = "COLUMN". {has}'
         )
-    goal = "label" if spec.task == "classification" else "target"
-    if (column := getattr(data, goal)) is None:
+    key = "label" if spec.task == "classification" else "target"
+    if (column := getattr(data, key)) is None:
         raise DataError(
-            f'{table.source}: which column is to be told? Under [data], write {goal} = "COLUMN". '
-            f"{has}"
+            f"{table.source}: which column should be predicted? Under [data], write "
+            f'{key} = "COLUMN". {has}'
         )
     taken = (data.id, data.time, data.group, column)
     features = features or data.features or [name for name in table.names if name not in taken]
     sequences = sequences_from_table(
-        table, id=data.id, time=data.time, features=features, **{goal: column}
+        table, id=data.id, time=data.time, features=features, **{key: column}
     )
     groups = None
     if data.group is not None:
@@ -179,8 +179,8 @@ def _check_channels(
     got, needed = other.rows[0].shape[1], train.rows[0].shape[1]
     if got != needed:
         raise DataError(
-            f"{other.source}: {got} channels, and {needed} in {train.source}. "
-            f"Both need the same channels."
+            f"{other.source} has {got} channels, but {train.source} has {needed}. "
+            f"Give both files the same channels."
         )
 
 

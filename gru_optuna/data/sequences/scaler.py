@@ -1,4 +1,4 @@
-"""Sequences of numbers to what a network reads: scaled as the training rows say."""
+"""Scales sequences of numbers by the mean and deviation of the training rows."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SequenceEncoder:
-    """What the training rows say of the channels, and how a table names them."""
+    """Encodes sequences: how channels are scaled, and how a table names them."""
 
     channels: int  # C
     means: NDArray[np.float64] | None  # (C,); None: nothing is scaled
     deviations: NDArray[np.float64] | None  # (C,)
     id: str | None = None
     time: str | None = None
-    features: list[str] | None = None  # columns of the channels; None: not from a table
+    features: list[str] | None = None  # columns of the channels; None: the rows aren't a table's
 
     @classmethod
     def fit(
@@ -49,7 +49,7 @@ class SequenceEncoder:
     def encode(
         self, rows: Sequence[NDArray[np.float64]], at: Callable[[int], str]
     ) -> tuple[Tensor, Tensor]:
-        """Steps (M, C) of all rows, one after another, and lengths (N,).
+        """Scaled steps (M, C) of all rows, one after another, and the rows' lengths (N,).
 
         Parameters
         ----------
@@ -67,12 +67,15 @@ class SequenceEncoder:
         for number, row in enumerate(rows):
             scaled = torch.from_numpy(self._scaled(row)).float()
             if not scaled.isfinite().all():
-                raise DataError(f"{at(number)}: a value is too large for training in 32 bits.")
+                raise DataError(
+                    f"{at(number)}: a value is too large for 32 bits, in which networks train. "
+                    f"Correct it, or remove the row."
+                )
             steps.append(scaled)
         return steps.whole(), torch.tensor([len(row) for row in rows])
 
     def as_json(self) -> dict[str, Any]:
-        """All of it, for those who come later."""
+        """Everything that encoding needs."""
         return {
             "kind": "sequences",
             "columns": {"id": self.id, "time": self.time, "features": self.features},

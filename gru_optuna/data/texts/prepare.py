@@ -1,6 +1,6 @@
-"""Texts to a `Dataset`: deduplicate, split, tokenize, cut, pad. In this order.
+"""From texts to a `Dataset`: deduplicate, split, tokenize, cut, in this order.
 
-The tokenizer sees the training rows alone, so a word of the test is unknown unless it was met.
+The tokenizer learns from the training rows alone, so other words of the test rows are unknown.
 """
 
 from __future__ import annotations
@@ -17,7 +17,12 @@ from gru_optuna.data.readers.text_column import Texts
 from gru_optuna.data.splitting import Examples, Files, divide
 from gru_optuna.data.targets import assemble
 from gru_optuna.data.texts.duplicates import deduplicate
-from gru_optuna.data.texts.tokenizer import SPECIAL, TextEncoder, encode_in_turn, train_tokenizer
+from gru_optuna.data.texts.tokenizer import (
+    SPECIAL,
+    TextEncoder,
+    encode_in_batches,
+    train_tokenizer,
+)
 from gru_optuna.errors import DataError, StudyError
 from gru_optuna.study_file.searchable import Range
 
@@ -32,19 +37,19 @@ if TYPE_CHECKING:
     from gru_optuna.study_file import Specification
 
 MOST_TOKENS = 512
-"""Of a row, unless the study file says otherwise: a GRU reads step by step."""
+"""The most tokens of a row, unless the study file says otherwise: a GRU reads step by step."""
 
-_INK = r"[^\s\x1c-\x1f]"  # what isn't white space, as str.isspace tells
-_USUAL_SHARE = 0.99  # of the training rows are left whole, unless the study file says otherwise
+_INK = r"[^\s\x1c-\x1f]"  # no white space, as str.isspace has it
+_WHOLE_SHARE = 0.99  # of the training rows are left whole, unless the study file says otherwise
 
 
 @dataclass(frozen=True)
 class TextFiles:
-    """What the study's files hold, each text once if it is to be."""
+    """The texts of the study's files, each once unless duplicates are kept."""
 
     files: Files[str]
-    fingerprint: str  # of all rows that they hold
-    dropped: dict[str, int]  # rows, by the reason
+    fingerprint: str  # of all rows, dropped ones included
+    dropped: dict[str, int]  # numbers of rows, by reason
 
 
 def read_texts(spec: Specification, source: Source) -> TextFiles:
@@ -55,7 +60,7 @@ def read_texts(spec: Specification, source: Source) -> TextFiles:
     spec
         Its task and ``data`` section.
     source
-        As `load_dataset`'s.
+        As in `load_dataset`.
 
     Raises
     ------
@@ -83,16 +88,16 @@ def read_texts(spec: Specification, source: Source) -> TextFiles:
 def prepare_texts(
     spec: Specification, read: TextFiles, fold: int | None = None, *, refit: bool = False
 ) -> Dataset:
-    """Splits, tokenizes and cuts what was read.
+    """Splits, tokenizes and cuts texts.
 
     Parameters
     ----------
     spec
         Its task, ``data`` section and seed.
     read
-        By `read_texts`.
+        The texts, from `read_texts`.
     fold, refit
-        As `load_dataset`'s.
+        As in `load_dataset`.
 
     Raises
     ------
@@ -106,7 +111,7 @@ def prepare_texts(
     if tokenizer.get_vocab_size() <= len(SPECIAL):
         raise DataError(
             f"{read.files.train.source}: no {data.tokenizer} token occurs twice in the training "
-            f"rows. Add rows, or take another tokenizer."
+            f"rows. Add rows, or use another tokenizer."
         )
     encoder = TextEncoder(tokenizer, _limit(spec, tokenizer, parts.train.rows), data.text)
     return assemble(
@@ -121,23 +126,23 @@ def prepare_texts(
 
 
 def fingerprint(files: list[Examples[str]]) -> str:
-    """SHA-256 of all texts and what is to be told of them, in their order."""
+    """SHA-256 of all texts with their labels or targets, in order."""
     digest = hashlib.sha256()
     for file in files:
         groups = file.groups or [""] * len(file)
         digest.update(f"{len(file)} rows".encode())
         for row, (text, group) in enumerate(zip(file.rows, groups, strict=True)):
-            digest.update(repr((text, file.answer(row), group)).encode())
+            digest.update(repr((text, file.target(row), group)).encode())
     return digest.hexdigest()
 
 
 def texts_of(table: Table, column: str) -> Texts:
-    """One column of texts, none of them empty.
+    """Reads a column of texts, none of which may be empty.
 
     Raises
     ------
     DataError
-        Naming the first row without one.
+        Naming the first empty row.
     """
     texts = table.strings(column)
     empty = texts.is_null() | ~texts.str.contains(_INK).fill_null(value=True)
@@ -166,12 +171,12 @@ def _read(spec: Specification, table: Table) -> Examples[str]:
 
 
 def _limit(spec: Specification, tokenizer: Tokenizer, texts: Sequence[str]) -> int:
-    """How many tokens of a text are kept: the most that a trial may read."""
+    """The number of tokens of a text to keep: the most that a trial may read."""
     match spec.data.max_tokens:
         case None:
-            lengths = [len(ids) for rows in encode_in_turn(tokenizer, texts) for ids in rows]
-            usual = np.quantile(lengths, _USUAL_SHARE, method="higher")
-            return min(int(usual), MOST_TOKENS)
+            lengths = [len(ids) for batch in encode_in_batches(tokenizer, texts) for ids in batch]
+            longest = np.quantile(lengths, _WHOLE_SHARE, method="higher")
+            return min(int(longest), MOST_TOKENS)
         case Range(high=high):
             return int(high)
         case list(choices):

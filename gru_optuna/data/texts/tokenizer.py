@@ -1,7 +1,7 @@
-"""Texts to token ids, learned from the training rows alone: pieces of words, words, characters.
+"""Tokenizers that learn from the training rows: pieces of words, words, or characters.
 
-Id 0 is padding, 1 what the vocabulary doesn't know. ``bpe`` and ``char`` need no spaces between
-words, so they suit Chinese, Japanese or Thai as they are.
+Id 0 is padding, and id 1 stands for unknown tokens. ``bpe`` and ``char`` need no spaces between
+words, so they suit Chinese, Japanese or Thai.
 """
 
 from __future__ import annotations
@@ -29,36 +29,36 @@ SPECIAL = ["[PAD]", "[UNK]"]
 """In the order of their ids."""
 
 _SPACE = "▁"  # stands before a word, as Metaspace writes it
-_TWICE = 2  # what occurs once in the training rows can't be learned: it is unknown, as new words
-_TOGETHER = 4096  # texts that are encoded at a time
+_TWICE = 2  # a token that occurs once in the training rows can't be learned: it stays unknown
+_BATCH = 4096  # texts that are encoded at a time
 _LONGEST_PIECE = 16  # characters: without spaces, whole sentences would become pieces
 _DEFAULT_SIZES: dict[TokenizerName, int] = {"bpe": 8_000, "word": 20_000, "char": 8_000}
 
 
 @dataclass(frozen=True)
 class TextEncoder:
-    """Texts to token ids, as the training rows have taught it."""
+    """Encodes texts as token ids, with a tokenizer that the training rows have taught."""
 
     tokenizer: Tokenizer
-    limit: int  # tokens of a text that are kept: the most that a trial may read
+    limit: int  # number of tokens of a text to keep: the most that a trial may read
     column: str | None  # of the texts, in a table
 
     @property
     def vocabulary(self) -> int:
-        """How many token ids there are."""
+        """The number of token ids."""
         return int(self.tokenizer.get_vocab_size())
 
     def encode(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Tokens (M,) of all texts, one after another, and lengths (N,)."""
+        """The tokens (M,) of all texts, one after another, and their lengths (N,)."""
         steps, lengths = Growing(), Growing()
-        for rows in encode_in_turn(self.tokenizer, texts):
-            kept = [ids[: self.limit] for ids in rows]
+        for batch in encode_in_batches(self.tokenizer, texts):
+            kept = [ids[: self.limit] for ids in batch]
             steps.append(torch.tensor(list(chain.from_iterable(kept))))
             lengths.append(torch.tensor([len(ids) for ids in kept]))
         return steps.whole(), lengths.whole()
 
     def as_json(self) -> dict[str, Any]:
-        """All of it, for those who come later."""
+        """Everything that encoding needs."""
         return {
             "kind": "texts",
             "columns": {"text": self.column},
@@ -83,14 +83,14 @@ def train_tokenizer(name: TokenizerName, texts: Sequence[str], size: int | None)
         apart; ``word``: runs of letters and digits, and of everything else; ``char``: single
         characters.
     texts
-        Of the training rows.
+        The training rows.
     size
-        At most so many token ids, the two special ones included; None: from the data.
+        The most token ids, the two special ones included; None: the tokenizer's default.
     """
     size = size or _DEFAULT_SIZES[name]
     model = models.BPE if name == "bpe" else models.WordLevel
     tokenizer = Tokenizer(model(unk_token=SPECIAL[UNKNOWN]))
-    # Full-width letters become plain ones, and capitals small: fewer words, each seen more.
+    # Full-width letters become plain ones, and capitals small: fewer words, each seen more often.
     tokenizer.normalizer = normalizers.Sequence(
         [
             normalizers.NFKC(),
@@ -108,7 +108,7 @@ def train_tokenizer(name: TokenizerName, texts: Sequence[str], size: int | None)
             tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
         case "char":
             tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
-            # Characters are few, and a capital may be what tells two classes apart.
+            # Characters are few, and capitals may distinguish two classes.
             tokenizer.normalizer = normalizers.NFC()
     trainer: trainers.Trainer = trainers.WordLevelTrainer(
         vocab_size=size, min_frequency=_TWICE, special_tokens=SPECIAL, show_progress=False
@@ -130,19 +130,19 @@ def train_tokenizer(name: TokenizerName, texts: Sequence[str], size: int | None)
 
 
 def encode(tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:
-    """The token ids of each text, one at least."""
+    """Token ids of each text, at least one."""
     encodings = tokenizer.encode_batch_fast(texts, add_special_tokens=False)
     return [encoding.ids or [UNKNOWN] for encoding in encodings]
 
 
-def encode_in_turn(tokenizer: Tokenizer, texts: Sequence[str]) -> Iterator[list[list[int]]]:
-    """The same, some thousand texts at a time."""
-    for first in range(0, len(texts), _TOGETHER):
-        yield encode(tokenizer, texts[first : first + _TOGETHER])
+def encode_in_batches(tokenizer: Tokenizer, texts: Sequence[str]) -> Iterator[list[list[int]]]:
+    """Token ids of each text, a few thousand texts at a time."""
+    for first in range(0, len(texts), _BATCH):
+        yield encode(tokenizer, texts[first : first + _BATCH])
 
 
 def _alphabet(tokenizer: Tokenizer, texts: Sequence[str], most: int) -> list[str]:
-    """The most frequent characters of normalized texts, among equal ones the earlier in Unicode.
+    """The most frequent characters of normalized texts; ties go to the earlier in Unicode.
 
     Left to itself, the trainer breaks ties by chance, and no two workers would agree.
     """

@@ -203,7 +203,7 @@ def test_a_label_that_training_never_saw_is_named_with_its_line(numbered: Path) 
 def test_files_of_differing_channels_are_refused(numbered: Path) -> None:
     write(numbered, "other.ts", ["1:2:a"])
     assert refusal(numbered, test="other.ts") == (
-        "other.ts: 2 channels, and 1 in train.ts. Both need the same channels."
+        "other.ts has 2 channels, but train.ts has 1. Give both files the same channels."
     )
 
 
@@ -328,7 +328,7 @@ def test_a_group_in_two_files_is_named_with_its_row(tmp_path: Path) -> None:
     long_form(tmp_path, "test.csv", range(17, 24))
     message = refusal(tmp_path, **LONG, group="subject", test="test.csv")
     assert message == (
-        'test.csv, id "17": group "s2" is in long.csv too. A group belongs to one part: '
+        'test.csv, id "17": group "s2" is also in long.csv. A group belongs to one part: '
         "move its rows, or split one file by fractions."
     )
 
@@ -336,15 +336,15 @@ def test_a_group_in_two_files_is_named_with_its_row(tmp_path: Path) -> None:
 def test_too_few_groups_to_split_are_refused(tmp_path: Path) -> None:
     long_form(tmp_path, "long.csv", range(18))
     assert refusal(tmp_path, **LONG, group="subject") == (
-        "long.csv: 3 groups, and a part of 0.2 in whole groups needs 5 or more. "
-        "Take a larger fraction, or another column of groups."
+        "long.csv: there are 3 groups, but a part of 0.2 in whole groups needs 5 or more. "
+        "Use a larger fraction, or another column of groups."
     )
 
 
 def test_too_few_rows_of_a_class_for_the_folds_are_refused(numbered: Path) -> None:
     assert refusal(numbered, folds=11) == (
-        "train.ts: folds = 11, and there are 10 rows of the rarest class to share out. "
-        "Take fewer folds."
+        "train.ts: folds = 11, but there are only 10 rows of the rarest class to share out. "
+        "Use fewer folds."
     )
 
 
@@ -353,18 +353,18 @@ def test_a_table_without_a_column_of_ids_is_asked_for_one(tmp_path: Path) -> Non
     message = refusal(tmp_path, train="long.csv", label="label")
     assert 'write text = "COLUMN" or id = "COLUMN". Its columns: id, step, subject' in message
     message = refusal(tmp_path, train="long.csv", id="id")
-    assert 'which column is to be told? Under [data], write label = "COLUMN".' in message
+    assert 'which column should be predicted? Under [data], write label = "COLUMN".' in message
 
 
 def test_a_column_of_a_file_that_has_none_is_refused(numbered: Path) -> None:
-    assert "train.ts: group names a column, and only tables have columns" in refusal(
+    assert "train.ts: group names a column, but only tables have columns" in refusal(
         numbered, group="subject"
     )
 
 
 def test_labels_where_numbers_are_to_be_told_are_refused(numbered: Path) -> None:
     content = {"name": "x", "task": "regression", "data": {"train": "train.ts"}}
-    with pytest.raises(DataError, match=r"holds labels, and task regression needs numbers"):
+    with pytest.raises(DataError, match=r'holds labels, but task = "regression" needs numbers'):
         load_dataset(study_file.parse(content, source="x.toml"), numbered)
 
 

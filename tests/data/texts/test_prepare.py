@@ -368,7 +368,7 @@ def test_texts_that_share_no_token_are_refused(tmp_path: Path) -> None:
 
 def test_a_file_of_nothing_but_test_rows_is_refused(films: Path) -> None:
     write(films, "test.csv", ROWS)
-    assert "train.csv: every row contradicts another, or is in another part" in refusal(
+    assert "train.csv: every row contradicts another, or is also in another part" in refusal(
         films, test="test.csv"
     )
 
