@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from gru_optuna.bundle.bundle import Bundle
-    from gru_optuna.study.confirmation import Confirmation
+    from gru_optuna.study.confirmation import Decision
 
 _ROWS = {"texts": "texts", "sequences": "sequences of numbers", "series": "series over time"}
 _LABELS = 20  # named in the card
@@ -48,7 +48,7 @@ def model_card(bundle: Bundle) -> str:
 
 
 def measured(
-    search: float | None, baselines: Mapping[str, float], confirmed: Confirmation | None
+    search: float | None, baselines: Mapping[str, float], confirmed: Decision | None
 ) -> dict[str, Any]:
     """A trial's metrics, as a bundle keeps them and its card shows them."""
     found: dict[str, Any] = {"search": search, "baselines": dict(baselines)}

@@ -10,7 +10,7 @@ from gru_optuna.formatting import NONE, format_interval, format_list, format_met
 
 if TYPE_CHECKING:
     from gru_optuna.storage.workers.status import WorkerStatus
-    from gru_optuna.study.confirmation import Confirmation
+    from gru_optuna.study.confirmation import Decision
     from gru_optuna.study.summary import Summary, Winner
 
 
@@ -63,7 +63,7 @@ def print_best(summary: Summary) -> None:
         print(f"  {key:<{width}} {format_value(value)}{mark}")
 
 
-def _print_confirmed(found: Confirmation, metric: str) -> None:
+def _print_confirmed(found: Decision, metric: str) -> None:
     """What is left of the best of many on fresh seeds, and the look at the test."""
     won, first = found.won, found.candidates[0]
     assert won.mean is not None

@@ -27,7 +27,7 @@ from gru_optuna.formatting import NONE, format_interval, format_metric
 from gru_optuna.workspace import shown, storage_url
 
 if TYPE_CHECKING:
-    from gru_optuna.study.confirmation import Candidate, Confirmation
+    from gru_optuna.study.confirmation import Candidate, Decision
 
 DataFolder = Annotated[
     Path | None,
@@ -148,7 +148,7 @@ def _stopped(*, at_once: bool) -> NoReturn:
     leave(EXIT_INTERRUPTED, at_once=at_once)
 
 
-def _print_candidates(found: Confirmation) -> None:
+def _print_candidates(found: Decision) -> None:
     print_table(
         ("trial", "search", "confirmed", "95 % interval", "weights", "epochs", ""),
         [_row(one, found) for one in found.candidates],
@@ -156,7 +156,7 @@ def _print_candidates(found: Confirmation) -> None:
     print()
 
 
-def _row(one: Candidate, found: Confirmation) -> tuple[str, ...]:
+def _row(one: Candidate, found: Decision) -> tuple[str, ...]:
     failed = sum(value is None for value in one.values)
     mark = f"{failed} failed" if failed else ""
     if one.number == found.winner:

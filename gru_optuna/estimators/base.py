@@ -33,7 +33,7 @@ from gru_optuna.errors import StudyFailed, UserError
 from gru_optuna.estimators.progress_bar import bar
 from gru_optuna.search import space
 from gru_optuna.storage.database.open import exclusively, open_storage
-from gru_optuna.study.confirmation import read as read_confirmation
+from gru_optuna.study.confirmation import read_decision
 from gru_optuna.study.study import create_or_resume
 from gru_optuna.study.summary import find_winner
 from gru_optuna.training.pool_factory import choose_device, make_pool
@@ -208,7 +208,7 @@ class GRUEstimator(BaseEstimator):  # type: ignore[misc]
                 f"none of {len(self.study_.trials)} trials came to its end; study_.trials say "
                 f"what became of them. Give more trials or seconds."
             )
-        confirmed = read_confirmation(self.study_)
+        confirmed = read_decision(self.study_)
         self.best_params_ = winner.configuration()
         self.best_score_ = winner.value if confirmed is None else confirmed.won.mean
         # Where trials were compared on the rows that they learned from, these are all there are.

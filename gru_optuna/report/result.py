@@ -14,7 +14,7 @@ from gru_optuna.study.summary import Winner, find_winner
 if TYPE_CHECKING:
     from optuna import Study
 
-    from gru_optuna.study.confirmation import Confirmation
+    from gru_optuna.study.confirmation import Decision
     from gru_optuna.study.summary import Summary
     from gru_optuna.study_file import Specification
 
@@ -62,7 +62,7 @@ class Result:
     test: Estimate | None
     baselines: dict[str, float]  # measured on test rows, or on validation rows without a test
     start: Start | None
-    confirmation: Confirmation | None
+    confirmation: Decision | None
     to_beat: tuple[str, float] | None  # the best of the baselines
 
     @property

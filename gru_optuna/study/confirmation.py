@@ -108,7 +108,7 @@ class TestValue:
 
 
 @dataclass(frozen=True)
-class Confirmation:
+class Decision:
     """The decision."""
 
     candidates: list[Candidate]  # in the order of the search
@@ -131,7 +131,7 @@ class Confirmation:
         return asdict(self)
 
     @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> Confirmation:
+    def from_json(cls, content: Mapping[str, Any]) -> Decision:
         """What `as_json` gave."""
         return cls(
             **{
@@ -170,13 +170,13 @@ def finalists(study: Study, spec: Specification) -> list[tuple[FrozenTrial, Hype
     return [(trial, hyperparameters) for hyperparameters, trial in chosen]
 
 
-def read(study: Study) -> Confirmation | None:
+def read_decision(study: Study) -> Decision | None:
     """The last decision, if there is one."""
     content = study.user_attrs.get(CONFIRMATION)
-    return None if content is None else Confirmation.from_json(content)
+    return None if content is None else Decision.from_json(content)
 
 
-def is_current(found: Confirmation | None, study: Study, spec: Specification) -> bool:
+def is_current(found: Decision | None, study: Study, spec: Specification) -> bool:
     """Whether a decision is about the trials that are the best ones now, on as many seeds."""
     if found is None:
         return False

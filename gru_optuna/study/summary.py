@@ -11,7 +11,8 @@ from optuna.trial import TrialState
 
 from gru_optuna.attributes import BASELINES, TEST
 from gru_optuna.search import space
-from gru_optuna.study import budget, confirmation
+from gru_optuna.study import budget
+from gru_optuna.study.confirmation import ranked, read_decision
 from gru_optuna.study.trial_attributes import TrialAttributes
 from gru_optuna.study_file import Data, Model, Search
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     from gru_optuna.hyperparameters import Hyperparameters, Value
     from gru_optuna.storage.workers.status import WorkerStatus
-    from gru_optuna.study.confirmation import Confirmation
+    from gru_optuna.study.confirmation import Decision
     from gru_optuna.study_file import Specification
 
 _STATES = {
@@ -44,7 +45,7 @@ class Winner:
     best_epoch: int
     params: dict[str, Any]  # what was searched
     hyperparameters: Hyperparameters  # fixed ones too
-    confirmed: Confirmation | None = None  # None: not on fresh seeds yet
+    confirmed: Decision | None = None  # None: not on fresh seeds yet
 
     def configuration(self) -> dict[str, Value]:
         """Every hyperparameter that applies, by its name in the study file."""
@@ -142,10 +143,10 @@ def find_winner(study: Study, spec: Specification) -> Winner | None:
     The one that was confirmed on fresh seeds; or the best of the search, as long as it is not
     among those that were confirmed.
     """
-    order = confirmation.ranked(study, spec)
+    order = ranked(study, spec)
     if not order:
         return None
-    best, confirmed = order[0], confirmation.read(study)
+    best, confirmed = order[0], read_decision(study)
     if confirmed is not None and best.number in {one.number for one in confirmed.candidates}:
         best = next(trial for trial in order if trial.number == confirmed.winner)
     else:

@@ -23,7 +23,8 @@ from gru_optuna.formatting import format_list, format_value
 from gru_optuna.search import space
 from gru_optuna.storage.database.open import open_storage, shown_url
 from gru_optuna.storage.optuna_private import enqueued_parameters, may_have
-from gru_optuna.study import budget, confirmation
+from gru_optuna.study import budget
+from gru_optuna.study.confirmation import ranked, read_decision
 from gru_optuna.study.study import load_study
 
 if TYPE_CHECKING:
@@ -193,9 +194,9 @@ def begin_from(study: Study, spec: Specification, source: Source) -> WarmStart |
 def _best(source: Source) -> list[FrozenTrial]:
     """The complete trials: the one that held on fresh seeds, then the others as the search has
     them."""
-    confirmed = confirmation.read(source.study)
+    confirmed = read_decision(source.study)
     winner = None if confirmed is None else confirmed.winner
-    order = confirmation.ranked(source.study, source.spec)
+    order = ranked(source.study, source.spec)
     return sorted(order, key=lambda trial: trial.number != winner)
 
 

@@ -15,7 +15,7 @@ from gru_optuna.study_file.tasks import (
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from gru_optuna.study_file.data_section import Data, Section
+    from gru_optuna.study_file.data_section import Data, StudySection
 
 
 _OR_NAME_TEXT = ', or name the column of texts: text = "COLUMN" under [data]'
@@ -101,7 +101,7 @@ def idle_hyperparameters(kind: Kind) -> set[str]:
     return {name for name, kinds in KINDS_OF_HYPERPARAMETERS.items() if kind not in kinds}
 
 
-def check_hyperparameters(sections: Mapping[str, Section], kind: Kind) -> None:
+def check_hyperparameters(sections: Mapping[str, StudySection], kind: Kind) -> None:
     """Refuses hyperparameters that can't matter for such rows.
 
     Raises
@@ -119,7 +119,7 @@ def check_hyperparameters(sections: Mapping[str, Section], kind: Kind) -> None:
                 )
 
 
-def _changed(section: Section) -> list[str]:
+def _changed(section: StudySection) -> list[str]:
     """Keys that don't stand at their defaults: a specification that was stored holds all keys."""
     return [
         name

@@ -25,7 +25,7 @@ _Vocabulary = Annotated[
 ]
 
 
-class Section(BaseModel):
+class StudySection(BaseModel):
     """One section: its keys are all there are, and what is read stays."""
 
     # Strict: true is no number of epochs, and "40" neither.
@@ -37,7 +37,7 @@ def is_stored(info: ValidationInfo) -> bool:
     return bool(info.context and info.context["stored"])
 
 
-class Data(Section):
+class Data(StudySection):
     """``[data]``: files, relative to the study file, and what their columns mean."""
 
     train: str = Field(

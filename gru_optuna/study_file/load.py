@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ValidationError
 
 from gru_optuna.errors import StudyFileError, did_you_mean
-from gru_optuna.study_file.data_section import Section
+from gru_optuna.study_file.data_section import StudySection
 from gru_optuna.study_file.sections import Specification
 
 if TYPE_CHECKING:
@@ -138,7 +138,7 @@ def _describe(detail: ErrorDetails, source: str) -> str:
 _SECTIONS: dict[str, type[BaseModel]] = {
     name: field.annotation
     for name, field in Specification.model_fields.items()
-    if isinstance(field.annotation, type) and issubclass(field.annotation, Section)
+    if isinstance(field.annotation, type) and issubclass(field.annotation, StudySection)
 }
 
 

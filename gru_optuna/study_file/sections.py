@@ -21,7 +21,7 @@ from gru_optuna.study_file.checks import (
     idle_hyperparameters,
     kind_of,
 )
-from gru_optuna.study_file.data_section import Data, Section, _Share, is_stored
+from gru_optuna.study_file.data_section import Data, StudySection, _Share, is_stored
 from gru_optuna.study_file.searchable import Number, Option, Range, Searchable
 from gru_optuna.study_file.tasks import DATA_HYPERPARAMETERS, MAXIMIZED, METRICS, Kind, Metric, Task
 
@@ -33,7 +33,7 @@ _NAME = re.compile(r"\w[\w.-]*")
 _NAME_BYTES = 100  # a file name holds 255, and ours add to it
 
 
-class Model(Section):
+class Model(StudySection):
     """``[model]``: the structure of the network."""
 
     embedding_size: Annotated[Searchable, Number(integer=True, at_least=1, at_most=4096)] = [
@@ -51,7 +51,7 @@ class Model(Section):
     pooling: Annotated[Searchable, Option(get_args(Pooling))] = "last"
 
 
-class Search(Section):
+class Search(StudySection):
     """``[search]``: how the network is trained. A key left out is searched as shown here."""
 
     learning_rate: Annotated[Searchable, Number(above=0)] = Range(low=1e-4, high=1e-1, log=True)
@@ -83,7 +83,7 @@ class Search(Section):
     time_masking: _Share = 0.0
 
 
-class Training(Section):
+class Training(StudySection):
     """``[training]``: how long one trial trains."""
 
     epochs: int = Field(40, ge=1, le=100_000)
@@ -92,7 +92,7 @@ class Training(Section):
     )
 
 
-class Budget(Section):
+class Budget(StudySection):
     """``[budget]``: how long the study searches. May be raised at any time."""
 
     trials: int | None = Field(None, ge=1, description="Trials in all, over every restart.")
@@ -104,14 +104,14 @@ class Budget(Section):
         return content or {"trials": 100}
 
 
-class Sampler(Section):
+class Sampler(StudySection):
     """``[sampler]``: who proposes the next trial; names and options are Optuna's."""
 
     name: Literal["tpe", "gp", "random", "grid", "qmc", "cmaes"] = "tpe"
     n_startup_trials: int = Field(10, ge=0, description="Random trials before tpe or gp model.")
 
 
-class Pruner(Section):
+class Pruner(StudySection):
     """``[pruner]``: who ends a trial early; names and options are Optuna's."""
 
     name: Literal["asha", "hyperband", "median", "percentile", "none"] = "asha"
@@ -126,7 +126,7 @@ class Pruner(Section):
     n_warmup_steps: int = Field(0, ge=0, description="median, percentile: epochs left alone.")
 
 
-class Confirmation(Section):
+class Confirmation(StudySection):
     """``[confirmation]``: what the best trials go through once the search is over."""
 
     candidates: int = Field(
@@ -135,7 +135,7 @@ class Confirmation(Section):
     seeds: int = Field(5, ge=1, le=1000, description="Fresh seeds that each is trained on.")
 
 
-class Specification(Section):
+class Specification(StudySection):
     """A whole study file."""
 
     name: str = Field(description="The study's name in the database, the report and commands.")

@@ -1,1 +1,1 @@
-"""A study from its file to a confirmed winner."""
+"""A study from its file to a confirmed winner and its bundle."""

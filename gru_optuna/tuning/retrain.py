@@ -1,4 +1,4 @@
-"""Trials and runs on fresh seeds, once more: each is a function of what it is made of."""
+"""A finished run once more, for its weights: each run is a function of what it is made of."""
 
 from __future__ import annotations
 
@@ -24,85 +24,91 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 Networks: TypeAlias = "list[dict[str, Tensor]]"
-"""Of one run: its weights; of folds, those of each."""
+"""The weights of one run; with folds, one network's for each fold."""
 
 
 @dataclass(frozen=True)
-class Training:
-    """One run to be trained."""
+class PlannedRun:
+    """A configuration and the seed to train it with."""
 
     number: int  # of the trial
-    index: int  # of the fresh seed; 0 where it is the trial's own
+    index: int  # of the fresh seed; 0 where the seed is the trial's own
     hyperparameters: Hyperparameters
     seed: int
 
     @classmethod
     def of(
         cls, spec: Specification, number: int, index: int, hyperparameters: Hyperparameters
-    ) -> Training:
-        """With the seed that belongs to it."""
+    ) -> PlannedRun:
+        """A trial's configuration on the fresh seed of this index."""
         seed = seeds.confirmation_seed(spec.seed, number, index)
         return cls(number, index, hyperparameters, seed)
 
     @property
     def key(self) -> tuple[int, int]:
-        """Its place in the study."""
+        """What identifies the run in its study."""
         return self.number, self.index
 
 
+@dataclass(frozen=True)
+class FinishedRun:
+    """A run that was trained before, or whose best epoch is known from others."""
+
+    run: PlannedRun
+    epochs: int  # after which it was best
+    value: float | None = None  # the metric then; None: there is nothing to compare with
+
+
 class Abandoned(Exception):  # noqa: N818 (as `TrialFailed`)
-    """An epoch takes too long for one who is to leave; a thread goes on with it."""
+    """The epoch in flight takes too long to wait for; a thread goes on training it."""
 
 
 def train_again(
-    pool: TrialPool,
-    trainings: Sequence[tuple[Training, int]],
-    slots: int,
-    stop: Event,
+    pool: TrialPool, finished: Sequence[FinishedRun], slots: int, stop: Event
 ) -> list[tuple[Networks, float]]:
-    """The networks of each run after so many epochs, and the metric on the validation rows then.
+    """The networks of each run after its epochs, and the metric on the validation rows then.
 
-    A run is a function of its configuration and seed: these are the weights that it had. Other
-    slots of the pool pause.
+    A run is a function of its configuration and seed, so these are the weights that it had. A
+    value that differs from the one before is logged. Other slots of the pool pause.
 
     Raises
     ------
     StudyFailed
-        If a run fails, which it didn't the first time.
+        If a run fails, although it didn't the first time.
     Abandoned
         If `stop` was set.
     """
-    made: dict[int, tuple[Networks, float]] = {}
-    waiting = deque(enumerate(trainings))
-    running: dict[Slot, tuple[int, int]] = {}
+    trained: dict[int, tuple[Networks, float]] = {}
+    waiting = deque(enumerate(finished))
+    running: dict[Slot, tuple[int, FinishedRun]] = {}
     while waiting or running:
         while waiting and len(running) < slots:
-            place, (one, epochs) = waiting.popleft()
-            slot = pool.admit(one.hyperparameters, one.seed)
-            running[slot] = place, epochs
+            place, before = waiting.popleft()
+            slot = pool.admit(before.run.hyperparameters, before.run.seed)
+            running[slot] = place, before
         for slot, result in pool.train_epoch(list(running)):
-            place, epochs = running[slot]
+            place, before = running[slot]
             if isinstance(result, TrialFailed):
-                number = trainings[place][0].number
-                raise StudyFailed(f"trial {number}, trained again, failed: {result}")
-            if slot.progress.epoch >= epochs:
-                made[place] = pool.networks(slot), result.value
+                raise StudyFailed(f"trial {before.run.number}, trained again, failed: {result}")
+            if slot.progress.epoch >= before.epochs:
+                _warn_if_different(pool.spec, before, result.value)
+                trained[place] = pool.networks(slot), result.value
                 pool.release(slot)
                 del running[slot]
         if stop.is_set():
             raise Abandoned
-    return [made[place] for place in range(len(trainings))]
+    return [trained[place] for place in range(len(finished))]
 
 
-def warn_if_other(spec: Specification, run: Training, before: float | None, now: float) -> None:
-    """Says that a run came to another value than before, which is no error."""
-    if before is not None and now != before:
+def _warn_if_different(spec: Specification, before: FinishedRun, value: float) -> None:
+    """Logs that a run reached another value than before, which isn't an error."""
+    if before.value is not None and value != before.value:
         logger.warning(
             "trial %d on fresh seed %d reached %s %.6f before and %.6f when trained again here: "
             "another processor or device rounds differently",
-            run.number,
-            run.index,
+            before.run.number,
+            before.run.index,
             spec.metric,
-            before,
-            now,
+            before.value,
+            value,
         )

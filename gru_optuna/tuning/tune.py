@@ -1,4 +1,4 @@
-"""From a study file to a result: reads, creates or resumes, works, confirms, reports."""
+"""Tunes a study: reads its file, creates or resumes it, searches, confirms and reports."""
 
 from __future__ import annotations
 
@@ -21,10 +21,11 @@ from gru_optuna.report.notes import describe_at
 from gru_optuna.report.page import render_report
 from gru_optuna.storage.database.open import exclusively, open_storage
 from gru_optuna.storage.workers.heartbeats import LEASE_SECONDS
-from gru_optuna.study import budget, confirmation
+from gru_optuna.study import budget
+from gru_optuna.study.confirmation import finalists, is_current, read_decision
 from gru_optuna.study.study import create_or_resume, with_stored_defaults
 from gru_optuna.study.summary import Summary, Winner, summarize
-from gru_optuna.study.warm_start import WarmStart, begin_from, find_source
+from gru_optuna.study.warm_start import Source, WarmStart, begin_from, find_source
 from gru_optuna.training.engines.cpu import is_compiled
 from gru_optuna.training.pool_factory import Device, choose_device, make_pool
 from gru_optuna.tuning.confirm import confirm
@@ -41,12 +42,13 @@ if TYPE_CHECKING:
     from gru_optuna.data.dataset import Dataset
     from gru_optuna.study_file import Specification
     from gru_optuna.training.folded_pool import TrialPool
+    from gru_optuna.training.sizing import Size
     from gru_optuna.worker.events import WorkerEvent
 
 
 @dataclass(frozen=True)
 class RunStart:
-    """What is known before the first trial."""
+    """What is known before the first trial starts."""
 
     spec: Specification
     storage: str
@@ -55,19 +57,19 @@ class RunStart:
     before: Summary
     workers: int  # processes
     compiles: bool  # whether the training code has to be compiled for this machine first
-    worked_seconds: float = 0.0  # that anybody has worked on the study before
+    worked_seconds: float = 0.0  # spent on the study before, by all workers
     warm_start: WarmStart | None = None  # what was taken from another study just now
 
 
 @dataclass(frozen=True)
 class TuningResult:
-    """What `tune` leaves."""
+    """What `tune` returns."""
 
     summary: Summary
-    report: Path | None  # None: interrupted before any trial was over
+    report: Path | None  # None: interrupted before any trial ended
     interrupted: bool
-    ran: int  # trials that ended meanwhile
-    abandoned: bool = False  # left while an epoch was in flight, which a thread goes on with
+    ran: int  # trials that ended in this run
+    abandoned: bool = False  # left while a thread was still training an epoch
 
     @property
     def best(self) -> Winner | None:
@@ -94,37 +96,37 @@ def tune(
     on_open: Callable[[RunStart], None] = lambda opening: None,
     on_event: Callable[[WorkerEvent], None] = lambda event: None,
 ) -> TuningResult:
-    """Creates a study from its file, or goes on with it, until its budget is spent.
+    """Creates a study from its file, or resumes it, and works on it until its budget is spent.
 
     Parameters
     ----------
     study
         The study file (TOML).
     trials, hours
-        The budget in all, over every run, instead of the file's.
+        The budget over all runs of this study together, in place of the file's.
     storage
-        URL of the database; else ``GRU_OPTUNA_STORAGE``, else the workspace's own.
+        URL of the database. None: ``GRU_OPTUNA_STORAGE``, or else the workspace's own.
     device
         "auto" takes CUDA where there is one.
     workers
-        How many processes work here. One works in this process.
+        How many processes to start on this machine. 1 works in this process.
     threads, slots
-        How many threads train in each worker, and how many trials they share; else measured.
+        How many threads each worker trains with, and how many trials they share; None: measured.
     checkpoints
-        A folder or ``s3://BUCKET/PREFIX`` for all workers of the study, from now on; else as
-        before, or beside a SQLite file, or in a PostgreSQL database.
+        A folder or ``s3://BUCKET/PREFIX`` for all workers of the study, from now on. None: where
+        they were, which is next to a SQLite file or in a PostgreSQL database at first.
     from_study
         Another study, ``NAME`` or ``URL#NAME``, whose best trials are tried first, once.
     lease_seconds
-        How long a worker may be silent before the others take its trials over.
+        How long a worker may be silent before the others take over its trials.
     overrides
         ``section.key=value``, as ``--set``.
     report
-        Folder of the report; else ``dashboards/NAME`` in the workspace.
+        Folder of the report. None: ``dashboards/NAME`` in the workspace.
     stop
-        Set it to end after the epoch in flight; the same call goes on later.
+        Set it to end after the epoch in flight; the same call resumes later.
     on_open, on_event
-        Told what is about to begin, and everything that happens.
+        Called with what is about to begin, and with every event.
 
     Raises
     ------
@@ -139,69 +141,143 @@ def tune(
     1.0
     """
     path = Path(study)
+    workspace = Workspace.around(path.parent)
+    url = storage_url(storage, workspace)
+    spec = _read(path, url, trials, hours, overrides)
+    where = choose_device(device)
+    datasets = load_folds(spec, path.parent)
+    # Before anything is created: a source that can't be used leaves no study behind.
+    source = None if from_study is None else find_source(from_study, url, spec)
+    opened, before, warm_start = _create_or_resume(url, spec, datasets, checkpoints, source)
+    first = datasets[0]
+    on_open(
+        RunStart(
+            spec,
+            url,
+            device=str(where),
+            rows=(len(first.train), len(first.validation), len(first.test or ())),
+            before=before,
+            workers=workers,
+            compiles=where.type == "cpu" and not is_compiled(),
+            worked_seconds=_worked_seconds(opened),
+            warm_start=warm_start,
+        )
+    )
+    run = _Run(
+        opened,
+        url,
+        spec,
+        [data.to(where) for data in datasets],
+        path.parent,
+        WorkerSettings(device, threads, slots, lease_seconds),
+        stop or threading.Event(),
+        on_event,
+    )
+    run.search(workers)
+    run.confirm()
+    describe_at(opened, url)  # with what was confirmed
+    summary = summarize(opened, spec)
+    ended = _ended(summary)
+    folder = report or workspace.report_folder(spec.name)
+    page = render_report(opened, spec, folder) if ended else None
+    return TuningResult(summary, page, run.stop.is_set(), ended - _ended(before), run.abandoned)
+
+
+def _read(
+    path: Path, url: str, trials: int | None, hours: float | None, overrides: Sequence[str]
+) -> Specification:
+    """The study file; keys that it leaves out mean what they meant when its study was created."""
     limits = {"budget.trials": trials, "budget.hours": hours}
     given = [f"{key}={value}" for key, value in limits.items() if value is not None]
     spec = study_file.load(path, [*overrides, *given])
-    workspace = Workspace.around(path.parent)
-    url = storage_url(storage, workspace)
-    with suppress(StorageError):  # nothing is made yet, or said when it is opened to write
-        spec = with_stored_defaults(spec, open_storage(url))
-    settings = WorkerSettings(device, threads, slots, lease_seconds)
-    where = choose_device(device)
-    datasets = load_folds(spec, path.parent)
-    first = datasets[0]
-    # Before anything is made: a source that can't be used leaves no study behind.
-    source = None if from_study is None else find_source(from_study, url, spec)
-    backend = open_storage(url, create=True)
-    # Two that begin the same study at once: one makes it, the other one finds it whole.
+    with suppress(StorageError):  # there is no database yet, or creating the study will say so
+        return with_stored_defaults(spec, open_storage(url))
+    return spec
+
+
+def _create_or_resume(
+    url: str,
+    spec: Specification,
+    datasets: Sequence[Dataset],
+    checkpoints: str | None,
+    source: Source | None,
+) -> tuple[Study, Summary, WarmStart | None]:
+    """The study, what it holds, and what it took from another one just now."""
+    storage = open_storage(url, create=True)
+    # Two processes that start the same study: one creates it, the other finds it whole.
     with exclusively(url, f"study-{spec.name}"):
-        optuna_study = create_or_resume(
-            backend,
+        study = create_or_resume(
+            storage,
             spec,
-            first.fingerprint,
+            datasets[0].fingerprint,
             checkpoints=checkpoints,
             baselines=_to_beat(datasets),
         )
-        before = summarize(optuna_study, spec)
-        warm_start = None if source is None else begin_from(optuna_study, spec, source)
-    splits = (first.train, first.validation, first.test or ())
-    rows = (len(splits[0]), len(splits[1]), len(splits[2]))
-    compiles = where.type == "cpu" and not is_compiled()
-    worked = float(optuna_study.user_attrs.get(WORKED_SECONDS, 0.0))
-    on_open(RunStart(spec, url, str(where), rows, before, workers, compiles, worked, warm_start))
-    datasets = [data.to(where) for data in datasets]
-    stop = stop or threading.Event()
-    abandoned = False
-    if _trials_to_train(optuna_study, spec):
+        before = summarize(study, spec)
+        return study, before, None if source is None else begin_from(study, spec, source)
+
+
+@dataclass
+class _Run:
+    """An open study, and what is done with it here until its budget is spent."""
+
+    study: Study
+    url: str
+    spec: Specification
+    datasets: list[Dataset]  # on the device
+    folder: Path
+    settings: WorkerSettings
+    stop: threading.Event
+    on_event: Callable[[WorkerEvent], None]
+    abandoned: bool = False
+
+    def search(self, workers: int) -> None:
+        """Trains trials, in this process or in `workers` others."""
+        if not _trials_to_train(self.study, self.spec):
+            return
         if workers > 1:
             # Sized and compiled once, before all of them do.
-            _, size = make_pool(spec, datasets, settings.threads, settings.slots, workers)
-            on_event(EngineReady(size))
-            each = replace(settings, threads=size.threads, slots=size.slots)
-            supervise(optuna_study, url, path.parent, workers, each, stop, on_event)
-        else:
-            pool, size = make_pool(spec, datasets, settings.threads, settings.slots)
-            worker = work(optuna_study, url, spec, pool, size, settings, stop, on_event)
-            abandoned = worker.abandoned
-            settings = replace(settings, threads=size.threads, slots=size.slots)
-    if not stop.is_set() and _to_confirm(optuna_study, spec):
-        pool, size = make_pool(spec, datasets, settings.threads, settings.slots)
+            _, size = self._make_pool(workers)
+            self.on_event(EngineReady(size))
+            each = replace(self.settings, threads=size.threads, slots=size.slots)
+            supervise(self.study, self.url, self.folder, workers, each, self.stop, self.on_event)
+            return
+        pool, size = self._make_pool()
+        worker = work(
+            self.study, self.url, self.spec, pool, size, self.settings, self.stop, self.on_event
+        )
+        self.abandoned = worker.abandoned
+        self.settings = replace(self.settings, threads=size.threads, slots=size.slots)
+
+    def confirm(self) -> None:
+        """Confirms the winner within the study's hours, in which this time counts."""
+        if self.stop.is_set() or not _to_confirm(self.study, self.spec):
+            return
+        pool, size = self._make_pool()
+        worked, began = _worked_seconds(self.study), time.monotonic()
+
+        def seconds() -> float:
+            return worked + time.monotonic() - began
+
         try:
-            _confirm(optuna_study, url, spec, pool, size.slots, stop, on_event)
+            confirm(
+                self.study, self.url, self.spec, pool, size.slots, self.stop, self.on_event,
+                out_of_time=lambda: budget.seconds_left(self.spec, seconds()) <= 0,
+            )  # fmt: skip
         except Abandoned:
-            abandoned = True
-    describe_at(optuna_study, url)  # with what was confirmed
-    summary = summarize(optuna_study, spec)
-    ended = _ended(summary)
-    folder = report or workspace.report_folder(spec.name)
-    page = render_report(optuna_study, spec, folder) if ended else None
-    return TuningResult(summary, page, stop.is_set(), ended - _ended(before), abandoned)
+            self.abandoned = True
+        finally:
+            self.study.set_user_attr(WORKED_SECONDS, round(seconds(), 3))
+
+    def _make_pool(self, workers: int = 1) -> tuple[TrialPool, Size]:
+        settings = self.settings
+        return make_pool(self.spec, self.datasets, settings.threads, settings.slots, workers)
 
 
 def _to_beat(datasets: Sequence[Dataset]) -> dict[str, float]:
-    """What predictions that learn nothing reach; of folds, their mean, as the trials' values are.
+    """What predictions that learn nothing reach: the mean over folds, as for trials' values.
 
-    Each fold finds its own season, and what not all of them have is no mean.
+    Each fold finds its own season; a baseline that some folds lack has no mean and is left out.
     """
     first, *others = (data.baselines for data in datasets)
     return {
@@ -212,40 +288,19 @@ def _to_beat(datasets: Sequence[Dataset]) -> dict[str, float]:
 
 
 def _trials_to_train(study: Study, spec: Specification) -> bool:
+    """Whether trials are running, here or elsewhere, or the budget has room for more."""
     if study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         return True
-    worked = float(study.user_attrs.get(WORKED_SECONDS, 0.0))
+    worked = _worked_seconds(study)
     return budget.trials_left(study, spec) > 0 and budget.seconds_left(spec, worked) > 0
 
 
 def _to_confirm(study: Study, spec: Specification) -> bool:
-    return bool(confirmation.finalists(study, spec)) and not confirmation.is_current(
-        confirmation.read(study), study, spec
-    )
+    return bool(finalists(study, spec)) and not is_current(read_decision(study), study, spec)
 
 
-def _confirm(
-    study: Study,
-    url: str,
-    spec: Specification,
-    pool: TrialPool,
-    slots: int,
-    stop: threading.Event,
-    on_event: Callable[[WorkerEvent], None],
-) -> None:
-    """Within the study's hours, of which its own time counts."""
-    worked, began = float(study.user_attrs.get(WORKED_SECONDS, 0.0)), time.monotonic()
-
-    def seconds() -> float:
-        return worked + time.monotonic() - began
-
-    try:
-        confirm(
-            study, url, spec, pool, slots, stop, on_event,
-            out_of_time=lambda: budget.seconds_left(spec, seconds()) <= 0,
-        )  # fmt: skip
-    finally:
-        study.set_user_attr(WORKED_SECONDS, round(seconds(), 3))
+def _worked_seconds(study: Study) -> float:
+    return float(study.user_attrs.get(WORKED_SECONDS, 0.0))
 
 
 def _ended(summary: Summary) -> int:

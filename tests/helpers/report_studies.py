@@ -13,7 +13,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.trial import TrialState, create_trial
 
 from gru_optuna import study_file
-from gru_optuna.study.confirmation import Candidate, Confirmation, TestValue
+from gru_optuna.study.confirmation import Candidate, Decision, TestValue
 
 SPACE: dict[str, Any] = {
     "learning_rate": {"low": 1e-4, "high": 1e-1, "log": True},
@@ -101,11 +101,11 @@ def candidate(
     return Candidate(number, search_value, values, epochs, epochs, mean, interval, 100)
 
 
-def confirmation(candidates: list[Candidate], winner: int, test: TestValue | None) -> Confirmation:
+def confirmation(candidates: list[Candidate], winner: int, test: TestValue | None) -> Decision:
     """The decision about them."""
     seeds = len(candidates[0].values)
     uses = int(test is not None)
-    return Confirmation(
+    return Decision(
         candidates, winner, test, seeds, len(candidates), seeds, [winner], uses, "2026-01-01"
     )
 

@@ -56,6 +56,15 @@ trials = 3
 """A study of seconds on the real data."""
 
 
+def write_tiny_study(folder: Path, text: str = TINY_STUDY) -> Path:
+    """A study file in a folder of its own, beside the real data."""
+    folder.mkdir(exist_ok=True)
+    (folder / "data").symlink_to(REPOSITORY / "studies" / "data")
+    path = folder / "tiny.toml"
+    path.write_text(text)
+    return path
+
+
 @dataclass(frozen=True)
 class Workspace:
     """A workspace in a temporary folder, and the command line in it."""

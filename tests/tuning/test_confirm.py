@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import optuna
 import pytest
-from helpers.workspaces import REPOSITORY, TINY_STUDY
+from helpers.workspaces import REPOSITORY, TINY_STUDY, write_tiny_study
 
 from gru_optuna import study_file, tune
 from gru_optuna.attributes import TEST
@@ -22,13 +22,13 @@ from gru_optuna.errors import BundleError, StudyError
 from gru_optuna.seeds import trial_seed
 from gru_optuna.storage.database.open import open_storage
 from gru_optuna.study import confirmation
-from gru_optuna.study.confirmation import Candidate, Confirmation, decide
+from gru_optuna.study.confirmation import Candidate, Decision, decide, read_decision
 from gru_optuna.study.study import load_study
 from gru_optuna.training.engines.cpu import CPUEngine
 from gru_optuna.training.pool import Pool
-from gru_optuna.tuning.confirm import Place, confirm_study
+from gru_optuna.tuning.confirm import Place, confirm, confirm_study
 from gru_optuna.tuning.export import make_winner
-from gru_optuna.tuning.retrain import Training, train_again
+from gru_optuna.tuning.retrain import FinishedRun, PlannedRun, train_again
 from gru_optuna.worker.events import Confirming, ConfirmingElsewhere
 from gru_optuna.worker.run import WorkerSettings
 
@@ -42,14 +42,6 @@ if TYPE_CHECKING:
     from gru_optuna.worker.events import WorkerEvent
 
 THREE = ("confirmation.candidates=3", "confirmation.seeds=3")
-
-
-def write_study(folder: Path, text: str = TINY_STUDY) -> Path:
-    folder.mkdir(exist_ok=True)
-    (folder / "data").symlink_to(REPOSITORY / "studies" / "data")
-    path = folder / "tiny.toml"
-    path.write_text(text)
-    return path
 
 
 def url_of(path: Path) -> str:
@@ -79,8 +71,8 @@ def opened(path: Path) -> tuple[Study, Specification]:
     return load_study(open_storage(url_of(path)), "tiny")
 
 
-def decision(path: Path) -> Confirmation:
-    found = confirmation.read(opened(path)[0])
+def decision(path: Path) -> Decision:
+    found = read_decision(opened(path)[0])
     assert found is not None
     return found
 
@@ -88,7 +80,7 @@ def decision(path: Path) -> Confirmation:
 @pytest.fixture(scope="module")
 def tuned(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The study ``tiny``, tuned and confirmed."""
-    path = write_study(tmp_path_factory.mktemp("confirmed") / "study")
+    path = write_tiny_study(tmp_path_factory.mktemp("confirmed") / "study")
     run(path, "training.epochs=12")
     return path
 
@@ -106,7 +98,7 @@ def test_the_best_trials_are_trained_again_on_seeds_that_no_trial_had(tuned: Pat
         assert len(one.values) == 3
         assert one.mean == fmean(value for value in one.values if value is not None)
         assert one.search_value == study.trials[one.number].value
-    taken = {Training.of(spec, n, i, None).seed for n in range(3) for i in range(3)}  # type: ignore[arg-type]
+    taken = {PlannedRun.of(spec, n, i, None).seed for n in range(3) for i in range(3)}  # type: ignore[arg-type]
     assert len(taken) == 9
     assert not taken & {trial_seed(spec.seed, number) for number in range(100)}
 
@@ -121,7 +113,7 @@ def test_a_value_is_that_of_the_runs_best_epoch(tuned: Path) -> None:
         h for trial, h in confirmation.finalists(study, spec) if trial.number == found.winner
     )
     again = [
-        (Training.of(spec, found.winner, index, hyperparameters), epochs)
+        FinishedRun(PlannedRun.of(spec, found.winner, index, hyperparameters), epochs)
         for index, epochs in enumerate(found.won.best_epochs)
     ]
     trained = train_again(pool, again, 2, threading.Event())
@@ -146,7 +138,9 @@ def test_a_later_training_on_seeds_not_used_before_agrees(tuned: Path) -> None:
         h for trial, h in confirmation.finalists(study, spec) if trial.number == found.winner
     )
     unused = [
-        (Training.of(spec, found.winner, index, hyperparameters), found.won.usual_epochs)
+        FinishedRun(
+            PlannedRun.of(spec, found.winner, index, hyperparameters), found.won.usual_epochs
+        )
         for index in range(3, 8)
     ]
     trained = train_again(pool, unused, 4, threading.Event())
@@ -177,7 +171,7 @@ def test_the_result_shows_the_searchs_value_beside_the_confirmed_one(tuned: Path
 
 
 def test_another_look_at_the_test_is_counted(tmp_path: Path) -> None:
-    path = write_study(tmp_path / "study")
+    path = write_tiny_study(tmp_path / "study")
     run(path, "budget.trials=1")
     first = decision(path)
     assert first.test_uses == 1
@@ -198,7 +192,7 @@ def test_a_study_without_test_rows_says_what_that_means(
     from gru_optuna.cli.output import print_best
 
     text = TINY_STUDY.replace('test = "data/japanese_vowels_test.ts"\n', "")
-    result, _ = run(write_study(tmp_path / "study", text), "budget.trials=1")
+    result, _ = run(write_tiny_study(tmp_path / "study", text), "budget.trials=1")
     assert result.best is not None
     assert result.best.confirmed is not None
     assert result.best.confirmed.test is None
@@ -209,7 +203,7 @@ def test_a_study_without_test_rows_says_what_that_means(
 
 
 def test_no_candidates_no_look(tmp_path: Path) -> None:
-    path = write_study(tmp_path / "study")
+    path = write_tiny_study(tmp_path / "study")
     result, told = run(path, "budget.trials=1", "confirmation.candidates=0")
     assert result.best is not None
     assert (told, result.best.test, result.best.confirmed) == ([], None, None)
@@ -225,7 +219,7 @@ def test_no_candidates_no_look(tmp_path: Path) -> None:
 
 
 def test_a_stopped_confirmation_trains_the_rest_alone(tmp_path: Path, tuned: Path) -> None:
-    path = write_study(tmp_path / "study")
+    path = write_tiny_study(tmp_path / "study")
     stopped, _ = run(path, "training.epochs=12", stop_after=4)
     assert stopped.interrupted
     assert opened(path)[0].user_attrs.get("confirmation") is None
@@ -235,7 +229,7 @@ def test_a_stopped_confirmation_trains_the_rest_alone(tmp_path: Path, tuned: Pat
 
 
 def test_one_that_dies_leaves_its_finished_runs(tmp_path: Path) -> None:
-    path = write_study(tmp_path / "study")
+    path = write_tiny_study(tmp_path / "study")
 
     def dies(event: WorkerEvent) -> None:
         if isinstance(event, Confirming) and event.done >= 5:
@@ -252,7 +246,7 @@ def test_one_that_dies_leaves_its_finished_runs(tmp_path: Path) -> None:
 
 
 def test_two_at_once_one_does_it(tmp_path: Path) -> None:
-    path = write_study(tmp_path / "study")
+    path = write_tiny_study(tmp_path / "study")
     run(path, "budget.trials=2", "confirmation.candidates=0")
     settings = WorkerSettings("cpu", 1, 1)
     place = Place(url_of(path), path.parent, settings)
@@ -284,7 +278,7 @@ def test_two_at_once_one_does_it(tmp_path: Path) -> None:
 def test_on_every_database_one_goes_on_with_what_another_began(
     tmp_path: Path, database_url: str
 ) -> None:
-    path = write_study(tmp_path / "study")
+    path = write_tiny_study(tmp_path / "study")
     stop = threading.Event()
 
     def leaves(event: WorkerEvent) -> None:
@@ -307,15 +301,14 @@ def test_on_every_database_one_goes_on_with_what_another_began(
 
 
 def test_hours_end_it_after_a_seed_that_all_have_had(tmp_path: Path) -> None:
-    path = write_study(tmp_path / "study")
+    path = write_tiny_study(tmp_path / "study")
     run(path, "confirmation.candidates=0")
     study, spec = opened(path)
     spec = study_file.load(path, THREE)
     data = load_dataset(spec, path.parent)
     pool = Pool(spec, data, CPUEngine(spec, data))
-    from gru_optuna.tuning.confirm import confirm
 
-    def confirm_until(*, out_of_time: bool) -> Confirmation | None:
+    def confirm_until(*, out_of_time: bool) -> Decision | None:
         return confirm(
             study, url_of(path), spec, pool, 2, threading.Event(), out_of_time=lambda: out_of_time
         )
@@ -339,7 +332,7 @@ def test_hours_end_it_after_a_seed_that_all_have_had(tmp_path: Path) -> None:
 def test_hours_leave_time_for_it(tmp_path: Path) -> None:
     from gru_optuna.study.budget import seconds_left
 
-    path = write_study(tmp_path / "study")
+    path = write_tiny_study(tmp_path / "study")
     run(path, "confirmation.candidates=0")
     study, _ = opened(path)
     spec = study_file.load(path, [*THREE, "budget.hours=1"])
@@ -351,7 +344,7 @@ def test_hours_leave_time_for_it(tmp_path: Path) -> None:
 
 
 def test_folds_confirm_by_their_means(tmp_path: Path) -> None:
-    path = write_study(tmp_path / "study")
+    path = write_tiny_study(tmp_path / "study")
     result, _ = run(path, "data.folds=2", "budget.trials=2", "confirmation.seeds=2")
     assert result.best is not None
     found = result.best.confirmed
@@ -390,7 +383,7 @@ def test_the_network_that_is_taken_away_is_the_typical_one(tuned: Path) -> None:
 
 
 def test_without_a_confirmation_the_best_trials_network_is_taken(tmp_path: Path) -> None:
-    path = write_study(tmp_path / "study")
+    path = write_tiny_study(tmp_path / "study")
     result, _ = run(path, "confirmation.candidates=0")
     place = Place(url_of(path), path.parent, WorkerSettings("cpu", 1, 2))
     bundle = make_winner("tiny", place, threading.Event())
