@@ -42,7 +42,7 @@ from gru_optuna.study.predictions import describe_predictions
 from gru_optuna.study.study import load_study
 from gru_optuna.training.pool_factory import choose_device, make_pool
 from gru_optuna.tuning.retrain import Abandoned, FinishedRun, PlannedRun, train_again
-from gru_optuna.worker.commits import LEAVE_SECONDS, tells_of_storage
+from gru_optuna.worker.commits import LEAVE_SECONDS, storage_events
 from gru_optuna.worker.events import Confirming, ConfirmingElsewhere
 from gru_optuna.worker.loop import short_turns
 from gru_optuna.worker.run import WorkerSettings, load_data
@@ -442,7 +442,7 @@ class _ConfirmingRuns:
         with_retries(
             lambda: self.study.set_user_attr(key, content),
             self.stop,
-            tells_of_storage(self.on_event),
+            storage_events(self.on_event),
         )
 
     def _report(self, planned: Sequence[PlannedRun], *, begins: bool = False) -> None:

@@ -51,7 +51,7 @@ class Commits:
         The study.
     registration
         The worker, as the others know it.
-    shelf
+    study_checkpoints
         Where checkpoints are kept.
     stop
         Once set, a storage that fails isn't waited for.
@@ -68,7 +68,7 @@ class Commits:
         self,
         mirror: Mirror,
         registration: Registration,
-        shelf: StudyCheckpoints,
+        study_checkpoints: StudyCheckpoints,
         stop: Event,
         on_event: Callable[[WorkerEvent], None],
     ) -> None:
@@ -76,7 +76,7 @@ class Commits:
         worked = float(mirror.user_attrs.get(WORKED_SECONDS, 0.0))
         self.last = Synced(worked_seconds=worked)
         self._registration = registration
-        self._shelf = shelf
+        self._checkpoints = study_checkpoints
         self._stop = stop
         self._on_event = on_event
         # Checkpoints of running trials: number, epoch, name.
@@ -124,28 +124,28 @@ class Commits:
         """
         began = time.monotonic()
         saved = {
-            number: self._patiently(
-                lambda number=number, checkpoint=checkpoint: self._shelf.put(  # type: ignore[misc]
+            number: self._with_retries(
+                lambda number=number, checkpoint=checkpoint: self._checkpoints.put(  # type: ignore[misc]
                     number, self.mirror.token(number), checkpoint
                 )
             )
             for number, checkpoint in checkpoints.items()
         }
-        synced = self.last = self._patiently(
+        synced = self.last = self._with_retries(
             lambda: self.mirror.sync(
                 wanted, limit, saved, give_back, epochs_per_second, unsaved, leaving=leaving
             )
         )
         for number, one in saved.items():
             lost = number in synced.lost
-            self._shelf.remove([one.name] if lost else self._superseded(number, one))
+            self._checkpoints.remove([one.name] if lost else self._superseded(number, one))
         for number in (*ended, *synced.lost, *give_back):
             self._names.pop(number, None)
         # Last: a trial that was given back may have come again.
         for number, claim in synced.claims:
             self._names[number] = {one.epoch: one.name for one in claim.checkpoints}
         for number in set(ended) - set(synced.lost):
-            self._shelf.clear(number)
+            self._checkpoints.clear(number)
         self._committed_at = time.monotonic()
         if checkpoints:
             self._saved_at, self._cost = self._committed_at, self._committed_at - began
@@ -164,7 +164,7 @@ class Commits:
         """What a trial may go on from, newest first; damaged ones are told and left out."""
         for saved in claim.checkpoints:
             try:
-                yield self._shelf.take(saved)
+                yield self._checkpoints.take(saved)
             except (DamagedCheckpoint, OSError) as error:
                 self._on_event(CheckpointDamaged(number, saved.epoch, str(error)))
 
@@ -202,13 +202,13 @@ class Commits:
         # What can't be written now is found out by the others when the lease ends.
         with suppress(SQLAlchemyError, OSError, StorageError):
             self._registration.leave()
-            self._shelf.sweep(self.mirror.over())
+            self._checkpoints.sweep(self.mirror.over())
 
-    def _patiently(self, action: Callable[[], Result]) -> Result:
-        return with_retries(action, self._stop, tells_of_storage(self._on_event))
+    def _with_retries(self, action: Callable[[], Result]) -> Result:
+        return with_retries(action, self._stop, storage_events(self._on_event))
 
 
-def tells_of_storage(
+def storage_events(
     on_event: Callable[[WorkerEvent], None],
 ) -> Callable[[str | None, float], None]:
     """What `with_retries` tells, as events."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 import sys
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
-from concurrent.futures import TimeoutError as NotYet
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeAlias
@@ -93,7 +92,7 @@ class Worker:
         The study.
     registration
         This worker, as the others know it.
-    shelf
+    checkpoints
         Where checkpoints are kept.
     spec
         The file the study was made with.
@@ -116,7 +115,7 @@ class Worker:
         self,
         mirror: Mirror,
         registration: Registration,
-        shelf: StudyCheckpoints,
+        checkpoints: StudyCheckpoints,
         spec: Specification,
         pool: TrialPool,
         slots: int,
@@ -131,7 +130,7 @@ class Worker:
         self.on_event = on_event
         self.abandoned = False
         self.training_seconds = 0.0
-        self._books = Commits(mirror, registration, shelf, stop, on_event)
+        self._commits = Commits(mirror, registration, checkpoints, stop, on_event)
         self._name = f"{registration.host.name} {registration.host.process}"
         self._running: dict[Slot, Running] = {}
         self._give_back: list[int] = []
@@ -154,7 +153,7 @@ class Worker:
         torch.set_num_threads(1)
         background = ThreadPoolExecutor(1, "pool")
         try:
-            with short_turns(), self._books.beating():
+            with short_turns(), self._commits.beating():
                 self._work(background)
                 # Slots that an abandoned epoch still changes have no checkpoint.
                 self._commit({} if self.abandoned else self._snapshots(), leaving=True)
@@ -166,7 +165,7 @@ class Worker:
                     self._commit({}, leaving=True)
             raise
         finally:
-            self._books.leave()
+            self._commits.leave()
             background.shutdown(wait=not self.abandoned)
 
     def _work(self, background: ThreadPoolExecutor) -> None:
@@ -179,7 +178,7 @@ class Worker:
             if not self._running:
                 if self._ended or self._give_back:
                     continue  # over before they began; there may be more
-                if not self._books.last.others_running:
+                if not self._commits.last.others_running:
                     return
                 self._stand_by()
                 continue
@@ -211,7 +210,7 @@ class Worker:
         """The epoch in flight; None if it takes too long for one who is to leave."""
         waited = 0.0
         while waited < LEAVE_SECONDS:
-            with suppress(NotYet):
+            with suppress(TimeoutError):
                 return training.result(timeout=0.2)
             waited += 0.2 if self.stop.is_set() else 0.0
         self.abandoned = True
@@ -219,7 +218,7 @@ class Worker:
 
     def _is_time_to_save(self) -> bool:
         # An adopted trial's first epochs at once: nobody shall have to train them a third time.
-        return any(r.unproven and r.unsaved for r in self._all()) or self._books.is_time_to_save()
+        return any(r.unproven and r.unsaved for r in self._all()) or self._commits.is_time_to_save()
 
     def _snapshots(self) -> dict[int, Checkpoint]:
         """Copies of all slots that have trained since their last checkpoint, by trial number."""
@@ -239,7 +238,7 @@ class Worker:
         wanted = 0 if self.stop.is_set() else max(0, self.slots - len(self._running))
         ended, self._ended = self._ended, []
         give_back, self._give_back = self._give_back, []
-        synced = self._books.commit(
+        synced = self._commits.commit(
             wanted=wanted,
             # What was begun must be ended, but nothing is begun once time is over.
             limit=0 if self._out_of_time() else budget.trial_limit(self.spec),
@@ -251,7 +250,7 @@ class Worker:
             leaving=leaving,
         )
         self._more = len(synced.claims) == wanted
-        self.spec = budget.renewed(self.spec, self._books.mirror.user_attrs)
+        self.spec = budget.renewed(self.spec, self._commits.mirror.user_attrs)
         for running in self._all():
             if running.number in synced.lost:
                 self._drop(running)
@@ -263,8 +262,8 @@ class Worker:
 
     def _ask(self, number: int, claim: Claim) -> Admission:
         """Parameters for a trial; one that was asked before gets the same."""
-        trial = self._books.mirror.trial(number)
-        values = self._books.mirror.reported(number)
+        trial = self._commits.mirror.trial(number)
+        values = self._commits.mirror.reported(number)
         if claim.deaths >= MOST_DEATHS:
             died = f"{claim.deaths} workers in a row died in epoch {len(values) + 1}"
             return Admission(number, trial, TrialFailed(died), claim, values)
@@ -310,7 +309,7 @@ class Worker:
         seed = seeds.trial_seed(self.spec.seed, one.number)
         began, reported = time.monotonic(), len(one.reported)
         adopted, suspect = one.claim.adopted, one.claim.suspect
-        for checkpoint in self._books.checkpoints(one.number, one.claim):
+        for checkpoint in self._commits.checkpoints(one.number, one.claim):
             epoch = len(checkpoint.state.get("curve", ()))
             try:
                 slot = self.pool.admit(hyperparameters, seed, checkpoint)
@@ -386,11 +385,11 @@ class Worker:
 
     def _stand_by(self) -> None:
         """Waits for what becomes of the others' trials."""
-        self.on_event(StandingBy(self._books.last.others_running))
+        self.on_event(StandingBy(self._commits.last.others_running))
         self.stop.wait(STANDBY_SECONDS)
 
     def _out_of_time(self) -> bool:
-        worked = self._books.last.worked_seconds + self._books.seconds_since_commit()
+        worked = self._commits.last.worked_seconds + self._commits.seconds_since_commit()
         return budget.seconds_left(self.spec, worked, self.study, self.slots) <= 0
 
     def _stop_if_hopeless(self) -> None:

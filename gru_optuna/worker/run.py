@@ -23,7 +23,7 @@ from gru_optuna.storage.workers.leases import Host, Registration
 from gru_optuna.study.study import load_study_to_work
 from gru_optuna.training.pool_factory import Device, choose_device, make_pool
 from gru_optuna.worker import Worker
-from gru_optuna.worker.commits import tells_of_storage
+from gru_optuna.worker.commits import storage_events
 from gru_optuna.worker.events import EngineReady
 
 if TYPE_CHECKING:
@@ -136,11 +136,11 @@ def work(
         registration = with_retries(
             lambda: Registration(database, study_id(study), host, settings.lease_seconds),
             stop,
-            tells_of_storage(on_event),
+            storage_events(on_event),
         )
         mirror = Mirror(study, database, registration, make_note_writer())
-        shelf = open_shelf(study, url)
-        worker = Worker(mirror, registration, shelf, spec, pool, size.slots, stop, on_event)
+        checkpoints = open_study_checkpoints(study, url)
+        worker = Worker(mirror, registration, checkpoints, spec, pool, size.slots, stop, on_event)
         worker.run()
         # The others may be done before; and what a note says is no reason to fail.
         with suppress(SQLAlchemyError):
@@ -150,7 +150,7 @@ def work(
     return worker
 
 
-def open_shelf(study: Study, url: str) -> StudyCheckpoints:
+def open_study_checkpoints(study: Study, url: str) -> StudyCheckpoints:
     """Where a study's checkpoints are kept, by all its workers."""
     place = study.user_attrs.get(CHECKPOINTS) or checkpoint_folder(url)
     return StudyCheckpoints(study_id(study), open_store(str(place)) if place else None)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class _Told:
+class _Seen:
     """What was told of a trial that isn't over."""
 
     token: int
@@ -33,7 +33,7 @@ class _Told:
 
 
 class Watcher:
-    """Turns what is new in a study into the events that its workers were told.
+    """Turns what is new in a study into the events that its workers were seen.
 
     Parameters
     ----------
@@ -50,8 +50,8 @@ class Watcher:
         self._mirror = Mirror(study, engine)
         # What was over before is no news, and who was left running begins when somebody goes on.
         self._over = {trial.number for trial in self._trials() if trial.state.is_finished()}
-        self._told = {
-            trial.number: _Told(tokens.get(trial.number, 1), len(trial.intermediate_values), False)
+        self._seen = {
+            trial.number: _Seen(tokens.get(trial.number, 1), len(trial.intermediate_values), False)
             for trial in self._trials()
             if trial.state == TrialState.RUNNING
         }
@@ -68,20 +68,20 @@ class Watcher:
 
     def _news(self, trial: FrozenTrial, token: int) -> Iterator[WorkerEvent]:
         number, values = trial.number, list(trial.intermediate_values.values())
-        told = self._told.get(number)
-        if told is None:
-            told = self._told[number] = _Told(token, 0, True)
+        seen = self._seen.get(number)
+        if seen is None:
+            seen = self._seen[number] = _Seen(token, 0, True)
             yield TrialStarted(number, adopted=token > 1)
-        elif token > told.token or (not told.begun and len(values) > told.epochs):
-            known = tuple(values[: told.epochs])
-            yield TrialStarted(number, token > told.token, told.epochs, known)
-            told.token, told.begun = max(token, told.token), True
-        for value in values[told.epochs :]:
-            told.epochs += 1
-            yield EpochTrained(number, told.epochs, value)
+        elif token > seen.token or (not seen.begun and len(values) > seen.epochs):
+            known = tuple(values[: seen.epochs])
+            yield TrialStarted(number, token > seen.token, seen.epochs, known)
+            seen.token, seen.begun = max(token, seen.token), True
+        for value in values[seen.epochs :]:
+            seen.epochs += 1
+            yield EpochTrained(number, seen.epochs, value)
         if trial.state.is_finished():
             self._over.add(number)
-            del self._told[number]
+            del self._seen[number]
             outcome = TrialAttributes.read(trial).outcome
             # A pruned trial's value is Optuna's: the last one reported.
             reached = trial.value if trial.state == TrialState.COMPLETE else None

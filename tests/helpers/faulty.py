@@ -26,18 +26,17 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy
 from sqlalchemy import event
 
-from gru_optuna.checkpoints import stores as checkpoints
+import gru_optuna.storage.database.open
+from gru_optuna.checkpoints import stores
 from gru_optuna.checkpoints.study_checkpoints import StudyCheckpoints
-from gru_optuna.launch import local as supervisor
-from gru_optuna.storage.database import open as database
+from gru_optuna.launch import local
 from gru_optuna.storage.database import sqlite
 from gru_optuna.storage.database.retry import with_retries
 from gru_optuna.storage.mirror.mirror import Mirror
 from gru_optuna.storage.mirror.optuna_rows import Changes
 from gru_optuna.storage.workers.leases import Registration
 from gru_optuna.training.engines.cpu import CPUEngine
-from gru_optuna.worker import Worker
-from gru_optuna.worker import commits as books
+from gru_optuna.worker import Worker, commits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -90,7 +89,7 @@ def strike(at: str, occurrence: int, number: int = signal.SIGKILL) -> None:
 
 def eager() -> None:
     """Every epoch has a commit of its own, as if it took long."""
-    books.COMMIT_SECONDS = 0.0
+    commits.COMMIT_SECONDS = 0.0
 
 
 def fatal(trial_seed: int, epoch: int) -> None:
@@ -132,7 +131,7 @@ def slow(seconds: float) -> None:
 def full_disk(after: int, seconds: float) -> None:
     """No further checkpoint can be written for a while; what was begun stays half written."""
     full = _for_a_while(seconds)
-    create = checkpoints._create
+    create = stores._create
     left = after
 
     class Full:
@@ -156,7 +155,7 @@ def full_disk(after: int, seconds: float) -> None:
         left -= 1
         return Full(path) if left < 0 and full() else create(path)
 
-    checkpoints._create = created
+    stores._create = created
 
 
 def full_database(after: int, until: str) -> None:
@@ -200,12 +199,12 @@ def clock(after: int, hours: float) -> None:
         nonlocal shift
         shift = timedelta(hours=hours)
 
-    database.datetime = Clock  # type: ignore[attr-defined]
+    gru_optuna.storage.database.open.datetime = Clock  # type: ignore[attr-defined]
     time.time = lambda: wall() + shift.total_seconds()
     _once(Mirror, "sync", after, start)
 
 
-def patience(seconds: float) -> None:
+def give_up(seconds: float) -> None:
     """The worker waits only so long for its storage."""
     (_,) = with_retries.__defaults__ or ()
     with_retries.__defaults__ = (seconds,)
@@ -213,13 +212,13 @@ def patience(seconds: float) -> None:
 
 def workers(faults: dict[str, dict[str, Any]]) -> None:
     """The workers that a supervisor starts have faults of their own."""
-    popen = supervisor.subprocess.Popen
+    popen = local.subprocess.Popen
 
     def started(command: list[str], **options: Any) -> Any:
         assert command[1:3] == ["-m", "gru_optuna"]
         return popen([command[0], __file__, json.dumps(faults), *command[3:]], **options)
 
-    supervisor.subprocess.Popen = started  # type: ignore[assignment,misc]
+    local.subprocess.Popen = started  # type: ignore[assignment,misc]
 
 
 def broken(reason: str) -> None:
@@ -245,7 +244,7 @@ def _epoch_over(hit: Callable[[], None]) -> None:
 
 def _checkpoint_half(hit: Callable[[], None]) -> None:
     """With half of a checkpoint's file written."""
-    create = checkpoints._create
+    create = stores._create
 
     class Half:
         def __init__(self, path: Any) -> None:
@@ -263,7 +262,7 @@ def _checkpoint_half(hit: Callable[[], None]) -> None:
             hit()
             self.file.write(content[len(content) // 2 :])
 
-    checkpoints._create = Half  # type: ignore[assignment]
+    stores._create = Half  # type: ignore[assignment]
 
 
 def _checkpoint(hit: Callable[[], None]) -> None:
@@ -332,7 +331,7 @@ def _leave(hit: Callable[[], None]) -> None:
 FAULTS: dict[str, Callable[..., None]] = {
     fault.__name__: fault
     for fault in (
-        log, strike, eager, fatal, crash, memory, slow, full_disk, full_database, clock, patience,
+        log, strike, eager, fatal, crash, memory, slow, full_disk, full_database, clock, give_up,
         workers, broken,
     )
 }  # fmt: skip

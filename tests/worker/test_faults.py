@@ -60,9 +60,9 @@ def test_a_disk_that_stays_full_stops_the_worker_and_loses_nothing(
     study = (*SMALL, "budget.trials=24")
     lab = new_lab(f"sqlite:///{tmp_path / 'study.db'}", *study)
     end = {"full_disk": {"seconds": 600}, "full_database": {"until": "never"}}[fault]
-    worker = lab.worker(eager={}, patience={"seconds": 0.5}, **{fault: {"after": 3} | end})
+    worker = lab.worker(eager={}, give_up={"seconds": 0.5}, **{fault: {"after": 3} | end})
     assert worker.wait() == 2
-    assert "What was committed is safe; once the storage works again, the same" in worker.said
+    assert "Everything committed so far is safe. Once the storage works again" in worker.said
     assert "Traceback" not in worker.said
     assert lab.worker().wait() == 0
     check_exact(lab)
@@ -270,7 +270,7 @@ def test_a_study_that_is_deleted_ends_its_workers_with_a_plain_message(
     wait_for("a checkpoint", lab.saved)
     optuna.delete_study(study_name="tiny", storage=lab.url)
     assert worker.wait() == 2
-    assert 'study "tiny" was deleted meanwhile' in worker.said
+    assert 'study "tiny" was deleted by someone else' in worker.said
     assert "Traceback" not in worker.said
 
 

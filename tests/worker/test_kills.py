@@ -18,7 +18,7 @@ from helpers.processes import SEARCH, check_exact, check_work, curves, undisturb
 
 from gru_optuna.checkpoints.checkpoint import Saved
 from gru_optuna.storage.database.tables import checkpoints, leases
-from gru_optuna.worker.run import open_shelf
+from gru_optuna.worker.run import open_study_checkpoints
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -94,7 +94,7 @@ def latest(lab: Lab) -> tuple[Saved, Checkpoint]:
     """The newest checkpoint of the only trial."""
     row = max(lab.rows(checkpoints), key=lambda row: row["epoch"])
     saved = Saved(row["epoch"], row["name"], row["sha256"], row["content"])
-    return saved, open_shelf(lab.study, lab.url).take(saved)
+    return saved, open_study_checkpoints(lab.study, lab.url).take(saved)
 
 
 @pytest.mark.parametrize("point", ["checkpoint", pytest.param("epoch over", marks=SOAK)])

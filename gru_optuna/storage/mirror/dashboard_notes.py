@@ -1,8 +1,8 @@
-"""Words and figures for people, where optuna-dashboard looks for them.
+"""Notes and figures, written where optuna-dashboard looks for them.
 
 It keeps them in the study's system attributes, those of trials too, in pieces that fit into a
-column. Through its own functions each piece is a commit; here all of it goes along with a
-transaction that is made anyway.
+column. Through its own functions each piece is a commit; here all of them are part of a
+transaction that happens anyway.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ if TYPE_CHECKING:
     from gru_optuna.storage.mirror.study_attributes import StudyAttrs
 
 PREFIX = "dashboard:"
-"""Of all that optuna-dashboard keeps. None of it matters to a sampler, a pruner or a worker."""
+"""Begins every key of optuna-dashboard. No sampler, pruner or worker needs any of them."""
 
 MOST_TRIALS = 1000
 """Trials from this number on get no note. optuna-dashboard goes through all of a study's notes for
-each trial that has one: 0.4 s for a thousand, 47 s for ten thousand. How a trial ended stands in
-its attribute ``outcome`` as well."""
+each trial that has one: 0.4 s for a thousand, 47 s for ten thousand. A trial's attribute
+``outcome`` says how it ended as well."""
 
 PAUSE_SECONDS = 15.0
 SHARE = 0.005
-"""Of the time, at most, for describing a study."""
+"""The largest share of a worker's time that goes into describing the study."""
 
 _INSERTS: Mapping[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 
@@ -54,23 +54,23 @@ _OURS = 0
 
 @dataclass(frozen=True)
 class Description:
-    """What is shown beside a study."""
+    """What optuna-dashboard shows with a study."""
 
     note: str  # Markdown
     figures: Mapping[str, str]  # Plotly's JSON, by name: letters, digits and - _ : .
-    metric: str = "value"  # what stands at the axes instead of "Objective 0"
+    metric: str = "value"  # what the axes say instead of "Objective 0"
 
 
 @dataclass
 class NoteWriter:
-    """Finds the words now and then, and costs a worker next to nothing.
+    """Writes notes now and then, at next to no cost for the worker.
 
     Parameters
     ----------
     study, trial
-        What to say of a study, and of a trial that is over; both may lie in memory.
+        Describe a study, and a trial that is over; both may be in memory.
     pause
-        Seconds between two descriptions of a study, whoever writes them.
+        Seconds between two descriptions of a study, whichever worker writes them.
     """
 
     study: Callable[[Study], Description | None]
@@ -78,14 +78,14 @@ class NoteWriter:
     pause: float = PAUSE_SECONDS
 
     def if_due(self, study: Study, attrs: StudyAttrs) -> Description | None:
-        """A description, if the last one is old enough as far as the attributes tell."""
+        """A description, if the last one is old enough by the study's attributes."""
         if DESCRIBED_AT in attrs.system and WORKED_UNTIL in attrs.user:
             last, latest = attrs.system[DESCRIBED_AT], attrs.user[WORKED_UNTIL]
             age = datetime.fromisoformat(latest) - datetime.fromisoformat(last)
             if age.total_seconds() < self.pause:
                 return None
         began, description = time.monotonic(), None
-        with _nothing_lost():
+        with _errors_logged():
             description = self.study(study)
         self.pause = max(PAUSE_SECONDS, (time.monotonic() - began) / SHARE)
         return description
@@ -93,26 +93,26 @@ class NoteWriter:
     def words(self, study: Study, trial: FrozenTrial) -> str | None:
         """A note for a trial that is over, if it gets one."""
         if trial.number < MOST_TRIALS:
-            with _nothing_lost():
+            with _errors_logged():
                 return self.trial(study, trial)
         return None
 
 
 SILENT = NoteWriter(lambda study: None, lambda study, trial: None)
-"""Where nobody looks."""
+"""Writes no notes."""
 
 
 @contextmanager
-def _nothing_lost() -> Iterator[None]:
-    """A worker doesn't stop because something can't be put into words."""
+def _errors_logged() -> Iterator[None]:
+    """Logs an error instead of raising it: a note is no reason for a worker to stop."""
     try:
         yield
     except Exception:
-        logger.warning("the notes for optuna-dashboard can't be written", exc_info=True)
+        logger.warning("could not write the notes for optuna-dashboard", exc_info=True)
 
 
 def write_description(connection: Connection, study_id: int, description: Description) -> None:
-    """Writes a study's note and figures, as far as they changed.
+    """Writes those parts of a study's note and figures that have changed.
 
     A note that somebody edited stays as it is, until it is emptied.
 
@@ -148,7 +148,7 @@ def write_description(connection: Connection, study_id: int, description: Descri
 def write_trial_notes(
     connection: Connection, study_id: int, notes: Mapping[int, str | None]
 ) -> None:
-    """Writes notes of trials that have none yet, by the trials' ids in the database."""
+    """Writes notes for trials that have none yet, by the trials' ids in the database."""
     attrs: dict[str, Any] = {}
     for trial_id, text in notes.items():
         if text is not None:
@@ -165,7 +165,7 @@ def write_trial_notes(
 
 
 def _pieces(prefix: str, text: str, known: Mapping[str, str]) -> dict[str, str]:
-    """A text in pieces; those of a longer text before become empty."""
+    """A text in pieces. What a longer text before has left over becomes empty."""
     pieces = [text[start : start + _PIECE] for start in range(0, len(text), _PIECE)]
     count = max(len(pieces), len(known))
     return {f"{prefix}{i}": pieces[i] if i < len(pieces) else "" for i in range(count)}

@@ -13,10 +13,12 @@ if TYPE_CHECKING:
 
 
 class Memory(InMemoryStorage):
-    """Optuna's storage in memory, into which others' trials can be put as they are."""
+    """Optuna's storage in memory, which also takes trials of other workers as they are."""
 
     def put(self, study_id: int, trial: FrozenTrial) -> None:
         """Adds the next trial, or replaces one that changed elsewhere."""
+        # Through the private parts of InMemoryStorage: its public ones refuse to touch a trial
+        # that is over, and would need a call for each parameter, report and attribute.
         with self._lock:
             known: Sequence[FrozenTrial] = self._studies[study_id].trials
             if trial.number == len(known):
@@ -29,9 +31,9 @@ class Memory(InMemoryStorage):
             self._update_cache(own_id, study_id)
 
     def id_of(self, study_id: int, number: int) -> int:
-        """The id in memory of a trial."""
+        """The id that a trial has in memory."""
         return self.get_trial_id_from_study_id_trial_number(study_id, number)
 
     def trial(self, study_id: int, number: int) -> FrozenTrial:
-        """One trial, as it is now."""
+        """A trial as it is now."""
         return self.get_trial(self.id_of(study_id, number))

@@ -1,12 +1,12 @@
-"""A study in memory beside the same study in the database, brought together in one transaction.
+"""A copy of a study in memory, brought into line with the database in one transaction.
 
 Through Optuna's own storage, a trial of 7 parameters and 20 epochs is 30 write transactions and
 hundreds of reads, which costs more than training a small GRU. Here samplers and pruners work on
-a copy in memory, and `Mirror.sync` does all there is to do at once: writes what has changed in
-this worker's trials, notes their checkpoints, reads what others did, takes new trials.
+the copy, and `Mirror.sync` does everything at once: it writes what has changed in this worker's
+trials, records their checkpoints, reads what other workers did, and claims trials.
 
-A transaction holds the study's lock and compares leases first, so nothing is written of a trial
-that another worker has taken over, and no two workers take the same one.
+Each transaction holds the study's lock and compares leases first. So a worker never writes to a
+trial that another one has taken over, and two workers never claim the same trial.
 """
 
 from __future__ import annotations
@@ -23,10 +23,9 @@ from sqlalchemy.exc import IntegrityError
 
 from gru_optuna.attributes import DESCRIBED_AT
 from gru_optuna.errors import StudyError
+from gru_optuna.storage.database import tables
 from gru_optuna.storage.database.open import lock_study, now
-from gru_optuna.storage.database.tables import checkpoints as checkpoint_rows
-from gru_optuna.storage.database.tables import leases, trials
-from gru_optuna.storage.mirror import dashboard_notes as notes
+from gru_optuna.storage.mirror import dashboard_notes
 from gru_optuna.storage.mirror.in_memory import Memory
 from gru_optuna.storage.mirror.optuna_rows import Changes, Written, read_study_attrs, read_trials
 from gru_optuna.storage.mirror.study_attributes import StudyAttrs
@@ -55,9 +54,9 @@ class _HeldTrial:
 
 @dataclass(frozen=True)
 class Synced:
-    """What a `Mirror.sync` brought."""
+    """What `Mirror.sync` found out."""
 
-    claims: tuple[tuple[int, Claim], ...] = ()  # trial numbers, and how they came
+    claims: tuple[tuple[int, Claim], ...] = ()  # trials that are now ours, by number
     lost: tuple[int, ...] = ()  # numbers of trials that another worker has now
     others_running: int = 0  # trials that others train
     worked_seconds: float = 0.0
@@ -65,7 +64,8 @@ class Synced:
 
 @dataclass
 class _Draft:
-    """What a transaction found out, taken over into memory once it is committed."""
+    """What a transaction found out. Memory takes it over after the commit, never before: a
+    transaction that fails has changed nothing."""
 
     read: list[FrozenTrial] = field(default_factory=list)
     changed: list[FrozenTrial] = field(default_factory=list)
@@ -76,7 +76,7 @@ class _Draft:
 
 
 class Mirror:
-    """A study in memory beside the same study in the database.
+    """A copy of a study in memory, which follows the study in the database.
 
     Parameters
     ----------
@@ -85,16 +85,16 @@ class Mirror:
     engine
         The database's.
     registration
-        The worker that writes; None only reads.
-    describing
-        Finds words for people.
+        The worker that writes; None for a mirror that only reads.
+    note_writer
+        Writes the notes that optuna-dashboard shows.
 
     Attributes
     ----------
     study : optuna.Study
-        The copy in memory: ask for parameters, report and tell here.
+        The copy in memory, for suggesting parameters, reporting and telling.
     transactions : int
-        How many were committed.
+        How many transactions were committed.
     """
 
     def __init__(
@@ -102,11 +102,11 @@ class Mirror:
         study: Study,
         engine: Engine,
         registration: Registration | None = None,
-        describing: notes.NoteWriter = notes.SILENT,
+        note_writer: dashboard_notes.NoteWriter = dashboard_notes.SILENT,
     ) -> None:
         self._engine = engine
         self._registration = registration
-        self._describing = describing
+        self._note_writer = note_writer
         self._study_id = study._study_id  # in the database
         self._memory = Memory()
         self._id = self._memory.create_new_study(study.directions, study.study_name)
@@ -114,12 +114,16 @@ class Mirror:
         self._attrs = StudyAttrs(
             study._study_id,
             dict(study.user_attrs),
-            {key: value for key, value in system.items() if not key.startswith(notes.PREFIX)},
+            {
+                key: value
+                for key, value in system.items()
+                if not key.startswith(dashboard_notes.PREFIX)
+            },
         )
         self._trial_ids: list[int] = []  # in the database, by number
-        self._foreign: set[int] = set()  # numbers of unfinished trials that others hold
+        self._foreign: set[int] = set()  # numbers of unfinished trials that aren't ours
         self._mine: dict[int, _HeldTrial] = {}
-        self._unsure = False
+        self._unsure = False  # whether the last transaction may or may not have been committed
         self._others_at = -math.inf  # monotonic, seconds: the last look at the other workers
         self.transactions = 0
         self._take_attrs(self._attrs)
@@ -134,11 +138,11 @@ class Mirror:
 
     @property
     def user_attrs(self) -> Mapping[str, Any]:
-        """The study's, as the database had them last."""
+        """The study's user attributes, as the database last had them."""
         return self._attrs.user
 
     def trial(self, number: int) -> optuna.Trial:
-        """A handle on a trial in memory."""
+        """The trial with this number, in memory."""
         return optuna.Trial(self.study, self._memory.id_of(self._id, number))
 
     def reported(self, number: int) -> tuple[float, ...]:
@@ -150,14 +154,14 @@ class Mirror:
         return self._mine[number].token
 
     def over(self) -> set[int]:
-        """Numbers of trials that are over in the database, not only here."""
+        """Numbers of trials whose ends are committed."""
         finished = (
             t.number for t in self.study.get_trials(deepcopy=False) if t.state.is_finished()
         )
         return set(finished) - self._mine.keys()
 
     def pull(self) -> None:
-        """Reads what others did, and writes nothing."""
+        """Reads what other workers did, and writes nothing."""
         draft = _Draft()
         with self._engine.connect() as connection:
             self._read(connection, draft)
@@ -181,34 +185,34 @@ class Mirror:
         Parameters
         ----------
         wanted
-            How many trials to take.
+            How many trials to claim.
         limit
             How many trials the study may ever begin; None: no limit.
         saved
             New checkpoints, by trial number.
         give_back
-            Numbers of trials to let go of.
+            Numbers of trials to release.
         epochs_per_second
-            Told to whoever asks how the workers do.
+            This worker's speed, for `status`.
         unsaved
-            Numbers of running trials whose reports wait for their next checkpoint: whoever
-            adopts them would report the same again.
+            Numbers of running trials whose reports wait for their next checkpoint: a worker
+            that adopts them starts at the last one and would report the same epochs again.
         leaving
-            Whether it is the last time: then all time is counted.
+            Whether this is the last time, when the time worked must be counted to the end.
 
         Raises
         ------
         StudyError
-            If the study is no longer there.
+            If the study was deleted.
         sqlalchemy.exc.SQLAlchemyError
-            If the database fails. Nothing was written then, or it is found out next time.
+            If the database fails. Then nothing was written, or the next call finds out what was.
         """
         asked = (wanted, limit, saved or {}, give_back, epochs_per_second, unsaved, leaving)
         try:
             return self._sync(*asked)
         except IntegrityError:
-            # A program that knows no leases wrote to one of our trials, so there are rows which
-            # weren't expected. Now they are found out.
+            # A program that knows no leases wrote to one of our trials, so a row that we insert
+            # is there already. The second attempt reads what the database holds first.
             return self._sync(*asked)
 
     def _sync(
@@ -223,12 +227,14 @@ class Mirror:
     ) -> Synced:
         assert self._registration is not None, "a mirror without a worker only reads"
         draft, at = _Draft(), time.monotonic()
-        # Before others wait for the lock.
-        description = self._describing.if_due(self.study, self._attrs)
+        # Before the lock is taken: drawing the figures may take long, and all others would wait.
+        description = self._note_writer.if_due(self.study, self._attrs)
+        # A commit whose answer is lost may have happened. Until this one has answered, nobody
+        # knows what the database holds.
         sure, self._unsure = not self._unsure, True
         with self._engine.begin() as connection:
             if not lock_study(connection, self._study_id):
-                raise StudyError(f'study "{self.study.study_name}" was deleted meanwhile.')
+                raise StudyError(f'study "{self.study.study_name}" was deleted by someone else.')
             self._registration.beat(connection, epochs_per_second)
             if not sure:
                 self._find_out(connection)
@@ -236,20 +242,20 @@ class Mirror:
             self._read(connection, draft)
             user, system = self.study.user_attrs, self._memory.get_study_system_attrs(self._id)
             if description:
-                notes.write_description(connection, self._study_id, description)
+                dashboard_notes.write_description(connection, self._study_id, description)
                 system = system | {DESCRIBED_AT: now(connection).isoformat()}
             spared = sure and not leaving
             draft.attrs = self._attrs.look(connection, user, system, at, now_and_then=spared)
             if give_back:
                 ids = [self._mine[n].trial_id for n in give_back if n in self._mine]
                 self._registration.give_back(connection, ids)
-            # Looked at even if nothing is wanted: it takes a while to know who is silent.
+            # Even if nothing is wanted: silence is only known after watching for a while.
             looks = wanted > 0 or at - self._others_at >= self._registration.beat_seconds
             if looks:
                 draft.claims = self._registration.claim(connection, wanted, limit, at)
                 claimed = [claim.trial_id for claim in draft.claims]
                 draft.read += read_trials(connection, claimed)
-        self._unsure = False
+        self._unsure = False  # whether the last transaction may or may not have been committed
         self._others_at = at if looks else self._others_at
         self.transactions += 1
         return self._accept(draft, saved, give_back, at)
@@ -260,12 +266,13 @@ class Mirror:
         for trial in read_trials(connection, list(by_id)):
             by_id[trial._trial_id].written = Written.of(trial)
         for mine in by_id.values():
-            own = checkpoint_rows.c.trial_id == mine.trial_id
-            epochs = select(checkpoint_rows.c.epoch).where(own).order_by(checkpoint_rows.c.epoch)
+            rows = tables.checkpoints.c
+            epochs = select(rows.epoch).where(rows.trial_id == mine.trial_id).order_by(rows.epoch)
             mine.saved_epochs = tuple(connection.scalars(epochs))
         user, system = read_study_attrs(connection, self._study_id)
         self._attrs = replace(self._attrs, user=user, system=system)
-        # Trials that were claimed and never heard of: ours by the database, so begin them anew.
+        # Claims whose answer was lost: the database says that they are ours, and memory knows
+        # nothing of them. Given back, they can be claimed again.
         assert self._registration is not None
         unknown = self._registration.held(connection).keys() - by_id.keys()
         self._registration.give_back(connection, unknown)
@@ -279,12 +286,13 @@ class Mirror:
     ) -> None:
         """Writes what has changed in the trials whose leases are still ours."""
         assert self._registration is not None
+        # First the leases: under the study's lock, what is held now is held until the commit.
         held = self._registration.held(connection)
-        changes, over, advanced, words = Changes(), [], [], {}
+        changes, over, advanced, notes = Changes(), [], [], {}
         for number, mine in self._mine.items():
             trial = self._memory.trial(self._id, number)
             if trial.state.is_finished() and mine.written.state == trial.state:
-                draft.changed.append(trial)  # it was committed, and the answer was lost
+                draft.changed.append(trial)  # committed before, and the answer was lost
                 continue
             if held.get(mine.trial_id) != mine.token:
                 draft.lost.append(number)
@@ -296,38 +304,43 @@ class Mirror:
                 draft.changed.append(trial)
             if trial.state.is_finished():
                 over.append(mine.trial_id)
-                words[mine.trial_id] = self._describing.words(self.study, trial)
+                notes[mine.trial_id] = self._note_writer.words(self.study, trial)
             elif number in saved:
                 draft.noted.append(number)
+            # An epoch further than where its workers died: the trial is no longer to blame.
             reported = len(trial.intermediate_values) > len(mine.written.reports)
             if mine.deaths and (reported or number in saved):
                 advanced.append(mine.trial_id)
         changes.write(connection)
         self._note(connection, saved, draft.noted)
-        notes.write_trial_notes(connection, self._study_id, words)
+        dashboard_notes.write_trial_notes(connection, self._study_id, notes)
         if advanced:
-            mine_advanced = leases.c.trial_id.in_(advanced)
-            connection.execute(update(leases).where(mine_advanced).values(deaths=0))
+            mine_advanced = tables.leases.c.trial_id.in_(advanced)
+            connection.execute(update(tables.leases).where(mine_advanced).values(deaths=0))
         if over:
             end_leases(connection, over)
 
     def _note(
         self, connection: Connection, saved: Mapping[int, Saved], noted: Collection[int]
     ) -> None:
-        """Notes new checkpoints of these trials, and forgets all but the one before each."""
-        rows, old, new = checkpoint_rows, [], []
+        """Records new checkpoints of these trials, and deletes all but the one before each.
+
+        The one before stays in case that the newest turns out to be damaged.
+        """
+        rows, old, new = tables.checkpoints, [], []
         for number in noted:
-            mine, one = self._mine[number], saved[number]
-            before = max((epoch for epoch in mine.saved_epochs if epoch < one.epoch), default=None)
-            # A later one was damaged, and its epochs were trained again.
+            mine, newest = self._mine[number], saved[number]
+            earlier = (epoch for epoch in mine.saved_epochs if epoch < newest.epoch)
+            before = max(earlier, default=None)
+            # Later ones, too: they were damaged, and their epochs were trained again.
             old += [{"id": mine.trial_id, "at": e} for e in mine.saved_epochs if e != before]
             new.append(
                 {
                     "trial_id": mine.trial_id,
-                    "epoch": one.epoch,
-                    "name": one.name,
-                    "sha256": one.sha256,
-                    "content": one.content,
+                    "epoch": newest.epoch,
+                    "name": newest.name,
+                    "sha256": newest.sha256,
+                    "content": newest.content,
                 }
             )
         if old:
@@ -337,11 +350,15 @@ class Mirror:
             connection.execute(insert(rows), new)
 
     def _read(self, connection: Connection, draft: _Draft) -> None:
-        """Reads others' trials that are new or may have changed, and those that were lost."""
+        """Reads the trials of others that are new or may have changed, and those just lost.
+
+        A finished trial never changes, so the cost doesn't grow with the study.
+        """
         known = [self._trial_ids[number] for number in (*self._foreign, *draft.lost)]
         new = connection.scalars(
-            select(trials.c.trial_id).where(
-                trials.c.study_id == self._study_id, trials.c.number >= len(self._trial_ids)
+            select(tables.trials.c.trial_id).where(
+                tables.trials.c.study_id == self._study_id,
+                tables.trials.c.number >= len(self._trial_ids),
             )
         ).all()
         draft.read = read_trials(connection, [*known, *new])
@@ -353,7 +370,7 @@ class Mirror:
         give_back: Collection[int] = (),
         at: float | None = None,
     ) -> Synced:
-        """Takes over what a committed transaction found out."""
+        """Takes over into memory what a committed transaction found out."""
         for number in draft.noted:
             mine, newest = self._mine[number], saved[number].epoch
             earlier = sorted(epoch for epoch in mine.saved_epochs if epoch < newest)
@@ -367,14 +384,14 @@ class Mirror:
         for number in (*draft.lost, *give_back):
             if self._mine.pop(number, None):
                 self._foreign.add(number)
-        # By the database's ids, which memory replaces with its own.
+        # First, by the database's ids: `_take` replaces them with the ids in memory.
         by_id = {trial._trial_id: trial for trial in draft.read}
         for trial in draft.read:
             self._take(trial)
         claims = tuple((by_id[claim.trial_id].number, claim) for claim in draft.claims)
         for number, claim in claims:
             written = Written.of(by_id[claim.trial_id])
-            epochs = tuple(one.epoch for one in claim.checkpoints)
+            epochs = tuple(saved.epoch for saved in claim.checkpoints)
             mine = _HeldTrial(claim.trial_id, claim.token, written, claim.deaths, epochs)
             self._mine[number] = mine
             self._foreign.discard(number)

@@ -23,12 +23,12 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 _TOGETHER = 500
-"""Trials in one IN list: databases limit its length."""
+"""Trials in one IN list, whose length databases limit."""
 
 
 @dataclass
 class Written:
-    """What the database holds of a trial: copies, for Optuna changes its objects in place."""
+    """What the database holds of a trial, in copies: Optuna changes its own objects in place."""
 
     state: TrialState = TrialState.RUNNING
     params: set[str] = field(default_factory=set)
@@ -59,7 +59,7 @@ class Written:
 
 
 class Changes:
-    """What a transaction writes, gathered by table."""
+    """What a transaction is going to write, collected by table."""
 
     def __init__(self) -> None:
         self._inserts: dict[Any, list[dict[str, Any]]] = {}
@@ -67,7 +67,7 @@ class Changes:
         self._endings: list[dict[str, Any]] = []
 
     def write(self, connection: Connection) -> None:
-        """Writes it all, two statements a table at most."""
+        """Writes everything, in at most two statements for each table."""
         for model, rows in self._inserts.items():
             connection.execute(insert(model.__table__), rows)
         for (model, owner), rows in self._attrs.items():
@@ -143,7 +143,7 @@ class Changes:
 
 
 def read_trials(connection: Connection, trial_ids: Sequence[int]) -> list[FrozenTrial]:
-    """Trials as Optuna would give them, by number; ``_trial_id`` is the database's."""
+    """Trials as Optuna returns them, by number; ``_trial_id`` is the id in the database."""
     found: list[FrozenTrial] = []
     for start in range(0, len(trial_ids), _TOGETHER):
         found += _read(connection, trial_ids[start : start + _TOGETHER])
@@ -153,7 +153,7 @@ def read_trials(connection: Connection, trial_ids: Sequence[int]) -> list[Frozen
 def read_study_attrs(
     connection: Connection, study_id: int
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """A study's user and system attributes, without what optuna-dashboard keeps for people."""
+    """A study's user and system attributes, without those of optuna-dashboard."""
     user: dict[str, Any] = {}
     system: dict[str, Any] = {}
     attr_models: tuple[Any, ...] = (
@@ -181,8 +181,8 @@ def _read(connection: Connection, trial_ids: Sequence[int]) -> Iterator[FrozenTr
             by_trial[row.trial_id].append(row)
         return by_trial
 
-    # First, for a trial that is over has all its other rows already, and one that isn't is read
-    # again.
+    # Before the other rows: a trial that is over has all of them by then, and one that isn't is
+    # read again next time.
     found = rows(models.TrialModel)
     parts = {
         model: rows(model)
@@ -226,10 +226,10 @@ def _read(connection: Connection, trial_ids: Sequence[int]) -> Iterator[FrozenTr
 
 
 def _utc(local: datetime | None) -> datetime | None:
-    """As Optuna's tables hold times: without a zone, in UTC."""
+    """A time as Optuna's tables hold it: in UTC, without a zone."""
     return local.astimezone(UTC).replace(tzinfo=None) if local else None
 
 
 def _local(utc: datetime | None) -> datetime | None:
-    """As Optuna's trials hold times: without a zone, in local time."""
+    """A time as Optuna's trials hold it: local, without a zone."""
     return utc.replace(tzinfo=UTC).astimezone().replace(tzinfo=None) if utc else None

@@ -1,4 +1,4 @@
-"""A study's attributes, and the time that anybody has worked on it, which is two of them."""
+"""A study's attributes here and in the database, among them the time worked."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 LOOK_SECONDS = 1.0
-"""Between two looks: all that changes there is the time worked, and now and then the budget."""
+"""Between two looks. In between, only the time worked changes, and now and then the budget."""
 
 
 @dataclass(frozen=True)
 class StudyAttrs:
-    """What was seen at the last look.
+    """The attributes as they were at the last look.
 
     Parameters
     ----------
     study_id
-        The study's in the database.
+        The study's id in the database.
     user, system
         The attributes, as the database has them.
     at
-        Monotonic time of a worker's last look, seconds. None: it has not looked.
+        Monotonic time of this worker's last look, seconds; None before the first.
     """
 
     study_id: int
@@ -42,7 +42,7 @@ class StudyAttrs:
     at: float | None = None
 
     def worked_seconds(self, at: float) -> float:
-        """The time worked, of one that works on since the last look."""
+        """The time worked until now, if this worker has worked on since the last look."""
         since = 0.0 if self.at is None else at - self.at
         return float(self.user.get(WORKED_SECONDS, 0.0)) + since
 
@@ -55,7 +55,7 @@ class StudyAttrs:
         *,
         now_and_then: bool,
     ) -> StudyAttrs:
-        """Reads the attributes, writes what changed in memory, and counts the time.
+        """Reads the attributes, writes those that changed in memory, and counts the time worked.
 
         Parameters
         ----------
@@ -66,7 +66,7 @@ class StudyAttrs:
         at
             Monotonic time, seconds.
         now_and_then
-            Whether not to look if the last look was a moment ago and nothing changed here.
+            Whether to skip the look if the last one was a moment ago and nothing changed here.
         """
         user_changes, system_changes = _changed(self.user, user), _changed(self.system, system)
         since = math.inf if self.at is None else at - self.at
@@ -76,7 +76,8 @@ class StudyAttrs:
         user_before, system_before = read_study_attrs(connection, self.study_id)
         worked = float(user_before.get(WORKED_SECONDS, 0.0))
         if self.at is not None and WORKED_UNTIL in user_before:
-            # What any worker has counted isn't counted again; what nobody worked, never.
+            # Wall time, however many work: what another worker has counted is not counted again,
+            # and a gap in which nobody worked is never counted.
             until = datetime.fromisoformat(user_before[WORKED_UNTIL])
             worked += max(0.0, min((clock - until).total_seconds(), since))
         counted = {WORKED_SECONDS: round(worked, 3), WORKED_UNTIL: clock.isoformat()}

@@ -1,9 +1,9 @@
-"""Who lives: seen, not reckoned.
+"""Which workers live: observed, never computed from timestamps.
 
-A worker raises its ``beats`` again and again, and the others watch that number on their own
-monotonic clocks. No two clocks are compared, so none that is wrong, set back or stopped makes a
-living worker look dead. On one machine a dead one is known at once: it held a file lock, which
-the system frees with the process.
+A worker raises its number of ``beats`` again and again, and the others watch that number on
+their own monotonic clocks. No two clocks are compared, so a clock that is wrong, set back or
+stopped never makes a living worker look dead. On one machine a death is known at once: the
+worker held a file lock, which the system frees with the process.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
 
 LEASE_SECONDS = 30.0
-"""How long a worker may be silent before its trials are taken over."""
+"""How long a worker may be silent before others take over its trials."""
 
 BEATS_A_LEASE = 6
-"""Beats in that time: a few may be late or get lost."""
+"""Beats within one lease, so that a few may be late or get lost."""
 
 
 class HeartbeatMonitor:
-    """Tells silent workers from living ones, on this process's own clock.
+    """Finds silent workers, by this process's own clock.
 
-    Time in which nobody looked hardly counts: a database that was away for a minute, or this
-    process itself asleep, makes nobody else dead.
+    Time in which nobody looked hardly counts: after the database was away for a minute, or this
+    process was asleep, no other worker looks dead.
 
     Parameters
     ----------
@@ -39,45 +39,50 @@ class HeartbeatMonitor:
     Attributes
     ----------
     beat_seconds : float
-        Between two beats of a worker, and two looks at the others.
+        Time between two beats of a worker, and between two looks at the others.
     """
 
     def __init__(self, lease_seconds: float) -> None:
         self._lease = lease_seconds
         self.beat_seconds = lease_seconds / BEATS_A_LEASE
+        # Two beats: a longer gap was this process's own, during which beats went unseen.
         self._longest_look = 2 * self.beat_seconds
         self._looked: float | None = None
         self._silent: dict[int, tuple[int, float]] = {}  # worker: its beats, seconds of silence
 
     def look(self, beats: Mapping[int, int], at: float) -> set[int]:
-        """Takes note of all workers' beats at a time (monotonic, seconds); returns the silent."""
+        """Notes all workers' beats at a time (monotonic, seconds); returns the silent workers."""
         since = 0.0 if self._looked is None else at - self._looked
         since = min(since, self._longest_look)
         self._looked = at
         before, self._silent = self._silent, {}
         for worker, count in beats.items():
+            # A worker seen for the first time starts at 0, whatever its silence was before.
             last, silence = before.get(worker, (count, -since))
             self._silent[worker] = (count, silence + since if count == last else 0.0)
         return {w for w, (_, silence) in self._silent.items() if silence > self._lease}
 
 
 def life_lock(engine: Engine, worker_id: int) -> FileLock | None:
-    """Held while a worker lives; only where all workers are on the machine of the file."""
+    """The lock that a worker holds while it lives; None on PostgreSQL, whose workers may run on
+    other machines."""
     if engine.dialect.name != "sqlite" or not engine.url.database:
         return None
     path = Path(engine.url.database)
     folder = path.with_name(f"{path.name}.locks")
     folder.mkdir(exist_ok=True)
+    # Not per thread: the loop takes the lock, and the heartbeat's thread may have to renew it.
     return FileLock(folder / f"worker-{worker_id}.lock", thread_local=False)
 
 
 def has_died(engine: Engine, worker_id: int, beats: int) -> bool:
-    """Whether a worker's process is gone for certain; false where that can't be known."""
+    """Whether a worker's process is certainly gone; False where that can't be known."""
     lock = life_lock(engine, worker_id)
     if lock is None:
         return False
     if not Path(lock.lock_file).exists():
-        return beats > 0  # before its first beat it may be about to make the file
+        # Before its first beat, a worker has its row but may not have made its file yet.
+        return beats > 0
     try:
         lock.acquire(timeout=0)
     except Timeout:
@@ -87,6 +92,6 @@ def has_died(engine: Engine, worker_id: int, beats: int) -> bool:
 
 
 def remove_lock(lock: FileLock | None) -> None:
-    """Removes the file of a worker that is gone."""
+    """Removes the lock file of a worker that is gone."""
     if lock is not None:
         Path(lock.lock_file).unlink(missing_ok=True)

@@ -209,7 +209,7 @@ def test_a_study_that_was_deleted_is_told_plainly(database_url: str) -> None:
     mirror = mirror_of(database_url)
     claim(mirror)
     optuna.delete_study(study_name="x", storage=open_storage(database_url))
-    with pytest.raises(StudyError, match='study "x" was deleted meanwhile'):
+    with pytest.raises(StudyError, match='study "x" was deleted by someone else'):
         mirror.sync()
 
 
