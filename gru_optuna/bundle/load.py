@@ -78,7 +78,7 @@ def bundle_from_files(content: Mapping[str, bytes], source: str) -> Bundle:
         for name in dict.fromkeys(member.preprocessing for member in manifest.members)
     }
     encoders = [used.encoder for used in preprocessing.values()]
-    categories = any(bool(e.words) for e in encoders if isinstance(e, SeriesEncoder))
+    categories = any(bool(e.categories) for e in encoders if isinstance(e, SeriesEncoder))
     if manifest.format < (needed := format_for(spec, categories=categories)):
         raise BundleError(
             f"{source}: its content needs format {needed}, but it declares format "

@@ -114,7 +114,7 @@ def rows_of_table(table: Table, encoder: Encoder) -> RowsToPredict:
     _check_columns(table, [name for name in needed if name is not None])
     # Rows after the present have no target, so the study's "refuse" must not refuse them here.
     lenient = data.model_copy(update={"missing": "interpolate"})
-    series, frequency = read_series([table], lenient, encoder.words)
+    series, frequency = read_series([table], lenient, encoder.categories)
     encoder.check_frequency(frequency, table.source)
     ids = {data.series: [each.name for each in series]} if data.series else {}
     return RowsToPredict(series, lambda _: table.source, ids)

@@ -233,7 +233,7 @@ def test_what_is_lacking_is_named(
         traffic.bundle, hours.drop("datetime", "traffic_volume"), 'the columns "datetime", "tra'
     )
     refused(traffic.bundle, hours[:500], "500 rows up to the last value of .* looks back on")
-    refused(traffic.bundle, hours[::2], "rows are 2 hours apart, and those of training 1 hour")
+    refused(traffic.bundle, hours[::2], "rows are 2 hours apart, but those of training are 1 hour")
     refused(traffic.bundle, [1, 2], "Give a frame")
 
 

@@ -318,7 +318,7 @@ def test_known_columns_are_asked_for_ahead(tmp_path: Path) -> None:
         "test = 60\n"
     )
     model = train(study)
-    with pytest.raises(DataError, match=r'0 rows of series "a" behind .* holiday must be known'):
+    with pytest.raises(DataError, match=r'0 rows of series "a" after .* holiday must be known'):
         model.bundle.predict(both)
     ahead = both.with_columns(pl.when(pl.col("time") < pl.datetime(2024, 1, 17, 10)).then("sold"))
     told = model.bundle.predict(ahead)

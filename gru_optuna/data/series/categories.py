@@ -1,9 +1,14 @@
-"""Columns of words as numbers: each frequent word of the training rows has a channel, 0 or 1.
+"""Categorical covariates as channels of 0 and 1: one for each frequent category in training.
 
-A word that training hasn't met lights the channel that its rare words share, if it has met any,
-else none. None is lit either where the field is empty: there is nothing between two words to fill
-it with, and an empty field beside holidays often says that there is none. Empty is what has no
-sign in it: "None" and "NA" are words. Letters: S steps of a series, W channels of a column.
+All rare categories of the training rows share one more channel. A category that training hasn't
+met lights that channel, if there is one, and none otherwise. An empty field lights none: nothing
+lies between two categories to fill it with, and an empty field beside holidays often means that
+there is none. "None" and "NA" are categories; only a field without a sign in it is empty.
+
+scikit-learn's ``OneHotEncoder(max_categories=17)`` comes close, but it orders channels by the
+alphabet, counts a 17th category as frequent, and can't be restored from a bundle's JSON.
+
+Letters: S steps of a series, W channels of a column.
 """
 
 from __future__ import annotations
@@ -21,22 +26,22 @@ if TYPE_CHECKING:
 
 
 MOST_CATEGORIES = 16
-"""Of a column that have a channel of their own."""
+"""The most categories of a column that have a channel of their own."""
 
 
 @dataclass(frozen=True)
 class Categories:
-    """What the training rows say of one column."""
+    """The categories of one column in the training rows."""
 
     kept: tuple[str, ...]  # the most frequent first
-    rest: bool  # whether training has met others, which share a channel behind those
+    rest: bool  # whether training has met others, which share the last channel
 
     @classmethod
-    def of(cls, words: Iterable[str | None]) -> Categories:
-        """Of the training rows' words, None where one is missing."""
-        counts = Counter(word for word in words if word is not None)
-        # Of equally frequent ones the first in the alphabet, whatever the order of the rows.
-        ranked = sorted(counts, key=lambda word: (-counts[word], word))
+    def of(cls, column: Iterable[str | None]) -> Categories:
+        """Counts the categories of training rows; None where one is missing."""
+        counts = Counter(category for category in column if category is not None)
+        # Ties go to the first in the alphabet, whatever the order of the rows.
+        ranked = sorted(counts, key=lambda category: (-counts[category], category))
         return cls(tuple(ranked[:MOST_CATEGORIES]), len(ranked) > MOST_CATEGORIES)
 
     @property
@@ -45,15 +50,15 @@ class Categories:
         return len(self.kept) + self.rest
 
     def encode(self, column: NDArray[np.object_], missing: float = 0.0) -> NDArray[np.float64]:
-        """The channels (S, W) of a column (S,), each of them `missing` where it is None."""
-        places = {word: place for place, word in enumerate(self.kept)}
-        # Behind the last channel lies one that is cut off: of words that nobody knows.
-        found = np.array([places.get(word, len(self.kept)) for word in column], dtype=np.int64)
+        """The channels (S, W) of a column (S,); all of them are `missing` where it is None."""
+        places = {category: place for place, category in enumerate(self.kept)}
+        # Other categories get the place after the kept ones: a channel, or cut off without one.
+        found = np.array([places.get(one, len(self.kept)) for one in column], dtype=np.int64)
         lit = np.eye(len(self.kept) + 1)[found][:, : self.channels]
-        lit[~has_word(column)] = missing
+        lit[~is_present(column)] = missing
         return lit
 
 
-def has_word(column: NDArray[np.object_]) -> NDArray[np.bool_]:
-    """Where (S,) no word of a column is missing."""
-    return np.array([word is not None for word in column], dtype=bool)
+def is_present(column: NDArray[np.object_]) -> NDArray[np.bool_]:
+    """Where (S,) a column of categories isn't missing."""
+    return np.array([category is not None for category in column], dtype=bool)

@@ -1,7 +1,7 @@
-"""What a forecast looks back on: series to windows, as the training rows say.
+"""Encodes series as windows, with scales and categories learned from the training rows.
 
-Training cuts a series into many windows, a forecast of new rows needs the last one alone. Both
-go through `SeriesEncoder`. Letters: S steps of a series, N windows, T steps of a window, C
+Training cuts a series into many windows; a forecast for new rows needs only the last one. Both
+use `SeriesEncoder`. Letters: S steps of a series, N windows, T steps of a window, C
 channels, O the horizon.
 """
 
@@ -15,7 +15,7 @@ import torch
 
 from gru_optuna.data.dataset import Units
 from gru_optuna.data.series import windows
-from gru_optuna.data.series.categories import Categories, has_word
+from gru_optuna.data.series.categories import Categories, is_present
 from gru_optuna.data.series.frequency import Frequency
 from gru_optuna.data.series.windows import Scales, WindowPlan
 from gru_optuna.errors import DataError, did_you_mean
@@ -38,10 +38,10 @@ class Prepared:
     plan: WindowPlan
     scales: Scales
     channels: NDArray[np.float32]  # (S, C)
-    target: NDArray[np.float64]  # (S,) filled, unless what is missing is dropped
+    target: NDArray[np.float64]  # (S,) filled, unless windows with missing values are dropped
 
     def units(self, usual: NDArray[np.float64]) -> Units:
-        """What scaled forecasts mean, from the usual values (N, O)."""
+        """The units of scaled forecasts, around the usual values (N, O)."""
         rows = torch.ones(len(usual), 1, dtype=torch.float64)
         return Units(torch.from_numpy(usual), self.scales.error * rows, self.scales.naive * rows)
 
@@ -58,24 +58,24 @@ class Present:
 
 @dataclass(frozen=True)
 class SeriesEncoder:
-    """What the training rows say of all series, and of each."""
+    """What training has learned about all series, and about each."""
 
     plan: WindowPlan
     scales: Mapping[str, Scales]  # by the series' name
-    words: Mapping[str, Categories]  # by the name of their column
-    data: Data  # its columns, and what becomes of missing values
+    categories: Mapping[str, Categories]  # by the name of their column
+    data: Data  # the columns, and how missing values are treated
 
     @property
     def channels(self) -> int:
         """C: target, earlier seasons, covariates, calendar."""
         covariates = sum(
-            self.words[name].channels if name in self.words else 1
+            self.categories[name].channels if name in self.categories else 1
             for name in (*self.data.covariates, *self.data.known)
         )
         return 1 + len(self.plan.lags) + covariates + 2 * len(self.plan.calendar)
 
     def prepare(self, series: Series, training: int = 0) -> Prepared:
-        """Fills and scales one series, of which so many steps are for training.
+        """Fills and scales one series, whose first `training` steps are for training.
 
         Raises
         ------
@@ -84,7 +84,7 @@ class SeriesEncoder:
         """
         if series.name not in self.scales:
             raise DataError(
-                f'series "{series.name}" was not in training, so its level is not known. '
+                f'series "{series.name}" was not in training, so its level is unknown. '
                 f"{did_you_mean(series.name, self.scales)}"
             )
         scales = self.scales[series.name]
@@ -97,23 +97,23 @@ class SeriesEncoder:
         channels = windows.channels(
             series.first,
             (target - scales.mean) / scales.deviation,
-            np.column_stack([past, *self._lit(series, self.data.covariates)]),
-            np.column_stack([known, *self._lit(series, self.data.known)]),
+            np.column_stack([past, *self._one_hot(series, self.data.covariates)]),
+            np.column_stack([known, *self._one_hot(series, self.data.known)]),
             self.plan,
         )
         return Prepared(self.plan, scales, channels, target)
 
-    def _lit(self, series: Series, names: Sequence[str]) -> Iterator[NDArray[np.float64]]:
-        """The channels (S, W) of each column of words among some, 0 or 1 as they are."""
+    def _one_hot(self, series: Series, names: Sequence[str]) -> Iterator[NDArray[np.float64]]:
+        """The channels (S, W) of each categorical column among `names`; they aren't scaled."""
         missing = np.nan if self.data.missing == "drop" else 0.0
         for name in names:
-            if name in self.words:
-                yield self.words[name].encode(series.words[name], missing)
+            if name in self.categories:
+                yield self.categories[name].encode(series.categories[name], missing)
 
     def present(self, series: Series, source: str) -> Present:
-        """The window up to the last value of the target, whatever stands behind it.
+        """The window up to the last value of the target, from which a forecast starts.
 
-        Rows behind it may hold what is known ahead. Gaps repeat the value before them.
+        Later rows may hold covariates that are known in advance. Gaps repeat the value before.
 
         Raises
         ------
@@ -125,14 +125,14 @@ class SeriesEncoder:
         origin = int(observed[-1]) if len(observed) else -1
         if origin < plan.first_origin:
             raise DataError(
-                f"{source}: {origin + 1} rows{of} up to the last value of "
-                f'"{self.data.target}", and a forecast looks back on {plan.first_origin + 1}. '
-                f"Bring earlier rows."
+                f"{source}: there are {origin + 1} rows{of} up to the last value of "
+                f'"{self.data.target}", but a forecast needs {plan.first_origin + 1}. '
+                f"Add earlier rows."
             )
         if self.data.known and len(series) < origin + 1 + plan.horizon:
             raise DataError(
-                f"{source}: {len(series) - origin - 1} rows{of} behind the last value of "
-                f'"{self.data.target}", and {", ".join(self.data.known)} must be known for the '
+                f"{source}: there are {len(series) - origin - 1} rows{of} after the last value of "
+                f'"{self.data.target}", but {", ".join(self.data.known)} must be known for the '
                 f"{plan.horizon} steps to forecast. Add their rows, with "
                 f'"{self.data.target}" empty.'
             )
@@ -142,21 +142,21 @@ class SeriesEncoder:
         usual = windows.usual(prepared.target, np.array([origin]), plan)
         seen = slice(origin - plan.first_origin, origin + 1)
         whole = np.isfinite(np.column_stack([series.target, series.past])[seen]).all() and all(
-            has_word(series.words[name][seen]).all()
+            is_present(series.categories[name][seen]).all()
             for name in self.data.covariates
-            if name in self.words
+            if name in self.categories
         )
         refused = self.data.missing == "refuse" and not whole
         if refused or not (np.isfinite(values).all() and np.isfinite(usual).all()):
             raise DataError(
                 f"{source}: a value is missing{of} in the {plan.first_origin + 1} rows that a "
-                f"forecast looks back on, up to {times[origin]}. Fill it in."
+                f"forecast needs, up to {times[origin]}. Fill it in."
             )
         units = prepared.units(usual)
         return Present(series.name, torch.from_numpy(values), units, times[origin + 1 :])
 
     def check_frequency(self, frequency: Frequency, source: str) -> None:
-        """Refuses rows that lie further apart, or closer together, than those of training.
+        """Refuses rows that are further apart or closer together than those of training.
 
         Raises
         ------
@@ -164,12 +164,12 @@ class SeriesEncoder:
         """
         if frequency != self.plan.frequency:
             raise DataError(
-                f"{source}: its rows are {frequency} apart, and those of training "
-                f"{self.plan.frequency}. Resample them, or name another file."
+                f"{source}: the rows are {frequency} apart, but those of training are "
+                f"{self.plan.frequency} apart. Resample them, or name another file."
             )
 
     def as_json(self) -> dict[str, Any]:
-        """All of it but the columns' roles, which the specification holds too."""
+        """Everything that encoding needs; the specification repeats the columns' roles."""
         plan = self.plan
         first = next(iter(self.scales.values()))
         content: dict[str, Any] = {
@@ -194,10 +194,10 @@ class SeriesEncoder:
                 "deviations": first.deviations.tolist(),
             },
         }
-        if self.words:  # without any, versions that know none can read the rest
+        if self.categories:  # left out if empty, so that older versions can read the rest
             content["words"] = {
-                name: {"kept": list(words.kept), "rest": words.rest}
-                for name, words in self.words.items()
+                name: {"kept": list(found.kept), "rest": found.rest}
+                for name, found in self.categories.items()
             }
         return content
 
@@ -217,22 +217,22 @@ class SeriesEncoder:
         means = np.array(covariates["means"], np.float64)
         deviations = np.array(covariates["deviations"], np.float64)
         scales = {
-            # Nobody divides by the naive error of rows that are still to come.
+            # New rows have no targets to measure errors on, so the divisor isn't needed.
             name: Scales(**scale, naive=float("nan"), means=means, deviations=deviations)
             for name, scale in content["series"].items()
         }
-        words = {
-            name: Categories(tuple(one["kept"]), one["rest"])
-            for name, one in content.get("words", {}).items()
+        categories = {
+            name: Categories(tuple(found["kept"]), found["rest"])
+            for name, found in content.get("words", {}).items()
         }
-        return cls(plan, scales, words, data)
+        return cls(plan, scales, categories, data)
 
 
 def joined_units(units: Sequence[Units]) -> Units:
-    """Those of several rows, one after another."""
-    naive = [one.naive for one in units if one.naive is not None]
+    """Joins the units of rows, one after another."""
+    naive = [part.naive for part in units if part.naive is not None]
     return Units(
-        torch.cat([one.offset for one in units]),
-        torch.cat([one.scale for one in units]),
+        torch.cat([part.offset for part in units]),
+        torch.cat([part.scale for part in units]),
         torch.cat(naive) if naive else None,
     )

@@ -1,4 +1,4 @@
-"""How far apart the rows of a series are, and what follows: its grid, seasons and calendar."""
+"""How far apart the rows of a series are, and so its grid, seasons and calendar."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Frequency:
 
     @property
     def microseconds(self) -> int:
-        """Its length, of months on average."""
+        """Its length; that of months on average."""
         return self.count * (_YEAR // 12 if self.unit == "M" else 1)
 
     def places(self, times: Times) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:

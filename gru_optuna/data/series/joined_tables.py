@@ -1,4 +1,4 @@
-"""Several tables read as one: the training rows, and files of rows that came later."""
+"""Several tables read as one: the training rows, and files with later rows."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class JoinedTables:
-    """The rows of tables, one table behind another. Letters: N rows in all, F tables."""
+    """The rows of tables, one table after another. Letters: N rows in all, F tables."""
 
     tables: tuple[Table, ...]
 
@@ -31,17 +31,17 @@ class JoinedTables:
 
     @cached_property
     def _ends(self) -> NDArray[np.int64]:
-        """(F,) of the rows of each."""
+        """Where the rows of each table end (F,)."""
         return np.cumsum([len(table) for table in self.tables])
 
     @property
     def source(self) -> str:
-        """The first file, as messages begin."""
+        """The first file, as messages name it."""
         return self.tables[0].source
 
     @cached_property
     def owners(self) -> NDArray[np.int64]:
-        """(N,) which table a row is from."""
+        """The number (N,) of the table that each row is from."""
         return np.repeat(np.arange(len(self.tables)), [len(table) for table in self.tables])
 
     def table_of(self, row: int) -> Table:
@@ -49,14 +49,14 @@ class JoinedTables:
         return self.tables[int(self.owners[row])]
 
     def at(self, row: int) -> str:
-        """Where a row stands, in its own file."""
+        """The place of a row in its own file, as messages name it."""
         table = self.table_of(row)
         return table.at(row - int(self._ends[self.owners[row]]) + len(table))
 
     def times(self, name: str) -> NDArray[np.datetime64]:
-        """One column as points in time (N,).
+        """Reads a column of times (N,).
 
-        Texts are read together: 03/04 alone says nothing, and the other file may have 25/04.
+        Texts of all files are read together: 03/04 is ambiguous, but another file may have 25/04.
 
         Raises
         ------
@@ -69,7 +69,7 @@ class JoinedTables:
         return np.concatenate([table.times(name) for table in self.tables])
 
     def numbers(self, name: str) -> NDArray[np.float64]:
-        """One column as numbers (N,), NaN where missing.
+        """Reads a column of numbers (N,), NaN where one is missing.
 
         Raises
         ------
@@ -79,7 +79,7 @@ class JoinedTables:
         return np.concatenate([table.numbers(name) for table in self.tables])
 
     def labels(self, name: str) -> Labels:
-        """One column as labels, none missing.
+        """Reads a column of labels, none of which may be missing.
 
         Raises
         ------
@@ -88,16 +88,16 @@ class JoinedTables:
         """
         return reduce(Labels.followed_by, (table.labels(name) for table in self.tables))
 
-    def words(self, name: str) -> NDArray[np.object_]:
-        """One column as words (N,), no spaces around them; None where the field is empty."""
+    def categories(self, name: str) -> NDArray[np.object_]:
+        """Reads a column of categories (N,), without spaces around them; None where it is empty."""
         columns = [table.strings(name).str.strip_chars() for table in self.tables]
         return np.concatenate([np.array(column.to_list(), dtype=object) for column in columns])
 
 
 def holds_categories(tables: Sequence[Table], name: str) -> bool:
-    """Whether a column is one of words: whether most fields that say anything are no numbers.
+    """Whether a column is categorical: whether most fields that aren't empty aren't numbers.
 
-    A few mistakes among numbers are mistakes.
+    A few other fields among numbers are mistakes.
     """
     numbers, others = np.sum([table.count_numbers(name) for table in tables], axis=0)
     return bool(others > numbers)

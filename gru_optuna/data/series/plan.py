@@ -1,4 +1,4 @@
-"""What the training rows of series decide: where parts end, the season, the scales, the stride.
+"""What the training rows decide: where parts end, season, scales, stride and categories.
 
 Letters: S steps of a series, N windows, O the horizon.
 """
@@ -24,17 +24,17 @@ if TYPE_CHECKING:
 
 
 TRAINING_WINDOWS = 4096
-"""So many at most, unless the study file gives a stride: neighbours tell nearly the same."""
+"""The most windows, unless the study file gives a stride: neighbours are nearly equal."""
 
 MOST_SEASONS = 4
-"""Looked back on, as far as the training rows reach: of a week, a month."""
+"""The most past seasons to use, as far as the training rows reach: four weeks, for example."""
 
-_SEASONS_SEEN = 3  # in the training rows, before a season is taken for one
+_SEASONS_SEEN = 3  # the training rows must span as many, to tell a season from chance
 
 
 @dataclass(frozen=True)
 class SeriesSplit:
-    """Steps of one series whose values are the targets of each part: begin and end."""
+    """The steps of one series whose values are the targets of each part."""
 
     train: Span
     validation: Span
@@ -42,20 +42,20 @@ class SeriesSplit:
 
     @classmethod
     def of(cls, files: Sequence[Span], data: Data, fold: int | None = None) -> SeriesSplit:
-        """The parts of a series, the last one for the test.
+        """Splits a series; the last part is for the test.
 
-        Folds share out what isn't for the test: the first one trains on the earliest part and
-        validates the next, and each other one trains on one part more.
+        Folds share out the other steps: the first fold trains on the earliest part and validates
+        on the next, and each later fold trains on one part more.
 
         Parameters
         ----------
         files
-            The steps of the training file, then those of the files of ``data.validation`` and
-            ``data.test``, as far as these name any. Steps between two files are in no part.
+            The steps of the training file, then those of the files that ``data.validation`` and
+            ``data.test`` name, if any. Steps between two files are in no part.
         data
-            What the parts are.
+            The parts.
         fold
-            Which fold of ``data.folds`` validates; None: ``data.validation`` says what.
+            The fold of ``data.folds`` to validate on; None: the part of ``data.validation``.
         """
         (_, steps), *later = files
         by_file = iter(later)
@@ -81,23 +81,23 @@ class SeriesSplit:
         )
 
     def refitting(self) -> SeriesSplit:
-        """With the validation steps among the training steps too."""
+        """Adds the validation steps to the training steps."""
         return replace(self, train=(0, self.validation[1]))
 
 
 def _count(part: float, steps: int) -> int:
-    """How many steps a number or a fraction of them means."""
+    """The number of steps that a number or a fraction means."""
     return part if isinstance(part, int) else round(part * steps)
 
 
 def make_plan(
-    series: list[Series], cuts: list[SeriesSplit], frequency: Frequency, data: Data
+    series: list[Series], splits: list[SeriesSplit], frequency: Frequency, data: Data
 ) -> WindowPlan:
-    """What all windows have in common; what the study file leaves out comes from training rows."""
+    """What all windows share; the training rows decide what the study file leaves out."""
     assert data.horizon is not None
-    training = [cut.train[1] for cut in cuts]
+    training = [split.train[1] for split in splits]
     season = data.season or _season(series, training, frequency, data.horizon)
-    # A quarter of the rows may be spent on looking back, for which they train nothing.
+    # No more than a quarter of the rows: the first windows need them all as past values.
     seasons = min(training) // 4 // season
     return WindowPlan(
         window=data.window or 2 * data.horizon,
@@ -110,9 +110,9 @@ def make_plan(
 
 
 def _season(series: list[Series], training: list[int], frequency: Frequency, horizon: int) -> int:
-    """The season whose naive forecast errs least on the training rows; 1: the last value's."""
+    """The season whose naive forecast errs least on the training rows; 1: repeat the last value."""
     ahead = np.arange(1, horizon + 1)
-    seen = [one.target[:rows] for one, rows in zip(series, training, strict=True)]
+    seen = [each.target[:rows] for each, rows in zip(series, training, strict=True)]
     seen = [target for target in seen if np.nanstd(target) > 0]
 
     def error(season: int) -> float:
@@ -130,24 +130,26 @@ def _season(series: list[Series], training: list[int], frequency: Frequency, hor
 
 
 def measure_scales(
-    series: list[Series], cuts: list[SeriesSplit], plan: WindowPlan, stride: int
+    series: list[Series], splits: list[SeriesSplit], plan: WindowPlan, stride: int
 ) -> list[Scales]:
-    """Of each series: the target's own level, and all series' of the covariates, whose level
-    may be what tells two series apart."""
-    training = [cut.train[1] for cut in cuts]
+    """Measures the scales of each series: its target's own, and the covariates' of all series.
+
+    The level of a covariate may be what distinguishes two series.
+    """
+    training = [split.train[1] for split in splits]
     covariates = np.concatenate(
         [
-            np.column_stack([one.past, one.known])[:rows]
-            for one, rows in zip(series, training, strict=True)
+            np.column_stack([each.past, each.known])[:rows]
+            for each, rows in zip(series, training, strict=True)
         ]
     )
     means, deviations = np.nanmean(covariates, axis=0), np.nanstd(covariates, axis=0)
     found: list[Scales] = []
-    for one, rows in zip(series, training, strict=True):
-        target = one.target[:rows]
+    for each, rows in zip(series, training, strict=True):
+        target = each.target[:rows]
         origins = plan.origins(0, rows, stride)
         errors = windows.targets(target, origins, plan) - windows.usual(target, origins, plan)
-        # A series that never changes stays where it is, whatever it is divided by.
+        # A constant series is 0 once centred, whatever it is divided by.
         deviation = float(np.nanstd(target)) or 1.0
         found.append(
             Scales(
@@ -162,9 +164,9 @@ def measure_scales(
     return found
 
 
-def choose_stride(cuts: list[SeriesSplit], plan: WindowPlan) -> int:
-    """Steps from one training window to the next."""
-    steps = sum(cut.train[1] for cut in cuts)
+def choose_stride(splits: list[SeriesSplit], plan: WindowPlan) -> int:
+    """The number of steps from one training window to the next."""
+    steps = sum(split.train[1] for split in splits)
     stride = max(1, math.ceil(steps / TRAINING_WINDOWS))
     # Windows that all begin at midnight would know nothing of noon.
     while math.gcd(stride, plan.season) > 1:
@@ -173,14 +175,14 @@ def choose_stride(cuts: list[SeriesSplit], plan: WindowPlan) -> int:
 
 
 def choose_categories(
-    series: Sequence[Series], cuts: Sequence[SeriesSplit]
+    series: Sequence[Series], splits: Sequence[SeriesSplit]
 ) -> dict[str, Categories]:
-    """Of each column of words, what all series' training rows say."""
+    """The categories of each categorical column in the training rows of all series."""
     return {
         name: Categories.of(
-            word
-            for one, cut in zip(series, cuts, strict=True)
-            for word in one.words[name][: cut.train[1]]
+            category
+            for each, split in zip(series, splits, strict=True)
+            for category in each.categories[name][: split.train[1]]
         )
-        for name in series[0].words
+        for name in series[0].categories
     }

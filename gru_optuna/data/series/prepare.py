@@ -1,12 +1,12 @@
-"""Series to a `Dataset` of windows: split by time, scale, fill, cut into windows. In this order.
+"""From series to a `Dataset` of windows: split by time, fill, scale, cut, in this order.
 
-Training targets end before validation targets begin, and those before the test's. Scalers, the
-season and the filling of gaps know the training rows alone. The inputs of a validation window
-may reach back into training rows: that is how a forecast is made. Rows of several files are one
-series, cut where the files meet.
+Training targets end before validation targets begin, and those end before the test's. Scales,
+season, categories and the filling of gaps know the training rows alone. The inputs of a validation
+window may reach back into training rows, as those of a real forecast do. Rows of several files are
+one series, split where the files meet.
 
-A network predicts how far each step will be from its usual value, the median of the last
-seasons: an untrained one is a good forecast already.
+A network predicts how far each step will be from its usual value, the median of the past seasons:
+even an untrained one forecasts well.
 
 Letters: S steps of a series, N windows, C channels, O the horizon.
 """
@@ -47,33 +47,34 @@ if TYPE_CHECKING:
 
     from gru_optuna.data.dataset import Units
     from gru_optuna.data.readers.in_memory import Source
+    from gru_optuna.data.series.categories import Categories
     from gru_optuna.data.series.frequency import Frequency
     from gru_optuna.data.series.series import Series, Span
     from gru_optuna.data.series.windows import WindowPlan
     from gru_optuna.study_file import Data, Metric, Specification
 
-_FAR = 3.0  # usual errors; further off, a training target is an outlier (Hampel 1974)
+_FAR = 3.0  # usual errors; a training target further away is an outlier (Hampel 1974)
 
 
 @dataclass(frozen=True)
 class SeriesFiles:
-    """What the study's files hold."""
+    """The series of the study's files."""
 
-    sources: dict[str, str]  # of each part, as messages begin
+    sources: dict[str, str]  # the file of each part, as messages name it
     series: list[Series]
     frequency: Frequency
     fingerprint: str
 
 
 def read_forecasting(spec: Specification, source: Source) -> SeriesFiles:
-    """Reads one series or several.
+    """Reads one or several series.
 
     Parameters
     ----------
     spec
         Its ``data`` section.
     source
-        As `load_dataset`'s.
+        As in `load_dataset`.
 
     Raises
     ------
@@ -93,18 +94,16 @@ def read_forecasting(spec: Specification, source: Source) -> SeriesFiles:
 def prepare_forecasting(
     spec: Specification, read: SeriesFiles, fold: int | None = None, *, refit: bool = False
 ) -> Dataset:
-    """Splits what was read by time, scales it, and cuts it into windows.
+    """Splits series by time, scales them, and cuts them into windows.
 
     Parameters
     ----------
     spec
         Its metric and ``data`` section.
     read
-        By `read_forecasting`.
-    fold
-        As `load_dataset`'s; a fold validates the rows that follow those it trains on.
-    refit
-        As `load_dataset`'s.
+        The series, from `read_forecasting`.
+    fold, refit
+        As in `load_dataset`.
 
     Raises
     ------
@@ -112,36 +111,36 @@ def prepare_forecasting(
     """
     data, series, sources = spec.data, read.series, read.sources
     trained_on = sources["training"]
-    cuts = [SeriesSplit.of(one.files, data, fold) for one in series]
-    cuts = [cut.refitting() for cut in cuts] if refit else cuts
-    _check_parts(series, cuts, data, sources)
-    _check_columns(series, cuts, data, trained_on)
-    plan = make_plan(series, cuts, read.frequency, data)
-    _check_training(series, cuts, plan, trained_on)
-    stride = data.stride or choose_stride(cuts, plan)
-    scales = measure_scales(series, cuts, plan, stride)
-    names = [one.name for one in series]
-    words = choose_categories(series, cuts)
-    encoder = SeriesEncoder(plan, dict(zip(names, scales, strict=True)), words, data)
-    # Squared errors chase outliers, which errors that are not squared forgive.
+    splits = [SeriesSplit.of(each.files, data, fold) for each in series]
+    splits = [split.refitting() for split in splits] if refit else splits
+    categories = choose_categories(series, splits)
+    _check_parts(series, splits, data, sources)
+    _check_columns(series, splits, categories, data, trained_on)
+    plan = make_plan(series, splits, read.frequency, data)
+    _check_training(series, splits, plan, trained_on)
+    stride = data.stride or choose_stride(splits, plan)
+    scales = measure_scales(series, splits, plan, stride)
+    by_name = {each.name: scale for each, scale in zip(series, scales, strict=True)}
+    encoder = SeriesEncoder(plan, by_name, categories, data)
+    # RMSE is dominated by outliers, so networks must learn them; the other metrics forgive them.
     limit = math.inf if spec.metric == "rmse" else _FAR
     prepared = [
-        _Prepared(encoder.prepare(one, cut.train[1]), one.target, limit)
-        for one, cut in zip(series, cuts, strict=True)
+        _Prepared(encoder.prepare(each, split.train[1]), each.target, limit)
+        for each, split in zip(series, splits, strict=True)
     ]
     steps = Growing()
-    for one in prepared:
-        steps.append(torch.from_numpy(one.ready.channels))
+    for each in prepared:
+        steps.append(torch.from_numpy(each.ready.channels))
     all_steps = steps.whole()
     parts = {
-        "training": _part(all_steps, prepared, [cut.train for cut in cuts], stride),
+        "training": _part(all_steps, prepared, [split.train for split in splits], stride),
         "validation": _part(
-            all_steps, prepared, [cut.validation for cut in cuts], stride, evaluated=True
+            all_steps, prepared, [split.validation for split in splits], stride, evaluated=True
         ),
     }
     if data.test is not None:
-        # Every hour of the test is forecast, from every present.
-        spans = [cut.test for cut in cuts if cut.test is not None]
+        # Every step of the test is forecast, from every origin.
+        spans = [split.test for split in splits if split.test is not None]
         parts["test"] = _part(all_steps, prepared, spans, stride=1, evaluated=True)
     baselines: dict[str, float] = {}
     for name, part in parts.items():
@@ -162,22 +161,22 @@ def prepare_forecasting(
 
 
 def fingerprint(series: list[Series]) -> str:
-    """SHA-256 of all series: names, times, values, and where files meet."""
+    """SHA-256 of all series: their names, times, values, and where files meet."""
     digest = hashlib.sha256()
-    for one in series:
-        if len(one.files) > 1:
-            digest.update(str(one.files).encode())
-        digest.update(f"{one.name!r} {one.first} {one.past.shape} {one.known.shape}".encode())
-        for values in (one.target, one.past, one.known):
+    for each in series:
+        if len(each.files) > 1:
+            digest.update(str(each.files).encode())
+        digest.update(f"{each.name!r} {each.first} {each.past.shape} {each.known.shape}".encode())
+        for values in (each.target, each.past, each.known):
             digest.update(np.ascontiguousarray(values, dtype="<f8").tobytes())
-        for column, words in one.words.items():
-            digest.update(json.dumps([column, words.tolist()]).encode())
+        for column, fields in each.categories.items():
+            digest.update(json.dumps([column, fields.tolist()]).encode())
     return digest.hexdigest()
 
 
 @dataclass(frozen=True)
 class _Part:
-    """Windows, and what forecasts that learn nothing say of them."""
+    """The windows of one part, with simple forecasts for them."""
 
     split: Split
     naive: dict[str, Tensor]  # (N, O) each, in the data's units
@@ -192,22 +191,22 @@ class _Part:
 
 @dataclass(frozen=True)
 class _Prepared:
-    """One series, ready to be cut into windows with what is to be told of them."""
+    """One series, ready to be cut into windows with targets."""
 
     ready: Prepared
-    observed: NDArray[np.float64]  # (S,) as the file has it
+    observed: NDArray[np.float64]  # (S,) the target as the file has it
     limit: float  # of training targets, in usual errors
 
     def windows(self, span: Span, stride: int, evaluated: bool) -> _Windows:
-        """Those whose targets lie in a span.
+        """The windows whose targets lie in a span.
 
-        Evaluated ones are judged by what was observed. Training takes what was filled in too.
+        Windows to evaluate have only targets that were observed; training uses filled ones, too.
         """
         plan, target = self.ready.plan, self.ready.target
         origins = plan.origins(*span, stride)
         usual = windows.usual(target, origins, plan)
         truth = windows.targets(target, origins, plan)
-        # What is missing was dropped, if it wasn't filled in.
+        # Where gaps aren't filled, windows that touch one are dropped.
         whole = windows.are_whole(self.ready.channels, origins, plan)
         whole &= np.isfinite(usual + truth).all(axis=1)
         origins, usual, truth = origins[whole], usual[whole], truth[whole]
@@ -236,7 +235,7 @@ class _Prepared:
 
 @dataclass(frozen=True)
 class _Windows:
-    """Some of one series."""
+    """Windows of one series."""
 
     starts: Tensor  # (N,) first steps, counted in the series
     targets: Tensor  # (N, O)
@@ -251,70 +250,75 @@ def _part(
     stride: int,
     evaluated: bool = False,
 ) -> _Part:
-    """One part of all series, one series after another."""
+    """One part of all series, series by series."""
     found = [
-        one.windows(span, stride, evaluated) for one, span in zip(prepared, spans, strict=True)
+        each.windows(span, stride, evaluated) for each, span in zip(prepared, spans, strict=True)
     ]
-    firsts = np.cumsum([0, *(len(one.ready.channels) for one in prepared[:-1])])
-    starts = [one.starts + int(first) for one, first in zip(found, firsts, strict=True)]
-    counts = torch.tensor([len(some) for some in starts])
+    firsts = np.cumsum([0, *(len(each.ready.channels) for each in prepared[:-1])])
+    starts = [each.starts + int(first) for each, first in zip(found, firsts, strict=True)]
+    counts = torch.tensor([len(own) for own in starts])
     split = Split(
         steps=steps,
         starts=torch.cat(starts),
         lengths=torch.full((int(counts.sum()),), prepared[0].ready.plan.window),
-        targets=torch.cat([one.targets for one in found]),
-        units=joined_units([one.units for one in found]),
+        targets=torch.cat([each.targets for each in found]),
+        units=joined_units([each.units for each in found]),
         groups=torch.arange(len(found)).repeat_interleave(counts),
     )
-    naive = {name: torch.cat([one.naive[name] for one in found]) for name in found[0].naive}
+    naive = {name: torch.cat([each.naive[name] for each in found]) for name in found[0].naive}
     return _Part(split, naive)
 
 
-def _check_columns(series: list[Series], cuts: list[SeriesSplit], data: Data, source: str) -> None:
-    words = series[0].words
-    names = [data.target, *(n for n in (*data.covariates, *data.known) if n not in words)]
-    for one, cut in zip(series, cuts, strict=True):
-        columns = np.column_stack([one.target, one.past, one.known])[: cut.train[1]]
+def _check_columns(
+    series: list[Series],
+    splits: list[SeriesSplit],
+    categories: Mapping[str, Categories],
+    data: Data,
+    source: str,
+) -> None:
+    names = [data.target, *(n for n in (*data.covariates, *data.known) if n not in categories)]
+    for each, split in zip(series, splits, strict=True):
+        columns = np.column_stack([each.target, each.past, each.known])[: split.train[1]]
         empty = np.isnan(columns).all(axis=0)
         if empty.any():
             raise DataError(
                 f'{source}: column "{names[int(empty.argmax())]}" has no value in the '
-                f"{cut.train[1]} training rows{_of(one)}. Name another column, or smaller parts "
-                f"for validation and test."
+                f"{split.train[1]} training rows{_of(each)}. Name another column, or make the "
+                f"validation and test parts smaller."
             )
-    for name, found in choose_categories(series, cuts).items():
+    for name, found in categories.items():
         if not found.kept:
             raise DataError(
-                f'{source}: column "{name}" has no word in the training rows. Name another '
-                f"column, or smaller parts for validation and test."
+                f'{source}: column "{name}" has no value in the training rows. Name another '
+                f"column, or make the validation and test parts smaller."
             )
 
 
 def _check_parts(
-    series: list[Series], cuts: list[SeriesSplit], data: Data, sources: Mapping[str, str]
+    series: list[Series], splits: list[SeriesSplit], data: Data, sources: Mapping[str, str]
 ) -> None:
     assert data.horizon is not None
-    for one, cut in zip(series, cuts, strict=True):
-        for name, span in (("validation", cut.validation), ("test", cut.test)):
+    for each, split in zip(series, splits, strict=True):
+        for name, span in (("validation", split.validation), ("test", split.test)):
             if span is not None and span[1] - span[0] < data.horizon:
                 raise DataError(
                     f"{sources[name]}: horizon = {data.horizon} is longer than the {name} part"
-                    f"{_of(one)}, {span[1] - span[0]} of {len(one)} rows. Shorten the horizon, "
-                    f"bring more rows, or change test and validation under [data]."
+                    f"{_of(each)}, {span[1] - span[0]} of {len(each)} rows. Shorten the horizon, "
+                    f"add rows, or change test and validation under [data]."
                 )
 
 
 def _check_training(
-    series: list[Series], cuts: list[SeriesSplit], plan: WindowPlan, source: str
+    series: list[Series], splits: list[SeriesSplit], plan: WindowPlan, source: str
 ) -> None:
     needed = plan.first_origin + 1 + plan.horizon
-    for one, cut in zip(series, cuts, strict=True):
-        if cut.train[1] < needed:
+    for each, split in zip(series, splits, strict=True):
+        if split.train[1] < needed:
             season = f", season = {plan.season}" if plan.season > 1 else ""
             raise DataError(
-                f"{source}: the training part{_of(one)} has {cut.train[1]} of {len(one)} rows, "
-                f"and window = {plan.window}, horizon = {plan.horizon}{season} need {needed}. "
-                f"Make them smaller, or bring more rows."
+                f"{source}: the training part{_of(each)} has {split.train[1]} of {len(each)} "
+                f"rows, but window = {plan.window}, horizon = {plan.horizon}{season} need "
+                f"{needed}. Make them smaller, or add rows."
             )
 
 
@@ -322,7 +326,7 @@ def _check_windows(part: _Part, name: str, source: str) -> None:
     if not len(part.split):
         raise DataError(
             f"{source}: every {name} window touches a missing value. "
-            f'Write missing = "interpolate" under [data], or a smaller window.'
+            f'Write missing = "interpolate" under [data], or make the window smaller.'
         )
 
 

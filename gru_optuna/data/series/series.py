@@ -1,7 +1,7 @@
-"""Tables to regular series: one value a step, in the order of time, missing ones NaN or None.
+"""From tables to regular series: one value a step, in the order of time; NaN or None if missing.
 
-Of several tables, each holds the steps that follow those of the one before it, of every series.
-Steps between two tables are missing values, as they are within one.
+Each of several tables holds the steps of every series that follow those of the table before it.
+Steps without a row are missing values, within a table and between two.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from gru_optuna.data.series.categories import has_word
+from gru_optuna.data.series.categories import is_present
 from gru_optuna.data.series.frequency import Frequency
 from gru_optuna.data.series.joined_tables import JoinedTables, holds_categories
 from gru_optuna.errors import DataError
@@ -26,22 +26,22 @@ if TYPE_CHECKING:
     from gru_optuna.study_file import Data
 
 Span: TypeAlias = tuple[int, int]
-"""Steps of a series: the first, and the one behind the last."""
+"""Steps of a series: the first, and the one after the last."""
 
 
 @dataclass(frozen=True)
 class Series:
     """One series on its grid. Letters: S steps, P past-only and K known covariates.
 
-    Covariates are columns of numbers or of words; P and K count those of numbers.
+    Covariates are columns of numbers or of categories; P and K count those of numbers.
     """
 
-    name: str  # "" where the table holds a single one
+    name: str  # "" where the table holds a single series
     first: np.datetime64
     target: NDArray[np.float64]  # (S,)
     past: NDArray[np.float64]  # (S, P)
     known: NDArray[np.float64]  # (S, K)
-    words: Mapping[str, NDArray[np.object_]]  # (S,) of each column of words, None where missing
+    categories: Mapping[str, NDArray[np.object_]]  # by column; (S,) each, None where missing
     files: tuple[Span, ...]  # the steps of each table that it was read from
 
     def __len__(self) -> int:
@@ -49,19 +49,19 @@ class Series:
 
 
 def read_series(
-    tables: Sequence[Table], data: Data, words: Collection[str] | None = None
+    tables: Sequence[Table], data: Data, categorical: Collection[str] | None = None
 ) -> tuple[list[Series], Frequency]:
-    """The series of tables, by name, and how far apart their steps are.
+    """Reads the series of tables, in the order of their names, and how far apart the steps are.
 
     Parameters
     ----------
     tables
-        One row a step and series, later ones in later tables. A step without a row becomes a
-        missing one.
+        One row for each step of each series, later steps in later tables. A step without a row
+        becomes a missing value.
     data
-        Which columns mean what, and what becomes of missing values.
-    words
-        The covariates that hold words; None: those most of whose fields are no numbers.
+        The roles of the columns, and how missing values are treated.
+    categorical
+        The covariates that hold categories; None: those most of whose fields aren't numbers.
 
     Raises
     ------
@@ -74,12 +74,13 @@ def read_series(
     rows = JoinedTables(tuple(tables))
     times = rows.times(data.time)
     covariates = (*data.covariates, *data.known)
-    if words is None:
-        words = {name for name in covariates if holds_categories(tables, name)}
-    numbers = {name: rows.numbers(name) for name in (data.target, *covariates) if name not in words}
-    texts = {name: rows.words(name) for name in covariates if name in words}
+    if categorical is None:
+        categorical = {name for name in covariates if holds_categories(tables, name)}
+    numeric = [name for name in (data.target, *covariates) if name not in categorical]
+    numbers = {name: rows.numbers(name) for name in numeric}
+    categories = {name: rows.categories(name) for name in covariates if name in categorical}
     if data.missing == "refuse":
-        _refuse_missing(rows, numbers, texts)
+        _refuse_missing(rows, numbers, categories)
     places_of = _rows_by_series(rows, data.series)
     for name, places in places_of.items():
         _check_tables(rows, places, name)
@@ -100,9 +101,9 @@ def read_series(
                 target=columns[data.target],
                 past=np.column_stack([empty, *(columns[column] for column in past)]),
                 known=np.column_stack([empty, *(columns[column] for column in known)]),
-                words={
+                categories={
                     column: _on_grid(values[places], steps, None)
-                    for column, values in texts.items()
+                    for column, values in categories.items()
                 },
                 files=_files(rows, places, steps),
             )
@@ -113,14 +114,14 @@ def read_series(
 def _refuse_missing(
     rows: JoinedTables,
     numbers: Mapping[str, NDArray[np.float64]],
-    texts: Mapping[str, NDArray[np.object_]],
+    categories: Mapping[str, NDArray[np.object_]],
 ) -> None:
     missing = {name: np.isnan(values) for name, values in numbers.items()}
-    missing |= {name: ~has_word(values) for name, values in texts.items()}
+    missing |= {name: ~is_present(values) for name, values in categories.items()}
     for name, gaps in missing.items():
         if gaps.any():
             raise DataError(
-                f'{rows.at(int(gaps.argmax()))}: column "{name}" is empty, and missing = '
+                f'{rows.at(int(gaps.argmax()))}: column "{name}" is empty, but missing = '
                 f'"refuse". Fill it in, or write missing = "interpolate" under [data].'
             )
 
@@ -135,18 +136,18 @@ def _rows_by_series(rows: JoinedTables, column: str | None) -> dict[str, NDArray
 
 
 def _check_tables(rows: JoinedTables, places: NDArray[np.int64], name: str) -> None:
-    """Refuses a series that one of the tables knows nothing of."""
+    """Refuses a series that one of the tables lacks."""
     first, *later = rows.tables
     owners = set(rows.owners[places].tolist())
     if 0 not in owners:
         raise DataError(
-            f'{rows.at(int(places[0]))}: series "{name}" is not in {first.source}, which these '
-            f"rows follow. Remove them, or add its earlier rows there."
+            f'{rows.at(int(places[0]))}: series "{name}" is not in {first.source}, whose rows '
+            f"come before these. Remove the series, or add its earlier rows there."
         )
     for number, table in enumerate(later, 1):
         if number not in owners:
             raise DataError(
-                f'{table.source}: no rows of series "{name}", which is in {first.source}. '
+                f'{table.source} has no rows of series "{name}", which is in {first.source}. '
                 f"Add them, or remove the series there."
             )
 
@@ -160,17 +161,15 @@ def _check_order(rows: JoinedTables, times: Times, places: NDArray[np.int64], na
     of = f' of series "{name}"' if name else ""
     if rows.owners[row] != rows.owners[before]:
         raise DataError(
-            f"{at}: the time {time}{of} is not behind {earlier}, the last in "
-            f"{rows.table_of(before).source}, which these rows are to follow. Remove the rows "
-            f"that overlap, or write which part of one file is meant, such as test = 0.2."
+            f"{at}: the time {time}{of} is not after {earlier}, the last in "
+            f"{rows.table_of(before).source}, whose rows must come before these. Remove the rows "
+            f"that overlap, or use a part of one file, such as test = 0.2."
         )
     or_several = (
-        ""
-        if name
-        else ' Of several series, name the column that tells them apart: series = "COLUMN".'
+        "" if name else ' If there are several series, name their column: series = "COLUMN".'
     )
     if time == earlier:
-        raise DataError(f"{at}: the time {time}{of} is there twice. Keep one row.{or_several}")
+        raise DataError(f"{at}: the time {time}{of} occurs twice. Keep one row.{or_several}")
     raise DataError(
         f"{at}: the time {time}{of} follows {earlier}. Sort the rows by time.{or_several}"
     )
@@ -179,7 +178,7 @@ def _check_order(rows: JoinedTables, times: Times, places: NDArray[np.int64], na
 def _frequency(
     rows: JoinedTables, times: Times, places_of: dict[str, NDArray[np.int64]]
 ) -> Frequency:
-    """That of the first table, which the others share."""
+    """The frequency of the first table, which the others must share."""
     by_table: list[list[Times]] = [
         [
             times[own]
@@ -189,12 +188,12 @@ def _frequency(
         for number in range(len(rows.tables))
     ]
     if not by_table[0]:
-        raise DataError(f"{rows.source}: a series needs two rows or more. Name a longer file.")
+        raise DataError(f"{rows.source}: a series needs at least two rows. Add rows.")
     frequency = Frequency.of(by_table[0])
     for table, groups in zip(rows.tables, by_table, strict=True):
         if groups and not frequency.fits(groups):
             raise DataError(
-                f"{table.source}: its rows are {Frequency.of(groups)} apart, and those of "
+                f"{table.source}: the rows are {Frequency.of(groups)} apart, but those of "
                 f"{rows.source} {frequency}. Resample them, or name another file."
             )
     return frequency
@@ -217,7 +216,7 @@ def _steps(
     elif absent and (missing == "refuse" or absent > len(steps)):
         wrong = int((np.diff(steps) > 1).argmax()) + 1
         advice = (
-            f"{absent} rows are absent beside {len(steps)}. Add them, "
+            f"{absent} of {absent + len(steps)} rows are missing. Add them, "
             f"or resample the series to even steps."
         )
     else:
@@ -227,14 +226,14 @@ def _steps(
     there = f", the last in {rows.table_of(before).source}" if elsewhere else ""
     raise DataError(
         f"{rows.at(row)}: the time {_shown(times[row])} follows "
-        f"{_shown(times[before])}{there}, and most rows are {frequency} apart. {advice}"
+        f"{_shown(times[before])}{there}, but most rows are {frequency} apart. {advice}"
     )
 
 
 def _files(
     rows: JoinedTables, places: NDArray[np.int64], steps: NDArray[np.int64]
 ) -> tuple[Span, ...]:
-    """The steps of each table's rows; each has some."""
+    """The steps that each table covers; none is empty."""
     by_table = [steps[rows.owners[places] == number] for number in range(len(rows.tables))]
     return tuple((int(own[0]), int(own[-1]) + 1) for own in by_table)
 

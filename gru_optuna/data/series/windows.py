@@ -1,8 +1,8 @@
-"""One series as windows: what a forecast looks back on, and what it is to tell.
+"""One series as windows: the steps that a forecast reads, and those that it predicts.
 
 A window ends at its *origin*, the present: its inputs are the T steps up to there, its targets
-the O steps behind. What is known of those ahead of time (the calendar, known covariates, the
-values one season earlier) is given O steps early, so the last O steps of a window carry it.
+the next O steps. What is known about those in advance (the calendar, known covariates, the values
+one season earlier) is moved O steps ahead, so the last O steps of a window carry it.
 
 Letters: S steps of a series, N windows, T steps of a window, C channels, O the horizon, P
 past-only and K known covariates.
@@ -22,24 +22,26 @@ if TYPE_CHECKING:
 
     from gru_optuna.data.series.frequency import Frequency
 
-_NORMAL_90 = 1.6449  # nine of ten normal numbers lie within so many deviations
+_NORMAL_90 = 1.6449  # nine of ten normal numbers lie within this many deviations
 
 
 @dataclass(frozen=True)
 class WindowPlan:
-    """What every window of a study has in common."""
+    """What all windows of a study share."""
 
     window: int  # T
     horizon: int  # O
     season: int  # steps; 1: none
-    seasons: int  # how many of the last ones are looked back on
+    seasons: int  # number of past seasons that are used
     calendar: tuple[str, ...]
     frequency: Frequency
 
     @property
     def lags(self) -> list[int]:
-        """How far behind a target its likenesses of earlier seasons lie, those that are known
-        a whole horizon ahead."""
+        """How many steps before a target its values one or more seasons earlier lie.
+
+        Only seasons that are known for the whole horizon count.
+        """
         if self.season == 1:
             return []
         first = -(-self.horizon // self.season)
@@ -47,30 +49,30 @@ class WindowPlan:
 
     @property
     def first_origin(self) -> int:
-        """The first present with a whole window behind it."""
+        """The first origin with a whole window up to it."""
         return self.window - 1 + max([0, *(lag - self.horizon for lag in self.lags)])
 
     def origins(self, begin: int, end: int, stride: int) -> NDArray[np.int64]:
-        """The presents (N,) whose targets lie within steps `begin` to `end` (not included)."""
+        """The origins (N,) whose targets all lie in steps `begin` to `end`, excluding `end`."""
         return np.arange(max(begin - 1, self.first_origin), end - self.horizon, stride)
 
 
 @dataclass(frozen=True)
 class Scales:
-    """What the training rows say of level and spread."""
+    """Level and spread of one series, measured on the training rows."""
 
     mean: float  # of the target
     deviation: float
-    error: float  # usual distance of the target from its usual value, `usual`
+    error: float  # usual distance of the target from its usual value (`usual`)
     naive: float  # mean error of the seasonal-naive forecast: MASE's divisor
-    means: NDArray[np.float64]  # (P + K,) of the covariates that are numbers
+    means: NDArray[np.float64]  # (P + K,) of the numeric covariates
     deviations: NDArray[np.float64]
 
 
 def fill(columns: NDArray[np.float64], training: int) -> NDArray[np.float64]:
-    """Replaces what is missing in (S, X), of which `training` steps are for training.
+    """Fills missing values of columns (S, X), the first `training` steps of which are for training.
 
-    Gaps among those are filled on the line between their neighbours. Later gaps repeat the last
+    Gaps in training are filled on the line between their neighbours. Later gaps repeat the last
     value: a forecast doesn't know the next one, and training must know nothing of later rows.
     """
     filled = columns.copy()
@@ -90,21 +92,21 @@ def channels(
     known: NDArray[np.float64],
     plan: WindowPlan,
 ) -> NDArray[np.float32]:
-    """What each step of a series gives to the network (S, C).
+    """The channels (S, C) that the network reads at each step of a series.
 
     Parameters
     ----------
     first
-        Its first time.
+        The first time.
     target, past, known
-        (S,), (S, ·) and (S, ·): the target and covariates, scaled; filled, or with NaN where
-        values are missing.
+        The scaled target (S,) and covariates (S, ·), either filled or with NaN where a value is
+        missing.
 
     Returns
     -------
     NDArray
-        The target, last season's target, past-only covariates, known ones, the calendar. NaN
-        where a channel reaches beyond the series.
+        The target, the target of past seasons, past-only covariates, known ones, the calendar;
+        NaN where a channel reaches beyond the series.
     """
     scaled = target[:, None]
     times = plan.frequency.times(first, len(target) + plan.horizon)
@@ -121,7 +123,7 @@ def channels(
 def are_whole(
     channels: NDArray[np.float32], origins: NDArray[np.int64], plan: WindowPlan
 ) -> NDArray[np.bool_]:
-    """Whether the windows that end at `origins` (N,), of channels (S, C), have no gap."""
+    """Whether each window of channels (S, C) that ends at `origins` (N,) is without a gap."""
     gaps = np.concatenate([[0], np.cumsum(~np.isfinite(channels).all(axis=1))])
     whole: NDArray[np.bool_] = gaps[origins + 1] == gaps[origins + 1 - plan.window]
     return whole
@@ -130,17 +132,17 @@ def are_whole(
 def targets(
     target: NDArray[np.float64], origins: NDArray[np.int64], plan: WindowPlan
 ) -> NDArray[np.float64]:
-    """The values (N, O) behind `origins` (N,)."""
+    """The values (N, O) of the steps after `origins` (N,)."""
     return _at(target, origins[:, None] + np.arange(1, plan.horizon + 1))
 
 
 def naive_forecasts(
     target: NDArray[np.float64], origins: NDArray[np.int64], horizon: int, season: int
 ) -> NDArray[np.float64]:
-    """Forecasts (N, O) made at `origins` (N,): every step as one season before.
+    """Forecasts (N, O) made at `origins` (N,) that repeat the values one season before.
 
-    Of a step that lies further ahead than a season, the latest season that is known. A season
-    of 1 repeats the last value.
+    A step further ahead than a season takes its value from the latest season that is known. A
+    season of 1 repeats the last value.
     """
     ahead = np.arange(1, horizon + 1)
     return _at(target, origins[:, None] + ahead - season * -(-ahead // season))
@@ -149,7 +151,7 @@ def naive_forecasts(
 def usual(
     target: NDArray[np.float64], origins: NDArray[np.int64], plan: WindowPlan
 ) -> NDArray[np.float64]:
-    """The median (N, O) of the last seasons at each step: a holiday a week ago moves it little."""
+    """The median (N, O) of the past seasons at each step; one holiday hardly moves it."""
     reach = plan.season * np.arange(plan.seasons)
     forecasts = [
         naive_forecasts(target, origins - back, plan.horizon, plan.season) for back in reach
@@ -158,15 +160,16 @@ def usual(
 
 
 def naive_error(target: NDArray[np.float64], season: int) -> float:
-    """The mean error of last season's value one step on, NaN if there are no two seasons."""
+    """The mean absolute error of the value one season before; NaN without two seasons."""
     errors = np.abs(target[season:] - target[:-season])
     return float(np.nanmean(errors)) if np.isfinite(errors).any() else float("nan")
 
 
 def robust_deviation(values: NDArray[np.float64]) -> float:
-    """Of numbers about 0, as if they were normal: by what nine of ten keep to.
+    """The deviation of numbers around 0, from the 0.9 quantile of their sizes, as if normal.
 
-    The tenth may be holidays and broken sensors. 0 if there are none, or nine of ten are 0.
+    So holidays and broken sensors, up to a tenth of the rows, don't count. 0 if there are no
+    values, or if nine of ten are 0.
     """
     sizes = np.abs(values[np.isfinite(values)])
     return float(np.quantile(sizes, 0.9)) / _NORMAL_90 if len(sizes) else 0.0
@@ -178,7 +181,7 @@ def _at(target: NDArray[np.float64], places: NDArray[np.int64]) -> NDArray[np.fl
 
 
 def _moved(columns: NDArray[np.float64], steps: int) -> NDArray[np.float64]:
-    """(S, X) with each step's values from `steps` later; NaN where there are none."""
+    """Columns (S, X) with the values from `steps` later at each step; NaN where there are none."""
     moved = np.full_like(columns, np.nan)
     source = np.arange(len(columns)) + steps
     there = (source >= 0) & (source < len(columns))

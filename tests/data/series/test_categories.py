@@ -161,15 +161,15 @@ def test_windows_that_touch_a_missing_word_are_dropped_if_asked_for(tmp_path: Pa
 def test_missing_words_are_refused_if_asked_for(tmp_path: Path) -> None:
     write(tmp_path, {"y": noise(50), "w": [*weather(30), "", *weather(19)]})
     assert refusal(tmp_path, covariates=["w"], missing="refuse").startswith(
-        'series.csv, line 32: column "w" is empty, and missing = "refuse".'
+        'series.csv, line 32: column "w" is empty, but missing = "refuse".'
     )
 
 
 def test_a_column_without_words_in_training_is_named(tmp_path: Path) -> None:
     write(tmp_path, {"y": noise(100), "w": [""] * 90 + ["Rain"] * 10})
     assert refusal(tmp_path, covariates=["w"]) == (
-        'series.csv: column "w" has no word in the training rows. Name another column, or smaller '
-        "parts for validation and test."
+        'series.csv: column "w" has no value in the training rows. Name another column, or make '
+        "the validation and test parts smaller."
     )
     write(tmp_path, {"y": noise(100), "w": [""] * 100})
     assert 'column "w" has no value in the 80 training rows' in refusal(tmp_path, covariates=["w"])
@@ -262,7 +262,7 @@ def test_a_missing_word_is_refused_in_prediction_too(tmp_path: Path) -> None:
     bundle = train(tmp_path / "x.toml").bundle
     rows = pl.read_csv(tmp_path / "series.csv")
     gap = pl.int_range(pl.len()) == 197
-    with pytest.raises(DataError, match="a value is missing in the 6 rows that a forecast looks"):
+    with pytest.raises(DataError, match="a value is missing in the 6 rows that a forecast needs"):
         bundle.predict(rows.with_columns(pl.when(~gap).then("w")))
 
 

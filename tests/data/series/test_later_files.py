@@ -205,14 +205,14 @@ def write_two(folder: Path, later: dict[str, Sequence[Any]], first: int = 100, *
 def test_rows_that_overlap_are_refused(tmp_path: Path) -> None:
     write_two(tmp_path, {"y": noise(40)}, first=99)
     assert refusal(tmp_path, train="0.csv", test="1.csv") == (
-        "1.csv, line 2: the time 2024-01-05 03:00:00 is not behind 2024-01-05 03:00:00, the last "
-        "in 0.csv, which these rows are to follow. Remove the rows that overlap, or write which "
-        "part of one file is meant, such as test = 0.2."
+        "1.csv, line 2: the time 2024-01-05 03:00:00 is not after 2024-01-05 03:00:00, the last "
+        "in 0.csv, whose rows must come before these. Remove the rows that overlap, or use a part "
+        "of one file, such as test = 0.2."
     )
-    assert "0.csv, line 2: the time 2024-01-01 00:00:00 is not behind 2024-01-06" in refusal(
+    assert "0.csv, line 2: the time 2024-01-01 00:00:00 is not after 2024-01-06" in refusal(
         tmp_path, train="1.csv", test="0.csv"
     )
-    assert "0.csv, line 2: the time 2024-01-01 00:00:00 is not behind" in refusal(
+    assert "0.csv, line 2: the time 2024-01-01 00:00:00 is not after" in refusal(
         tmp_path, train="0.csv", validation="0.csv"
     )
 
@@ -230,7 +230,7 @@ def test_later_rows_between_two_steps_are_refused(tmp_path: Path) -> None:
     write_two(tmp_path, {"time": times, "y": noise(40)})
     assert refusal(tmp_path, train="0.csv", test="1.csv") == (
         "1.csv, line 2: the time 2024-01-05 04:10:00 follows 2024-01-05 03:00:00, the last in "
-        "0.csv, and most rows are 1 hour apart. Correct the time, or resample the series to even "
+        "0.csv, but most rows are 1 hour apart. Correct the time, or resample the series to even "
         "steps."
     )
 
@@ -240,7 +240,7 @@ def test_another_frequency_is_refused(tmp_path: Path, minutes: int, apart: str) 
     times = [START + 100 * HOUR + row * timedelta(minutes=minutes) for row in range(40)]
     write_two(tmp_path, {"time": times, "y": noise(40)})
     assert refusal(tmp_path, train="0.csv", test="1.csv") == (
-        f"1.csv: its rows are {apart} apart, and those of 0.csv 1 hour. Resample them, or name "
+        f"1.csv: the rows are {apart} apart, but those of 0.csv 1 hour. Resample them, or name "
         f"another file."
     )
 
@@ -258,11 +258,11 @@ def test_months_go_on_whatever_their_length(tmp_path: Path) -> None:
 def test_a_file_years_later_is_no_part_of_the_series(tmp_path: Path) -> None:
     write_two(tmp_path, {"y": noise(40)}, first=9000)
     assert refusal(tmp_path, train="0.csv", test="1.csv").endswith(
-        "the last in 0.csv, and most rows are 1 hour apart. 8900 rows are absent beside 140. Add "
+        "the last in 0.csv, but most rows are 1 hour apart. 8900 of 9040 rows are missing. Add "
         "them, or resample the series to even steps."
     )
     write_two(tmp_path, {"y": noise(40)}, first=102)
-    assert "2 rows are absent beside 140" in refusal(
+    assert "2 of 142 rows are missing" in refusal(
         tmp_path, train="0.csv", test="1.csv", missing="refuse"
     )
 
@@ -278,11 +278,11 @@ def test_a_series_that_one_file_lacks_is_named(tmp_path: Path) -> None:
     shops("abc.csv", 60, "a", "b", "c")
     keys = {"series": "shop", "train": "ab.csv"}
     assert refusal(tmp_path, test="a.csv", **keys) == (
-        'a.csv: no rows of series "b", which is in ab.csv. Add them, or remove the series there.'
+        'a.csv has no rows of series "b", which is in ab.csv. Add them, or remove the series there.'
     )
     assert refusal(tmp_path, validation="abc.csv", **keys) == (
-        'abc.csv, line 4: series "c" is not in ab.csv, which these rows follow. Remove them, or '
-        "add its earlier rows there."
+        'abc.csv, line 4: series "c" is not in ab.csv, whose rows come before these. Remove '
+        "the series, or add its earlier rows there."
     )
 
 
@@ -300,12 +300,14 @@ def test_a_later_file_that_is_too_short_is_named(tmp_path: Path) -> None:
     write_two(tmp_path, {"y": noise(2)})
     assert refusal(tmp_path, train="0.csv", test="1.csv", season=1) == (
         "1.csv: horizon = 3 is longer than the test part, 2 of 102 rows. Shorten the horizon, "
-        "bring more rows, or change test and validation under [data]."
+        "add rows, or change test and validation under [data]."
     )
 
 
 def test_rows_from_a_program_have_no_later_file() -> None:
-    with pytest.raises(ValueError, match=r'"later\.csv" names a file, and these rows come from a'):
+    with pytest.raises(
+        ValueError, match=r'"later\.csv" names a file, but the training rows are in'
+    ):
         GRUForecaster(3, data={"test": "later.csv"}).fit(noise(100))
 
 

@@ -298,7 +298,7 @@ def test_windows_that_touch_a_gap_are_dropped_if_asked_for(tmp_path: Path) -> No
 def test_missing_values_are_refused_if_asked_for(tmp_path: Path) -> None:
     write(tmp_path, {"y": [1.0, 2.0, math.nan, 4.0]})
     assert refusal(tmp_path, missing="refuse") == (
-        'series.csv, line 4: column "y" is empty, and missing = "refuse". Fill it in, '
+        'series.csv, line 4: column "y" is empty, but missing = "refuse". Fill it in, '
         'or write missing = "interpolate" under [data].'
     )
 
@@ -310,8 +310,8 @@ def test_steps_without_a_row_are_missing_values(tmp_path: Path) -> None:
     data = load(tmp_path, metric="rmse", season=1)
     assert {50, 51} <= set(told(data.train).round().flatten().tolist())
     assert refusal(tmp_path, missing="refuse") == (
-        "series.csv, line 52: the time 2024-01-03 04:00:00 follows 2024-01-03 01:00:00, and most "
-        "rows are 1 hour apart. 2 rows are absent beside 118. Add them, or resample the series "
+        "series.csv, line 52: the time 2024-01-03 04:00:00 follows 2024-01-03 01:00:00, but most "
+        "rows are 1 hour apart. 2 of 120 rows are missing. Add them, or resample the series "
         "to even steps."
     )
 
@@ -404,8 +404,8 @@ def test_a_series_that_is_too_short_is_named(tmp_path: Path) -> None:
 def test_doubled_times_are_named_and_may_be_several_series(tmp_path: Path) -> None:
     write(tmp_path, {"time": [START, START + HOUR, START + HOUR], "y": [1, 2, 3]})
     assert refusal(tmp_path) == (
-        "series.csv, line 4: the time 2024-01-01 01:00:00 is there twice. Keep one row. "
-        'Of several series, name the column that tells them apart: series = "COLUMN".'
+        "series.csv, line 4: the time 2024-01-01 01:00:00 occurs twice. Keep one row. "
+        'If there are several series, name their column: series = "COLUMN".'
     )
 
 
@@ -420,8 +420,7 @@ def test_times_out_of_order_are_named(tmp_path: Path) -> None:
 def test_doubled_times_within_a_series_name_it(tmp_path: Path) -> None:
     write(tmp_path, {"time": [START, START, START], "y": [1, 2, 3], "shop": ["a", "b", "b"]})
     assert refusal(tmp_path, series="shop") == (
-        'series.csv, line 4: the time 2024-01-01 00:00:00 of series "b" is there twice. '
-        "Keep one row."
+        'series.csv, line 4: the time 2024-01-01 00:00:00 of series "b" occurs twice. Keep one row.'
     )
 
 
@@ -430,7 +429,7 @@ def test_a_time_off_the_grid_is_named(tmp_path: Path) -> None:
     times[20] += timedelta(minutes=10)
     write(tmp_path, {"time": times, "y": noise(30)})
     assert refusal(tmp_path) == (
-        "series.csv, line 22: the time 2024-01-01 20:10:00 follows 2024-01-01 19:00:00, and most "
+        "series.csv, line 22: the time 2024-01-01 20:10:00 follows 2024-01-01 19:00:00, but most "
         "rows are 1 hour apart. Correct the time, or resample the series to even steps."
     )
 
@@ -438,12 +437,12 @@ def test_a_time_off_the_grid_is_named(tmp_path: Path) -> None:
 def test_rows_that_are_mostly_absent_are_no_series(tmp_path: Path) -> None:
     times = [START, START + HOUR, START + 2 * HOUR, START + 90 * HOUR]
     write(tmp_path, {"time": times, "y": noise(4)})
-    assert "87 rows are absent beside 4" in refusal(tmp_path)
+    assert "87 of 91 rows are missing" in refusal(tmp_path)
 
 
 def test_a_single_row_is_no_series(tmp_path: Path) -> None:
     write(tmp_path, {"y": [1.0]})
-    assert "a series needs two rows or more" in refusal(tmp_path)
+    assert "a series needs at least two rows" in refusal(tmp_path)
 
 
 # --- series that are too short, or say nothing ---
@@ -453,7 +452,7 @@ def test_a_horizon_longer_than_a_part_is_refused(tmp_path: Path) -> None:
     write(tmp_path, {"y": noise(100)})
     assert refusal(tmp_path, horizon=30, season=1) == (
         "series.csv: horizon = 30 is longer than the validation part, 20 of 100 rows. "
-        "Shorten the horizon, bring more rows, or change test and validation under [data]."
+        "Shorten the horizon, add rows, or change test and validation under [data]."
     )
     assert "the test part, 2 of 100 rows" in refusal(tmp_path, test=2, season=1)
 
@@ -467,8 +466,8 @@ def test_a_test_of_all_rows_leaves_none_to_train(tmp_path: Path, test: int) -> N
 def test_a_window_longer_than_the_training_part_is_refused(tmp_path: Path) -> None:
     write(tmp_path, {"y": noise(100)})
     assert refusal(tmp_path, window=60, season=24) == (
-        "series.csv: the training part has 80 of 100 rows, and window = 60, horizon = 3, "
-        "season = 24 need 84. Make them smaller, or bring more rows."
+        "series.csv: the training part has 80 of 100 rows, but window = 60, horizon = 3, "
+        "season = 24 need 84. Make them smaller, or add rows."
     )
 
 
