@@ -8,7 +8,7 @@ on a CPU train and validate with the same code, so a bundle repeats their predic
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -220,8 +220,8 @@ class Bundle:
         for network in self.networks:
             preprocessing = network.preprocessing
             if id(preprocessing) not in encoded:
-                whole = _encode(preprocessing, rows)
-                encoded[id(preprocessing)] = whole.cut(self.hyperparameters.max_tokens)
+                limit = self.hyperparameters.max_tokens
+                encoded[id(preprocessing)] = _encode(preprocessing, rows, limit)
         return [encoded[id(network.preprocessing)] for network in self.networks]
 
     def _outputs(self, encoded: list[_Encoded]) -> Iterator[Tensor]:
@@ -247,37 +247,30 @@ class _Encoded:
     """Rows as a network reads them, and what its outputs mean."""
 
     split: Split  # with zeros for the targets, which are unknown
-    units: Units = _NO_UNITS
-    times: Times | None = None  # (N * O,) of forecasts
-
-    @classmethod
-    def of(
-        cls, steps: Tensor, lengths: Tensor, units: Units, times: Times | None = None
-    ) -> _Encoded:
-        unknown = torch.zeros(len(lengths), dtype=torch.int64)
-        return cls(Split(steps, starts_of(lengths), lengths, unknown), units, times)
-
-    def cut(self, steps: int | None) -> _Encoded:
-        return replace(self, split=self.split.cut(steps))
+    units: Units
+    times: Times | None  # (N * O,) of forecasts
 
 
-def _encode(preprocessing: Preprocessing, rows: RowsToPredict) -> _Encoded:
+def _encode(preprocessing: Preprocessing, rows: RowsToPredict, steps: int | None) -> _Encoded:
+    """Encodes rows, and cuts them to so many steps."""
     encoder, targets = preprocessing.encoder, preprocessing.targets
+    units, times = _NO_UNITS, None
     if isinstance(encoder, SeriesEncoder):
         presents = [encoder.present(series, rows.at(n)) for n, series in enumerate(rows.rows)]
-        return _Encoded.of(
-            torch.cat([present.values for present in presents]),
-            torch.tensor([len(present.values) for present in presents]),
-            joined_units([present.units for present in presents]),
-            np.concatenate([present.times for present in presents]),
-        )
-    if isinstance(encoder, SequenceEncoder):
+        values = torch.cat([present.values for present in presents])
+        lengths = torch.tensor([len(present.values) for present in presents])
+        units = joined_units([present.units for present in presents])
+        times = np.concatenate([present.times for present in presents])
+    elif isinstance(encoder, SequenceEncoder):
         check_steps(rows, encoder)
-        encoded = encoder.encode(rows.rows, rows.at)
+        values, lengths = encoder.encode(rows.rows, rows.at)
     else:
-        encoded = encoder.encode(rows.rows)
-    units = targets.units(len(rows)) if isinstance(targets, Numbers) else _NO_UNITS
-    return _Encoded.of(*encoded, units)
+        values, lengths = encoder.encode(rows.rows)
+    if isinstance(targets, Numbers):
+        units = targets.units(len(rows))
+    unknown = torch.zeros(len(lengths), dtype=torch.int64)
+    split = Split(values, starts_of(lengths), lengths, unknown)
+    return _Encoded(split.cut(steps), units, times)
 
 
 def _softmax(outputs: Tensor) -> Tensor:

@@ -10,7 +10,13 @@ from safetensors.torch import load as load_tensors
 from gru_optuna import study_file
 from gru_optuna.bundle.bundle import Bundle, Preprocessing, TrainedNetwork
 from gru_optuna.bundle.folder import MANIFEST, SPECIFICATION, read_files
-from gru_optuna.bundle.manifest import format_for, read_json, read_manifest, read_preprocessing
+from gru_optuna.bundle.manifest import (
+    damaged,
+    format_for,
+    read_json,
+    read_manifest,
+    read_preprocessing,
+)
 from gru_optuna.data.sequences.scaler import SequenceEncoder
 from gru_optuna.data.series.encoder import SeriesEncoder
 from gru_optuna.data.targets import outputs_from_json
@@ -62,7 +68,7 @@ def bundle_from_files(content: Mapping[str, bytes], source: str) -> Bundle:
 
     def read(name: str) -> bytes:
         if name not in content:
-            raise BundleError(f"{source}: {name} is missing. Export the bundle again.")
+            raise damaged(source, f"{name} is missing")
         return content[name]
 
     manifest = read_manifest(read(MANIFEST), f"{source}/{MANIFEST}")
@@ -80,14 +86,10 @@ def bundle_from_files(content: Mapping[str, bytes], source: str) -> Bundle:
     encoders = [used.encoder for used in preprocessing.values()]
     categories = any(bool(e.categories) for e in encoders if isinstance(e, SeriesEncoder))
     if manifest.format < (needed := format_for(spec, categories=categories)):
-        raise BundleError(
-            f"{source}: its content needs format {needed}, but it declares format "
-            f"{manifest.format}. Export the bundle again."
-        )
+        declared = f"it declares format {manifest.format}"
+        raise damaged(source, f"its content needs format {needed}, but {declared}")
     if len({used.labels for used in preprocessing.values()}) > 1:
-        raise BundleError(
-            f"{source}: its networks predict different labels. Export the bundle again."
-        )
+        raise damaged(source, "its networks predict different labels")
     networks = [
         _network(read(member.weights), hyperparameters, preprocessing[member.preprocessing],
                  f"{source}/{member.weights}")
@@ -111,14 +113,9 @@ def _hyperparameters(
 def _preprocessing(content: bytes, spec: Specification, source: str) -> Preprocessing:
     checked = read_preprocessing(content, source)
     if checked["kind"] != spec.kind:
-        raise BundleError(
-            f"{source}: it prepares {checked['kind']}, but the study reads {spec.kind}. "
-            f"Export the bundle again."
-        )
+        raise damaged(source, f"it prepares {checked['kind']}, but the study reads {spec.kind}")
     if (spec.task == "classification") != bool(checked.get("labels")):
-        raise BundleError(
-            f"{source}: its targets do not fit a {spec.task} study. Export the bundle again."
-        )
+        raise damaged(source, f"its targets do not fit a {spec.task} study")
     if checked["kind"] == "series":
         return Preprocessing(SeriesEncoder.from_json(checked, spec.data), None)
     checked = {key: value for key, value in checked.items() if value is not None}
@@ -132,7 +129,7 @@ def _preprocessing(content: bytes, spec: Specification, source: str) -> Preproce
             # A panic in the tokenizers library is not a subclass of Exception.
             if isinstance(error, KeyboardInterrupt | SystemExit | MemoryError):
                 raise
-            raise BundleError(f"{source}: the tokenizer can't be read: {error}") from None
+            raise damaged(source, f"the tokenizer can't be read ({error})") from None
     return Preprocessing(encoder, outputs_from_json(checked))
 
 
@@ -150,33 +147,22 @@ def _network(
     network = Network.of(hyperparameters, channels, outputs, vocabulary)
     # Checked before any tensor is made: the size follows from the values checked above.
     if len(content) > 4 * network.size() + _HEADER_BYTES:
-        raise BundleError(
-            f"{source}: {len(content)} bytes, too many for the {network.size()} weights of this "
-            f"network. Export the bundle again."
-        )
+        size = f"{len(content)} bytes, too many for the {network.size()} weights of this network"
+        raise damaged(source, size)
     try:
         weights = load_tensors(content)
     except Exception as error:
         reason = str(error).partition("\n")[0]
-        raise BundleError(
-            f"{source}: not a safetensors file ({reason}). Export the bundle again."
-        ) from None
+        raise damaged(source, f"not a safetensors file ({reason})") from None
     shapes = network.shapes()
     if weights.keys() != shapes.keys():
         wrong = sorted(weights.keys() ^ shapes.keys())
-        raise BundleError(
-            f"{source}: missing or unexpected weights: {', '.join(wrong)[:200]}. "
-            f"Export the bundle again."
-        )
+        raise damaged(source, f"missing or unexpected weights: {', '.join(wrong)[:200]}")
     for name, shape in shapes.items():
         got = weights[name]
         if got.shape != shape or str(got.dtype) != "torch.float32":
-            raise BundleError(
-                f"{source}: {name} is {got.dtype} {tuple(got.shape)}, but this network needs "
-                f"torch.float32 {shape}. Export the bundle again."
-            )
+            needed = f"this network needs torch.float32 {shape}"
+            raise damaged(source, f"{name} is {got.dtype} {tuple(got.shape)}, but {needed}")
         if not bool(got.isfinite().all()):
-            raise BundleError(
-                f"{source}: {name} contains NaN or infinite values. Export the bundle again."
-            )
+            raise damaged(source, f"{name} contains NaN or infinite values")
     return TrainedNetwork(network, weights, preprocessing)

@@ -5,7 +5,15 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
 
 from gru_optuna.errors import BundleError
 from gru_optuna.study_file import Metric, Task
@@ -28,6 +36,15 @@ _LONGEST = 1_000_000  # steps, more than any real row has
 
 _Count = Annotated[int, Field(ge=1, le=_LONGEST)]
 _Spread = Annotated[float, Field(gt=0)]
+
+
+def _distinct(names: list[str]) -> list[str]:
+    if len(set(names)) < len(names):
+        raise ValueError("a name occurs twice")
+    return names
+
+
+_Names = Annotated[list[str], Field(min_length=1), AfterValidator(_distinct)]
 
 
 class _Part(BaseModel):
@@ -62,15 +79,13 @@ class Manifest(_Part):
 
 
 class _Labels(_Part):
-    labels: Annotated[list[str], Field(min_length=2)] | None = None
+    labels: Annotated[_Names, Field(min_length=2)] | None = None
     target: _Target | None = None
 
     @model_validator(mode="after")
     def _one_kind(self) -> _Labels:
         if (self.labels is None) == (self.target is None):
             raise ValueError("needs either labels or a target")
-        if self.labels is not None and len(set(self.labels)) < len(self.labels):
-            raise ValueError("a label occurs twice")
         return self
 
 
@@ -140,14 +155,8 @@ class _Covariates(_Part):
 
 
 class _Categories(_Part):
-    kept: Annotated[list[str], Field(min_length=1)]
+    kept: _Names
     rest: bool
-
-    @model_validator(mode="after")
-    def _each_once(self) -> _Categories:
-        if len(set(self.kept)) < len(self.kept):
-            raise ValueError("a category occurs twice")
-        return self
 
 
 class SeriesPreprocessing(_Part):
@@ -196,6 +205,11 @@ _PREPROCESSING: TypeAdapter[TextPreprocessing | SequencePreprocessing | SeriesPr
 )
 
 
+def damaged(source: str, what: str) -> BundleError:
+    """The error for content that no exported bundle has; `source` names the file or folder."""
+    return BundleError(f"{source}: {what}. Export the bundle again.")
+
+
 def read_manifest(content: bytes, source: str) -> Manifest:
     """Reads ``bundle.json``; a newer format is refused before anything else is checked.
 
@@ -240,9 +254,9 @@ def read_json(content: bytes, source: str) -> dict[str, Any]:
     try:
         parsed = json.loads(content, parse_constant=_refuse)
     except (ValueError, RecursionError) as error:
-        raise BundleError(f"{source}: not JSON ({error}). Export the bundle again.") from None
+        raise damaged(source, f"not JSON ({error})") from None
     if not isinstance(parsed, dict):
-        raise BundleError(f"{source}: not a JSON object. Export the bundle again.")
+        raise damaged(source, "not a JSON object")
     return parsed
 
 
@@ -254,7 +268,7 @@ def write_json(content: Mapping[str, Any]) -> bytes:
 def _refused(error: ValidationError, source: str) -> BundleError:
     first = error.errors(include_url=False)[0]
     place = ".".join(str(part) for part in first["loc"]) or "it"
-    return BundleError(f"{source}: {place}: {first['msg']}. Export the bundle again.")
+    return damaged(source, f"{place}: {first['msg']}")
 
 
 def _refuse(constant: str) -> NoReturn:

@@ -373,7 +373,7 @@ HOSTILE: dict[str, tuple[Callable[[dict[str, bytes]], None], str]] = {
     "tokenizer of nonsense": (
         in_json("preprocessing/0.json", tokenizer={"model": {"type": "BPE"}}), "tokenizer can't"),
     "endless rows": (in_json("preprocessing/0.json", max_tokens=10**12), "max_tokens"),
-    "labels doubled": (in_json("preprocessing/0.json", labels=["a", "a"]), "a label occurs twice"),
+    "labels doubled": (in_json("preprocessing/0.json", labels=["a", "a"]), "a name occurs twice"),
     "more labels": (in_json("preprocessing/0.json", labels=["a", "b", "c"]), "this network needs"),
     "nested": (lambda f: f.update({MANIFEST: b"[" * 10**6}), "not JSON"),
     "not a number": (lambda f: f.update({MANIFEST: b'{"format": NaN}'}), "it contains NaN"),

@@ -21,6 +21,7 @@ from gru_optuna.data.readers.text_files import (
     Encoding,
     blocks_of,
     encoding_of,
+    read_text,
     refuse_encoding,
     refuse_line,
 )
@@ -192,10 +193,7 @@ def _read_as(path: Path, dialect: Dialect) -> pl.DataFrame:
     names = _names(path, header)
     source: Path | bytes = path
     if dialect.encoding == "utf-16":
-        try:
-            source = path.read_bytes().decode(dialect.encoding).encode()
-        except UnicodeDecodeError:
-            refuse_encoding(path, dialect.encoding)
+        source = read_text(path).encode()
     frame = _by_polars(source, dialect, lines_above=header.line - 1)
     if frame is None or frame.width != len(names) or (dialect.quotes and _holds_quotes(frame)):
         return frame_of_records(names, read_records(path, dialect)[2])

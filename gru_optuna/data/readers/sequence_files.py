@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gru_optuna.data.readers.long_format import sequences_from_table
 from gru_optuna.data.readers.npz import read_npz
-from gru_optuna.data.readers.sequences import Sequences
 from gru_optuna.data.readers.text_files import check_file
 from gru_optuna.data.readers.ts import read_ts
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["SEQUENCES", "Sequences", "read_sequences", "sequences_from_table"]
+    from gru_optuna.data.readers.sequences import Sequences
 
 SEQUENCES = (".ts", ".npz")
 

@@ -84,10 +84,6 @@ class Table:
             raise DataError(f'{self.path}: no column "{name}". {did_you_mean(name, self.names)}')
         return self.frame[name]
 
-    def texts(self, name: str) -> list[str]:
-        """One column as texts; "" where it is missing."""
-        return self.strings(name).fill_null("").to_list()
-
     def strings(self, name: str) -> pl.Series:
         """One column as texts (N,), null where missing; a text file's are not copied."""
         column = self.column(name)

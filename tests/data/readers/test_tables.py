@@ -143,17 +143,19 @@ def test_commas_in_texts_do_not_make_a_semicolon_file_a_comma_file(tmp_path: Pat
 
 def test_a_tab_file_may_have_quotes_that_mean_themselves(tmp_path: Path) -> None:
     rows = table(tmp_path, 'text\tlabel\n"Great" film\t1\n5" disk\t0\n', "x.tsv")
-    assert rows.texts("text") == ['"Great" film', '5" disk']
+    assert rows.strings("text").fill_null("").to_list() == ['"Great" film', '5" disk']
 
 
 def test_a_lone_quote_inside_a_field_means_itself(tmp_path: Path) -> None:
-    assert table(tmp_path, 'text,label\n5" disk,1\nno,0\n').texts("text") == ['5" disk', "no"]
+    assert table(tmp_path, 'text,label\n5" disk,1\nno,0\n').strings("text").fill_null(
+        ""
+    ).to_list() == ['5" disk', "no"]
 
 
 def test_json_of_mixed_kinds_stays_as_written(tmp_path: Path) -> None:
     rows = table(tmp_path, '{"a": 1, "b": "x"}\n{"a": "007"}\n{"a": true, "b": [1]}\n', "x.jsonl")
-    assert rows.texts("a") == ["1", "007", "true"]
-    assert rows.texts("b") == ["x", "", "[1]"]
+    assert rows.strings("a").fill_null("").to_list() == ["1", "007", "true"]
+    assert rows.strings("b").fill_null("").to_list() == ["x", "", "[1]"]
 
 
 # --- places ---
@@ -235,8 +237,8 @@ def test_an_unknown_column_is_answered_with_the_nearest(tmp_path: Path) -> None:
 
 def test_texts_stay_as_they_are(tmp_path: Path) -> None:
     rows = table(tmp_path, "id,text\n007,NA\n1.0, x \n,y\n")
-    assert rows.texts("id") == ["007", "1.0", ""]
-    assert rows.texts("text") == ["NA", " x ", "y"]
+    assert rows.strings("id").fill_null("").to_list() == ["007", "1.0", ""]
+    assert rows.strings("text").fill_null("").to_list() == ["NA", " x ", "y"]
     assert list(rows.labels("text")) == ["NA", "x", "y"]
     assert said(lambda: rows.labels("id"), rows).startswith('x.csv, line 4: column "id" is empty.')
 
@@ -251,17 +253,19 @@ def test_stored_numbers_become_the_texts_people_wrote(tmp_path: Path) -> None:
     }
     pl.DataFrame(columns).write_parquet(path)
     rows = read_table(path)
-    assert rows.texts("whole") == ["1", "2", ""]
-    assert rows.texts("gaps") == ["1", "", "2"]
-    assert rows.texts("half") == ["0.5", "1.0", "2.0"]
-    assert rows.texts("flag") == ["true", "false", ""]
+    assert rows.strings("whole").fill_null("").to_list() == ["1", "2", ""]
+    assert rows.strings("gaps").fill_null("").to_list() == ["1", "", "2"]
+    assert rows.strings("half").fill_null("").to_list() == ["0.5", "1.0", "2.0"]
+    assert rows.strings("flag").fill_null("").to_list() == ["true", "false", ""]
 
 
 def test_lists_are_no_texts(tmp_path: Path) -> None:
     path = tmp_path / "x.parquet"
     pl.DataFrame({"a": [[1, 2]]}).write_parquet(path)
     rows = read_table(path)
-    assert "holds List(Int64) values, not texts" in said(lambda: rows.texts("a"), rows)
+    assert "holds List(Int64) values, not texts" in said(
+        lambda: rows.strings("a").fill_null("").to_list(), rows
+    )
 
 
 @pytest.mark.parametrize("word", ["", "NA", "na", "N/A", "NaN", "null", "None", " "])

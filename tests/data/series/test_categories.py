@@ -288,7 +288,7 @@ def test_bundles_without_words_are_of_the_first_format(tmp_path: Path) -> None:
         ({"words": {"x": {"kept": ["a"], "rest": False}}}, "preprocessing/0.json",
          "categories of x, which is not a covariate"),
         ({"words": {"holiday": {"kept": ["a", "a"], "rest": False}}}, "preprocessing/0.json",
-         "a category occurs twice"),
+         "a name occurs twice"),
         ({"words": {"holiday": {"kept": [], "rest": False}}}, "preprocessing/0.json",
          "at least 1 item"),
         ({"words": {}}, "preprocessing/0.json", "2 entries for 4 covariates"),
