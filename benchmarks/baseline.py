@@ -1,8 +1,8 @@
-"""What an Optuna user writes: ``torch.nn.GRU``, one trial at a time, in its best form.
+"""A plain Optuna script: ``torch.nn.GRU`` in its best form, one trial at a time.
 
-Tensors ready in memory, fused Adam, batches cut to their longest row, Optuna's SQLite storage as
-it comes, one process a core with one thread each. Same space, sampler, pruner, epochs, patience
-and dropout as the study file, which must be one of sequences with classes.
+Tensors are ready in memory, Adam is fused, batches are cut to their longest row, Optuna's SQLite
+storage has its defaults, and each core has a process with one thread. Space, sampler, pruner,
+epochs, patience and dropout are those of the study file, which must classify sequences.
 """
 
 from __future__ import annotations
@@ -30,14 +30,12 @@ class Net(nn.Module):
     def __init__(self, inputs: int, hidden: int, outputs: int, pooling: str, dropout: float):
         super().__init__()
         self.gru = nn.GRU(inputs, hidden, batch_first=True)
-        self.dropout, self.head, self.pooling = (
-            nn.Dropout(dropout),
-            nn.Linear(hidden, outputs),
-            pooling,
-        )
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(hidden, outputs)
+        self.pooling = pooling
 
     def forward(self, values: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-        # One direction needs no packing: steps behind a row's end come after all that counts.
+        # A single direction needs no packing: the steps after a row's end can't change its own.
         output, _ = self.gru(values)
         if self.pooling == "last":
             pooled = output[torch.arange(len(values)), lengths - 1]
@@ -48,7 +46,7 @@ class Net(nn.Module):
 
 
 def initialise(net: Net, name: str) -> None:
-    """As the study's initializers, gate by gate."""
+    """Initialises gate by gate, as the study's initializers do."""
     fill: dict[str, Any] = {
         "normal": lambda w: nn.init.normal_(w, std=0.05),
         "xavier_uniform": nn.init.xavier_uniform_,
@@ -65,7 +63,7 @@ def initialise(net: Net, name: str) -> None:
 
 
 def main(study_path: str, url: str, trials: int, overrides: list[str]) -> None:
-    """Optimises until the study holds `trials` trials, beside other processes that do the same."""
+    """Optimizes until the study has `trials` trials, together with other processes."""
     torch.set_num_threads(1)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     spec = study_file.load(Path(study_path), overrides)

@@ -1,16 +1,17 @@
 """What a trial costs the database: ``python benchmarks/database.py [--rounds N] [--json FILE]``.
 
-A trial of 7 parameters and 20 epochs on SQLite, three ways: through plain Optuna's storage as it
-comes; through ours with one trial at a time and a commit for each epoch, the worst there is,
-for epochs longer than a commit; and with 8 slots that share a commit, as a worker has them.
-Nothing is trained. Sampler (random) and pruner (asha) are the same.
+A trial of 7 parameters and 20 epochs on SQLite, in three ways: through plain Optuna's storage
+with its defaults; through ours with one trial at a time and a commit for each epoch, which is the
+worst case; and with 8 slots that share a commit, as in a worker. Nothing is trained. Sampler
+(random) and pruner (asha) are the same.
 
-Ours also commits the rows of its checkpoints, which plain Optuna has no counterpart for. Making
-and writing their files, of a GRU of 64 units, is measured apart: that is no work of the database.
+Ours also commits the rows of its checkpoints, for which plain Optuna has no counterpart. Making
+and writing their files, for a GRU of 64 units, is measured separately, as it isn't the database's
+work.
 
-Each side is a process of its own on a database of its own, and they take turns, eight trials at a
-time: on a machine that others use too, only such ratios mean anything. Fsyncs are counted in
-further runs under strace, where it is installed, so that it slows no clock.
+Each side is a process of its own on a database of its own. They take turns, eight trials at a
+time, because only such ratios mean anything on a machine that others use. Fsyncs are counted in
+further runs under strace, where it is installed, so that it doesn't slow the measured ones.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ if TYPE_CHECKING:
     from gru_optuna.checkpoints.checkpoint import Saved
 
 EPOCHS = 20
-TRIALS = 8  # in a turn
+TRIALS = 8  # per turn
 PLAIN, ONE, EIGHT = "plain Optuna", "a commit an epoch", "8 slots a commit"
 SIDES = (PLAIN, ONE, EIGHT)
 WEIGHTS = 3 * 64 * (12 + 64 + 2) + 9 * (64 + 1)  # a GRU of 64 units, 12 inputs, 9 classes
@@ -62,7 +63,7 @@ Measured = dict[str, float]
 
 
 def main() -> None:
-    """Lets the sides take turns and prints a table."""
+    """Measures the sides by turns and prints a table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=12)
     parser.add_argument("--json", type=Path)
@@ -80,7 +81,7 @@ def main() -> None:
 
 
 class Side:
-    """A process with a new database, which works when it is told to."""
+    """A process with a new database, which works on request."""
 
     def __init__(self, name: str, under: tuple[str, ...] = ()) -> None:
         self._folder = tempfile.TemporaryDirectory()
@@ -90,11 +91,11 @@ class Side:
             [*under, sys.executable, __file__, name, url],
             env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
-        # Statements, caches and files are there before anything is measured.
+        # Warms up: statements, caches and files exist before anything is measured.
         self.work(TRIALS)
 
     def work(self, trials: int) -> Measured:
-        """What a trial cost, of so many."""
+        """Runs this many trials and returns the cost of one."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         print(trials, file=self._process.stdin, flush=True)
@@ -110,7 +111,7 @@ class Side:
 
 
 def count_fsyncs(name: str) -> float | None:
-    """Of a trial: the difference between a longer run and a shorter one. None: no strace."""
+    """Fsyncs of a trial, as the difference of a longer and a shorter run; None without strace."""
     if not shutil.which("strace"):
         return None
 
@@ -120,35 +121,35 @@ def count_fsyncs(name: str) -> float | None:
             with Side(name, command) as side:
                 for _ in range(turns):
                     side.work(TRIALS)
-            # A call that another thread interrupts is two lines, and one of them has the "(".
+            # A call that another thread interrupts takes two lines, of which one has the "(".
             return sum(" fsync(" in line or " fdatasync(" in line for line in trace)
 
     try:
         return (traced(4) - traced(1)) / (3 * TRIALS)
-    except (OSError, ValueError):  # tracing is forbidden, and nothing was answered
+    except (OSError, ValueError):  # tracing is forbidden, so there was no answer
         return None
 
 
 def summary(
     rounds: list[dict[str, Measured]], fsyncs: dict[str, float | None]
 ) -> dict[str, object]:
-    """Medians by side, and the ratios to plain Optuna round by round."""
+    """The medians of each side, and of its ratios to plain Optuna in each round."""
     sides = {}
     for side in SIDES:
         sides[side] = {
-            "milliseconds": statistics.median(one[side]["milliseconds"] for one in rounds),
-            "checkpoints": statistics.median(one[side]["checkpoints"] for one in rounds),
-            "commits": statistics.median(one[side]["commits"] for one in rounds),
+            "milliseconds": statistics.median(costs[side]["milliseconds"] for costs in rounds),
+            "checkpoints": statistics.median(costs[side]["checkpoints"] for costs in rounds),
+            "commits": statistics.median(costs[side]["commits"] for costs in rounds),
             "fsyncs": fsyncs[side],
             "ratio": statistics.median(
-                one[side]["milliseconds"] / one[PLAIN]["milliseconds"] for one in rounds
+                costs[side]["milliseconds"] / costs[PLAIN]["milliseconds"] for costs in rounds
             ),
         }
     return {"trial": {"parameters": 7, "epochs": EPOCHS}, "sides": sides, "rounds": rounds}
 
 
 def table(result: dict[str, object]) -> str:
-    """Of one trial."""
+    """The costs of one trial as a table."""
     lines = [
         "| a trial | milliseconds | of plain Optuna's | commits | fsyncs | checkpoints, ms |",
         "|---|---|---|---|---|---|",
@@ -168,44 +169,44 @@ def table(result: dict[str, object]) -> str:
 
 
 def serve(side: str, url: str) -> None:
-    """Reads how many trials to do, prints what one of them cost, and so on."""
+    """Reads numbers of trials, runs as many each time, and prints the cost of one."""
     warnings.simplefilter("ignore")
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    shelf = TimedShelf(url)
-    work = plain_optuna(url) if side == PLAIN else ours(url, 8 if side == EIGHT else 1, shelf)
+    files = TimedCheckpoints(url)
+    work = plain_optuna(url) if side == PLAIN else ours(url, 8 if side == EIGHT else 1, files)
     commits = count_commits()
     for line in sys.stdin:
-        trials, commits[0], shelf.seconds = int(line), 0, 0.0
+        trials, commits[0], files.seconds = int(line), 0, 0.0
         began = time.perf_counter()
         work(trials)
-        seconds = time.perf_counter() - began - shelf.seconds
+        seconds = time.perf_counter() - began - files.seconds
         measured = {
             "milliseconds": 1000 * seconds / trials,
-            "checkpoints": 1000 * shelf.seconds / trials,
+            "checkpoints": 1000 * files.seconds / trials,
             "commits": commits[0] / trials,
         }
         print(json.dumps(measured), flush=True)
 
 
-class TimedShelf(StudyCheckpoints):
-    """Knows how long its files took."""
+class TimedCheckpoints(StudyCheckpoints):
+    """Measures the time for its files."""
 
     def __init__(self, url: str) -> None:
         super().__init__(1, Folder(checkpoint_folder(url) or ""))
         self.seconds = 0.0
 
     def put(self, number: int, token: int, checkpoint: Checkpoint) -> Saved:
-        """Writes one."""
+        """Writes a checkpoint."""
         with self._timed():
             return super().put(number, token, checkpoint)
 
     def remove(self, names: Collection[str]) -> None:
-        """Removes some."""
+        """Removes checkpoints."""
         with self._timed():
             super().remove(names)
 
     def clear(self, number: int) -> None:
-        """Removes a trial's."""
+        """Removes a trial's checkpoints."""
         with self._timed():
             super().clear(number)
 
@@ -213,12 +214,12 @@ class TimedShelf(StudyCheckpoints):
     def _timed(self) -> Iterator[None]:
         before, began = self.seconds, time.perf_counter()
         yield
-        # One calls another: the outermost counts.
+        # These methods call each other: only the outermost counts.
         self.seconds = before + time.perf_counter() - began
 
 
 def plain_optuna(url: str) -> Callable[[int], None]:
-    """As Optuna's tutorials have it."""
+    """A study as in Optuna's tutorials."""
     study = optuna.create_study(
         storage=url, sampler=RandomSampler(seed=0), pruner=SuccessiveHalvingPruner()
     )
@@ -235,8 +236,8 @@ def plain_optuna(url: str) -> Callable[[int], None]:
     return work
 
 
-def ours(url: str, slots: int, shelf: StudyCheckpoints) -> Callable[[int], None]:
-    """As a worker does it, with a commit of all slots after each epoch."""
+def ours(url: str, slots: int, files: StudyCheckpoints) -> Callable[[int], None]:
+    """A study as in a worker, with a commit of all slots after each epoch."""
     study = optuna.create_study(
         storage=open_storage(url, create=True),
         sampler=RandomSampler(seed=0),
@@ -245,14 +246,14 @@ def ours(url: str, slots: int, shelf: StudyCheckpoints) -> Callable[[int], None]
     engine = open_engine(url)
     registration = Registration(engine, study._study_id, Host.here("cpu", slots))
     mirror = Mirror(study, engine, registration)
-    books = Commits(mirror, registration, shelf, threading.Event(), lambda event: None)
+    commits = Commits(mirror, registration, files, threading.Event(), lambda event: None)
     curve: list[float] = []
-    # Weights, two moments of the optimiser, the best weights.
+    # The sizes of weights, two moments of the optimizer, and the best weights.
     tensors = {name: torch.randn(WEIGHTS) for name in ("now", "first", "second", "best")}
 
     def commit(wanted: int, running: list[Trial], ended: list[Trial]) -> list[Trial]:
         state = {"curve": list(curve)}
-        synced = books.commit(
+        synced = commits.commit(
             wanted=wanted,
             limit=None,
             checkpoints={trial.number: Checkpoint(tensors, state) for trial in running},
@@ -277,7 +278,7 @@ def ours(url: str, slots: int, shelf: StudyCheckpoints) -> Callable[[int], None]
                     commit(0, running, [])
             for trial in running:
                 mirror.study.tell(trial, 1 / EPOCHS)
-            # The end of one and the beginning of the next are one commit.
+            # The end of these trials and the beginning of the next share a commit.
             last = batch == trials // slots - 1
             running = commit(0 if last else slots, [], running)
 
@@ -285,7 +286,7 @@ def ours(url: str, slots: int, shelf: StudyCheckpoints) -> Callable[[int], None]
 
 
 def suggest(trial: Trial) -> None:
-    """Seven parameters, as a study of GRUs has them."""
+    """Suggests seven parameters, as in a study of GRUs."""
     trial.suggest_float("learning_rate", 1e-4, 1e-1, log=True)
     trial.suggest_float("clip_norm", 0.1, 10.0, log=True)
     trial.suggest_float("dropout", 0.0, 0.6)

@@ -1,4 +1,4 @@
-"""Draws what was measured: ``plot.py STEPS.json STUDY.json DATABASE.json OUT.html``."""
+"""Draws the results: ``plot.py STEPS.json STUDY.json DATABASE.json OUT.html``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ BLUE, ORANGE = "#0072b2", "#d55e00"  # Okabe & Ito 2008: told apart by all
 
 
 def main(steps_path: str, study_path: str, database_path: str, out: str) -> None:
-    """One page: steps a second by shape, trials a minute, the database's share of a trial."""
+    """Draws steps per second by shape, trials per minute, and the database's time for a trial."""
     steps = json.loads(Path(steps_path).read_text())
     runs = json.loads(Path(study_path).read_text())
     costs = json.loads(Path(database_path).read_text())["sides"]
@@ -24,7 +24,7 @@ def main(steps_path: str, study_path: str, database_path: str, out: str) -> None
         subplot_titles=(
             "training steps per second, times torch.nn.GRU",
             "trials per minute",
-            "database, milliseconds a trial",
+            "database, milliseconds per trial",
         ),
     )
     shapes = [

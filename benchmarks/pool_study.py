@@ -1,4 +1,4 @@
-"""Our side of ``study.py``: tunes, then prints what share of the time nothing trained."""
+"""Our side of ``study.py``: tunes, then prints the share of the time in which nothing trained."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from gru_optuna.worker.run import WorkerSettings, work
 
 
 def main(study_path: str, url: str, overrides: list[str]) -> None:
-    """As ``tune`` does it, without test split and report, which the plain script lacks too."""
+    """Tunes without test split and report, which the plain script doesn't have either."""
     spec = study_file.load(Path(study_path), overrides)
     dataset = load_dataset(spec, Path(study_path).parent)
     study = create_or_resume(open_storage(url, create=True), spec, dataset.fingerprint)

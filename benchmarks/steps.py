@@ -1,14 +1,14 @@
-"""Training steps a second: compiled training against ``torch.nn.GRU``, one thread.
+"""Training steps per second: compiled training against ``torch.nn.GRU``, with one thread.
 
-    python benchmarks/steps.py            some two minutes
-    python benchmarks/steps.py --quick    some twenty seconds
-    python benchmarks/steps.py --json     the numbers instead of the table
+    python benchmarks/steps.py               about two minutes
+    python benchmarks/steps.py --quick       about twenty seconds
+    python benchmarks/steps.py --json FILE   the numbers besides
 
 Both sides do the same work on the same shapes: forward, backward, clipping by the joint norm,
-Adam. torch gets its best form: rows of equal length that need no packing, tensors ready in
-memory, fused Adam, the faster of its two layouts. They take turns within one run, because on a
-machine that others use too only such ratios mean anything; medians over the rounds. The
-machine's own rate comes from a square product in float32 in the same rounds.
+Adam. torch has its best form (``shapes.py``) in the faster of its two layouts. Both take turns
+within one run and medians over the rounds are compared, because only such ratios mean anything
+on a machine that others use. The machine's own rate is that of a square product in float32 in
+the same rounds.
 """
 
 # ruff: noqa: E402 (threads are set before numpy and torch start theirs)
@@ -45,9 +45,9 @@ SQUARE = 2048
 
 
 def compiled_epoch(shape: Shape, batch: Batch) -> Callable[[], None]:
-    """`EPOCH` updates in compiled code, as the pool runs them: one call an epoch."""
+    """`EPOCH` updates in compiled code, as the pool makes them: one call for the epoch."""
     network = Network(shape.inputs, shape.hidden, 1, False, "last", OUTPUTS)
-    workspace = compiled.Workspace.of(network, shape.batch, shape.time)
+    workspace = compiled.KernelWorkspace.of(network, shape.batch, shape.time)
     weights = initial_parameters(network, "xavier_uniform", seed=0)
     slot = compiled.SlotArrays.of(compiled.flatten(network, weights))
     rows = compiled.RowArrays.of(one_after_another([batch]))
@@ -63,7 +63,7 @@ def compiled_epoch(shape: Shape, batch: Batch) -> Callable[[], None]:
 
 
 def measure(shape: Shape, rounds: int, seconds: float) -> dict[str, float | list[int]]:
-    """Medians at one shape; each side runs for about `seconds` in each round."""
+    """Measures one shape; each side runs for about `seconds` in each round."""
     batch = draw_rows(shape, shape.batch)
     square = torch.rand(SQUARE, SQUARE)
     sides = {
@@ -98,7 +98,7 @@ def measure(shape: Shape, rounds: int, seconds: float) -> dict[str, float | list
 
 
 def run(quick: bool = False) -> dict[str, object]:
-    """All shapes, and the ratios' geometric mean and worst."""
+    """Measures all shapes, with the geometric mean and the worst of the ratios."""
     torch.set_num_threads(1)
     rounds, seconds = (5, 0.1) if quick else (25, 0.3)
     rows = [measure(shape, rounds, seconds) for shape in SHAPES]

@@ -1,8 +1,8 @@
 """A whole study against plain Optuna: ``python benchmarks/study.py [--rounds N] [--json FILE]``.
 
-100 trials of JapaneseVowels, hidden size 64, at most 30 epochs; sampler, pruner and SQLite
-included, on both sides from the start of the first process to the end of the last. Ours and the
-plain script's runs take turns, so that a busy moment meets both.
+100 trials of JapaneseVowels, hidden size 64, at most 30 epochs, with sampler, pruner and SQLite.
+Both sides are measured from the start of the first process to the end of the last. Their runs
+take turns, so that a busy moment meets both.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Run:
 
 
 def main() -> None:
-    """Runs both sides in turn and prints a table."""
+    """Runs both sides by turns and prints a table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", type=Path)
@@ -62,10 +62,10 @@ def main() -> None:
 
 
 def ours() -> Run:
-    """One process, all defaults."""
+    """Runs a pool in one process, with all defaults."""
     with tempfile.TemporaryDirectory() as folder:
         url = f"sqlite:///{folder}/study.db"
-        overrides = [part for one in OVERRIDES for part in ("--set", one)]
+        overrides = [part for override in OVERRIDES for part in ("--set", override)]
         program = [sys.executable, str(HERE / "pool_study.py"), str(STUDY), url, *overrides]
         seconds, peak, output = watch([program])
         measured = json.loads(output.splitlines()[-1])
@@ -73,7 +73,7 @@ def ours() -> Run:
 
 
 def plain_optuna() -> Run:
-    """Two processes of the script beside this one."""
+    """Runs ``baseline.py`` in one process for each core."""
     with tempfile.TemporaryDirectory() as folder:
         url = f"sqlite:///{folder}/study.db"
         optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -84,7 +84,7 @@ def plain_optuna() -> Run:
 
 
 def watch(programs: list[list[str]]) -> tuple[float, float, str]:
-    """Runs programs at once: seconds, peak resident MiB of all together, the first one's output."""
+    """Runs programs at once; returns seconds, peak MiB of all together and the first's output."""
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
     began = time.perf_counter()
     processes = [
@@ -110,7 +110,7 @@ def watch(programs: list[list[str]]) -> tuple[float, float, str]:
 
 
 def resident(pid: int) -> float:
-    """MiB in memory, 0 if the process is gone."""
+    """MiB in memory, or 0 if the process is gone."""
     try:
         pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     except (OSError, IndexError):
@@ -119,7 +119,7 @@ def resident(pid: int) -> float:
 
 
 def read(side: str, url: str, seconds: float, peak: float, bookkeeping: float | None) -> Run:
-    """What the database says of a run."""
+    """Reads a run's figures from its database."""
     trials = optuna.load_study(study_name="japanese-vowels", storage=url).trials
     starts = [trial.datetime_start for trial in trials if trial.datetime_start]
     ends = [trial.datetime_complete for trial in trials if trial.datetime_complete]
@@ -136,14 +136,14 @@ def read(side: str, url: str, seconds: float, peak: float, bookkeeping: float | 
 
 
 def table(runs: list[Run]) -> str:
-    """Medians of both sides and their ratios, pair by pair."""
+    """The medians of both sides and of the ratios of paired runs."""
     pool = [run for run in runs if run.side == "pool"]
     plain = [run for run in runs if run.side != "pool"]
 
     rates: dict[str, Callable[[Run], float]] = {
         "trials/min": lambda run: 60 * run.trials / run.working_seconds,
         "trials/min, start of Python included": lambda run: 60 * run.trials / run.seconds,
-        # Both search by chance, and the one that prunes more is done sooner.
+        # Both search at random, and the one that prunes more finishes sooner.
         "epochs/s": lambda run: run.epochs / run.working_seconds,
     }
     lines = ["| median | pool | plain Optuna | ratio |", "|---|---|---|---|"]

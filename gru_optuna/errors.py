@@ -11,7 +11,7 @@
     │   ├── Diverged              its loss or gradient stopped being a number
     │   ├── OutOfMemory           its epoch didn't fit
     │   └── Crashed               its epoch raised anything else
-    ├── DamagedCheckpoint     (in storage.checkpoints) the trial needs an earlier one
+    ├── DamagedCheckpoint     (in checkpoints.checkpoint) the trial needs an earlier one
     └── StudyFailed           every trial fails: going on would waste the budget (exit code 1)
 
 A message says what, where, got, and what to try.

@@ -1,13 +1,4 @@
-"""What may be searched, and the values of one trial.
-
-In a study file a hyperparameter is one value (fixed), a list (choices), or a table (a range):
-
-    dropout = 0.2
-    dropout = [0.0, 0.2, 0.5]
-    dropout = { low = 0.0, high = 0.6 }
-
-The three stay what they are: a plain value, a list, a `Range`.
-"""
+"""The hyperparameters of one trial, and the named values that some may have."""
 
 from __future__ import annotations
 
@@ -30,17 +21,17 @@ DECAY_PARAMETERS: dict[Decay, tuple[str, ...]] = {
     "exponential": ("decay_gamma",),
     "cosine": ("decay_floor",),
 }
-"""The hyperparameters that exist under one decay only."""
+"""The hyperparameters that exist only with one decay."""
 
 OFF = "off"
 
 
 @dataclass(frozen=True)
 class Hyperparameters:
-    """The values one trial trains with.
+    """The values that one trial trains with.
 
-    Parameters of a decay are None under every other decay, and so is `clip_norm` where
-    clipping is off, and whatever the kind of rows has no use for.
+    Parameters of a decay are None with every other decay. So are `clip_norm` where clipping is
+    off, and hyperparameters that the kind of rows doesn't use.
     """
 
     hidden_size: int
@@ -72,6 +63,6 @@ class Hyperparameters:
     time_masking: float | None = None
 
     def configuration(self) -> dict[str, Value]:
-        """Every hyperparameter that applies, by its name in the study file and as written there."""
+        """All hyperparameters that apply, with their names and values in the study file."""
         values = vars(self) | {"clip_norm": OFF if self.clip_norm is None else self.clip_norm}
         return {name: value for name, value in values.items() if value is not None}

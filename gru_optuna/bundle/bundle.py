@@ -71,12 +71,12 @@ class TrainedNetwork:
         # Heavy: numba, which only predictions need.
         from gru_optuna.training.engines.compiled.epoch import predict
         from gru_optuna.training.engines.compiled.slots import RowArrays, flatten
-        from gru_optuna.training.engines.compiled.workspace import Workspace, workspace_bytes
+        from gru_optuna.training.engines.compiled.workspace import KernelWorkspace, workspace_bytes
 
         batch, steps = min(_BATCH, len(split)), split.longest
         while batch > 1 and workspace_bytes(self.network, batch, steps) > _MOST_BYTES:
             batch //= 2
-        workspace = Workspace.of(self.network, batch, steps)
+        workspace = KernelWorkspace.of(self.network, batch, steps)
         flat = flatten(self.network, self.weights)
         return torch.from_numpy(predict(workspace, flat, RowArrays.of(split)))
 

@@ -1,7 +1,7 @@
 """Checkpoints of trials: as bytes, and where the bytes are kept.
 
 A checkpoint is a safetensors file. Whether it is whole is known from its sha256, which stands
-in the database; whether it fits a trial is known to ``training.snapshots``. Reading one
+in the database; whether it fits a trial is known to ``training.pool_checkpoints``. Reading one
 executes nothing.
 """
 

@@ -1,4 +1,4 @@
-"""Training rows, changed a little, afresh each time they are drawn.
+"""Random changes to training rows, drawn again in every epoch.
 
 Pure functions of tensors and a generator. A strength of 0 (or None) draws nothing. Letters:
 B rows of a batch, T steps, C channels.
@@ -26,26 +26,26 @@ def augment(
     vocabulary: int,
     generator: torch.Generator,
 ) -> Batch:
-    """A batch as a trial's epoch sees it.
+    """Changes a batch for one epoch of one trial.
 
-    Call it batch by batch, in the order of the batches: what is drawn depends on it. Everything
-    is drawn on the CPU, so that a trial is the same on every device.
+    Call it for the batches in their order: the draws depend on it. Everything is drawn on the
+    CPU, so that a trial is the same on every device.
 
     Parameters
     ----------
     batch
-        Of training rows, padded to the longest of them.
+        Training rows, padded to the longest of them.
     hyperparameters
-        The trial's strengths.
+        The trial's, with the strength of each change.
     vocabulary
-        How many token ids there are; 0: the values are numbers.
+        The number of token ids; 0: the values are numbers.
     generator
         The trial's own, for this epoch.
 
     Returns
     -------
     Batch
-        Of the same shape, lengths at least 1. Zero behind each length, as before.
+        The same shape; lengths of at least 1, and zero after each row's end.
     """
     h, values, lengths = hyperparameters, batch.values, batch.lengths
     if vocabulary:
@@ -70,7 +70,7 @@ def augment(
 def delete_tokens(
     tokens: Tensor, lengths: Tensor, share: float, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Leaves each token out with probability `share`; one of a row stays (Wei & Zou 2019).
+    """Deletes each token with probability `share`, but never a row's last one (Wei & Zou 2019).
 
     Parameters
     ----------
@@ -78,9 +78,11 @@ def delete_tokens(
         (B, T) and (B,).
     """
     held = _held(tokens, lengths)
+    # The largest draw of a row always stays, so no row is left empty.
     drawn = _uniform(tokens, generator).masked_fill(~held, -1)
     last_one = drawn == drawn.amax(dim=1, keepdim=True)
     stays = held & ((drawn >= share) | last_one)
+    # Stable: the tokens that stay keep their order, in front of those that go.
     order = stays.logical_not().sort(dim=1, stable=True).indices
     lengths = stays.sum(dim=1)
     return tokens.gather(1, order).where(_held(tokens, lengths), PADDING), lengths
@@ -93,9 +95,9 @@ def insert_tokens(
     vocabulary: int,
     generator: torch.Generator,
 ) -> tuple[Tensor, Tensor]:
-    """Puts a token drawn from the vocabulary before each token, with probability `share`.
+    """Inserts a random token of the vocabulary before each token with probability `share`.
 
-    What no longer fits into the batch's T steps is cut off at the end.
+    Tokens that no longer fit into the batch's T steps are cut off at the end.
 
     Parameters
     ----------
@@ -105,7 +107,8 @@ def insert_tokens(
     T = tokens.shape[1]
     grows = (_uniform(tokens, generator) < share) & _held(tokens, lengths)
     drawn = torch.randint(UNKNOWN + 1, vocabulary, tokens.shape, generator=generator)
-    # Where each token goes: as many places on as were inserted before it, its own included.
+    # Each token moves on by the number of insertions before it, its own included. Whatever must
+    # not be written goes to place 2 * T, which is cut off.
     places = torch.arange(T, device=tokens.device) + grows.cumsum(dim=1)
     wide = tokens.new_full((len(tokens), 2 * T + 1), PADDING)
     wide.scatter_(1, torch.where(grows, places - 1, 2 * T), drawn.to(tokens.device))
@@ -116,7 +119,7 @@ def insert_tokens(
 def swap_tokens(
     tokens: Tensor, lengths: Tensor, share: float, generator: torch.Generator
 ) -> Tensor:
-    """Exchanges tokens of a row pair by pair, about `share` of them (Wei & Zou 2019).
+    """Swaps pairs of tokens within a row, about `share` of all its tokens (Wei & Zou 2019).
 
     Parameters
     ----------
@@ -124,18 +127,19 @@ def swap_tokens(
         (B, T) and (B,).
     """
     T = tokens.shape[1]
-    # The row's places in random order, padding last; neighbours in it are the pairs.
+    # The row's places in random order, padding last; neighbours in this order are the pairs.
     keys = _uniform(tokens, generator).masked_fill(~_held(tokens, lengths), 2)
     order = keys.argsort(dim=1)
     extra = torch.rand(len(tokens), generator=generator).to(tokens.device)
-    pairs = (share * lengths / 2 + extra).floor().minimum(lengths // 2)  # right on average
+    # Rounded at random, so that short rows swap the right share on average.
+    pairs = (share * lengths / 2 + extra).floor().minimum(lengths // 2)
     ranks = torch.arange(T, device=tokens.device).expand_as(tokens)
     partner = torch.where(ranks < 2 * pairs.unsqueeze(1), ranks ^ 1, ranks)
     return tokens.scatter(1, order, tokens.gather(1, order.gather(1, partner)))
 
 
 def jitter(values: Tensor, lengths: Tensor, deviation: float, generator: torch.Generator) -> Tensor:
-    """Adds noise of this deviation to every step and channel (Um et al. 2017).
+    """Adds noise of standard deviation `deviation` to every step and channel (Um et al. 2017).
 
     Parameters
     ----------
@@ -147,7 +151,7 @@ def jitter(values: Tensor, lengths: Tensor, deviation: float, generator: torch.G
 
 
 def scale(values: Tensor, deviation: float, generator: torch.Generator) -> Tensor:
-    """Multiplies each channel of each row by a factor about 1, of this deviation (Um et al. 2017).
+    """Multiplies each channel of each row by a normal factor of mean 1 (Um et al. 2017).
 
     Parameters
     ----------
@@ -159,9 +163,9 @@ def scale(values: Tensor, deviation: float, generator: torch.Generator) -> Tenso
 
 
 def mask_time(values: Tensor, lengths: Tensor, share: float, generator: torch.Generator) -> Tensor:
-    """Zeroes one stretch of each row, of 0 to `share` of its steps (Park et al. 2019).
+    """Sets one stretch of each row to zero, of 0 to `share` of its steps (Park et al. 2019).
 
-    Zero is the mean, where channels are standardised.
+    Zero is the mean of a standardised channel.
 
     Parameters
     ----------
@@ -177,10 +181,10 @@ def mask_time(values: Tensor, lengths: Tensor, share: float, generator: torch.Ge
 
 
 def _held(values: Tensor, lengths: Tensor) -> Tensor:
-    """(B, T): steps that hold data."""
+    """(B, T), true at the steps of a row's own."""
     return torch.arange(values.shape[1], device=values.device) < lengths.unsqueeze(1)
 
 
 def _uniform(tokens: Tensor, generator: torch.Generator) -> Tensor:
-    """(B, T) from 0 to 1, drawn on the CPU."""
+    """(B, T) numbers from 0 to 1, drawn on the CPU."""
     return torch.rand(tokens.shape, generator=generator).to(tokens.device)

@@ -1,7 +1,7 @@
-"""What a trial's epoch reads: the rows in their order, cut and augmented, and dropout masks.
+"""Everything random in a trial's epoch: the order of rows, augmentation and dropout masks.
 
-All of it is drawn on the CPU from the trial's own streams, batch by batch, as
-``reference.Trainer`` draws it.
+It is drawn on the CPU from the trial's own streams, batch by batch, exactly as
+``reference.Trainer`` draws it. So engines and devices agree on every random number.
 """
 
 from __future__ import annotations
@@ -32,23 +32,23 @@ STRENGTHS = (
     "scaling",
     "time_masking",
 )
-"""The hyperparameters of augmentation; at 0 or None, each changes nothing."""
+"""The hyperparameters of augmentation; each changes nothing at 0 or None."""
 
 
 def augments(hyperparameters: Hyperparameters) -> bool:
-    """Whether rows are changed at all: else `augmented_batches` needn't be asked."""
+    """Whether the trial changes rows at all; if not, they are read where they lie."""
     return any(getattr(hyperparameters, name) for name in STRENGTHS)
 
 
 def order_of_rows(slot: Slot, rows: int) -> Tensor:
-    """The order (N,) of so many training rows in the slot's next epoch."""
+    """The order (N,) of the training rows in the slot's next epoch."""
     return torch.randperm(
         rows, generator=seeds.generator(slot.seed, "shuffle", slot.progress.epoch)
     )
 
 
 def augmented_batches(slot: Slot, train: Split, order: Tensor) -> Iterator[Batch]:
-    """The batches of the slot's next epoch; `train` lies on the CPU."""
+    """The batches of the slot's next epoch, augmented; `train` lies on the CPU."""
     h = slot.hyperparameters
     generator = seeds.generator(slot.seed, "augment", slot.progress.epoch)
     for batch in train.cut(h.max_tokens).batches(h.batch_size, order):
@@ -56,7 +56,7 @@ def augmented_batches(slot: Slot, train: Split, order: Tensor) -> Iterator[Batch
 
 
 def masks_of_batches(slot: Slot, rows: int) -> Iterator[Tensor | None]:
-    """The dropout masks (L, B, D * H) of each batch of the slot's next epoch, of so many rows."""
+    """The dropout masks (L, B, D * H) of each batch of the slot's next epoch of `rows` rows."""
     h = slot.hyperparameters
     generator = seeds.generator(slot.seed, "dropout", slot.progress.epoch)
     for start in range(0, rows, h.batch_size):

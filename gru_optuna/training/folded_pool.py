@@ -1,17 +1,17 @@
-"""Trials of several networks, one for each fold of a k-fold cross-validation.
+"""Trials with one network for each fold of a k-fold cross-validation.
 
-All folds of a trial train an epoch at a time. What such an epoch is worth, and with it the
-trial, is the plain mean over the folds: of the metric, of the validation loss, of the training
-loss. So patience and pruning judge the folds' mean, after each epoch, and end all folds at once.
+All folds of a trial train an epoch at a time. The epoch's metric, validation loss and training
+loss are plain means over the folds, so patience and pruning judge the means after each epoch and
+end all folds at once.
 
-Every fold draws from the trial's own seed. Nothing is lost by that: the folds' rows differ, and
-with a vocabulary of its own even the network may.
+Every fold draws from the trial's own seed. This makes the folds no more alike: their rows differ,
+and with a vocabulary of its own even the network may.
 
-    fold0/…, fold1/…      a checkpoint's tensors, of each fold as ``training.snapshots`` names them
+    fold0/…, fold1/…      a checkpoint's tensors, each fold's named as in ``pool_checkpoints``
 
-The state beside them holds whose it is, the curve of means with its best epoch, and in ``folds``
-each fold's own state. A fold's curve and best weights are its own: its best epoch may be another
-one than the trial's.
+The checkpoint's state identifies the trial and holds the curve of means with its best epoch, and
+each fold's own state under ``folds``. A fold keeps a curve and best weights of its own, since its
+best epoch may differ from the trial's.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ if TYPE_CHECKING:
 
 
 class FoldedPool:
-    """Slots whose trials train one network a fold. To a worker it is a `Pool`.
+    """Slots whose trials train one network for each fold, with the methods of `Pool`.
 
-    A slot's ``state`` is the list of its folds' slots, its ``progress`` that of their means, its
-    ``network`` the first fold's: a trial's size is told as that of one network. It has no
-    ``best_weights``: each fold keeps its own.
+    A slot's ``state`` is the list of its folds' slots and its ``progress`` that of their means.
+    Its ``network`` is the first fold's, since a trial's size is reported as that of one network.
+    It has no ``best_weights``: each fold keeps its own.
 
     Parameters
     ----------
@@ -59,30 +59,13 @@ class FoldedPool:
 
     @property
     def device(self) -> torch.device:
-        """Where the folds train."""
+        """The device that the folds train on."""
         return self.pools[0].device
 
     def admit(
         self, hyperparameters: Hyperparameters, seed: int, checkpoint: Checkpoint | None = None
     ) -> Slot:
-        """Gives a trial a slot, and one in each fold; they train from the next epoch on.
-
-        Parameters
-        ----------
-        hyperparameters
-            The trial's values.
-        seed
-            The trial's seed, and that of each fold.
-        checkpoint
-            Of the same trial, in this study: it goes on after the checkpoint's last epoch.
-
-        Raises
-        ------
-        DamagedCheckpoint
-            If the checkpoint doesn't fit the trial or its folds. The pool is as before.
-        TrialFailed
-            If a fold's slot can't be made. The pool is as before.
-        """
+        """Gives a trial a slot in every fold, all or none, under the terms of `Pool.admit`."""
         count = len(self.pools)
         parts = [None] * count if checkpoint is None else _split(checkpoint, count)
         folds: list[Slot] = []
@@ -93,7 +76,7 @@ class FoldedPool:
             progress = Progress.of(self.spec)
             slot = Slot(hyperparameters, seed, folds[0].network, progress, state=folds)
             if checkpoint is not None:
-                _go_on_from(checkpoint, slot)
+                _resume_means(checkpoint, slot)
         except Exception:
             for pool, fold in zip(self.pools, folds, strict=False):
                 pool.release(fold)
@@ -104,18 +87,9 @@ class FoldedPool:
     def train_epoch(
         self, only: Sequence[Slot] | None = None
     ) -> list[tuple[Slot, EpochResult | TrialFailed]]:
-        """Trains one epoch of every fold of every slot.
+        """Trains one epoch of every fold and returns the means, as `Pool.train_epoch` does results.
 
-        Parameters
-        ----------
-        only
-            These slots, while the others pause.
-
-        Returns
-        -------
-        list of (Slot, EpochResult or TrialFailed)
-            In the order of admission, the means over the folds. A trial fails as the first of
-            its folds that does; its slot is to be released.
+        A trial fails if any of its folds does, for the reason of the first.
         """
         slots = list(self.slots if only is None else only)
         results = {
@@ -126,7 +100,7 @@ class FoldedPool:
         return [(slot, _outcome(slot, [results[fold] for fold in slot.state])) for slot in slots]
 
     def snapshot(self, slot: Slot) -> Checkpoint:
-        """What `admit` goes on from. Between two epochs; turned into bytes it may be later."""
+        """The checkpoint that `admit` continues from, made of the folds' own."""
         parts = [pool.snapshot(fold) for pool, fold in self._folds(slot)]
         tensors = {
             f"fold{number}/{name}": tensor
@@ -137,29 +111,29 @@ class FoldedPool:
         return Checkpoint(tensors, means.state | {"folds": [part.state for part in parts]})
 
     def release(self, slot: Slot) -> None:
-        """Takes a trial out of the pool, with all its folds."""
+        """Takes a trial out of the pool, in every fold."""
         for pool, fold in self._folds(slot):
             pool.release(fold)
         self.slots.remove(slot)
 
     def networks(self, slot: Slot) -> list[dict[str, Tensor]]:
-        """Copies of the weights after the last epoch, of each fold."""
+        """Copies of each fold's weights after the last epoch."""
         return [weights for pool, fold in self._folds(slot) for weights in pool.networks(fold)]
 
-    def tell(
+    def predict(
         self,
         hyperparameters: Hyperparameters,
         networks: Sequence[dict[str, Tensor]],
         part: Literal["validation", "test"],
     ) -> list[tuple[Tensor, Split]]:
-        """What each fold's network says of a part's rows, as its own fold prepares them.
+        """Predicts a part's rows with each fold's network, as that fold prepares them.
 
-        The test rows are the same in all folds, the others are not.
+        All folds have the same test rows, but each has validation rows of its own.
         """
         return [
-            told
-            for pool, one in zip(self.pools, networks, strict=True)
-            for told in pool.tell(hyperparameters, [one], part)
+            predicted
+            for pool, weights in zip(self.pools, networks, strict=True)
+            for predicted in pool.predict(hyperparameters, [weights], part)
         ]
 
     def _folds(self, slot: Slot) -> list[tuple[Pool, Slot]]:
@@ -172,7 +146,7 @@ TrialPool: TypeAlias = Pool | FoldedPool
 
 @contextmanager
 def _naming(fold: int, folds: int) -> Iterator[None]:
-    """Says of what is raised in which fold it was."""
+    """Adds the number of the fold to what is raised."""
     try:
         yield
     except TrialFailed as failed:
@@ -183,6 +157,7 @@ def _naming(fold: int, folds: int) -> Iterator[None]:
 
 
 def _outcome(slot: Slot, results: list[EpochResult | TrialFailed]) -> EpochResult | TrialFailed:
+    """The mean of the folds' results, recorded in the slot, or the first failure."""
     good: list[EpochResult] = []
     for number, result in enumerate(results):
         if isinstance(result, TrialFailed):
@@ -202,24 +177,24 @@ def _split(checkpoint: Checkpoint, folds: int) -> list[Checkpoint]:
     """Each fold's own checkpoint."""
     states = checkpoint.state.get("folds")
     if not isinstance(states, list) or not all(isinstance(state, dict) for state in states):
-        raise DamagedCheckpoint("not of a trial of folds")
+        raise DamagedCheckpoint("not a checkpoint of a trial with folds")
     if len(states) != folds:
-        raise DamagedCheckpoint(f"of {len(states)} folds, this study has {folds}")
+        raise DamagedCheckpoint(f"made with {len(states)} folds, and this study has {folds}")
     parts = [
         Checkpoint(part_of(checkpoint.tensors, f"fold{number}"), state)
         for number, state in enumerate(states)
     ]
     if sum(len(part.tensors) for part in parts) != len(checkpoint.tensors):
-        raise DamagedCheckpoint("with tensors that belong to no fold")
+        raise DamagedCheckpoint("some tensors belong to no fold")
     return parts
 
 
-def _go_on_from(checkpoint: Checkpoint, slot: Slot) -> None:
-    """Gives a new slot, whose folds go on already, the curve of their means."""
+def _resume_means(checkpoint: Checkpoint, slot: Slot) -> None:
+    """Gives a new slot, whose folds have resumed, the curve of their means."""
     replay(checkpoint.state, slot)
     for number, fold in enumerate(slot.state):
         if fold.progress.epoch != slot.progress.epoch:
             raise DamagedCheckpoint(
-                f"after epoch {slot.progress.epoch}, "
-                f"and its fold{number} after epoch {fold.progress.epoch}"
+                f"the trial is at epoch {slot.progress.epoch}, "
+                f"but fold{number} is at epoch {fold.progress.epoch}"
             )

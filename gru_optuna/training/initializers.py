@@ -1,8 +1,8 @@
-"""First weights, drawn matrix by matrix: of a GRU's kernels, gate by gate.
+"""First weights, drawn matrix by matrix, and a GRU's kernels gate by gate.
 
-A GRU stacks its three gates into one matrix; its fans and its orthogonality are those of a
-gate, not of the stack. Biases start at zero. An embedding is a table, which has no fans: it is
-drawn alike under every initializer.
+A GRU stacks its three gates into one matrix, but fans and orthogonality are properties of a
+single gate. Biases start at zero. An embedding is a table, which has no fans: it is drawn the
+same way under every initializer.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ if TYPE_CHECKING:
     from gru_optuna.hyperparameters import Initializer
 
 NORMAL_DEVIATION = 0.05
-"""Of "normal", as in Keras; torch's own 1.0 saturates every gate."""
+"""Standard deviation of "normal", as in Keras; torch's own 1.0 saturates every gate."""
 
 EMBEDDING_RANGE = 0.1
-"""Tokens start between -0.1 and 0.1, as in Merity et al. 2018. Torch's own deviation of 1 costs a
-study of thousands of texts several points: what a batch moves is small beside it."""
+"""Tokens start between -0.1 and 0.1, as in Merity et al. 2018. Torch's own deviation of 1 costs
+several points of accuracy with a few thousand texts: updates are small in comparison."""
 
 
 def initial_parameters(network: Network, initializer: Initializer, seed: int) -> dict[str, Tensor]:
     """All parameters of a new trial.
 
-    Drawn on the CPU in float32 whatever the trial trains on, so that the same trial starts
-    from the same weights everywhere.
+    They are drawn on the CPU in float32, whatever the trial trains on, so that it starts from
+    the same weights everywhere.
     """
     generator = seeds.generator(seed, "initializer")
     parameters: dict[str, Tensor] = {}

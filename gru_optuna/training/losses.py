@@ -18,10 +18,10 @@ def loss(outputs: Tensor, targets: Tensor, class_weights: Tensor | None = None) 
     outputs
         (B, O): logits, or scaled numbers.
     targets
-        (B,) classes; or (B, O) numbers, of which those that are NaN count as met.
+        (B,) classes; or (B, O) numbers. A missing one (NaN) counts as predicted exactly.
     class_weights
-        (O,) factors of each row's cross entropy. The sum is still divided by B, as in Keras,
-        not by the weights in the batch, as in torch: so a mean over batches is one over rows.
+        (O,) factors of each row's cross entropy. The sum is still divided by B, as in Keras, and
+        not by the weights in the batch, as in torch: a mean over batches is then one over rows.
     """
     if targets.is_floating_point():
         return (outputs - targets).where(targets.isfinite(), 0).square().mean()

@@ -1,26 +1,34 @@
-"""The shape of the network, shared by every implementation of it.
+"""The shape of a network, shared by every implementation.
 
-Letters: C input channels, H hidden size, D directions (1 or 2), L layers, O outputs, V token ids.
+Letters: C input channels, H hidden size, D directions (1 or 2), L layers, O outputs, V token ids,
+Q numbers that the network learns.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import torch
+
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import Tensor
+
     from gru_optuna.hyperparameters import Hyperparameters, Pooling
 
 GATES = 3
 """Reset, update, new: the order in which torch stacks a GRU's kernels."""
 
 EMBEDDING = "embedding.weight"
-"""One row a token id; that of padding is never read."""
+"""The table with one row for each token id; the row of padding is never read."""
 
 
 @dataclass(frozen=True)
 class Network:
-    """What decides the shape of every tensor: the structural hyperparameters and the data."""
+    """What decides the shape of every tensor: structural hyperparameters and the data's sizes."""
 
     inputs: int  # C of the first layer: the channels, or the size of a token's embedding
     hidden_size: int
@@ -46,11 +54,11 @@ class Network:
 
     @property
     def features(self) -> int:
-        """D * H, what a layer hands to the next one and the last to the head."""
+        """D * H, the width of each layer's output."""
         return self.directions * self.hidden_size
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Every parameter by name, as ``reference.GRU`` has them, in the order of drawing."""
+        """Shapes of all parameters by their names in ``reference.GRU``, in the order of drawing."""
         H, shapes = self.hidden_size, dict[str, tuple[int, ...]]()
         if self.vocabulary:
             shapes[EMBEDDING] = (self.vocabulary, self.inputs)
@@ -67,18 +75,36 @@ class Network:
 
     def size(self) -> int:
         """How many numbers the network learns."""
-        return sum(_product(shape) for shape in self.shapes().values())
+        return sum(math.prod(shape) for shape in self.shapes().values())
+
+    def flatten(self, parameters: Mapping[str, Tensor]) -> Tensor:
+        """All parameters as one tensor (Q,), in the order of `shapes`.
+
+        Raises
+        ------
+        ValueError
+            If one has another shape.
+        """
+        for name, shape in self.shapes().items():
+            if parameters[name].shape != shape:
+                raise ValueError(f"{name}: got {tuple(parameters[name].shape)}, need {shape}")
+        return torch.cat([parameters[name].reshape(-1) for name in self.shapes()])
+
+    def unflatten(self, flat: Tensor) -> dict[str, Tensor]:
+        """The parameters by name, as views of (..., Q): the inverse of `flatten`."""
+        shapes = self.shapes()
+        # One split instead of a slice for each: its gradient is a single concatenation.
+        pieces = torch.split(flat, [math.prod(shape) for shape in shapes.values()], dim=-1)
+        return {
+            name: piece.view(*piece.shape[:-1], *shape)
+            for (name, shape), piece in zip(shapes.items(), pieces, strict=True)
+        }
 
 
 def is_kernel(name: str) -> bool:
     """Whether a parameter is a weight matrix: initialised, and penalised by L1 and L2.
 
-    An embedding is no matrix that anything is multiplied by, but a table: most of its rows are
-    in no batch, and a penalty would move them towards zero all the same.
+    An embedding is a table rather than a matrix to multiply by. Most of its rows aren't in a
+    given batch, yet a penalty would move them towards zero all the same.
     """
     return "weight" in name and name != EMBEDDING
-
-
-def _product(shape: tuple[int, ...]) -> int:
-    rows, *columns = shape
-    return rows * (columns[0] if columns else 1)

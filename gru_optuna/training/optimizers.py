@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def make_optimizer(
     name: Optimizer, parameters: Iterable[Tensor], learning_rate: float
 ) -> torch.optim.Optimizer:
-    """A torch optimiser with torch's defaults; L2 is a penalty on the loss, not weight decay."""
+    """An optimizer with torch's defaults; L2 is a penalty on the loss, not weight decay."""
     match name:
         case "adam":
             return torch.optim.Adam(parameters, lr=learning_rate)

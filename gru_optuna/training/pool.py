@@ -1,9 +1,9 @@
 """Trials that train together: the pool keeps every slot busy, an engine does the arithmetic.
 
-A slot is one trial's place: its weights, optimiser state, curve, patience. All slots of a pool
-train one epoch at a time. When a trial ends its slot is released, and the next trial is admitted
-at the next epoch: continuous batching, of trials. What a slot computes is what
-``reference.Trainer`` computes, whoever trains beside it.
+A slot is one trial's place: its weights, optimizer state, curve and patience. All slots of a pool
+train one epoch at a time. When a trial ends, its slot is released and the next trial is admitted
+before the next epoch, as in continuous batching. A slot computes what ``reference.Trainer``
+computes, whatever trains in the other slots.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from gru_optuna.errors import Crashed, Diverged, OutOfMemory, Quantity, TrialFai
 from gru_optuna.training.engines.base import Engine, EpochOutput
 from gru_optuna.training.losses import loss
 from gru_optuna.training.network import Network
-from gru_optuna.training.pool_checkpoints import go_on_from, make_checkpoint
+from gru_optuna.training.pool_checkpoints import make_checkpoint, resume_from
 from gru_optuna.training.slot import EpochResult, Progress, Slot
 
 if TYPE_CHECKING:
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from gru_optuna.study_file import Specification
 
 
-# Of MemoryError and torch.OutOfMemoryError there is no doubt. Other libraries, and torch on the
-# CPU, raise a RuntimeError.
+# Not everything that runs out of memory raises MemoryError or torch.OutOfMemoryError: other
+# libraries, and torch on the CPU, raise a RuntimeError that says so.
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 
 
@@ -46,9 +46,9 @@ class Pool:
     spec
         The study.
     dataset
-        Its data, on the engine's device.
+        Its data, on the device to train on.
     engine
-        What trains them.
+        Trains the slots, on the same dataset.
     """
 
     def __init__(self, spec: Specification, dataset: Dataset, engine: Engine) -> None:
@@ -59,7 +59,7 @@ class Pool:
 
     @property
     def device(self) -> torch.device:
-        """Where it trains."""
+        """The device that the slots train on."""
         return self.dataset.train.device
 
     def admit(
@@ -74,15 +74,15 @@ class Pool:
         seed
             The trial's seed.
         checkpoint
-            Of the same trial, in this study: it goes on after the checkpoint's last epoch,
-            which may have been the trial's last one too (``slot.progress``).
+            The trial's own, from this study: it continues after the checkpoint's last epoch,
+            which may have been the trial's last one, too (``slot.progress``).
 
         Raises
         ------
         DamagedCheckpoint
-            If the checkpoint doesn't fit the trial. The pool is as before.
+            If the checkpoint doesn't fit the trial. The pool is unchanged.
         TrialFailed
-            If the slot can't be made. The pool is as before.
+            If the slot can't be made. The pool is unchanged.
         """
         progress = Progress.of(self.spec)
         try:
@@ -91,7 +91,7 @@ class Pool:
             if checkpoint is None:
                 slot.state = self.engine.start(network, hyperparameters, seed)
             else:
-                go_on_from(checkpoint, slot)
+                resume_from(checkpoint, slot)
                 slot.state = self.engine.restore(network, checkpoint.tensors)
         except DamagedCheckpoint:
             raise
@@ -108,23 +108,26 @@ class Pool:
         Parameters
         ----------
         only
-            These slots, while the others pause.
+            The slots to train, while the others pause; None: all.
 
         Returns
         -------
         list of (Slot, EpochResult or TrialFailed)
-            In the order of admission. What an epoch raises ends its own trial, or all of them
-            if it can't be told apart. A slot that failed is to be released.
+            In the order of admission. An exception ends its own trial, or all of them if it
+            can't be attributed to one. The caller has to release a slot that failed.
         """
         slots = list(self.slots if only is None else only)
         try:
             trained = self.engine.train_epoch(slots)
         except Exception as error:
             trained = [EpochOutput(math.nan, error=error) for _ in slots]
-        return [(slot, self._outcome(slot, t)) for slot, t in zip(slots, trained, strict=True)]
+        return [(slot, self._outcome(slot, one)) for slot, one in zip(slots, trained, strict=True)]
 
     def snapshot(self, slot: Slot) -> Checkpoint:
-        """What `admit` goes on from. Between two epochs; turned into bytes it may be later."""
+        """The checkpoint that `admit` continues from.
+
+        Take it between two epochs; it may be turned into bytes while the next one trains.
+        """
         return make_checkpoint(slot, self.engine.snapshot(slot))
 
     def release(self, slot: Slot) -> None:
@@ -132,21 +135,27 @@ class Pool:
         self.slots.remove(slot)
 
     def networks(self, slot: Slot) -> list[dict[str, Tensor]]:
-        """Copies of the weights after the last epoch, of each network that the trial trains."""
+        """Copies of the weights after the last epoch, for each network that the trial trains."""
         return [self.engine.weights(slot)]
 
-    def tell(
+    def predict(
         self,
         hyperparameters: Hyperparameters,
         networks: Sequence[dict[str, Tensor]],
         part: Literal["validation", "test"],
     ) -> list[tuple[Tensor, Split]]:
-        """What `networks` of a trial say of a part's rows, and these as each of them reads them."""
+        """Predicts a part's rows with each of a trial's networks, given by their weights.
+
+        Returns
+        -------
+        list of (Tensor, Split)
+            Logits or scaled numbers (N, O), and the rows as that network reads them.
+        """
         split = self.dataset.validation if part == "validation" else self.dataset.test
         assert split is not None, "a study without test rows has nothing to measure"
         network = self._network(hyperparameters)
         slot = Slot(hyperparameters, 0, network, Progress.of(self.spec), state=None)
-        return [(self.engine.predict(slot, one, split), split) for one in networks]
+        return [(self.engine.predict(slot, weights, split), split) for weights in networks]
 
     def _network(self, hyperparameters: Hyperparameters) -> Network:
         data = self.dataset
@@ -169,7 +178,7 @@ class Pool:
         outputs, validation = trained.validation_outputs, self.dataset.validation
         epoch = slot.progress.epoch + 1
         assert outputs is not None
-        # Finite losses can have an infinite sum, and a checkpoint has no place for it.
+        # Finite losses can have an infinite sum, which a checkpoint's JSON can't hold.
         if not math.isfinite(trained.train_loss):
             raise Diverged(Quantity.TRAINING_LOSS, epoch)
         validation_loss = loss(outputs, validation.targets, self.dataset.class_weights).item()
@@ -189,7 +198,7 @@ class Pool:
 def _failure(error: Exception, epoch: int) -> TrialFailed:
     if not _is_out_of_memory(error):
         return Crashed(error, epoch)
-    # Its frames hold what filled the memory.
+    # The frames of its traceback would keep the tensors that filled the memory.
     error.__traceback__ = None
     return OutOfMemory(error, epoch)
 

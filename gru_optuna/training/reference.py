@@ -1,6 +1,6 @@
 """One trial with ``torch.nn.GRU`` and autograd: the specification of what a trial computes.
 
-Every faster implementation is tested against this one, so it stays plain. Letters: B rows of a
+The engines are tested against it, so it stays plain. Letters: N rows of a split, B rows of a
 batch, T steps, C channels, H hidden size, D directions, L layers, O outputs.
 """
 
@@ -36,10 +36,7 @@ EVALUATION_BATCH = 512
 
 
 class GRU(nn.Module):
-    """Stacked reset-after GRU (Cho et al. 2014, in cuDNN's form), pooling, a linear head.
-
-    Tokens are embedded first.
-    """
+    """Embedding (of tokens), stacked reset-after GRU (Cho et al. 2014), pooling, linear head."""
 
     def __init__(self, network: Network) -> None:
         super().__init__()
@@ -47,7 +44,7 @@ class GRU(nn.Module):
         self.embedding = (
             nn.Embedding(network.vocabulary, network.inputs) if network.vocabulary else None
         )
-        # One module a layer, so that the masks between layers are ours.
+        # One module for each layer: nn.GRU's own dropout draws a new mask at every step.
         self.layers = nn.ModuleList(
             nn.GRU(
                 network.inputs if layer == 0 else network.features,
@@ -60,12 +57,12 @@ class GRU(nn.Module):
         self.head = nn.Linear(network.features, network.outputs)
 
     def forward(self, values: Tensor, lengths: Tensor, masks: Tensor | None = None) -> Tensor:
-        """Logits of a batch, or the numbers it predicts.
+        """Logits, or predicted numbers, of a batch.
 
         Parameters
         ----------
         values
-            (B, T, C), or tokens (B, T). Steps behind a row's length are never read.
+            (B, T, C), or tokens (B, T). Steps after a row's end are never read.
         lengths
             (B,)
         masks
@@ -76,7 +73,7 @@ class GRU(nn.Module):
         Tensor
             (B, O)
         """
-        # Packed sequences are the plainest way to let no padding in, backward direction included.
+        # Packed sequences are the plainest way to keep padding out, in both directions.
         on_host = lengths.cpu()
         output = values if self.embedding is None else self.embedding(values)
         last = output
@@ -104,8 +101,7 @@ class Trainer:
     hyperparameters
         The trial's values.
     seed
-        The trial's seed: first weights, order of the rows, augmentation and dropout come from
-        it alone.
+        The trial's seed. First weights, order of rows, augmentation and dropout follow from it.
     """
 
     def __init__(
@@ -139,7 +135,7 @@ class Trainer:
         Raises
         ------
         Diverged
-            If a loss or a gradient isn't finite. The weights are then of no use.
+            If a loss or a gradient isn't finite. The weights can't be used any more.
         """
         h, epoch = self.hyperparameters, self.progress.epoch
         set_learning_rate(self.optimizer, learning_rate(h, epoch, epochs=self.spec.training.epochs))
@@ -173,17 +169,17 @@ class Trainer:
         return result
 
     def restore_best(self) -> None:
-        """Goes back to the best epoch's weights."""
+        """Returns to the best epoch's weights."""
         self.model.load_state_dict(self.best_weights)
 
     def predict(self, split: Split) -> Tensor:
-        """Logits or scaled numbers (N, O) of a whole split, in its order, dropout off."""
+        """Logits or scaled numbers (N, O) of a whole split, in its order, without dropout."""
         batches = split.cut(self.hyperparameters.max_tokens).batches(EVALUATION_BATCH)
         with torch.inference_mode():
             return torch.cat([self.model(batch.values, batch.lengths) for batch in batches])
 
     def _step(self, batch: Batch, masks: Tensor | None) -> tuple[float, float]:
-        """One update. Returns the batch's loss without penalties, and the gradient's norm."""
+        """Makes one update; returns the batch's loss without penalties and the gradient's norm."""
         h, device, dtype = self.hyperparameters, batch.values.device, self.dataset.dtype
         masks = None if masks is None else masks.to(device, dtype)
         outputs = self.model(batch.values, batch.lengths, masks)
@@ -191,7 +187,7 @@ class Trainer:
         kernels = [w for name, w in self.model.named_parameters() if is_kernel(name)]
         self.optimizer.zero_grad()
         torch.autograd.backward(plain + penalty(kernels, h.l1, h.l2))
-        # The norm of all the trial's gradients together; infinity clips nothing.
+        # The joint norm of all gradients of the trial; an infinite limit clips nothing.
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), h.clip_norm or math.inf)
         value = plain.item()
         if not math.isfinite(value):

@@ -1,4 +1,4 @@
-"""What keeps a trial from learning its training rows by heart."""
+"""Penalties and dropout, which keep a network from memorizing its training rows."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def dropout_masks(
 ) -> Tensor | None:
     """Masks for the outputs of all layers in one batch: (L, B, D * H), or None at rate 0.
 
-    One mask a sequence, the same at all its steps (Gal & Ghahramani 2016), scaled so that the
-    expectation stays. It doesn't depend on lengths, so neither does a result on padding.
+    A sequence has one mask for all its steps (Gal & Ghahramani 2016), scaled so that the
+    expectation stays the same. Masks don't depend on lengths, so results don't depend on padding.
     """
     if rate == 0:
         return None

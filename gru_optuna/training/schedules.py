@@ -1,4 +1,4 @@
-"""Learning-rate decays: one value an epoch."""
+"""Learning-rate decays: one value for each epoch."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ def learning_rate(hyperparameters: Hyperparameters, epoch: int, epochs: int) -> 
     Parameters
     ----------
     hyperparameters
-        ``learning_rate``, ``decay`` and that decay's own parameters.
+        ``learning_rate``, ``decay`` and the parameters of that decay.
     epoch
         Counted from 0, so that every decay starts at the full learning rate.
     epochs
-        All epochs a trial may train; the cosine's half period.
+        The most that a trial may train: half a period of the cosine.
 
     Notes
     -----

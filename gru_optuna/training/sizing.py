@@ -1,4 +1,4 @@
-"""How many threads and slots suit this machine and this study: measured briefly, then chosen."""
+"""Chooses the number of threads and slots for a machine and a study, after a short measurement."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ SLOTS_A_THREAD = 4
 """Enough that no thread waits long at an epoch's end, few enough that proposals learn in time."""
 
 MEMORY_SHARE = 0.5
-"""Of the memory that is free at the start; more slots than fit are not opened."""
+"""Share of the memory free at the start that slots and threads may take."""
 
-# A measurement is to take a moment, however large the study.
+# Bounds that keep a measurement short, however large the study.
 _MEASURED_ROWS = 256
 _MEASURED_HIDDEN_SIZE = 64
 _FLOAT = 4
@@ -41,12 +41,11 @@ _SIZES = ("vocabulary", "embedding_size", "hidden_size", "layers", "batch_size",
 
 @dataclass(frozen=True)
 class Size:
-    """How a worker trains: what it was given, or what was measured."""
+    """The size of a worker's pool, as given or as measured."""
 
     threads: int
     slots: int
-    # Bytes at most, for all slots and threads of the study's largest network; None: not known.
-    memory: int | None
+    memory: int | None  # most bytes for all slots and threads; None: unknown
 
 
 def choose_size(
@@ -56,7 +55,7 @@ def choose_size(
     slots: int | None = None,
     workers: int = 1,
 ) -> Size:
-    """Threads and slots of a worker, one of so many on this machine; what is given stays.
+    """Chooses threads and slots for one of `workers` processes on this machine.
 
     Parameters
     ----------
@@ -65,7 +64,7 @@ def choose_size(
     datasets
         Its data; one for each fold where there are folds.
     threads, slots
-        None: chosen.
+        Kept as given; None: to be chosen.
     workers
         How many processes share the machine.
 
@@ -81,7 +80,7 @@ def choose_size(
         threads = _measure_threads(spec, datasets[0], joblib.cpu_count())
     folds = [_memory(largest, dataset) for dataset in datasets]
     a_slot = sum(fold.slot for fold in folds)
-    # Workspaces stay; of the folds' epochs there is one at a time.
+    # A thread keeps the workspaces of all folds, but trains one fold's epoch at a time.
     a_thread = sum(fold.workspace for fold in folds) + max(fold.epoch for fold in folds)
     room = MEMORY_SHARE * free_memory() / workers
     if slots is None:
@@ -89,15 +88,15 @@ def choose_size(
         slots = min(SLOTS_A_THREAD * threads, most)
         if slots < 1:
             raise UserError(
-                f"the largest network of this study ({_largest_sizes(largest)}) needs "
-                f"{(a_slot + a_thread) / 2**20:.0f} MiB a thread, and {room / 2**20:.0f} MiB may "
-                f"be used. Take smaller networks, a smaller batch_size, or fewer threads."
+                f"the largest network of this study ({_sizes_of(largest)}) needs "
+                f"{(a_slot + a_thread) / 2**20:.0f} MiB per thread, and {room / 2**20:.0f} MiB "
+                f"may be used. Use smaller networks, a smaller batch_size, or fewer threads."
             )
     return Size(threads, slots, slots * a_slot + threads * a_thread)
 
 
 def largest_hyperparameters(spec: Specification) -> Hyperparameters:
-    """A trial that needs as much memory as any of this study can."""
+    """The hyperparameters of a trial that needs as much memory as any of this study."""
     searched = dict(spec.searchable())
     sizes: dict[str, Any] = {
         name: int(_largest(searched[name])) for name in _SIZES if name in searched
@@ -122,18 +121,18 @@ def largest_hyperparameters(spec: Specification) -> Hyperparameters:
 
 
 class _Memory(NamedTuple):
-    """Bytes that a trial's largest network takes in one fold."""
+    """Bytes that the largest network takes in one fold."""
 
     slot: int
-    workspace: int  # of a thread
-    epoch: int  # of a thread, while it trains
+    workspace: int  # for each thread
+    epoch: int  # for each thread that trains
 
 
 def _memory(largest: Hyperparameters, dataset: Dataset) -> _Memory:
     network = Network.of(largest, dataset.channels, dataset.outputs, dataset.vocabulary)
     train = dataset.train
     rows = max(min(largest.batch_size, len(train)), PREDICTED_TOGETHER)
-    # What is drawn for a stretch, twice: as it is drawn, and joined.
+    # Masks and augmented rows of a stretch count twice: drawn batch by batch, then joined.
     stretch = min(stretch_of(largest.batch_size), len(train))
     epoch = 2 * network.layers * stretch * network.features * _FLOAT
     if augments(largest):
@@ -147,10 +146,10 @@ def _memory(largest: Hyperparameters, dataset: Dataset) -> _Memory:
 
 
 def _measure_threads(spec: Specification, dataset: Dataset, cores: int) -> int:
-    """How many threads train most epochs a second, on a few rows of the real data."""
-    some = torch.arange(min(_MEASURED_ROWS, len(dataset.train)))
+    """The number of threads that trains most epochs per second, on a few rows of the real data."""
+    chosen = torch.arange(min(_MEASURED_ROWS, len(dataset.train)))
     sample = replace(
-        dataset, train=dataset.train.rows(some), validation=dataset.train.rows(some[:8])
+        dataset, train=dataset.train.rows(chosen), validation=dataset.train.rows(chosen[:8])
     )
     largest = largest_hyperparameters(spec)
     hyperparameters = replace(
@@ -161,7 +160,7 @@ def _measure_threads(spec: Specification, dataset: Dataset, cores: int) -> int:
         pool = Pool(spec, sample, CPUEngine(spec, sample, threads))
         for number in range(2 * threads):
             pool.admit(hyperparameters, seed=number)
-        pool.train_epoch()  # allocates
+        pool.train_epoch()  # allocates the workspaces
         began = time.perf_counter()
         pool.train_epoch()
         rates[threads] = 2 * threads / (time.perf_counter() - began)
@@ -172,10 +171,10 @@ def _measure_threads(spec: Specification, dataset: Dataset, cores: int) -> int:
 def _largest(value: Searchable) -> float:
     if isinstance(value, Range):
         return value.high
-    return max(float(one) for one in (value if isinstance(value, list) else [value]))
+    return max(map(float, value if isinstance(value, list) else [value]))
 
 
-def _largest_sizes(h: Hyperparameters) -> str:
+def _sizes_of(h: Hyperparameters) -> str:
     names = ("vocabulary", "embedding_size", "hidden_size", "layers")
     sizes = [(name, getattr(h, name)) for name in names]
     return ", ".join(f"{name} = {size}" for name, size in sizes if size is not None)

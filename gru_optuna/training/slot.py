@@ -1,4 +1,4 @@
-"""How far a trial is: its curves, its best epoch, its patience."""
+"""A trial in a pool: its curve, best epoch and patience, and its place."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ class EpochResult:
 
 @dataclass
 class Progress:
-    """What a trial has reached. Epochs count from 1 here, as Optuna's steps do.
+    """A trial's curve, best epoch and patience. Epochs count from 1, as Optuna's steps do.
 
-    The best epoch has the best metric. Small validation sets make ties common, so among equal
-    ones the lower validation loss is better, and a loss that still falls renews the patience.
+    The best epoch has the best metric. Small validation sets make ties common, so the lower
+    validation loss decides between equal metrics, and a loss that still falls renews the patience.
     """
 
     direction: Literal["minimize", "maximize"]
@@ -45,27 +45,27 @@ class Progress:
 
     @property
     def epoch(self) -> int:
-        """Epochs trained so far."""
+        """The number of epochs trained so far."""
         return len(self.curve)
 
     @property
     def best(self) -> EpochResult:
-        """The best epoch's numbers."""
+        """The result of the best epoch."""
         return self.curve[self.best_epoch - 1]
 
     @property
     def finished(self) -> bool:
-        """All epochs trained."""
+        """Whether all epochs are trained."""
         return self.epoch >= self.epochs
 
     @property
     def out_of_patience(self) -> bool:
-        """Too long without a better epoch."""
+        """Whether no epoch was better for as long as the patience lasts."""
         return self.patience is not None and self.epoch - self.best_epoch >= self.patience
 
     @property
     def ending(self) -> str | None:
-        """Why the trial is complete; None while it isn't."""
+        """Why the trial is complete, or None while it isn't."""
         if self.finished:
             return f"trained all {self.epoch} epochs"
         if self.out_of_patience:
@@ -74,7 +74,7 @@ class Progress:
         return None
 
     def record(self, result: EpochResult) -> bool:
-        """Appends an epoch; true if it is the best so far."""
+        """Appends an epoch and returns whether it is the best so far."""
         better = not self.curve or self._rank(result) < self._rank(self.best)
         self.curve.append(result)
         if better:
@@ -95,6 +95,6 @@ class Slot:
     seed: int
     network: Network
     progress: Progress
-    # The engine's: weights, moments, step count. In a pool of folds, the slots of the folds.
+    # The engine's own: weights, moments, number of updates. In a `FoldedPool`: the folds' slots.
     state: Any
     best_weights: dict[str, Tensor] = field(default_factory=dict)

@@ -374,7 +374,7 @@ class _ConfirmingRuns:
         runs = self._networks(winner, hyperparameters, slots)
 
         def predict(part: Literal["validation", "test"]) -> list[Predictions]:
-            return [_on_host(self.pool.tell(hyperparameters, run, part)) for run in runs]
+            return [_on_host(self.pool.predict(hyperparameters, run, part)) for run in runs]
 
         if self.spec.data.test is None:
             if not self.spec.data.folds:  # whose rows differ, so that no row has one prediction

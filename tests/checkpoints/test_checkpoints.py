@@ -1,4 +1,4 @@
-"""Checkpoints as bytes, and the places that keep them. What is in one: ``test_snapshots.py``."""
+"""Checkpoints as bytes, and the places that keep them; ``test_pool_checkpoints`` has the rest."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """What tests of compiled training share: rows, and the reference step by step.
 
-Letters as in ``training.compiled``.
+Letters as in ``training.engines.compiled``.
 """
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ def assert_same_training(
     reference = Reference(network, recipe, class_weights)
     rows = k.RowArrays.of(split, np.float64, class_weights)
     room = min(recipe.batch_size, len(split))
-    workspace = k.Workspace.of(network, room, int(split.lengths.max()), np.float64)
+    workspace = k.KernelWorkspace.of(network, room, int(split.lengths.max()), np.float64)
     slot = k.SlotArrays.of(reference.flat())
     for number in range(epochs):
         order = torch.randperm(len(split), generator=torch.Generator().manual_seed(number))

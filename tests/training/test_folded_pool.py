@@ -167,32 +167,35 @@ def test_a_trial_interrupted_after_any_epoch_arrives_where_it_would_have(
 
 
 UNFIT: dict[str, tuple[Callable[[Checkpoint], object], str]] = {
-    "a fold less": (lambda c: c.state["folds"].pop(), "of 2 folds, this study has 3"),
+    "a fold less": (lambda c: c.state["folds"].pop(), "made with 2 folds, and this study has 3"),
     "a fold more": (
         lambda c: c.state["folds"].append(c.state["folds"][0]),
-        "of 4 folds, this study has 3",
+        "made with 4 folds, and this study has 3",
     ),
-    "no folds": (lambda c: c.state.pop("folds"), "not of a trial of folds"),
-    "folds of words": (lambda c: c.state.update(folds=["a"] * 3), "not of a trial of folds"),
-    "another seed": (lambda c: c.state.update(seed=2), "of another trial: seed = 2"),
+    "no folds": (lambda c: c.state.pop("folds"), "not a checkpoint of a trial with folds"),
+    "folds of words": (
+        lambda c: c.state.update(folds=["a"] * 3),
+        "not a checkpoint of a trial with folds",
+    ),
+    "another seed": (lambda c: c.state.update(seed=2), "belongs to another trial: seed = 2"),
     "a fold of another seed": (
         lambda c: c.state["folds"][2].update(seed=2),
-        "fold2: of another trial: seed = 2",
+        "fold2: belongs to another trial: seed = 2",
     ),
     "no moment": (
         lambda c: c.tensors.pop("fold1/first_moment/head.bias"),
-        "fold1: without first_moment/head.bias",
+        "fold1: first_moment/head.bias missing",
     ),
     "a tensor of no fold": (
         lambda c: c.tensors.update({"fold3/updates": torch.tensor(1)}),
-        "with tensors that belong to no fold",
+        "some tensors belong to no fold",
     ),
     "no curve": (lambda c: c.state.pop("curve"), "the curve can't be read"),
     "a mean less": (
         lambda c: c.state.update(curve=[], best_epoch=0),
-        "after epoch 0, and its fold0 after epoch 1",
+        "the trial is at epoch 0, but fold0 is at epoch 1",
     ),
-    "another best epoch": (lambda c: c.state.update(best_epoch=3), "best_epoch = 3, and epoch 1"),
+    "another best epoch": (lambda c: c.state.update(best_epoch=3), "best_epoch = 3, but epoch 1"),
 }
 
 
@@ -217,10 +220,10 @@ def test_checkpoints_with_and_without_folds_are_not_mistaken(
 ) -> None:
     pool = folded(spec, vowels)
     plain, slot = alone(spec, vowels[0], BASE, seed=1, epochs=1)
-    with pytest.raises(DamagedCheckpoint, match="not of a trial of folds"):
+    with pytest.raises(DamagedCheckpoint, match="not a checkpoint of a trial with folds"):
         pool.admit(BASE, 1, plain.snapshot(slot))
     trial = pool.admit(BASE, 1)
-    with pytest.raises(DamagedCheckpoint, match="without first_moment"):
+    with pytest.raises(DamagedCheckpoint, match=r"first_moment/.* missing"):
         plain.admit(BASE, 1, pool.snapshot(trial))
 
 
@@ -237,8 +240,8 @@ class Failing(CPUEngine):
 
     def train_epoch(self, slots: Sequence[Slot]) -> list[EpochOutput]:
         return [
-            self._failed() if slot.seed == self.seed and slot.progress.epoch == 1 else one
-            for slot, one in zip(slots, super().train_epoch(slots), strict=True)
+            self._failed() if slot.seed == self.seed and slot.progress.epoch == 1 else output
+            for slot, output in zip(slots, super().train_epoch(slots), strict=True)
         ]
 
     def _failed(self) -> EpochOutput:
@@ -351,10 +354,9 @@ def test_what_is_reported_and_measured_is_the_folds_mean(tmp_path: Path) -> None
     values = [slot.progress.curve[-1].value for _, slot in folds]
     assert best.value == study.trials[best.number].value == fmean(values)
     for pool, slot in folds:
-        (told,) = pool.tell(best.hyperparameters, pool.networks(slot), "test")
-        torch.testing.assert_close(
-            told[0], pool.engine.predict(slot, slot.best_weights, told[1]), rtol=0, atol=0
-        )
+        ((outputs, rows),) = pool.predict(best.hyperparameters, pool.networks(slot), "test")
+        expected = pool.engine.predict(slot, slot.best_weights, rows)
+        torch.testing.assert_close(outputs, expected, rtol=0, atol=0)
     names = datasets[0].baselines
     assert names
     assert result.summary.baselines == {

@@ -183,14 +183,14 @@ def test_a_diverging_neighbour_harms_nobody(spec: Specification, single: Dataset
 def test_divergence_is_told_as_the_reference_tells_it(spec: Specification, single: Dataset) -> None:
     pool = Pool(spec, single, CPUEngine(spec, single))
     slot = pool.admit(EXPLODING, seed=0)
-    told = None
+    result = None
     for _ in range(5):
-        ((_, told),) = pool.train_epoch()
-        if isinstance(told, Diverged):
+        ((_, result),) = pool.train_epoch()
+        if isinstance(result, Diverged):
             break
     with pytest.raises(Diverged) as raised:
         reference(spec, single, EXPLODING, 0, epochs=5)
-    assert str(told) == str(raised.value)
+    assert str(result) == str(raised.value)
     assert slot in pool.slots  # until it is released
 
 
@@ -274,8 +274,8 @@ def test_what_one_slot_raises_ends_its_trial_and_harms_nobody(
     slots = [pool.admit(trial, seed) for seed, trial in enumerate([BASE, failing, BASE])]
     pool.train_epoch()
     fail_for(monkeypatch, failing, error)
-    (_, first), (slot, told), (_, last) = pool.train_epoch()
-    assert (type(told), str(told)) == (kind, message)
+    (_, first), (slot, result), (_, last) = pool.train_epoch()
+    assert (type(result), str(result)) == (kind, message)
     assert slot is slots[1]
     assert isinstance(first, EpochResult)
     assert isinstance(last, EpochResult)
@@ -294,9 +294,9 @@ def test_a_crash_keeps_its_cause_and_a_lack_of_memory_lets_go_of_it(
             pool = Pool(spec, single, CPUEngine(spec, single))
             slot = pool.admit(BASE, seed=0)
             fail_for(patched, slot.hyperparameters, error)
-            ((_, told),) = pool.train_epoch()
-        assert isinstance(told, TrialFailed)
-        assert (error.__traceback__ is not None) == (told.__cause__ is error) == frames
+            ((_, result),) = pool.train_epoch()
+        assert isinstance(result, TrialFailed)
+        assert (error.__traceback__ is not None) == (result.__cause__ is error) == frames
 
 
 def test_what_an_engine_raises_as_a_whole_ends_every_trial(
@@ -312,7 +312,7 @@ def test_what_an_engine_raises_as_a_whole_ends_every_trial(
     monkeypatch.setattr(engine, "train_epoch", train_epoch)
     results = pool.train_epoch()
     assert [slot for slot, _ in results] == slots
-    assert [str(told) for _, told in results] == [
+    assert [str(result) for _, result in results] == [
         "epoch 1 ran out of memory: CUDA error: out of memory"
     ] * 2
 
@@ -327,8 +327,8 @@ def test_an_infinite_sum_of_finite_losses_is_divergence(
     logits = torch.zeros(len(single.validation), len(single.classes))
     trained = [EpochOutput(float("inf"), validation_outputs=logits)]
     monkeypatch.setattr(engine, "train_epoch", lambda slots: trained)
-    ((_, told),) = pool.train_epoch()
-    assert str(told) == "diverged in epoch 1: the training loss is not finite"
+    ((_, result),) = pool.train_epoch()
+    assert str(result) == "diverged in epoch 1: the training loss is not finite"
 
 
 @pytest.mark.parametrize("order", [KeyboardInterrupt, SystemExit])

@@ -252,9 +252,9 @@ def test_names_that_a_version_has_for_nothing_make_no_other_trial(
 UNFIT: dict[str, tuple[Callable[[Checkpoint], object], str]] = {
     "another learning rate": (
         lambda c: c.state["hyperparameters"].update(learning_rate=0.5),
-        "of another trial: hyperparameters",
+        "belongs to another trial: hyperparameters",
     ),
-    "another seed": (lambda c: c.state.update(seed=2), "of another trial: seed = 2"),
+    "another seed": (lambda c: c.state.update(seed=2), "belongs to another trial: seed = 2"),
     "no curve": (lambda c: c.state.pop("curve"), "the curve can't be read"),
     "a curve of words": (lambda c: c.state.update(curve=["abc"]), "the curve can't be read"),
     "an epoch without metric": (
@@ -263,16 +263,16 @@ UNFIT: dict[str, tuple[Callable[[Checkpoint], object], str]] = {
     ),
     "more epochs than there are": (
         lambda c: c.state.update(curve=c.state["curve"] * 6),
-        "6 epochs of 5",
+        "6 epochs, and a trial has 5",
     ),
-    "another best epoch": (lambda c: c.state.update(best_epoch=3), "best_epoch = 3, and epoch 1"),
+    "another best epoch": (lambda c: c.state.update(best_epoch=3), "best_epoch = 3, but epoch 1"),
     "no moment": (
         lambda c: c.tensors.pop("first_moment/head.bias"),
-        "without first_moment/head.bias",
+        "first_moment/head.bias missing",
     ),
     "no best weights": (
         lambda c: c.tensors.pop("best_weights/head.bias"),
-        "without best_weights/head.bias",
+        "best_weights/head.bias missing",
     ),
     "another shape": (
         lambda c: c.tensors.update({"weights/head.bias": torch.zeros(1, 9)}),
@@ -284,7 +284,7 @@ UNFIT: dict[str, tuple[Callable[[Checkpoint], object], str]] = {
     ),
     "a tensor too many": (
         lambda c: c.tensors.update({"weights/tail": torch.zeros(1)}),
-        "with weights/tail, which no trial has",
+        "weights/tail, which no trial has",
     ),
 }
 

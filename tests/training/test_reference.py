@@ -59,6 +59,12 @@ def make_model(
     return network, model
 
 
+def noise(*shape: int) -> torch.Tensor:
+    """The same float64 numbers for a shape in every run."""
+    drawn = torch.Generator().manual_seed(3)
+    return torch.randn(shape, generator=drawn, dtype=torch.float64)
+
+
 # --- the network ---
 
 
@@ -74,7 +80,7 @@ def test_the_network_is_torch_nn_gru_and_a_linear_head(layers: int, bidirectiona
         if name.startswith(f"layers.{layer}.")
     }
     whole.load_state_dict(stacked)
-    values = torch.randn(6, 9, 3, dtype=torch.float64)
+    values = noise(6, 9, 3)
     states = whole(values)[1][-2 if bidirectional else -1 :]
     expected = model.head(torch.cat(list(states), dim=1))
     torch.testing.assert_close(model(values, torch.full((6,), 9)), expected)
@@ -82,7 +88,7 @@ def test_the_network_is_torch_nn_gru_and_a_linear_head(layers: int, bidirectiona
 
 def test_mean_pooling_is_the_mean_over_the_steps_that_hold_data() -> None:
     _, model = make_model(pooling="mean")
-    values = torch.randn(2, 7, 3, dtype=torch.float64)
+    values = noise(2, 7, 3)
     lengths = torch.tensor([4, 7])
     outputs = model.layers[0](values)[0]
     expected = torch.stack([outputs[0, :4].mean(0), outputs[1].mean(0)])
@@ -103,7 +109,7 @@ def test_padding_a_batch_further_changes_no_output(
 ) -> None:
     _, model = make_model(layers, bidirectional, pooling)
     longest = max(lengths)
-    values = torch.randn(len(lengths), longest, 3, dtype=torch.float64)
+    values = noise(len(lengths), longest, 3)
     padded = torch.full((len(lengths), longest + more, 3), garbage, dtype=torch.float64)
     for row, length in enumerate(lengths):
         padded[row, :length] = values[row, :length]
@@ -125,7 +131,7 @@ def test_a_row_gets_the_same_logits_alone_and_in_a_batch(
 
 
 def test_one_epoch_of_adam_is_what_its_paper_says(spec: Specification, vowels: Dataset) -> None:
-    """One batch an epoch, so one step: m̂ = g, v̂ = g², and each weight moves by lr·g/(|g|+ε)."""
+    """One batch per epoch, so one step: m̂ = g, v̂ = g², and each weight moves by lr·g/(|g|+ε)."""
     whole = replace(PLAIN, batch_size=1000, clip_norm=None)
     dataset = vowels.to(torch.device("cpu"), torch.float64)
     trainer = Trainer(spec, dataset, whole, seed=1)
@@ -191,7 +197,7 @@ def test_the_last_smaller_batch_is_trained_too() -> None:
 # --- regularization ---
 
 
-def test_the_penalty_counts_weight_matrices_and_no_biases(
+def test_the_penalty_counts_weight_matrices_but_not_biases(
     spec: Specification, vowels: Dataset
 ) -> None:
     weights = [torch.tensor([[1.0, -2.0]]), torch.tensor([[3.0]])]
@@ -236,7 +242,7 @@ def test_dropout_is_off_when_predicting(spec: Specification, vowels: Dataset) ->
 
 def test_dropout_reaches_every_layer(spec: Specification, vowels: Dataset) -> None:
     _, model = make_model(layers=2)
-    values, lengths = torch.randn(1, 4, 3, dtype=torch.float64), torch.tensor([4])
+    values, lengths = noise(1, 4, 3), torch.tensor([4])
     ones = torch.ones(2, 1, 5, dtype=torch.float64)
     for layer in (0, 1):
         masks = ones.clone()
@@ -265,7 +271,7 @@ def tokens(rows: int = 90) -> Dataset:
 TEXT = replace(PLAIN, embedding_size=6)
 
 
-def test_tokens_are_embedded_and_what_stands_behind_a_length_is_not_read() -> None:
+def test_tokens_are_embedded_and_those_after_a_rows_end_are_not_read() -> None:
     network = Network(4, 5, 1, bidirectional=True, pooling="mean", outputs=3, vocabulary=WORDS)
     model = GRU(network)
     parameters = initial_parameters(network, "xavier_normal", seed=2)
@@ -330,7 +336,7 @@ def test_a_row_weighs_what_its_class_weighs() -> None:
     torch.testing.assert_close(loss(logits, targets, torch.ones(2)), each.mean())
 
 
-def test_numbers_are_met_in_squares_and_missing_ones_are_met_already() -> None:
+def test_the_loss_of_numbers_is_their_squared_error_and_zero_for_missing_ones() -> None:
     outputs = torch.tensor([[1.0, 2.0], [3.0, 4.0]], requires_grad=True)
     targets = torch.tensor([[0.0, 4.0], [float("nan"), 4.0]])
     error = loss(outputs, targets)
@@ -362,7 +368,7 @@ def test_a_trial_learns_numbers_and_is_measured_in_their_units() -> None:
 NOISY = replace(TEXT, token_deletion=0.2, token_insertion=0.2, token_swap=0.2, batch_size=16)
 
 
-def test_augmentation_is_drawn_afresh_each_epoch_from_the_trials_own_generator(
+def test_augmentation_is_drawn_again_in_each_epoch_from_the_trials_own_generator(
     spec: Specification,
 ) -> None:
     still = replace(NOISY, learning_rate=1e-30)
@@ -440,5 +446,5 @@ def test_a_loss_that_is_not_a_number_ends_the_trial(spec: Specification, vowels:
 def test_cuda_trains_the_same_trial(spec: Specification, vowels: Dataset) -> None:
     on_cpu = trained(spec, vowels, PLAIN)
     on_cuda = trained(spec, vowels.to(torch.device("cuda")), PLAIN)
-    for one, other in zip(on_cpu.progress.curve, on_cuda.progress.curve, strict=True):
-        assert other.train_loss == pytest.approx(one.train_loss, rel=1e-3)
+    for expected, result in zip(on_cpu.progress.curve, on_cuda.progress.curve, strict=True):
+        assert result.train_loss == pytest.approx(expected.train_loss, rel=1e-3)

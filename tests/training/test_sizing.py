@@ -137,7 +137,7 @@ def test_networks_that_do_not_fit_are_refused(
 ) -> None:
     monkeypatch.setattr(sizing, "MEMORY_SHARE", 1e-6)
     spec, dataset = load(tmp_path)
-    with pytest.raises(UserError, match=r"hidden_size = 8, layers = 1\) needs .* MiB a thread"):
+    with pytest.raises(UserError, match=r"hidden_size = 8, layers = 1\) needs .* MiB per thread"):
         sizing.choose_size(spec, [dataset], threads=1)
 
 

@@ -118,7 +118,7 @@ def test_a_value_is_that_of_the_runs_best_epoch(tuned: Path) -> None:
     ]
     trained = train_again(pool, again, 2, threading.Event())
     assert [value for _, value in trained] == found.won.values
-    told = [pool.tell(hyperparameters, networks, "test") for networks, _ in trained]
+    told = [pool.predict(hyperparameters, networks, "test") for networks, _ in trained]
     assert found.test is not None
     assert found.test.value == mean_metric("accuracy", told)
     assert found.test.ensemble is not None
@@ -145,7 +145,7 @@ def test_a_later_training_on_seeds_not_used_before_agrees(tuned: Path) -> None:
     ]
     trained = train_again(pool, unused, 4, threading.Event())
     values = [
-        mean_metric("accuracy", [pool.tell(hyperparameters, networks, "test")])
+        mean_metric("accuracy", [pool.predict(hyperparameters, networks, "test")])
         for networks, _ in trained
     ]
     interval = student_interval(values, "accuracy")

@@ -1,4 +1,4 @@
-"""What a pool asks of an engine: an epoch of every slot's training and evaluation."""
+"""What a pool needs from an engine: training and evaluation of every slot, epoch by epoch."""
 
 from __future__ import annotations
 
@@ -19,42 +19,41 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class EpochOutput:
-    """What an engine says of one slot's epoch."""
+    """What an engine returns for one slot's epoch. After a failure the slot can't be used."""
 
     train_loss: float  # mean over the rows, dropout on, without penalties
-    diverged: Quantity | None = None  # what stopped being finite; the slot is then of no use
+    diverged: Quantity | None = None  # what stopped being finite
     # (N, O) logits, or scaled numbers; None if the epoch failed
     validation_outputs: Tensor | None = None
-    error: Exception | None = None  # what the epoch raised; the slot is then of no use
+    error: Exception | None = None  # what the epoch raised
     clipped: float = 0.0  # as in `EpochResult`
 
 
 class Engine(Protocol):
-    """The arithmetic behind a pool. Slots of different networks may be mixed.
+    """The arithmetic of a pool, whose slots may have different networks.
 
-    An engine draws what a trial draws exactly as ``reference.Trainer`` does: first weights from
-    ``initial_parameters``, each epoch's order, augmentation and dropout from the trial's seed
-    and the epoch.
+    An engine takes random numbers from where ``reference.Trainer`` takes them: first weights
+    from ``initial_parameters``, the rest of an epoch from ``training.draws``.
     """
 
     def start(self, network: Network, hyperparameters: Hyperparameters, seed: int) -> Any:
         """The state of a new slot."""
 
     def train_epoch(self, slots: Sequence[Slot]) -> list[EpochOutput]:
-        """Trains each slot's next epoch (``slot.progress.epoch``, from 0), then predicts the
-        validation rows; in the order of `slots`. If it raises, every slot is of no use."""
+        """Trains each slot's next epoch (``slot.progress.epoch``, from 0) and predicts the
+        validation rows. Returns outputs in the order of `slots`; if it raises, all have failed."""
 
     def weights(self, slot: Slot) -> dict[str, Tensor]:
         """A copy of a slot's weights, by their names in ``reference.GRU``."""
 
     def predict(self, slot: Slot, weights: dict[str, Tensor], split: Split) -> Tensor:
-        """Logits or scaled numbers (N, O) of a split with these weights, dropout off."""
+        """Logits or scaled numbers (N, O) of a split with these weights, without dropout."""
 
     def snapshot(self, slot: Slot) -> dict[str, Tensor]:
-        """Copies on the CPU, by the names of ``training.snapshots``, without the best weights.
+        """Copies on the CPU, by the names in ``training.pool_checkpoints``, without best weights.
 
-        Taken between epochs and quickly: nothing trains meanwhile.
+        It is called between two epochs and has to be quick: training waits for it.
         """
 
     def restore(self, network: Network, tensors: dict[str, Tensor]) -> Any:
-        """The state of a slot from any engine's snapshot; bit for bit if the dtype is the same."""
+        """The state of a slot from any engine's snapshot, bit for bit if dtypes are equal."""

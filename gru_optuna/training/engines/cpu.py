@@ -1,12 +1,12 @@
-"""The pool's engine on a CPU: compiled loops, several slots at once in threads of one process.
+"""The pool's engine on a CPU: compiled loops, with several slots at once in threads.
 
-Compiled code holds no lock on the interpreter, so threads do as well as processes (measured in
-``benchmarks/LOG.md``) and share one copy of the data, of torch and of everything compiled.
+Compiled code doesn't hold the interpreter's lock, so threads are as fast as processes (measured
+in ``benchmarks/LOG.md``) and share one copy of the data, of torch and of all compiled code.
 
-Batches are plain shuffles of all rows; only the rows within a batch are sorted by length, so
-that the recurrence drops each row at its end and pays for no padding. An epoch goes in stretches
-of some thousand rows: dropout masks and augmented rows are made for one of them at a time, so that
-the memory of a slot doesn't grow with the data. Rows that nothing changes are read where they lie.
+Batches are plain shuffles of all rows. Only the rows within a batch are sorted by length, so
+that the recurrence drops each row at its end and computes no padding. An epoch is trained in
+stretches of a few thousand rows: dropout masks and augmented rows exist for one stretch at a
+time, so that a slot's memory doesn't grow with the data. Unchanged rows are read where they lie.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from gru_optuna.training.engines.compiled.compiler import code_folder
 from gru_optuna.training.engines.compiled.epoch import DIVERGED, FINE, predict, train_epoch, warm_up
 from gru_optuna.training.engines.compiled.slots import RowArrays, SlotArrays, flatten, unflatten
 from gru_optuna.training.engines.compiled.updates import Recipe
-from gru_optuna.training.engines.compiled.workspace import Workspace
+from gru_optuna.training.engines.compiled.workspace import KernelWorkspace
 from gru_optuna.training.initializers import initial_parameters
 from gru_optuna.training.pool_checkpoints import LEARNED, UPDATES, name_tensors, part_of
 from gru_optuna.training.schedules import learning_rate
@@ -47,24 +47,24 @@ if TYPE_CHECKING:
     from gru_optuna.training.slot import Slot
 
 PREDICTED_TOGETHER = 128
-"""Rows of a batch when nothing is learned from it."""
+"""Rows of a batch that is only predicted."""
 
 STRETCH = 4096
-"""Rows of an epoch, at most or one batch, for which masks and augmented rows are held at once."""
+"""Most rows for which masks and augmented rows exist at once, unless one batch is larger."""
 
 _WORKSPACES = 4
-"""How many networks' workspaces a thread keeps; a search over sizes would gather them all."""
+"""Workspaces that a thread keeps; a search over sizes would otherwise collect one for each."""
 
 
 class CPUEngine:
-    """Trains slots with ``training.compiled``; making one compiles it, or loads what was.
+    """Trains slots in compiled code, which is compiled, or loaded, when an engine is made.
 
     Parameters
     ----------
     spec
         The study.
     dataset
-        Its data on the CPU, in float32 or float64, in which it then trains.
+        Its data on the CPU; slots train in its dtype, float32 or float64.
     threads
         How many slots train at once.
     """
@@ -74,47 +74,47 @@ class CPUEngine:
         self._epochs = spec.training.epochs
         self._dtype: npt.DTypeLike = torch.empty(0, dtype=dataset.dtype).numpy().dtype
         self._dataset = dataset
-        # Here, not in the first epoch: it may take a quarter of a minute.
+        # Now, because it may take a quarter of a minute, and the first epoch is timed.
         warm_up(self._dtype)
         self._executor = ThreadPoolExecutor(threads, "train")
         self._local = threading.local()
 
     def start(self, network: Network, hyperparameters: Hyperparameters, seed: int) -> SlotArrays:
-        """First weights, and moments of zero."""
+        """First weights and moments of zero."""
         parameters = initial_parameters(network, hyperparameters.initializer, seed)
         return SlotArrays.of(flatten(network, parameters, self._dtype))
 
     def train_epoch(self, slots: Sequence[Slot]) -> list[EpochOutput]:
-        """Trains the slots in all threads, the next slot going to the next free thread."""
+        """Trains the slots in all threads; a free thread takes the next slot."""
         return list(self._executor.map(self._try_slot, slots))
 
     def weights(self, slot: Slot) -> dict[str, Tensor]:
-        """Copies, by name."""
+        """Copies of the weights by name."""
         return unflatten(slot.network, slot.state.parameters)
 
     def predict(self, slot: Slot, weights: dict[str, Tensor], split: Split) -> Tensor:
-        """Logits (N, O)."""
+        """Logits or scaled numbers (N, O) of a split."""
         workspace = self._workspace(slot.network, PREDICTED_TOGETHER)
         flat = flatten(slot.network, weights, self._dtype)
         rows = self._rows_of(split).cut(slot.hyperparameters.max_tokens)
         return torch.from_numpy(predict(workspace, flat, rows))
 
     def snapshot(self, slot: Slot) -> dict[str, Tensor]:
-        """Copies of all that was learned."""
-        numbers: SlotArrays = slot.state
-        flat = (numbers.parameters, numbers.first_moment, numbers.second_moment)
+        """Copies of weights, moments and the number of updates."""
+        arrays: SlotArrays = slot.state
+        flat = (arrays.parameters, arrays.first_moment, arrays.second_moment)
         learned = (unflatten(slot.network, array) for array in flat)
-        return name_tensors(*learned, updates=int(numbers.updates[0]))
+        return name_tensors(*learned, updates=int(arrays.updates[0]))
 
     def restore(self, network: Network, tensors: dict[str, Tensor]) -> SlotArrays:
-        """A slot's numbers as they were, in the dataset's dtype."""
+        """A slot's arrays from a snapshot, in the dataset's dtype."""
         weights, first, second = (
             flatten(network, part_of(tensors, part), self._dtype) for part in LEARNED
         )
         return SlotArrays.of(weights, first, second, int(tensors[UPDATES]))
 
     def _try_slot(self, slot: Slot) -> EpochOutput:
-        """One slot's exception is its own; the other threads go on."""
+        """Trains a slot; an exception becomes its own output, and the other slots continue."""
         try:
             return self._train_slot(slot)
         except Exception as error:
@@ -149,22 +149,22 @@ class CPUEngine:
     def _stretches(
         self, slot: Slot
     ) -> Iterator[tuple[RowArrays, npt.NDArray[np.int64], npt.NDArray[np.floating] | None]]:
-        """The slot's next epoch: rows, the order to train on them, and their dropout masks."""
+        """Stretches of the slot's next epoch: rows, the order to train on, and dropout masks."""
         h, train = slot.hyperparameters, self._dataset.train
         order, masks = order_of_rows(slot, len(train)), masks_of_batches(slot, len(train))
         batches = augmented_batches(slot, train, order) if augments(h) else None
-        as_they_are = self._train_rows.cut(h.max_tokens)
-        for some in torch.split(order, stretch_of(h.batch_size)):
-            count = math.ceil(len(some) / h.batch_size)
+        unchanged = self._train_rows.cut(h.max_tokens)
+        for stretch in torch.split(order, stretch_of(h.batch_size)):
+            count = math.ceil(len(stretch) / h.batch_size)
             drawn = self._joined(islice(masks, count))
             if batches is None:
-                yield as_they_are, some.numpy(), drawn
+                yield unchanged, stretch.numpy(), drawn
             else:
                 changed = one_after_another(list(islice(batches, count)))
-                yield self._rows_of(changed), np.arange(len(some)), drawn
+                yield self._rows_of(changed), np.arange(len(stretch)), drawn
 
     def _joined(self, masks: Iterator[Tensor | None]) -> npt.NDArray[np.floating] | None:
-        """The masks (L, n, D * H) of all rows of these batches."""
+        """The masks (L, n, D * H) of these batches' rows, one batch after another."""
         drawn = [mask for mask in masks if mask is not None]
         if not drawn:
             return None
@@ -173,15 +173,15 @@ class CPUEngine:
     def _rows_of(self, split: Split) -> RowArrays:
         return RowArrays.of(split, self._dtype, self._dataset.class_weights)
 
-    def _workspace(self, network: Network, batch_size: int) -> Workspace:
-        """This thread's own, large enough."""
+    def _workspace(self, network: Network, batch_size: int) -> KernelWorkspace:
+        """This thread's workspace for a network, with room for the batch."""
         if not hasattr(self._local, "workspaces"):
             self._local.workspaces = OrderedDict()
-        kept: OrderedDict[Network, Workspace] = self._local.workspaces
+        kept: OrderedDict[Network, KernelWorkspace] = self._local.workspaces
         workspace = kept.pop(network, None)
         if workspace is None or workspace.batch_size < batch_size:
             room = max(batch_size, min(PREDICTED_TOGETHER, len(self._dataset.validation)))
-            workspace = Workspace.of(network, room, longest_row(self._dataset), self._dtype)
+            workspace = KernelWorkspace.of(network, room, longest_row(self._dataset), self._dtype)
         kept[network] = workspace
         if len(kept) > _WORKSPACES:
             kept.popitem(last=False)
@@ -189,16 +189,16 @@ class CPUEngine:
 
 
 def stretch_of(batch_size: int) -> int:
-    """Rows of a stretch, in whole batches."""
+    """The number of rows in a stretch: whole batches."""
     return batch_size * max(1, STRETCH // batch_size)
 
 
 def longest_row(dataset: Dataset) -> int:
-    """Steps that a workspace has room for."""
+    """The steps of the longest row, for which a workspace needs room."""
     splits = (dataset.train, dataset.validation, dataset.test)
     return max(split.longest for split in splits if split is not None)
 
 
 def is_compiled() -> bool:
-    """Whether this machine has the machine code already; else the first epoch waits for it."""
+    """Whether machine code of these sources is cached; otherwise it is compiled at first use."""
     return any(code_folder().rglob("*.nbi"))

@@ -1,7 +1,7 @@
 """The batched engine: what a pool trains with it is what the reference trains, trial by trial.
 
 Sums round by the shapes they are batched into, so nothing here is equal bit for bit; in float64
-it is equal to 1e-9, curves and weights, over all epochs. Behind each row's length stands NaN.
+it is equal to 1e-9, curves and weights, over all epochs. After each row's end there is NaN.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def spec(tmp_path_factory: pytest.TempPathFactory) -> Specification:
 
 
 def make_split(lengths: Sequence[int], channels: int, classes: int, seed: int) -> Split:
-    """Noise that its class shifts; NaN behind each row's length."""
+    """Noise that its class shifts; NaN after each row's end."""
     drawn = torch.Generator().manual_seed(seed)
     steps = torch.tensor(lengths)
     targets = torch.randint(classes, (len(lengths),), generator=drawn)
@@ -318,14 +318,14 @@ def test_slots_are_stacked_anew_only_when_they_change(
     spec: Specification, dataset: Dataset
 ) -> None:
     pool = make_pool(spec, dataset)
-    one, other = (pool.admit(BASE, seed) for seed in (1, 2))
+    stays, leaves = (pool.admit(BASE, seed) for seed in (1, 2))
     train(pool, 1)
-    place = one.state.weights.data_ptr()
+    place = stays.state.weights.data_ptr()
     train(pool, 1)
-    assert one.state.weights.data_ptr() == place
-    pool.release(other)
+    assert stays.state.weights.data_ptr() == place
+    pool.release(leaves)
     train(pool, 1)
-    assert one.state.weights.data_ptr() != place
+    assert stays.state.weights.data_ptr() != place
 
 
 # --- divergence ---
@@ -398,23 +398,27 @@ def make_layer(J: int, C: int, H: int) -> Layer:
     return Layer(draw(J, 3 * H, C), draw(J, 3 * H, H), draw(J, 3 * H), draw(J, 3 * H))
 
 
+def noise(*shape: int) -> torch.Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+
+
 LENGTHS = torch.tensor([[5, 3, 3, 1], [4, 4, 0, 0]])
 VALID = torch.arange(5).view(5, 1) < LENGTHS.unsqueeze(1)
 
 
 @pytest.mark.parametrize("active", [active_rows(LENGTHS), [4] * 5])
 def test_the_backward_pass_is_the_forward_passs_gradient(active: list[int]) -> None:
-    inputs = torch.randn(2, 5, 4, 2, dtype=torch.float64, requires_grad=True)
+    inputs = noise(2, 5, 4, 2).requires_grad_()
     assert torch.autograd.gradcheck(
         Recurrence.apply, (inputs, *make_layer(2, 2, 3), VALID, active), check_batched_grad=False
     )
 
 
-def test_turning_rows_around_is_its_own_inverse_and_has_its_gradient() -> None:
-    values = torch.randn(2, 5, 4, 2, dtype=torch.float64, requires_grad=True)
-    turned = reverse(values, LENGTHS)
-    assert torch.equal(turned[0, :3, 1], values[0, :3, 1].flip(0))
-    assert torch.equal(reverse(turned, LENGTHS), values)
+def test_reversing_rows_is_its_own_inverse_and_has_its_gradient() -> None:
+    values = noise(2, 5, 4, 2).requires_grad_()
+    backward = reverse(values, LENGTHS)
+    assert torch.equal(backward[0, :3, 1], values[0, :3, 1].flip(0))
+    assert torch.equal(reverse(backward, LENGTHS), values)
     assert torch.autograd.gradcheck(lambda v: reverse(v, LENGTHS), (values,))
 
 
@@ -429,8 +433,8 @@ def nan_in_new_memory() -> Iterator[None]:
         torch.use_deterministic_algorithms(False)
 
 
-def test_memory_behind_the_lengths_is_never_read(spec: Specification, dataset: Dataset) -> None:
-    inputs, layer = torch.randn(2, 5, 4, 2, dtype=torch.float64), make_layer(2, 2, 3)
+def test_memory_after_a_rows_end_is_never_read(spec: Specification, dataset: Dataset) -> None:
+    inputs, layer = noise(2, 5, 4, 2), make_layer(2, 2, 3)
 
     def states_and_gradients(active: list[int]) -> tuple[torch.Tensor, ...]:
         states = recurrence(inputs, layer, VALID, active)

@@ -1,6 +1,6 @@
 """Compiled training against the reference: autograd through ``reference.GRU``, step by step.
 
-Letters as in ``training.compiled``. Padding is not-a-number throughout: reading it would show.
+Letters as in ``training.engines.compiled``. All padding is NaN, so that reading it would show.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ def test_gradient_equals_differences_of_the_loss(pooling: str, vocabulary: int) 
     """Without autograd: the gradient is what the loss does when a weight moves."""
     network = Network(3, 5, 2, True, pooling, 3, vocabulary)
     rows = k.RowArrays.of(split_of(network, rows=4, steps=4), np.float64)
-    workspace = k.Workspace.of(network, 4, 4, np.float64)
+    workspace = k.KernelWorkspace.of(network, 4, 4, np.float64)
     masks = masks_for(network, 4, 0.3)
     start = k.flatten(network, weights_of(network), np.float64)
     recipe = k.Recipe(batch_size=4, learning_rate=0.0)
@@ -151,7 +151,7 @@ def test_float32_follows_float64(hidden_size: int) -> None:
     recipe = k.Recipe(5, 1e-3, k.RMSPROP, 1.0, 1e-4, 1e-4)
     losses, ends = [], []
     for dtype in (np.float32, np.float64):
-        workspace = k.Workspace.of(network, 5, 9, dtype)
+        workspace = k.KernelWorkspace.of(network, 5, 9, dtype)
         slot, rows = k.SlotArrays.of(k.flatten(network, start, dtype)), k.RowArrays.of(split, dtype)
         for _ in range(2):
             loss, _ = k.train_epoch(workspace, slot, rows, np.arange(13), recipe)
@@ -164,7 +164,7 @@ def test_float32_follows_float64(hidden_size: int) -> None:
 @pytest.mark.parametrize("vocabulary", [0, 6])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_a_workspace_carries_nothing_from_trial_to_trial(dtype: type, vocabulary: int) -> None:
-    """Bit by bit the same numbers in a fresh workspace, a used one and a larger one."""
+    """The same numbers bit for bit in a fresh workspace, a used one and a larger one."""
     network = Network(5, 20, 2, True, "last", 3, vocabulary)
     split = split_of(network)
     rows, order = k.RowArrays.of(split, dtype), np.arange(13)
@@ -172,12 +172,12 @@ def test_a_workspace_carries_nothing_from_trial_to_trial(dtype: type, vocabulary
     masks = masks_for(network, 13, 0.5).numpy().astype(dtype)
     ends = []
     for batch_size, steps, used in ((8, 9, False), (8, 9, True), (20, 30, True)):
-        workspace = k.Workspace.of(network, batch_size, steps, dtype)
+        workspace = k.KernelWorkspace.of(network, batch_size, steps, dtype)
         if used:
             diverged = k.SlotArrays.of(np.full_like(start, np.nan))
             k.train_epoch(workspace, diverged, rows, order, RECIPE)
             for name, buffer in workspace.buffers._asdict().items():
-                # Padding of panels is zero for good, that of masks one or zero.
+                # The padding of panels stays zero, that of masks is one or zero.
                 if buffer.dtype == dtype and name != "mask":
                     buffer[buffer != 0] = np.nan
         slot = k.SlotArrays.of(start)
@@ -186,15 +186,15 @@ def test_a_workspace_carries_nothing_from_trial_to_trial(dtype: type, vocabulary
         assert diverged_in == k.FINE
         ends.append([[loss], slot.parameters, k.predict(workspace, slot.parameters, rows)])
     for other in ends[1:]:
-        for one, two in zip(ends[0], other, strict=True):
-            np.testing.assert_array_equal(one, two)
+        for expected, result in zip(ends[0], other, strict=True):
+            np.testing.assert_array_equal(expected, result)
 
 
 def test_a_diverged_step_is_told_and_leaves_the_slot_as_it_was() -> None:
     split = split_of(NETWORK)
     split.steps[split.starts[9], 0] = math.nan
     rows, order = k.RowArrays.of(split, np.float64), np.arange(13)
-    workspace = k.Workspace.of(NETWORK, 13, 9, np.float64)
+    workspace = k.KernelWorkspace.of(NETWORK, 13, 9, np.float64)
     start = k.flatten(NETWORK, weights_of(NETWORK), np.float64)
 
     slot = k.SlotArrays.of(start)
@@ -216,7 +216,7 @@ def test_a_diverged_gradient_is_told_from_a_diverged_loss() -> None:
     network = replace(NETWORK, outputs=1)
     split = split_of(network, regression=True)
     rows = k.RowArrays.of(replace(split, targets=split.targets * 1e18))
-    workspace = k.Workspace.of(network, 13, 9)
+    workspace = k.KernelWorkspace.of(network, 13, 9)
     start = k.flatten(network, weights_of(network))
     # A loss of 1e36 and its gradient fit into float32; a penalty's derivative of 1e39 doesn't.
     slot = k.SlotArrays.of(start)
@@ -229,7 +229,7 @@ def test_a_diverged_gradient_is_told_from_a_diverged_loss() -> None:
 
 def test_a_restored_slot_goes_on_as_if_never_interrupted() -> None:
     rows, order = k.RowArrays.of(split_of(NETWORK)), np.arange(13)
-    workspace = k.Workspace.of(NETWORK, 8, 9)
+    workspace = k.KernelWorkspace.of(NETWORK, 8, 9)
     through = k.SlotArrays.of(k.flatten(NETWORK, weights_of(NETWORK)))
     k.train_epoch(workspace, through, rows, order, RECIPE)
     restored = k.SlotArrays.of(
@@ -237,8 +237,8 @@ def test_a_restored_slot_goes_on_as_if_never_interrupted() -> None:
     )
     for slot in (through, restored):
         k.train_epoch(workspace, slot, rows, order, RECIPE)
-    for one, other in zip(through, restored, strict=True):
-        np.testing.assert_array_equal(one, other)
+    for expected, result in zip(through, restored, strict=True):
+        np.testing.assert_array_equal(expected, result)
 
 
 def test_flat_parameters_are_in_the_networks_order() -> None:
@@ -264,7 +264,7 @@ def test_threads_with_workspaces_of_their_own_do_not_disturb_each_other() -> Non
     slots = [k.SlotArrays.of(start) for _ in range(4)]
 
     def train(slot: k.SlotArrays) -> None:
-        workspace = k.Workspace.of(NETWORK, 8, 9)
+        workspace = k.KernelWorkspace.of(NETWORK, 8, 9)
         for _ in range(50):
             k.train_epoch(workspace, slot, rows, order, RECIPE)
 
@@ -280,7 +280,7 @@ def test_threads_with_workspaces_of_their_own_do_not_disturb_each_other() -> Non
 @pytest.mark.parametrize("vocabulary", [0, 50])
 def test_a_workspaces_memory_is_known_beforehand(vocabulary: int) -> None:
     network = Network(5, 20, 2, True, "last", 3, vocabulary)
-    workspace = k.Workspace.of(network, 8, 9)
+    workspace = k.KernelWorkspace.of(network, 8, 9)
     owned = [array if array.base is None else array.base for array in workspace.buffers]
     assert k.workspace_bytes(network, 8, 9) == sum(array.nbytes for array in owned)
 
@@ -295,10 +295,10 @@ def test_a_workspaces_memory_is_known_beforehand(vocabulary: int) -> None:
         ({"recipe": RECIPE._replace(batch_size=0)}, "need at least 1"),
         ({"masks": np.ones((1, 12, 7))}, r"masks: \(1, 12, 7\), need \(1, 13, 7\)"),
         ({"slot": k.SlotArrays.of(np.zeros(5))}, "got float64"),
-        ({"workspace": k.Workspace.of(NETWORK, 8, 8, np.float64)}, "up to 9 steps"),
-        ({"workspace": k.Workspace.of(NETWORK, 8, 9)}, "values are float64"),
+        ({"workspace": k.KernelWorkspace.of(NETWORK, 8, 8, np.float64)}, "up to 9 steps"),
+        ({"workspace": k.KernelWorkspace.of(NETWORK, 8, 9)}, "values are float64"),
         (
-            {"workspace": k.Workspace.of(replace(NETWORK, outputs=2), 8, 9, np.float64)},
+            {"workspace": k.KernelWorkspace.of(replace(NETWORK, outputs=2), 8, 9, np.float64)},
             "got float64",
         ),
     ],
@@ -307,7 +307,7 @@ def test_what_does_not_fit_is_refused_before_compiled_code_sees_it(
     change: dict[str, object], message: str
 ) -> None:
     fitting: dict[str, object] = {
-        "workspace": k.Workspace.of(NETWORK, 8, 9, np.float64),
+        "workspace": k.KernelWorkspace.of(NETWORK, 8, 9, np.float64),
         "slot": k.SlotArrays.of(k.flatten(NETWORK, weights_of(NETWORK), np.float64)),
         "rows": k.RowArrays.of(split_of(NETWORK), np.float64),
         "order": np.arange(13),
@@ -321,7 +321,7 @@ def test_a_class_that_the_head_lacks_is_refused() -> None:
     rows = k.RowArrays.of(split_of(NETWORK), np.float64)
     rows.labels[3] = 3
     slot = k.SlotArrays.of(k.flatten(NETWORK, weights_of(NETWORK), np.float64))
-    workspace = k.Workspace.of(NETWORK, 8, 9, np.float64)
+    workspace = k.KernelWorkspace.of(NETWORK, 8, 9, np.float64)
     with pytest.raises(ValueError, match=r"labels: need one a row, in \[0, 3\)"):
         k.train_epoch(workspace, slot, rows, np.arange(13), RECIPE)
 
@@ -361,14 +361,14 @@ def test_one_compilation_a_dtype_serves_everything() -> None:
     """Each further signature would cost its user another quarter of a minute."""
     for dtype in (np.float32, np.float64):
         k.warm_up(dtype)
-        rows, order = k.RowArrays.of(split_of(NETWORK), dtype), torch.randperm(13).numpy()
+        rows, order = k.RowArrays.of(split_of(NETWORK), dtype), np.arange(13)[::-1].copy()
         order.flags.writeable = False
-        workspace = k.Workspace.of(NETWORK, 8, 9, dtype)
+        workspace = k.KernelWorkspace.of(NETWORK, 8, 9, dtype)
         slot = k.SlotArrays.of(k.flatten(NETWORK, weights_of(NETWORK), dtype))
         k.train_epoch(workspace, slot, rows, order, k.Recipe(8, 1, k.ADAM, 1, 0, 0))
         k.train_epoch(workspace, slot, rows, order, RECIPE, np.ones((7, 13, 1)).T)
         texts = replace(NETWORK, vocabulary=4)
-        workspace = k.Workspace.of(texts, 8, 9, dtype)
+        workspace = k.KernelWorkspace.of(texts, 8, 9, dtype)
         slot = k.SlotArrays.of(k.flatten(texts, weights_of(texts), dtype))
         rows = k.RowArrays.of(split_of(texts), dtype, class_weights=torch.ones(3))
         k.train_epoch(workspace, slot, rows, order, RECIPE)

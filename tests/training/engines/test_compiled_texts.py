@@ -70,7 +70,7 @@ def test_a_token_that_was_never_read_stays_as_it_was() -> None:
     split = split_of(TEXTS)
     split.steps[split.steps == 7] = 8
     slot = k.SlotArrays.of(k.flatten(TEXTS, weights_of(TEXTS)))
-    workspace = k.Workspace.of(TEXTS, 8, 9)
+    workspace = k.KernelWorkspace.of(TEXTS, 8, 9)
     k.train_epoch(workspace, slot, k.RowArrays.of(split), np.arange(13), RECIPE)
     after = k.unflatten(TEXTS, slot.parameters)[EMBEDDING]
     moved = (after != weights_of(TEXTS)[EMBEDDING].float()).any(dim=1)
@@ -90,7 +90,7 @@ def test_rows_that_are_cut_train_as_shorter_rows() -> None:
     ends = []
     for steps, data in ((9, rows), (4, shorter)):
         slot = k.SlotArrays.of(k.flatten(TEXTS, weights_of(TEXTS)))
-        k.train_epoch(k.Workspace.of(TEXTS, 8, steps), slot, data, order, RECIPE)
+        k.train_epoch(k.KernelWorkspace.of(TEXTS, 8, steps), slot, data, order, RECIPE)
         ends.append(slot.parameters)
     np.testing.assert_array_equal(*ends)
 
@@ -133,7 +133,7 @@ def test_what_does_not_fit_is_refused_before_compiled_code_sees_it(
     rows: k.RowArrays, message: str
 ) -> None:
     slot = k.SlotArrays.of(k.flatten(TEXTS, weights_of(TEXTS), np.float64))
-    workspace = k.Workspace.of(TEXTS, 8, 9, np.float64)
+    workspace = k.KernelWorkspace.of(TEXTS, 8, 9, np.float64)
     with pytest.raises(ValueError, match=message):
         k.train_epoch(workspace, slot, rows, np.arange(13), RECIPE)
 
@@ -154,6 +154,6 @@ def test_rows_that_lie_elsewhere_are_refused(changed: dict[str, Tensor], message
 
 def test_a_network_of_numbers_refuses_tokens() -> None:
     slot = k.SlotArrays.of(k.flatten(NETWORK, weights_of(NETWORK), np.float64))
-    workspace = k.Workspace.of(NETWORK, 8, 9, np.float64)
+    workspace = k.KernelWorkspace.of(NETWORK, 8, 9, np.float64)
     with pytest.raises(ValueError, match="values of 0 steps, rows reach to 115"):
         k.train_epoch(workspace, slot, text_rows(), np.arange(13), RECIPE)

@@ -1,13 +1,13 @@
-"""Which rows each slot trains on, step by step of an epoch.
+"""The rows that each slot trains on in every step of an epoch.
 
-Slots of different batch sizes share one launch: every slot's batches are cut into micro-batches
-of one size, and a slot adds up gradients until its batch is complete, which is exact (a batch's
-mean is the sum of its rows' losses over their number). One launch for each batch size would be
-simpler, but then a search over a range of batch sizes would batch nothing. If all slots have the
-same batch size, a micro-batch is a batch.
+Slots with different batch sizes train together: all batches are cut into micro-batches of one
+size, and a slot sums gradients until its batch is complete. That is exact, because a batch's mean
+loss is the sum of its rows' losses divided by their number. One launch for each batch size would
+be simpler, but a search over a range of batch sizes would then batch nothing. If all slots have
+the same batch size, a micro-batch is a batch.
 
-What isn't filled (the last batch of an epoch is smaller, some slots need fewer steps) is rows
-of length 0, which compute nothing but zeros.
+Places that stay empty (the last batch of an epoch is smaller, and some slots need fewer steps)
+are rows of length 0, which compute zeros.
 """
 
 from __future__ import annotations
@@ -29,26 +29,27 @@ if TYPE_CHECKING:
     from gru_optuna.training.slot import Slot
 
 STEP_IN_ROWS = 64
-"""What starting a step costs, in rows of a slot; a guess, on a GPU rather too small."""
+"""The cost of starting a step, in rows of a slot: a guess, and probably too low for a GPU."""
 
 
 @dataclass(frozen=True)
 class MicroBatch:
-    """One step of K slots. Rows stand in falling order of length."""
+    """One step of K slots, with rows in falling order of length."""
 
-    rows: Tensor  # (K, B) int64, row of the split; 0 where nothing is
-    # (K, B, T, C) or (K, B, T), augmented or carried; None: as the split on the device has them
+    rows: Tensor  # (K, B) int64, rows of the split; 0 in an empty place
+    # (K, B, T, C) or (K, B, T), augmented or carried; None: taken from the split on the device
     values: Tensor | None
-    lengths: Tensor  # (K, B) int64; 0 where nothing is
+    lengths: Tensor  # (K, B) int64; 0 in an empty place
     batch_rows: Tensor  # (K,) int64, rows of the whole batch that these are part of, at least 1
-    ends: Tensor  # (K,) bool: the batch is complete, update
+    ends: Tensor  # (K,) bool, whether the batch is complete and the slot updates
     masks: Tensor | None  # (K, L, B, F) of dropout
-    any_ends: bool  # on the host, as `active`: asking the device would wait for it
+    # Both on the host, because reading them from the device would wait for it.
+    any_ends: bool
     active: list[int]  # (T,) as in `recurrence`
 
 
 def micro_batch_size(batch_sizes: Collection[int], rows: int) -> int:
-    """B for slots of these batch sizes: few steps, little filled up."""
+    """B for slots of these batch sizes: a compromise of few steps and few empty places."""
 
     def cost(size: int) -> int:
         return max(_steps(rows, batch, size) for batch in batch_sizes) * (size + STEP_IN_ROWS)
@@ -57,7 +58,7 @@ def micro_batch_size(batch_sizes: Collection[int], rows: int) -> int:
 
 
 def _steps(rows: int, batch: int, micro: int) -> int:
-    """Micro-batches of one epoch."""
+    """The number of micro-batches in one epoch."""
     batches, rest = divmod(rows, batch)
     return batches * -(-batch // micro) + -(-rest // micro)
 
@@ -67,8 +68,8 @@ def micro_batches(
 ) -> Iterator[MicroBatch]:
     """The next epoch of slots of one network; `train` is the training split on the CPU.
 
-    Drawn on the CPU, from each slot's own streams, as in ``reference.Trainer``. If any slot
-    augments its rows, or if they are to be `carried`, the values of all come from the CPU.
+    If any slot augments its rows, or if the split's steps are `carried` from the host, all
+    values come from the CPU.
     """
     B = micro_batch_size([slot.hyperparameters.batch_size for slot in slots], len(train))
     carried = carried or any(augments(slot.hyperparameters) for slot in slots)
@@ -96,12 +97,12 @@ def _parts(slot: Slot, train: Split, micro: int, carried: bool) -> Iterator[_Par
         torch.split(order, h.batch_size), batches, masks_of_batches(slot, len(train)), strict=False
     ):
         for first in range(0, len(index), micro):
-            some = slice(first, first + micro)
+            part = slice(first, first + micro)
             yield _Part(
-                index[some],
-                lengths[index[some]] if batch is None else batch.lengths[some],
-                None if batch is None else batch.values[some],
-                None if masks is None else masks[:, some],
+                index[part],
+                lengths[index[part]] if batch is None else batch.lengths[part],
+                None if batch is None else batch.values[part],
+                None if masks is None else masks[:, part],
                 len(index),
                 first + micro >= len(index),
             )
@@ -111,9 +112,9 @@ def _together(slots: Sequence[Slot], parts: Sequence[_Part | None], size: int) -
     K, B, network = len(slots), size, slots[0].network
     rows, steps = torch.zeros(K, B, dtype=torch.int64), torch.zeros(K, B, dtype=torch.int64)
     values = masks = None
-    if own := [part.values for part in parts if part is not None and part.values is not None]:
-        longest = max(one.shape[1] for one in own)
-        values = own[0].new_zeros(K, B, longest, *own[0].shape[2:])
+    if carried := [part.values for part in parts if part is not None and part.values is not None]:
+        longest = max(part_values.shape[1] for part_values in carried)
+        values = carried[0].new_zeros(K, B, longest, *carried[0].shape[2:])
     if any(slot.hyperparameters.dropout > 0 for slot in slots):
         masks = torch.ones(K, network.layers, B, network.features)
     for k, part in enumerate(parts):
@@ -125,6 +126,7 @@ def _together(slots: Sequence[Slot], parts: Sequence[_Part | None], size: int) -
                 values[k, :count, : part.values.shape[1]] = part.values
             if masks is not None and part.masks is not None:
                 masks[k, :, :count] = part.masks
+    # Rows that still run at a step are then the first ones: the recurrence computes no others.
     steps, order = steps.sort(dim=1, descending=True, stable=True)
     if masks is not None:
         masks = masks.gather(2, order[:, None, :, None].expand_as(masks))
@@ -144,6 +146,6 @@ def _together(slots: Sequence[Slot], parts: Sequence[_Part | None], size: int) -
 
 
 def active_rows(lengths: Tensor) -> list[int]:
-    """How many rows hold data at each step in any slot: (T,) from falling lengths (K, B)."""
+    """The rows that hold data at each step in any slot: (T,) from falling lengths (K, B)."""
     longest = lengths.amax(0)  # (B,), falling too
     return (longest > torch.arange(int(longest[0])).unsqueeze(1)).sum(1).tolist()

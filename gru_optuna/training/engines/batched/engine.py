@@ -1,4 +1,4 @@
-"""The engine of a pool whose slots train together in batched products."""
+"""The pool's engine on a GPU: slots train together in batched products."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from gru_optuna.errors import Quantity
 from gru_optuna.training.engines.base import EpochOutput
 from gru_optuna.training.engines.batched.batches import MicroBatch, active_rows, micro_batches
-from gru_optuna.training.engines.batched.forward import flatten, forward, unflatten
+from gru_optuna.training.engines.batched.forward import forward
 from gru_optuna.training.engines.batched.updates import Recipes, State, add_penalty, clip, update
 from gru_optuna.training.initializers import initial_parameters
 from gru_optuna.training.pool_checkpoints import LEARNED, UPDATES, name_tensors, part_of
@@ -29,18 +29,18 @@ if TYPE_CHECKING:
     from gru_optuna.training.slot import Slot
 
 EVALUATION_ROWS = 4096
-"""Rows predicted at a time, of all slots together: what bounds the memory of a prediction."""
+"""Rows predicted at a time, of all slots together; this bounds the memory of a prediction."""
 
 FINE, LOSS, GRADIENT = 0, 1, 2
 FAULTS = {LOSS: Quantity.TRAINING_LOSS, GRADIENT: Quantity.GRADIENT}
 
 
 class BatchedEngine:
-    """Trains slots of one network together, whatever else differs between them.
+    """Trains slots of one network together, whatever their other hyperparameters.
 
-    An ``Engine`` of ``training.pool``, for every device that torch knows; it hasn't run on a
-    GPU yet. Nothing within an epoch waits for the device: what diverged is read once, at its
-    end. `train_step` reads no number back either, so a CUDA graph could hold it.
+    It works on every device that torch knows, but hasn't run on a GPU yet. Nothing within an
+    epoch waits for the device: whether a slot diverged is read once, at the end. `train_step`
+    reads nothing back, so a CUDA graph can hold it.
 
     Parameters
     ----------
@@ -54,13 +54,13 @@ class BatchedEngine:
         self._spec = spec
         self._dataset = dataset
         self._train_on_host: Split | None = None
-        # What was trained together last, stacked: the slots' states are views of it.
+        # The slots that trained together last, stacked; their states are views of the stack.
         self._stacks: dict[Network, tuple[list[State], State]] = {}
 
     def start(self, network: Network, hyperparameters: Hyperparameters, seed: int) -> State:
-        """A new slot's state: its first weights."""
+        """First weights and moments of zero."""
         parameters = initial_parameters(network, hyperparameters.initializer, seed)
-        return State.of(self._send(flatten(network, parameters)))
+        return State.of(self._send(network.flatten(parameters)))
 
     def train_epoch(self, slots: Sequence[Slot]) -> list[EpochOutput]:
         """Trains each slot's next epoch and predicts the validation rows."""
@@ -76,37 +76,37 @@ class BatchedEngine:
 
     def weights(self, slot: Slot) -> dict[str, Tensor]:
         """A copy of a slot's weights, by their names in ``reference.GRU``."""
-        parameters = unflatten(slot.network, slot.state.weights)
+        parameters = slot.network.unflatten(slot.state.weights)
         return {name: parameter.clone() for name, parameter in parameters.items()}
 
     def predict(self, slot: Slot, weights: dict[str, Tensor], split: Split) -> Tensor:
-        """Logits or scaled numbers (N, O) of a split with these weights, dropout off."""
-        flat = self._send(flatten(slot.network, weights))  # from a checkpoint: from the CPU
+        """Logits or scaled numbers (N, O) of a split with these weights, without dropout."""
+        flat = self._send(slot.network.flatten(weights))  # a checkpoint's weights are on the CPU
         return predict([slot], flat.unsqueeze(0), split)[0]
 
     def snapshot(self, slot: Slot) -> dict[str, Tensor]:
-        """Copies on the CPU of all that was learned."""
+        """Copies on the CPU of weights, moments and the number of updates."""
         state: State = slot.state
-        # One transfer, for which the host waits once.
+        # Stacked, so that the host waits for a single transfer.
         copies = torch.stack([state.weights, state.first, state.second]).cpu()
-        learned = (unflatten(slot.network, flat) for flat in copies)
+        learned = (slot.network.unflatten(flat) for flat in copies)
         return name_tensors(*learned, updates=int(state.updates))
 
     def restore(self, network: Network, tensors: dict[str, Tensor]) -> State:
-        """A slot's state as it was, on the dataset's device and in its dtype."""
+        """A slot's state from a snapshot, on the dataset's device and in its dtype."""
         weights, first, second = (
-            self._send(flatten(network, part_of(tensors, part))) for part in LEARNED
+            self._send(network.flatten(part_of(tensors, part))) for part in LEARNED
         )
         return State(weights, first, second, tensors[UPDATES].to(weights.device, torch.float64))
 
     def _send(self, flat: Tensor) -> Tensor:
-        """Parameters to the dataset's device and dtype."""
+        """Moves parameters to the dataset's device and dtype."""
         return flat.to(self._dataset.train.device, self._dataset.dtype)
 
     def _stack(self, network: Network, group: Sequence[Slot]) -> tuple[list[State], State]:
-        """The states of a group and all of them together, anew if the group isn't the last one."""
+        """A group's states and their stack, which is made only if the group has changed."""
         states = [slot.state for slot in group]
-        # A state equals nothing but itself.
+        # States are compared by identity (eq=False).
         if network in self._stacks and self._stacks[network][0] == states:
             return self._stacks[network]
         return states, State.stack(states)
@@ -124,31 +124,31 @@ class BatchedEngine:
         outputs = predict(group, weights, data.validation)
         faults, totals, clipped = sums.fault.tolist(), sums.total.tolist(), sums.clipped.tolist()
         trained = []
-        for slot, fault, total, cut, own in zip(
+        for slot, fault, total, cut, predicted in zip(
             group, faults, totals, clipped, outputs, strict=True
         ):
             updates = math.ceil(len(split) / slot.hyperparameters.batch_size)
             trained.append(
                 EpochOutput(math.nan, FAULTS[fault])
                 if fault
-                else EpochOutput(total / len(split), None, own, clipped=cut / updates)
+                else EpochOutput(total / len(split), None, predicted, clipped=cut / updates)
             )
         return trained
 
 
 @dataclass(frozen=True)
 class EpochSums:
-    """What K slots add up in an epoch."""
+    """Sums of K slots over an epoch."""
 
     gradient: Tensor  # (K, Q) of the batch so far, without penalties
     loss: Tensor  # (K,) of the batch so far, without penalties
     total: Tensor  # (K,) float64, losses of the rows of all batches
-    fault: Tensor  # (K,) int64: what wasn't finite first, or FINE
+    fault: Tensor  # (K,) int64: what stopped being finite first, or FINE
     clipped: Tensor  # (K,) int64, updates whose gradient was clipped
 
     @classmethod
     def of(cls, weights: Tensor) -> EpochSums:
-        """At the start of an epoch; weights (K, Q)."""
+        """Zeros for the start of an epoch, on the device of the weights (K, Q)."""
         K = len(weights)
         return cls(
             gradient=torch.zeros_like(weights),
@@ -168,7 +168,7 @@ def train_step(
     batch: MicroBatch,
     class_weights: Tensor | None = None,
 ) -> None:
-    """One micro-batch of K slots: adds its gradient, and updates the slots whose batch ends."""
+    """Adds the gradients of one micro-batch and updates the slots whose batch is complete."""
     T = len(batch.active)
     weights = state.weights.detach().requires_grad_()
     values = steps_of(split, batch.rows, T) if batch.values is None else batch.values
@@ -177,7 +177,7 @@ def train_step(
     )  # (K, B, O)
     losses = losses_of_rows(outputs, split.targets[batch.rows], class_weights)
     loss = losses.masked_fill(batch.lengths == 0, 0).sum(1) / batch.batch_rows  # (K,)
-    # The sum over slots: a mean would make every slot's gradient depend on K.
+    # Summed over slots: with a mean, every slot's gradient would depend on the number of slots.
     (gradient,) = torch.autograd.grad(loss.sum(), weights)
     sums.loss.add_(loss.detach())
     sums.gradient.add_(gradient)
@@ -185,7 +185,7 @@ def train_step(
         return
     gradient = add_penalty(sums.gradient, state.weights, recipes)
     norm = torch.linalg.vector_norm(gradient, dim=1)  # (K,)
-    # The first fault of an epoch stays, and of one step's the loss comes first.
+    # The first fault of an epoch stays. If both aren't finite in a step, it is the loss's.
     fine = batch.ends & (sums.fault == FINE)
     sums.fault.masked_fill_(fine & ~norm.isfinite(), GRADIENT)
     sums.fault.masked_fill_(fine & ~sums.loss.isfinite(), LOSS)
@@ -198,7 +198,7 @@ def train_step(
 
 
 def losses_of_rows(outputs: Tensor, targets: Tensor, class_weights: Tensor | None) -> Tensor:
-    """The terms (K, B) whose mean is ``losses.loss``, of outputs (K, B, O)."""
+    """The losses of rows (K, B), whose mean is ``losses.loss``, from outputs (K, B, O)."""
     if targets.is_floating_point():
         errors = (outputs - targets).masked_fill(~targets.isfinite(), 0)
         return errors.square().mean(-1)
@@ -211,8 +211,8 @@ def losses_of_rows(outputs: Tensor, targets: Tensor, class_weights: Tensor | Non
 def predict(slots: Sequence[Slot], flat: Tensor, split: Split) -> Tensor:
     """Logits or numbers (K, N, O) of a split for slots of one network, parameters (K, Q)."""
     K, network = len(slots), slots[0].network
-    # Rows of like length together: little padding, and `forward` wants them falling. Cutting
-    # them leaves them in order.
+    # Rows of similar length are predicted together, for little padding, and `forward` needs
+    # falling lengths. They are still falling after each slot's cut to its max_tokens.
     on_host = split.lengths.cpu()
     order = on_host.argsort(descending=True, stable=True)
     cuts = [slot.hyperparameters.max_tokens or split.longest for slot in slots]
@@ -229,7 +229,7 @@ def predict(slots: Sequence[Slot], flat: Tensor, split: Split) -> Tensor:
 
 
 def steps_of(split: Split, rows: Tensor, count: int) -> Tensor:
-    """The first so many steps (…, T, C), or (…, T), of rows (…); behind a row's end, some step."""
+    """The first `count` steps (…, T, C), or (…, T), of rows (…); arbitrary after a row's end."""
     places = split.starts[rows].unsqueeze(-1) + torch.arange(count, device=rows.device)
     places = places.clamp(max=len(split.steps) - 1).to(split.steps.device)
     return split.steps[places].to(rows.device)
@@ -239,7 +239,7 @@ def to_device(batch: MicroBatch, like: Tensor) -> MicroBatch:
     """A micro-batch on the device of `like`, its masks in that dtype."""
 
     def send(tensor: Tensor) -> Tensor:
-        # Pinned, the copy runs beside the step before it; otherwise the host waits for it.
+        # A copy from pinned memory runs during the step before; the host would wait for others.
         pinned = tensor.pin_memory() if like.is_cuda else tensor
         return pinned.to(like.device, non_blocking=True)
 

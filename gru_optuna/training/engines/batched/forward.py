@@ -1,8 +1,7 @@
-"""From values to logits, for many slots of one network. Letters: the package's docstring."""
+"""From values to logits for many slots of one network; letters as in the package's docstring."""
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 import torch
@@ -19,22 +18,6 @@ if TYPE_CHECKING:
     from gru_optuna.training.network import Network
 
 
-def flatten(network: Network, parameters: Mapping[str, Tensor]) -> Tensor:
-    """All parameters of one slot as one tensor (Q,)."""
-    return torch.cat([parameters[name].reshape(-1) for name in network.shapes()])
-
-
-def unflatten(network: Network, flat: Tensor) -> dict[str, Tensor]:
-    """The parameters by name, as views of (..., Q): the inverse of `flatten`."""
-    shapes = network.shapes()
-    # One split and not a slice each: its gradient is one concatenation.
-    pieces = torch.split(flat, [math.prod(shape) for shape in shapes.values()], dim=-1)
-    return {
-        name: piece.view(*piece.shape[:-1], *shape)
-        for (name, shape), piece in zip(shapes.items(), pieces, strict=True)
-    }
-
-
 def forward(
     network: Network,
     flat: Tensor,
@@ -43,19 +26,19 @@ def forward(
     active: Sequence[int],
     masks: Tensor | None = None,
 ) -> Tensor:
-    """Logits of K slots, or the numbers they predict.
+    """Logits, or predicted numbers, of K slots.
 
     Parameters
     ----------
     network
-        Theirs.
+        The network of all slots.
     flat
         (K, Q), each slot's parameters.
     values
-        (K, B, T, C). Steps behind a row's length may hold anything. Or tokens (K, B, T), any
-        tokens there.
+        (K, B, T, C), or tokens (K, B, T). Steps after a row's end may hold anything, but tokens
+        have to be in the vocabulary there, too.
     lengths
-        (K, B), falling. 0 is allowed: such a row only fills up, its logits are the head's bias.
+        (K, B), falling. A row of length 0 is an empty place: its logits are the head's bias.
     active
         (T,) as in `recurrence`.
     masks
@@ -67,10 +50,10 @@ def forward(
         (K, B, O)
     """
     D = network.directions
-    parameters = unflatten(network, flat)
+    parameters = network.unflatten(flat)
     if network.vocabulary:
         values = _embed(values, parameters[EMBEDDING])
-    # Both directions run together: the second one is K more slots, on rows turned around.
+    # Both directions run together: the second is K more slots that read each row in reverse.
     ends = lengths.repeat(D, 1)  # (J, B)
     steps = torch.arange(values.shape[2], device=values.device).view(-1, 1)
     valid = steps < ends.unsqueeze(1)  # (J, T, B)
@@ -79,8 +62,9 @@ def forward(
     states = inputs  # of a layer: (J, T + 1, B, H)
     for layer in range(network.layers):
         if layer > 0:
-            forth, *back = states[:, 1:].chunk(D)
-            inputs = torch.cat([forth, *(reverse(one, lengths) for one in back)], dim=-1)
+            forward_states, *reverse_states = states[:, 1:].chunk(D)
+            back = (reverse(of_direction, lengths) for of_direction in reverse_states)
+            inputs = torch.cat([forward_states, *back], dim=-1)
             if masks is not None:
                 inputs = inputs * masks[:, layer - 1].unsqueeze(1)
         if network.bidirectional:
@@ -94,15 +78,15 @@ def forward(
         pooled = states.sum(1) / ends.clamp(min=1).unsqueeze(-1)
     pooled = torch.cat(pooled.chunk(D), dim=-1)  # (K, B, F)
     if masks is not None:
-        pooled = pooled * masks[:, -1]  # one mask for all steps, so also for their mean
+        pooled = pooled * masks[:, -1]  # all steps have one mask, so it may follow their mean
     bias = parameters["head.bias"].unsqueeze(1)
     return torch.baddbmm(bias, pooled, parameters["head.weight"].mT)
 
 
 def _embed(tokens: Tensor, embedding: Tensor) -> Tensor:
-    """Each slot's tokens (K, B, T) by its own embedding (K, V, C): (K, B, T, C)."""
+    """Looks up each slot's tokens (K, B, T) in its own embedding (K, V, C): (K, B, T, C)."""
     K, V, _ = embedding.shape
-    # One table of K * V tokens: the gradient is one sum by token, in one launch.
+    # As one table of K * V tokens, so that the gradient is summed by token in a single launch.
     first = V * torch.arange(K, device=tokens.device).view(K, 1, 1)
     return F.embedding(tokens + first, embedding.flatten(0, 1))
 

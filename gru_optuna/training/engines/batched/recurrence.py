@@ -1,9 +1,9 @@
 """The recurrence of a GRU layer over many slots, forward and backward by hand.
 
-Autograd would record a dozen small operations a step. Here a step forward is one batched
-product and five elementwise operations, a step backward one product and three: what doesn't
-depend on the step before is computed for all steps at once, before the loop or after it.
-Letters stand in the package's docstring.
+Autograd would record a dozen small operations at each step, and each is a launch on a GPU. Here
+a step forward is one batched product and five elementwise operations, and a step backward one
+product and three: whatever doesn't depend on the step before is computed for all steps at once,
+before or after the loop. Letters as in the package's docstring.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Layer(NamedTuple):
-    """One layer's parameters, named and laid out as torch does."""
+    """The parameters of J layers, named and laid out as in torch."""
 
     weight_ih: Tensor  # (J, G * H, C)
     weight_hh: Tensor  # (J, G * H, H)
@@ -31,47 +31,48 @@ class Layer(NamedTuple):
 
 
 def recurrence(inputs: Tensor, layer: Layer, valid: Tensor, active: Sequence[int]) -> Tensor:
-    """The states of J independent GRUs, from zero; differentiable once.
+    """The states of J independent GRUs that start from zero; differentiable once.
 
-    The rows of a GRU stand in falling order of length, so that those which still hold data at
-    a step are the first ones.
+    The rows of a GRU have falling lengths, so that those that hold data at a step come first.
 
     Parameters
     ----------
     inputs
-        (J, T, B, C), finite everywhere, steps behind a row's length included.
+        (J, T, B, C), finite everywhere, even after a row's end.
     layer
         The J layers.
     valid
-        (J, T, B) bool: true where a step holds data.
+        (J, T, B) bool, true where a step holds data.
     active
         (T,) how many of the first rows to compute at each step: at least those that are valid
-        in any of the J, and never more than at the step before. All B at all steps is right
-        too: the fixed shapes that a CUDA graph needs.
+        in any of the J, and never more than at the step before. All B rows at all steps are
+        right, too.
 
     Returns
     -------
     Tensor
-        (J, T + 1, B, H): before the first step and after each one. Zero where not valid.
+        (J, T + 1, B, H): before the first step and after each one; zero where not valid.
     """
     states: Tensor = Recurrence.apply(inputs, *layer, valid, active)  # type: ignore[no-untyped-call]
     return states
 
 
 def reverse(values: Tensor, lengths: Tensor) -> Tensor:
-    """Turns each row's steps around, within its length: (J, T, B, C), lengths (J, B)."""
+    """Reverses each row's steps within its length: (J, T, B, C), lengths (J, B)."""
     reversed_values: Tensor = Reverse.apply(values, lengths)  # type: ignore[no-untyped-call]
     return reversed_values
 
 
 class Recurrence(torch.autograd.Function):
-    """`recurrence`: reset-after GRU, Cho et al. 2014 as in cuDNN.
+    """`recurrence`: the reset-after GRU of cuDNN, a form of Cho et al. 2014.
 
     ::
 
         r = σ(W_r x + b_r + U_r h + c_r)        q = U_n h + c_n
         z = σ(W_z x + b_z + U_z h + c_z)        n = tanh(W_n x + b_n + r q)
         h' = (1 - z) n + z h
+
+    r multiplies U_n h + c_n instead of h, so that one product with h serves all three gates.
     """
 
     @staticmethod
@@ -90,6 +91,7 @@ class Recurrence(torch.autograd.Function):
         projected = torch.baddbmm(bias_ih.unsqueeze(1), inputs.flatten(1, 2), weight_ih.mT)
         gates = projected.view(J, T, B, GATES * H)
         recurrent = torch.empty_like(gates)
+        # Not zeroed: every valid step is written, and the others are cleared below.
         states = gates.new_empty(J, T + 1, B, H)
         states[:, 0] = 0
         U, c = weight_hh.mT, bias_hh.unsqueeze(1)
@@ -99,9 +101,10 @@ class Recurrence(torch.autograd.Function):
             gate = gates[:, t, :rows]
             rz = gate[..., : 2 * H].add_(from_h[..., : 2 * H]).sigmoid_()
             n = gate[..., 2 * H :].addcmul_(rz[..., :H], from_h[..., 2 * H :]).tanh_()
+            # n + z (h - n), which is (1 - z) n + z h.
             torch.lerp(n, h, rz[..., H:], out=states[:, t + 1, :rows])
-        # Behind a row's length stands what the loop made of padding, or memory it never wrote.
-        # No valid step reads it, but a product over all steps would: 0 * NaN is NaN.
+        # After a row's end are states of padding, or memory that was never written. No valid
+        # step reads them, but the products over all steps would: 0 * NaN is NaN.
         states[:, 1:].masked_fill_(~valid.unsqueeze(-1), 0)
         ctx.save_for_backward(
             inputs, weight_ih, weight_hh, gates, recurrent[..., 2 * H :], states, valid
@@ -118,15 +121,17 @@ class Recurrence(torch.autograd.Function):
         r, z, n = gates.split(H, dim=-1)
         before = states[:, :-1]
 
-        # What a gradient of h' is multiplied with on its way to each gate's sum, and to h. Behind
-        # the lengths that may be NaN, and the gradient there is zero: numbers, or 0 * NaN spreads.
+        # The factors of h's gradient on its way to each gate's sum, and to the h before, for all
+        # steps at once: they need no gradient. After a row's end they may be NaN while the
+        # gradient is zero, so they are cleared: 0 * NaN would spread.
         to_n = ((1 - z) * (1 - n * n)).masked_fill_(padding, 0)
         to_sums = torch.stack([to_n * q * r * (1 - r), (before - n) * z * (1 - z), to_n * r], -2)
         to_sums.masked_fill_(padding.unsqueeze(-1), 0)  # (J, T, B, G, H)
         to_h = z.masked_fill(padding, 1)
         grads = grad_states[:, 1:].masked_fill(padding, 0).contiguous()  # (J, T, B, H)
 
-        # In place from here on: of h' and, in `to_sums`, of the sums with h in them.
+        # From here on in place: `grads` become the gradients of h', `to_sums` those of the sums
+        # that contain U h + c.
         carried = torch.zeros_like(states[:, 0])  # (J, B, H)
         for t in reversed(range(len(ctx.active))):
             rows = ctx.active[t]
@@ -137,7 +142,7 @@ class Recurrence(torch.autograd.Function):
         sums = to_sums.flatten(-2).flatten(1, 2)  # (J, T * B, G * H)
         grad_weight_hh = sums.mT @ before.flatten(1, 2)
         grad_bias_hh = sums.sum(1)
-        # The sums with x in them differ in n alone, where r stands before U_n h + c_n.
+        # The sums that contain W x + b have the same gradients, except that n's lacks the factor r.
         torch.mul(grads, to_n, out=to_sums[..., 2, :])
         grad_inputs = None
         if ctx.needs_input_grad[0]:
@@ -148,7 +153,7 @@ class Recurrence(torch.autograd.Function):
 
 
 class Reverse(torch.autograd.Function):
-    """`reverse`. Its own inverse, and so its own gradient: no scatter with atomic sums."""
+    """`reverse`, which is its own inverse and gradient; autograd's would add up with atomics."""
 
     @staticmethod
     def forward(ctx: Any, values: Tensor, lengths: Tensor) -> Tensor:

@@ -1,8 +1,8 @@
-"""What follows a gradient: penalties, the clip norm, Adam or RMSprop, each slot by its own values.
+"""From gradients to the next weights: penalties, clipping, Adam or RMSprop, for each slot its own.
 
-A slot that isn't to be updated is left alone by ``torch.where``, never by a product with zero:
-0 * NaN is NaN, and Adam's moments move a weight at zero gradient too. Where the other value is
-a number it is ``masked_fill``: ``where`` would copy the number to the device and wait for it.
+A slot that must not be updated is skipped by ``torch.where`` and never by a product with zero:
+0 * NaN is NaN, and Adam's moments move a weight even if its gradient is zero. Constants are
+filled in by ``masked_fill``: ``where`` would copy them to the device and wait for that.
 """
 
 from __future__ import annotations
@@ -24,32 +24,35 @@ if TYPE_CHECKING:
     from gru_optuna.training.network import Network
     from gru_optuna.training.slot import Slot
 
-# torch's defaults, of Adam (Kingma & Ba 2015) and RMSprop (Tieleman & Hinton 2012).
+# The defaults of torch.optim for Adam (Kingma & Ba 2015) and RMSprop (Tieleman & Hinton 2012).
 ADAM_BETAS = (0.9, 0.999)
 RMSPROP_ALPHA = 0.99
 EPSILON = 1e-8
 CLIP_EPSILON = 1e-6
-"""Of ``torch.nn.utils.clip_grad_norm_``."""
+"""The term in ``torch.nn.utils.clip_grad_norm_`` that keeps it from dividing by zero."""
 
 
 @dataclass(eq=False)
 class State:
-    """What a slot has learned; of K slots with a dimension K in front."""
+    """Weights and moments of a slot; of K slots, with a dimension K in front."""
 
     weights: Tensor  # (Q,)
     first: Tensor  # (Q,) Adam's first moment; RMSprop leaves it zero
     second: Tensor  # (Q,) Adam's second moment, or RMSprop's mean square
-    updates: Tensor  # () float64, updates done
+    updates: Tensor  # () float64, the number of updates made
 
     @classmethod
     def of(cls, weights: Tensor) -> State:
-        """Before the first update."""
+        """The state before the first update."""
         updates = torch.zeros((), dtype=torch.float64, device=weights.device)
         return cls(weights, torch.zeros_like(weights), torch.zeros_like(weights), updates)
 
     @classmethod
     def stack(cls, states: Sequence[State]) -> State:
-        """Puts slots together. From then on `states` are views of the result."""
+        """Stacks the states of slots, which become views of the result.
+
+        So a slot that leaves, or is checkpointed, needs no copying back.
+        """
         stacked = cls(
             torch.stack([state.weights for state in states]),
             torch.stack([state.first for state in states]),
@@ -64,7 +67,7 @@ class State:
 
 @dataclass(frozen=True)
 class Recipes:
-    """The fusible hyperparameters of K slots in one epoch: (K, 1), in the weights' dtype."""
+    """The hyperparameters of K slots in one epoch: (K, 1), in the weights' dtype."""
 
     learning_rate: Tensor  # float64
     clip_norm: Tensor  # infinity clips nothing
@@ -75,7 +78,7 @@ class Recipes:
 
     @classmethod
     def of(cls, network: Network, slots: Sequence[Slot], epochs: int, like: Tensor) -> Recipes:
-        """Of each slot's next epoch; on the device and in the dtype of `like`."""
+        """Collects them for each slot's next epoch, on the device and in the dtype of `like`."""
         hs = [slot.hyperparameters for slot in slots]
         rates = [learning_rate(slot.hyperparameters, slot.progress.epoch, epochs) for slot in slots]
 
@@ -100,12 +103,15 @@ class Recipes:
 
 
 def add_penalty(gradient: Tensor, weights: Tensor, recipes: Recipes) -> Tensor:
-    """A gradient (K, Q) with that of ``regularizers.penalty``, once for each batch."""
+    """Adds the derivatives of ``regularizers.penalty`` to the gradient (K, Q) of a whole batch."""
     return gradient + recipes.l1 * weights.sign() + 2 * recipes.l2 * weights
 
 
 def clip(gradient: Tensor, norm: Tensor, recipes: Recipes) -> Tensor:
-    """``clip_grad_norm_`` of each slot alone: gradient (K, Q), norm (K,)."""
+    """Clips each slot's gradient (K, Q) by its own norm (K,).
+
+    With a joint norm, one diverged trial would shrink the updates of all others.
+    """
     factor = recipes.clip_norm / (norm.unsqueeze(1) + CLIP_EPSILON)
     return gradient * factor.clamp(max=1)
 
@@ -122,10 +128,10 @@ def update(state: State, gradient: Tensor, recipes: Recipes, moving: Tensor) -> 
     recipes
         Their hyperparameters.
     moving
-        (K,) bool: which of them to update.
+        (K,) bool: which slots to update.
     """
     dtype, adam, moves = gradient.dtype, recipes.adam, moving.unsqueeze(1)
-    # In float64, as Python's numbers in torch.optim; `first` and `second` as they are there.
+    # Scalars are float64, like the Python numbers in torch.optim; moments are computed as there.
     count = state.updates.unsqueeze(1) + 1
     correction1 = (1 - ADAM_BETAS[0] ** count).masked_fill(~adam, 1)
     correction2 = (1 - ADAM_BETAS[1] ** count).masked_fill(~adam, 1).sqrt().to(dtype)

@@ -1,7 +1,9 @@
-"""Tokens to the first layer's input, and its derivatives to the embedding's gradient.
+"""From tokens to the first layer's input, and from its derivatives to the embedding's gradient.
 
-The embedding is the first of the flat parameters, (vocabulary, C) row by row. Its gradient is
-as large, and so is its update, though a batch reads a few rows: Adam moves the others too.
+The embedding comes first among the flat parameters, (vocabulary, C) row by row. Its gradient and
+update cover all rows although a batch reads only a few, because Adam moves every row whose
+moments aren't zero. (Updating rows when a batch next reads them was tried: nearly all of them
+have to catch up at every step. See ``benchmarks/LOG.md``.)
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
 
 @inlined
 def embed(structure: Structure, parameters: Array, buffers: Buffers, steps: int) -> None:
-    """Looks up the batch's tokens, into ``buffers.x``."""
+    """Looks up the embeddings of the batch's tokens, into ``buffers.x``."""
     size = structure.inputs
     for cell in range(buffers.starts[steps]):
         at = buffers.tokens[cell] * size
@@ -27,7 +29,7 @@ def embed(structure: Structure, parameters: Array, buffers: Buffers, steps: int)
 
 @inlined
 def embed_backward(structure: Structure, buffers: Buffers, steps: int) -> None:
-    """Adds ``buffers.d_x`` up by token, cell after cell: always in the same order."""
+    """Sums ``buffers.d_x`` by token, in the order of the cells: results must not vary."""
     size = structure.inputs
     buffers.gradient[: structure.vocabulary * size] = 0
     for cell in range(buffers.starts[steps]):

@@ -1,4 +1,4 @@
-"""An epoch of one slot, and its predictions: what Python calls."""
+"""The functions that Python calls: an epoch of one slot, and predictions."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from gru_optuna.training.engines.compiled.head import (
 from gru_optuna.training.engines.compiled.layers import backward, forward, gather, pack
 from gru_optuna.training.engines.compiled.slots import RowArrays, SlotArrays
 from gru_optuna.training.engines.compiled.updates import Recipe, penalise, update
-from gru_optuna.training.engines.compiled.workspace import Buffers, Structure, Workspace
+from gru_optuna.training.engines.compiled.workspace import Buffers, KernelWorkspace, Structure
 from gru_optuna.training.network import Network
 
 if TYPE_CHECKING:
@@ -31,23 +31,23 @@ if TYPE_CHECKING:
 
 FINE, LOSS, GRADIENT = 0, 1, 2
 DIVERGED = {LOSS: Quantity.TRAINING_LOSS, GRADIENT: Quantity.GRADIENT}
-"""What diverged."""
+"""What stopped being finite, by how an epoch ended."""
 
 
 def train_epoch(
-    workspace: Workspace,
+    workspace: KernelWorkspace,
     slot: SlotArrays,
     rows: RowArrays,
     order: npt.NDArray[np.int64],
     recipe: Recipe,
     masks: Array | None = None,
 ) -> tuple[float, int]:
-    """Trains a slot on the rows of `order`, once each; holds no lock on the interpreter.
+    """Trains a slot on the rows of `order`, once each, without the interpreter's lock.
 
     Parameters
     ----------
     workspace
-        Of the slot's network and kind of number; no other thread's meanwhile.
+        For the slot's network and dtype, and not in use by another thread.
     slot
         Trained in place.
     rows
@@ -55,23 +55,23 @@ def train_epoch(
     order
         (N,) int64, the rows in the order to train on, or a part of them.
     recipe
-        How.
+        The slot's hyperparameters in this epoch.
     masks
-        (L, N, D * H), row n the dropout mask of the row ``order[n]``, scaled as in
-        ``regularizers.dropout_masks``; None without dropout.
+        (L, N, D * H) dropout masks as ``regularizers.dropout_masks`` makes them, where row n
+        belongs to the row ``order[n]``; None without dropout.
 
     Returns
     -------
     float
         Mean loss over the rows, without penalties, each before its batch's update.
     int
-        `FINE`; or `LOSS` or `GRADIENT` where that was not finite. Training then ended before
-        that update and the loss is of no use.
+        `FINE`; or `LOSS` or `GRADIENT` if that wasn't finite. Training then ended before that
+        update, and the loss isn't the epoch's.
 
     Raises
     ------
     ValueError
-        If something doesn't fit: compiled code would write beside its arrays.
+        If something doesn't fit: compiled code would write outside its arrays.
     """
     order = np.require(order, np.int64, ["C", "W"])
     structure, dtype = workspace.structure, workspace.dtype
@@ -89,15 +89,15 @@ def train_epoch(
     return _run(structure, workspace.buffers, slot, recipe.exact(), rows, order, masks, logits)
 
 
-def predict(workspace: Workspace, parameters: Array, rows: RowArrays) -> Array:
-    """Logits (N, O) of a split, in its order, dropout off; holds no lock either."""
+def predict(workspace: KernelWorkspace, parameters: Array, rows: RowArrays) -> Array:
+    """Logits (N, O) of a split, in its order, without dropout or the interpreter's lock."""
     structure, dtype = workspace.structure, workspace.dtype
     order = np.arange(len(rows.lengths))
     _check_rows(workspace, rows, order, min(workspace.batch_size, len(order)))
     _check_parameters(workspace, parameters)
     parameters = np.require(parameters, requirements=["C", "W"])
     logits = np.zeros((len(order), structure.outputs), dtype)
-    # No moment is read or written.
+    # Predicting reads and writes no moments; they only have to be there.
     slot = SlotArrays(parameters, parameters, parameters, np.zeros(1, np.int64))
     recipe, masks = Recipe(workspace.batch_size, 0.0).exact(), np.zeros((0, 0, 0), dtype)
     _run(structure, workspace.buffers, slot, recipe, rows, order, masks, logits)
@@ -107,11 +107,11 @@ def predict(workspace: Workspace, parameters: Array, rows: RowArrays) -> Array:
 def warm_up(dtype: npt.DTypeLike = np.float32) -> None:
     """Compiles for `dtype`, or loads what an earlier process compiled.
 
-    The first call on a machine takes 15 to 20 seconds a dtype, others half a second. One
-    compilation serves every network, recipe and kind of rows.
+    The first call on a machine takes 15 to 20 seconds for each dtype, later ones half a second.
+    One compilation serves all networks, recipes and kinds of rows.
     """
     network = Network(1, 1, 1, False, "last", 1)
-    workspace = Workspace.of(network, 1, 1, dtype)
+    workspace = KernelWorkspace.of(network, 1, 1, dtype)
     slot = SlotArrays.of(np.zeros(network.size(), dtype))
     zero = torch.zeros(1, dtype=torch.int64)
     rows = RowArrays.of(Split(torch.zeros(1, 1), zero, zero + 1, zero), dtype)
@@ -129,7 +129,7 @@ def _run(
     masks: Array,  # (L, N, D * H), or (0, 0, 0)
     logits: Array,  # (N, O) to predict, (0, 0) to train
 ) -> tuple[float, int]:
-    # One function for both: what they share would otherwise be compiled twice.
+    # One function for training and predicting: what they share would be compiled twice otherwise.
     training = logits.shape[0] == 0
     if training:
         buffers.clipped[0] = 0
@@ -139,7 +139,7 @@ def _run(
         steps = gather(structure, rows, chosen, buffers)
         if structure.vocabulary > 0:
             embed(structure, slot.parameters, buffers, steps)
-        if training or start == 0:
+        if training or start == 0:  # weights change with every update, but not in a prediction
             pack(structure, slot.parameters, buffers)
         forward(structure, buffers, steps, masks[:, start : start + recipe.batch_size])
         pool(structure, buffers, steps)
@@ -165,7 +165,7 @@ def _run(
     return total / order.shape[0], FINE
 
 
-def _check_rows(workspace: Workspace, rows: RowArrays, order: Array, batch_size: int) -> None:
+def _check_rows(workspace: KernelWorkspace, rows: RowArrays, order: Array, batch_size: int) -> None:
     room, dtype = workspace.steps, workspace.dtype
     _check(len(order) > 0, "order: no rows")
     count = len(rows.lengths)
@@ -199,7 +199,7 @@ def _check_targets(rows: RowArrays, outputs: int) -> None:
         _check(weights in ((0,), (outputs,)), f"class_weights: {weights}, need ({outputs},)")
 
 
-def _check_parameters(workspace: Workspace, array: Array) -> None:
+def _check_parameters(workspace: KernelWorkspace, array: Array) -> None:
     size, dtype = workspace.buffers.gradient.size, workspace.dtype
     _check(array.shape == (size,) and array.dtype == dtype,
            f"got {array.dtype} {array.shape}, need {dtype} ({size},)")  # fmt: skip

@@ -1,4 +1,4 @@
-"""All layers over one batch: its rows laid out, forward, backward."""
+"""All layers over one batch: laying out its rows, forward and backward."""
 
 from __future__ import annotations
 
@@ -16,18 +16,19 @@ if TYPE_CHECKING:
 
 @inlined
 def gather(structure: Structure, rows: RowArrays, chosen: Array, buffers: Buffers) -> int:
-    """Sorts the batch by falling length and lays its cells out, step after step.
+    """Sorts the batch by falling length and copies its cells, step after step.
 
-    Of texts, that is their tokens, of everything else the layer's input.
+    The cells hold tokens of texts, and otherwise the first layer's input. Rows that are running
+    at a step are then neighbours in memory, and the first of those that ran a step earlier.
 
-    Returns the number of steps of its longest row.
+    Returns the number of steps of the longest row.
     """
     lengths, starts = rows.lengths, buffers.starts
     steps = 0
     for b in range(chosen.shape[0]):
         steps = max(steps, lengths[chosen[b]])
     starts[: steps + 1] = 0
-    # Counting sort, stable: equal lengths keep the drawn order.
+    # A counting sort, which is stable: rows of equal length keep their drawn order.
     for b in range(chosen.shape[0]):
         starts[lengths[chosen[b]]] += 1
     place = 0
@@ -39,7 +40,7 @@ def gather(structure: Structure, rows: RowArrays, chosen: Array, buffers: Buffer
         length = lengths[chosen[b]]
         buffers.rows[starts[length]] = b
         starts[length] += 1
-    # starts[length] is by now how many rows are at least that long: the cells of step - 1.
+    # Now starts[length] is the number of rows at least that long, the cells of step length - 1.
     starts[0] = 0
     for t in range(steps):
         starts[t + 1] += starts[t]
@@ -55,7 +56,7 @@ def gather(structure: Structure, rows: RowArrays, chosen: Array, buffers: Buffer
 
 @inlined
 def pack(structure: Structure, parameters: Array, buffers: Buffers) -> None:
-    """Copies the weights into panels."""
+    """Copies the weights of all layers into panels."""
     D, H, P = structure.directions, structure.hidden_size, buffers.previous.shape[3]
     J, V = buffers.bias.shape[2], buffers.bias.shape[4]
     for layer in range(structure.layers):
@@ -80,7 +81,7 @@ def forward(
     steps: int,
     masks: Array,  # (L, B, D * H), or (0, 0, 0) for none
 ) -> None:
-    """Runs every layer; the last one's masked outputs end in ``buffers.output``."""
+    """Runs all layers; their masked outputs are left in ``buffers.output``."""
     D, H, P = structure.directions, structure.hidden_size, buffers.previous.shape[3]
     J, V = buffers.bias.shape[2], buffers.bias.shape[4]
     starts = buffers.starts[: steps + 1]
@@ -106,10 +107,10 @@ def forward(
 
 @inlined
 def backward(structure: Structure, buffers: Buffers, steps: int) -> None:
-    """From the derivatives of the last layer's outputs to the gradient of all layers.
+    """Computes the gradient of all layers from the derivatives of the last one's outputs.
 
-    Those derivatives lie in ``buffers.d_output[(L - 1) % 2]``; those of embedded tokens end in
-    ``buffers.d_x``.
+    Those are in ``buffers.d_output[(L - 1) % 2]``: two buffers take turns, one for the layer at
+    work and one for the layer below. Derivatives of embedded tokens are left in ``buffers.d_x``.
     """
     D, H, P = structure.directions, structure.hidden_size, buffers.previous.shape[3]
     J, V = buffers.bias.shape[2], buffers.bias.shape[4]
@@ -120,7 +121,7 @@ def backward(structure: Structure, buffers: Buffers, steps: int) -> None:
         d_x = buffers.d_x if layer == 0 else buffers.d_output[(layer + 1) % 2]
         inputs = D * H if below else structure.inputs
         columns = D * P if below else structure.inputs
-        pairs = (columns + 2 * V - 1) // (2 * V)  # of vectors, that d_x is computed in
+        pairs = (columns + 2 * V - 1) // (2 * V)  # d_x is computed two vectors at a time
         group, room = (H, P) if below else (inputs, inputs)
         d_w = buffers.d_w[: J * columns * 3 * V].reshape((J, columns, 3, V))
         for d in range(D):

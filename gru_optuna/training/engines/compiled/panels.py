@@ -1,19 +1,22 @@
-"""Weights and gates in the order in which vector code wants them.
+"""The layout of weights and gates for vector code.
 
-Panels are groups of V units, the gates of a unit side by side:
+A panel is a group of V units with their gates side by side, so that one tile of ``tiles`` yields
+all three gates of V units, ready to be combined in registers:
 
 ``w (J, C, 3, V)``, ``u (J, H, 3, V)``
     W and U transposed; gates of ``w`` in the order n, r, z, of ``u`` in the order r, z, n.
 ``bias (J, 4, V)``
     ``b_r + c_r``, ``b_z + c_z``, ``b_n``, ``c_n``.
 ``gates (J, S, 4, V)``
-    forward: r, z, n and ``U_n h + c_n``; backward puts the derivatives of the pre-activations
-    in their place: n, r, z and r * n. Columns 0:3 then belong to W, columns 1:4 to U, which is
-    why the two orders differ.
+    forward: r, z, n and ``U_n h + c_n``. The backward pass overwrites them with derivatives of
+    the pre-activations: n, r, z, and r * n for what stands behind r in n. Columns 0:3 then are
+    W's and columns 1:4 are U's, both without a gap: hence the two orders of gates.
 ``w_back (G, 3 P, 2 V)``, ``u_back (G, 3 P, 2 V)``
-    W and U as torch stores them, gate rows in panel order, columns in G groups of two vectors.
+    W and U as torch stores them, with gate rows in the order of panels and columns in G groups
+    of two vectors: derivatives of x and h are products from the other side.
 
-Units beyond H have zero weights: their state stays zero and so do their derivatives.
+``b_r`` and ``c_r`` are only ever added up, and so are ``b_z`` and ``c_z``; ``c_n`` is apart
+because r multiplies it. Units after H have zero weights: their states and derivatives stay zero.
 """
 
 from __future__ import annotations
@@ -28,8 +31,8 @@ def pack_direction(
     at: int,  # where weight_ih starts
     inputs: int,  # C
     hidden: int,  # H
-    group: int,  # columns of one direction of the layer below (H), or all of the input (C)
-    padded: int,  # what such a group takes in the layer's input buffer (P, or C)
+    group: int,  # columns of one direction of the layer below (H), or of all the input (C)
+    padded: int,  # the columns that such a group occupies in the input buffer (P, or C)
     w: Array,
     u: Array,
     bias: Array,
@@ -94,5 +97,5 @@ def unpack_gradient(
             for k in range(hidden):
                 gradient[at_u + row * hidden + k] = d_u[j, k, gate, lane]
             gradient[at_b + row] = d_bias[j, place, lane]
-            # d_bias holds r * n, the derivative for c_n, behind n, r, z.
+            # After n, r and z, d_bias holds r * n, which is the derivative of c_n.
             gradient[at_c + row] = d_bias[j, place if gate < 2 else 3, lane]

@@ -1,13 +1,21 @@
 """One direction of one layer over one batch: forward, and backward by hand.
 
-Reset-after GRU, Cho et al. 2014 as in cuDNN and ``torch.nn.GRU``::
+The reset-after GRU of cuDNN and ``torch.nn.GRU``, a form of Cho et al. 2014 in which r multiplies
+the product ``U_n h + c_n`` instead of h, so that all three products with h are one::
 
     r = sigmoid(W_r x + b_r + U_r h + c_r)
     z = sigmoid(W_z x + b_z + U_z h + c_z)
     n = tanh(W_n x + b_n + r * (U_n h + c_n))
     h' = (1 - z) * n + z * h
 
-``panels`` says how weights and gates lie in memory.
+Backward, with d the derivative of h' and sigmoid' = s (1 - s), tanh' = 1 - n²::
+
+    d_n = d (1 - z) (1 - n²)        by the argument of tanh
+    d_r = d_n (U_n h + c_n) r (1 - r)      by those of the sigmoids
+    d_z = d (h - n) z (1 - z)
+    d_h = d z + U_r' d_r + U_z' d_z + U_n' (d_n r)
+
+``panels`` describes how weights and gates lie in memory.
 """
 
 from __future__ import annotations
@@ -24,8 +32,8 @@ from gru_optuna.training.engines.compiled.vectors import (
     tanh,
 )
 
-# Cells whose derivatives are gathered before a weight gradient is updated: enough to pay for
-# reading and writing the gradient, few enough to be still in the second-level cache.
+# Derivatives of this many cells are collected before they are added to the weights' gradient:
+# enough to pay for reading and writing it, and few enough to be in the second-level cache still.
 CELLS_PER_UPDATE = 128
 
 
@@ -56,6 +64,7 @@ def _gates_forward(
         state = load(previous, (start + i) * width + j * size)
         r = sigmoid(gates, load(from_input, x + size) + load(from_state, s) + b_r)
         z = sigmoid(gates, load(from_input, x + 2 * size) + load(from_state, s + size) + b_z)
+        # c_n stays inside: r multiplies it (see above).
         hidden_n = load(from_state, s + 2 * size) + c_n
         n = tanh(gates, load(from_input, x) + b_n + r * hidden_n)
         state = (one - z) * n + z * state
@@ -63,8 +72,10 @@ def _gates_forward(
         store(gates, at + size, z)
         store(gates, at + 2 * size, n)
         store(gates, at + 3 * size, hidden_n)
+        # The mask is for what the next layer reads; the recurrence itself goes on without it.
         dropped = state * load(mask, i * mask.shape[1] + column)
         store(output, (start + i) * output.shape[1] + column, dropped)
+        # Rows are sorted by length, so those that continue are the first.
         if i < next_rows:
             store(previous, (next_start + i) * width + j * size, state)
 
@@ -87,8 +98,8 @@ def forward_direction(
 ) -> None:
     """Runs one direction over all steps and keeps what `backward_direction` needs.
 
-    In reverse, a row joins at its own last step with a zero state: that is the reversal
-    within its length, without moving data.
+    In reverse, a row joins at its own last step with a zero state. That reverses each row within
+    its length, without moving any data.
     """
     panels, size = w.shape[0], lanes(gates)
     width, panel = panels * size, 3 * size
@@ -108,8 +119,8 @@ def forward_direction(
         previous[start + joined : start + rows] = 0
         next_rows = min(next_rows, rows)
         for j in range(panels):
-            # One panel of weights at a time, over all rows: it then stays in the first-level
-            # cache, where w's and u's together would not fit.
+            # One panel of weights at a time goes over all rows, and stays in the first-level
+            # cache meanwhile. At H = 128 a panel of w and one of u together exceed its 32 KB.
             multiply_by_three(
                 from_input, 0, panel, x, start * x.shape[1], x.shape[1], 1, 0,
                 w, j * inputs * panel, panel, rows, 1, inputs, False,
@@ -128,7 +139,7 @@ def forward_direction(
 def _gates_backward(
     gates: Array,
     previous: Array,
-    d_state: Array,  # (B, P) or wider: in dL/dh after the step, out its part through z
+    d_state: Array,  # (B, P) or wider; in: by h after the step, out: by h before, through z alone
     d_output: Array,  # (S, W)
     mask: Array,
     d_bias: Array,  # (J, 4, V) in the order n, r, z, r * n
@@ -191,7 +202,12 @@ def backward_direction(
     input_gradient: bool,
     add_input_gradient: bool,  # the second direction adds to the first one's
 ) -> None:
-    """Backpropagates one direction through time."""
+    """Backpropagates one direction through time.
+
+    The steps go backward one by one, since each needs the derivative of its own state from the
+    step after. The gradients of weights and input don't: they are larger products over the cells
+    of several steps, which lie one after another.
+    """
     panels, size = d_w.shape[0], lanes(gates)
     width, panel, unit = panels * size, 3 * size, 4 * size
     inputs = d_w.shape[1]
@@ -199,7 +215,7 @@ def backward_direction(
     steps = starts.shape[0] - 1
     d_state[:] = 0
     d_bias[:] = 0
-    gathered = 0  # cells that the weight gradients still lack
+    gathered = 0  # cells whose derivatives aren't in the gradients yet
     updated = False
     for s in range(steps):
         t = s if reverse else steps - 1 - s
@@ -211,7 +227,7 @@ def backward_direction(
             )  # fmt: skip
         last = s + 1 == steps
         if not last:
-            # Rows that were not running one step earlier hand nothing back.
+            # A row that wasn't running one step earlier began with a constant state, zero.
             earlier = t + 1 if reverse else t - 1
             continuing = min(rows, starts[earlier + 1] - starts[earlier])
             for c in range(u_back.shape[0]):

@@ -1,8 +1,7 @@
-"""What a slot holds and what it learns from, as arrays that compiled code reads."""
+"""A slot and the rows that it learns from, as arrays for compiled code."""
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -22,12 +21,12 @@ if TYPE_CHECKING:
 
 
 class SlotArrays(NamedTuple):
-    """One trial's numbers, trained in place. A checkpoint that holds all four holds it all."""
+    """All numbers of one trial, trained in place."""
 
     parameters: Array  # (Q,) as `flatten` orders them
     first_moment: Array  # (Q,) Adam's; RMSprop leaves it zero
     second_moment: Array  # (Q,) Adam's, or RMSprop's mean square
-    updates: Array  # (1,) int64, updates done
+    updates: Array  # (1,) int64, the number of updates made
 
     @classmethod
     def of(
@@ -37,7 +36,7 @@ class SlotArrays(NamedTuple):
         second_moment: Array | None = None,
         updates: int = 0,
     ) -> SlotArrays:
-        """A slot with copies of these, in the kind of `parameters`; a new one from those alone."""
+        """A slot with copies of these, in the dtype of `parameters`; moments default to zero."""
 
         def copy(source: Array | None) -> Array:
             made = aligned_zeros(parameters.shape, parameters.dtype)
@@ -50,16 +49,16 @@ class SlotArrays(NamedTuple):
 
 
 class RowArrays(NamedTuple):
-    """A split. What its task has no use for is empty, in every dimension."""
+    """A split's rows. An array that its task doesn't use is empty in every dimension."""
 
     values: Array  # (M, C) numbers, the steps of all rows
     tokens: Array  # (M,) int64 of texts
     starts: Array  # (N,) int64, the first step of each row
     lengths: Array  # (N,) int64, at least 1
     labels: Array  # (N,) int64
-    targets: Array  # (N, O) of regression; those that aren't finite count as met
+    targets: Array  # (N, O) of regression; one that isn't finite counts as predicted exactly
     class_weights: Array  # (O,) of classification with weights
-    vocabulary: int  # one more than the highest token; looking once is enough
+    vocabulary: int  # one more than the highest token, so that later checks needn't look again
 
     @classmethod
     def of(
@@ -68,10 +67,10 @@ class RowArrays(NamedTuple):
         dtype: npt.DTypeLike = np.float32,
         class_weights: Tensor | None = None,
     ) -> RowArrays:
-        """The rows of a split on the CPU; without copying where the kind is the same.
+        """The rows of a split on the CPU, copied only if the dtype changes.
 
-        Whole numbers among ``split.steps`` are tokens, (M,). Whole numbers among
-        ``split.targets`` are classes, (N,); fractions are to be met, (N,) or (N, O).
+        Integers in ``split.steps`` are tokens, (M,). Integers in ``split.targets`` are classes,
+        (N,), and floating-point numbers are values to predict, (N,) or (N, O).
         """
         starts, lengths = _array(split.starts, np.int64), _array(split.lengths, np.int64)
         first, end = starts.min(), (starts + lengths).max()
@@ -95,30 +94,22 @@ class RowArrays(NamedTuple):
         return cls(values, tokens, starts, lengths, labels, targets, weights, vocabulary)
 
     def cut(self, steps: int | None) -> RowArrays:
-        """As ``Split.cut``."""
+        """The rows, each ending after at most `steps` steps, as ``Split.cut`` has it."""
         return self if steps is None else self._replace(lengths=self.lengths.clip(max=steps))
 
 
 def flatten(
     network: Network, parameters: Mapping[str, Tensor], dtype: npt.DTypeLike = np.float32
 ) -> Array:
-    """All parameters (Q,), in the order of ``network.shapes()``, matrices row by row."""
-    for name, shape in network.shapes().items():
-        if parameters[name].shape != shape:
-            raise ValueError(f"{name}: got {tuple(parameters[name].shape)}, need {shape}")
-    return np.concatenate([_array(parameters[name], dtype).ravel() for name in network.shapes()])
+    """All parameters as an array (Q,), as ``Network.flatten`` orders them."""
+    return _array(network.flatten(parameters), dtype)
 
 
 def unflatten(network: Network, flat: Array) -> dict[str, Tensor]:
     """The parameters by name, as views of one copy: the inverse of `flatten`."""
     if flat.shape != (network.size(),):
         raise ValueError(f"flat parameters: got {flat.shape}, need ({network.size()},)")
-    shapes = network.shapes()
-    sizes = [math.prod(shape) for shape in shapes.values()]
-    pieces = torch.split(torch.tensor(flat), sizes)
-    return {
-        name: piece.view(shape) for (name, shape), piece in zip(shapes.items(), pieces, strict=True)
-    }
+    return network.unflatten(torch.tensor(flat))
 
 
 def _array(tensor: Tensor, dtype: npt.DTypeLike) -> Array:

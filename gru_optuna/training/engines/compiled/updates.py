@@ -1,4 +1,8 @@
-"""From the gradient to the next weights: penalties, clipping, Adam and RMSprop."""
+"""From the gradient to the next weights: penalties, clipping, Adam and RMSprop.
+
+All of it is one pass over the parameters after another, in place: a small network's parameters,
+gradient and moments stay in the cache between them.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +26,7 @@ BETA_1, BETA_2, ALPHA, EPSILON = 0.9, 0.999, 0.99, 1e-8
 
 
 class Recipe(NamedTuple):
-    """How one slot learns in one epoch; free to differ from slot to slot."""
+    """The hyperparameters with which one slot learns in one epoch."""
 
     batch_size: int
     learning_rate: float
@@ -40,16 +44,17 @@ class Recipe(NamedTuple):
         return cls(h.batch_size, learning_rate, optimizer, clip_norm, h.l1, h.l2)
 
     def exact(self) -> Recipe:
-        """The same in exact types: an int for a float would have everything compiled again."""
+        """The recipe in exact types: numba would compile everything again for an int as a float."""
         return Recipe(int(self.batch_size), float(self.learning_rate), int(self.optimizer),
                       float(self.clip_norm), float(self.l1), float(self.l2))  # fmt: skip
 
 
 @compiled(fastmath={"reassoc", "contract"})
 def penalise(recipe: Recipe, parameters: Array, buffers: Buffers) -> float:
-    """Adds the derivatives of ``regularizers.penalty`` to the gradient. Returns its norm."""
+    """Adds the derivatives of ``regularizers.penalty`` to the gradient and returns its norm."""
     gradient = buffers.gradient
     if recipe.l1 != 0.0 or recipe.l2 != 0.0:
+        # In the parameters' dtype: float64 constants would turn the loop into float64.
         l1, twice_l2 = parameters.dtype.type(recipe.l1), parameters.dtype.type(2 * recipe.l2)
         for m in range(buffers.kernels.shape[0]):
             for i in range(buffers.kernels[m, 0], buffers.kernels[m, 1]):
@@ -64,14 +69,14 @@ def penalise(recipe: Recipe, parameters: Array, buffers: Buffers) -> float:
 
 @compiled(fastmath={"contract"})
 def update(slot: SlotArrays, recipe: Recipe, gradient: Array, norm: float) -> int:
-    """Clips the gradient and applies it, as torch.optim does by default.
+    """Clips the gradient and updates the parameters, with torch.optim's defaults.
 
-    Returns 1 if it clipped, else 0.
+    Returns 1 if it clipped and 0 otherwise.
     """
     kind = gradient.dtype.type
     slot.updates[0] += 1
     parameters, first, second = slot.parameters, slot.first_moment, slot.second_moment
-    # torch.nn.utils.clip_grad_norm_
+    # As torch.nn.utils.clip_grad_norm_ has it, its 1e-6 included.
     factor, epsilon = kind(min(1.0, recipe.clip_norm / (norm + 1e-6))), kind(EPSILON)
     if recipe.optimizer == RMSPROP:
         alpha, rest, rate = kind(ALPHA), kind(1 - ALPHA), kind(recipe.learning_rate)
@@ -80,7 +85,8 @@ def update(slot: SlotArrays, recipe: Recipe, gradient: Array, norm: float) -> in
             second[i] = alpha * second[i] + rest * g * g
             parameters[i] -= rate * g / (np.sqrt(second[i]) + epsilon)
     else:
-        # Kingma & Ba 2015, algorithm 1, with the bias corrections where torch has them.
+        # Kingma & Ba 2015, algorithm 1, with the bias corrections where torch puts them: epsilon
+        # is added to the corrected root.
         correction_1 = 1 - BETA_1 ** slot.updates[0]
         correction_2 = 1 - BETA_2 ** slot.updates[0]
         rate, root = kind(recipe.learning_rate / correction_1), kind(1 / np.sqrt(correction_2))

@@ -1,8 +1,8 @@
 """One vector register as a value in compiled code.
 
-Numba's loops over a register's worth of numbers become vector code only behind run-time checks
-that arrays don't overlap, and those fail for work in place (measured: ten times slower). Here
-the width is in the type instead::
+LLVM turns loops of numba into vector code only behind run-time checks that arrays don't overlap,
+which fail for work in place: plain loops over the gates were ten times slower. Here a register's
+width is part of a type instead::
 
     v = load(array, at)            # `lanes(array)` numbers from flat element `at` on
     store(array, at, tanh(array, v * splat(array, 0.5)))
@@ -71,8 +71,8 @@ def _emit_address(context: Any, builder: Any, kind: Any, array: Any, at: Any, ve
     return builder.bitcast(element, vector.as_pointer())
 
 
-# An intrinsic returns its signature and the function that emits its code. Numba compares the
-# parameters of an overload with those of what it returns, annotations included: hence none.
+# An intrinsic returns its signature and the function that emits its code. An overload and what it
+# returns must have equal parameters, annotations included: hence neither has any.
 
 
 @intrinsic  # type: ignore[untyped-decorator]
@@ -120,7 +120,7 @@ def _splat(_typing: Any, array: Any, value: Any) -> Any:
 def _clamp(_typing: Any, value: Any, low: Any, high: Any) -> Any:
     def codegen(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
         x, lowest, highest = args
-        # Ordered comparisons are false for NaN, which therefore comes through.
+        # Ordered comparisons are false for NaN, so NaN passes: a diverged trial must be noticed.
         x = builder.select(builder.fcmp_ordered("<", x, lowest), lowest, x)
         return builder.select(builder.fcmp_ordered(">", x, highest), highest, x)
 
@@ -146,7 +146,7 @@ def _define(function: Any, instruction: str) -> None:
     @intrinsic  # type: ignore[untyped-decorator]
     def apply(_typing: Any, left: Any, right: Any) -> Any:
         def codegen(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
-            # 'contract' lets the backend fuse multiply and add, and nothing else.
+            # "contract" allows a fused multiply-add, and nothing else.
             return getattr(builder, instruction)(*args, flags=("contract",))
 
         return left(left, left), codegen
@@ -167,8 +167,9 @@ for _function, _instruction in (
     _define(_function, _instruction)
 
 
-# Coefficients of Eigen's ptanh_float (MathFunctionsImpl.h): odd numerator, even denominator,
-# on [-7.9, 7.9], beyond which float32 tanh is 1.
+# A rational approximation, because without Intel's SVML numba has no vector form of tanh or exp.
+# Coefficients of Eigen's ptanh_float (MathFunctionsImpl.h): odd numerator, even denominator, on
+# [-7.9, 7.9]; outside, tanh is ±1 in float32.
 _LIMIT = np.float32(7.90531110763549805)
 _P = (-2.76076847742355e-16, 2.00018790482477e-13, -8.60467152213735e-11, 5.12229709037114e-08,
       1.48572235717979e-05, 6.37261928875436e-04, 4.89352455891786e-03)  # fmt: skip
@@ -197,7 +198,7 @@ def _tanh_slow(array: Array, x: Array) -> Array:
 
 @overload(_tanh_slow)
 def _tanh_fast(array, x):  # type: ignore[no-untyped-def]
-    # float64 takes the library's tanh, so that tests of exactness mean what they say.
+    # float64 takes the C library's tanh, so that comparisons with torch hold to 1e-9.
     if array.dtype == types.float32:
         return lambda array, x: _tanh_rational(array, x)
     return lambda array, x: _tanh_by_lane(x)
@@ -226,12 +227,12 @@ else:
 
 @compiled()
 def tanh(array: Array, x: Any) -> Any:
-    """Tanh of a vector like those of `array`: in float32 to 3e-7; NaN stays NaN."""
+    """The tanh of a vector with numbers like `array`'s: in float32 to 3e-7; NaN stays NaN."""
     return _tanh_slow(array, x)
 
 
 @compiled()
 def sigmoid(array: Array, x: Any) -> Any:
-    """``1 / (1 + exp(-x))`` by its tanh form, which can't overflow."""
+    """``1 / (1 + exp(-x))``, as ``(1 + tanh(x / 2)) / 2``, which can't overflow."""
     half = splat(array, 0.5)
     return half + half * tanh(array, half * x)

@@ -1,8 +1,7 @@
-"""Buffers that compiled training works in: one set a thread, reused by every slot and step.
+"""Buffers for compiled training: each thread has a set, which every slot and step reuses.
 
-Fresh memory costs page faults, which cost more than the sums (measured). Nothing in a
-workspace is a trial's own: whatever another trial left there, not-a-numbers included, changes
-no result.
+Fresh memory causes page faults, which cost more than the arithmetic (measured). Nothing in a
+workspace belongs to a trial: what the trial before left there, NaN included, changes no result.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ CACHE_LINE = 64
 
 
 class Structure(NamedTuple):
-    """A `Network` in integers, as compiled code takes it."""
+    """A `Network` as integers, for compiled code."""
 
     inputs: int
     hidden_size: int
@@ -34,7 +33,7 @@ class Structure(NamedTuple):
 
     @classmethod
     def of(cls, network: Network) -> Structure:
-        """The same network."""
+        """The structure of a network."""
         n = network
         mean_pooling = int(n.pooling == "mean")
         return cls(
@@ -43,7 +42,7 @@ class Structure(NamedTuple):
 
 
 class Buffers(NamedTuple):
-    """The arrays; letters in the package's docstring."""
+    """The arrays of a workspace; the package's docstring defines the letters."""
 
     starts: Array  # (T + 1,)
     rows: Array  # (B,) the batch's rows, sorted by falling length
@@ -74,7 +73,7 @@ class Buffers(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Workspace:
+class KernelWorkspace:
     """Room for batches of up to `batch_size` rows of up to `steps` steps.
 
     One thread uses it at a time.
@@ -89,8 +88,8 @@ class Workspace:
     @classmethod
     def of(
         cls, network: Network, batch_size: int, steps: int, dtype: npt.DTypeLike = np.float32
-    ) -> Workspace:
-        """Allocates it; `workspace_bytes` says beforehand how much that takes."""
+    ) -> KernelWorkspace:
+        """Allocates a workspace of `workspace_bytes`."""
         arrays = {
             name: aligned_zeros(shape, kind)
             for name, (shape, kind) in _layout(network, batch_size, steps, dtype).items()
@@ -101,7 +100,7 @@ class Workspace:
 
     @property
     def dtype(self) -> np.dtype[np.floating]:
-        """Of all numbers in it."""
+        """The dtype of its floating-point arrays."""
         dtype: np.dtype[np.floating] = self.buffers.x.dtype
         return dtype
 
@@ -109,14 +108,14 @@ class Workspace:
 def workspace_bytes(
     network: Network, batch_size: int, steps: int, dtype: npt.DTypeLike = np.float32
 ) -> int:
-    """The memory that ``Workspace.of`` will take, in bytes."""
+    """The bytes that ``KernelWorkspace.of`` allocates."""
     layout = _layout(network, batch_size, steps, dtype).values()
     kernels = np.array(_kernel_spans(network), np.int64).nbytes
     return kernels + sum(_nbytes(shape, kind) + CACHE_LINE for shape, kind in layout)
 
 
 def aligned_zeros(shape: tuple[int, ...], dtype: npt.DTypeLike) -> Array:
-    """Zeros that start on a cache line: a vector load across two lines costs double."""
+    """Zeros that start on a cache line: a vector load that spans two lines takes twice as long."""
     nbytes = _nbytes(shape, dtype)
     raw = np.zeros(nbytes + CACHE_LINE, np.uint8)
     start = -raw.ctypes.data % CACHE_LINE
@@ -126,7 +125,7 @@ def aligned_zeros(shape: tuple[int, ...], dtype: npt.DTypeLike) -> Array:
 def _layout(
     network: Network, batch_size: int, steps: int, dtype: npt.DTypeLike
 ) -> dict[str, tuple[tuple[int, ...], npt.DTypeLike]]:
-    """Shape and kind of every buffer but `kernels`."""
+    """Shape and dtype of every buffer but `kernels`."""
     B, L, D, H = batch_size, network.layers, network.directions, network.hidden_size
     C, O, V = network.inputs, network.outputs, lanes_of(dtype)  # noqa: E741 (letters as declared)
     S, P, pair = B * steps, _round_up(H, V), 2 * V
@@ -165,7 +164,7 @@ def _layout(
 
 
 def _kernel_spans(network: Network) -> list[tuple[int, int]]:
-    """First number of each weight matrix and one past its last, among the flat parameters."""
+    """Where each weight matrix starts and ends (exclusive) among the flat parameters."""
     spans, at = [], 0
     for name, shape in network.shapes().items():
         end = at + int(np.prod(shape))
