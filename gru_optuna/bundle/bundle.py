@@ -252,7 +252,7 @@ class _Encoded:
 
 
 def _encode(preprocessing: Preprocessing, rows: RowsToPredict, steps: int | None) -> _Encoded:
-    """Encodes rows, and cuts them to so many steps."""
+    """Encodes rows, cut to their first `steps` steps."""
     encoder, targets = preprocessing.encoder, preprocessing.targets
     units, times = _NO_UNITS, None
     if isinstance(encoder, SeriesEncoder):

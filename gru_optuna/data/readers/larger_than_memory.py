@@ -123,14 +123,14 @@ def part_size() -> int:
 def _frames(
     records: Iterator[tuple[int, Any]], frame_of: Callable[[list[tuple[int, Any]]], pl.DataFrame]
 ) -> Iterator[pl.DataFrame]:
-    """Frames of records that Python has read, each of records of about `part_size()` bytes."""
+    """Frames of records that Python has read, with about `part_size()` bytes of them in each."""
     part: list[tuple[int, Any]] = []
-    held = 0
+    held, size = 0, part_size()
     for record in records:
         part.append(record)
         fields = record[1].values() if isinstance(record[1], dict) else record[1]
         held += _RECORD + sum(len(field or "") for field in fields)
-        if held > part_size():
+        if held > size:
             yield frame_of(part)
             part, held = [], 0
     if part:
