@@ -1,4 +1,4 @@
-"""Axes: where a value stands on one, and which ticks a person can read."""
+"""Axes: where a value stands on one, and ticks that people can read."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from optuna.distributions import CategoricalDistribution
 
-from gru_optuna.study_file import METRICS
+from gru_optuna.formatting import format_list, format_value
+from gru_optuna.study_file.searchable import Range
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -17,9 +18,12 @@ if TYPE_CHECKING:
 
     from gru_optuna.hyperparameters import Value
     from gru_optuna.study_file import Specification
+    from gru_optuna.study_file.searchable import Searchable
 
 LOG_RATIO = 30.0
-"""From this ratio of worst to best on, an error is read on a log scale."""
+"""An error is shown on a log scale if the worst is at least this many times the best."""
+
+MOST_CHOICES = 12
 
 
 @dataclass(frozen=True)
@@ -36,20 +40,20 @@ class Scale:
     def position(self, value: Value) -> float:
         """Where a value stands."""
         if self.kind == "category":
-            return self.ticks[self.labels.index(label(value))]
+            return self.ticks[self.labels.index(format_value(value))]
         return math.log10(float(value)) if self.kind == "log" else float(value)
 
     def with_absent(self, tick: str) -> Scale:
-        """The same axis with one more tick, the first, below all values."""
+        """This axis with one more tick, the first, below all values."""
         below = 1.0 if self.kind == "category" else 0.15 * (self.high - self.low)
         place = self.low - below
         return replace(self, low=place, ticks=[place, *self.ticks], labels=[tick, *self.labels])
 
 
 def parameter_scale(name: str, distribution: BaseDistribution) -> Scale:
-    """The axis of a searched parameter: its whole range, whatever was tried of it."""
+    """The axis of a searched parameter: its whole range, even where nothing was tried."""
     if isinstance(distribution, CategoricalDistribution):
-        names = [label(choice) for choice in distribution.choices if choice is not None]
+        names = [format_value(choice) for choice in distribution.choices if choice is not None]
         places = [float(place) for place in range(len(names))]
         return Scale(name, "category", 0.0, places[-1], places, names)
     low, high, log = _bounds(distribution)
@@ -64,47 +68,23 @@ def metric_scale(spec: Specification, values: Iterable[float | None]) -> Scale:
     return _number_scale(spec.metric, low, high, log)
 
 
-def label(value: Value) -> str:
-    """A value as an axis and a table show it."""
-    if isinstance(value, bool | str):
-        return str(value) if isinstance(value, str) else str(value).lower()
-    if isinstance(value, int):
-        return str(value)
-    if value == 0 or 1e-3 <= abs(value) < 1e5:
-        return f"{value:.4g}" if abs(value) < 1e4 else f"{value:.0f}"
-    mantissa, _, exponent = f"{value:.3e}".partition("e")
-    return f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"
-
-
-def metric_digits(spec: Specification, values: Iterable[float | None]) -> int:
-    """Digits behind the point that values of the metric are written with, all of them alike.
-
-    Four of a share; of errors as many as give the smallest value four figures, so that 194.6
-    vehicles aren't told to the thousandth.
-    """
-    if spec.metric in METRICS["classification"] or spec.metric == "r2":
-        return 4
-    sizes = [abs(value) for value in values if value]
-    return min(8, max(0, 3 - math.floor(math.log10(min(sizes))))) if sizes else 4
-
-
-def duration(seconds: float) -> str:
-    """A time as people say it: "45 s", "12 min", "3.5 h", "2 days"."""
-    if seconds < 9.95:
-        return f"{seconds:.1f} s"
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    if seconds < 7200:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h" if seconds < 172_800 else f"{seconds / 86_400:.1f} days"
+def describe_range(value: Searchable) -> str:
+    """Where a hyperparameter is searched, or that it is fixed."""
+    if isinstance(value, Range):
+        log = ", log scale" if value.log else ""
+        step = f", in steps of {format_value(value.step)}" if value.step else ""
+        return f"{format_value(value.low)} to {format_value(value.high)}{log}{step}"
+    if isinstance(value, list):
+        return format_list(map(format_value, value), most=MOST_CHOICES, last=", ")
+    return "fixed"
 
 
 def duration_ticks(seconds: float) -> tuple[list[float], list[str]]:
-    """Round times from 0 on, four to nine of them, and their names."""
+    """Four to nine round times, beginning with 0, and their labels."""
     units = ((86_400, "d"), (3600, "h"), (60, "min"), (1, "s"))
     size, unit = next(((n, u) for n, u in units if seconds >= 2 * n), (1, "s"))
     ticks = _ticks(0.0, max(seconds, 1e-3) / size)
-    return [tick * size for tick in ticks], [f"{label(tick)} {unit}" for tick in ticks]
+    return [tick * size for tick in ticks], [f"{format_value(tick)} {unit}" for tick in ticks]
 
 
 def _number_scale(name: str, low: float, high: float, log: bool) -> Scale:
@@ -112,7 +92,7 @@ def _number_scale(name: str, low: float, high: float, log: bool) -> Scale:
     if first == last:
         # An axis needs a length.
         only, reach = float(low), abs(low) / 2 or 0.5
-        return Scale(name, "linear", only - reach, only + reach, [only], [label(low)])
+        return Scale(name, "linear", only - reach, only + reach, [only], [format_value(low)])
     ticks = _log_ticks(low, high) if log else _ticks(low, high)
     return Scale(
         name=name,
@@ -120,12 +100,12 @@ def _number_scale(name: str, low: float, high: float, log: bool) -> Scale:
         low=first,
         high=last,
         ticks=[math.log10(tick) for tick in ticks] if log else ticks,
-        labels=[label(tick) for tick in ticks],
+        labels=[format_value(tick) for tick in ticks],
     )
 
 
 def _log_ticks(low: float, high: float) -> list[float]:
-    """Powers of ten, at most seven; with 2 and 5 between them on a short axis."""
+    """At most seven powers of ten; on a short axis, 2 and 5 between them too."""
     first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
     decades = math.log10(high / low)
     steps = (1.0, 2.0, 5.0) if decades < 2.5 else (1.0,)
@@ -138,7 +118,7 @@ def _log_ticks(low: float, high: float) -> list[float]:
 
 
 def _ticks(low: float, high: float) -> list[float]:
-    """Round numbers, four to nine of them."""
+    """Four to nine round numbers."""
     rough = (high - low) / 5
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(power * n for n in (1, 2, 5, 10) if power * n >= rough * 0.999)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from gru_optuna.study_file import Specification
 
 FIGURES = (
-    "standing",
+    "comparison",
     "predictions",
     "importance",
     "parallel_coordinates",
@@ -38,7 +38,7 @@ FIGURES = (
     "learning_curves",
     "health",
     "optimization_history",
-    "savings",
+    "pruning",
     "timeline",
 )
 """Every figure that a report can have, by the name of its files."""
@@ -51,7 +51,7 @@ class StudyNumbers:
     result: Result | None  # None: no trial is complete
     importance: Importance
     health: Health
-    pruning: PruningSavings | None  # None: nothing to compare
+    pruning: PruningSavings
 
 
 def measure_study(study: Study, spec: Specification, summary: Summary) -> StudyNumbers:

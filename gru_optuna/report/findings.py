@@ -1,7 +1,6 @@
-"""What stands out in a study, in plain sentences; each only where the trials bear it out.
+"""What stands out in a study, in sentences that name their counts.
 
-A sentence names its counts. Thresholds stand beside their reason, and what chance could have
-made isn't said (`report.evidence`).
+A pattern that chance could have produced is left out (see `significance`).
 """
 
 from __future__ import annotations
@@ -12,8 +11,10 @@ from typing import TYPE_CHECKING, Literal
 
 from optuna.trial import TrialState
 
-from gru_optuna.report.axes import label, parameter_scale
-from gru_optuna.report.figures.history import history
+from gru_optuna.formatting import format_metric, format_value
+from gru_optuna.report.axes import parameter_scale
+from gru_optuna.report.figures.history import list_history
+from gru_optuna.report.figures.importance import STEADY_TRIALS
 from gru_optuna.report.significance import FEWEST, Side, where_it_happens, where_the_best_lie
 from gru_optuna.report.trials import (
     ENDED,
@@ -33,8 +34,6 @@ from gru_optuna.study.trial_attributes import TrialAttributes
 from gru_optuna.study_file.searchable import Range
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from optuna import Study
     from optuna.trial import FrozenTrial
 
@@ -47,69 +46,68 @@ if TYPE_CHECKING:
     from gru_optuna.study_file import Specification
 
 BEST_TRIALS = 5
-"""At least so many are "the best"; of many trials, a tenth."""
+"""At least this many trials are "the best"; in a large study, a tenth."""
 
 ENOUGH_TRIALS = 20
-"""Below, nothing is said about how a search went or what the best share."""
+"""A search of fewer trials has no findings about its progress, or about its best trials."""
 
 OVERFITS, FITS = 1.5, 1.1
-"""Validation loss in training losses: above the first it has learned rows by heart, below the
-second hardly. Dropout makes the training loss look worse than it is, so the ratio flatters."""
+"""Ratios of validation loss to training loss: above the first the network has memorized rows, below
+the second it hardly has. Dropout raises the training loss, so the ratio is optimistic."""
 
 ALWAYS_CLIPPED = 0.9
 
 
 @dataclass(frozen=True)
 class StudyFinding:
-    """One sentence or two, and whether it is good to hear."""
+    """One or two sentences, and how to take them."""
 
     kind: Literal["good", "bad", "note"]
     text: str
-    about: str  # the section that shows it
+    about: str  # the id of the section that shows it
 
 
 def find_findings(context: Context, numbers: StudyNumbers) -> list[StudyFinding]:
     """Everything that stands out, beginning with what calls for action."""
-    study, spec, show = context.study, context.spec, context.show
+    study, spec = context.study, context.spec
     result, health = numbers.result, numbers.health
     ended = [t for t in trials_in(study, *ENDED) if t.params]
-    said = [
-        _confirmed(result, spec, show),
+    found = [
+        _confirmed(result, spec),
         *_divergence(ended),
-        _chance(ended, health, show),
+        _chance(ended, health),
         *_best_trials(study, spec, ended),
         *_edges(study, spec),
         _fit(study),
         _clipped(health),
-        _ties(study, result, show),
-        _pruned_too_soon(study, spec, result, show) or _progress(study, show),
+        _ties(study, result),
+        _pruned_too_soon(study, spec, result) or _progress(study),
         _pruned(numbers.pruning),
         _importance(numbers.importance),
         _failures(ended),
     ]
     order = {"bad": 0, "good": 1, "note": 2}
-    return sorted((one for one in said if one), key=lambda finding: order[finding.kind])
+    return sorted(filter(None, found), key=lambda finding: order[finding.kind])
 
 
-def _confirmed(
-    result: Result | None, spec: Specification, show: Callable[[float], str]
-) -> StudyFinding | None:
+def _confirmed(result: Result | None, spec: Specification) -> StudyFinding | None:
     if result is None or result.confirmation is None:
         return None
-    seeds, one = result.confirmation.seeds, result.confirmation.won
-    assert one.mean is not None, "the winner has a mean"
-    searched_best, *_ = result.confirmation.candidates
-    said = f"On {seeds} fresh seeds trial {one.number} reaches {show(one.mean)} on average"
-    if is_better(one.search_value, one.mean, spec):
-        said += f", where the search had seen {show(one.search_value)}: luck was part of it."
+    seeds, won = result.confirmation.seeds, result.confirmation.won
+    assert won.mean is not None, "the winner has a mean"
+    search_best, *_ = result.confirmation.candidates
+    mean, searched = format_metric(won.mean), format_metric(won.search_value)
+    text = f"On {seeds} fresh seeds, trial {won.number} reaches {mean} on average"
+    if is_better(won.search_value, won.mean, spec):
+        text += f", compared with {searched} in the search, which was partly luck."
     else:
-        said += f", no worse than the {show(one.search_value)} that the search had seen."
-    if searched_best.search_value != one.search_value and searched_best.mean is not None:
-        said += (
-            f" The search's own first, trial {searched_best.number}, comes to "
-            f"{show(searched_best.mean)}."
+        text += f", no worse than its {searched} in the search."
+    if search_best.search_value != won.search_value and search_best.mean is not None:
+        text += (
+            f" The best trial of the search, trial {search_best.number}, reaches "
+            f"{format_metric(search_best.mean)}."
         )
-    return StudyFinding("note", said, "result")
+    return StudyFinding("note", text, "result")
 
 
 def _divergence(ended: list[FrozenTrial]) -> list[StudyFinding]:
@@ -119,37 +117,37 @@ def _divergence(ended: list[FrozenTrial]) -> list[StudyFinding]:
         return []
     split = where_it_happens([trial.params for trial in ended], lost)
     if split:
-        text = f"{_side(split)} diverged in {split.hits} of {split.trials} trials; {_rest(split)}."
-    else:
-        # A few can be an accident; more need a look even if they share nothing that is sure.
-        if count < FEWEST:
-            return []
         text = (
-            f"{count} of {len(ended)} trials diverged, and no single hyperparameter sets them "
-            f"apart for sure."
+            f"With {_side(split)}, {split.hits} of {split.trials} trials diverged; elsewhere "
+            f"{split.other_hits} of {split.other_trials}."
+        )
+    elif count < FEWEST:
+        return []  # one or two can be an accident
+    else:
+        text = (
+            f"{count} of {len(ended)} trials diverged, and no single hyperparameter clearly sets "
+            f"them apart."
         )
     return [StudyFinding("bad", text, "health")]
 
 
-def _chance(
-    ended: list[FrozenTrial], health: Health, show: Callable[[float], str]
-) -> StudyFinding | None:
+def _chance(ended: list[FrozenTrial], health: Health) -> StudyFinding | None:
     if health.chance is None or len(health.at_chance) < FEWEST:
         return None
     name, value = health.chance
     text = (
-        f"{len(health.at_chance)} of {len(ended)} trials never got past what the {name} alone "
-        f"gives ({show(value)})"
+        f"{len(health.at_chance)} of {len(ended)} trials never beat the {name} "
+        f"({format_metric(value)})"
     )
     split = where_it_happens(
         [trial.params for trial in ended], [t.number in health.at_chance for t in ended]
     )
-    tail = f": {_side(split)} it was {split.hits} of {split.trials}." if split else "."
+    tail = f"; with {_side(split)}, {split.hits} of {split.trials} didn't." if split else "."
     return StudyFinding("bad", text + tail, "health")
 
 
 def _best_trials(study: Study, spec: Specification, ended: list[FrozenTrial]) -> list[StudyFinding]:
-    """What the best trials have in common that the others don't."""
+    """What the best trials share and the others don't."""
     sign = 1 if spec.direction == "minimize" else -1
     ranked = sorted(
         (t for t in ended if t.state != TrialState.FAIL and last_value(t) is not None),
@@ -159,39 +157,39 @@ def _best_trials(study: Study, spec: Specification, ended: list[FrozenTrial]) ->
     if len(ranked) < ENOUGH_TRIALS or len(complete(study)) < count:
         return []
     params = [trial.params for trial in ranked]
-    said = [
+    found = [
         StudyFinding(
             "good",
-            f"All of the best {count} trials have {narrow.name} between {label(narrow.low)} "
-            f"and {label(narrow.high)}, where {narrow.inside} of all {narrow.trials} are.",
+            f"All of the best {count} trials have {narrow.name} between {format_value(narrow.low)} "
+            f"and {format_value(narrow.high)}, as do only {narrow.inside} of all {narrow.trials}.",
             "slices",
         )
         for narrow in where_the_best_lie(params, count)[:2]
     ]
     choices = [
-        {name: value for name, value in one.items() if not is_number(value)} for one in params
+        {name: value for name, value in chosen.items() if not is_number(value)} for chosen in params
     ]
     split = where_it_happens(choices, [place < count for place in range(len(ranked))], shares=0.0)
     if split:
-        said.append(
+        found.append(
             StudyFinding(
                 "good",
-                f"{split.hits} of the best {count} trials use {split.name} = {label(split.at)}, "
-                f"and {split.trials} of all {len(ranked)}.",
+                f"{split.hits} of the best {count} trials use {_side(split)}, but only "
+                f"{split.trials} of all {len(ranked)} do.",
                 "slices",
             )
         )
-    return said
+    return found
 
 
 def _edges(study: Study, spec: Specification) -> list[StudyFinding]:
-    """Ranges that the best trials press against."""
+    """Ranges at whose ends the best trials lie."""
     sign = 1 if spec.direction == "minimize" else -1
     ranked = sorted(complete(study), key=lambda trial: (sign * value_of(trial), trial.number))
     best = ranked[: max(BEST_TRIALS, len(ranked) // 10)]
     if len(ranked) < 2 * BEST_TRIALS:
         return []
-    said = []
+    found = []
     searched = dict(spec.searchable())
     for name, distribution in space.searched(spec).items():
         if not isinstance(searched[name], Range):
@@ -207,17 +205,17 @@ def _edges(study: Study, spec: Specification) -> list[StudyFinding]:
             (limits.high, sum(part > 0.95 for part in share), "upper"),
             (limits.low, sum(part < 0.05 for part in share), "lower"),
         ):
-            # A twentieth of the range holds a twentieth by chance.
+            # By chance, a twentieth of the trials lies in this twentieth of the range.
             if near >= max(FEWEST, 0.6 * len(best)):
-                said.append(
+                found.append(
                     StudyFinding(
                         "bad",
                         f"{near} of the best {len(best)} trials have {name} at the {way} end of "
-                        f"its range ({label(end)}): what lies beyond may be better still.",
+                        f"its range ({format_value(end)}): values beyond it may be better still.",
                         "slices",
                     )
                 )
-    return said
+    return found
 
 
 def _fit(study: Study) -> StudyFinding | None:
@@ -244,44 +242,44 @@ def _fit(study: Study) -> StudyFinding | None:
             "note",
             f"The networks hardly overfit: at its best epoch, a complete trial's validation loss "
             f"is {middle:.2f} times its training loss (median of {len(ratios)}). A larger network "
-            f"or more epochs may find more.",
+            f"or more epochs may do better.",
             "health",
         )
     return None
 
 
 def _clipped(health: Health) -> StudyFinding | None:
-    clipping = [one for one in health.clipping if one.clip_norm is not None]
-    always = [one for one in clipping if one.share > ALWAYS_CLIPPED]
+    clipping = [trial for trial in health.clipping if trial.clip_norm is not None]
+    always = [trial for trial in clipping if trial.share > ALWAYS_CLIPPED]
     if len(always) < max(BEST_TRIALS, 0.2 * len(clipping)):
         return None
     return StudyFinding(
         "note",
         f"In {len(always)} of {len(clipping)} trials more than {ALWAYS_CLIPPED:.0%} of the updates "
-        f"were clipped: there the clip norm acts as a second learning rate.",
+        f"were clipped: there, the clip norm acts as a second learning rate.",
         "health",
     )
 
 
-def _ties(study: Study, result: Result | None, show: Callable[[float], str]) -> StudyFinding | None:
-    # Fresh seeds tell apart what one look at the validation rows can't.
+def _ties(study: Study, result: Result | None) -> StudyFinding | None:
+    # Fresh seeds have separated what one value on the validation rows can't.
     if result is None or result.confirmation:
         return None
     ties = sum(trial.value == result.winner.value for trial in complete(study))
     if ties < 2:
         return None
     rows = result.validation.rows
-    few = f" {rows} validation rows can't tell them apart;" if rows else ""
+    few = f" {rows} validation rows can't separate them;" if rows else ""
     return StudyFinding(
         "bad",
-        f"{ties} trials share the best validation value, {show(result.winner.value)}:{few} the "
-        f"lower validation loss decided.",
+        f"{ties} trials share the best validation value, {format_metric(result.winner.value)}:"
+        f"{few} the lowest validation loss decided.",
         "optimization_history",
     )
 
 
-def _progress(study: Study, show: Callable[[float], str]) -> StudyFinding | None:
-    points = history(study)
+def _progress(study: Study) -> StudyFinding | None:
+    points = list_history(study)
     finished = sum(point.state == "complete" for point in points)
     if len(points) < ENOUGH_TRIALS or finished < 2 * BEST_TRIALS or points[-1].best is None:
         return None
@@ -290,25 +288,29 @@ def _progress(study: Study, show: Callable[[float], str]) -> StudyFinding | None
     if last < 0.5 * len(points):
         return StudyFinding(
             "note",
-            f"The best value came with trial {points[last].number}; the {since} trials after it "
-            f"brought nothing better. More trials in the same space will hardly pay.",
+            f"The best value came with trial {points[last].number}; none of the {since} trials "
+            f"after it was better. More trials in this space will hardly improve it.",
             "optimization_history",
         )
     if last >= 0.75 * len(points):
         quarter = points[int(0.75 * len(points)) - 1].best
-        before = f", from {show(quarter)} to {show(points[-1].best)}" if quarter else ""
+        before = (
+            f", from {format_metric(quarter)} to {format_metric(points[-1].best)}"
+            if quarter
+            else ""
+        )
         return StudyFinding(
             "good",
-            f"The search still improved in its last quarter{before}: more trials may pay.",
+            f"The search still improved in its last quarter{before}: more trials may help.",
             "optimization_history",
         )
     return None
 
 
 def _pruned_too_soon(
-    study: Study, spec: Specification, result: Result | None, show: Callable[[float], str]
+    study: Study, spec: Specification, result: Result | None
 ) -> StudyFinding | None:
-    """Pruned trials that had been better than the winner ever was."""
+    """Pruned trials that had been better than any complete trial."""
     values = [value_of(trial) for trial in complete(study)]
     if result is None or not values:
         return None
@@ -327,34 +329,33 @@ def _pruned_too_soon(
     advice = "min_resource, or take reduction_factor = 2" if halves else "n_warmup_steps"
     return StudyFinding(
         "bad",
-        f"{trials} had been better than any complete one: trial {number} reached {show(best)} "
-        f"before it was ended, the best complete one {show(seen)}. The pruner may be too "
-        f"eager here: raise its {advice}.",
+        f"{trials} had been better than any complete one: trial {number} reached "
+        f"{format_metric(best)} before it was pruned, the best complete one {format_metric(seen)}. "
+        f"The pruner may be too eager: raise its {advice}.",
         "learning_curves",
     )
 
 
-def _pruned(savings: PruningSavings | None) -> StudyFinding | None:
-    if savings is None:
+def _pruned(savings: PruningSavings) -> StudyFinding | None:
+    if not savings.comparable:
         return None
     return StudyFinding(
         "good",
-        f"Pruning saved about {savings.saved:.0%} of the epochs: {savings.run:,} were run, and "
-        f"some {savings.unpruned:,.0f} would have been.",
-        "savings",
+        f"Pruning saved about {savings.saved:.0%} of the epochs: {savings.run:,} were run "
+        f"instead of about {savings.unpruned:,.0f}.",
+        "pruning",
     )
 
 
 def _importance(importance: Importance) -> StudyFinding | None:
-    # Five trials in the best tenth, or the ranking is a matter of luck.
-    if importance.trials < 50 or not importance.shares:
+    if importance.trials < STEADY_TRIALS or not importance.shares:
         return None
     name, share = next(iter(importance.shares.items()))
     if share < 2 / len(importance.shares):
         return None
     return StudyFinding(
         "note",
-        f"{name} decides most about a good trial: {share:.0%} of the importance.",
+        f"{name} matters most for a good trial: it has {share:.0%} of the importance.",
         "importance",
     )
 
@@ -364,15 +365,9 @@ def _failures(ended: list[FrozenTrial]) -> StudyFinding | None:
     if not failed:
         return None
     reason = outcome(failed[-1]) or "no reason is known"
-    trials = "trial" if len(failed) == 1 else "trials"
-    return StudyFinding("bad", f"{len(failed)} {trials} failed, the last one: {reason}.", "trials")
+    trials = "1 trial failed" if len(failed) == 1 else f"{len(failed)} trials failed, the last one"
+    return StudyFinding("bad", f"{trials}: {reason}.", "trials")
 
 
 def _side(split: Side) -> str:
-    if split.side == "=":
-        return f"{split.name} = {label(split.at)}"
-    return f"{split.name} {split.side} {label(split.at)}"
-
-
-def _rest(split: Side) -> str:
-    return f"elsewhere in {split.other_hits} of {split.other_trials}"
+    return f"{split.name} {split.side} {format_value(split.at)}"

@@ -1,4 +1,4 @@
-"""The figures as pictures, by a Chrome that is on the machine (through kaleido)."""
+"""The figures as image files, drawn by an installed Chrome or Chromium through kaleido."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ Format = Literal["svg", "png"]
 
 WIDTH, SMALL_WIDTH = 1000, 520
 SHARPNESS = 2.0
-"""Pixels of a PNG for each of the figure's: for screens of today, and for paper."""
+"""Pixels of a PNG for each pixel of the figure: sharp on today's screens and on paper."""
 
 
 def draw_images(sections: Sequence[Section], kind: Format) -> dict[str, bytes]:
-    """Every panel as a picture on light paper, by its file's name.
+    """Every panel as an image on a light background, by the name of its file.
 
     Parameters
     ----------
     sections
-        Those without figures are left out.
+        Sections without figures are left out.
     kind
-        Of the files.
+        The format of the files.
 
     Raises
     ------
     UserError
-        If no Chrome is found, or it can't draw.
+        If Chrome isn't found, or can't draw.
     """
     import kaleido
     from choreographer.errors import BrowserFailedError, ChromeNotFoundError
@@ -60,13 +60,13 @@ def draw_images(sections: Sequence[Section], kind: Format) -> dict[str, bytes]:
                     }
                 )
         try:
-            # Without MathJax nothing is fetched; plotly.js is the package's own.
+            # Without MathJax nothing is fetched from the network; plotly.js comes with the package.
             kaleido.write_fig_from_object_sync(drawn, kopts={"mathjax": False})
         except ChromeNotFoundError:
             raise UserError(
-                "--images needs Chrome or Chromium, and none is found here. Install one "
-                "(Debian: apt install chromium), or name its place in BROWSER_PATH. "
-                "The pages in figures/ need none, and save a picture by the camera above a figure."
+                "--images needs Chrome or Chromium, and neither was found. Install one of them "
+                "(on Debian: apt install chromium), or set BROWSER_PATH to its path. Without "
+                "--images, the camera above each figure of the report saves an image too."
             ) from None
         except (BrowserFailedError, RuntimeError, TimeoutError, ValueError) as error:
             reason = str(error).strip().partition("\n")[0]

@@ -1,7 +1,6 @@
-"""The report: one page that opens without a network, and each of its figures by itself.
+"""The report: one page that opens without a network, and a page for each of its figures.
 
-Everything is made in memory, then every file is written beside its place and moved into it:
-a reader sees the old report or the new one, never half of one.
+Everything is rendered in memory before the first file is written, and each file is written whole.
 """
 
 from __future__ import annotations
@@ -22,28 +21,28 @@ from plotly.offline import get_plotlyjs
 from gru_optuna.attributes import WORKED_SECONDS
 from gru_optuna.errors import UserError
 from gru_optuna.files import written_whole
-from gru_optuna.report.axes import duration, label, metric_digits
+from gru_optuna.formatting import format_duration, format_metric, format_value
+from gru_optuna.report.axes import describe_range
 from gru_optuna.report.contents import FIGURES, draw_sections, measure_study
 from gru_optuna.report.figures.base import Context
 from gru_optuna.report.findings import find_findings
 from gru_optuna.report.images import draw_images
 from gru_optuna.report.theme import DARK, LIGHT
 from gru_optuna.report.trial_table import trial_table
-from gru_optuna.report.trials import as_json, complete, value_of
-from gru_optuna.report.verdict import verdict
+from gru_optuna.report.trials import as_json
+from gru_optuna.report.verdict import write_verdict
 from gru_optuna.study.summary import summarize
-from gru_optuna.study_file.searchable import Range
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     import plotly.graph_objects as go
     from optuna import Study
 
     from gru_optuna.report.images import Format
     from gru_optuna.study.summary import Summary, Winner
     from gru_optuna.study_file import Specification
-    from gru_optuna.study_file.searchable import Searchable
+
+FORMER_FIGURES = ("standing", "savings")
+"""Names of figures in reports of version 0.1.0, whose files are removed."""
 
 
 def render_report(
@@ -59,9 +58,9 @@ def render_report(
     study, spec
         The study and the specification it was made with.
     folder
-        Where to; made if it isn't there. Other files in it are left alone.
+        Where to write; created if missing. Other files in it are left alone.
     images
-        Whether to write ``figures/<figure>.svg`` or ``.png`` too, which takes a Chrome.
+        The format of ``figures/<figure>``, drawn as an image too by an installed Chrome.
 
     Returns
     -------
@@ -71,31 +70,32 @@ def render_report(
     Raises
     ------
     UserError
-        If the folder can't be written, or there is no Chrome for pictures.
+        If the folder can't be written, or there is no Chrome for images.
     """
     summary = summarize(study, spec)
     numbers = measure_study(study, spec, summary)
-    context = make_context(study, spec, summary)
+    best = summary.best
+    context = Context(study, spec, best.number if best else None)
     sections = draw_sections(context, numbers)
     found = find_findings(context, numbers)
-    templates = _templates(context.show)
+    templates = _templates()
     result = numbers.result
     page = templates.get_template("page.html").render(
         summary=summary,
         result=result,
         has_test=spec.data.test is not None,
-        verdict=verdict(result, spec, context.show) if result else [],
+        verdict=write_verdict(result, spec) if result else [],
         findings=found,
-        facts=_facts(study, spec, summary, context.show),
+        facts=_facts(study, spec, summary),
         configuration=_configuration(result.winner, spec) if result else [],
         sections=sections,
-        **trial_table(study, spec, context.show),
+        **trial_table(study, spec, context.best),
     )
     figures = folder / "figures"
-    # What can't be drawn any more doesn't stay from an earlier report.
+    # Figures of an earlier report that can't be drawn any more are removed.
     files: dict[Path, str | bytes | None] = {
         path: None
-        for name in FIGURES
+        for name in (*FIGURES, *FORMER_FIGURES)
         for path in figures.glob(f"{name}*")
         if re.fullmatch(r"(-\d+)?\.(html|json|svg|png)", path.name.removeprefix(name))
     }
@@ -113,7 +113,7 @@ def render_report(
         files[place.with_suffix(".html")] = alone
         files[place.with_suffix(".json")] = plain
     files[figures / "findings.json"] = json.dumps(as_json(found), indent=1)
-    # The page last: who sees the new one finds its figures.
+    # The page comes last, so that whoever sees the new one finds its figures.
     index = folder / "index.html"
     files[index] = page
     try:
@@ -121,33 +121,21 @@ def render_report(
             _write(path, content)
     except OSError as error:
         raise UserError(
-            f"{folder}: can't write the report there: {error.strerror}. "
-            f"Free the place, or choose another folder with --out."
+            f"{folder}: the report can't be written there ({error.strerror}). "
+            f"Make the folder writable, or choose another one with --out."
         ) from None
     return index
 
 
-def make_context(study: Study, spec: Specification, summary: Summary) -> Context:
-    """What all figures of a study are drawn from."""
-    values = [value_of(trial) for trial in complete(study)]
-    digits = metric_digits(spec, [*values, *summary.baselines.values()])
-    return Context(
-        study=study,
-        spec=spec,
-        best=summary.best.number if summary.best else None,
-        show=lambda value: f"{value:,.{digits}f}",
-    )
-
-
 @cache
 def _plotly() -> Markup:
-    """plotly.js in a third of its size; every browser of the last years can unpack it."""
+    """plotly.js, compressed to a third of its size; every current browser can unpack it."""
     packed = gzip.compress(get_plotlyjs().encode(), mtime=0)
     return Markup(base64.b64encode(packed).decode())  # noqa: S704 (letters and digits)
 
 
 def _embedded(figure: go.Figure) -> Markup:
-    """A figure as JSON inside a script element, where no text may end that element."""
+    """A figure as JSON for a script element, escaped so that no text can end that element."""
     text: str = figure.to_json()
     for character in "<>&":
         text = text.replace(character, f"\\u{ord(character):04x}")
@@ -155,15 +143,13 @@ def _embedded(figure: go.Figure) -> Markup:
 
 
 def _part(rows: float | str) -> str:
-    """What a study file says of a part, in words."""
+    """The validation or test part of the data, in words."""
     if isinstance(rows, str):
         return rows
     return f"the last {rows} rows" if isinstance(rows, int) else f"{rows:.0%} of these rows"
 
 
-def _facts(
-    study: Study, spec: Specification, summary: Summary, show: Callable[[float], str]
-) -> list[tuple[str, str]]:
+def _facts(study: Study, spec: Specification, summary: Summary) -> list[tuple[str, str]]:
     better = "higher" if spec.direction == "maximize" else "lower"
     counts = [f"{count} {state}" for state, count in summary.trials.items() if count]
     limits = [f"{spec.budget.trials} trials"] if spec.budget.trials else []
@@ -174,17 +160,22 @@ def _facts(
         ("Training data", f"{spec.data.train}, validation: {_part(spec.data.validation)}"),
         *([("Test data", _part(spec.data.test))] if spec.data.test else []),
         *(
-            [("To beat", ", ".join(f"{n} {show(v)}" for n, v in summary.baselines.items()))]
+            [
+                (
+                    "Values to beat",
+                    ", ".join(f"{n} {format_metric(v)}" for n, v in summary.baselines.items()),
+                )
+            ]
             if summary.baselines
             else []
         ),
         ("Trials", ", ".join(counts) or "none yet"),
         ("Budget", " and ".join(limits)),
-        ("Time worked", duration(float(study.user_attrs.get(WORKED_SECONDS, 0.0)))),
+        ("Time worked", format_duration(float(study.user_attrs.get(WORKED_SECONDS, 0.0)))),
         (
             "Search",
             f"sampler {spec.sampler.name}, pruner {spec.pruner.name}, "
-            f"up to {spec.training.epochs} epochs a trial, seed {spec.seed}",
+            f"up to {spec.training.epochs} epochs per trial, seed {spec.seed}",
         ),
     ]
 
@@ -192,27 +183,18 @@ def _facts(
 def _configuration(best: Winner, spec: Specification) -> list[tuple[str, str, str]]:
     searched = dict(spec.searchable())
     return [
-        (name, label(value), _space(searched[name])) for name, value in best.configuration().items()
+        (name, format_value(value), describe_range(searched[name]))
+        for name, value in best.configuration().items()
     ]
 
 
-def _space(value: Searchable) -> str:
-    if isinstance(value, Range):
-        log = ", log scale" if value.log else ""
-        step = f", steps of {label(value.step)}" if value.step else ""
-        return f"{label(value.low)} to {label(value.high)}{log}{step}"
-    if isinstance(value, list):
-        return ", ".join(label(choice) for choice in value)
-    return "fixed"
-
-
-def _templates(show: Callable[[float], str]) -> Environment:
+def _templates() -> Environment:
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,
         undefined=StrictUndefined,
     )
-    environment.filters |= {"number": show, "embedded": _embedded}
+    environment.filters |= {"number": format_metric, "embedded": _embedded}
     environment.globals |= {
         "light": LIGHT,
         "dark": DARK,

@@ -1,4 +1,4 @@
-"""What the study found: the winner, how good it is and how sure that is, and against what."""
+"""What the study found: the winner, how good it is, how sure that is, and what it had to beat."""
 
 from __future__ import annotations
 
@@ -6,38 +6,43 @@ from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+from gru_optuna.formatting import format_interval
 from gru_optuna.report.trials import ENDED, best_reached, complete, is_better, trials_in
 from gru_optuna.storage.optuna_private import enqueued_parameters
 from gru_optuna.study.predictions import stored_predictions
-from gru_optuna.study.summary import Winner, find_winner
 
 if TYPE_CHECKING:
     from optuna import Study
 
     from gru_optuna.study.confirmation import Decision
-    from gru_optuna.study.summary import Summary
+    from gru_optuna.study.summary import Summary, Winner
     from gru_optuna.study_file import Specification
 
 FEWEST_STARTS = 3
-"""The median of fewer says nothing."""
+"""The median of fewer trials says nothing."""
 
 START_TRIALS = 10
-"""Of samplers that don't say how many trials they draw blindly."""
+"""How many trials count as the start of a random search, which has no start-up phase of its own."""
 
 Standing: TypeAlias = Literal["better", "worse", "equal"]
-"""Beside a value to beat; equal where the interval has that value in it."""
+"""Compared with a value to beat; "equal" if the interval contains that value."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value of the metric and how far off it may be."""
+    """A value of the metric, and how far off it may be."""
 
     value: float
     interval: tuple[float, float] | None  # 95 %; None: unknown
-    rows: int | None  # it was measured on
+    rows: int | None  # how many it was measured on
 
-    def beside(self, other: float, spec: Specification) -> Standing:
-        """How it stands beside a value to beat; without an interval, by the value alone."""
+    @property
+    def sureness(self) -> str:
+        """The interval in words; empty where it is unknown."""
+        return f"95\u00a0% interval {format_interval(self.interval)}" if self.interval else ""
+
+    def compare(self, other: float, spec: Specification) -> Standing:
+        """How it compares with a value to beat; without an interval, by the value alone."""
         low, high = self.interval or (self.value, self.value)
         if low <= other <= high:
             return "equal"
@@ -46,7 +51,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Start:
-    """Where the search began: what a configuration drawn blindly reaches."""
+    """Where the search began: what randomly drawn configurations reach."""
 
     median: float
     trials: int
@@ -54,11 +59,11 @@ class Start:
 
 @dataclass(frozen=True)
 class Result:
-    """All that stands on the first page."""
+    """Everything that the top of the page shows."""
 
     winner: Winner
-    complete: int  # trials it is the best of
-    validation: Estimate  # flattered: it is the best of many
+    complete: int  # trials that it is the best of
+    validation: Estimate  # optimistic, since it is the best of many
     test: Estimate | None
     baselines: dict[str, float]  # measured on test rows, or on validation rows without a test
     start: Start | None
@@ -80,13 +85,13 @@ class Result:
 
     @property
     def reached(self) -> float:
-        """What the search came to on validation rows, without its luck where that is known."""
+        """The winner on validation rows: on fresh seeds if there are any, else in the search."""
         return (self.confirmed or self.validation).value
 
 
 def find_result(study: Study, spec: Specification, summary: Summary) -> Result | None:
-    """None while no trial is complete."""
-    best = find_winner(study, spec)
+    """The study's result; None while no trial is complete."""
+    best = summary.best
     if best is None:
         return None
     first = max if spec.direction == "maximize" else min
@@ -106,21 +111,22 @@ def find_result(study: Study, spec: Specification, summary: Summary) -> Result |
         baselines=summary.baselines,
         start=_start(study, spec),
         confirmation=confirmed,
-        to_beat=first(summary.baselines.items(), key=lambda one: one[1], default=None),
+        to_beat=first(summary.baselines.items(), key=lambda item: item[1], default=None),
     )
 
 
 def _start(study: Study, spec: Specification) -> Start | None:
-    """The first trials, which no model proposed. A pruned one counts by its best epoch."""
+    """The first trials, which no model proposed. A pruned one counts with its best epoch."""
     blind = START_TRIALS if spec.sampler.name == "random" else spec.sampler.n_startup_trials
-    # What somebody enqueued, or another study's best, wasn't drawn.
+    # Trials that were enqueued, or taken from another study, weren't drawn at random.
     drawn = [t for t in trials_in(study, *ENDED) if enqueued_parameters(t) is None]
     reached = [value for trial in drawn[:blind] if (value := best_reached(trial, spec)) is not None]
     return Start(median(reached), len(reached)) if len(reached) >= FEWEST_STARTS else None
 
 
 def _estimate(value: float, description: dict[str, Any]) -> Estimate:
-    # Another processor may have rounded the predictions differently: then these aren't its.
+    # Predictions made on another processor may be rounded differently; their interval is then
+    # not this value's.
     same = abs(description.get("value", value) - value) <= 1e-6 * max(1.0, abs(value))
     interval = _interval(description.get("interval")) if same else None
     return Estimate(value, interval, description.get("rows"))

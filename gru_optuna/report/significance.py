@@ -1,11 +1,12 @@
-"""When a pattern among trials is more than chance: three exact tests, all of them on counts.
+"""When a pattern among trials is more than chance: exact tests on counts.
 
-Each looks at many cuts or parameters and reports the most striking one, so its p-value is
-multiplied by how many it looked at (Bonferroni). What isn't below `SURE` then isn't said.
+Each test looks at many splits or parameters and reports the most striking one, so its p-value is
+multiplied by how many it looked at (Bonferroni). A pattern whose p-value isn't below `SURE` then
+is not reported.
 
-Trials aren't draws of one distribution: a sampler that learns puts more of them where earlier
+Trials aren't samples of one distribution: a sampler that learns tries more values where earlier
 ones were good. So every test is conditional on the values that were tried, and asks only whether
-the outcomes could have been dealt to them in any order.
+the outcomes could have been assigned to them in any order.
 """
 
 from __future__ import annotations
@@ -27,23 +28,23 @@ if TYPE_CHECKING:
     from gru_optuna.hyperparameters import Value
 
 SURE = 0.01
-"""A pattern that chance makes in one of a hundred studies is said; one more often isn't."""
+"""At most one study in a hundred shows such a pattern by chance."""
 
 FEWEST = 3
-"""Cases that a pattern is made of."""
+"""A pattern needs at least this many cases."""
 
 MOST_CUTS = 200
-"""Places at which a parameter is cut; of thousands of trials, as many as say something."""
+"""How many thresholds of a parameter are tried; among thousands of trials, more add nothing."""
 
 
 @dataclass(frozen=True)
 class Side:
-    """A side of a parameter on which something happened more often than on the other."""
+    """Values of a parameter for which something happened more often than for the others."""
 
     name: str
-    side: str  # "above", "up to", or "=" for a choice
+    side: str  # "above" or "up to" a number, "=" a choice
     at: Value
-    hits: int  # on this side
+    hits: int  # trials on this side to which it happened
     trials: int
     other_hits: int
     other_trials: int
@@ -52,13 +53,13 @@ class Side:
 
 @dataclass(frozen=True)
 class Narrow:
-    """A range of a parameter that holds all of the best trials, and few of the others."""
+    """A range of a parameter that contains all of the best trials, and few of the others."""
 
     name: str
     low: float
     high: float
-    best: int  # trials
-    inside: int  # of all trials
+    best: int  # how many trials are the best
+    inside: int  # how many of all trials it contains
     trials: int
     p: float
 
@@ -66,30 +67,30 @@ class Narrow:
 def where_it_happens(
     params: Sequence[Mapping[str, Value]], happened: Sequence[bool], shares: float = 0.5
 ) -> Side | None:
-    """The side of a parameter on which something happened, if it is sure.
+    """The side of a parameter on which something happened, if that isn't chance.
 
     Parameters
     ----------
     params
-        Of each trial; a parameter that only some have is left out.
+        The parameters of each trial; one that only some trials have is left out.
     happened
-        To each trial.
+        Whether it happened to each trial.
     shares
-        How much of that side it must have happened to.
+        The share of that side's trials to which it must have happened.
     """
     hits, trials = sum(happened), len(params)
     if hits < FEWEST or hits == trials:
         return None
-    names = [name for name in params[0] if all(name in one for one in params)]
+    names = [name for name in params[0] if all(name in chosen for chosen in params)]
     sides = [
-        (name, side, at, chosen)
+        (name, side, at, mask)
         for name in names
-        for side, at, chosen in _sides([one[name] for one in params])
+        for side, at, mask in _sides([chosen[name] for chosen in params])
     ]
     if not sides:
         return None
-    inside = np.array([chosen.sum() for _, _, _, chosen in sides])
-    both = np.array([(chosen & np.array(happened)).sum() for _, _, _, chosen in sides])
+    inside = np.array([mask.sum() for _, _, _, mask in sides])
+    both = np.array([(mask & np.array(happened)).sum() for _, _, _, mask in sides])
     p = _at_least(both, trials, hits, inside) * len(sides)
     p[(both < FEWEST) | (both < shares * inside)] = 1.0
     found = int(p.argmin())
@@ -102,29 +103,33 @@ def where_it_happens(
 
 
 def where_the_best_lie(params: Sequence[Mapping[str, Value]], best: int) -> list[Narrow]:
-    """Parameters whose values of the first `best` trials lie closer together than any would.
+    """Parameters whose values in the first `best` trials lie closer together than chance allows.
 
     Parameters
     ----------
     params
-        Of each trial, the best trial first.
+        The parameters of each trial, the best trial first.
     best
-        How many are the best.
+        How many trials are the best.
     """
-    names = [n for n in params[0] if all(n in one and is_number(one[n]) for one in params)]
+    names = [
+        name
+        for name in params[0]
+        if all(name in chosen and is_number(chosen[name]) for chosen in params)
+    ]
     found = []
     for name in names:
-        values = [float(one[name]) for one in params]
+        values = [float(chosen[name]) for chosen in params]
         low, high = min(values[:best]), max(values[:best])
         inside = sum(low <= value <= high for value in values)
         p = _span_at_most(inside, len(values), best) * len(names)
         if p < SURE and len(set(values)) > 2 * best:
             found.append(Narrow(name, low, high, best, inside, len(values), p))
-    return sorted(found, key=lambda one: (one.p, one.name))
+    return sorted(found, key=lambda narrow: (narrow.p, narrow.name))
 
 
 def round_between(low: float, high: float) -> float:
-    """The number with the fewest digits in [low, high), so that "above" it holds `high`."""
+    """The number with the fewest digits in [low, high), so that `high` is above it."""
     for digits in range(1, 17):
         size = 10.0 ** (math.floor(math.log10(max(abs(low), abs(high)))) - digits + 1)
         candidate = float(f"{math.floor(high / size) * size:.{digits}g}")
@@ -136,12 +141,14 @@ def round_between(low: float, high: float) -> float:
 
 
 def _sides(values: Sequence[Value]) -> list[tuple[str, Value, NDArray[np.bool_]]]:
-    """The ways to cut a parameter in two: each choice, or both sides of many places."""
+    """The ways to split a parameter in two: each choice, or both sides of many thresholds."""
     distinct = sorted(set(values), key=lambda value: (str(type(value)), value))
     if len(distinct) < 2:
         return []
     if not all(is_number(value) for value in distinct):
-        return [("=", one, np.array([value == one for value in values])) for one in distinct]
+        return [
+            ("=", choice, np.array([value == choice for value in values])) for choice in distinct
+        ]
     sides: list[tuple[str, Value, NDArray[np.bool_]]] = []
     numbers = np.array(values, dtype=float)
     stride = -(-(len(distinct) - 1) // MOST_CUTS)
@@ -155,14 +162,14 @@ def _sides(values: Sequence[Value]) -> list[tuple[str, Value, NDArray[np.bool_]]
 def _at_least(
     both: NDArray[np.int64], trials: int, hits: int, inside: NDArray[np.int64]
 ) -> NDArray[np.float64]:
-    """Fisher's exact test, one-sided: so many hits or more inside, all deals being equal."""
+    """Fisher's exact test, one-sided: the chance of as many hits inside, or more."""
     from scipy.stats import hypergeom
 
     return np.asarray(hypergeom.sf(both - 1, trials, hits, inside), dtype=np.float64)
 
 
 def _span_at_most(span: int, trials: int, drawn: int) -> float:
-    """The chance that so many drawn of a row of trials lie within so many neighbours."""
+    """The chance that `drawn` of a row of `trials` lie within `span` neighbours."""
     from scipy.special import gammaln, logsumexp
 
     if drawn < 2:
@@ -171,7 +178,7 @@ def _span_at_most(span: int, trials: int, drawn: int) -> float:
     def log_choose(n: NDArray[np.float64] | float, k: float) -> NDArray[np.float64]:
         return np.asarray(gammaln(n + 1.0) - gammaln(k + 1.0) - gammaln(n - k + 1.0))
 
-    # Of width w there are trials - w + 1 places; both ends are drawn, and the rest in between.
+    # A window of width w has trials - w + 1 places; both its ends are drawn, the rest in between.
     widths = np.arange(drawn, span + 1, dtype=np.float64)
     ways = np.log(trials - widths + 1) + log_choose(widths - 2, drawn - 2)
     return float(np.exp(logsumexp(ways) - log_choose(float(trials), drawn)))

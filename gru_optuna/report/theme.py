@@ -1,7 +1,7 @@
-"""How page and figures look: one palette for light, one for dark, one template for all figures.
+"""How page and figures look: a light and a dark palette, and one template for all figures.
 
-Figures name colours by role, ``var(--best)``. On the page ``templates/plots.js`` puts in what the
-theme of the moment says; `resolved` does the same for a picture.
+Figures name colours by role, ``var(--best)``. On the page, ``templates/plots.js`` replaces roles by
+the colours of the current theme; `resolved` does so for image files.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
     import plotly.graph_objects as go
 
-# Okabe and Ito's colours, two of them darker on paper: told apart with every kind of colour
-# vision. The scale is viridis, its worst end the one that is nearest to the page.
+# The colours of Okabe and Ito, which every kind of colour vision can distinguish; two are darker on
+# a light page. The scale is viridis, its worst end the one that is closest to the page's colour.
 LIGHT = {
     "paper": "#ffffff",
     "ink": "#1b1f24",
@@ -112,7 +112,7 @@ TEMPLATE: dict[str, Any] = {
 
 
 def resolved(figure: go.Figure, palette: Mapping[str, str] = LIGHT) -> go.Figure:
-    """The same figure with colours that need no style sheet, on the palette's paper."""
+    """A copy of a figure whose colours need no style sheet, on the palette's background."""
     import plotly.graph_objects as go
 
     colours = {f"var(--{role})": colour for role, colour in palette.items()}

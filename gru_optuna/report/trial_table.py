@@ -1,4 +1,4 @@
-"""The trial table: every trial's numbers as text, with what the page sorts them by."""
+"""The trial table: every trial's values as text, with the keys by which the page sorts them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from optuna.trial import TrialState
 
-from gru_optuna.report.axes import label
+from gru_optuna.formatting import NONE, format_metric, format_value
 from gru_optuna.report.trials import (
     STATES,
     State,
@@ -19,7 +19,6 @@ from gru_optuna.report.trials import (
     trials_in,
 )
 from gru_optuna.search import space
-from gru_optuna.study.summary import find_winner
 from gru_optuna.study.trial_attributes import TrialAttributes
 
 if TYPE_CHECKING:
@@ -46,19 +45,18 @@ class Row:
     best: bool
 
 
-def rows(study: Study, spec: Specification) -> list[Row]:
-    """Every trial, best first: complete ones, pruned, running, failed."""
+def list_rows(study: Study, spec: Specification, best: int | None) -> list[Row]:
+    """Every trial: the winner (number `best`), then complete, pruned, running and failed ones."""
     order = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING, TrialState.FAIL)
-    winner = find_winner(study, spec)
     sign = 1 if spec.direction == "minimize" else -1
 
     def rank(trial: FrozenTrial) -> tuple[bool, int, float, float, int]:
         value = last_value(trial)
         return (
-            winner is None or trial.number != winner.number,
+            trial.number != best,
             order.index(trial.state),
             math.inf if value is None else sign * value,
-            # The same tie-break as the winner's.
+            # Ties are broken as for the winner.
             TrialAttributes.read(trial).best_validation_loss,
             trial.number,
         )
@@ -72,16 +70,14 @@ def rows(study: Study, spec: Specification) -> list[Row]:
             seconds=TrialAttributes.read(trial).seconds,
             params=dict(trial.params),
             outcome=outcome(trial),
-            best=winner is not None and trial.number == winner.number,
+            best=trial.number == best,
         )
         for trial in sorted(trials_in(study, *order), key=rank)
     ]
 
 
 TABLE_ROWS = 1_000
-"""More trials than this make a table nobody reads and every browser feels."""
-
-NOTHING = "–"
+"""A longer table slows every browser down, and nobody reads it."""
 
 
 @dataclass(frozen=True)
@@ -98,53 +94,44 @@ class _Line:
     cells: list[_Cell]
 
 
-def trial_table(study: Study, spec: Specification, show: Callable[[float], str]) -> dict[str, Any]:
-    """What the page's template needs: ``rows``, ``columns`` (name, numeric), ``table_caption``.
-
-    Parameters
-    ----------
-    study, spec
-        The study.
-    show
-        A value of the metric as text.
-    """
-    every_row = rows(study, spec)
+def trial_table(study: Study, spec: Specification, best: int | None) -> dict[str, Any]:
+    """What the page's template needs: ``rows``, ``columns`` (name, numeric), ``table_caption``."""
+    every_row = list_rows(study, spec, best)
     shown = every_row[:TABLE_ROWS]
     names = [name for name in space.searched(spec) if any(name in row.params for row in shown)]
     numeric = {
         name: all(is_number(row.params[name]) for row in shown if name in row.params)
         for name in names
     }
-    one = "The only trial so far"
-    every = one if len(every_row) == 1 else f"All {len(every_row):,} trials, the best first"
-    best = f"The best {len(shown):,} of {len(every_row):,} trials"
-    caption = every if len(every_row) == len(shown) else best
+    caption = f"All {len(every_row):,} trials, the best first"
+    if len(every_row) == 1:
+        caption = "The only trial so far"
+    elif len(every_row) > len(shown):
+        caption = f"The best {len(shown):,} of {len(every_row):,} trials"
     lines = []
     for row in shown:
         cells = [
             _Cell(str(row.number), str(row.number), numeric=True),
             _Cell(row.state, row.state),
-            _number_cell(row.value, show),
+            _number_cell(row.value, format_metric),
             _Cell(str(row.epochs), str(row.epochs), numeric=True),
             _number_cell(row.seconds, lambda seconds: f"{seconds:.1f}"),
         ]
         for name in names:
             value = row.params.get(name)
-            text = "" if value is None else label(value)
-            key = "" if value is None else repr(value) if is_number(value) else text
-            cells.append(_Cell(text or NOTHING, key, numeric[name]))
+            key = "" if value is None else repr(value) if is_number(value) else format_value(value)
+            cells.append(_Cell(format_value(value), key, numeric[name]))
         lines.append(_Line(row.state, row.best, [*cells, _Cell(row.outcome, row.outcome)]))
-    heads = [("trial", True), ("state", False), (spec.metric, True)]
-    heads += [("epochs", True), ("seconds", True)]
-    heads += [(name, numeric[name]) for name in names]
+    columns = [("trial", True), ("state", False), (spec.metric, True), ("epochs", True)]
+    columns += [("seconds", True), *((name, numeric[name]) for name in names), ("outcome", False)]
     return {
         "rows": lines,
-        "columns": [*heads, ("outcome", False)],
+        "columns": columns,
         "table_caption": f"{caption}. Click a heading to sort by it.",
     }
 
 
-def _number_cell(value: float | None, show: Callable[[float], str]) -> _Cell:
+def _number_cell(value: float | None, text_of: Callable[[float], str]) -> _Cell:
     if value is None:
-        return _Cell(NOTHING, "", numeric=True)
-    return _Cell(show(value), repr(value), numeric=True)
+        return _Cell(NONE, "", numeric=True)
+    return _Cell(text_of(value), repr(value), numeric=True)

@@ -1,4 +1,4 @@
-"""A study's trials as the figures need them: their states, values, endings."""
+"""What the report reads of a trial: its state, its values, how it ended."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def trials_in(study: Study, *states: TrialState) -> list[FrozenTrial]:
 
 
 def complete(study: Study) -> list[FrozenTrial]:
-    """Those with a value to compare: an infinite loss is complete to Optuna."""
+    """The complete trials whose value is finite: to Optuna, an infinite loss is a value too."""
     return [t for t in trials_in(study, TrialState.COMPLETE) if last_value(t) is not None]
 
 
@@ -45,7 +45,7 @@ def value_of(trial: FrozenTrial) -> float:
 
 
 def last_value(trial: FrozenTrial) -> float | None:
-    """A trial's value, or that of the last epoch it reported."""
+    """A trial's value, or the value of the last epoch that it reported."""
     if trial.state == TrialState.COMPLETE:
         return finite(trial.value)
     if trial.last_step is None:
@@ -54,7 +54,7 @@ def last_value(trial: FrozenTrial) -> float | None:
 
 
 def best_reached(trial: FrozenTrial, spec: Specification) -> float | None:
-    """The best epoch's metric, whatever became of the trial."""
+    """The metric of the best epoch, however the trial ended."""
     known = [v for v in trial.intermediate_values.values() if finite(v) is not None]
     if trial.state == TrialState.COMPLETE and finite(trial.value) is not None:
         known.append(value_of(trial))
@@ -62,43 +62,43 @@ def best_reached(trial: FrozenTrial, spec: Specification) -> float | None:
 
 
 def best_of(values: list[float], spec: Specification) -> float:
-    """The best of some values of the metric."""
+    """The best of these values of the metric."""
     return max(values) if spec.direction == "maximize" else min(values)
 
 
-def is_better(one: float, other: float, spec: Specification) -> bool:
-    """Whether `one` is strictly better."""
-    return one > other if spec.direction == "maximize" else one < other
+def is_better(value: float, other: float, spec: Specification) -> bool:
+    """Whether `value` is strictly better than `other`."""
+    return value > other if spec.direction == "maximize" else value < other
 
 
 def epochs_of(trial: FrozenTrial) -> int:
-    """How many epochs a trial trained."""
+    """How many epochs a trial was trained."""
     epochs = TrialAttributes.read(trial).epochs
     return (trial.last_step or 0) if epochs is None else epochs
 
 
 def diverged(trial: FrozenTrial) -> bool:
-    """Whether its loss or gradient stopped being a number."""
+    """Whether a trial failed because its loss or gradient stopped being finite."""
     return trial.state == TrialState.FAIL and "diverged in epoch" in outcome(trial)
 
 
 def outcome(trial: FrozenTrial) -> str:
-    """How it ended, in the worker's words."""
+    """How a trial ended, in a sentence that the worker wrote."""
     return TrialAttributes.read(trial).outcome
 
 
 def is_number(value: Any) -> bool:
-    """Whether a parameter's value stands on an axis of numbers."""
+    """Whether a hyperparameter's value is a number; booleans are choices."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def finite(value: float | None) -> float | None:
-    """The value, or None where JSON has no word for it."""
+    """The value, or None where it is infinite or not a number."""
     return value if value is not None and math.isfinite(value) else None
 
 
 def as_json(numbers: Any) -> Any:
-    """Dataclasses as dicts, and null for what JSON can't say (NaN, infinity)."""
+    """Dataclasses as dictionaries, and null for what JSON lacks (NaN, infinity)."""
     if is_dataclass(numbers):
         return {field.name: as_json(getattr(numbers, field.name)) for field in fields(numbers)}
     if isinstance(numbers, dict):

@@ -1,81 +1,50 @@
-"""The answer in a few sentences: how good the winner is, how sure, against what, and since when."""
+"""The result in a few sentences: how good the winner is, how sure, and compared with what."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from gru_optuna.formatting import format_list, format_metric
 from gru_optuna.report.trials import is_better
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from gru_optuna.report.result import Estimate, Result, Standing
+    from gru_optuna.report.result import Result, Standing
     from gru_optuna.study_file import Specification
 
 
-def verdict(answer: Result, spec: Specification, show: Callable[[float], str]) -> list[str]:
-    """A paragraph on the value, and one on the search.
-
-    Parameters
-    ----------
-    answer
-        Of the study.
-    spec
-        Its metric and sampler.
-    show
-        A value of the metric as text.
-    """
-    measured = answer.measured
+def write_verdict(result: Result, spec: Specification) -> list[str]:
+    """A paragraph about the winner's value, and one about what the search gained."""
+    measured = result.measured
     rows = f"{measured.rows:,} " if measured.rows else ""
-    part = "test" if answer.test else "validation"
+    part, role = ("test", "were not used") if result.test else ("validation", "were used")
+    interval = f" ({measured.sureness})" if measured.interval else ""
     value = (
-        f"On {rows}{part} rows, which {'took no part in' if answer.test else 'decided'} the "
-        f"choice, it reaches {spec.metric} {show(measured.value)}{_within(measured, show)}."
+        f"On {rows}{part} rows, which {role} to choose it, the winner reaches {spec.metric} "
+        f"{format_metric(measured.value)}{interval}."
     )
-    return [" ".join([value, *_against(answer, spec, show)]), *_gain(answer, spec, show)]
+    return [" ".join([value, *_comparison(result, spec)]), *_gain(result, spec)]
 
 
-def _against(answer: Result, spec: Specification, show: Callable[[float], str]) -> list[str]:
-    """Beside the values to beat, which were measured on test rows where there are any."""
-    if not answer.baselines or (spec.data.test is not None and answer.test is None):
+def _comparison(result: Result, spec: Specification) -> list[str]:
+    """Compares with the values to beat, which are measured on test rows where there are any."""
+    if not result.baselines or (spec.data.test is not None and result.test is None):
         return []
-    by_standing: dict[Standing, list[str]] = {"worse": [], "equal": [], "better": []}
-    for name, value in sorted(answer.baselines.items(), key=lambda one: one[1]):
-        standing = answer.measured.beside(value, spec)
-        by_standing[standing].append(f"{name} ({show(value)})")
-    parts = []
-    if by_standing["better"]:
-        parts.append(f"better than {_listed(by_standing['better'])}")
-    if by_standing["equal"]:
-        sure = answer.measured.interval is not None
-        words = "not to be told apart from" if sure else "the same as"
-        parts.append(f"{words} {_listed(by_standing['equal'])}")
-    if by_standing["worse"]:
-        parts.append(f"worse than {_listed(by_standing['worse'])}")
-    return [f"That is {_listed(parts)}."]
+    standings: dict[Standing, list[str]] = {"better": [], "equal": [], "worse": []}
+    for name, value in sorted(result.baselines.items(), key=lambda item: item[1]):
+        standings[result.measured.compare(value, spec)].append(f"{name} ({format_metric(value)})")
+    equal = "not clearly different from" if result.measured.interval else "equal to"
+    words = {"better": "better than", "equal": equal, "worse": "worse than"}
+    parts = [f"{words[key]} {format_list(names)}" for key, names in standings.items() if names]
+    return [f"That is {format_list(parts)}."]
 
 
-def _gain(answer: Result, spec: Specification, show: Callable[[float], str]) -> list[str]:
-    start = answer.start
-    if start is None or not is_better(answer.reached, start.median, spec):
+def _gain(result: Result, spec: Specification) -> list[str]:
+    start = result.start
+    if start is None or not is_better(result.reached, start.median, spec):
         return []
     return [
-        f"The search brought the validation {spec.metric} from {show(start.median)}, the median of "
-        f"its first {start.trials} trials, to {show(answer.reached)}. Those were drawn "
-        f"blindly and stand for a configuration that nobody tuned; one that was pruned counts by "
-        f"its best epoch."
+        f"The search improved the validation {spec.metric} from {format_metric(start.median)}, "
+        f"the median of its first {start.trials} trials, to {format_metric(result.reached)}. "
+        f"Those trials were drawn at random and stand for an untuned configuration; a pruned one "
+        f"counts with its best epoch."
     ]
-
-
-def _within(estimate: Estimate, show: Callable[[float], str]) -> str:
-    if estimate.interval is None:
-        return ""
-    low, high = estimate.interval
-    return f" (95 % interval {show(low)} to {show(high)})"
-
-
-def _listed(parts: Sequence[str]) -> str:
-    """ "a", "a and b", "a, b and c"."""
-    if len(parts) < 2:
-        return "".join(parts)
-    return f"{', '.join(parts[:-1])} and {parts[-1]}"

@@ -1,4 +1,4 @@
-"""What all figures have in common: a canvas, axes of the metric, marks for few and for many."""
+"""What all figures share: a canvas, axes of the metric, marks for few trials and for many."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from gru_optuna.report.axes import metric_scale
 from gru_optuna.report.theme import QUIET, TEMPLATE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     import plotly.graph_objects as go
     from optuna import Study
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 
 SVG_POINTS = 3_000
-"""More points than this are drawn by WebGL: as SVG they would hold the browser up."""
+"""More points than this are drawn by WebGL: as SVG they would make the browser unresponsive."""
 
 
 def canvas(height: int, y_title: str = "", **layout: Any) -> go.Figure:
-    """An empty figure. What the y axis shows stands above it, to be read without turning."""
+    """An empty figure. The title of its y axis stands above the axis, so that it is horizontal."""
     import plotly.graph_objects as go
 
     figure = go.Figure(layout={"template": TEMPLATE, "height": height, **layout})
@@ -45,24 +45,24 @@ def canvas(height: int, y_title: str = "", **layout: Any) -> go.Figure:
 
 
 def scatter(points: int) -> Any:
-    """The trace for so many points."""
+    """The class of trace for a number of points."""
     import plotly.graph_objects as go
 
     return go.Scattergl if points > SVG_POINTS else go.Scatter
 
 
 def opacity(marks: int) -> float:
-    """Full for a few, faint for thousands, so that where many lie stays visible."""
+    """High for a few marks, low for thousands, so that crowded places stand out."""
     return min(0.9, max(0.15, 12 / math.sqrt(max(marks, 1)) / 2))
 
 
 def metric_axis(figure: go.Figure, spec: Specification, values: Sequence[float | None]) -> None:
-    """A logarithmic one where the worst value would hide the differences between the best."""
+    """Makes the y axis logarithmic if the worst value would hide how the best ones differ."""
     figure.update_yaxes(type=metric_scale(spec, values).kind, tickformat="~g")
 
 
 def ticks(scale: Scale) -> dict[str, Any]:
-    """An axis' range and ticks."""
+    """Plotly's settings for the range and ticks of an axis."""
     margin = 0.5 if scale.kind == "category" else 0.06 * (scale.high - scale.low)
     return {
         "range": [scale.low - margin, scale.high + margin],
@@ -72,18 +72,21 @@ def ticks(scale: Scale) -> dict[str, Any]:
 
 
 def spread(number: int) -> float:
-    """From -0.25 to 0.25: apart within a category, evenly and the same at every rendering."""
+    """An offset from -0.25 to 0.25 that separates trials of one category.
+
+    It is evenly distributed, and equal at every rendering.
+    """
     golden = (math.sqrt(5) - 1) / 2
     return 0.5 * ((number * golden) % 1 - 0.5)
 
 
 def whole(largest: int) -> dict[str, Any]:
-    """No tick at epoch 2.5."""
+    """Plotly's settings for ticks at whole numbers only."""
     return {"dtick": 1} if largest <= 12 else {"tickformat": "d"}
 
 
 def plain(name: str) -> str:
-    """A name from outside as text: plotly reads a little HTML in labels."""
+    """A user's name as plain text: Plotly interprets some HTML in labels."""
     return name.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
@@ -92,7 +95,7 @@ class Panel:
     """One plot."""
 
     figure: go.Figure
-    alt: str  # what it shows, for those who can't see it
+    alt: str  # what it shows, for screen readers
     title: str = ""
     min_width: int = 0  # pixels; a narrower screen scrolls it
     max_width: int | None = None
@@ -100,17 +103,17 @@ class Panel:
 
 @dataclass(frozen=True)
 class Section:
-    """One figure of the report, or the reason why it isn't there."""
+    """One figure of the report, or the reason why it is missing."""
 
     id: str
     title: str
-    nav: str  # the title in a word, for the list of sections
+    nav: str  # a short title for the list of sections
     group: str
     caption: str
     numbers: Any
     panels: list[Panel]
     missing: str | None = None
-    small: bool = False  # panels stand side by side
+    small: bool = False  # whether panels stand side by side
 
 
 @dataclass(frozen=True)
@@ -120,7 +123,6 @@ class Context:
     study: Study
     spec: Specification
     best: int | None  # the winner's number
-    show: Callable[[float], str]  # a value of the metric as text
 
     @property
     def better(self) -> str:

@@ -1,15 +1,16 @@
-"""The winner beside what it had to beat, each on a line, with a bar where it isn't sure."""
+"""The winner's values next to those it had to beat, each on a line, with its interval as a bar."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from gru_optuna.formatting import format_metric
 from gru_optuna.report.figures.base import Panel, Section, canvas, plain
 from gru_optuna.report.theme import BEST, COMPLETE, GRID, INK, PAPER, PRUNED
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     import plotly.graph_objects as go
 
@@ -20,75 +21,67 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Mark:
-    """One value."""
+    """One value on its line."""
 
     name: str
     kind: Literal["baseline", "validation", "test"]
     value: float
     interval: tuple[float, float] | None
     shown: str  # the value as text
-    text: str  # all of it
+    text: str  # name, value and interval as text
 
 
-def compare(answer: Result, spec: Specification, show: Callable[[float], str]) -> list[Mark]:
-    """The values to beat from the worst to the best, then the winner's own.
-
-    Parameters
-    ----------
-    answer
-        Of the study.
-    spec
-        Its metric.
-    show
-        A value of the metric as text.
-    """
+def compare(result: Result, spec: Specification) -> list[Mark]:
+    """The values to beat from the worst to the best, then the winner's own."""
     rows = "test rows" if spec.data.test is not None else "validation rows"
     best_last = sorted(
-        answer.baselines.items(), key=lambda one: one[1], reverse=spec.direction == "minimize"
+        result.baselines.items(), key=lambda item: item[1], reverse=spec.direction == "minimize"
     )
-    marks = [
-        Mark(name, "baseline", value, None, show(value), f"{name}: {show(value)} ({rows})")
-        for name, value in best_last
-    ]
-    if answer.start:
-        name = f"median of the first {answer.start.trials} trials"
-        value = answer.start.median
-        marks.append(Mark(name, "validation", value, None, show(value), f"{name}: {show(value)}"))
-    name = "winner, validation, in the search" if answer.confirmed else "winner, validation"
-    marks.append(_mark(name, "validation", answer.validation, show))
-    if answer.confirmation and answer.confirmed:
-        name = f"winner, validation, {answer.confirmation.seeds} fresh seeds"
-        marks.append(_mark(name, "validation", answer.confirmed, show))
-    if answer.test:
-        marks.append(_mark("winner, test", "test", answer.test, show))
+    marks = [_mark(name, "baseline", value, f" ({rows})") for name, value in best_last]
+    if result.start:
+        name = f"median of the first {result.start.trials} trials"
+        marks.append(_mark(name, "validation", result.start.median))
+    name = "winner, validation, in the search" if result.confirmed else "winner, validation"
+    marks.append(_winner_mark(name, "validation", result.validation))
+    if result.confirmation and result.confirmed:
+        name = f"winner, validation, {result.confirmation.seeds} fresh seeds"
+        marks.append(_winner_mark(name, "validation", result.confirmed))
+    if result.test:
+        marks.append(_winner_mark("winner, test", "test", result.test))
     return marks
 
 
 def _mark(
     name: str,
-    kind: Literal["validation", "test"],
-    estimate: Estimate,
-    show: Callable[[float], str],
+    kind: Literal["baseline", "validation", "test"],
+    value: float,
+    note: str = "",
+    interval: tuple[float, float] | None = None,
 ) -> Mark:
-    interval = estimate.interval
-    sure = f", 95 % interval {show(interval[0])} to {show(interval[1])}" if interval else ""
-    shown = show(estimate.value)
-    return Mark(name, kind, estimate.value, interval, shown, f"{name}: {shown}{sure}")
+    shown = format_metric(value)
+    return Mark(name, kind, value, interval, shown, f"{name}: {shown}{note}")
+
+
+def _winner_mark(name: str, kind: Literal["validation", "test"], estimate: Estimate) -> Mark:
+    note = f", {estimate.sureness}" if estimate.interval else ""
+    return _mark(name, kind, estimate.value, note, estimate.interval)
 
 
 LOG_RATIO = 4.0
+"""A log axis is used if the worst value is at least this many times the best: on a linear one, a
+hopeless baseline would push all others together."""
 
 _COLOURS = {"baseline": PRUNED, "validation": COMPLETE, "test": BEST}
 
 
 def draw_comparison(marks: Sequence[Mark], spec: Specification) -> go.Figure:
-    """The worst on top, the test value last."""
+    """The worst value to beat is at the top, the test value at the bottom."""
     figure = canvas(
         64 + 46 * len(marks), showlegend=False, margin={"l": 8, "t": 8, "b": 44, "r": 16}
     )
     for row, mark in enumerate(marks):
         colour = _COLOURS[mark.kind]
-        # Names lie above their lines: beside them they would take half of a small screen.
+        # Names stand above their lines: to the left, they would take half of a small screen.
         figure.add_annotation(
             text=_label(mark),
             x=0,
@@ -122,12 +115,11 @@ def draw_comparison(marks: Sequence[Mark], spec: Specification) -> go.Figure:
             hovertemplate="%{text}<extra></extra>",
         )
     values = [mark.value for mark in marks]
-    # One hopeless prediction would push all others together.
     wide = spec.direction == "minimize" and 0 < LOG_RATIO * min(values) < max(values)
     figure.update_xaxes(
         type="log" if wide else "linear",
         dtick="D1" if wide else None,
-        title=f"{spec.metric}, {'more' if spec.direction == 'maximize' else 'less'} is better",
+        title=f"{spec.metric}, {'higher' if spec.direction == 'maximize' else 'lower'} is better",
         tickformat="~g",
         showgrid=True,
         ticks="",
@@ -141,23 +133,21 @@ def draw_comparison(marks: Sequence[Mark], spec: Specification) -> go.Figure:
 
 
 def _label(mark: Mark) -> str:
-    """The name, cut where a small screen would cut it, and the value."""
+    """The value and its name, shortened to what a small screen can show."""
     name = mark.name if len(mark.name) <= 44 else f"{mark.name[:43]}…"
     return f"{plain(name)}  <b>{mark.shown}</b>"
 
 
 def comparison_section(context: Context, result: Result | None) -> list[Section]:
-    """Values to beat, where the search began, and what came of it."""
+    """The winner next to what it had to beat; nothing while no trial is complete."""
     if result is None:
         return []
-    marks = compare(result, context.spec, context.show)
-    figure = draw_comparison(marks, context.spec)
+    marks = compare(result, context.spec)
     caption = (
-        "Rings are values to beat, circles what validation rows say, the diamond what test rows "
-        "say. A bar is the 95 % interval, over rows or, with fresh seeds, over seeds. What the "
-        "search saw is flattered by the choice among many, and no bar tells by how much."
+        "Rings are values to beat, circles are measured on validation rows, the diamond on test "
+        "rows. A bar is the 95 % interval: over rows, or over seeds where the winner was trained "
+        "again on fresh ones. The value seen in the search is the best of many and therefore "
+        "optimistic; its bar doesn't include that."
     )
-    alt = "; ".join(mark.text for mark in marks)
-    return [
-        Section("standing", "Against what", "Against", "", caption, marks, [Panel(figure, alt)])
-    ]
+    panel = Panel(draw_comparison(marks, context.spec), "; ".join(mark.text for mark in marks))
+    return [Section("comparison", "Compared with", "Comparison", "", caption, marks, [panel])]

@@ -1,4 +1,4 @@
-"""Training health: endings, where trials diverged, the gap to training, the clip norm at work."""
+"""Training health: how trials ended, when they diverged, whether they overfit, how they clip."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from optuna.trial import TrialState
 
 from gru_optuna.attributes import BASELINES
-from gru_optuna.report.axes import label
+from gru_optuna.formatting import format_metric, format_value
 from gru_optuna.report.figures.base import Panel, Section, canvas, opacity, scatter, whole
 from gru_optuna.report.theme import (
     AXIS,
@@ -56,9 +56,9 @@ ENDINGS: tuple[Ending, ...] = (
     "running",
 )
 CHANCE = ("majority class", "mean")
-"""Predictions that know the training labels alone; forecasts have none."""
+"""Baselines that use only the training labels; forecasting has none."""
 PATIENT_EPOCHS = 3
-"""A trial that trained for fewer may just not have had the time."""
+"""A trial that trained for fewer epochs may simply not have had the time to learn."""
 
 
 @dataclass(frozen=True)
@@ -83,25 +83,25 @@ class Clipping:
 
 @dataclass(frozen=True)
 class Health:
-    """All trials' endings, and what is worth a look in them."""
+    """How all trials ended, and the signs of unhealthy training."""
 
-    endings: dict[Ending, int]  # none that didn't occur
-    diverged: list[int]  # numbers
-    diverged_in: dict[int, int]  # how many in which epoch
-    chance: tuple[str, float] | None  # the prediction without learning that trials are held to
-    at_chance: list[int]  # numbers of trials that trained a while and never were better
+    endings: dict[Ending, int]  # only those that occurred
+    diverged: list[int]  # numbers of the trials
+    diverged_in: dict[int, int]  # how many trials, by epoch
+    chance: tuple[str, float] | None  # the baseline that knows only the labels, and its value
+    at_chance: list[int]  # numbers of trials that trained for a while without beating it
     gaps: list[Gap] = field(default_factory=list)  # of complete and pruned trials
     clipping: list[Clipping] = field(default_factory=list)
 
 
 def measure_health(study: Study, spec: Specification) -> Health:
-    """Counts every trial that has begun."""
+    """Examines every trial that has started."""
     trials = trials_in(study, *STATES)
     endings = [_ending(trial) for trial in trials]
     lost = [trial for trial in trials if diverged(trial)]
     epochs = [int(found[1]) for t in lost if (found := re.search(r"in epoch (\d+)", outcome(t)))]
-    known = dict(study.user_attrs.get(BASELINES, {}))
-    chance = next(((name, float(known[name])) for name in CHANCE if name in known), None)
+    baselines = dict(study.user_attrs.get(BASELINES, {}))
+    chance = next(((name, float(baselines[name])) for name in CHANCE if name in baselines), None)
     return Health(
         endings={ending: endings.count(ending) for ending in ENDINGS if ending in endings},
         diverged=[trial.number for trial in lost],
@@ -161,7 +161,7 @@ _COLOURS: dict[Ending, str] = {
 
 
 def draw_endings(numbers: Health) -> go.Figure:
-    """One bar for all trials, cut by how they ended."""
+    """One bar for all trials, divided by how they ended."""
     figure = canvas(150, barmode="stack", margin={"l": 8, "r": 8, "t": 48, "b": 28})
     for ending, count in numbers.endings.items():
         figure.add_bar(
@@ -184,7 +184,7 @@ def draw_endings(numbers: Health) -> go.Figure:
 
 
 def draw_diverged(numbers: Health) -> go.Figure:
-    """In which epoch trials diverged."""
+    """The number of trials that diverged in each epoch."""
     figure = canvas(260, "trials that diverged", showlegend=False, bargap=0.3)
     figure.add_bar(
         x=list(numbers.diverged_in),
@@ -238,7 +238,7 @@ def draw_gap(numbers: Health) -> go.Figure:
 
 
 def draw_clipping(numbers: Health, spec: Specification) -> go.Figure:
-    """How often updates were clipped, against the norm they were clipped at."""
+    """The share of clipped updates against the norm at which they were clipped."""
     figure = canvas(300, "share of updates that were clipped", showlegend=False)
     clipped = [clip for clip in numbers.clipping if clip.clip_norm is not None]
     worst_first = sorted(clipped, key=lambda clip: clip.value, reverse=spec.direction == "minimize")
@@ -246,7 +246,7 @@ def draw_clipping(numbers: Health, spec: Specification) -> go.Figure:
         scatter(len(clipped))(
             x=[clip.clip_norm for clip in worst_first],
             y=[clip.share for clip in worst_first],
-            # By rank: one trial that went astray would leave all others one colour.
+            # By rank: a single bad outlier would give all other trials the same colour.
             marker={
                 "color": list(range(len(worst_first))),
                 "colorscale": FROM_WORST_TO_BEST,
@@ -254,8 +254,8 @@ def draw_clipping(numbers: Health, spec: Specification) -> go.Figure:
                 "opacity": max(0.5, opacity(len(clipped))),
             },
             text=[
-                f"trial {clip.number}: {clip.share:.0%} at clip_norm {label(clip.clip_norm or 0)}, "
-                f"{spec.metric} {label(clip.value)}"
+                f"trial {clip.number}: {clip.share:.0%} at clip_norm "
+                f"{format_value(clip.clip_norm)}, {spec.metric} {format_metric(clip.value)}"
                 for clip in worst_first
             ],
             mode="markers",
@@ -272,12 +272,12 @@ def draw_clipping(numbers: Health, spec: Specification) -> go.Figure:
 
 
 def _log_ticks(kind: str, low: float, high: float) -> dict[str, Any]:
-    """Whole powers on a long axis, 2 and 5 between them on a short one."""
+    """Powers of ten on a long axis, with 2 and 5 between them on a short one."""
     return {"dtick": 1 if high > 300 * low else "D2"} if kind == "log" else {}
 
 
 def health_section(context: Context, health: Health) -> Section:
-    """Endings, divergence, overfitting, clipping."""
+    """Endings, divergence, overfitting and clipping."""
     counts = ", ".join(f"{count:,} {ending}" for ending, count in health.endings.items())
     panels = [Panel(draw_endings(health), counts, "How trials ended")] if counts else []
     if health.diverged_in:
@@ -293,16 +293,16 @@ def health_section(context: Context, health: Health) -> Section:
     if health.chance:
         name, value = health.chance
         chance = (
-            f" {len(health.at_chance)} that trained three epochs or more never got past what the "
-            f"{name} alone gives ({context.show(value)})."
+            f" {len(health.at_chance)} of those that trained for at least {PATIENT_EPOCHS} epochs "
+            f"never beat the {name} ({format_metric(value)})."
         )
     caption = (
-        f"{counts}.{chance} Above the dotted line validation loss is larger than training loss, "
-        f"each trial at its best epoch: the further, the more it overfits. Dropout is on in "
-        f"training and off in validation, so a little below the line is usual. A trial whose "
-        f"updates are all clipped learns at a rate that the clip norm sets."
+        f"{counts}.{chance} Each trial is shown at its best epoch; above the dotted line its "
+        f"validation loss exceeds its training loss, and the further above, the more it overfits. "
+        f"Slightly below the line is normal, since dropout is active only in training. If all of "
+        f"a trial's updates are clipped, the clip norm determines its learning rate."
     )
-    missing = None if counts else "No trial has begun."
+    missing = None if counts else "No trial has started."
     return Section(
         "health",
         "Training health",

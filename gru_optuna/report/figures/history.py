@@ -1,4 +1,4 @@
-"""The search in order: every trial's value, and the best so far by trial and by time."""
+"""The search in order: every trial's value, and the best so far, by trial and by time."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from optuna.trial import TrialState
 
-from gru_optuna.report.axes import duration, duration_ticks
+from gru_optuna.formatting import format_duration, format_metric
+from gru_optuna.report.axes import duration_ticks
 from gru_optuna.report.figures.base import (
     Panel,
     Section,
@@ -17,7 +18,7 @@ from gru_optuna.report.figures.base import (
     scatter,
     whole,
 )
-from gru_optuna.report.figures.timeline import Clock
+from gru_optuna.report.figures.timeline import StudyClock
 from gru_optuna.report.theme import BEST, COMPLETE, FAILED, GRID, PRUNED, QUIET
 from gru_optuna.report.trials import ENDED, STATES, State, last_value, trials_in
 
@@ -33,25 +34,25 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class HistoryPoint:
-    """One trial in the order of the search."""
+    """One ended trial."""
 
     number: int
     state: State
-    value: float | None  # a pruned trial's is its last epoch's
-    best: float | None  # of all complete trials up to here
+    value: float | None  # a pruned trial has the value of its last epoch
+    best: float | None  # the best value of all complete trials up to this one
 
 
 @dataclass(frozen=True)
 class BestByTime:
-    """A moment at which the best value so far improved, or the search ended."""
+    """A moment when the best value improved, or the end of the search."""
 
-    seconds: float  # since the first trial began, pauses left out
+    seconds: float  # since the first trial started, without pauses
     number: int
     best: float
 
 
-def history(study: Study) -> list[HistoryPoint]:
-    """Every trial that is over, by number."""
+def list_history(study: Study) -> list[HistoryPoint]:
+    """Every trial that has ended, by number."""
     better = max if study.direction.name == "MAXIMIZE" else min
     best: float | None = None
     points = []
@@ -63,9 +64,9 @@ def history(study: Study) -> list[HistoryPoint]:
     return points
 
 
-def best_by_time(study: Study) -> list[BestByTime]:
-    """When the best value improved, in the order in which trials ended."""
-    clock = Clock.of(study)
+def list_improvements(study: Study) -> list[BestByTime]:
+    """The moments when the best value improved, in the order in which trials ended."""
+    clock = StudyClock.of(study)
     better = max if study.direction.name == "MAXIMIZE" else min
     steps: list[BestByTime] = []
     over = [t for t in trials_in(study, *ENDED) if t.datetime_start and t.datetime_complete]
@@ -84,7 +85,7 @@ def best_by_time(study: Study) -> list[BestByTime]:
 
 
 def draw_history(points: Sequence[HistoryPoint], spec: Specification) -> go.Figure:
-    """Every trial's value, the best so far, and failed trials in a strip of their own."""
+    """Every trial's value, the best so far, and failed trials in a separate strip."""
     figure = canvas(400, f"validation {spec.metric}")
     trace = scatter(len(points))
     groups: tuple[tuple[str, dict[str, Any]], ...] = (
@@ -152,17 +153,18 @@ def draw_history(points: Sequence[HistoryPoint], spec: Specification) -> go.Figu
 
 
 def draw_best_by_time(steps: Sequence[BestByTime], spec: Specification) -> go.Figure:
-    """The best value so far against the time that was worked."""
+    """The best value so far against the time worked."""
     figure = canvas(260, f"best validation {spec.metric} so far", showlegend=False)
     figure.add_scatter(
         x=[step.seconds for step in steps],
         y=[step.best for step in steps],
         text=[
-            f"trial {step.number} after {duration(step.seconds)}: {step.best:.4g}" for step in steps
+            f"trial {step.number} after {format_duration(step.seconds)}: {format_metric(step.best)}"
+            for step in steps
         ],
         mode="lines+markers",
         line={"color": BEST, "width": 2.5, "shape": "hv"},
-        # The last one only says how long the search went on.
+        # The last step only shows how long the search went on.
         marker={"size": [7] * (len(steps) - 1) + [0 if len(steps) > 1 else 7]},
         hovertemplate="%{text}<extra></extra>",
     )
@@ -179,21 +181,22 @@ def draw_best_by_time(steps: Sequence[BestByTime], spec: Specification) -> go.Fi
 
 
 def history_section(context: Context) -> Section:
-    """Values by trial and by time."""
-    points, steps = history(context.study), best_by_time(context.study)
+    """Values by trial, and the best value by time."""
+    points, steps = list_history(context.study), list_improvements(context.study)
     caption = (
-        f"Each mark is a trial, in the order they began; {context.better} is better. A pruned "
-        f"trial (cross) stands at its last epoch's value, a failed one (triangle) has none. The "
-        f"line is the best complete trial so far; below, the same against the time worked."
+        f"Each mark is a trial, in the order in which they started; {context.better} is better. A "
+        f"pruned trial (cross) has the value of its last epoch, a failed one (triangle) has none. "
+        f"The line is the best complete trial so far; the lower plot shows it over the time worked."
     )
-    missing = None if points else "No trial is over yet."
+    missing = None if points else "No trial has ended yet."
     panels = []
     if points:
         best = points[-1].best
-        reached = f"; the best is {context.show(best)}" if best is not None else ""
+        reached = f"; the best is {format_metric(best)}" if best is not None else ""
         panels = [Panel(draw_history(points, context.spec), f"{len(points)} trials{reached}.")]
     if steps:
-        alt = f"The best value after {duration(steps[-1].seconds)}: {context.show(steps[-1].best)}."
+        worked = format_duration(steps[-1].seconds)
+        alt = f"The best value after {worked}: {format_metric(steps[-1].best)}."
         panels.append(Panel(draw_best_by_time(steps, context.spec), alt))
     numbers = {"trials": points, "by_time": steps}
     return Section(

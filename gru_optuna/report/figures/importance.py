@@ -1,4 +1,4 @@
-"""Importance: a bar for what decides the best tenth, a slim one for what moves the metric."""
+"""Importance: what sets the best tenth of the trials apart, and what moves the metric at all."""
 
 from __future__ import annotations
 
@@ -22,27 +22,27 @@ if TYPE_CHECKING:
 
 
 FEWEST_TRIALS = 4
-"""PED-ANOVA sets the best tenth against all trials; among fewer there is nothing to compare."""
+"""PED-ANOVA compares the best tenth with all trials; among fewer there is nothing to compare."""
 STEADY_TRIALS = 50
-"""Optuna's advice for PED-ANOVA: five trials in the best tenth."""
+"""Below, the ranking is only a hint: Optuna advises five trials in the best tenth."""
 FANOVA_TRIALS = 200
-"""fANOVA walks through a forest as large as the study, three seconds of it at 200 trials and 12
-parameters: of more trials it reads an even selection."""
+"""fANOVA grows a forest as large as the study, which takes three seconds for 200 trials of 12
+parameters; a larger study is thinned evenly."""
 
 
 @dataclass(frozen=True)
 class Importance:
-    """How much each parameter matters, as shares that make 1 together."""
+    """How much each parameter matters, as shares that sum to 1."""
 
     shares: dict[str, float]  # PED-ANOVA, largest first; empty where `missing` says why
-    fanova: dict[str, float]  # of the parameters that all complete trials have; may be empty
-    trials: int  # complete ones
+    fanova: dict[str, float]  # only of parameters that all complete trials have; may be empty
+    trials: int  # complete trials
     fanova_trials: int
     missing: str | None
 
 
 def measure_importance(study: Study) -> Importance:
-    """Both measures, as Optuna computes them."""
+    """Computes both measures with Optuna."""
     trials = complete(study)
     missing = None
     if len(trials) < FEWEST_TRIALS:
@@ -61,11 +61,11 @@ def measure_importance(study: Study) -> Importance:
         return Importance({}, {}, len(trials), 0, missing)
     selected = _even_selection(study)
     with warnings.catch_warnings():
-        # Optuna warns of few trials; the page says so in its own words.
+        # Optuna warns about few trials; the caption says so in its own words.
         warnings.simplefilter("ignore")
         shares = get_param_importances(study)
         fanova: dict[str, float] = {}
-        # Where no tree finds anything to split by, Optuna's fANOVA gives up.
+        # Optuna's fANOVA fails where no tree finds anything to split by.
         with suppress(RuntimeError):
             fanova = get_param_importances(selected, evaluator=FanovaImportanceEvaluator(seed=0))
     known = len(complete(selected))
@@ -83,12 +83,12 @@ def _even_selection(study: Study) -> Study:
 
 
 def _ordered(shares: dict[str, float]) -> dict[str, float]:
-    # Optuna leaves the order of equal ones to the hash seed.
+    # Optuna leaves the order of equal shares to the hash seed.
     return dict(sorted(shares.items(), key=lambda item: (-item[1], item[0])))
 
 
 def draw_importance(numbers: Importance) -> go.Figure:
-    """The most important parameter by PED-ANOVA on top."""
+    """A thick bar for PED-ANOVA and a thin one for fANOVA, the most important parameter first."""
     names = list(numbers.shares)
     figure = canvas(92 + 34 * len(names), bargap=0.3, barmode="overlay")
     bars = (
@@ -131,24 +131,24 @@ def _percent(share: float) -> str:
 
 
 def importance_section(context: Context, numbers: Importance) -> Section:
-    """Both importances, and why they differ."""
+    """Both measures, and why they differ."""
     hint = (
-        f" Among {numbers.trials} trials the best tenth is only a few, so take it as a hint."
+        f" Of {numbers.trials} trials, the best tenth is only a few: take this as a hint."
         if numbers.trials < STEADY_TRIALS
         else ""
     )
     fewer = (
-        f" fANOVA read {numbers.fanova_trials:,} of the {numbers.trials:,} trials, evenly chosen."
+        f" fANOVA used {numbers.fanova_trials:,} of the {numbers.trials:,} trials, evenly chosen."
         if numbers.fanova_trials < numbers.trials
         else ""
     )
     caption = (
-        f"Two questions to the {numbers.trials:,} complete trials. The thick bar (PED-ANOVA): "
+        f"Two questions about the {numbers.trials:,} complete trials. The thick bar (PED-ANOVA): "
         f"which parameters set the best tenth of the trials apart? The thin one (fANOVA): which "
-        f"move the {context.spec.metric} at all, over the whole range searched? A parameter that "
-        f"ruins trials at one end of its range, and makes no difference among the good ones, has "
-        f"a long thin bar and a short thick one. fANOVA knows only parameters that every trial "
-        f"has. Each kind of bar makes 100 % together.{hint}{fewer}"
+        f"parameters move the {context.spec.metric} at all, over the whole range searched? A "
+        f"parameter that ruins trials at one end of its range but makes no difference among the "
+        f"good ones has a long thin bar and a short thick one. fANOVA covers only parameters that "
+        f"every trial has. The bars of each kind add up to 100 %.{hint}{fewer}"
     )
     alt = "Importance: " + ", ".join(
         f"{name} {share:.0%}" for name, share in numbers.shares.items() if share >= 0.01

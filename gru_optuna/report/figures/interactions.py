@@ -1,4 +1,4 @@
-"""Two parameters at a time: the trials on the surface that a model draws through them."""
+"""Two parameters at a time: the trials, on the surface that a model fits to them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gru_optuna.report.axes import Scale, label, parameter_scale
+from gru_optuna.formatting import format_metric
+from gru_optuna.report.axes import Scale, parameter_scale
 from gru_optuna.report.figures.base import Panel, Section, canvas, spread, ticks
 from gru_optuna.report.theme import BEST, FROM_WORST_TO_BEST, PAPER
 from gru_optuna.report.trials import complete, value_of
@@ -29,19 +30,20 @@ if TYPE_CHECKING:
 
 
 PARAMETERS = 3
-"""So many of the most important are paired: three pairs fill a row."""
+"""How many of the most important parameters are paired: three pairs fill a row."""
 MODEL_TRIALS = 20
-"""Among fewer a model would draw what it makes up."""
+"""A model of fewer trials would invent its surface."""
 GRID = 18
 """Steps of a surface along a number."""
 FITTED = 1_000
+"""A forest is fitted to at most this many trials, evenly chosen."""
 AVERAGED = 60
-"""Trials that a forest is fitted to, and that a surface is averaged over; an even selection."""
+"""A surface is averaged over at most this many trials, evenly chosen."""
 
 
 @dataclass(frozen=True)
 class Surface:
-    """What the model expects of the metric, on a grid."""
+    """The metric that the model predicts on a grid."""
 
     x: list[float]  # positions on the scales
     y: list[float]
@@ -51,7 +53,7 @@ class Surface:
 
 @dataclass(frozen=True)
 class Pair:
-    """Two parameters, and every complete trial that has both."""
+    """Two parameters, and every complete trial."""
 
     x: Scale
     y: Scale
@@ -59,11 +61,19 @@ class Pair:
     x_positions: list[float]
     y_positions: list[float]
     metric: list[float]
-    surface: Surface | None  # None: too few trials
+    surface: Surface | None  # None: too few trials for a model
 
 
-def interactions(study: Study, spec: Specification, ranking: Sequence[str]) -> list[Pair]:
-    """Pairs of the first parameters of a ranking that all complete trials have."""
+def pair_parameters(study: Study, spec: Specification, ranking: Sequence[str]) -> list[Pair]:
+    """Pairs of the most important parameters that all complete trials have.
+
+    Parameters
+    ----------
+    study, spec
+        The study.
+    ranking
+        Parameters by importance; the others follow in the order of the study file.
+    """
     trials, distributions = complete(study), space.searched(spec)
     everywhere = [
         name
@@ -145,11 +155,11 @@ def _grid(scale: Scale) -> NDArray[np.float64]:
 
 
 POINTS = 250
-"""More trials than this are thinned, so that the surface shows between them."""
+"""More trials than this are thinned, so that the surface stays visible between them."""
 
 
 def draw_pair(pair: Pair, spec: Specification, best: int | None) -> go.Figure:
-    """Better is darker on a light page, brighter on a dark one; the best trial is a diamond."""
+    """Better is darker on a light page and brighter on a dark one; the winner is a diamond."""
     figure = canvas(330, showlegend=False, margin={"l": 56, "r": 8, "t": 8, "b": 52})
     low, high = min(pair.metric), max(pair.metric)
     better_low = spec.direction == "minimize"
@@ -170,14 +180,14 @@ def draw_pair(pair: Pair, spec: Specification, best: int | None) -> go.Figure:
         )
     stride = math.ceil(len(pair.numbers) / POINTS)
     shown = [n for n in range(len(pair.numbers)) if n % stride == 0 or pair.numbers[n] == best]
-    # By rank: one trial that went astray would leave all others one colour.
+    # By rank: a single bad outlier would give all other trials the same colour.
     ranks = {value: rank for rank, value in enumerate(sorted(set(pair.metric)))}
     for winner in (False, True):
         group = [n for n in shown if (pair.numbers[n] == best) == winner]
         figure.add_scatter(
             x=[_place(pair.x, pair.x_positions[n], pair.numbers[n]) for n in group],
             y=[_place(pair.y, pair.y_positions[n], pair.numbers[n] + 7) for n in group],
-            text=[f"trial {pair.numbers[n]}: {label(pair.metric[n])}" for n in group],
+            text=[f"trial {pair.numbers[n]}: {format_metric(pair.metric[n])}" for n in group],
             mode="markers",
             marker={
                 "size": 13 if winner else 8,
@@ -210,19 +220,18 @@ def _place(scale: Scale, position: float, number: int) -> float:
 
 
 def interactions_section(context: Context, ranking: Sequence[str]) -> Section:
-    """The most important parameters in pairs."""
-    pairs = interactions(context.study, context.spec, ranking)
+    """Pairs of the most important parameters."""
+    pairs = pair_parameters(context.study, context.spec, ranking)
     surfaces = [pair.surface for pair in pairs if pair.surface]
     model = (
-        " The colour between them is what a random forest expects there, averaged over the other "
-        "parameters; the percentage, how much of it the two do together and neither alone "
-        "(Friedman's H²)."
+        " The background is what a random forest predicts, averaged over the other parameters; "
+        "the percentage says how much of it neither of the two explains alone (Friedman's H²)."
         if surfaces
         else ""
     )
     caption = (
-        f"The most important parameters in pairs. Each dot is a complete trial, coloured by its "
-        f"rank as above; the diamond is the winner.{model}"
+        f"Pairs of the most important parameters. Each dot is a complete trial, coloured by its "
+        f"rank; the diamond is the winner.{model}"
     )
     panels = [
         Panel(
@@ -233,9 +242,7 @@ def interactions_section(context: Context, ranking: Sequence[str]) -> Section:
         )
         for pair in pairs
     ]
-    missing = (
-        None if pairs else "There are no two parameters to pair in complete trials that differ."
-    )
+    missing = None if pairs else "There are no two parameters whose complete trials differ."
     return Section(
         "interactions",
         "Two at a time",

@@ -1,4 +1,4 @@
-"""Learning curves: the metric by epoch, a cross where a trial was ended."""
+"""Learning curves: the metric by epoch, with a cross where a trial ended early."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ from gru_optuna.report.figures.base import (
 )
 from gru_optuna.report.theme import BEST, COMPLETE, PRUNED
 from gru_optuna.report.trials import STATES, State, finite, trials_in
-from gru_optuna.study.summary import find_winner
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,25 +32,24 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Curve:
-    """The metric of one trial."""
+    """The metric of one trial, epoch by epoch."""
 
     number: int
     state: State
     epochs: list[int]
     values: list[float | None]
-    best: bool  # the winner's
+    best: bool  # whether it is the winner's
 
 
-def curves(study: Study, spec: Specification) -> list[Curve]:
-    """Every trial that reported an epoch."""
-    winner = find_winner(study, spec)
+def collect_curves(study: Study, best: int | None) -> list[Curve]:
+    """The curve of every trial that has reported an epoch; `best` is the winner's number."""
     return [
         Curve(
             number=trial.number,
             state=STATES[trial.state],
             epochs=sorted(trial.intermediate_values),
             values=[finite(value) for _, value in sorted(trial.intermediate_values.items())],
-            best=winner is not None and trial.number == winner.number,
+            best=trial.number == best,
         )
         for trial in trials_in(study, *STATES)
         if trial.intermediate_values
@@ -59,11 +57,11 @@ def curves(study: Study, spec: Specification) -> list[Curve]:
 
 
 CURVES = 1_000
-"""More of one kind than this are thinned: nobody tells them apart, and each has its epochs."""
+"""More curves of one kind than this are thinned: they couldn't be told apart."""
 
 
 def draw_curves(curves: Sequence[Curve], spec: Specification) -> go.Figure:
-    """One trace for all complete trials, one for pruned ones, one for the best."""
+    """One trace for all complete trials, one for pruned ones, one for the winner."""
     figure = canvas(440, f"validation {spec.metric}")
     trace = scatter(sum(len(curve.epochs) for curve in curves) // 5)
     groups = (
@@ -116,7 +114,7 @@ def draw_curves(curves: Sequence[Curve], spec: Specification) -> go.Figure:
 
 
 def _joined(curves: Sequence[Curve]) -> dict[str, Any]:
-    """Many curves as one line with gaps. Typed arrays keep the page small."""
+    """Joins many curves to one line with gaps. Typed arrays keep the page small."""
     x: list[int] = []
     y: list[float] = []
     number: list[int] = []
@@ -132,17 +130,17 @@ def _joined(curves: Sequence[Curve]) -> dict[str, Any]:
 
 
 def curves_section(context: Context) -> Section:
-    """The metric of every trial by epoch."""
-    lines = curves(context.study, context.spec)
+    """The metric of every trial, by epoch."""
+    lines = collect_curves(context.study, context.best)
     thinned = (
-        f" Of more than {CURVES:,} of a kind, an even selection is drawn."
+        f" At most {CURVES:,} curves of each kind are drawn, evenly chosen."
         if len(lines) > CURVES
         else ""
     )
     caption = (
         f"The {context.spec.metric} on validation rows after each epoch; {context.better} is "
-        f"better. A cross marks where a trial was pruned. Click a name in the legend to hide its "
-        f"curves.{thinned}"
+        f"better. A cross marks the last epoch of a trial that isn't complete. Click a name in the "
+        f"legend to hide its curves.{thinned}"
     )
     missing = None if lines else "No trial has reported an epoch yet."
     panels = []

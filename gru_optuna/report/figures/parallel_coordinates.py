@@ -1,4 +1,4 @@
-"""Parallel coordinates and slices: the complete trials over all parameters, and over each."""
+"""Parallel coordinates and slices: the complete trials over all parameters at once, and each."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gru_optuna.report.axes import Scale, label, metric_scale, parameter_scale
+from gru_optuna.formatting import format_metric, format_value
+from gru_optuna.report.axes import Scale, metric_scale, parameter_scale
 from gru_optuna.report.figures.base import Panel, Section, canvas, opacity, spread, ticks
 from gru_optuna.report.theme import BEST, COMPLETE, FROM_WORST_TO_BEST, GRID, INK
 from gru_optuna.report.trials import complete, value_of
@@ -27,24 +28,24 @@ if TYPE_CHECKING:
 
 
 ABSENT = "none"
-"""Where a trial stands that doesn't have a conditional parameter."""
+"""The tick for trials that lack a conditional parameter."""
 
 
 @dataclass(frozen=True)
-class Column:
-    """One axis of the parallel coordinates, with every complete trial's place on it."""
+class ParallelAxis:
+    """One axis of the parallel coordinates, with every complete trial's position on it."""
 
     scale: Scale
     values: list[Value | None]  # None: the trial doesn't have this parameter
-    positions: list[float]  # an absent value stands below the axis, at the tick "none"
+    positions: list[float]  # an absent value lies below the axis, at the tick "none"
 
 
 @dataclass(frozen=True)
 class ParallelCoordinates:
-    """All complete trials over all searched parameters; the metric is the last column."""
+    """All complete trials over all searched parameters; the metric is the last axis."""
 
     numbers: list[int]
-    columns: list[Column]
+    columns: list[ParallelAxis]
 
 
 @dataclass(frozen=True)
@@ -57,21 +58,21 @@ class Slice:
     metric: list[float]
 
 
-def parallel_coordinates(study: Study, spec: Specification) -> ParallelCoordinates:
-    """Columns for every searched parameter that some complete trial has, then the metric."""
+def place_trials(study: Study, spec: Specification) -> ParallelCoordinates:
+    """An axis for every searched parameter that some complete trial has, then the metric's."""
     trials = complete(study)
-    columns = []
+    axes = []
     for name, distribution in space.searched(spec).items():
         values = [trial.params.get(name) for trial in trials]
         if any(value is not None for value in values):
-            columns.append(_column(parameter_scale(name, distribution), values))
+            axes.append(_axis(parameter_scale(name, distribution), values))
     metric = [value_of(trial) for trial in trials]
-    columns.append(_column(metric_scale(spec, metric), metric))
-    return ParallelCoordinates([trial.number for trial in trials], columns)
+    axes.append(_axis(metric_scale(spec, metric), metric))
+    return ParallelCoordinates([trial.number for trial in trials], axes)
 
 
-def slices(study: Study, spec: Specification) -> list[Slice]:
-    """One for every searched parameter that some complete trial has."""
+def cut_slices(study: Study, spec: Specification) -> list[Slice]:
+    """A slice for every searched parameter that some complete trial has."""
     panels = []
     for name, distribution in space.searched(spec).items():
         having = [trial for trial in complete(study) if name in trial.params]
@@ -87,10 +88,10 @@ def slices(study: Study, spec: Specification) -> list[Slice]:
     return panels
 
 
-def _column(scale: Scale, values: Sequence[Value | None]) -> Column:
+def _axis(scale: Scale, values: Sequence[Value | None]) -> ParallelAxis:
     if None in values:
         scale = scale.with_absent(ABSENT)
-    return Column(
+    return ParallelAxis(
         scale=scale,
         values=list(values),
         positions=[scale.ticks[0] if v is None else scale.position(v) for v in values],
@@ -98,25 +99,25 @@ def _column(scale: Scale, values: Sequence[Value | None]) -> Column:
 
 
 AXIS_WIDTH = 61
-"""Pixels one axis of the parallel coordinates needs; a page's width holds all 17 there can be."""
+"""Pixels that an axis of the parallel coordinates needs; the page is wide enough for all 17."""
 
 LINES = 1_000
-"""More trials than this would be one dark surface: an even selection is drawn."""
+"""More trials than this would merge into one dark area, so they are thinned evenly."""
 
 SLICE_POINTS = 1_000
-"""More trials than this aren't drawn in a slice, but thinned."""
+"""A slice of more trials than this is thinned evenly."""
 
 
 def draw_parallel_coordinates(
     numbers: ParallelCoordinates, spec: Specification, best: int | None
 ) -> go.Figure:
-    """One line for a trial, one axis for a parameter; axes can be brushed and moved."""
+    """One line for each trial, one axis for each parameter; axes can be brushed and moved."""
     import plotly.graph_objects as go
 
     metric = numbers.columns[-1]
     stride = math.ceil(len(numbers.numbers) / LINES)
-    shown = [n for n, one in enumerate(numbers.numbers) if n % stride == 0 or one == best]
-    # By rank: values crowd near the best, and one that went astray would leave all one colour.
+    shown = [n for n, number in enumerate(numbers.numbers) if n % stride == 0 or number == best]
+    # By rank: values crowd near the best, and a bad outlier would give all others one colour.
     places = sorted({metric.positions[n] for n in shown})
     rank = {place: index / max(1, len(places) - 1) for index, place in enumerate(places)}
 
@@ -128,13 +129,13 @@ def draw_parallel_coordinates(
         go.Parcoords(
             dimensions=[
                 {
-                    "label": column.scale.name,
-                    "range": [column.scale.low, column.scale.high],
-                    "tickvals": column.scale.ticks,
-                    "ticktext": column.scale.labels,
-                    "values": packed(column.positions),
+                    "label": axis.scale.name,
+                    "range": [axis.scale.low, axis.scale.high],
+                    "tickvals": axis.scale.ticks,
+                    "ticktext": axis.scale.labels,
+                    "values": packed(axis.positions),
                 }
-                for column in numbers.columns
+                for axis in numbers.columns
             ],
             line={
                 "color": packed([rank.get(place, 0.0) for place in metric.positions]),
@@ -143,17 +144,19 @@ def draw_parallel_coordinates(
                 "cmax": 1,
                 "reversescale": spec.direction == "minimize",
             },
-            # What the form below the figure tells of those that pass.
+            # The form below the figure describes the trials that pass with these.
             meta={
                 "numbers": [numbers.numbers[n] for n in shown],
-                "metric": [f"{spec.metric} {label(metric.values[n] or 0.0)}" for n in shown],
+                "metric": [
+                    f"{spec.metric} {format_metric(float(metric.values[n] or 0.0))}" for n in shown
+                ],
                 "maximize": spec.direction == "maximize",
             },
             labelangle=-35,
             labelside="top",
             labelfont={"size": 12.5, "color": INK},
             tickfont={"size": 10.5, "color": INK},
-            # The range's two ends are ticks already, and on log axes they would be exponents.
+            # Hidden: the ends of the range are ticks already, and log axes would show exponents.
             rangefont={"size": 1, "color": "rgba(0,0,0,0)"},
             unselected={"line": {"color": GRID, "opacity": 0.25}},
         )
@@ -162,7 +165,7 @@ def draw_parallel_coordinates(
 
 
 def draw_slice(numbers: Slice, metric: Scale, best: int | None) -> go.Figure:
-    """One parameter against the metric, on an axis shared by all; the best trial stands out."""
+    """One parameter against the metric, whose axis all slices share; the winner stands out."""
     scale = numbers.scale
     stride = math.ceil(len(numbers.numbers) / SLICE_POINTS)
     shown = [
@@ -186,8 +189,8 @@ def draw_slice(numbers: Slice, metric: Scale, best: int | None) -> go.Figure:
             x=[round(_place(scale, numbers, index, best), 6) for index in group],
             y=[round(metric.position(numbers.metric[index]), 6) for index in group],
             text=[
-                f"{numbers.numbers[index]}: {label(numbers.values[index])}, "
-                f"{label(numbers.metric[index])}"
+                f"{numbers.numbers[index]}: {format_value(numbers.values[index])}, "
+                f"{format_metric(numbers.metric[index])}"
                 for index in group
             ],
             mode="markers",
@@ -196,7 +199,7 @@ def draw_slice(numbers: Slice, metric: Scale, best: int | None) -> go.Figure:
         )
     figure.update_xaxes(tickfont={"size": 11}, **ticks(scale))
     if scale.kind == "category" and sum(map(len, scale.labels)) > 32:
-        # Turned this way no name is cut off at the panel's right end.
+        # Turned this way, no name is cut off at the right edge of the panel.
         figure.update_xaxes(tickangle=-35)
     figure.update_yaxes(tickfont={"size": 11}, **ticks(metric))
     return figure
@@ -211,18 +214,17 @@ def _place(scale: Scale, numbers: Slice, index: int, best: int | None) -> float:
 
 def parallel_section(context: Context) -> Section:
     """All complete trials at once."""
-    lines = parallel_coordinates(context.study, context.spec)
+    lines = place_trials(context.study, context.spec)
     missing = _nothing_complete(len(lines.numbers), len(lines.columns) - 1)
     thinned = (
-        f" Of more than {LINES:,} trials, an even selection is drawn."
-        if len(lines.numbers) > LINES
-        else ""
+        f" {LINES:,} of the trials are drawn, evenly chosen." if len(lines.numbers) > LINES else ""
     )
     caption = (
-        f"Each line is a complete trial; the darker it is on a light page, the brighter on a dark "
-        f"one, the better its rank by {context.spec.metric}. Drag along an axis to keep only the "
-        f"trials that pass there, click the axis to let go, drag a name to move its axis. A line "
-        f"through “{ABSENT}” has no such parameter: its decay is another one.{thinned}"
+        f"Each line is a complete trial. The better its rank by {context.spec.metric}, the darker "
+        f"it is on a light page, and the brighter on a dark one. Drag along an axis to keep only "
+        f"the trials that pass there, click the axis to keep all again, drag a name to move its "
+        f"axis. A line through “{ABSENT}” belongs to a trial without that parameter, which "
+        f"depends on the value of another.{thinned}"
     )
     panels = []
     if not missing:
@@ -243,20 +245,20 @@ def parallel_section(context: Context) -> Section:
 
 
 def slices_section(context: Context) -> Section:
-    """Each parameter alone."""
-    cuts = slices(context.study, context.spec)
-    lines = parallel_coordinates(context.study, context.spec)
+    """Each parameter by itself."""
+    cuts = cut_slices(context.study, context.spec)
+    lines = place_trials(context.study, context.spec)
     missing = _nothing_complete(len(lines.numbers), len(cuts))
     thinned = (
-        f" Of more than {SLICE_POINTS:,} trials, an even selection is drawn."
+        f" At most {SLICE_POINTS:,} trials are drawn in each panel, evenly chosen."
         if len(lines.numbers) > SLICE_POINTS
         else ""
     )
     caption = (
-        f"Each panel sets one parameter against the validation {context.spec.metric} of the "
-        f"complete trials; the diamond is the winner. Trials of one category are spread "
-        f"sideways, to be seen. A slope or a hill says that the parameter matters, a good value at "
-        f"the edge that the range may be too narrow.{thinned}"
+        f"Each panel shows the validation {context.spec.metric} of the complete trials over one "
+        f"parameter; the diamond is the winner. Trials of one category are spread sideways to "
+        f"keep them apart. A slope or a hill means that the parameter matters; good values at the "
+        f"edge suggest that the range is too narrow.{thinned}"
     )
     metric = lines.columns[-1].scale
     panels = [

@@ -1,10 +1,10 @@
-"""What the winner says of rows: confusion matrix, forecast and truth, predicted against true."""
+"""The winner's predictions: confusion matrix, forecast and truth, or predicted against true."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from gru_optuna.report.axes import label
+from gru_optuna.formatting import format_value
 from gru_optuna.report.figures.base import Panel, Section, canvas, opacity, plain, whole
 from gru_optuna.report.theme import AXIS, BEST, COMPLETE, FROM_NONE_TO_MANY, INK, PAPER, QUIET
 from gru_optuna.study.predictions import stored_predictions
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def draw_confusion(numbers: dict[str, Any]) -> go.Figure:
-    """Rows of the true class, columns of the predicted one; shares of the true class in colour."""
+    """True classes in rows, predicted ones in columns; colours are shares of the true class."""
     classes, counts = numbers["classes"], numbers["counts"]
     size = len(classes)
     shares = [[n / max(1.0, sum(row)) for n in row] for row in counts]
@@ -24,7 +24,8 @@ def draw_confusion(numbers: dict[str, Any]) -> go.Figure:
     height = 96 + cell * size + 40
     figure = canvas(height, showlegend=False, margin={"l": 8, "r": 8, "t": 40, "b": 8})
     places = list(range(size))
-    # Names stay text at their places: two of them may be alike, and numbers would become an axis.
+    # Cells have numbers, and names are only labels: two may be equal, and names that look like
+    # numbers would become a numeric axis.
     figure.add_heatmap(
         x=places,
         y=places,
@@ -37,8 +38,8 @@ def draw_confusion(numbers: dict[str, Any]) -> go.Figure:
         ygap=2,
         customdata=[
             [
-                f"{label(n)} rows of {plain(true)} called {plain(said)}"
-                for n, said in zip(row, classes, strict=True)
+                f"{format_value(n)} rows of {plain(true)} predicted as {plain(predicted)}"
+                for n, predicted in zip(row, classes, strict=True)
             ]
             for row, true in zip(counts, classes, strict=True)
         ],
@@ -50,7 +51,7 @@ def draw_confusion(numbers: dict[str, Any]) -> go.Figure:
                 figure.add_annotation(
                     x=x,
                     y=y,
-                    text=label(count) if count != int(count) else f"{count:,.0f}",
+                    text=format_value(count) if count != int(count) else f"{count:,.0f}",
                     showarrow=False,
                     font={
                         "size": 13 if size <= 12 else 10,
@@ -98,12 +99,12 @@ def draw_forecast(numbers: dict[str, Any], target: str) -> go.Figure:
             hovertemplate="step %{x}: %{y:.4g}<extra>forecast</extra>",
         )
         figure.add_vline(x=start - 0.5, line={"color": AXIS, "width": 0.5, "dash": "dot"})
-    figure.update_xaxes(title=f"steps; a new forecast begins every {numbers['horizon']}")
+    figure.update_xaxes(title=f"steps; a new forecast starts every {numbers['horizon']} steps")
     return figure.update_yaxes(tickformat="~g")
 
 
 def draw_errors_ahead(numbers: dict[str, Any]) -> go.Figure:
-    """The mean absolute error of each step ahead."""
+    """The mean absolute error at each step ahead."""
     figure = canvas(260, "mean absolute error", showlegend=False, bargap=0.25)
     errors = numbers["errors"]
     figure.add_bar(
@@ -117,7 +118,7 @@ def draw_errors_ahead(numbers: dict[str, Any]) -> go.Figure:
 
 
 def draw_points(numbers: dict[str, Any]) -> go.Figure:
-    """Predicted against true; a perfect prediction lies on the line."""
+    """Predicted against true values; a perfect prediction lies on the line."""
     figure = canvas(440, "predicted", showlegend=False)
     truth, predicted = numbers["truth"], numbers["predicted"]
     known = [value for value in (*truth, *predicted) if value is not None]
@@ -141,7 +142,7 @@ def draw_points(numbers: dict[str, Any]) -> go.Figure:
 
 
 def predictions_section(context: Context) -> list[Section]:
-    """What the winner says of rows, if that was kept."""
+    """The winner's predictions; nothing if none are stored."""
     kept = None if context.best is None else stored_predictions(context.study, context.best)
     if kept is None:
         return []
@@ -149,37 +150,41 @@ def predictions_section(context: Context) -> list[Section]:
     shown: dict[str, Any] = kept.get(part, {})
     if not shown:
         return []
-    title, rows = "The winner at work", f"{shown['rows']:,} {part} rows"
+    rows = f"{shown['rows']:,} {part} rows"
     if matrix := shown.get("confusion"):
         right = sum(row[n] for n, row in enumerate(matrix["counts"]))
         caption = (
-            f"Each row of the matrix is a true class of the {rows}, each column what the winner "
-            f"says. The darker, the larger the share of that class; what lies off the diagonal "
-            f"is wrong."
+            f"The {rows}: true classes in rows, predicted ones in columns. The darker a cell, "
+            f"the larger its share of the true class; everything off the diagonal is wrong."
         )
         if any(count != int(count) for row in matrix["counts"] for count in row):
-            caption += " Counts are means over the winner's networks, of all seeds or folds."
-        alt = f"Confusion matrix of {len(matrix['classes'])} classes: {label(right)} rows right."
+            caption += " Counts are means over all networks of the winner."
+        count = len(matrix["classes"])
+        alt = f"Confusion matrix of {count} classes: {format_value(right)} rows are right."
         figure = draw_confusion(matrix)
         panels = [Panel(figure, alt, min_width=300, max_width=figure.layout.height + 60)]
     elif forecast := shown.get("forecast"):
         caption = (
-            f"A stretch of the {part} part. Each forecast looks {forecast['horizon']} steps ahead "
-            f"and was made where the dotted line is, without what comes after it. Below, how the "
-            f"error grows with the distance, over all {rows}."
+            f"A stretch of the {part} part. Each forecast covers {forecast['horizon']} steps and "
+            f"was made at the dotted line, without knowing what follows. The lower plot shows how "
+            f"the error grows with the distance, over all {rows}."
         )
-        alt = f"Forecasts beside the truth over {len(forecast['truth'])} steps."
+        alt = f"Forecasts and true values over {len(forecast['truth'])} steps."
         errors = draw_errors_ahead(forecast)
         target = context.spec.data.target or "value"
         panels = [
             Panel(draw_forecast(forecast, target), alt),
-            Panel(errors, "Mean absolute error by step ahead.", "Error by distance"),
+            Panel(errors, "Mean absolute error by steps ahead.", "Error by distance"),
         ]
     elif points := shown.get("points"):
         count = len(points["truth"])
-        chosen = f"{count} of them, evenly chosen" if count < shown["rows"] else "all of them"
-        caption = f"The {rows}, {chosen}. On the dotted line a prediction is right."
+        chosen = f"{count} of the {rows}, evenly chosen" if count < shown["rows"] else f"The {rows}"
+        caption = f"{chosen}. A prediction on the dotted line is right."
         panels = [Panel(draw_points(points), f"Predicted against true values of {count} rows.")]
     else:
         return []
-    return [Section("predictions", title, "At work", "", caption, shown, panels)]
+    return [
+        Section(
+            "predictions", "The winner's predictions", "Predictions", "", caption, shown, panels
+        )
+    ]

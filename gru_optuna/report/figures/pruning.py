@@ -1,7 +1,8 @@
-"""What pruning saved: how many trials trained each epoch. The area is what was paid."""
+"""What pruning saved: how many trials trained each epoch."""
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING
@@ -21,19 +22,24 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PruningSavings:
-    """Epochs, counted.
+    """Epochs, counted over the trials that ended without failing.
 
-    How long a pruned trial would have trained nobody knows: it may have stopped early. It counts
-    as the mean of the complete ones here, and never as less than it trained.
+    How long a pruned trial would have trained is unknown, since it might have stopped early. It
+    is assumed to have trained as long as complete trials do on average, and never less than it did.
     """
 
-    trials: int  # that are over and didn't fail
+    trials: int
     pruned: int
     run: int  # epochs
     unpruned: float  # epochs, an estimate
-    typical: float  # epochs of a complete trial, on average
-    most: int  # epochs of a trial, as the study file says
+    typical: float  # epochs of a complete trial, on average; 0 if there is none
+    most: int  # the most epochs of a trial, by the study file
     reached: list[int]  # how many of the trials trained epoch 1, 2, …, `most`
+
+    @property
+    def comparable(self) -> bool:
+        """Whether trials were pruned, and others are complete."""
+        return 0 < self.pruned < self.trials
 
     @property
     def saved(self) -> float:
@@ -41,14 +47,12 @@ class PruningSavings:
         return 1 - self.run / self.unpruned if self.unpruned else 0.0
 
 
-def measure_pruning(study: Study, spec: Specification) -> PruningSavings | None:
-    """None where no trial is complete, or none pruned."""
+def measure_pruning(study: Study, spec: Specification) -> PruningSavings:
+    """Counts the epochs that were run, and estimates those without pruning."""
     complete = [epochs_of(t) for t in trials_in(study, TrialState.COMPLETE)]
     pruned = [epochs_of(t) for t in trials_in(study, TrialState.PRUNED)]
-    if not complete or not pruned:
-        return None
-    typical, every = fmean(complete), complete + pruned
-    most = max(spec.training.epochs, *every)
+    typical, every = fmean(complete) if complete else 0.0, sorted(complete + pruned)
+    most = max([spec.training.epochs, *every])
     return PruningSavings(
         trials=len(every),
         pruned=len(pruned),
@@ -56,13 +60,13 @@ def measure_pruning(study: Study, spec: Specification) -> PruningSavings | None:
         unpruned=sum(complete) + sum(max(typical, epochs) for epochs in pruned),
         typical=typical,
         most=most,
-        reached=[sum(epochs >= epoch for epochs in every) for epoch in range(1, most + 1)],
+        reached=[len(every) - bisect_left(every, epoch) for epoch in range(1, most + 1)],
     )
 
 
 def draw_pruning(numbers: PruningSavings) -> go.Figure:
-    """Steps down from all trials to those that were trained to the end."""
-    figure = canvas(320, "trials that trained this epoch", bargap=0.08, barmode="stack")
+    """A bar for each epoch: trials that trained it, and trials that had ended before."""
+    figure = canvas(320, "trials", bargap=0.08, barmode="stack")
     epochs = list(range(1, numbers.most + 1))
     alive = numbers.reached
     figure.add_bar(
@@ -75,29 +79,26 @@ def draw_pruning(numbers: PruningSavings) -> go.Figure:
     figure.add_bar(
         x=epochs,
         y=[numbers.trials - count for count in alive],
-        name="not run, by pruning or by stopping early",
+        name="not run: pruned or stopped early",
         marker={"color": PRUNED, "opacity": 0.22, "line": {"width": 0}},
-        hovertemplate="epoch %{x}: %{y} trials less<extra></extra>",
+        hovertemplate="epoch %{x}: %{y} trials fewer<extra></extra>",
     )
     figure.update_xaxes(title="epoch", range=[0.4, numbers.most + 0.6], **whole(numbers.most))
     figure.update_yaxes(range=[0, numbers.trials], tickformat="d")
     return figure
 
 
-def pruning_section(numbers: PruningSavings | None) -> Section:
-    """Epochs that were run and that weren't."""
-    if numbers is None:
-        missing = "Nothing to compare: no trial was pruned, or none is complete."
-        return Section(
-            "savings", "What pruning saved", "Pruning", "How the search went", "", None, [], missing
-        )
+def pruning_section(numbers: PruningSavings) -> Section:
+    """Epochs that were run, and those that pruning saved."""
+    titles = ("pruning", "What pruning saved", "Pruning", "How the search went")
+    if not numbers.comparable:
+        missing = "There is nothing to compare: no trial was pruned, or none is complete."
+        return Section(*titles, "", None, [], missing)
     caption = (
-        f"{numbers.run:,} epochs were run, about {numbers.unpruned:,.0f} would have been without "
-        f"pruning: {numbers.saved:.0%} less. That takes each of the {numbers.pruned:,} pruned "
-        f"trials for as long as complete ones are on average, {numbers.typical:.1f} of at most "
-        f"{numbers.most} epochs; what one of them would have become, nobody knows."
+        f"{numbers.run:,} epochs were run; without pruning it would have been about "
+        f"{numbers.unpruned:,.0f}, so {numbers.saved:.0%} were saved. This assumes that each of "
+        f"the {numbers.pruned:,} pruned trials would have trained as long as a complete one does "
+        f"on average: {numbers.typical:.1f} of at most {numbers.most} epochs."
     )
-    panels = [Panel(draw_pruning(numbers), f"{numbers.saved:.0%} of the epochs were saved.")]
-    return Section(
-        "savings", "What pruning saved", "Pruning", "How the search went", caption, numbers, panels
-    )
+    panel = Panel(draw_pruning(numbers), f"{numbers.saved:.0%} of the epochs were saved.")
+    return Section(*titles, caption, numbers, [panel])

@@ -1,4 +1,4 @@
-"""Who trained what when: a row for each slot, a bar for each trial."""
+"""Which worker trained which trial when: a row for each slot, a bar for each trial."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from optuna.trial import TrialState
 
-from gru_optuna.report.axes import duration, duration_ticks
+from gru_optuna.formatting import format_duration
+from gru_optuna.report.axes import duration_ticks
 from gru_optuna.report.figures.base import Panel, Section, canvas, plain
 from gru_optuna.report.theme import AXIS, INK, QUIET, STATE_COLOURS
 from gru_optuna.report.trials import STATES, State, trials_in
@@ -29,33 +30,32 @@ if TYPE_CHECKING:
 
 
 UNKNOWN_WORKER = "workers"
-"""Of trials that were tuned before workers put their names to them."""
-PAUSE_SHARE = 0.05
-"""A time without trials is a pause if it is longer than this share of the time with trials, …"""
-PAUSE_SECONDS = 10.0
-"""… and than this."""
+"""The worker of trials that an old version trained, which didn't record it."""
+PAUSE_SHARE, PAUSE_SECONDS = 0.05, 10.0
+"""A time without trials is a pause if it is longer than this share of the time with trials, and
+than these seconds."""
 
 
 @dataclass(frozen=True)
 class Pause:
-    """A time in which nobody trained."""
+    """A time in which no trial was training."""
 
-    at: float  # seconds on the clock, where it was cut out
+    at: float  # seconds on the clock, where it is cut out
     seconds: float
 
 
 @dataclass(frozen=True)
-class Clock:
-    """Time since the first trial began, without the pauses."""
+class StudyClock:
+    """Time since the first trial started, without pauses."""
 
-    first: datetime | None  # None: no trial has begun
+    first: datetime | None  # None: no trial has started
     pauses: list[Pause]
-    starts: list[float]  # of the pauses, in seconds since the first trial began
+    starts: list[float]  # of the pauses, in seconds since the first trial started
     total: float  # seconds with trials
 
     @classmethod
-    def of(cls, study: Study) -> Clock:
-        """From when trials ran: a study that slept for a night shows no night."""
+    def of(cls, study: Study) -> StudyClock:
+        """The clock of a study, from the times when its trials ran."""
         trials = _timed(study)
         if not trials:
             return cls(None, [], [], 0.0)
@@ -78,13 +78,13 @@ class Clock:
         return cls(first, pauses, [start for start, _ in long], reached - before)
 
     def seconds(self, moment: datetime) -> float:
-        """Where a moment stands."""
+        """The time of a moment on this clock."""
         assert self.first is not None, "a study without trials has no time"
         since = (moment - self.first).total_seconds()
         passed = bisect_right(self.starts, since - 1e-9)
         paused = sum(pause.seconds for pause in self.pauses[:passed])
         if passed:
-            # Within a pause the clock stands still.
+            # The clock stands still during a pause.
             start, pause = self.starts[passed - 1], self.pauses[passed - 1]
             paused -= max(0.0, start + pause.seconds - since)
         return since - paused
@@ -92,35 +92,35 @@ class Clock:
 
 @dataclass(frozen=True)
 class Bar:
-    """One trial in its lane."""
+    """One trial in its lane; a lane is a row of the figure."""
 
     number: int
     state: State
     worker: str
-    lane: int  # from 0, of all workers together
+    lane: int  # counted over all workers, from 0
     start: float  # seconds on the study's clock
     end: float
 
 
 @dataclass(frozen=True)
 class Timeline:
-    """All trials that have begun."""
+    """All trials that have started."""
 
     bars: list[Bar]
-    workers: dict[str, int]  # lanes of each, in the order in which they came
+    workers: dict[str, int]  # how many lanes each has, in the order in which they joined
     seconds: float
     pauses: list[Pause]
 
     @property
     def occupied(self) -> float:
-        """The share of the lanes' time in which a trial was there."""
+        """The share of all lanes' time in which a trial was training."""
         room = self.seconds * sum(self.workers.values())
         return sum(bar.end - bar.start for bar in self.bars) / room if room else 0.0
 
 
-def timeline(study: Study) -> Timeline:
-    """Bars in lanes, worker by worker. A running trial reaches to the last moment known."""
-    clock = Clock.of(study)
+def lay_out_trials(study: Study) -> Timeline:
+    """Gives each trial a lane, worker by worker; a running trial ends at the last moment known."""
+    clock = StudyClock.of(study)
     by_worker: dict[str, list[tuple[float, float, FrozenTrial]]] = {}
     for start, end, trial in _timed(study):
         worker = TrialAttributes.read(trial).worker or UNKNOWN_WORKER
@@ -148,7 +148,7 @@ def timeline(study: Study) -> Timeline:
 
 
 def _timed(study: Study) -> list[tuple[datetime, datetime, FrozenTrial]]:
-    """Start, end and trial of all that have begun, in the order in which they began."""
+    """Start, end and trial of all that have started, in the order of their starts."""
     trials = trials_in(study, *STATES)
     moments = [
         moment
@@ -165,17 +165,17 @@ def _timed(study: Study) -> list[tuple[datetime, datetime, FrozenTrial]]:
         end = now if running else trial.datetime_complete
         if trial.datetime_start is not None and end is not None:
             timed.append((trial.datetime_start, max(end, trial.datetime_start), trial))
-    return sorted(timed, key=lambda one: (one[0], one[2].number))
+    return sorted(timed, key=lambda span: (span[0], span[2].number))
 
 
 BARS = 1_500
-"""More than this are drawn by WebGL, as lines."""
+"""More trials than this are drawn by WebGL, as lines."""
 
-TALLEST = 640
+TALLEST = 640  # pixels
 
 
 def draw_timeline(numbers: Timeline) -> go.Figure:
-    """Workers below each other, their names at their first row."""
+    """One worker below another, with its name at the middle of its rows."""
     rows = sum(numbers.workers.values())
     height = min(TALLEST, 96 + 18 * rows)
     figure = canvas(max(190, height), barmode="overlay", bargap=0)
@@ -189,7 +189,9 @@ def draw_timeline(numbers: Timeline) -> go.Figure:
                 x=[round(bar.end - bar.start, 3) for bar in group],
                 base=[round(bar.start, 3) for bar in group],
                 y=[bar.lane for bar in group],
-                text=[f"trial {bar.number}: {duration(bar.end - bar.start)}" for bar in group],
+                text=[
+                    f"trial {bar.number}: {format_duration(bar.end - bar.start)}" for bar in group
+                ],
                 orientation="h",
                 width=0.72,
                 name=state,
@@ -218,7 +220,7 @@ def draw_timeline(numbers: Timeline) -> go.Figure:
             x=pause.at,
             line={"color": QUIET, "width": 1, "dash": "dot"},
             annotation={
-                "text": f"paused {duration(pause.seconds)}",
+                "text": f"paused {format_duration(pause.seconds)}",
                 "font": {"size": 11, "color": QUIET},
                 "textangle": 0,
                 "yanchor": "bottom",
@@ -243,7 +245,7 @@ def draw_timeline(numbers: Timeline) -> go.Figure:
 
 
 def _lines(bars: Sequence[Bar]) -> dict[str, np.ndarray]:
-    """Bars as one line with gaps."""
+    """Joins bars to one line with gaps."""
     x = [place for bar in bars for place in (bar.start, bar.end, math.nan)]
     return {
         "x": np.array(x, dtype=np.float32),
@@ -253,28 +255,21 @@ def _lines(bars: Sequence[Bar]) -> dict[str, np.ndarray]:
 
 
 def timeline_section(context: Context) -> Section:
-    """Who trained what when."""
-    numbers = timeline(context.study)
+    """Which worker trained which trial when."""
+    numbers = lay_out_trials(context.study)
+    titles = ("timeline", "Workers and slots", "Workers", "How the search went")
     if not numbers.bars:
-        missing = "No trial has begun."
-        return Section(
-            "timeline", "Workers and slots", "Workers", "How the search went", "", None, [], missing
-        )
-    slots = sum(numbers.workers.values())
-    pauses = (
-        f" {len(numbers.pauses)} pause{'s' if len(numbers.pauses) > 1 else ''} in which nobody "
-        f"trained, {duration(sum(pause.seconds for pause in numbers.pauses))} in all, "
-        f"{'are' if len(numbers.pauses) > 1 else 'is'} cut out."
-        if numbers.pauses
-        else ""
-    )
+        return Section(*titles, "", None, [], "No trial has started.")
+    slots, count = sum(numbers.workers.values()), len(numbers.pauses)
+    pauses = ""
+    if count:
+        paused = format_duration(sum(pause.seconds for pause in numbers.pauses))
+        number = "A pause" if count == 1 else f"{count} pauses"
+        pauses = f" {number} without trials ({paused}) {'is' if count == 1 else 'are'} left out."
     caption = (
         f"A row for each slot, a bar for each trial: {slots} slots were busy for "
-        f"{numbers.occupied:.0%} of {duration(numbers.seconds)}.{pauses} A trial that was taken "
-        f"over stands with the worker that ended it."
+        f"{numbers.occupied:.0%} of {format_duration(numbers.seconds)}.{pauses} A trial that "
+        f"another worker took over is shown with the worker that ended it."
     )
     alt = f"{len(numbers.bars)} trials in {slots} slots of {len(numbers.workers)} workers."
-    panels = [Panel(draw_timeline(numbers), alt)]
-    return Section(
-        "timeline", "Workers and slots", "Workers", "How the search went", caption, numbers, panels
-    )
+    return Section(*titles, caption, numbers, [Panel(draw_timeline(numbers), alt)])

@@ -1,6 +1,6 @@
-"""A study in a note, a few small figures and a sentence for a trial: for optuna-dashboard.
+"""Notes and small figures of a study, and a sentence for each trial, for optuna-dashboard.
 
-A worker makes them while it trains, so they cost milliseconds: no Plotly, no importances.
+A worker writes them while it trains, so they must be cheap: no Plotly, no importances.
 """
 
 from gru_optuna.report.notes.describe import describe_at, make_note_writer, write_note

@@ -1,4 +1,4 @@
-"""Note and figures together, and who writes them."""
+"""Writes the note and the figures of a study to its database."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ if TYPE_CHECKING:
 
 
 def make_note_writer() -> NoteWriter:
-    """For a worker, which writes its descriptions with its other transactions."""
+    """The writer for a worker, which adds notes to transactions that it commits anyway."""
     return NoteWriter(_description, trial_note)
 
 
 def write_note(study: Study, engine: Engine, study_id: int) -> None:
-    """Describes a study now, in a transaction of its own.
+    """Describes a study now, in a separate transaction.
 
     Parameters
     ----------
     study
-        As it is now; it may lie in memory.
+        The study as it is now; it may be in memory.
     engine
-        The database's.
+        The engine of its database.
     study_id
-        The study's in the database.
+        Its id in the database.
 
     Raises
     ------
@@ -49,7 +49,7 @@ def write_note(study: Study, engine: Engine, study_id: int) -> None:
 
 
 def describe_at(study: Study, url: str) -> None:
-    """The same for whoever has no engine; it is decoration, and no reason to fail."""
+    """Describes a study now. If the database fails, the note is left out: it is only an extra."""
     engine = open_engine(url)
     try:
         with suppress(SQLAlchemyError):
