@@ -20,7 +20,7 @@ from gru_optuna.report.result import find_result
 if TYPE_CHECKING:
     from optuna import Study
 
-    from gru_optuna.report.figures.base import Context, Section
+    from gru_optuna.report.figures.base import Context, FigureSection
     from gru_optuna.report.figures.health import Health
     from gru_optuna.report.figures.importance import Importance
     from gru_optuna.report.figures.pruning import PruningSavings
@@ -64,7 +64,7 @@ def measure_study(study: Study, spec: Specification, summary: Summary) -> StudyN
     )
 
 
-def draw_sections(context: Context, numbers: StudyNumbers) -> list[Section]:
+def draw_sections(context: Context, numbers: StudyNumbers) -> list[FigureSection]:
     """All figures, in the order in which they are read."""
     return [
         *comparison_section(context, numbers.result),

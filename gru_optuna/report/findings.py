@@ -18,6 +18,7 @@ from gru_optuna.report.figures.importance import STEADY_TRIALS
 from gru_optuna.report.significance import FEWEST, Side, where_it_happens, where_the_best_lie
 from gru_optuna.report.trials import (
     ENDED,
+    best_first,
     best_of,
     best_reached,
     complete,
@@ -184,8 +185,7 @@ def _best_trials(study: Study, spec: Specification, ended: list[FrozenTrial]) ->
 
 def _edges(study: Study, spec: Specification) -> list[StudyFinding]:
     """Ranges at whose ends the best trials lie."""
-    sign = 1 if spec.direction == "minimize" else -1
-    ranked = sorted(complete(study), key=lambda trial: (sign * value_of(trial), trial.number))
+    ranked = best_first(study, spec)
     best = ranked[: max(BEST_TRIALS, len(ranked) // 10)]
     if len(ranked) < 2 * BEST_TRIALS:
         return []

@@ -12,7 +12,7 @@ from gru_optuna.report.theme import LIGHT, resolved
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from gru_optuna.report.figures.base import Section
+    from gru_optuna.report.figures.base import FigureSection
 
 Format = Literal["svg", "png"]
 
@@ -21,7 +21,7 @@ SHARPNESS = 2.0
 """Pixels of a PNG for each pixel of the figure: sharp on today's screens and on paper."""
 
 
-def draw_images(sections: Sequence[Section], kind: Format) -> dict[str, bytes]:
+def draw_images(sections: Sequence[FigureSection], kind: Format) -> dict[str, bytes]:
     """Every panel as an image on a light background, by the name of its file.
 
     Parameters

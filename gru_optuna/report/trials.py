@@ -38,6 +38,17 @@ def complete(study: Study) -> list[FrozenTrial]:
     return [t for t in trials_in(study, TrialState.COMPLETE) if last_value(t) is not None]
 
 
+def best_first(study: Study, spec: Specification) -> list[FrozenTrial]:
+    """The complete trials, the best first; ties are broken as for the winner."""
+    sign = 1 if spec.direction == "minimize" else -1
+
+    def rank(trial: FrozenTrial) -> tuple[float, float, int]:
+        loss = TrialAttributes.read(trial).best_validation_loss
+        return sign * value_of(trial), loss, trial.number
+
+    return sorted(complete(study), key=rank)
+
+
 def value_of(trial: FrozenTrial) -> float:
     """A complete trial's value."""
     assert trial.value is not None

@@ -49,7 +49,7 @@ def test_every_figure_is_drawn_and_hostile_names_stay_text(visit: Visit, report:
     assert not seen.requests
     assert not asked
     for text in (ALERT, UPWARDS, "<b>bold</b>"):
-        assert text in seen.page.locator("#standing .plot").inner_text()
+        assert text in seen.page.locator("#comparison .plot").inner_text()
     assert ALERT in seen.page.locator("#predictions .plot").inner_text()
     assert ALERT in seen.page.locator("#result").inner_text()
     assert not seen.page.locator(f"a[href*='{UPWARDS}']").count()
@@ -108,7 +108,7 @@ def test_links_lead_to_sections_figures_and_numbers(visit: Visit, report: Path) 
         assert seen.page.locator(str(link.get_attribute("href"))).count() == 1
     seen.page.get_by_role("link", name="Importance").click()
     assert seen.page.url.endswith("#importance")
-    seen.page.locator("#importance").get_by_role("link", name="This figure alone").click()
+    seen.page.locator("#importance").get_by_role("link", name="Figure on its own page").click()
     seen.page.wait_for_selector("#importance-0 .main-svg")
     assert seen.page.get_by_role("heading", level=1).inner_text() == "Importance"
     assert not seen.complaints
@@ -187,7 +187,7 @@ def test_every_panel_becomes_a_picture_and_goes_with_the_next_rendering(tmp_path
     study = study_of([trial(TrialState.COMPLETE, [0.1, 0.2], 1e-3)])
     render_report(study, specification(), tmp_path, images="png")
     pictures = {path.name for path in (tmp_path / "figures").glob("*.png")}
-    assert {"standing.png", "parallel_coordinates.png", "slices-0.png", "health.png"} <= pictures
+    assert {"comparison.png", "parallel_coordinates.png", "slices-0.png", "health.png"} <= pictures
     assert all(
         (tmp_path / "figures" / name).read_bytes().startswith(b"\x89PNG") for name in pictures
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from typing import Any
 
 import optuna
 import pytest
@@ -21,21 +22,22 @@ from optuna.importance import FanovaImportanceEvaluator
 from optuna.trial import TrialState, create_trial
 
 from gru_optuna.attributes import CONFIRMATION, PREDICTIONS
-from gru_optuna.report.axes import duration, duration_ticks, label, metric_digits, parameter_scale
+from gru_optuna.report.axes import describe_range, duration_ticks, parameter_scale
 from gru_optuna.report.figures.comparison import compare
 from gru_optuna.report.figures.health import Clipping, Gap, measure_health
-from gru_optuna.report.figures.history import best_by_time, history
+from gru_optuna.report.figures.history import list_history, list_improvements
 from gru_optuna.report.figures.importance import measure_importance
-from gru_optuna.report.figures.interactions import interactions
-from gru_optuna.report.figures.learning_curves import curves
-from gru_optuna.report.figures.parallel_coordinates import ABSENT, parallel_coordinates, slices
+from gru_optuna.report.figures.interactions import pair_parameters
+from gru_optuna.report.figures.learning_curves import collect_curves
+from gru_optuna.report.figures.parallel_coordinates import ABSENT, cut_slices, place_trials
 from gru_optuna.report.figures.pruning import measure_pruning
-from gru_optuna.report.figures.timeline import timeline
+from gru_optuna.report.figures.timeline import lay_out_trials
 from gru_optuna.report.result import Estimate, Start, find_result
-from gru_optuna.report.trial_table import rows
-from gru_optuna.report.verdict import verdict
+from gru_optuna.report.trial_table import list_rows
+from gru_optuna.report.verdict import write_verdict
 from gru_optuna.study.confirmation import TestValue
 from gru_optuna.study.summary import summarize
+from gru_optuna.study_file.searchable import Range
 
 DONE, CUT, FAILED = TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL
 
@@ -46,7 +48,7 @@ def study() -> optuna.Study:
 
 
 def test_history_keeps_the_best_complete_value(study: optuna.Study) -> None:
-    points = history(study)
+    points = list_history(study)
     assert [point.state for point in points] == [
         "complete", "pruned", "complete", "complete", "failed", "pruned", "complete", "complete",
     ]  # fmt: skip
@@ -58,13 +60,13 @@ def test_history_of_a_loss_keeps_the_lowest() -> None:
     study = optuna.create_study(direction="minimize")
     for value in (2.0, 3.0, 1.0, math.inf):
         study.add_trial(create_trial(value=value))
-    points = history(study)
+    points = list_history(study)
     assert [point.best for point in points] == [2.0, 2.0, 1.0, 1.0]
     assert points[-1].value is None
 
 
 def test_curves_hold_every_reported_epoch(study: optuna.Study) -> None:
-    lines = curves(study, specification())
+    lines = collect_curves(study, best=3)
     assert [curve.number for curve in lines] == [0, 1, 2, 3, 5, 6, 7]
     assert lines[4].epochs == [1, 2]
     assert lines[4].values == [0.2, 0.3]
@@ -73,7 +75,7 @@ def test_curves_hold_every_reported_epoch(study: optuna.Study) -> None:
 
 
 def test_parallel_coordinates_place_every_value(study: optuna.Study) -> None:
-    lines = parallel_coordinates(study, specification())
+    lines = place_trials(study, specification())
     assert lines.numbers == [0, 2, 3, 6, 7]
     by_name = {column.scale.name: column for column in lines.columns}
     assert list(by_name) == [
@@ -101,7 +103,7 @@ def test_parallel_coordinates_place_every_value(study: optuna.Study) -> None:
 
 
 def test_slices_leave_out_trials_without_the_parameter(study: optuna.Study) -> None:
-    by_name = {panel.scale.name: panel for panel in slices(study, specification())}
+    by_name = {panel.scale.name: panel for panel in cut_slices(study, specification())}
     assert by_name["decay_every"].numbers == [2, 6]
     assert by_name["decay_every"].values == [4, 10]
     assert by_name["decay_every"].metric == [0.7, 0.8]
@@ -109,7 +111,7 @@ def test_slices_leave_out_trials_without_the_parameter(study: optuna.Study) -> N
 
 
 def test_rows_stand_best_first(study: optuna.Study) -> None:
-    table = rows(study, specification())
+    table = list_rows(study, specification(), best=3)
     assert [row.number for row in table] == [3, 6, 2, 0, 7, 5, 1, 4]
     assert [row.best for row in table] == [True] + [False] * 7
     assert table[-1].outcome == "diverged in epoch 1: loss is not finite"
@@ -157,14 +159,6 @@ def test_ticks_can_be_read(
     assert all(scale.low <= tick <= scale.high for tick in scale.ticks)
 
 
-@pytest.mark.parametrize(
-    ("value", "shown"),
-    [(3.28086e-6, "3.281e-6"), (1e-4, "1e-4"), (0.0, "0"), (64, "64"), (20000.0, "20000")],
-)
-def test_labels(value: float, shown: str) -> None:
-    assert label(value) == shown
-
-
 def test_fanova_is_optunas_own_and_knows_what_every_trial_has(study: optuna.Study) -> None:
     fanova = measure_importance(study).fanova
     evaluator = FanovaImportanceEvaluator(seed=0)
@@ -179,7 +173,7 @@ def test_fanova_that_finds_nothing_leaves_the_other_measure() -> None:
     assert set(measure_importance(same).shares) == {"learning_rate", "decay", "dropout"}
 
 
-def test_the_best_by_time_follows_the_endings() -> None:
+def test_the_list_improvements_follows_the_endings() -> None:
     study = study_of(
         [
             trial(DONE, [0.5], 1e-3, at=(0, 9)),
@@ -188,7 +182,7 @@ def test_the_best_by_time_follows_the_endings() -> None:
             trial(DONE, [0.8], 1e-3, at=(6, 8)),
         ]
     )
-    steps = [(step.seconds, step.number, step.best) for step in best_by_time(study)]
+    steps = [(step.seconds, step.number, step.best) for step in list_improvements(study)]
     # Trial 0 ends last and is no better; it only says how long the search went on.
     assert steps == [(4, 1, 0.7), (8, 3, 0.8), (9, 3, 0.8)]
 
@@ -203,7 +197,7 @@ def test_a_night_between_two_runs_takes_no_room() -> None:
             trial(DONE, [0.6], 1e-3, at=(40 + night, 60 + night), worker="b 2"),
         ]
     )
-    line = timeline(study)
+    line = lay_out_trials(study)
     assert line.seconds == 60
     assert [(pause.at, pause.seconds) for pause in line.pauses] == [(40, night)]
     assert line.workers == {"a 1": 2, "b 2": 1}
@@ -211,26 +205,28 @@ def test_a_night_between_two_runs_takes_no_room() -> None:
         (0, 0, 0, 30), (1, 1, 10, 20), (2, 1, 20, 40), (3, 2, 40, 60),
     ]  # fmt: skip
     assert line.occupied == pytest.approx((30 + 10 + 20 + 20) / (3 * 60))
-    assert [step.seconds for step in best_by_time(study)] == [30, 60]
+    assert [step.seconds for step in list_improvements(study)] == [30, 60]
 
 
 def test_a_running_trial_reaches_to_the_last_moment_known() -> None:
     running = trial(TrialState.RUNNING, [0.4], 1e-3, at=(5, 0))
-    line = timeline(study_of([trial(DONE, [0.5], 1e-3, at=(0, 30)), running]))
+    line = lay_out_trials(study_of([trial(DONE, [0.5], 1e-3, at=(0, 30)), running]))
     assert [(bar.state, bar.end) for bar in line.bars] == [("complete", 30), ("running", 30)]
-    assert timeline(study_of([])).bars == []
+    assert lay_out_trials(study_of([])).bars == []
 
 
 def test_savings_take_pruned_trials_for_as_long_as_complete_ones(study: optuna.Study) -> None:
     # Five complete trials of 3 epochs, pruned ones of 1 and 2, and a failed one that counts not.
     saved = measure_pruning(study, specification())
-    assert saved is not None
     assert (saved.trials, saved.pruned, saved.run) == (7, 2, 18)
     assert saved.typical == 3
     assert saved.unpruned == 5 * 3 + 2 * 3
     assert saved.saved == pytest.approx(1 - 18 / 21)
     assert saved.reached == [7, 6, 5]
-    assert measure_pruning(study_of([trial(DONE, [0.5], 1e-3)]), specification()) is None
+    assert saved.comparable
+    alone = measure_pruning(study_of([trial(DONE, [0.5], 1e-3)]), specification())
+    assert not alone.comparable
+    assert (alone.run, alone.saved, alone.reached) == (1, 0.0, [1, 0, 0])
 
 
 def test_health_counts_endings_and_looks_into_them() -> None:
@@ -276,18 +272,18 @@ def test_the_answer_says_how_sure_it_is_and_where_the_search_began(study: optuna
     assert found.test == Estimate(0.875, (0.8, 0.93), 100)
     assert found.validation == Estimate(0.9, None, None)
     assert found.to_beat == ("by hand", 0.86)
-    assert found.measured.beside(0.25, spec) == "better"
-    assert found.measured.beside(0.86, spec) == "equal"  # the interval holds it
-    assert found.measured.beside(0.95, spec) == "worse"
+    assert found.measured.compare(0.25, spec) == "better"
+    assert found.measured.compare(0.86, spec) == "equal"  # the interval holds it
+    assert found.measured.compare(0.95, spec) == "worse"
     # Best epochs of the first ten trials that had one: .5 .1 .7 .9 .3 .8 .3
     assert found.start == Start(0.5, 7)
-    value, gain = verdict(found, spec, lambda value: f"{value:.3f}")
+    value, gain = write_verdict(found, spec)
     assert value == (
-        "On 100 test rows, which took no part in the choice, it reaches accuracy 0.875 "
-        "(95\u00a0% interval 0.800 to 0.930). That is better than majority class (0.250) and not "
-        "to be told apart from by hand (0.860)."
+        "On 100 test rows, which were not used to choose it, the winner reaches accuracy 0.8750 "
+        "(95\u00a0% interval 0.8000 to 0.9300). That is better than majority class (0.2500) and "
+        "not clearly different from by hand (0.8600)."
     )
-    assert gain.startswith("The search brought the validation accuracy from 0.500, the median")
+    assert gain.startswith("The search improved the validation accuracy from 0.5000, the median")
 
 
 def test_an_interval_of_another_value_is_not_shown(study: optuna.Study) -> None:
@@ -309,7 +305,7 @@ def test_fresh_seeds_decide_who_won(study: optuna.Study) -> None:
     assert found is not None
     assert found.winner.number == 6
     assert found.test == Estimate(0.81, (0.78, 0.84), None)
-    marks = compare(found, spec, str)
+    marks = compare(found, spec)
     assert [(mark.kind, mark.value) for mark in marks[-3:]] == [
         ("validation", 0.8), ("validation", 0.8), ("test", 0.81),
     ]  # fmt: skip
@@ -327,7 +323,7 @@ def test_what_somebody_enqueued_is_no_start(study: optuna.Study) -> None:
 
 
 def test_pairs_are_of_parameters_that_all_have(study: optuna.Study) -> None:
-    pairs = interactions(study, specification(), ["decay_drop", "dropout", "learning_rate"])
+    pairs = pair_parameters(study, specification(), ["decay_drop", "dropout", "learning_rate"])
     assert [(pair.x.name, pair.y.name) for pair in pairs] == [
         ("dropout", "learning_rate"), ("dropout", "decay"), ("learning_rate", "decay"),
     ]  # fmt: skip
@@ -345,40 +341,29 @@ def test_the_surface_knows_what_acts_together(together: bool, least: float, most
         a, b = (rate + 4) / 3, 2 * dropout
         value = abs(round(a) - round(b)) if together else (a + b) / 2
         trials.append(trial(DONE, [0.1 + 0.8 * value], 10**rate, dropout=dropout))
-    (pair, *_) = interactions(study_of(trials), specification(), ["learning_rate", "dropout"])
+    (pair, *_) = pair_parameters(study_of(trials), specification(), ["learning_rate", "dropout"])
     assert pair.surface is not None
     assert least <= pair.surface.together <= most
     assert len(pair.surface.z) == len(pair.surface.y)
 
 
 @pytest.mark.parametrize(
-    ("metric", "values", "digits"),
-    [
-        ("mae", [194.6, 261.5, None], 1),
-        ("mae", [2166.0], 0),
-        ("mae", [0.0034], 6),
-        ("rmse", [], 4),
-    ],
+    ("seconds", "last"),
+    [(5.31, "4 s"), (90, "80 s"), (600, "10 min"), (9000, "2.5 h"), (400_000, "4 d")],
 )
-def test_errors_are_written_with_the_digits_that_count(
-    metric: str, values: list[float | None], digits: int
-) -> None:
-    data = {"train": "x.csv", "time": "t", "target": "y", "window": 4, "horizon": 2}
-    spec = specification(task="forecasting", metric=metric, data=data)
-    assert metric_digits(spec, values) == digits
-    assert metric_digits(specification(), [0.5]) == 4
+def test_ticks_of_an_axis_of_time_are_round(seconds: float, last: str) -> None:
+    assert duration_ticks(seconds)[1][-1] == last
 
 
 @pytest.mark.parametrize(
-    ("seconds", "said", "last"),
+    ("searched", "words"),
     [
-        (5.31, "5.3 s", "4 s"),
-        (90, "90 s", "80 s"),
-        (600, "10 min", "10 min"),
-        (9000, "2.5 h", "2.5 h"),
-        (400_000, "4.6 days", "4 d"),
+        ({"low": 1e-4, "high": 0.1, "log": True}, "1e-4 to 0.1, log scale"),
+        ({"low": 8, "high": 64, "step": 8}, "8 to 64, in steps of 8"),
+        (["adam", "rmsprop"], "adam, rmsprop"),
+        ("adam", "fixed"),
     ],
 )
-def test_times_are_said_as_people_say_them(seconds: float, said: str, last: str) -> None:
-    assert duration(seconds) == said
-    assert duration_ticks(seconds)[1][-1] == last
+def test_ranges_are_described(searched: Any, words: str) -> None:
+    value = Range(**searched) if isinstance(searched, dict) else searched
+    assert describe_range(value) == words

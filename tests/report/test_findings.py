@@ -12,8 +12,8 @@ from optuna.trial import TrialState
 
 from gru_optuna.attributes import CONFIRMATION, PREDICTIONS
 from gru_optuna.report.contents import measure_study
+from gru_optuna.report.figures.base import Context
 from gru_optuna.report.findings import find_findings
-from gru_optuna.report.page import make_context
 from gru_optuna.report.significance import round_between, where_it_happens, where_the_best_lie
 from gru_optuna.study.summary import summarize
 
@@ -30,7 +30,8 @@ def said(trials: list[FrozenTrial], attributes: dict[str, Any] | None = None) ->
     for key, value in (attributes or {}).items():
         study.set_user_attr(key, value)
     summary = summarize(study, spec)
-    found = find_findings(make_context(study, spec, summary), measure_study(study, spec, summary))
+    best = summary.best.number if summary.best else None
+    found = find_findings(Context(study, spec, best), measure_study(study, spec, summary))
     return [finding.text for finding in found]
 
 
@@ -97,8 +98,8 @@ def test_divergence_names_the_learning_rate_that_causes_it() -> None:
     good = [trial(DONE, [0.5, 0.6], 10 ** (-4 + n / 20), dropout=n % 5 / 10) for n in range(50)]
     bad = [trial(FAILED, [], 0.035 + n / 200, outcome=LOST, dropout=n % 5 / 10) for n in range(9)]
     fine = [trial(DONE, [0.6, 0.5], 0.05, dropout=0.1), trial(DONE, [0.6, 0.5], 0.06, dropout=0.3)]
-    text = starting(said(good + bad + fine), "learning_rate above")
-    assert text == "learning_rate above 0.03 diverged in 9 of 11 trials; elsewhere in 0 of 50."
+    text = starting(said(good + bad + fine), "With learning_rate above")
+    assert text == ("With learning_rate above 0.03, 9 of 11 trials diverged; elsewhere 0 of 50.")
 
 
 def test_divergence_without_a_pattern_is_only_counted() -> None:
@@ -124,8 +125,8 @@ def test_trials_at_chance_are_told_with_what_chance_is() -> None:
     stuck = [trial(CUT, [0.2, 0.2, 0.25], 1e-4 + n * 1e-6) for n in range(8)]
     text = starting(said(learned + stuck, {"baselines": {"majority class": 0.25}}), "8 of 20")
     assert text == (
-        "8 of 20 trials never got past what the majority class alone gives (0.2500): "
-        "learning_rate up to 0.009 it was 8 of 8."
+        "8 of 20 trials never beat the majority class (0.2500); with learning_rate up to 0.009, "
+        "8 of 8 didn't."
     )
 
 
@@ -159,7 +160,7 @@ def test_overfitting_needs_losses_that_are_far_apart() -> None:
 
 def test_a_search_that_stands_still_and_one_that_goes_on() -> None:
     still = [trial(DONE, [0.9 if n == 3 else 0.5], 10 ** (-4 + n / 10)) for n in range(25)]
-    assert starting(said(still), "The best value came with trial 3; the 21 trials after it")
+    assert starting(said(still), "The best value came with trial 3; none of the 21 trials after it")
     going = [trial(DONE, [0.5 + n / 100], 10 ** (-4 + n / 10)) for n in range(25)]
     text = starting(said(going), "The search still improved")
     assert "from 0.6700 to 0.7400" in text
@@ -168,7 +169,7 @@ def test_a_search_that_stands_still_and_one_that_goes_on() -> None:
 def test_a_pruned_trial_that_was_better_than_all_complete_ones_is_told() -> None:
     trials = [trial(DONE, [0.5, 0.6], 1e-3), trial(CUT, [0.7, 0.65], 1e-2)]
     text = starting(said(trials), "1 pruned trial had been better")
-    assert "reached 0.7000 before it was ended, the best complete one 0.6000" in text
+    assert "reached 0.7000 before it was pruned, the best complete one 0.6000" in text
 
 
 def test_ties_name_the_rows_that_could_not_tell_them_apart() -> None:
@@ -176,8 +177,8 @@ def test_ties_name_the_rows_that_could_not_tell_them_apart() -> None:
     part = {"rows": 54, "value": 0.9, "interval": None}
     text = starting(said(trials, {PREDICTIONS: {"number": 0, "validation": part}}), "2 trials")
     assert text == (
-        "2 trials share the best validation value, 0.9000: 54 validation rows can't tell them "
-        "apart; the lower validation loss decided."
+        "2 trials share the best validation value, 0.9000: 54 validation rows can't separate "
+        "them; the lowest validation loss decided."
     )
 
 
@@ -190,10 +191,10 @@ def test_luck_is_called_luck_where_fresh_seeds_fall_behind() -> None:
     trials = [trial(DONE, [0.9], 1e-3), trial(DONE, [0.8], 1e-2)]
     candidates = [candidate(0, 0.9, [0.7] * 5, None), candidate(1, 0.8, [0.75] * 5, None)]
     kept = confirmation(candidates, 1, None).as_json()
-    text = starting(said(trials, {CONFIRMATION: kept}), "On 5 fresh seeds trial 1")
+    text = starting(said(trials, {CONFIRMATION: kept}), "On 5 fresh seeds, trial 1")
     assert text == (
-        "On 5 fresh seeds trial 1 reaches 0.7500 on average, where the search had seen 0.8000: "
-        "luck was part of it. The search's own first, trial 0, comes to 0.7000."
+        "On 5 fresh seeds, trial 1 reaches 0.7500 on average, compared with 0.8000 in the search, "
+        "which was partly luck. The best trial of the search, trial 0, reaches 0.7000."
     )
 
 
@@ -202,4 +203,4 @@ def test_failures_that_are_no_divergence_give_their_reason() -> None:
         trial(DONE, [0.5], 1e-3),
         trial(FAILED, [], 1e-3, outcome="epoch 1 ran out of memory"),
     ]
-    assert said(trials) == ["1 trial failed, the last one: epoch 1 ran out of memory."]
+    assert said(trials) == ["1 trial failed: epoch 1 ran out of memory."]

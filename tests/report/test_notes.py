@@ -19,12 +19,7 @@ from optuna_dashboard._note import get_note_from_system_attrs
 import gru_optuna
 from gru_optuna import study_file
 from gru_optuna.report.notes.describe import make_note_writer
-from gru_optuna.report.notes.key_figures import (
-    epochs_without_pruning,
-    key_figures,
-    reached,
-    running_best,
-)
+from gru_optuna.report.notes.key_figures import key_figures
 from gru_optuna.report.notes.note import study_note, trial_note
 from gru_optuna.storage.database.open import open_engine, open_storage
 from gru_optuna.storage.mirror.dashboard_notes import (
@@ -92,11 +87,11 @@ def figures(study: Study) -> dict[str, Any]:
 def test_a_note_says_why_a_trial_was_pruned_or_failed(study: Study) -> None:
     assert [trial_note(study, one) for one in study.trials] == [
         None,
-        "Pruned after epoch 1. It had 0.2000 then; of the 3 other trials that came as far, "
-        "3 had more, the best 0.6000.",
+        "Pruned after epoch 1, at 0.2000. Of 3 other trials that reached this epoch, 3 had a "
+        "better value; the best was 0.6000.",
         None,
-        "Pruned after epoch 2. It had 0.4000 then; of the 2 other trials that came as far, "
-        "2 had more, the best 0.9000.",
+        "Pruned after epoch 2, at 0.4000. Of 2 other trials that reached this epoch, 2 had a "
+        "better value; the best was 0.9000.",
         "**Failed**: `diverged in epoch 1`",
     ]
 
@@ -106,17 +101,12 @@ def test_of_a_loss_less_is_better() -> None:
     made.add_trials([trial([0.2], TrialState.COMPLETE), trial([0.5], TrialState.PRUNED)])
     words = trial_note(made, made.trials[1])
     assert words is not None
-    assert words.endswith("of the 1 other trials that came as far, 1 had less, the best 0.2000.")
+    assert words.endswith(
+        "Of 1 other trial that reached this epoch, 1 had a better value; the best was 0.2000."
+    )
 
 
-def test_numbers_of_the_figures_by_hand(study: Study) -> None:
-    trials = study.trials
-    assert running_best(trials, maximizes=True) == ([0, 2], [0.7, 0.95])
-    assert running_best(trials, maximizes=False) == ([0], [0.7])
-    assert reached(trials, 4) == [4, 3, 2, 0]
-    # Complete trials trained 3 on average, so would the two that were pruned.
-    assert epochs_without_pruning(trials) == 3 + 3 + 3 + 3 + 0
-    assert epochs_without_pruning(trials[3:]) is None
+def test_figures_by_hand(study: Study) -> None:
     drawn = {
         name: json.loads(text)
         for name, text in key_figures(study, SPEC, summarize(study, SPEC)).items()
@@ -125,8 +115,10 @@ def test_numbers_of_the_figures_by_hand(study: Study) -> None:
     assert (best["x"], best["y"]) == ([0, 2, 4], [0.7, 0.95, 0.95])
     assert majority["y"] == [0.25, 0.25]
     names = [line["name"] for line in drawn["learning-curves"]["data"]]
-    assert names == ["trial 2", "trial 0", "half of the 2 pruned"]
+    assert names == ["trial 2", "trial 0", "median of 2 pruned"]
     assert drawn["learning-curves"]["data"][2]["y"] == [0.25, 0.4]
+    # Complete trials trained 3 on average, so would the two that were pruned.
+    assert drawn["what-pruning-saved"]["data"][0]["y"] == [4, 3, 2]
     title = drawn["what-pruning-saved"]["layout"]["title"]["text"]
     assert title == "9 epochs trained; without pruning about 12"
 
@@ -165,11 +157,11 @@ def test_a_tuned_study_has_all_of_it(tmp_path: Path) -> None:
     study = optuna.load_study(study_name="tiny", storage=url)
     note = get_note(study)
     for part in (
-        "**4 of 4 trials** are over",
-        "[The whole report](/report/tiny/)",
+        "**4 of 4 trials** have ended",
+        "[Full report](/report/tiny/)",
         f"**{study.best_value:.4f}**",
         f"**{study.user_attrs['test']['value']:.4f}**",
-        "trained again on 5 fresh seeds, mean",
+        "mean of 5 fresh seeds, on validation rows",
         "to beat: `majority class`",
         study.user_attrs["fingerprint"][:12],
         *(f"| {name} | " for name in study.best_params),
@@ -242,7 +234,7 @@ def test_trials_get_their_notes_with_the_commit_that_ends_them(database_url: str
     mirror.sync()
     assert mirror.transactions == before + 1
     notes = trial_notes(make(database_url))
-    assert notes[0].startswith("Diverged. It had 0.5000 then; of the 2 other trials")
+    assert notes[0].startswith("Diverged, at 0.5000. Of 2 other trials")
     assert notes[1:] == ["**Failed**: `diverged`", ""]
 
 

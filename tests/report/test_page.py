@@ -25,10 +25,10 @@ from optuna.trial import TrialState, create_trial
 
 from gru_optuna.attributes import TEST
 from gru_optuna.errors import UserError
-from gru_optuna.report.figures.history import best_by_time, history
+from gru_optuna.report.figures.history import list_history, list_improvements
 from gru_optuna.report.figures.importance import measure_importance
-from gru_optuna.report.figures.learning_curves import curves
-from gru_optuna.report.figures.parallel_coordinates import parallel_coordinates, slices
+from gru_optuna.report.figures.learning_curves import collect_curves
+from gru_optuna.report.figures.parallel_coordinates import cut_slices, place_trials
 from gru_optuna.report.page import render_report
 from gru_optuna.report.trials import as_json
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 FIGURES = (
-    "standing",
+    "comparison",
     "importance",
     "parallel_coordinates",
     "interactions",
@@ -44,7 +44,7 @@ FIGURES = (
     "learning_curves",
     "health",
     "optimization_history",
-    "savings",
+    "pruning",
     "timeline",
 )
 HOSTILE = "</script><script>alert(1)</script>"
@@ -69,7 +69,7 @@ def test_page_has_every_section_and_asks_for_nothing(study: optuna.Study, tmp_pa
     page = Page(markup)
     sections = [attrs["id"] for tag, attrs in page.tags if tag == "section"]
     assert sections == ["result", "findings", *FIGURES, "trials"]
-    for text in ("0.9000", "0.8750", "5 complete, 2 pruned, 1 failed", "90 s", "train.ts"):
+    for text in ("0.9000", "0.8750", "5 complete, 2 pruned, 1 failed", "1 min 30 s", "train.ts"):
         assert text in page.text
     assert "All 8 trials" in page.text
     assert "learning_rate = 0.1\n" in page.text
@@ -92,10 +92,13 @@ def test_figures_stand_alone_with_their_numbers(study: optuna.Study, tmp_path: P
     render_report(study, spec, tmp_path)
     expected = {
         "importance": measure_importance(study),
-        "parallel_coordinates": parallel_coordinates(study, spec),
-        "optimization_history": {"trials": history(study), "by_time": best_by_time(study)},
-        "learning_curves": curves(study, spec),
-        "slices": slices(study, spec),
+        "parallel_coordinates": place_trials(study, spec),
+        "optimization_history": {
+            "trials": list_history(study),
+            "by_time": list_improvements(study),
+        },
+        "learning_curves": collect_curves(study, best=3),
+        "slices": cut_slices(study, spec),
     }
     assert sorted(file.name for file in (tmp_path / "figures").iterdir()) == sorted(
         ["findings.json", *(f"{name}.{kind}" for name in FIGURES for kind in ("html", "json"))]
@@ -161,7 +164,7 @@ def test_a_failed_rendering_keeps_the_old_report(
     def full(_descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("gru_optuna.report.page.os.fsync", full)
+    monkeypatch.setattr("gru_optuna.files.os.fsync", full)
     with pytest.raises(UserError, match="No space left on device"):
         render_report(study_of([]), specification(), tmp_path / "new")
     with pytest.raises(UserError, match="No space left on device"):
@@ -174,7 +177,7 @@ def test_a_failed_rendering_keeps_the_old_report(
 
 def test_a_place_that_is_taken_is_told(study: optuna.Study, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match=r"can't write the report there.*--out"):
+    with pytest.raises(UserError, match=r"the report can't be written there.*--out"):
         render_report(study, specification(), tmp_path / "file")
 
 

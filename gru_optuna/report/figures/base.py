@@ -102,7 +102,7 @@ class Panel:
 
 
 @dataclass(frozen=True)
-class Section:
+class FigureSection:
     """One figure of the report, or the reason why it is missing."""
 
     id: str

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from gru_optuna.formatting import format_metric
-from gru_optuna.report.figures.base import Panel, Section, canvas, plain
+from gru_optuna.report.figures.base import FigureSection, Panel, canvas, plain
 from gru_optuna.report.theme import BEST, COMPLETE, GRID, INK, PAPER, PRUNED
 
 if TYPE_CHECKING:
@@ -138,7 +138,7 @@ def _label(mark: Mark) -> str:
     return f"{plain(name)}  <b>{mark.shown}</b>"
 
 
-def comparison_section(context: Context, result: Result | None) -> list[Section]:
+def comparison_section(context: Context, result: Result | None) -> list[FigureSection]:
     """The winner next to what it had to beat; nothing while no trial is complete."""
     if result is None:
         return []
@@ -150,4 +150,4 @@ def comparison_section(context: Context, result: Result | None) -> list[Section]
         "optimistic; its bar doesn't include that."
     )
     panel = Panel(draw_comparison(marks, context.spec), "; ".join(mark.text for mark in marks))
-    return [Section("comparison", "Compared with", "Comparison", "", caption, marks, [panel])]
+    return [FigureSection("comparison", "Compared with", "Comparison", "", caption, marks, [panel])]

@@ -11,7 +11,7 @@ from optuna.trial import TrialState
 
 from gru_optuna.attributes import BASELINES
 from gru_optuna.formatting import format_metric, format_value
-from gru_optuna.report.figures.base import Panel, Section, canvas, opacity, scatter, whole
+from gru_optuna.report.figures.base import FigureSection, Panel, canvas, opacity, scatter, whole
 from gru_optuna.report.theme import (
     AXIS,
     BEST,
@@ -276,7 +276,7 @@ def _log_ticks(kind: str, low: float, high: float) -> dict[str, Any]:
     return {"dtick": 1 if high > 300 * low else "D2"} if kind == "log" else {}
 
 
-def health_section(context: Context, health: Health) -> Section:
+def health_section(context: Context, health: Health) -> FigureSection:
     """Endings, divergence, overfitting and clipping."""
     counts = ", ".join(f"{count:,} {ending}" for ending, count in health.endings.items())
     panels = [Panel(draw_endings(health), counts, "How trials ended")] if counts else []
@@ -303,7 +303,7 @@ def health_section(context: Context, health: Health) -> Section:
         f"a trial's updates are clipped, the clip norm determines its learning rate."
     )
     missing = None if counts else "No trial has started."
-    return Section(
+    return FigureSection(
         "health",
         "Training health",
         "Health",

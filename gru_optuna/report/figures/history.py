@@ -10,8 +10,8 @@ from optuna.trial import TrialState
 from gru_optuna.formatting import format_duration, format_metric
 from gru_optuna.report.axes import duration_ticks
 from gru_optuna.report.figures.base import (
+    FigureSection,
     Panel,
-    Section,
     canvas,
     metric_axis,
     opacity,
@@ -180,7 +180,7 @@ def draw_best_by_time(steps: Sequence[BestByTime], spec: Specification) -> go.Fi
     return figure
 
 
-def history_section(context: Context) -> Section:
+def history_section(context: Context) -> FigureSection:
     """Values by trial, and the best value by time."""
     points, steps = list_history(context.study), list_improvements(context.study)
     caption = (
@@ -199,7 +199,7 @@ def history_section(context: Context) -> Section:
         alt = f"The best value after {worked}: {format_metric(steps[-1].best)}."
         panels.append(Panel(draw_best_by_time(steps, context.spec), alt))
     numbers = {"trials": points, "by_time": steps}
-    return Section(
+    return FigureSection(
         "optimization_history",
         "Optimization history",
         "History",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import optuna
 from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 
-from gru_optuna.report.figures.base import Panel, Section, canvas
+from gru_optuna.report.figures.base import FigureSection, Panel, canvas
 from gru_optuna.report.theme import BEST, COMPLETE
 from gru_optuna.report.trials import complete
 
@@ -130,7 +130,7 @@ def _percent(share: float) -> str:
     return f"{share:.0%}" if share >= 0.01 else "< 1%"
 
 
-def importance_section(context: Context, numbers: Importance) -> Section:
+def importance_section(context: Context, numbers: Importance) -> FigureSection:
     """Both measures, and why they differ."""
     hint = (
         f" Of {numbers.trials} trials, the best tenth is only a few: take this as a hint."
@@ -154,7 +154,7 @@ def importance_section(context: Context, numbers: Importance) -> Section:
         f"{name} {share:.0%}" for name, share in numbers.shares.items() if share >= 0.01
     )
     panels = [] if numbers.missing else [Panel(draw_importance(numbers), alt)]
-    return Section(
+    return FigureSection(
         "importance",
         "Importance",
         "Importance",

@@ -11,7 +11,7 @@ import numpy as np
 
 from gru_optuna.formatting import format_metric
 from gru_optuna.report.axes import Scale, parameter_scale
-from gru_optuna.report.figures.base import Panel, Section, canvas, spread, ticks
+from gru_optuna.report.figures.base import FigureSection, Panel, canvas, spread, ticks
 from gru_optuna.report.theme import BEST, FROM_WORST_TO_BEST, PAPER
 from gru_optuna.report.trials import complete, value_of
 from gru_optuna.search import space
@@ -219,7 +219,7 @@ def _place(scale: Scale, position: float, number: int) -> float:
     return round(position + spread(number) if scale.kind == "category" else position, 6)
 
 
-def interactions_section(context: Context, ranking: Sequence[str]) -> Section:
+def interactions_section(context: Context, ranking: Sequence[str]) -> FigureSection:
     """Pairs of the most important parameters."""
     pairs = pair_parameters(context.study, context.spec, ranking)
     surfaces = [pair.surface for pair in pairs if pair.surface]
@@ -243,7 +243,7 @@ def interactions_section(context: Context, ranking: Sequence[str]) -> Section:
         for pair in pairs
     ]
     missing = None if pairs else "There are no two parameters whose complete trials differ."
-    return Section(
+    return FigureSection(
         "interactions",
         "Two at a time",
         "Pairs",

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gru_optuna.report.figures.base import (
+    FigureSection,
     Panel,
-    Section,
     canvas,
     metric_axis,
     opacity,
@@ -129,7 +129,7 @@ def _joined(curves: Sequence[Curve]) -> dict[str, Any]:
     }
 
 
-def curves_section(context: Context) -> Section:
+def curves_section(context: Context) -> FigureSection:
     """The metric of every trial, by epoch."""
     lines = collect_curves(context.study, context.best)
     thinned = (
@@ -147,7 +147,7 @@ def curves_section(context: Context) -> Section:
     if lines:
         alt = f"Curves of {len(lines)} trials over up to {max(c.epochs[-1] for c in lines)} epochs."
         panels = [Panel(draw_curves(lines, context.spec), alt)]
-    return Section(
+    return FigureSection(
         "learning_curves",
         "Learning curves",
         "Curves",

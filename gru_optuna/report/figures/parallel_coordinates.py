@@ -10,7 +10,7 @@ import numpy as np
 
 from gru_optuna.formatting import format_metric, format_value
 from gru_optuna.report.axes import Scale, metric_scale, parameter_scale
-from gru_optuna.report.figures.base import Panel, Section, canvas, opacity, spread, ticks
+from gru_optuna.report.figures.base import FigureSection, Panel, canvas, opacity, spread, ticks
 from gru_optuna.report.theme import BEST, COMPLETE, FROM_WORST_TO_BEST, GRID, INK
 from gru_optuna.report.trials import complete, value_of
 from gru_optuna.search import space
@@ -212,7 +212,7 @@ def _place(scale: Scale, numbers: Slice, index: int, best: int | None) -> float:
     return place + spread(numbers.numbers[index])
 
 
-def parallel_section(context: Context) -> Section:
+def parallel_section(context: Context) -> FigureSection:
     """All complete trials at once."""
     lines = place_trials(context.study, context.spec)
     missing = _nothing_complete(len(lines.numbers), len(lines.columns) - 1)
@@ -232,7 +232,7 @@ def parallel_section(context: Context) -> Section:
         width = AXIS_WIDTH * len(lines.columns)
         figure = draw_parallel_coordinates(lines, context.spec, context.best)
         panels = [Panel(figure, alt, min_width=width)]
-    return Section(
+    return FigureSection(
         "parallel_coordinates",
         "Parallel coordinates",
         "Parallel",
@@ -244,7 +244,7 @@ def parallel_section(context: Context) -> Section:
     )
 
 
-def slices_section(context: Context) -> Section:
+def slices_section(context: Context) -> FigureSection:
     """Each parameter by itself."""
     cuts = cut_slices(context.study, context.spec)
     lines = place_trials(context.study, context.spec)
@@ -269,7 +269,7 @@ def slices_section(context: Context) -> Section:
         )
         for cut in ([] if missing else cuts)
     ]
-    return Section(
+    return FigureSection(
         "slices",
         "One at a time",
         "Slices",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from gru_optuna.formatting import format_value
-from gru_optuna.report.figures.base import Panel, Section, canvas, opacity, plain, whole
+from gru_optuna.report.figures.base import FigureSection, Panel, canvas, opacity, plain, whole
 from gru_optuna.report.theme import AXIS, BEST, COMPLETE, FROM_NONE_TO_MANY, INK, PAPER, QUIET
 from gru_optuna.study.predictions import stored_predictions
 
@@ -141,7 +141,7 @@ def draw_points(numbers: dict[str, Any]) -> go.Figure:
     return figure.update_yaxes(tickformat="~g")
 
 
-def predictions_section(context: Context) -> list[Section]:
+def predictions_section(context: Context) -> list[FigureSection]:
     """The winner's predictions; nothing if none are stored."""
     kept = None if context.best is None else stored_predictions(context.study, context.best)
     if kept is None:
@@ -184,7 +184,7 @@ def predictions_section(context: Context) -> list[Section]:
     else:
         return []
     return [
-        Section(
+        FigureSection(
             "predictions", "The winner's predictions", "Predictions", "", caption, shown, panels
         )
     ]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from optuna.trial import TrialState
 
-from gru_optuna.report.figures.base import Panel, Section, canvas, whole
+from gru_optuna.report.figures.base import FigureSection, Panel, canvas, whole
 from gru_optuna.report.theme import COMPLETE, PRUNED
 from gru_optuna.report.trials import epochs_of, trials_in
 
@@ -88,12 +88,12 @@ def draw_pruning(numbers: PruningSavings) -> go.Figure:
     return figure
 
 
-def pruning_section(numbers: PruningSavings) -> Section:
+def pruning_section(numbers: PruningSavings) -> FigureSection:
     """Epochs that were run, and those that pruning saved."""
     titles = ("pruning", "What pruning saved", "Pruning", "How the search went")
     if not numbers.comparable:
         missing = "There is nothing to compare: no trial was pruned, or none is complete."
-        return Section(*titles, "", None, [], missing)
+        return FigureSection(*titles, "", None, [], missing)
     caption = (
         f"{numbers.run:,} epochs were run; without pruning it would have been about "
         f"{numbers.unpruned:,.0f}, so {numbers.saved:.0%} were saved. This assumes that each of "
@@ -101,4 +101,4 @@ def pruning_section(numbers: PruningSavings) -> Section:
         f"on average: {numbers.typical:.1f} of at most {numbers.most} epochs."
     )
     panel = Panel(draw_pruning(numbers), f"{numbers.saved:.0%} of the epochs were saved.")
-    return Section(*titles, caption, numbers, [panel])
+    return FigureSection(*titles, caption, numbers, [panel])

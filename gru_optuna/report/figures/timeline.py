@@ -13,7 +13,7 @@ from optuna.trial import TrialState
 
 from gru_optuna.formatting import format_duration
 from gru_optuna.report.axes import duration_ticks
-from gru_optuna.report.figures.base import Panel, Section, canvas, plain
+from gru_optuna.report.figures.base import FigureSection, Panel, canvas, plain
 from gru_optuna.report.theme import AXIS, INK, QUIET, STATE_COLOURS
 from gru_optuna.report.trials import STATES, State, trials_in
 from gru_optuna.study.trial_attributes import TrialAttributes
@@ -254,12 +254,12 @@ def _lines(bars: Sequence[Bar]) -> dict[str, np.ndarray]:
     }
 
 
-def timeline_section(context: Context) -> Section:
+def timeline_section(context: Context) -> FigureSection:
     """Which worker trained which trial when."""
     numbers = lay_out_trials(context.study)
     titles = ("timeline", "Workers and slots", "Workers", "How the search went")
     if not numbers.bars:
-        return Section(*titles, "", None, [], "No trial has started.")
+        return FigureSection(*titles, "", None, [], "No trial has started.")
     slots, count = sum(numbers.workers.values()), len(numbers.pauses)
     pauses = ""
     if count:
@@ -272,4 +272,4 @@ def timeline_section(context: Context) -> Section:
         f"another worker took over is shown with the worker that ended it."
     )
     alt = f"{len(numbers.bars)} trials in {slots} slots of {len(numbers.workers)} workers."
-    return Section(*titles, caption, numbers, [Panel(draw_timeline(numbers), alt)])
+    return FigureSection(*titles, caption, numbers, [Panel(draw_timeline(numbers), alt)])
