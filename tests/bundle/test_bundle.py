@@ -72,8 +72,8 @@ def softmax(logits: torch.Tensor) -> np.ndarray:
 
 def test_probabilities_of_an_ensemble_are_the_mean_of_its_networks(vowels: Model) -> None:
     expected = sum(softmax(outputs) for outputs in vowels.outputs) / 3
-    told = vowels.bundle.predict_proba(VOWELS)
-    np.testing.assert_array_equal(told, expected)
+    predictions = vowels.bundle.predict_proba(VOWELS)
+    np.testing.assert_array_equal(predictions, expected)
     labels = [vowels.bundle.labels[place] for place in expected.argmax(axis=1)]
     assert vowels.bundle.predict(VOWELS).tolist() == labels
     assert vowels.bundle.predict_frame(VOWELS).columns == [
@@ -81,12 +81,12 @@ def test_probabilities_of_an_ensemble_are_the_mean_of_its_networks(vowels: Model
     ]  # fmt: skip
 
 
-def test_texts_are_told_as_the_trial_told_them(sentences: Model) -> None:
+def test_texts_are_predicted_as_the_trial_predicted_them(sentences: Model) -> None:
     frame = pl.read_csv(DATA / "movie_snippets.csv")
-    told = sentences.bundle.predict_proba(frame)
+    predictions = sentences.bundle.predict_proba(frame)
     assert sentences.dataset.test is not None
     # Which rows are the test's is the loader's secret; each of them is among the predictions.
-    known = {row.tobytes() for row in told}
+    known = {row.tobytes() for row in predictions}
     expected = softmax(sentences.outputs[0])
     assert all(row.tobytes() in known for row in expected)
 
@@ -126,10 +126,10 @@ def test_a_forecast_is_in_the_datas_units_and_has_its_times(traffic: Model) -> N
     frame = pl.read_csv(DATA / "traffic_hourly.csv", infer_schema_length=None)
     expected = test.units.restore(traffic.outputs[0])
     for ahead in (0, 57, 300):  # of the last present that the test knows
-        told = traffic.bundle.predict(frame[: len(frame) - 24 - ahead])
-        np.testing.assert_array_equal(told["prediction"], expected[-1 - ahead])
+        predictions = traffic.bundle.predict(frame[: len(frame) - 24 - ahead])
+        np.testing.assert_array_equal(predictions["prediction"], expected[-1 - ahead])
         times = pl.Series(frame["datetime"]).str.to_datetime()[len(frame) - 24 - ahead :][:24]
-        assert told["datetime"].to_list() == times.to_list()
+        assert predictions["datetime"].to_list() == times.to_list()
 
 
 def test_numbers_are_in_their_own_units(tmp_path: Path) -> None:
@@ -142,13 +142,13 @@ def test_numbers_are_in_their_own_units(tmp_path: Path) -> None:
     study.write_text('name = "x"\ntask = "regression"\n[data]\ntrain = "x.npz"\ntest = 0.2\n')
     model = train(study)
     np.savez(tmp_path / "new.npz", values=values, lengths=lengths)
-    told = model.bundle.predict(tmp_path / "new.npz")
-    assert told.shape == (60,)
-    assert 950 < told.min() < told.max() < 1050
+    predictions = model.bundle.predict(tmp_path / "new.npz")
+    assert predictions.shape == (60,)
+    assert 950 < predictions.min() < predictions.max() < 1050
     assert model.dataset.test is not None
     assert model.dataset.test.units is not None
     expected = model.dataset.test.units.restore(model.outputs[0])
-    assert set(expected[:, 0].tolist()) <= set(told.tolist())
+    assert set(expected[:, 0].tolist()) <= set(predictions.tolist())
     with pytest.raises(DataError, match="predicts numbers, so it has no probabilities"):
         model.bundle.predict_proba(values)
 
@@ -182,14 +182,14 @@ def test_a_fresh_process_says_the_same(vowels: Model, tmp_path: Path) -> None:
     script = (
         "import sys, pathlib, gru_optuna\n"
         "bundle = gru_optuna.load_bundle(sys.argv[1])\n"
-        "told = bundle.predict_proba(pathlib.Path(sys.argv[2]))\n"
-        "sys.stdout.buffer.write(told.tobytes())\n"
+        "predictions = bundle.predict_proba(pathlib.Path(sys.argv[2]))\n"
+        "sys.stdout.buffer.write(predictions.tobytes())\n"
     )
-    told = subprocess.run(
+    predictions = subprocess.run(
         [sys.executable, "-c", script, str(tmp_path / "bundle"), str(VOWELS)],
         capture_output=True, check=True,
     ).stdout  # fmt: skip
-    assert told == vowels.bundle.predict_proba(VOWELS).tobytes()
+    assert predictions == vowels.bundle.predict_proba(VOWELS).tobytes()
 
 
 # --- what can be given ---
@@ -200,14 +200,14 @@ def test_rows_come_as_lists_arrays_frames_and_files(vowels: Model, sentences: Mo
     expected = vowels.bundle.predict_proba(rows)
     np.testing.assert_array_equal(vowels.bundle.predict_proba(np.stack(rows)), expected)
     texts = ["a delight from start to end .", "dull"]
-    told = sentences.bundle.predict(texts)
-    assert set(told) <= {"negative", "positive"}
+    predictions = sentences.bundle.predict(texts)
+    assert set(predictions) <= {"negative", "positive"}
     for frame in (
         pl.DataFrame({"n": [1, 2], "text": texts}),
         pl.LazyFrame({"text": texts}),
         {"text": texts, "label": [None, None]},
     ):
-        assert sentences.bundle.predict(frame).tolist() == told.tolist()
+        assert sentences.bundle.predict(frame).tolist() == predictions.tolist()
 
 
 def test_what_is_lacking_is_named(
@@ -232,7 +232,7 @@ def test_what_is_lacking_is_named(
     refused(
         traffic.bundle, hours.drop("datetime", "traffic_volume"), 'the columns "datetime", "tra'
     )
-    refused(traffic.bundle, hours[:500], "500 rows up to the last value of .* looks back on")
+    refused(traffic.bundle, hours[:500], "500 rows up to the last value of .* a forecast needs")
     refused(traffic.bundle, hours[::2], "rows are 2 hours apart, but those of training are 1 hour")
     refused(traffic.bundle, [1, 2], "Give a frame")
 
@@ -460,5 +460,7 @@ def test_frames_of_pandas_are_read(sentences: Model, traffic: Model) -> None:
     hours = pl.read_csv(DATA / "traffic_hourly.csv", infer_schema_length=None)[-2000:]
     times = hours["datetime"].str.to_datetime().to_numpy().astype("datetime64[ns]")
     volumes = hours["traffic_volume"].to_numpy()
-    told = traffic.bundle.predict(PandasLike(datetime=times, traffic_volume=volumes))
-    assert told["prediction"].to_list() == traffic.bundle.predict(hours)["prediction"].to_list()
+    predictions = traffic.bundle.predict(PandasLike(datetime=times, traffic_volume=volumes))
+    assert (
+        predictions["prediction"].to_list() == traffic.bundle.predict(hours)["prediction"].to_list()
+    )

@@ -33,10 +33,12 @@ KINDS = {
 }  # fmt: skip
 
 
-def told_by(content: bytes, batch: Batch) -> np.ndarray:
+def run_onnx(content: bytes, batch: Batch) -> np.ndarray:
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
-    (told,) = session.run(None, {"values": batch.values.numpy(), "lengths": batch.lengths.numpy()})
-    return np.asarray(told)
+    (predictions,) = session.run(
+        None, {"values": batch.values.numpy(), "lengths": batch.lengths.numpy()}
+    )
+    return np.asarray(predictions)
 
 
 def expected(model: Model) -> np.ndarray:
@@ -50,7 +52,7 @@ def test_onnxruntime_says_the_same_on_real_data(kind: str) -> None:
     model = train(study, trial, networks)
     content, test = to_onnx(model.bundle), model.dataset.test
     assert test is not None
-    whole = told_by(content, test.batch())
+    whole = run_onnx(content, test.batch())
     np.testing.assert_allclose(whole, expected(model), rtol=1e-4, atol=1e-5)
     # Any number of rows, of any length; what stands behind a row's end is not read.
     for rows in (torch.arange(1), torch.tensor([5, 3, 200]), torch.arange(40, 57)):
@@ -58,7 +60,7 @@ def test_onnxruntime_says_the_same_on_real_data(kind: str) -> None:
         behind = torch.arange(some.values.shape[1]) >= some.lengths.unsqueeze(1)
         some.values[behind] = 1
         np.testing.assert_allclose(
-            told_by(content, some), whole[rows.numpy()], rtol=1e-4, atol=1e-5
+            run_onnx(content, some), whole[rows.numpy()], rtol=1e-4, atol=1e-5
         )
 
 

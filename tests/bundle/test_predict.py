@@ -97,19 +97,21 @@ def test_from_a_study_file_to_predictions(
     assert done.exit_code == 0, done.stderr
     assert done.stdout == "bundles/tiny\n"
     test = "studies/data/japanese_vowels_test.ts"
-    done = workspace.run("predict", "bundles/tiny", test, "--out", "told.csv")
+    done = workspace.run("predict", "bundles/tiny", test, "--out", "predictions.csv")
     assert done.returncode == 0, done.stderr
-    assert "370 rows predicted: told.csv" in done.stderr
+    assert "370 rows predicted: predictions.csv" in done.stderr
 
-    told = pl.read_csv(workspace.folder / "told.csv", schema_overrides={"prediction": pl.String})
+    predictions = pl.read_csv(
+        workspace.folder / "predictions.csv", schema_overrides={"prediction": pl.String}
+    )
     right = [line.rpartition(":")[2] for line in (workspace.folder / test).read_text().splitlines()
              if line and line[0] not in "@#%"]  # fmt: skip
-    accuracy = sum(told["prediction"] == pl.Series(right)) / 370
+    accuracy = sum(predictions["prediction"] == pl.Series(right)) / 370
     assert accuracy == pytest.approx(best["confirmed"]["test"]["ensemble"]["value"])
     # The bundle's own words and the command's are the same.
     loaded = gru_optuna.load_bundle(workspace.folder / "bundles" / "tiny")
     np.testing.assert_allclose(
-        told.drop("prediction").to_numpy(), loaded.predict_proba(workspace.folder / test)
+        predictions.drop("prediction").to_numpy(), loaded.predict_proba(workspace.folder / test)
     )
     assert len(loaded.networks) == 3
     card = (workspace.folder / "bundles" / "tiny" / "README.md").read_text()
@@ -184,12 +186,12 @@ def test_sentences_in_a_fresh_workspace(
     assert loaded.manifest.refitted
     assert loaded.manifest.members[0].validation is None
     workspace.write("new.jsonl", '{"text": "a delight", "n": 1}\n{"text": "dull and slow"}\n')
-    done = gru_optuna_in("predict", "mine", "new.jsonl", "--out", "told.jsonl")
+    done = gru_optuna_in("predict", "mine", "new.jsonl", "--out", "predictions.jsonl")
     assert done.exit_code == 0, done.stderr
-    told = [json.loads(line) for line in (workspace.folder / "told.jsonl").open()]
-    assert [list(one) for one in told] == [["prediction", "P(negative)", "P(positive)"]] * 2
+    predictions = [json.loads(line) for line in (workspace.folder / "predictions.jsonl").open()]
+    assert [list(one) for one in predictions] == [["prediction", "P(negative)", "P(positive)"]] * 2
     expected = loaded.predict(["a delight", "dull and slow"])
-    assert [one["prediction"] for one in told] == expected.tolist()
+    assert [one["prediction"] for one in predictions] == expected.tolist()
     workspace.write("other.csv", "texts\nx\n")
     for arguments, words in (
         (("predict", "mine", "other.csv"), 'other.csv: no column "text". Did you mean "texts"?'),
@@ -253,7 +255,7 @@ def test_predictions_are_written_in_every_format(
     from gru_optuna.bundle.output import writing
 
     expected = sentences.predict_frame(["a delight", "dull", "what"])
-    out = tmp_path / f"told.{ending}"
+    out = tmp_path / f"predictions.{ending}"
     out.write_text("what was there before")
 
     def fails_half_way() -> None:
@@ -286,11 +288,11 @@ def test_sequences_in_long_form_keep_their_ids(tmp_path: Path) -> None:
         'name = "x"\n[data]\ntrain = "x.csv"\nid = "who"\nlabel = "right"\ntest = 0.3\n'
     )
     model = train(study)
-    # Other order of columns and rows, no answers.
+    # Other order of columns and rows, no targets.
     new = table.select("y", "who", "x")
-    told = model.bundle.predict_frame(pl.concat([new[60:], new[:60]]))
-    assert told["who"].to_list() == [str(who) for who in [*range(20, 40), *range(20)]]
-    assert model.bundle.predict_frame(table).sort("who").equals(told.sort("who"))
+    predictions = model.bundle.predict_frame(pl.concat([new[60:], new[:60]]))
+    assert predictions["who"].to_list() == [str(who) for who in [*range(20, 40), *range(20)]]
+    assert model.bundle.predict_frame(table).sort("who").equals(predictions.sort("who"))
     with pytest.raises(DataError, match='the columns "x", "y", which training read, are missing'):
         model.bundle.predict(table.select("who"))
 
@@ -321,16 +323,16 @@ def test_known_columns_are_asked_for_ahead(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r'0 rows of series "a" after .* holiday must be known'):
         model.bundle.predict(both)
     ahead = both.with_columns(pl.when(pl.col("time") < pl.datetime(2024, 1, 17, 10)).then("sold"))
-    told = model.bundle.predict(ahead)
-    assert told.columns == ["shop", "time", "prediction"]
-    assert told["shop"].to_list() == ["a"] * 6 + ["b"] * 6
-    assert told["time"][0] == told["time"][6] == ahead["time"][394]
+    predictions = model.bundle.predict(ahead)
+    assert predictions.columns == ["shop", "time", "prediction"]
+    assert predictions["shop"].to_list() == ["a"] * 6 + ["b"] * 6
+    assert predictions["time"][0] == predictions["time"][6] == ahead["time"][394]
     # The last window of the test, of each series.
     test = model.dataset.test
     assert test is not None
     assert test.units is not None
     expected = test.units.restore(model.outputs[0])
-    np.testing.assert_array_equal(told["prediction"][:6], expected[len(expected) // 2 - 1])
-    np.testing.assert_array_equal(told["prediction"][6:], expected[-1])
+    np.testing.assert_array_equal(predictions["prediction"][:6], expected[len(expected) // 2 - 1])
+    np.testing.assert_array_equal(predictions["prediction"][6:], expected[-1])
     with pytest.raises(DataError, match='series "c" was not in training'):
         model.bundle.predict(ahead.with_columns(shop=pl.lit("c"))[:400])

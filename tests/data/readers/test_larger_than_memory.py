@@ -114,11 +114,11 @@ def test_json_of_mixed_kinds_is_of_the_same_kinds_in_parts(
     same(*both(tmp_path_factory.getbasetemp(), content, "x.jsonl", size))
 
 
-@pytest.mark.parametrize(("name", "content", "answer"), HOSTILE)
-def test_what_is_wrong_with_a_large_file_is_told_alike(
-    tmp_path: Path, no_memory: pytest.MonkeyPatch, name: str, content: bytes, answer: str
+@pytest.mark.parametrize(("name", "content", "message"), HOSTILE)
+def test_what_is_wrong_with_a_large_file_is_refused_alike(
+    tmp_path: Path, no_memory: pytest.MonkeyPatch, name: str, content: bytes, message: str
 ) -> None:
-    assert answer in refusal(tmp_path, content, name)
+    assert message in refusal(tmp_path, content, name)
 
 
 def test_every_type_lies_in_a_file_as_it_is(no_memory: pytest.MonkeyPatch) -> None:
@@ -178,7 +178,7 @@ def test_a_line_without_an_end_is_refused_before_memory_is_full(
     assert "line 2: the line is longer than 1 MiB" in message
 
 
-def test_a_cache_that_cannot_be_written_is_told(
+def test_a_cache_that_cannot_be_written_is_refused(
     tmp_path: Path, no_memory: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").write_text("")

@@ -187,14 +187,14 @@ HOSTILE = [
 ]
 
 
-@pytest.mark.parametrize(("content", "answer"), HOSTILE)
-def test_a_row_that_cannot_be_used_is_named(tmp_path: Path, content: bytes, answer: str) -> None:
+@pytest.mark.parametrize(("content", "message"), HOSTILE)
+def test_a_row_that_cannot_be_used_is_named(tmp_path: Path, content: bytes, message: str) -> None:
     path = tmp_path / "x.ts"
     path.write_bytes(content)
-    assert answer in refusal(path)
+    assert message in refusal(path)
 
 
-def test_a_missing_file_is_answered_with_the_nearest_name(tmp_path: Path) -> None:
+def test_a_missing_file_is_refused_with_the_nearest_name(tmp_path: Path) -> None:
     (tmp_path / "vowels_train.ts").write_bytes(HEADER)
     message = refusal(tmp_path / "vowel_train.ts")
     assert message == 'vowel_train.ts: no such file. Did you mean "vowels_train.ts"?'
@@ -209,7 +209,7 @@ def test_a_folder_is_no_file(tmp_path: Path) -> None:
     assert refusal(tmp_path / "x.ts") == "x.ts is a folder. No file to read in x.ts."
 
 
-def test_an_unknown_ending_is_answered_with_the_known_ones(tmp_path: Path) -> None:
+def test_an_unknown_ending_is_refused_with_the_known_ones(tmp_path: Path) -> None:
     message = refusal(tmp_path / "x.csv")
     assert message == 'x.csv: files with the ending ".csv" are not read here. Known: .ts, .npz.'
 
@@ -265,7 +265,7 @@ def test_targets_are_numbers_to_predict(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "answer"),
+    ("content", "message"),
     [
         ({"values": None}, 'x.npz: no array "values" (N, T, C). It has: labels.'),
         ({"labels": None}, 'x.npz: needs either "labels" (classes) or "targets" (numbers).'),
@@ -291,9 +291,9 @@ def test_targets_are_numbers_to_predict(tmp_path: Path) -> None:
     ],
 )
 def test_arrays_that_cannot_be_used_are_named(
-    tmp_path: Path, content: dict[str, object], answer: str
+    tmp_path: Path, content: dict[str, object], message: str
 ) -> None:
-    assert answer in refusal(arrays_file(tmp_path, **content))
+    assert message in refusal(arrays_file(tmp_path, **content))
 
 
 @pytest.mark.parametrize("content", [b"PK\x03\x04 cut", b"not an archive"])
@@ -342,7 +342,7 @@ def test_a_target_is_a_number_for_each_sequence(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "columns", "answer"),
+    ("change", "columns", "message"),
     [
         (("b,1,", "b,2,"), {}, 'x.csv, line 4: id "b" has the time "2" twice.'),
         (("40,no", "40,yes"), {}, 'x.csv, line 5: label is "yes", but "no" in the first row of id'),
@@ -357,8 +357,8 @@ def test_a_target_is_a_number_for_each_sequence(tmp_path: Path) -> None:
     ],
 )
 def test_a_step_that_cannot_be_used_is_named(
-    tmp_path: Path, change: tuple[str, str], columns: dict[str, list[str] | None], answer: str
+    tmp_path: Path, change: tuple[str, str], columns: dict[str, list[str] | None], message: str
 ) -> None:
     with pytest.raises(DataError) as caught:
         long_form(tmp_path, LONG.replace(*change) if change[0] else LONG, **columns)
-    assert answer in str(caught.value).replace(f"{tmp_path}/", "")
+    assert message in str(caught.value).replace(f"{tmp_path}/", "")

@@ -187,12 +187,12 @@ def test_every_row_is_found_in_its_line(
 # --- files that are wrong ---
 
 
-@pytest.mark.parametrize(("name", "content", "answer"), HOSTILE)
-def test_a_file_that_cannot_be_read_is_answered_with_its_place(
-    tmp_path: Path, name: str, content: bytes, answer: str
+@pytest.mark.parametrize(("name", "content", "expected"), HOSTILE)
+def test_a_file_that_cannot_be_read_is_refused_with_its_place(
+    tmp_path: Path, name: str, content: bytes, expected: str
 ) -> None:
     message = refusal(tmp_path, content, name)
-    assert answer in message
+    assert expected in message
     assert "\n" not in message
 
 
@@ -210,25 +210,25 @@ def test_whatever_the_bytes_there_is_a_table_or_one_message(
 
 
 @pytest.mark.parametrize(
-    ("name", "answer"),
+    ("name", "message"),
     [
         ("review.csv", 'no such file. Did you mean "reviews.csv"?'),
         ("none/x.csv", "there is no folder"),
         (".", " is a folder. Known: reviews.csv."),
     ],
 )
-def test_what_is_no_file_is_answered_with_the_files_there(
-    tmp_path: Path, name: str, answer: str
+def test_what_is_no_file_is_refused_with_the_files_there(
+    tmp_path: Path, name: str, message: str
 ) -> None:
     (tmp_path / "reviews.csv").write_text("a\n1\n")
-    with pytest.raises(DataError, match=re.escape(answer)):
+    with pytest.raises(DataError, match=re.escape(message)):
         read_table(tmp_path / name)
 
 
 # --- columns ---
 
 
-def test_an_unknown_column_is_answered_with_the_nearest(tmp_path: Path) -> None:
+def test_an_unknown_column_is_refused_with_the_nearest(tmp_path: Path) -> None:
     rows = table(tmp_path, "text,label\nx,1\n")
     assert said(lambda: rows.column("lable"), rows) == (
         'x.csv: no column "lable". Did you mean "label"?'
@@ -275,7 +275,7 @@ def test_missing_numbers_are_nan(tmp_path: Path, word: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("got", "answer"),
+    ("got", "message"),
     [
         ("abc", 'x.csv, line 3: column "a" is "abc", not a finite number. Correct it'),
         ("1_0", 'is "1_0", not a finite number.'),
@@ -285,9 +285,9 @@ def test_missing_numbers_are_nan(tmp_path: Path, word: str) -> None:
         ("1e999", 'is "1e999", not a finite number.'),
     ],
 )
-def test_the_first_row_that_is_no_number_is_named(tmp_path: Path, got: str, answer: str) -> None:
+def test_the_first_row_that_is_no_number_is_named(tmp_path: Path, got: str, message: str) -> None:
     rows = table(tmp_path, f"a,b\n1,x\n{got},x\nalso not,x\n")
-    assert answer in said(lambda: rows.numbers("a"), rows)
+    assert message in said(lambda: rows.numbers("a"), rows)
 
 
 @pytest.mark.parametrize(
@@ -318,7 +318,7 @@ def test_times_as_people_write_them(tmp_path: Path, written: list[str], meant: s
 
 
 @pytest.mark.parametrize(
-    ("written", "answer"),
+    ("written", "message"),
     [
         (["2024-02-01", "x"], 'line 3: column "t" is "x", not a time like "2024-02-01".'),
         (["2024-02-01", "2024-02-30"], 'line 3: column "t" is "2024-02-30", not a time'),
@@ -330,9 +330,9 @@ def test_times_as_people_write_them(tmp_path: Path, written: list[str], meant: s
         (["1706745600", "5"], 'line 3: column "t" is 5, not a time.'),
     ],
 )
-def test_times_that_are_none(tmp_path: Path, written: list[str], answer: str) -> None:
+def test_times_that_are_none(tmp_path: Path, written: list[str], message: str) -> None:
     rows = table(tmp_path, "t\tb\n" + "".join(f"{time}\tx\n" for time in written), "x.tsv")
-    assert answer in said(lambda: rows.times("t"), rows)
+    assert message in said(lambda: rows.times("t"), rows)
 
 
 @settings(deadline=None, max_examples=60)
