@@ -293,7 +293,7 @@ def test_words_that_cannot_be_found_stop_nobody(
     mirror.study.tell(one, state=TrialState.FAIL)
     mirror.sync()
     assert make(database_url).trials[0].state == TrialState.FAIL
-    assert "can't be written" in caplog.text
+    assert "could not write the notes" in caplog.text
 
 
 def test_a_note_goes_along_when_a_study_is_copied(tmp_path: Path) -> None:
