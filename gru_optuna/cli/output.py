@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import unicodedata
 from typing import TYPE_CHECKING
 
 from gru_optuna.formatting import NONE, format_interval, format_list, format_metric, format_value
@@ -106,6 +105,8 @@ def print_table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
 
 def _width(text: str) -> int:
     """Columns of a terminal: signs of East Asian scripts take two."""
+    import unicodedata
+
     return sum(2 if unicodedata.east_asian_width(sign) in "WF" else 1 for sign in text)
 
 

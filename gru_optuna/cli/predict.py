@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from gru_optuna.cli.console import EXIT_INTERRUPTED, plain_errors, say
+from gru_optuna.cli.process import begin_work
 from gru_optuna.workspace import shown
 
 
@@ -38,6 +39,7 @@ def predict(
         from gru_optuna.bundle.output import writing
         from gru_optuna.bundle.rows import read_rows
 
+        begin_work()
         model, predicted = load_bundle(bundle), 0
         console = Console(stderr=True)
         columns = (BarColumn(), TextColumn("{task.fields[rows]} rows"), TimeRemainingColumn())

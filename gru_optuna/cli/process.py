@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -19,10 +20,17 @@ EXIT_CRASHED = 70
 """Of a supervised worker: a bug, not what became of the study."""
 
 
+def begin_work() -> None:
+    """Switches the garbage collector on, for what is made from now on (see `cli.main`)."""
+    gc.freeze()
+    gc.enable()
+
+
 def stop_on_signals(view: View) -> threading.Event:
     """Set by the first Ctrl-C or SIGTERM; the second one ends the process at once."""
     import threading
 
+    begin_work()
     stop = threading.Event()
 
     def on_signal(_number: int, _frame: object) -> None:

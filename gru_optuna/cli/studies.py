@@ -20,6 +20,7 @@ from gru_optuna.cli.console import (
     summary_of,
 )
 from gru_optuna.cli.output import print_best, print_json, print_table, print_workers, shown_value
+from gru_optuna.cli.process import begin_work
 from gru_optuna.errors import UserError
 from gru_optuna.storage.optuna_private import study_id
 from gru_optuna.workspace import shown, storage_url
@@ -152,6 +153,7 @@ def dashboard(
         from gru_optuna.dashboard import DashboardSettings, address, bind, make_app, rules_for
         from gru_optuna.study.study import load_study
 
+        begin_work()
         workspace = current_workspace()
         settings = DashboardSettings.read(workspace.dashboard_settings, host, port)
         rules = rules_for(settings.host, allow_host or (), write=write)

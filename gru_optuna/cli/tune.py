@@ -81,10 +81,11 @@ def tune(
     """
     with plain_errors():
         from gru_optuna import study_file
+        from gru_optuna.data.load import check_files
 
-        # Before torch is imported, which takes seconds: most mistakes are in the file.
+        # Before torch is imported, which takes seconds: most mistakes are in the study file.
         overrides = [*(overrides or ()), *(["confirmation.candidates=0"] if no_confirm else ())]
-        study_file.load(study, overrides)
+        check_files(study_file.load(study, overrides), study.parent)
 
         from rich.console import Console
 

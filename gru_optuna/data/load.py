@@ -6,10 +6,36 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from gru_optuna.data.dataset import Dataset
     from gru_optuna.data.readers.in_memory import Source
     from gru_optuna.study_file import Specification
+
+
+def check_files(spec: Specification, folder: Path) -> None:
+    """Makes sure that the files a study names are there, without importing torch.
+
+    Parameters
+    ----------
+    spec
+        Its task and ``data`` section.
+    folder
+        What relative paths are relative to.
+
+    Raises
+    ------
+    DataError
+        Naming a file that isn't there, and the nearest one that is.
+    """
+    from gru_optuna.data.readers.sequence_files import SEQUENCES
+    from gru_optuna.data.readers.tables import TABLES
+    from gru_optuna.data.readers.text_files import check_file
+
+    parts = (spec.data.train, spec.data.validation, spec.data.test)
+    for path in (folder / part for part in parts if isinstance(part, str)):
+        if not path.exists():
+            check_file(path, SEQUENCES if path.suffix in SEQUENCES else TABLES)
 
 
 def load_dataset(

@@ -18,7 +18,6 @@ from gru_optuna.data.load import load_folds
 from gru_optuna.errors import StorageError
 from gru_optuna.launch.local import supervise
 from gru_optuna.report.notes import describe_at
-from gru_optuna.report.page import render_report
 from gru_optuna.storage.database.open import exclusively, open_storage
 from gru_optuna.storage.workers.heartbeats import LEASE_SECONDS
 from gru_optuna.study import budget
@@ -179,6 +178,9 @@ def tune(
     summary = summarize(opened, spec)
     ended = _ended(summary)
     folder = report or workspace.report_folder(spec.name)
+    # Imported when there is something to draw: Plotly would hold up the first trial.
+    from gru_optuna.report.page import render_report
+
     page = render_report(opened, spec, folder) if ended else None
     return TuningResult(summary, page, run.stop.is_set(), ended - _ended(before), run.abandoned)
 

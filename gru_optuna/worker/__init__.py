@@ -1,11 +1,9 @@
 """Works on a study: claims trials, trains them together, commits what becomes of them.
 
+run.py      joins a study, with data, pool and lease
 loop.py     what happens in which order
-running.py  the trials in its slots
-books.py    what is committed, and when
-events.py   what those who watch are told
+trial.py    a trial in its slot
+commits.py  what is committed, and when
+events.py   what happens, for those who watch
+watcher.py  what happens in other processes
 """
-
-from gru_optuna.worker.loop import Worker
-
-__all__ = ["Worker"]

@@ -22,9 +22,9 @@ from gru_optuna.storage.workers.heartbeats import LEASE_SECONDS
 from gru_optuna.storage.workers.leases import Host, Registration
 from gru_optuna.study.study import load_study_to_work
 from gru_optuna.training.pool_factory import Device, choose_device, make_pool
-from gru_optuna.worker import Worker
 from gru_optuna.worker.commits import storage_events
 from gru_optuna.worker.events import EngineReady
+from gru_optuna.worker.loop import Worker
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -36,7 +36,8 @@ from gru_optuna.storage.mirror.mirror import Mirror
 from gru_optuna.storage.mirror.optuna_rows import Changes
 from gru_optuna.storage.workers.leases import Registration
 from gru_optuna.training.engines.cpu import CPUEngine
-from gru_optuna.worker import Worker, commits
+from gru_optuna.worker import commits
+from gru_optuna.worker.loop import Worker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import optuna
-from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 
 from gru_optuna.report.figures.base import FigureSection, Panel, canvas
 from gru_optuna.report.theme import BEST, COMPLETE
@@ -59,6 +58,9 @@ def measure_importance(study: Study) -> Importance:
         )
     if missing:
         return Importance({}, {}, len(trials), 0, missing)
+    # scikit-learn's forests take a second to import.
+    from optuna.importance import FanovaImportanceEvaluator, get_param_importances
+
     selected = _even_selection(study)
     with warnings.catch_warnings():
         # Optuna warns about few trials; the caption says so in its own words.

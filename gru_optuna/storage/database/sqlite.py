@@ -14,7 +14,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock
 from optuna.exceptions import StorageInternalError
 from sqlalchemy import NullPool, create_engine
 from sqlalchemy.exc import SQLAlchemyError
@@ -147,6 +146,8 @@ class SQLite:
 
     def in_use(self) -> bool:
         """Whether a process on this machine works with it: it holds one of the locks."""
+        from filelock import FileLock
+
         for path in self._locks.glob("*.lock"):
             lock = FileLock(path, timeout=0)
             try:
@@ -159,6 +160,8 @@ class SQLite:
     @contextmanager
     def exclusively(self, name: str, timeout: float | None) -> Iterator[None]:
         """See `database.exclusively`. Raises TimeoutError."""
+        from filelock import FileLock
+
         with self.plain_errors():
             self._locks.mkdir(exist_ok=True)
             file = self._locks / f"{name}.lock"
