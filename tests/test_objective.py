@@ -272,14 +272,14 @@ def test_a_series_is_forecast() -> None:
 @pytest.mark.parametrize(
     ("dataset", "words"),
     [
-        (([[1.0]], [0, 1]), r"X: 1 rows, and what is to be told of them has shape \(2,\)"),
+        (([[1.0]], [0, 1]), r"X has 1 rows, but the targets have shape \(2,\)"),
         (([[1.0], [np.nan]], [0, 1]), "X, row 1: channel 0, step 0 is nan"),
-        (([[1.0], []], [0, 1]), r"X, row 1: an array of shape \(0,\)"),
-        (([[[1.0]], [[1.0, 2.0]]], [0, 1]), "X, row 1: 2 channels, and 1 in the first row"),
+        (([[1.0], []], [0, 1]), r"X, row 1: the array has shape \(0,\)"),
+        (([[[1.0]], [[1.0, 2.0]]], [0, 1]), "X, row 1: the row has 2 channels, but the first row has 1"),
         (([["a"], [1.0]], [0, 1]), "X, row 0: not an array of numbers"),
-        ((np.ones((2, 3)), np.ones((2, 2))), "y: multilabel-indicator"),
+        ((np.ones((2, 3)), np.ones((2, 2))), "y is multilabel-indicator"),
         ("nowhere.csv", "nowhere.csv: no such file"),
-        (object(), "frame: no frame. Give one of polars"),
+        (object(), "frame: not a frame. Give one of polars"),
     ],
 )
 def test_data_that_cannot_be_used_are_named(dataset: Any, words: str) -> None:

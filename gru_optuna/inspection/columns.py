@@ -1,4 +1,4 @@
-"""What the columns of a table hold, found by looking at all of their fields."""
+"""What the columns of a table hold, found from all of their fields."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ if TYPE_CHECKING:
 
     from gru_optuna.data.readers.tables import Table
 
-Kind = Literal["text", "category", "number", "time", "id", "constant", "empty", "other"]
+ColumnKind = Literal["text", "category", "number", "time", "id", "constant", "empty", "other"]
 
-_SAMPLE = 1000  # fields that decide what the rest should be
-_MOSTLY = 0.95  # of them: the few others are mistakes, and named
+_SAMPLE = 1000  # fields that decide what a column holds
+_MOSTLY = 0.95  # of these fields; the few others are mistakes, which are reported
 _FEW_WORDS = 3
-_FEW_CHARACTERS, _FEW_SIGNS = 20, 5  # of a text; where no spaces stand between words
-_FEW_ROWS = 16  # of which all may differ without meaning anything
-_FEW_VALUES = 50  # that can be classes, and are counted
-_MANY_VALUES = 100  # that are texts even where each stands twice
+_FEW_CHARACTERS, _FEW_SIGNS = 20, 5  # of a text; in scripts without spaces between words
+_FEW_ROWS = 16  # in which all values may differ by chance
+_FEW_VALUES = 50  # that may be classes, and are counted
+_MANY_VALUES = 100  # that are texts even if each occurs twice
 _TIME_NAMES = re.compile(r"time|date|stamp|year|month|^ds$|^ts$|时间|日期", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class Spread:
-    """The smallest, the middle and the greatest."""
+    """Minimum, median and maximum of some numbers."""
 
     low: float
     median: float
@@ -42,30 +42,30 @@ class Spread:
 
     @classmethod
     def of(cls, values: pl.Series | NDArray[np.generic]) -> Spread:
-        """Of some numbers; at least one."""
+        """Measures at least one number."""
         numbers = np.asarray(values, dtype=np.float64)
         return cls(*(round(float(q), 6) for q in np.nanquantile(numbers, (0, 0.5, 1))))
 
 
 @dataclass(frozen=True)
 class Column:
-    """One column, all rows seen."""
+    """One column, over all rows."""
 
     name: str
-    kind: Kind
-    missing: int
-    distinct: int  # values, the missing one not counted
-    values: dict[str, int]  # how often each occurs, most frequent first; where they are few
+    kind: ColumnKind
+    missing: int  # number of rows
+    distinct: int  # number of different values, missing ones not counted
+    values: dict[str, int]  # the number of rows of each, most frequent first; if they are few
     numbers: Spread | None = None
     characters: Spread | None = None
     words: Spread | None = None
     scripts: dict[str, float] | None = None  # share of the letters
-    whole: bool = False  # numbers without fractions
-    mistake: str | None = None  # the first row that is no number or time, where most are
+    whole: bool = False  # whether numbers have no fractions
+    mistake: str | None = None  # about the first row that isn't a number or time, if most are
 
 
 def describe_columns(table: Table) -> tuple[Column, ...]:
-    """Looks at every column."""
+    """Describes every column of a table."""
     return tuple(_describe(table, name) for name in table.names)
 
 
@@ -116,7 +116,7 @@ def _describe_texts(table: Table, name: str) -> Column:
     enough = words.median >= _FEW_WORDS or characters.median >= (
         _FEW_SIGNS if without_spaces(scripts) else _FEW_CHARACTERS
     )
-    kind: Kind = "category"
+    kind: ColumnKind = "category"
     if enough and (distinct > len(held) / 2 or distinct > _MANY_VALUES):
         kind = "text"
     elif distinct > 0.9 * len(held) and len(held) > _FEW_ROWS:
@@ -127,21 +127,21 @@ def _describe_texts(table: Table, name: str) -> Column:
     )  # fmt: skip
 
 
-def _numeric_kind(table: Table, name: str) -> tuple[Kind, str | None]:
-    """Number, time, or neither; by a sample first, for a mistake further down makes no text."""
+def _numeric_kind(table: Table, name: str) -> tuple[ColumnKind, str | None]:
+    """Number, time, or neither. A sample decides: one mistake doesn't make a column text."""
     if table.column(name).dtype in (pl.Date, pl.Datetime):
         return "time", None
     sample = table.strings(name).drop_nulls().head(_SAMPLE)
     _, refused = parse_numbers(sample, decimal_comma=table.decimal_comma)
     numeric = int(refused.sum()) <= (1 - _MOSTLY) * len(sample)
     if numeric:
-        # "None" is no number that is missing where the others are holidays.
+        # Among names of holidays, "None" is a category, not a missing number.
         numeric = not holds_categories([table], name)
     if _TIME_NAMES.search(name) if numeric else share_of_times(sample) >= _MOSTLY:
         try:
             table.times(name)
         except DataError as error:
-            # A numeric column may be named time and count steps.
+            # A numeric column that is named time may number steps.
             return ("number", None) if numeric else ("time", str(error))
         return "time", None
     if not numeric:
@@ -154,7 +154,7 @@ def _numeric_kind(table: Table, name: str) -> tuple[Kind, str | None]:
 
 
 def _numbers(table: Table, name: str) -> NDArray[np.float64]:
-    """All that can be read, where a mistake is told already."""
+    """All numbers that can be read; mistakes have been reported already."""
     try:
         return table.numbers(name)
     except DataError:

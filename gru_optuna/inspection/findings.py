@@ -1,4 +1,4 @@
-"""What is wrong with a table, or looks too good: each as one sentence with numbers and places."""
+"""What is wrong with a table, or looks too good: each in one sentence, with numbers and places."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from gru_optuna.inspection.time_column import TimeColumn
 
 
-_TELLING = 0.98  # of the rows have the label that a column's value says
-_ROWS_A_VALUE = 5  # on average; of fewer every value tells a label by chance
-_SAME_COURSE = 0.999  # correlation
+_LEAKING_SHARE = 0.98  # of the rows whose label follows from the value of a column
+_ROWS_PER_VALUE = 5  # on average; with fewer rows, any value predicts a label by chance
+_LEAKING_CORRELATION = 0.999
 
 
 About = Literal[
@@ -34,10 +34,10 @@ About = Literal[
 ]  # fmt: skip
 
 UNBALANCED = 3.0
-"""Times as many rows in the largest class as in the smallest."""
+"""The largest class has this many times the rows of the smallest."""
 
-_RARE = 10  # rows of a class
-_PARTS = 3  # training, validation and test need one row each
+_RARE = 10  # a class with fewer rows is rare
+_PARTS = 3  # training, validation and test need one row of a class each
 _MOSTLY_MISSING = 0.5
 
 
@@ -49,11 +49,11 @@ class DataFinding:
     file: str
     message: str
     column: str | None = None
-    blocks: bool = False  # whether nothing can be trained with that column before it is mended
+    blocks: bool = False  # whether that column can't be used before this is corrected
 
 
 def in_columns(table: Table, columns: Sequence[Column], guess: Guess) -> Iterator[DataFinding]:
-    """Mistakes, columns that say nothing, and columns that say too much."""
+    """Mistakes, columns that say nothing, and columns that may leak the label."""
     yield from _in_header(table)
     parts = (guess.roles.id, guess.roles.series, guess.roles.time)
     for column in columns:
@@ -64,13 +64,13 @@ def in_columns(table: Table, columns: Sequence[Column], guess: Guess) -> Iterato
         if column.kind == "empty":
             yield DataFinding("constant", table.source, f'column "{name}" is empty', name)
         elif column.kind == "constant":
-            message = f'column "{name}" has one value: it tells nothing'
+            message = f'column "{name}" has a single value, so nothing can be learned from it'
             yield DataFinding("constant", table.source, message, name)
         elif column.missing > _MOSTLY_MISSING * len(table):
             message = f'column "{name}" is missing in {column.missing:,} of {len(table):,} rows'
             yield DataFinding("missing", table.source, message, name)
         if column.kind == "id" and guess.rows in ("sequences", "series") and name not in parts:
-            message = f'column "{name}" counts or names rows: no feature'
+            message = f'column "{name}" numbers or names the rows, so it is not used as a feature'
             yield DataFinding("id", table.source, message, name)
         if (
             guess.rows == "series"
@@ -78,9 +78,9 @@ def in_columns(table: Table, columns: Sequence[Column], guess: Guess) -> Iterato
             and column.distinct > MOST_CATEGORIES
         ):
             message = (
-                f'column "{name}" has {column.distinct:,} different words. As a covariate, '
-                f"the {MOST_CATEGORIES} most frequent of the training rows get a channel each, and "
-                f"the others share one"
+                f'column "{name}" has {column.distinct:,} categories. As a covariate, the '
+                f"{MOST_CATEGORIES} most frequent of the training rows get a channel each, and the "
+                f"others share one"
             )
             yield DataFinding("words", table.source, message, name)
     yield from _gaps(table, columns, guess)
@@ -89,21 +89,21 @@ def in_columns(table: Table, columns: Sequence[Column], guess: Guess) -> Iterato
 
 
 def in_labels(table: Table, guess: Guess) -> Iterator[DataFinding]:
-    """Classes that are missing, rare, or out of balance; texts that have two of them."""
+    """Classes that are missing, rare or unbalanced; texts with several labels."""
     label, text, owner = guess.roles.label, guess.roles.text, guess.roles.id
     if guess.task != "classification" or label is None:
         return
     counts = count_classes(table, label, owner)
     if len(counts) < 2:
-        message = f'only one class in "{label}": nothing to tell apart'
+        message = f'only one class in "{label}": classification needs two or more'
         yield DataFinding("label", table.source, message, label, blocks=True)
         return
     (most, highest), (least, lowest) = (*counts.items(),)[0], (*counts.items(),)[-1]
     if lowest < _RARE:
         rare = sum(count < _RARE for count in counts.values())
         message = (
-            f"{_number(rare, 'class has', 'classes have')} fewer than {_RARE} rows, as "
-            f'"{least}" ({lowest}): add rows, or drop or join such classes'
+            f"{_number(rare, 'class has', 'classes have')} fewer than {_RARE} rows, such as "
+            f'"{least}" ({lowest}): add rows, or drop or merge such classes'
         )
         yield DataFinding("label", table.source, message, label, blocks=lowest < _PARTS)
     if highest >= UNBALANCED * lowest:
@@ -115,7 +115,7 @@ def in_labels(table: Table, guess: Guess) -> Iterator[DataFinding]:
 
 
 def count_classes(table: Table, label: str, owner: str | None) -> dict[str, int]:
-    """Rows of each class, or sequences where `owner` tells them apart; most frequent first."""
+    """The number of rows of each class, or of sequences if `owner` names them; largest first."""
     labels = pl.DataFrame({"label": table.strings(label).str.strip_chars()})
     if owner is not None:
         labels = labels.with_columns(owner=table.strings(owner)).unique()
@@ -124,15 +124,15 @@ def count_classes(table: Table, label: str, owner: str | None) -> dict[str, int]
 
 
 def about_balance(most: str, highest: int, least: str, lowest: int) -> str:
-    """What classes of very different sizes mean."""
+    """A sentence about classes of very different sizes."""
     return (
-        f'"{most}" has {highest / lowest:.0f} times the rows of "{least}": accuracy would hide '
-        f"that, macro_f1 and balanced_accuracy don't"
+        f'"{most}" has {highest / lowest:.0f} times the rows of "{least}": accuracy hides '
+        f"errors in rare classes, macro_f1 and balanced_accuracy don't"
     )
 
 
 def duplicates(table: Table, guess: Guess) -> Iterator[DataFinding]:
-    """Rows that stand twice in one file: in training and validation both, after a random split."""
+    """Rows that occur twice in a file: a random split may put them in training and validation."""
     if guess.rows == "series":
         return
     keys = _keys(table, guess.roles.text)
@@ -140,14 +140,14 @@ def duplicates(table: Table, guess: Guess) -> Iterator[DataFinding]:
     if again.any():
         what = "texts" if guess.roles.text else "rows"
         message = (
-            f"{int(again.sum()):,} of {len(table):,} {what} stand in the file already, the first "
-            f"at {table.at(_first(again))}: keep each once, or a random split trains on its test"
+            f"{int(again.sum()):,} of {len(table):,} {what} repeat an earlier one, the first at "
+            f"{table.at(_first(again))}: keep each once, or a random split trains on test rows"
         )
         yield DataFinding("duplicate", table.source, message)
 
 
 def overlaps(first: Table, second: Table, guess: Guess) -> Iterator[DataFinding]:
-    """Rows of one file in another, and classes that only the other has."""
+    """Rows that are in both files, and classes that are only in the second."""
     text, label = guess.roles.text, guess.roles.label
     comparable = set(first.names) == set(second.names) or text in second.names
     if guess.rows != "series" and comparable:
@@ -155,8 +155,8 @@ def overlaps(first: Table, second: Table, guess: Guess) -> Iterator[DataFinding]
         found = _keys(second, text).is_in(known.implode()).fill_null(value=False)
         if found.any():
             message = (
-                f"{int(found.sum()):,} of {len(second):,} {'texts' if text else 'rows'} are in "
-                f"{first.path.name} too, the first at {second.at(_first(found))}"
+                f"{int(found.sum()):,} of {len(second):,} {'texts' if text else 'rows'} are "
+                f"also in {first.path.name}, the first at {second.at(_first(found))}"
             )
             yield DataFinding("overlap", second.source, message)
     if guess.task == "classification" and label is not None and label in second.names:
@@ -172,44 +172,45 @@ def in_time(table: Table, clock: TimeColumn) -> Iterator[DataFinding]:
     """Times that are doubled, out of order, or missing."""
     name = clock.column
     if clock.first_doubled is not None:
-        or_else = "" if clock.series > 1 else ", or name the column that tells series apart"
+        or_else = "" if clock.series > 1 else ", or name the column of the series"
         message = (
-            f"{_number(clock.doubled, 'row has', 'rows have')} a time that is there already, the "
-            f"first at {table.at(clock.first_doubled)}: keep one of each{or_else}"
+            f"{_number(clock.doubled, 'row repeats', 'rows repeat')} an earlier time, the first "
+            f"at {table.at(clock.first_doubled)}: keep one row for each time{or_else}"
         )
         yield DataFinding("time", table.source, message, name, blocks=True)
     if clock.first_unordered is not None:
         message = (
             f"{_number(clock.unordered, 'row is', 'rows are')} earlier than the row above, the "
-            f"first at {table.at(clock.first_unordered)}: sort them by {name}"
+            f"first at {table.at(clock.first_unordered)}: sort the rows by {name}"
         )
         yield DataFinding("time", table.source, message, name, blocks=True)
     if clock.missing:
         message = (
-            f"{_number(clock.missing, 'step', 'steps')} of {clock.step} without a row, the first "
-            f"after {clock.first_gap}"
+            f"{_number(clock.missing, 'step has', 'steps have')} no row, at {clock.step} per "
+            f"step; the first follows {clock.first_gap}"
         )
         yield DataFinding("time", table.source, message, name)
     if clock.step is None and clock.steps > 2:
-        yield DataFinding("time", table.source, f"no regular step in {name}", name)
+        message = f"the times in {name} have no regular step"
+        yield DataFinding("time", table.source, message, name)
 
 
 def _in_header(table: Table) -> Iterator[DataFinding]:
     if "" in table.names:
-        message = "one column has no name; it may be a count of rows"
+        message = "one column has no name; it may number the rows"
         yield DataFinding("header", table.source, message, "")
     for name in table.names:
         if name.replace(".", "", 1).isdigit():
             message = (
-                f'a column is called "{name}": is the first line data already? '
-                f"Put a line of names above it"
+                f'a column is called "{name}": if the first line holds data, put a line of '
+                f"names above it"
             )
             yield DataFinding("header", table.source, message, name)
             return
 
 
 def _gaps(table: Table, columns: Sequence[Column], guess: Guess) -> Iterator[DataFinding]:
-    """Missing fields where a row needs one."""
+    """Missing fields that every row needs."""
     roles = guess.roles
     needed = {roles.text, roles.label, roles.time, roles.id, roles.series}
     if guess.rows != "series":
@@ -220,7 +221,7 @@ def _gaps(table: Table, columns: Sequence[Column], guess: Guess) -> Iterator[Dat
             first = f", the first at {table.at(_first(empty))}" if empty.any() else ""
             message = (
                 f"{_number(column.missing, 'row has', 'rows have')} no "
-                f'"{column.name}"{first}: fill it in, or remove them'
+                f'"{column.name}"{first}: fill it in, or remove the rows'
             )
             yield DataFinding("missing", table.source, message, column.name, blocks=True)
 
@@ -228,18 +229,19 @@ def _gaps(table: Table, columns: Sequence[Column], guess: Guess) -> Iterator[Dat
 def _conflicts(table: Table, text: str, label: str) -> Iterator[DataFinding]:
     keys = _keys(table, text)
     pairs = pl.DataFrame({"text": keys, "label": table.strings(label)}).drop_nulls()
-    said = pairs.group_by("text").agg(pl.col("label").n_unique())
-    torn = said.filter(pl.col("label") > 1)["text"]
+    labels = pairs.group_by("text").agg(pl.col("label").n_unique())
+    torn = labels.filter(pl.col("label") > 1)["text"]
     if len(torn):
         message = (
-            f"{_number(len(torn), 'text has', 'texts have')} different labels, the first at "
-            f"{table.at(_first(keys.is_in(torn.implode())))}: no model can be right about them"
+            f"{_number(len(torn), 'text has', 'texts have')} several labels, the first at "
+            f"{table.at(_first(keys.is_in(torn.implode())))}: no model can predict them all"
         )
         yield DataFinding("conflict", table.source, message, label)
 
 
 def _keys(table: Table, text: str | None, names: Sequence[str] | None = None) -> pl.Series:
-    """What makes rows equal (N,): the text, whatever its white space; else all columns."""
+    """A key for each row (N,), the same for equal rows: the text without extra white space, or
+    all columns."""
     if text is not None:
         return table.strings(text).str.replace_all(r"\s+", " ").str.strip_chars()
     columns = [table.strings(name).fill_null("") for name in names or table.names]
@@ -255,51 +257,52 @@ def _number(count: int, one: str, many: str) -> str:
 
 
 def leaks(table: Table, columns: Sequence[Column], roles: Roles) -> Iterator[tuple[str, str]]:
-    """Such columns, each with a sentence about it."""
+    """Columns that may have been made from the label or target, each with a sentence about it."""
     taken = {roles.text, roles.label, roles.target, roles.time, roles.id, roles.series}
     for column in columns:
         if column.name in taken or column.kind not in ("category", "number"):
             continue
         if roles.label is not None and roles.label in table.names:
-            share = _share_told(table, column, roles.label)
-            if share >= _TELLING:
+            share = _predictable_share(table, column, roles.label)
+            if share >= _LEAKING_SHARE:
                 yield (
                     column.name,
-                    f'column "{column.name}" tells the label of {100 * share:.4g} % of the rows: '
-                    f"known beforehand, or made from it?",
+                    f'column "{column.name}" predicts the label of {100 * share:.4g} % of the '
+                    f"rows: make sure that it is known in advance, and not made from the label",
                 )
         elif roles.target in table.names and column.kind == "number":
-            course = _correlation(table, column.name, str(roles.target))
-            if course >= _SAME_COURSE:
+            correlation = _correlation(table, column.name, str(roles.target))
+            if correlation >= _LEAKING_CORRELATION:
                 yield (
                     column.name,
-                    f'column "{column.name}" runs as "{roles.target}" does (correlation '
-                    f"{course:.4f}): known beforehand, or made from it?",
+                    f'column "{column.name}" has a correlation of {correlation:.4f} with '
+                    f'"{roles.target}": make sure that it is known in advance, and not made from '
+                    f"the target",
                 )
 
 
-def _share_told(table: Table, column: Column, label: str) -> float:
-    """How many rows have the label that most rows of their value have; 0 where it says little."""
-    if not 2 <= column.distinct <= len(table) / _ROWS_A_VALUE:
+def _predictable_share(table: Table, column: Column, label: str) -> float:
+    """The share of rows with the most frequent label of their value; 0 if no better than chance."""
+    if not 2 <= column.distinct <= len(table) / _ROWS_PER_VALUE:
         return 0.0
     pairs = pl.DataFrame({"value": table.strings(column.name), "label": table.strings(label)})
     counts = pairs.drop_nulls().group_by("value", "label").len()
     if not len(counts):
         return 0.0
-    told = int(counts.group_by("value").agg(pl.col("len").max())["len"].sum())
+    predicted = int(counts.group_by("value").agg(pl.col("len").max())["len"].sum())
     usual = int(counts.group_by("label").agg(pl.col("len").sum())["len"].to_numpy().max())
-    return told / int(counts["len"].sum()) if told > usual else 0.0
+    return predicted / int(counts["len"].sum()) if predicted > usual else 0.0
 
 
 def _correlation(table: Table, name: str, target: str) -> float:
     try:
-        one, other = _numbers(table, name), _numbers(table, target)
+        values, targets = _numbers(table, name), _numbers(table, target)
     except DataError:
         return 0.0
-    known = np.isfinite(one) & np.isfinite(other)
-    if known.sum() < 3 or not one[known].std() or not other[known].std():
+    known = np.isfinite(values) & np.isfinite(targets)
+    if known.sum() < 3 or not values[known].std() or not targets[known].std():
         return 0.0
-    return abs(float(np.corrcoef(one[known], other[known])[0, 1]))
+    return abs(float(np.corrcoef(values[known], targets[known])[0, 1]))
 
 
 def _numbers(table: Table, name: str) -> NDArray[np.float64]:

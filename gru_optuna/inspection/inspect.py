@@ -1,6 +1,6 @@
 """What data are, and what is wrong with them, before anything is trained.
 
-The numbers are here; ``gru-optuna inspect`` writes them down.
+This module finds the numbers; ``gru-optuna inspect`` prints them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from gru_optuna.errors import DataError
 from gru_optuna.inspection import findings
 from gru_optuna.inspection.columns import Column, Spread, describe_columns
 from gru_optuna.inspection.findings import DataFinding
-from gru_optuna.inspection.roles import Guess, Roles, Task, guess_task, owners_of
+from gru_optuna.inspection.roles import Guess, Roles, guess_task, owners_of
 from gru_optuna.inspection.time_column import TimeColumn, read_time_column
 
 if TYPE_CHECKING:
@@ -28,34 +28,35 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from gru_optuna.data.readers.sequences import Sequences
+    from gru_optuna.study_file import Task
 
 
 @dataclass(frozen=True)
 class FileReport:
-    """One file."""
+    """What one file holds."""
 
     file: str
-    rows: int  # of the table, or sequences; of those that were looked at
-    share: float  # of the file that was looked at; less than 1 where it doesn't fit into memory
-    every: int  # one row in so many was looked at; 1: those at the beginning
+    rows: int  # number of rows, or of sequences, that were read
+    share: float  # of the file that was read; less than 1 if it doesn't fit into memory
+    every: int  # one row in `every` was read; 1: the rows at the beginning
     columns: tuple[Column, ...]  # of a table
-    classes: dict[str, int] | None  # rows, or sequences, of each
+    classes: dict[str, int] | None  # number of rows, or of sequences, of each
     lengths: Spread | None  # steps of the sequences
     channels: int | None  # of the sequences
     clock: TimeColumn | None  # of the time column
 
     @property
     def looked_at(self) -> str:
-        """What of a large file was read, in a sentence."""
-        which = f"{self.rows:,} rows at its beginning, {self.share:.1%} of it"
+        """What was read of a large file, in a sentence."""
+        which = f"the first {self.rows:,} rows, {self.share:.1%} of it"
         if self.every > 1:
-            which = f"one row in {self.every}, {self.rows:,} from all over it"
-        return f"The file is larger than memory. Looked at: {which}."
+            which = f"one row in {self.every} from all over the file, {self.rows:,} in all"
+        return f"The file is larger than memory. Only some of it was read: {which}."
 
 
 @dataclass(frozen=True)
 class Inspection:
-    """All that was looked at together."""
+    """Files that were inspected together."""
 
     files: tuple[FileReport, ...]
     findings: tuple[DataFinding, ...]
@@ -73,16 +74,16 @@ def inspect(
     series: str | None = None,
     task: Task | None = None,
 ) -> Inspection:
-    """Looks at files together: training rows first, then those that are held against them.
+    """Inspects files together: the training rows first, then rows that are compared with them.
 
     Parameters
     ----------
     paths
-        Tables, or files of sequences; all of one sort.
+        Either tables or files of sequences.
     text, label, target, time, id, series
-        Columns that play these parts; what isn't said is guessed.
+        Columns with these roles; None: guessed.
     task
-        What is to be done; else it is guessed.
+        What to learn; None: guessed.
 
     Raises
     ------
@@ -91,57 +92,57 @@ def inspect(
     """
     for path in paths:
         check_file(path, (*TABLES, *SEQUENCES))
-    said = Roles(text, label, target, time, id, series)
+    given = Roles(text, label, target, time, id, series)
     if all(path.suffix.lower() in SEQUENCES for path in paths):
         return _inspect_sequences([read_sequences(path) for path in paths])
     if any(path.suffix.lower() in SEQUENCES for path in paths):
         raise DataError(
             f"{', '.join(map(str, paths))}: tables and sequence files can't be compared. "
-            f"Inspect them one after the other."
+            f"Inspect them separately."
         )
-    looks = [_Look(*read_head(path)) for path in paths]
-    columns = describe_columns(looks[0].table)
-    guess = guess_task(looks[0].table, columns, said, task)
-    shares = [look.share for look in looks]
+    samples = [_Sample(*read_head(path)) for path in paths]
+    columns = describe_columns(samples[0].table)
+    guess = guess_task(samples[0].table, columns, given, task)
+    shares = [sample.share for sample in samples]
     if min(shares) < 1 and guess.rows not in ("series", "sequences"):
-        # Neighbouring rows make a series, but a file of others may begin with all of one class.
-        looks.clear()
-        looks += [_spread(path, share) for path, share in zip(paths, shares, strict=True)]
-        columns = describe_columns(looks[0].table)
-        guess = guess_task(looks[0].table, columns, said, task)
-    return _inspect_tables(looks, columns, guess)
+        # A series needs neighbouring rows, but other files may begin with all rows of one class.
+        samples.clear()  # before others are read: memory is short
+        samples += [_spread(path, share) for path, share in zip(paths, shares, strict=True)]
+        columns = describe_columns(samples[0].table)
+        guess = guess_task(samples[0].table, columns, given, task)
+    return _inspect_tables(samples, columns, guess)
 
 
 @dataclass(frozen=True)
-class _Look:
-    """What was read of a file, as `FileReport` has it."""
+class _Sample:
+    """The rows that were read of a file; `share` and `every` as in `FileReport`."""
 
     table: Table
     share: float
     every: int = 1
 
 
-def _spread(path: Path, share: float) -> _Look:
-    """As many rows as a file's beginning has, from all over it."""
+def _spread(path: Path, share: float) -> _Sample:
+    """Reads as many rows as fit into memory, from all over the file."""
     if share == 1:
-        return _Look(*read_head(path))
+        return _Sample(*read_head(path))
     every = math.ceil(1 / share)
-    return _Look(read_spread(path, every), 1 / every, every)
+    return _Sample(read_spread(path, every), 1 / every, every)
 
 
 def _inspect_tables(
-    looks: Sequence[_Look], columns: tuple[Column, ...], guess: Guess
+    samples: Sequence[_Sample], columns: tuple[Column, ...], guess: Guess
 ) -> Inspection:
-    first = looks[0].table
+    first = samples[0].table
     files: list[FileReport] = []
     found: list[DataFinding] = []
-    for look in looks:
-        table = look.table
+    for sample in samples:
+        table = sample.table
         described = columns if table is first else describe_columns(table)
         clock = _clock(table, described, guess)
-        files.append(_report(look, described, guess, clock))
+        files.append(_report(sample, described, guess, clock))
         found += findings.in_columns(table, described, guess)
-        # Balance matters where the network learns, and everything else is told of all files.
+        # Labels matter where the network learns; everything else is checked in all files.
         if table is first:
             found += findings.in_labels(table, guess)
         if guess.roles.text is None or guess.roles.text in table.names:
@@ -154,9 +155,9 @@ def _inspect_tables(
 
 
 def _report(
-    look: _Look, columns: tuple[Column, ...], guess: Guess, clock: TimeColumn | None
+    sample: _Sample, columns: tuple[Column, ...], guess: Guess, clock: TimeColumn | None
 ) -> FileReport:
-    table, roles = look.table, guess.roles
+    table, roles = sample.table, guess.roles
     owner = roles.id if guess.rows == "sequences" and roles.id in table.names else None
     classes = None
     if guess.task == "classification" and roles.label is not None and roles.label in table.names:
@@ -164,8 +165,8 @@ def _report(
     return FileReport(
         file=table.source,
         rows=len(table),
-        share=look.share,
-        every=look.every,
+        share=sample.share,
+        every=sample.every,
         columns=columns,
         classes=classes,
         lengths=Spread.of(np.bincount(owners_of(table, owner))) if owner else None,
@@ -184,18 +185,17 @@ def _clock(table: Table, columns: Sequence[Column], guess: Guess) -> TimeColumn 
         times = table.times(name)
         values = table.numbers(target) if target in table.names and target is not None else None
     except DataError:
-        return None  # steps that are counted; or a mistake, which is told of its column
+        return None  # numbered steps, or a mistake, which its column reports
     owner = guess.roles.series or guess.roles.id
     return read_time_column(name, times, owners_of(table, owner), values)
 
 
 def _inspect_sequences(parts: Sequence[Sequences]) -> Inspection:
     first = parts[0]
-    a_class = first.targets is None
-    goal = f"one of {len(set(first.labels))} classes" if a_class else "a number"
-    guess = Guess(
-        "classification" if a_class else "regression", "sequences", f"sequences, {goal} for each"
-    )
+    labelled = first.targets is None
+    target = f"one of {len(set(first.labels))} classes" if labelled else "a number"
+    task: Task = "classification" if labelled else "regression"
+    guess = Guess(task, "sequences", f"sequences, with {target} for each")
     found: list[DataFinding] = []
     for part in parts:
         found += _in_sequences(part, balance=part is first)
@@ -229,7 +229,7 @@ def _in_sequences(part: Sequences, *, balance: bool) -> Iterator[DataFinding]:
     again = [row for row, key in enumerate(_bytes(part)) if seen.setdefault(key, row) != row]
     if again:
         message = (
-            f"{len(again):,} of {len(part):,} sequences stand in the file already, the first at "
+            f"{len(again):,} of {len(part):,} sequences repeat an earlier one, the first at "
             f"{part.at(again[0])}"
         )
         yield DataFinding("duplicate", part.source, message)
@@ -243,12 +243,12 @@ def _between(first: Sequences, second: Sequences) -> Iterator[DataFinding]:
     found = [row for row, key in enumerate(_bytes(second)) if key in known]
     if found:
         message = (
-            f"{len(found):,} of {len(second):,} sequences are in {first.source} too, the first at "
+            f"{len(found):,} of {len(second):,} sequences are also in {first.source}, the first at "
             f"{second.at(found[0])}"
         )
         yield DataFinding("overlap", second.source, message)
     if first.channels != second.channels:
-        message = f"{second.channels} channels, and {first.channels} in {first.source}"
+        message = f"{second.channels} channels, but {first.channels} in {first.source}"
         yield DataFinding("mistake", second.source, message)
     for label in sorted(set(second.labels) - set(first.labels))[:1]:
         yield DataFinding("label", second.source, f'class "{label}" is not in {first.source}')

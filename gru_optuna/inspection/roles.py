@@ -1,14 +1,14 @@
-"""What a table is for: which task, and which column plays which part. A guess, with its reason.
+"""A guess at what a table is for: the task and the role of each column, with the reason.
 
-Names decide where they can ("label", "target", "date"), what the columns hold where they can't.
-Whatever the user says goes before either.
+Names decide where they can ("label", "target", "date"), and otherwise what the columns hold. What
+the user gives takes precedence over both.
 """
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,9 +19,7 @@ if TYPE_CHECKING:
 
     from gru_optuna.data.readers.tables import Table
     from gru_optuna.inspection.columns import Column
-
-Task = Literal["classification", "regression", "forecasting"]
-Kind = Literal["texts", "sequences", "series"]
+    from gru_optuna.study_file import Kind, Task
 
 _LABEL_NAMES = re.compile(
     r"^(labels?|class(es)?|category|categories|target|y|sentiment|polarity|stars?|rating|score|"
@@ -43,12 +41,12 @@ _STEP_NAMES = re.compile(
     r"^(t|step|steps|tick|frame|index|idx|order|position|cycle)$|time", re.IGNORECASE
 )
 _MOST_CLASSES = 50
-_ROWS_A_CLASS = 5
+_ROWS_PER_CLASS = 5
 
 
 @dataclass(frozen=True)
 class Roles:
-    """Which column plays which part; None where there is none."""
+    """The column with each role; None where there is none."""
 
     text: str | None = None
     label: str | None = None
@@ -56,12 +54,12 @@ class Roles:
     time: str | None = None
     id: str | None = None
     series: str | None = None
-    features: tuple[str, ...] = ()  # numeric columns that are left: channels, or covariates
+    features: tuple[str, ...] = ()  # the other numeric columns: channels, or covariates
 
 
 @dataclass(frozen=True)
 class Guess:
-    """What the rows are, what can be told about them, and why."""
+    """What the rows are, what can be predicted for them, and why."""
 
     task: Task | None
     rows: Kind | None
@@ -70,18 +68,18 @@ class Guess:
 
 
 def guess_task(
-    table: Table, columns: tuple[Column, ...], said: Roles = Roles(), task: Task | None = None
+    table: Table, columns: tuple[Column, ...], given: Roles = Roles(), task: Task | None = None
 ) -> Guess:
     """Guesses what a table is for.
 
     Parameters
     ----------
     table, columns
-        The rows, and what its columns hold.
-    said
-        What the user says about columns.
+        The rows, and what their columns hold.
+    given
+        The roles that the user gives.
     task
-        What the user says about the task.
+        The task that the user gives.
 
     Raises
     ------
@@ -89,52 +87,52 @@ def guess_task(
         If a column that the user names isn't there.
     """
     known = {column.name: column for column in columns}
-    for name in (said.text, said.label, said.target, said.time, said.id, said.series):
+    for name in (given.text, given.label, given.target, given.time, given.id, given.series):
         if name is not None and name not in known:
             raise DataError(f'{table.source}: no column "{name}". {did_you_mean(name, known)}')
-    look = _Look(table, known, said)
-    attempts = (look.as_texts, look.as_sequences, look.as_series)
+    guesses = _Guesses(table, known, given)
+    attempts = (guesses.as_texts, guesses.as_sequences, guesses.as_series)
     for attempt in attempts[::-1] if task == "forecasting" else attempts:
         guess = attempt(task)
         if guess is not None and (task is None or guess.task == task):
             return guess
-    what = f"no {task} in it" if task else "neither texts, nor sequences, nor a series in time"
+    what = f"no data for {task}" if task else "neither texts, nor sequences, nor a series in time"
     held = ", ".join(f"{column.name} ({column.kind})" for column in columns)
-    return Guess(task, None, f"{what}; its columns are {held}", said)
+    return Guess(task, None, f"{what}; the columns are {held}", given)
 
 
 def owners_of(table: Table, series: str | None) -> NDArray[np.int64]:
-    """Which series each row (N,) belongs to, from 0; all to one without a column for it."""
+    """The number of the series that each row (N,) belongs to; 0 without a column of series."""
     if series is None:
         return np.zeros(len(table), dtype=np.int64)
     ranks = table.strings(series).fill_null("").rank("dense").to_numpy()
     return ranks.astype(np.int64) - 1
 
 
-class _Look:
-    """One look at a table; each attempt returns a guess, or None where it doesn't fit."""
+class _Guesses:
+    """Guesses at one table; each method returns a guess, or None if it doesn't fit."""
 
-    def __init__(self, table: Table, known: dict[str, Column], said: Roles) -> None:
+    def __init__(self, table: Table, known: dict[str, Column], given: Roles) -> None:
         self._table = table
         self._known = known
-        self._said = said
+        self._given = given
 
     def as_texts(self, task: Task | None) -> Guess | None:
         """A column of texts, with a class or a number for each."""
-        text = self._said.text or self._longest_text()
+        text = self._given.text or self._longest_text()
         if text is None:
             return None
-        roles = replace(self._said, text=text)
-        label = self._said.label or (None if self._said.target else self._label({text}))
+        roles = replace(self._given, text=text)
+        label = self._given.label or (None if self._given.target else self._label({text}))
         if label is not None and task != "regression":
             return Guess(
                 "classification",
                 "texts",
-                f'"{text}" holds texts, "{label}" which of {self._known[label].distinct} classes '
-                f"each is of",
+                f'"{text}" holds texts, "{label}" the class of each, one of '
+                f"{self._known[label].distinct}",
                 replace(roles, label=label),
             )
-        target = self._said.target or self._said.label or self._target({text})
+        target = self._given.target or self._given.label or self._target({text})
         if target is None:
             return None
         return Guess(
@@ -145,30 +143,30 @@ class _Look:
         )
 
     def as_sequences(self, task: Task | None) -> Guess | None:
-        """Long form: one row a step, an id, and a class or number that is the same all along."""
-        for owner in [self._said.id] if self._said.id else self._owners():
-            time = self._said.time or self._step_column(owner)
+        """Long form: one row for each step, an id, and a class or number for each sequence."""
+        for owner in [self._given.id] if self._given.id else self._owners():
+            time = self._given.time or self._step_column(owner)
             taken = {owner} | ({time} if time else set())
-            goal = self._said.label or self._said.target or self._constant_goal(owner, taken)
-            if goal is None:
+            target = self._given.label or self._given.target or self._constant_target(owner, taken)
+            if target is None:
                 continue
-            if not (features := self._numeric(taken | {goal})):
+            if not (features := self._numeric(taken | {target})):
                 continue
-            a_class = task != "regression" and (
-                goal == self._said.label
-                or (goal != self._said.target and self._may_be_label(self._known[goal]))
+            labelled = task != "regression" and (
+                target == self._given.label
+                or (target != self._given.target and self._may_be_label(self._known[target]))
             )
             return Guess(
-                "classification" if a_class else "regression",
+                "classification" if labelled else "regression",
                 "sequences",
-                f'"{owner}" tells sequences apart, "{goal}" is the same in all rows of each',
+                f'"{owner}" names the sequences, "{target}" is the same in all rows of each',
                 replace(
-                    self._said,
+                    self._given,
                     id=owner,
                     time=time,
                     features=features,
-                    label=goal if a_class else None,
-                    target=None if a_class else goal,
+                    label=target if labelled else None,
+                    target=None if labelled else target,
                 ),
             )
         return None
@@ -176,21 +174,21 @@ class _Look:
     def as_series(self, _task: Task | None) -> Guess | None:
         """A column of times, and a number for each."""
         times = [column.name for column in self._known.values() if column.kind == "time"]
-        time = self._said.time or next(iter(times), None)
-        if time is None or self._said.text or self._said.label:
+        time = self._given.time or next(iter(times), None)
+        if time is None or self._given.text or self._given.label:
             return None
-        series = self._said.series or self._series(time)
+        series = self._given.series or self._series(time)
         taken = {time} | ({series} if series else set())
-        target = self._said.target or self._target(taken)
+        target = self._given.target or self._target(taken)
         if target is None:
             return None
-        several = f', "{series}" tells series apart' if series else ""
+        several = f', "{series}" names the series' if series else ""
         return Guess(
             "forecasting",
             "series",
             f'"{time}" holds times, "{target}" a number for each{several}',
             replace(
-                self._said,
+                self._given,
                 time=time,
                 series=series,
                 target=target,
@@ -204,16 +202,16 @@ class _Look:
             for column in self._known.values()
             if column.kind == "text" and column.characters
         }
-        if not texts or self._said.time or self._said.id:
+        if not texts or self._given.time or self._given.id:
             return None
         return max(texts, key=lambda name: texts[name])
 
     def _label(self, taken: set[str]) -> str | None:
         fitting = [c for c in self._known.values() if c.name not in taken and self._may_be_label(c)]
         named = [column for column in fitting if _LABEL_NAMES.search(column.name)]
-        # Of columns without a telling name: words before numbers, few classes before many.
+        # Among columns without a typical name: words before numbers, few classes before many.
         fitting.sort(key=lambda column: (column.kind != "category", column.distinct))
-        # One class is too few, and said so of a column that is meant for classes.
+        # A column named like labels may hold a single class; a finding then says that it's too few.
         named += [
             column
             for column in self._known.values()
@@ -222,14 +220,14 @@ class _Look:
         return next((column.name for column in named or fitting), None)
 
     def _may_be_label(self, column: Column) -> bool:
-        enough = column.distinct * _ROWS_A_CLASS <= len(self._table)
+        enough = column.distinct * _ROWS_PER_CLASS <= len(self._table)
         few = 2 <= column.distinct <= _MOST_CLASSES and (enough or column.distinct == 2)
         return few and (column.kind == "category" or (column.kind == "number" and column.whole))
 
     def _target(self, taken: set[str]) -> str | None:
         numeric = self._numeric(taken)
         named = [name for name in numeric if _TARGET_NAMES.search(name)]
-        # Where no name tells, the last column is the target as often as not.
+        # Without a typical name, the last column is often the target.
         return named[0] if named else (numeric[-1] if numeric else None)
 
     def _numeric(self, taken: set[str]) -> tuple[str, ...]:
@@ -240,7 +238,7 @@ class _Look:
         )
 
     def _owners(self) -> list[str]:
-        """Columns that may tell sequences apart: named so, and with several rows a value."""
+        """Columns that may name sequences: named like ids, with several rows for each value."""
         return [
             column.name
             for column in self._known.values()
@@ -249,7 +247,7 @@ class _Look:
             and 2 <= column.distinct <= len(self._table) / 2
         ]
 
-    def _constant_goal(self, owner: str, taken: set[str]) -> str | None:
+    def _constant_target(self, owner: str, taken: set[str]) -> str | None:
         constant = [
             column
             for column in self._known.values()
@@ -259,7 +257,7 @@ class _Look:
         ]
         named = [column.name for column in constant if _LABEL_NAMES.search(column.name)]
         if named or any(column.kind == "time" for column in self._known.values()):
-            # Series in time have words that never change, too: where a shop is, for example.
+            # Series in time may have constant categories, too: where a shop is, for example.
             return next(iter(named), None)
         return next((column.name for column in constant if column.kind == "category"), None)
 
@@ -271,7 +269,7 @@ class _Look:
         return None
 
     def _series(self, time: str) -> str | None:
-        """Where times repeat, the column under each of whose values they don't."""
+        """If times repeat, the column for each of whose values they don't."""
         if self._known[time].distinct == len(self._table):
             return None
         for column in self._known.values():

@@ -1,4 +1,4 @@
-"""Which scripts texts are written in, and whether spaces stand between their words."""
+"""The scripts that texts are written in, and whether they put spaces between words."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import polars as pl
 
-_SAMPLE = 5000  # texts that are looked at
+_SAMPLE = 5000  # number of texts to read
 _SCRIPTS = (
     "Latin", "Han", "Hiragana", "Katakana", "Hangul", "Cyrillic", "Greek", "Arabic", "Hebrew",
     "Devanagari", "Bengali", "Tamil", "Telugu", "Thai", "Lao", "Khmer", "Myanmar", "Tibetan",
@@ -20,7 +20,7 @@ _NOTEWORTHY = 0.005  # of the letters
 
 
 def scripts_of(texts: pl.Series) -> dict[str, float]:
-    """The share of each script among the letters, greatest first; small shares are left out."""
+    """The share of each script among the letters, largest first; small shares are left out."""
     texts = texts.drop_nulls()
     if len(texts) > _SAMPLE:
         texts = texts.gather_every(len(texts) // _SAMPLE)

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from gru_optuna.data.readers.tables import Table
     from gru_optuna.inspection.columns import Column
     from gru_optuna.inspection.inspect import FileReport
-    from gru_optuna.inspection.roles import Task
+    from gru_optuna.study_file import Task
 
 _TEST, _VALIDATION, _VALIDATION_IN_TIME = 0.2, 0.2, 0.1
 _LONG_SIGNS = 64  # signs without spaces in half of the texts: pieces of words are fewer

@@ -13,7 +13,7 @@ from gru_optuna.files import unfinished
 
 if TYPE_CHECKING:
     from gru_optuna.inspection.findings import DataFinding
-    from gru_optuna.inspection.roles import Task
+    from gru_optuna.study_file import Task
 
 _DEMO = "japanese-vowels"
 _HERE = Path(

@@ -79,7 +79,9 @@ def test_hourly_traffic_is_a_series_with_the_week_as_its_season() -> None:
     missing = {column.name: column.missing for column in report.columns}
     assert missing["traffic_volume"] == 104
     assert missing["datetime"] == 0
-    assert found(inspection) == ['column "snow_1h" has one value: it tells nothing']
+    assert found(inspection) == [
+        'column "snow_1h" has a single value, so nothing can be learned from it'
+    ]
     roles = inspection.guess.roles
     assert (inspection.guess.task, roles.target, roles.time) == (
         "forecasting", "traffic_volume", "datetime",
@@ -159,9 +161,9 @@ def test_scripts_are_told_apart(text: str, scripts: dict[str, float], spaceless:
 def test_equal_texts_are_counted_whatever_their_white_space(tmp_path: Path) -> None:
     inspection = look(tmp_path, texts(60) + "one  one one one one ,a\none one one one one,b\n")
     assert found(inspection) == [
-        "1 text has different labels, the first at x.csv, line 2: no model can be right about them",
-        "2 of 62 texts stand in the file already, the first at x.csv, line 62: keep each once, or "
-        "a random split trains on its test",
+        "1 text has several labels, the first at x.csv, line 2: no model can predict them all",
+        "2 of 62 texts repeat an earlier one, the first at x.csv, line 62: keep each once, or "
+        "a random split trains on test rows",
     ]
 
 
@@ -171,7 +173,7 @@ def test_rows_of_the_test_file_in_the_training_file(tmp_path: Path) -> None:
     test.write_text(texts(3) + "quite another line of words,c\n")
     inspection = inspect([train, test])
     assert found(inspection) == [
-        "3 of 4 texts are in train.csv too, the first at test.csv, line 2",
+        "3 of 4 texts are also in train.csv, the first at test.csv, line 2",
         'class "c" is not in train.csv',
     ]
     assert {finding.file for finding in inspection.findings} == {str(test)}
@@ -185,20 +187,20 @@ def test_equal_sequences_are_found_within_and_across_files(tmp_path: Path) -> No
         np.savez(tmp_path / f"{name}.npz", values=values[kept], labels=labels[kept])
     messages = found(inspect([tmp_path / "train.npz", tmp_path / "test.npz"]))
     assert messages == [
-        "1 of 4 sequences stand in the file already, the first at train.npz, row 4",
-        "2 of 2 sequences are in train.npz too, the first at test.npz, row 1",
+        "1 of 4 sequences repeat an earlier one, the first at train.npz, row 4",
+        "2 of 2 sequences are also in train.npz, the first at test.npz, row 1",
     ]
 
 
 @pytest.mark.parametrize(
     ("change", "answer"),
     [
-        (lambda text: text.replace(",b", ",a"), 'column "label" has one value'),
+        (lambda text: text.replace(",b", ",a"), 'column "label" has a single value'),
         (lambda text: text + "one more text for you,\n", '1 row has no "label", the first at'),
         (lambda text: text + ",a\n", '1 row has no "text", the first at x.csv, line 62'),
         (lambda text: text + "one more text for you,c\n", "1 class has fewer than 10 rows"),
         (lambda text: text.replace(",b", ",a", 25), '"a" has 11 times the rows of "b": accuracy'),
-        (lambda text: text.replace("text,", "3.5,", 1), 'a column is called "3.5": is the first'),
+        (lambda text: text.replace("text,", "3.5,", 1), 'a column is called "3.5": if the first'),
     ],
 )
 def test_faults_of_texts_and_labels(tmp_path: Path, change, answer: str) -> None:  # type: ignore[no-untyped-def]
@@ -211,14 +213,15 @@ def test_a_column_that_tells_the_label_is_a_likely_leak(tmp_path: Path) -> None:
     rows = [f"{line},{'xy'[number % 2]}{number % 4}" for number, line in enumerate(lines[1:])]
     inspection = look(tmp_path, "\n".join([f"{lines[0]},source", *rows]))
     assert found(inspection) == [
-        'column "source" tells the label of 100 % of the rows: known beforehand, or made from it?'
+        'column "source" predicts the label of 100 % of the rows: make sure that it is known in '
+        "advance, and not made from the label"
     ]
 
 
 def test_a_column_that_runs_as_the_target_is_a_likely_leak(tmp_path: Path) -> None:
     rows = [f"{time},{math.sin(i)},{2 * math.sin(i) + 1}" for i, time in enumerate(hourly(60))]
     inspection = look(tmp_path, "time,demand,copy\n" + "\n".join(rows))
-    assert 'column "copy" runs as "demand" does (correlation 1.0000)' in found(inspection)[0]
+    assert 'column "copy" has a correlation of 1.0000 with "demand"' in found(inspection)[0]
 
 
 @pytest.mark.parametrize(
@@ -256,10 +259,10 @@ def test_gaps_doubled_and_unordered_times_are_named(tmp_path: Path) -> None:
     times[30], times[31] = times[31], times[30]
     rows = "".join(f"{time},{i / 3}\n" for i, time in enumerate(times))
     assert found(look(tmp_path, f"time,y\n{rows}")) == [
-        "1 row has a time that is there already, the first at x.csv, line 22: keep one of each, "
-        "or name the column that tells series apart",
-        "1 row is earlier than the row above, the first at x.csv, line 33: sort them by time",
-        "4 steps of 1 hour without a row, the first after 2024-01-01 09:00:00",
+        "1 row repeats an earlier time, the first at x.csv, line 22: keep one row for each time, "
+        "or name the column of the series",
+        "1 row is earlier than the row above, the first at x.csv, line 33: sort the rows by time",
+        "4 steps have no row, at 1 hour per step; the first follows 2024-01-01 09:00:00",
     ]
 
 
@@ -343,14 +346,14 @@ def test_the_command_is_short_where_all_is_well() -> None:
         "Latin 100%",
         "label   category  –        2         negative 5,325, positive 5,241",
         "",
-        'task    classification: "text" holds texts, "label" which of 2 classes each is of',
+        'task    classification: "text" holds texts, "label" the class of each, one of 2',
     ]
 
 
 def test_the_command_lists_findings_below(tmp_path: Path) -> None:
     path = tmp_path / "x.csv"
     path.write_text(texts(60) + "one one one one one,a\n")
-    assert "\n! 1 of 61 texts stand in the file already, the first at " in run(str(path))
+    assert "\n! 1 of 61 texts repeat an earlier one, the first at " in run(str(path))
 
 
 def test_wide_signs_are_aligned(tmp_path: Path) -> None:

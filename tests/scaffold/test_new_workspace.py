@@ -173,7 +173,7 @@ WITH_LABELS = [f"{'ab'[n % 2]},words of text {n}" for n in range(60)]
         ([*WITH_LABELS, "c,just one"], "label,text", "1 class has fewer than 10 rows"),
         ([*WITH_LABELS, ",some words"], "label,text", '1 row has no "label", the first at'),
         ([*WITH_LABELS, "a,"], "label,text", '1 row has no "text", the first at'),
-        (["2024-01-01,1.5", "2024-01-02,2.5"] * 30, "date,y", "a time that is there already"),
+        (["2024-01-01,1.5", "2024-01-02,2.5"] * 30, "date,y", "repeat an earlier time"),
         (["2024-01-03,1.5", "2024-01-02,2.5", "2024-01-04,9"], "date,y", "earlier than the row"),
         (["2024-01-01,1.5", "2024-01-02,2.5", "2024-01-04,9"], "date,y", "3 steps are too few"),
     ],
@@ -189,7 +189,7 @@ def test_what_cannot_be_trained_on_is_refused_with_its_place(
 
 
 def test_a_task_that_the_data_cannot_have_is_refused() -> None:
-    with pytest.raises(DataError, match="no forecasting in it"):
+    with pytest.raises(DataError, match="no data for forecasting"):
         draft_study(DATA / "movie_snippets.csv", "forecasting")
     with pytest.raises(DataError, match="that is classification, not forecasting"):
         draft_study(DATA / "japanese_vowels_train.ts", "forecasting")
@@ -318,7 +318,7 @@ def test_the_command_says_what_was_made_and_what_is_next(
         "a number for each\n"
     )
     assert result.stderr.splitlines() == [
-        '! column "snow_1h" has one value: it tells nothing',
+        '! column "snow_1h" has a single value, so nothing can be learned from it',
         "next    cd 'my ws' && gru-optuna tune studies/traffic_hourly.toml",
     ]
     again = CliRunner().invoke(app, command)
