@@ -275,7 +275,10 @@ def test_a_series_is_forecast() -> None:
         (([[1.0]], [0, 1]), r"X has 1 rows, but the targets have shape \(2,\)"),
         (([[1.0], [np.nan]], [0, 1]), "X, row 1: channel 0, step 0 is nan"),
         (([[1.0], []], [0, 1]), r"X, row 1: the array has shape \(0,\)"),
-        (([[[1.0]], [[1.0, 2.0]]], [0, 1]), "X, row 1: the row has 2 channels, but the first row has 1"),
+        (
+            ([[[1.0]], [[1.0, 2.0]]], [0, 1]),
+            "X, row 1: the row has 2 channels, but the first row has 1",
+        ),
         (([["a"], [1.0]], [0, 1]), "X, row 0: not an array of numbers"),
         ((np.ones((2, 3)), np.ones((2, 2))), "y is multilabel-indicator"),
         ("nowhere.csv", "nowhere.csv: no such file"),

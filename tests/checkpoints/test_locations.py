@@ -89,7 +89,7 @@ def test_files_of_nobody_are_found_in_a_folder_of_a_studys_own(
     for name in store.names():
         hours_ago = time.time() - 7200
         os.utime(store.folder / name, (hours_ago, hours_ago))
-    assert checked(database_url) == {"files of nobody": "1/7-1-1.safetensors"}
+    assert checked(database_url) == {"orphaned files": "1/7-1-1.safetensors"}
     run("check", "--storage", database_url, "--clean")
     assert store.names() == NAMES
 

@@ -415,10 +415,10 @@ def test_databases_that_cannot_be_used(workspace: Workspace, refused: Refused) -
     other.close()
     for url, message in (
         (f"sqlite:///{notes}", "not a SQLite database"),
-        ("sqlite:///other.db", "a database of something else (it has the tables recipes)"),
+        ("sqlite:///other.db", "a database of another program (with the tables recipes)"),
         ("sqlite:///studies", "can't be opened"),
         ("recipes", "is not a URL"),
-        ("sqlite://", "forgets everything"),
+        ("sqlite://", "is lost when the process ends"),
     ):
         assert message in refused("tune", TINY, "--storage", url)
 

@@ -1,4 +1,4 @@
-"""What the rest of the package asks of a database, whatever its kind."""
+"""A database of either kind."""
 
 from __future__ import annotations
 

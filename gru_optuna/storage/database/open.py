@@ -1,10 +1,6 @@
-"""Opens the database behind a storage URL, SQLite or PostgreSQL, and holds it for a moment.
+"""Opens the database behind a storage URL, SQLite or PostgreSQL.
 
-    database.py    what everybody calls
-    schema.py      which tables it has, in which form
-    sqlite.py  postgresql.py
-
-What is different between the two stands here or in the last two, and nowhere above.
+Whatever differs between the two stands in this folder, and nowhere above.
 """
 
 from __future__ import annotations
@@ -38,7 +34,7 @@ _FORMS = "Write sqlite:///FILE or postgresql://USER:PASSWORD@HOST/DATABASE"
 
 
 def open_storage(url: str, *, create: bool = False) -> BaseStorage:
-    """Opens the database behind a storage URL.
+    """Opens the database behind a storage URL as Optuna's storage.
 
     Parameters
     ----------
@@ -46,7 +42,7 @@ def open_storage(url: str, *, create: bool = False) -> BaseStorage:
         ``sqlite:///relative/path.db``, ``sqlite:////absolute/path.db`` or
         ``postgresql://user:password@host/database``.
     create
-        Whether to make the file (SQLite) and the tables where there are none.
+        Whether to create the file (SQLite) and the tables where there are none.
 
     Raises
     ------
@@ -59,7 +55,7 @@ def open_storage(url: str, *, create: bool = False) -> BaseStorage:
         if create:
             database.prepare()
             database.probe(write=True)
-            # Two processes making the same tables: one of them would find them half made.
+            # Of two processes that make the tables, one would find them half made.
             with exclusively(url, "first-run"):
                 if not _is_made(database):
                     schema.make(database)
@@ -69,12 +65,12 @@ def open_storage(url: str, *, create: bool = False) -> BaseStorage:
 
 
 def upgrade_storage(url: str) -> tuple[schema.Revisions, schema.Revisions]:
-    """Brings the tables to their newest form; says what they were and what they are now.
+    """Brings the tables to their newest form; returns their revisions before and after.
 
     Raises
     ------
     StorageError
-        If there are none, they are newer than this version, or a worker uses them.
+        If there are none, they are newer than this version, or the database is in use.
     """
     database = existing(url)
     with database.plain_errors():
@@ -86,29 +82,29 @@ def upgrade_storage(url: str) -> tuple[schema.Revisions, schema.Revisions]:
 
 
 def open_engine(url: str) -> Engine:
-    """An SQLAlchemy engine for transactions of our own; on PostgreSQL it holds one connection."""
+    """An SQLAlchemy engine for our own transactions; on PostgreSQL it holds one connection."""
     return locate(url).engine()
 
 
 @contextmanager
 def exclusively(url: str, name: str, timeout: float | None = None) -> Iterator[None]:
-    """Nobody else who works with this database is inside under the same name meanwhile.
+    """Holds a lock by this name among all processes that use this database.
 
-    The right ends with the process, however that ends.
+    The lock ends with the process, however that ends.
 
     Parameters
     ----------
     url
-        The database. On SQLite the right is held on this machine, where the file is.
+        The database. On SQLite the lock holds on this machine, where the file is.
     name
-        Of what is done: letters, digits and ``. _ - :``, 150 bytes at most.
+        Names the work: letters, digits and ``. _ - :``, 150 bytes at most.
     timeout
-        Seconds to wait for the others. None: as long as it takes.
+        Seconds to wait for the lock; None: as long as it takes.
 
     Raises
     ------
     StorageError
-        If it takes longer.
+        If another process holds it for longer.
     """
     database = locate(url)
     with ExitStack() as held:
@@ -123,7 +119,9 @@ def exclusively(url: str, name: str, timeout: float | None = None) -> Iterator[N
 
 
 def lock_study(connection: Connection, study_id: int) -> bool:
-    """Takes the right to write to a study until the transaction ends, before anything is read.
+    """Locks a study for writing until the transaction ends.
+
+    Called before anything is read, so that whatever the transaction reads stays true.
 
     Parameters
     ----------
@@ -135,17 +133,18 @@ def lock_study(connection: Connection, study_id: int) -> bool:
     Returns
     -------
     bool
-        False if somebody deleted the study.
+        False if the study was deleted.
     """
     if connection.dialect.name == "sqlite":
         connection.exec_driver_sql("BEGIN IMMEDIATE")
-    # On PostgreSQL the row that Optuna locks as well when it makes a trial.
+    # On PostgreSQL, the row that Optuna itself locks when it creates a trial. SQLite has no locks
+    # on rows, and leaves FOR UPDATE out.
     row = select(studies.c.study_id).where(studies.c.study_id == study_id).with_for_update()
     return connection.scalar(row) is not None
 
 
 def now(connection: Connection) -> datetime:
-    """The database's clock: UTC, without a zone."""
+    """The time by the database's clock: UTC, without a zone."""
     if connection.dialect.name == "sqlite":  # its clock is this machine's
         return datetime.now(UTC).replace(tzinfo=None)
     clock: datetime | None = connection.scalar(select(func.timezone("utc", func.clock_timestamp())))
@@ -154,7 +153,7 @@ def now(connection: Connection) -> datetime:
 
 
 def checkpoint_folder(url: str) -> Path | None:
-    """Where the checkpoints of a SQLite database lie; on PostgreSQL they stand in their table."""
+    """Where the checkpoints of a SQLite database lie; None on PostgreSQL, where they are rows."""
     database = locate(url)
     return None if isinstance(database, PostgreSQL) else database.checkpoint_folder
 
@@ -166,12 +165,12 @@ def shown_url(url: str) -> str:
 
 
 def existing(url: str) -> Database:
-    """The database that a storage URL names, in whatever form its tables are.
+    """The database that a storage URL names, whichever version made its tables.
 
     Raises
     ------
     StorageError
-        If it isn't there or isn't ours.
+        If there is none, or it belongs to another program.
     """
     database = locate(url)
     with database.plain_errors():
@@ -194,8 +193,8 @@ def locate(url: str) -> Database:
     try:
         # Heroku's and others' short form, which SQLAlchemy doesn't know.
         parsed = make_url(re.sub("^postgres://", "postgresql://", url))
-    except (ArgumentError, ValueError):  # ValueError: a port that is no number
-        # Whatever it is: a password can stand only between a colon and an @, or in the query.
+    except (ArgumentError, ValueError):  # ValueError: a port that is not a number
+        # Whatever it is, a password can stand only between a colon and an @, or in the query.
         text = re.sub(r"\?.*", "", re.sub("(?<=:).*@", "***@", url))
         raise StorageError(
             f'storage "{text}" is not a URL. {_FORMS}, for example sqlite:///storage/gru_optuna.db.'
@@ -214,12 +213,12 @@ def locate(url: str) -> Database:
 def _sqlite(parsed: URL) -> SQLite:
     if parsed.host or parsed.query:
         raise StorageError(
-            f"storage {_hidden(parsed)}: only the file is used, "
-            f"without host or options. Write sqlite:///FILE, or sqlite:////FILE from the root."
+            f"storage {_hidden(parsed)}: a SQLite URL takes no host "
+            f"and no options. Write sqlite:///FILE, or sqlite:////FILE for an absolute path."
         )
     if not parsed.database or parsed.database == ":memory:":
         raise StorageError(
-            f"storage {_hidden(parsed)} forgets everything at its end. Write sqlite:///FILE."
+            f"storage {_hidden(parsed)} is lost when the process ends. Write sqlite:///FILE."
         )
     return SQLite(Path(parsed.database))
 
@@ -246,6 +245,6 @@ def _is_made(database: Database) -> bool:
 
 def _no_tables(database: Database) -> StorageError:
     return StorageError(
-        f"{database}: no database yet. gru-optuna tune makes it; "
-        f"or name another one: --storage URL."
+        f"{database}: there is no database yet. Create it with gru-optuna tune, or name another "
+        f"one with --storage URL."
     )

@@ -18,16 +18,16 @@ if TYPE_CHECKING:
 
     from sqlalchemy import URL, Connection, Engine
 
-# What a URL may set differently, in its query.
+# Defaults that the query of a URL may override.
 _DEFAULTS = {
     "connect_timeout": "5",
     "application_name": "gru-optuna",
-    # A server that vanished is noticed within a minute, not within two hours.
+    # A server that vanished is noticed within a minute; the system's default is two hours.
     "keepalives_idle": "30",
 }
 
-# A worker that vanished or is suspended in the middle of a transaction holds up all others; the
-# server lets it go.
+# A worker that vanished or was suspended in the middle of a transaction would hold up all others
+# with its lock, so the server ends its session.
 _SESSION = (
     "SET tcp_keepalives_idle = 30",
     "SET tcp_keepalives_interval = 10",
@@ -42,11 +42,11 @@ class PostgreSQL:
     Parameters
     ----------
     address
-        A URL of the backend "postgresql", whatever its driver.
+        A URL of the backend "postgresql", with any driver.
     """
 
     def __init__(self, address: URL) -> None:
-        # A password may stand in the query, too.
+        # Only these are shown of the query: it may hold a password, too.
         place = {key: address.query[key] for key in ("host", "port") if key in address.query}
         self._shown = address.set(drivername="postgresql", query=place).render_as_string()
         self.name = address.database or ""
@@ -59,51 +59,51 @@ class PostgreSQL:
 
     @property
     def url(self) -> str:
-        """With everything that is needed to connect: not to be shown."""
+        """Everything that is needed to connect, the password included: never shown."""
         return self._address.render_as_string(hide_password=False)
 
     @property
     def optuna_arguments(self) -> dict[str, Any]:
-        """What Optuna's engine is made with: it keeps no connection, a worker has its own."""
+        """Arguments of Optuna's engine. It keeps no connection, because a worker has its own."""
         return {"poolclass": NullPool}
 
     @property
     def checkpoint_folder(self) -> None:
-        """There is none: checkpoints stand in their table."""
+        """None: checkpoints are rows of their table."""
         return None
 
     @property
     def identity(self) -> tuple[str, ...]:
-        """The same for two ways to write the same database."""
+        """Equal for two URLs of the same database."""
         address = self._address
         host = address.host or str(address.query.get("host", ""))
         return (host, str(address.port or address.query.get("port", 5432)), str(self.name))
 
     def engine(self) -> Engine:
-        """For a worker: one connection, and never a second one."""
+        """For a worker: one connection and never a second, because a server has few."""
         with self.plain_errors():
             engine = create_engine(self._address, pool_size=1, max_overflow=0, pool_pre_ping=True)
         event.listen(engine, "connect", _set_session)
         return engine
 
     def passing_engine(self) -> Engine:
-        """For a command: nothing is kept open."""
+        """For a command: no connection is kept open."""
         return create_engine(self._address, poolclass=NullPool)
 
     def exists(self) -> bool:
-        """Only connecting tells."""
+        """Always true: only connecting shows whether it exists."""
         return True
 
     def prepare(self) -> None:
-        """Nothing: whoever runs the server makes the database."""
+        """Does nothing: a database on a server is created there."""
 
     def probe(self, *, write: bool) -> None:
-        """Looks before anything is written: is it there, and are its tables ours?"""
+        """Checks, before anything is written, that it exists and that its tables are ours."""
         with self.passing_engine().connect() as connection:
             refuse_collisions(str(self), set(inspect(connection).get_table_names()))
 
     def in_use(self) -> bool:
-        """Whether one of our processes works with it, on whatever machine."""
+        """Whether another process of ours, on any machine, is connected to it."""
         others = text(
             "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() "
             "AND application_name = :name AND pid != pg_backend_pid()"
@@ -113,14 +113,14 @@ class PostgreSQL:
 
     @contextmanager
     def exclusively(self, name: str, timeout: float | None) -> Iterator[None]:
-        """See `database.exclusively`. Raises TimeoutError."""
+        """Holds a lock, as `open.exclusively` does; raises TimeoutError."""
         digest = hashlib.sha256(f"gru-optuna {name}".encode()).digest()
         key = int.from_bytes(digest[:8], signed=True)
         with self.plain_errors():
             engine = self.passing_engine().execution_options(isolation_level="AUTOCOMMIT")
             event.listen(engine, "connect", _set_session)
             connection = engine.connect()
-        # The lock belongs to this connection: the server frees it when the process dies.
+        # The lock belongs to this connection, so the server releases it when the process dies.
         with connection:
             with self.plain_errors():
                 _lock(connection, key, timeout)
@@ -132,12 +132,12 @@ class PostgreSQL:
 
     @contextmanager
     def plain_errors(self) -> Iterator[None]:
-        """Says what driver and server refuse in one sentence."""
+        """Turns errors of the driver and the server into one plain sentence."""
         try:
             yield
         except ImportError as error:
             raise StorageError(
-                f"{self}: the driver is missing. pip install 'gru-optuna[postgres]'"
+                f"{self}: the driver is missing. Try: pip install 'gru-optuna[postgres]'"
             ) from error
         except (SQLAlchemyError, StorageInternalError) as error:
             cause = error.__cause__ if isinstance(error, StorageInternalError) else error
@@ -147,27 +147,29 @@ class PostgreSQL:
         cause = getattr(error, "orig", None) or error
         text = " ".join(str(cause).split())
         for part, explanation in {
-            "password": "user or password are wrong.",
-            "no pg_hba.conf entry": "the server admits nobody from here: see its pg_hba.conf.",
-            f'database "{self.name}" does not exist': (
-                f"there is no such database. Make it on the server: createdb {self.name}"
+            "password": "the user name or the password is wrong.",
+            "no pg_hba.conf entry": (
+                "the server accepts no connection from here: see its pg_hba.conf."
             ),
-            'role "': "user or password are wrong.",
+            f'database "{self.name}" does not exist': (
+                f"there is no such database. Create it on the server: createdb {self.name}"
+            ),
+            'role "': "the user name or the password is wrong.",
             "too many clients": "the server has no connection left. Stop a worker, or raise "
             "its max_connections.",
             "connection slots": "the server has no connection left. Stop a worker, or raise "
             "its max_connections.",
             "permission denied for schema": (
-                "this user may not make tables. As its owner: "
+                "this user may not create tables. As the database's owner, run: "
                 f"GRANT CREATE ON SCHEMA public TO {self._address.username};"
             ),
-            "read-only transaction": "may only be read. Name the primary server.",
+            "read-only transaction": "this server is read-only. Name the primary server.",
         }.items():
             if part in text:
                 return explanation
         if isinstance(error, OperationalError) and "connect" in text:
             reason = text.removeprefix("connection failed: ")
-            return f"can't be reached ({reason}). Check host and port, and that it runs."
+            return f"can't be reached ({reason}). Check host and port, and that the server runs."
         return text
 
 

@@ -1,7 +1,7 @@
-"""The tables, Optuna's and ours beside them, and their revisions.
+"""Optuna's tables and ours in one database, and their revisions.
 
-Optuna makes and upgrades its own. Ours are made and changed by the scripts in ``migrations/``,
-which keep their revision in a version table of its own.
+Optuna creates and upgrades its own. The scripts in ``migrations/`` create and change ours, and
+keep their revision in a version table of their own.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from optuna.storages._rdb import models
 from sqlalchemy import select
 
 from gru_optuna.errors import StorageError
-from gru_optuna.storage.database.tables import _OPTUNAS_VERSION_TABLE, VERSION_TABLE
+from gru_optuna.storage.database.tables import OPTUNAS_VERSION_TABLE, VERSION_TABLE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,7 +36,7 @@ _OPTUNAS_MIGRATIONS = Path(optuna.storages._rdb.__file__).parent / "alembic"
 
 
 class Revisions(NamedTuple):
-    """Which form the tables have. None: there are none."""
+    """The revisions of the tables; None where there are none."""
 
     optuna: str | None
     ours: str | None
@@ -46,21 +46,21 @@ class Revisions(NamedTuple):
 
 
 def stored(connection: Connection) -> Revisions:
-    """What a database has."""
+    """The revisions of a database."""
     return Revisions(
-        _revision(connection, _OPTUNAS_VERSION_TABLE), _revision(connection, VERSION_TABLE)
+        _revision(connection, OPTUNAS_VERSION_TABLE), _revision(connection, VERSION_TABLE)
     )
 
 
 def newest() -> Revisions:
-    """What this version makes."""
+    """The revisions that this version creates."""
     return Revisions(
         _scripts(_OPTUNAS_MIGRATIONS).get_current_head(), _scripts(_MIGRATIONS).get_current_head()
     )
 
 
 def is_made(connection: Connection) -> bool:
-    """Whether a first run came to its end, or there is something that one mustn't touch."""
+    """Whether a first run has created all tables, or there are studies that must not be touched."""
     found = stored(connection)
     if found.optuna is None:
         return False
@@ -75,31 +75,31 @@ def refuse_other_revisions(where: str, connection: Connection) -> None:
     Raises
     ------
     StorageError
-        Saying which, and what to do.
+        If they are; the message says what to do.
     """
     found = stored(connection)
     if found == newest():
         return
     _refuse_newer(where, found)
     raise StorageError(
-        f"{where} was made by an older gru-optuna. Back it up (gru-optuna storage backup), "
-        f"then: gru-optuna storage upgrade"
+        f"{where} was made by an older gru-optuna. Back it up with gru-optuna storage backup, "
+        f"then run gru-optuna storage upgrade."
     )
 
 
 def make(database: Database) -> None:
-    """Makes the tables, or completes what a killed first run has left. The caller is alone."""
+    """Creates the tables, or completes what a killed first run left. The caller holds the lock."""
     optuna_storage(database, make_tables=True).engine.dispose()
     _migrate(database)
 
 
 def upgrade(database: Database) -> tuple[Revisions, Revisions]:
-    """Brings both kinds of tables to their newest form. The caller is alone.
+    """Brings both kinds of tables to their newest form. The caller holds the lock.
 
     Returns
     -------
     tuple
-        What they were, and what they are now.
+        The revisions before and after.
 
     Raises
     ------
@@ -121,8 +121,8 @@ def upgrade(database: Database) -> tuple[Revisions, Revisions]:
 def optuna_storage(
     database: Database, *, make_tables: bool = False, check: bool = True
 ) -> RDBStorage:
-    """Optuna's own storage on a database."""
-    # Optuna takes it for a template, to fill in.
+    """Optuna's own storage for a database."""
+    # Optuna fills in the URL as a template, so braces in a password must be doubled.
     url = database.url.replace("{", "{{").replace("}", "}}")
     return RDBStorage(
         url,
@@ -137,9 +137,9 @@ def _migrate(database: Database) -> None:
     config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
     with database.passing_engine().begin() as connection:
         if connection.dialect.name == "sqlite":
-            # SQLite changes a table by making a new one: dropping the old must delete nothing.
+            # SQLite changes a table by making a new one: dropping the old one must not cascade.
             connection.exec_driver_sql("PRAGMA foreign_keys=OFF")
-            # Python's driver begins no transaction for CREATE TABLE: half of it would remain.
+            # Python's driver begins no transaction for CREATE TABLE: a crash would leave half.
             connection.exec_driver_sql("BEGIN IMMEDIATE")
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
@@ -157,7 +157,7 @@ def _refuse_newer(where: str, found: Revisions) -> None:
 
 @contextmanager
 def _own_logging() -> Iterator[None]:
-    """Keeps Optuna's upgrade from configuring logging, which it does where nobody has."""
+    """Keeps Optuna's upgrade from configuring logging, as it does if the root has no handler."""
     root, handler = logging.getLogger(), logging.NullHandler()
     root.addHandler(handler)
     try:

@@ -1,7 +1,7 @@
-"""SQLite, so that several processes can work on one file.
+"""SQLite, set up so that several processes can work on one file.
 
-Optuna leaves SQLite at its defaults (rollback journal, full fsync, 5 s of patience). Here it
-runs in WAL mode, waits for other writers, and keeps its foreign keys.
+Optuna leaves SQLite at its defaults: a rollback journal, an fsync for each commit, a time-out of
+5 s. Here it runs in WAL mode, waits for other writers, and enforces foreign keys.
 """
 
 from __future__ import annotations
@@ -30,20 +30,21 @@ BUSY_SECONDS = 60.0
 """How long a statement waits for another writer."""
 
 WORKER_BUSY_SECONDS = 2.0
-"""How long a worker's does. It tries again for long, but not deaf to Ctrl-C."""
+"""How long a worker's statement waits. SQLite doesn't notice Ctrl-C while it waits, so a worker
+waits in short turns (``retry.py``)."""
 
 PROBE_SECONDS = 3.0
 """How long opening waits before it says that the database is locked."""
 
-# On these a memory-mapped WAL index isn't shared between hosts, and SQLite corrupts.
+# Hosts don't share the memory-mapped WAL index on these, so SQLite would corrupt the file.
 _NETWORK_FILE_SYSTEMS = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "fuse.sshfs", "9p", "afs"}
 
 
 def connect(path: str, busy_seconds: float = BUSY_SECONDS) -> sqlite3.Connection:
-    """A connection as every process here uses it.
+    """Opens a connection with the settings that all our processes use.
 
-    At module level, because Optuna pickles its engine's arguments, and an event listener
-    would come too late for the first connection and be lost on the way.
+    A function at module level, because Optuna pickles its engine's arguments: an event listener
+    would be lost with that, and would miss the first connection.
     """
     # IMMEDIATE: a writer waits for its turn at BEGIN, and never fails at an upgrade from reading.
     connection = sqlite3.connect(
@@ -59,14 +60,14 @@ def connect(path: str, busy_seconds: float = BUSY_SECONDS) -> sqlite3.Connection
 
 
 def _use_wal(connection: sqlite3.Connection) -> None:
-    """Turns WAL mode on. Where it is on, that reads one page."""
+    """Turns WAL mode on. Where it is on already, this reads one page."""
     give_up = time.monotonic() + BUSY_SECONDS
     while True:
         try:
             connection.execute("PRAGMA journal_mode=WAL")
         except sqlite3.OperationalError as error:
-            # The first of all connections changes the file, and SQLite doesn't wait for that as
-            # it waits for a writer: another one that begins at the same moment is an error.
+            # The very first connection changes the file, and the time-out doesn't apply to that:
+            # two that begin at the same moment get an error at once.
             if "locked" not in str(error) or time.monotonic() > give_up:
                 raise
             time.sleep(0.01)
@@ -85,22 +86,22 @@ class SQLite:
 
     @property
     def url(self) -> str:
-        """With everything that is needed to connect."""
+        """Everything that is needed to connect."""
         return f"sqlite:///{self.path}"
 
     @property
     def name(self) -> str:
-        """What a file about this database may be called after."""
+        """What a backup of this database is named after."""
         return self.path.stem
 
     @property
     def optuna_arguments(self) -> dict[str, Any]:
-        """What Optuna's engine is made with."""
+        """Arguments of Optuna's engine."""
         return {"creator": partial(connect, str(self.path))}
 
     @property
     def checkpoint_folder(self) -> Path:
-        """Where checkpoints lie."""
+        """Where checkpoints lie, unless a study has a place of its own."""
         return self.path.with_name(f"{self.path.name}.checkpoints")
 
     @property
@@ -109,16 +110,16 @@ class SQLite:
 
     @property
     def identity(self) -> tuple[str, ...]:
-        """The same for two ways to write the same database."""
+        """Equal for two URLs of the same database."""
         return (str(self.path.resolve()),)
 
     def engine(self) -> Engine:
-        """For a worker: connections that are kept."""
+        """For a worker: connections are kept open."""
         creator = partial(connect, str(self.path), WORKER_BUSY_SECONDS)
         return create_engine(self.url, creator=creator)
 
     def passing_engine(self) -> Engine:
-        """For a command: nothing is kept open."""
+        """For a command: no connection is kept open."""
         return create_engine(self.url, creator=partial(connect, str(self.path)), poolclass=NullPool)
 
     def exists(self) -> bool:
@@ -126,17 +127,18 @@ class SQLite:
         return self.path.exists()
 
     def prepare(self) -> None:
-        """Makes the folder."""
+        """Creates the folder."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         _refuse_network_file_system(self.path.parent)
 
     def probe(self, *, write: bool) -> None:
-        """Looks before anything is written: is it a database, ours, and free?"""
+        """Checks, before anything is written, that it is a database, ours, and not locked."""
         connection = sqlite3.connect(self.path, timeout=PROBE_SECONDS)
         try:
             query = "SELECT name FROM sqlite_master WHERE type='table' AND name NOT LIKE 'sqlite_%'"
             refuse_strangers(str(self), {name for (name,) in connection.execute(query)})
             if write:
+                # A write that changes nothing, rolled back: only trying shows a missing permission.
                 connection.execute("BEGIN IMMEDIATE")
                 (version,) = connection.execute("PRAGMA user_version").fetchone()
                 connection.execute(f"PRAGMA user_version = {version}")
@@ -145,7 +147,7 @@ class SQLite:
             connection.close()
 
     def in_use(self) -> bool:
-        """Whether a process on this machine works with it: it holds one of the locks."""
+        """Whether a process on this machine holds one of the database's locks."""
         from filelock import FileLock
 
         for path in self._locks.glob("*.lock"):
@@ -159,7 +161,7 @@ class SQLite:
 
     @contextmanager
     def exclusively(self, name: str, timeout: float | None) -> Iterator[None]:
-        """See `database.exclusively`. Raises TimeoutError."""
+        """Holds a lock, as `open.exclusively` does; raises TimeoutError."""
         from filelock import FileLock
 
         with self.plain_errors():
@@ -174,7 +176,7 @@ class SQLite:
 
     @contextmanager
     def plain_errors(self) -> Iterator[None]:
-        """Says what SQLite and the file system refuse in one sentence."""
+        """Turns errors of SQLite and the file system into one plain sentence."""
         try:
             yield
         except TimeoutError:
@@ -192,7 +194,7 @@ def _explain(error: BaseException) -> str:
     for part, explanation in {
         "not a database": "not a SQLite database. Name another file.",
         "locked": "locked by another program. Close it, or wait, and try again.",
-        "readonly": "may not be written. Change its permissions, or name another file.",
+        "readonly": "read-only. Change its permissions, or name another file.",
         "unable to open": "can't be opened. Check the path and its permissions.",
         "disk is full": "the disk is full. Free some space and run the same command again.",
         "malformed": "damaged. Restore a backup, or save what sqlite3's .recover can read.",
@@ -214,6 +216,7 @@ def _refuse_network_file_system(folder: Path) -> None:
     kind = next((kinds[place] for place in (here, *here.parents) if place in kinds), "")
     if kind in _NETWORK_FILE_SYSTEMS:
         raise StorageError(
-            f"{folder} is on a network file system ({kind}), where SQLite's WAL mode corrupts. "
+            f"{folder} is on a network file system ({kind}), where SQLite in WAL mode can "
+            f"corrupt the database. "
             f"Put the database on a local disk: --storage sqlite:////tmp/study.db."
         )

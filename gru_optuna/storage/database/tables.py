@@ -1,8 +1,8 @@
-"""Our own tables beside Optuna's, in the same database: who works, who holds what, how far.
+"""Our own tables in Optuna's database: workers, leases and checkpoints.
 
-Optuna's tables stay as Optuna and optuna-dashboard know them. What they have no place for
-stands here: workers, leases, checkpoints. ``migrations/`` makes and changes these tables; a test
-compares what it makes with what stands here.
+Optuna's tables stay as Optuna and optuna-dashboard know them; these three hold what they have no
+place for. ``migrations/`` creates and changes them, and a test compares its result with this
+file.
 """
 
 from __future__ import annotations
@@ -42,14 +42,14 @@ workers = Table(
     Column("device", String(64), nullable=False),
     Column("slots", Integer, nullable=False),
     Column("epochs_per_second", Float, nullable=False, default=0.0),
-    # Others watch this number: while it changes, the worker lives. No clock is compared.
+    # While this number changes, the worker lives: the others compare no clocks.
     Column("beats", Integer, nullable=False, default=0),
     Column("started_at", DateTime, nullable=False),  # UTC, for people
     Column("beaten_at", DateTime, nullable=False),  # UTC, for people
-    # A worker's number is never given again, or a lease of a dead one could seem alive.
+    # Never reuse an id: a dead worker's lease would seem to belong to a living one.
     sqlite_autoincrement=True,
 )
-"""The workers of a study, from their first moment to their last, or until they are found dead."""
+"""The workers of each study, until they leave or are found dead."""
 
 leases = Table(
     "gru_optuna_leases",
@@ -66,14 +66,14 @@ leases = Table(
         nullable=False,
         index=True,
     ),
-    # No foreign key: a holder that died and was removed is a holder that is not alive.
-    Column("worker_id", Integer),  # null: given back
-    # Fencing: one more with every new holder, and only the newest may write.
+    # No foreign key: the id of a worker that was removed stays, and says that the holder is dead.
+    Column("worker_id", Integer),  # null: released
+    # A fencing token: it rises with every new holder, and only the newest holder may write.
     Column("token", Integer, nullable=False),
-    # Holders in a row that died before they came an epoch further: a trial can kill a process.
+    # Holders that died in a row without finishing an epoch: a trial can kill its process.
     Column("deaths", Integer, nullable=False, default=0),
 )
-"""Who trains a running trial."""
+"""Which worker trains each running trial."""
 
 checkpoints = Table(
     "gru_optuna_checkpoints",
@@ -86,35 +86,35 @@ checkpoints = Table(
     ),
     Column("epoch", Integer, primary_key=True, autoincrement=False),  # epochs trained
     Column("name", String(255), nullable=False),  # in the store
-    Column("sha256", String(64), nullable=False),  # of the whole content, in hexadecimal
+    Column("sha256", String(64), nullable=False),  # of the content, in hexadecimal
     Column("content", LargeBinary),  # null: the store has it
 )
-"""What a running trial goes on from. A file in the store that stands in no row counts nothing."""
+"""What running trials continue from. A file in a store counts only if a row names it."""
 
 VERSION_TABLE = "gru_optuna_alembic_version"
-_OPTUNAS_VERSION_TABLE = "alembic_version"
-_OPTUNAS_TABLES = {*models.BaseModel.metadata.tables, _OPTUNAS_VERSION_TABLE}
+OPTUNAS_VERSION_TABLE = "alembic_version"
+_OPTUNAS_TABLES = {*models.BaseModel.metadata.tables, OPTUNAS_VERSION_TABLE}
 _OUR_TABLES = {*metadata.tables, VERSION_TABLE}
 
 
 def refuse_strangers(where: str, names: set[str]) -> None:
-    """Refuses a file that holds any tables of another program."""
+    """Refuses a file that holds tables of another program."""
     if not names <= _OPTUNAS_TABLES | _OUR_TABLES:
-        raise _something_else(where, names)
+        raise _another_program(where, names)
 
 
 def refuse_collisions(where: str, names: set[str]) -> None:
     """Refuses a database where another program's tables have the names of Optuna's.
 
-    Others may stand beside ours: a server's database is often shared, and its extensions make
+    Other tables are no obstacle: a database on a server is often shared, and its extensions have
     tables of their own.
     """
     if names & _OPTUNAS_TABLES and not {"studies", "trials", "version_info"} <= names:
-        raise _something_else(where, names)
+        raise _another_program(where, names)
 
 
-def _something_else(where: str, names: set[str]) -> StorageError:
+def _another_program(where: str, names: set[str]) -> StorageError:
     listed = ", ".join(sorted(names)[:4])
     return StorageError(
-        f"{where}: a database of something else (it has the tables {listed}). Name another one."
+        f"{where}: a database of another program (with the tables {listed}). Name another one."
     )

@@ -1,4 +1,4 @@
-"""One file that holds a whole database, made while workers go on writing."""
+"""Writes a whole database into one file while workers go on writing."""
 
 from __future__ import annotations
 
@@ -24,35 +24,35 @@ if TYPE_CHECKING:
 
 
 def backup(source: str, out: Path) -> int:
-    """Writes a SQLite database with all that `source` holds at this moment.
+    """Writes a SQLite database with everything that `source` holds at this moment.
 
-    The contents of checkpoints stand in it, too. No worker holds a trial of it: whoever opens
-    it goes on with those that run.
+    It includes the contents of checkpoints. No worker holds its running trials, so the first
+    worker that opens it continues them.
 
     Parameters
     ----------
     source
-        Storage URL, of SQLite or PostgreSQL. Of an older version's, too.
+        Storage URL, of SQLite or PostgreSQL. An older version may have made the database.
     out
         A new file.
 
     Returns
     -------
     int
-        How many checkpoints couldn't be read; their trials go on from an earlier one.
+        How many checkpoints couldn't be read; their trials continue from an earlier one.
 
     Raises
     ------
     StorageError
-        If `source` can't be read, or `out` is there already or can't be written.
+        If `source` can't be read, or `out` exists or can't be written.
     """
     database = existing(source)
     with SQLite(out).plain_errors():
         if out.exists():
-            raise StorageError(f"{out} is there already. Name another file: --out FILE")
+            raise StorageError(f"{out} exists already. Name another file with --out.")
         if not out.parent.is_dir():
             raise StorageError(
-                f"{out}: there is no folder {out.parent}. Make it, or name another file."
+                f"{out}: there is no folder {out.parent}. Create it, or name another file."
             )
         with written_whole(out) as beside, snapshot(database) as before:
             if isinstance(database, SQLite):
@@ -65,7 +65,7 @@ def _copy_pages(before: Snapshot, out: Path) -> int:
     assert isinstance(source, sqlite3.Connection)
     with closing(sqlite3.connect(out)) as target:
         source.backup(target)
-        # One file, without -wal and -shm beside it.
+        # One file, without -wal and -shm next to it.
         target.execute("PRAGMA journal_mode=DELETE")
         if not before.has_checkpoints:
             return 0
@@ -75,7 +75,7 @@ def _copy_pages(before: Snapshot, out: Path) -> int:
                 [(content, name) for name, content in before.contents.items()],
             )
             lost = target.execute(f"DELETE FROM {checkpoints} WHERE content IS NULL").rowcount  # noqa: S608
-            # Nor does it share a place for new ones with the database that it is of.
+            # New checkpoints must not go where the original database keeps its own.
             attrs = StudyUserAttributeModel.__table__
             target.execute(f"DELETE FROM {attrs} WHERE key = ?", (CHECKPOINTS,))  # noqa: S608
             target.execute(f"UPDATE {leases} SET worker_id = NULL")  # noqa: S608

@@ -1,4 +1,4 @@
-"""Whether a database holds what it should: looked at from outside, while others work with it."""
+"""Checks that a database holds what it should, while workers go on using it."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ if TYPE_CHECKING:
     from gru_optuna.storage.database.backend import Database
 
 ORPHANED_SECONDS = 60.0
-"""A worker writes a checkpoint's file before its row; a younger file may be about to get one."""
+"""A worker writes a checkpoint's file before its row, so a younger file may still get one."""
 
 _SHOWN = 5
-"""Problems of one kind that are named; the rest is counted."""
+"""Problems of one kind that are listed; the others are counted."""
 
 _OVER = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 _FINISHED = select(trials.c.trial_id).where(trials.c.state.in_(_OVER))
@@ -47,7 +47,7 @@ _ROWS_OF_FINISHED: dict[Table, ColumnElement[bool]] = {
     leases: leases.c.trial_id.in_(_FINISHED),
     checkpoints: checkpoints.c.trial_id.in_(_FINISHED),
 }
-# What a program left that deleted a study without knowing our tables.
+# Left by a program that deleted a study without knowing our tables.
 _ROWS_OF_NOBODY: dict[Table, ColumnElement[bool]] = {
     leases: leases.c.trial_id.not_in(select(trials.c.trial_id)),
     checkpoints: checkpoints.c.trial_id.not_in(select(trials.c.trial_id)),
@@ -57,14 +57,14 @@ _ROWS_OF_NOBODY: dict[Table, ColumnElement[bool]] = {
 
 @dataclass(frozen=True)
 class CheckResult:
-    """What one check came to."""
+    """The outcome of one check."""
 
     subject: str
     problems: tuple[str, ...]
     summary: str
-    """What is so, in a few words, if there is no problem."""
+    """What holds, in a few words, if there is no problem."""
     removable: bool = False
-    """Whether nobody needs what the problems name."""
+    """Whether `clean` removes what the problems name."""
 
     @property
     def ok(self) -> bool:
@@ -73,7 +73,7 @@ class CheckResult:
 
     @property
     def detail(self) -> str:
-        """In one line."""
+        """The outcome in one line."""
         if self.ok:
             return self.summary
         more = len(self.problems) - _SHOWN
@@ -91,7 +91,7 @@ class Removed:
 
 @dataclass(frozen=True)
 class _Files:
-    """What lies in one folder of checkpoints, and is too old to be in the making."""
+    """Files in one folder of checkpoints that are too old to be still in the making."""
 
     store: Folder
     names: tuple[str, ...]
@@ -99,12 +99,12 @@ class _Files:
 
 
 def check(url: str) -> list[CheckResult]:
-    """Looks at all that has to hold, and changes nothing.
+    """Makes all checks, and changes nothing.
 
     Raises
     ------
     StorageError
-        If there is no database of ours to look at.
+        If there is no database of ours.
     """
     database = existing(url)
     with database.plain_errors(), database.passing_engine().connect() as connection:
@@ -112,7 +112,7 @@ def check(url: str) -> list[CheckResult]:
 
 
 def clean(url: str) -> Removed:
-    """Removes rows and files of ours that no trial and no study needs, and nothing else.
+    """Removes our own rows and files that no trial and no study needs, and nothing else.
 
     Raises
     ------
@@ -127,8 +127,8 @@ def clean(url: str) -> Removed:
         files = _files(database, stores)
         for table, orphaned in [*_ROWS_OF_NOBODY.items(), *_ROWS_OF_FINISHED.items()]:
             rows += connection.execute(delete(table).where(orphaned)).rowcount
-        orphans = [(one.store, name) for one in files for name in _in_no_row(connection, one)]
-    leftovers = [path for one in files for path in one.leftovers]
+        orphans = [(lying.store, name) for lying in files for name in _in_no_row(connection, lying)]
+    leftovers = [path for lying in files for path in lying.leftovers]
     with database.plain_errors():
         for path in leftovers:
             path.unlink(missing_ok=True)
@@ -142,7 +142,7 @@ def _findings(database: Database, connection: Connection) -> Iterator[CheckResul
         integrity = _integrity(connection)
         yield integrity
         if not integrity.ok:
-            return  # what such a file says means nothing
+            return  # a damaged file can't be trusted with the other checks
         yield _references(connection)
     found, wanted = schema.stored(connection), schema.newest()
     yield _revisions(found, wanted)
@@ -153,8 +153,8 @@ def _findings(database: Database, connection: Connection) -> Iterator[CheckResul
         return
     yield _running(connection)
     yield _rows(connection, "rows of finished trials", _ROWS_OF_FINISHED)
-    yield _rows(connection, "rows of nobody", _ROWS_OF_NOBODY)
-    # Before the rows are read: a file whose row comes meanwhile has one then.
+    yield _rows(connection, "orphaned rows", _ROWS_OF_NOBODY)
+    # Before the rows are read, so that a file that gets its row meanwhile isn't an orphan.
     stores = study_stores(connection, database.checkpoint_folder)
     files = _files(database, stores)
     yield _contents(connection, stores)
@@ -174,16 +174,18 @@ def _references(connection: Connection) -> CheckResult:
     broken = Counter(
         (table, parent)
         for table, _, parent, _ in connection.exec_driver_sql("PRAGMA foreign_key_check")
-        if table not in metadata.tables  # of ours, `_rows` tells
+        if table not in metadata.tables  # `_rows` checks ours
     )
-    problems = [f"{count} in {table} of no {parent}" for (table, parent), count in broken.items()]
-    return CheckResult("references", tuple(problems), "every row of Optuna's has its owner")
+    problems = [
+        f"{count} in {table} without a row in {parent}" for (table, parent), count in broken.items()
+    ]
+    return CheckResult("references", tuple(problems), "every row of Optuna's tables has its owner")
 
 
 def _revisions(found: schema.Revisions, wanted: schema.Revisions) -> CheckResult:
     problems = []
     if found != wanted:
-        problems = [f"{found}, while this version uses {wanted}: gru-optuna storage upgrade"]
+        problems = [f"{found}, while this version uses {wanted}. Run gru-optuna storage upgrade."]
     return CheckResult("tables", tuple(problems), str(found))
 
 
@@ -208,7 +210,7 @@ def _trial_numbers(connection: Connection) -> CheckResult:
         if (row.first, row.last, row.different) != (0, row.trials - 1, row.trials)
     ]
     total = sum(row.trials for row in numbered)
-    return CheckResult("trial numbers", tuple(problems), f"without a gap, {total} in all")
+    return CheckResult("trial numbers", tuple(problems), f"without gaps, {total} in all")
 
 
 def _running(connection: Connection) -> CheckResult:
@@ -255,11 +257,11 @@ def _contents(connection: Connection, stores: Mapping[int, CheckpointStore | Non
         for row in found
         if (wrong := _wrong(connection, stores[row.study_id], row.trial_id, row.epoch))
     ]
-    return CheckResult("checkpoints", tuple(problems), f"{len(found)}, every one as it was written")
+    return CheckResult("checkpoints", tuple(problems), f"{len(found)}, all intact")
 
 
 def _wrong(connection: Connection, store: CheckpointStore | None, trial_id: int, epoch: int) -> str:
-    """What is wrong with a checkpoint; nothing, if its worker has replaced it meanwhile."""
+    """What is wrong with a checkpoint; empty if its worker has replaced it meanwhile."""
     same = (checkpoints.c.trial_id == trial_id) & (checkpoints.c.epoch == epoch)
     row = connection.execute(select(checkpoints).where(same)).one_or_none()
     if row is None:
@@ -281,7 +283,7 @@ def _wrong(connection: Connection, store: CheckpointStore | None, trial_id: int,
 
 
 def _files(database: Database, stores: Mapping[int, CheckpointStore | None]) -> list[_Files]:
-    """In all folders; an object in S3 doesn't tell whether it is in the making."""
+    """The files in all folders; whether an object in S3 is still being written can't be known."""
     own = [store.folder for store in stores.values() if isinstance(store, Folder)]
     folders = {folder for folder in (database.checkpoint_folder, *own) if folder is not None}
     return [_lying_in(Folder(folder)) for folder in sorted(folders)]
@@ -291,7 +293,7 @@ def _lying_in(store: Folder) -> _Files:
     young = time.time() - ORPHANED_SECONDS
     names = []
     for name in store.names():
-        with suppress(FileNotFoundError):  # its trial ended meanwhile
+        with suppress(FileNotFoundError):  # its trial has ended meanwhile
             if (store.folder / name).stat().st_mtime < young:
                 names.append(name)
     return _Files(store, tuple(names), tuple(store.leftovers()))
@@ -300,10 +302,10 @@ def _lying_in(store: Folder) -> _Files:
 def _orphans(connection: Connection, files: Sequence[_Files]) -> CheckResult:
     problems = [
         problem
-        for one in files
-        for problem in (*_in_no_row(connection, one), *(path.name for path in one.leftovers))
+        for lying in files
+        for problem in (*_in_no_row(connection, lying), *(path.name for path in lying.leftovers))
     ]
-    return CheckResult("files of nobody", tuple(problems), "none", removable=True)
+    return CheckResult("orphaned files", tuple(problems), "none", removable=True)
 
 
 def _in_no_row(connection: Connection, files: _Files) -> list[str]:

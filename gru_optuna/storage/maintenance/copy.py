@@ -1,8 +1,8 @@
-"""Studies moved whole from one database to another, of whatever kind.
+"""Copies whole studies from one database to another, of either kind.
 
-Everything of a study goes along: Optuna's rows and the checkpoints of its running trials, with
-their contents, wherever they lie. Workers and leases stay behind, so a running trial can be
-adopted there. Ids are the target's own, and so is the place of new checkpoints.
+A copy has all of Optuna's rows and the checkpoints of running trials, with their contents,
+wherever those lie. It has no workers and no leases, so a worker there can adopt the running
+trials. Ids and the place of new checkpoints are the target's own.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ if TYPE_CHECKING:
     from gru_optuna.storage.database.backend import Database
 
 BATCH = 1000
-"""Rows read and written at once."""
+"""Rows that are read and written at once."""
 
 CONTENTS = 8
-"""Checkpoints read at once: each may have megabytes."""
+"""Checkpoints that are read at once; each may have megabytes."""
 
 _BELONGINGS = [
     table
@@ -55,17 +55,17 @@ class Copied:
     trials: int
     checkpoints: int
     lost: int
-    """Checkpoints whose content couldn't be read: their trials go on from an earlier one."""
+    """Checkpoints that couldn't be read: their trials continue from an earlier one."""
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """One state of a database, however much is written meanwhile."""
+    """A database as it was at one moment, however much is written meanwhile."""
 
     database: Database
     connection: Connection
     contents: Mapping[str, bytes]
-    """Of the checkpoints whose rows hold none, by name; without those that are damaged."""
+    """Contents of the intact checkpoints whose rows hold none, by name."""
 
     def read(self, query: Select[Any], batch: int = BATCH) -> Iterator[list[dict[str, Any]]]:
         """The rows of a query, a batch at a time."""
@@ -82,24 +82,24 @@ class Snapshot:
 
     @property
     def has_checkpoints(self) -> bool:
-        """An older version's has no table of them."""
+        """Whether it has a table of checkpoints; an older version's may not."""
         return inspect(self.connection).has_table(checkpoints.name)
 
 
 def copy_studies(source: str, target: str, names: Sequence[str] = ()) -> list[Copied]:
-    """Copies studies, in one transaction: all of them arrive, or none.
+    """Copies studies in one transaction, so that all of them arrive, or none.
 
     Parameters
     ----------
     source, target
-        Storage URLs. The target is made if it isn't there.
+        Storage URLs. The target is created if there is none.
     names
-        Which; without any, all.
+        The studies' names; without any, all studies.
 
     Raises
     ------
     StudyError
-        If the source has no study of a name, or the target has one.
+        If the source lacks one of these studies, or the target has one already.
     StorageError
         If one of them can't be opened, read or written, or both are the same.
     """
@@ -114,13 +114,14 @@ def copy_studies(source: str, target: str, names: Sequence[str] = ()) -> list[Co
 
 @contextmanager
 def snapshot(database: Database) -> Iterator[Snapshot]:
-    """Holds on to the present state of a database."""
+    """Keeps the present state of a database readable until the block ends."""
     with ExitStack() as held:
         with database.plain_errors():
             engine = database.passing_engine()
             connection = held.enter_context(engine.connect())
             with engine.connect() as writer:
-                # Nobody else writes for a moment, so no checkpoint is replaced and removed.
+                # Nobody writes while the contents are read: a worker would replace checkpoints and
+                # remove their files.
                 if engine.dialect.name == "sqlite":
                     writer.exec_driver_sql("BEGIN IMMEDIATE")
                     connection.exec_driver_sql("BEGIN")
@@ -134,26 +135,26 @@ def snapshot(database: Database) -> Iterator[Snapshot]:
 
 
 def copy_snapshot(before: Snapshot, target: Database, wanted: Mapping[str, int]) -> list[Copied]:
-    """Copies studies, by name with their ids, to a database that has all tables."""
+    """Copies studies, given by their names and ids, to a database that has all tables."""
     with target.plain_errors(), target.passing_engine().begin() as connection:
         if connection.dialect.name == "sqlite":
             connection.exec_driver_sql("BEGIN IMMEDIATE")
         taken = set(connection.scalars(select(studies.c.study_name))) & wanted.keys()
         if taken:
             raise StudyError(
-                f'{target} has a study "{min(taken)}" already. Nothing was copied. Name others '
-                f"with --study, or another target."
+                f'{target} already has a study "{min(taken)}". Nothing was copied. Choose other '
+                f"studies with --study, or another target."
             )
         return [_copy_study(before, connection, *study) for study in wanted.items()]
 
 
 def studies_in(before: Snapshot, names: Sequence[str] = ()) -> dict[str, int]:
-    """The ids of studies of these names, or of all.
+    """The ids of the studies with these names, or of all studies.
 
     Raises
     ------
     StudyError
-        If there is none of a name.
+        If there is no study of one of the names.
     """
     query = select(studies.c.study_name, studies.c.study_id).order_by(studies.c.study_id)
     known = {row["study_name"]: row["study_id"] for rows in before.read(query) for row in rows}
@@ -175,7 +176,7 @@ def _contents(connection: Connection, default: Path | None) -> dict[str, bytes]:
     stores = study_stores(connection, default)
     for name, sha256, study_id in connection.execute(query):
         store = stores.get(study_id)
-        with suppress(DamagedCheckpoint, ValueError):  # ValueError: a name of something else
+        with suppress(DamagedCheckpoint, ValueError):  # ValueError: not a name of ours
             if store is not None and digest(content := store.read(name)) == sha256:
                 contents[name] = content
     return contents
@@ -198,7 +199,7 @@ def _copy_study(before: Snapshot, target: Connection, name: str, old_id: int) ->
             query = query.join(trials)
         of = table if "study_id" in table.c else trials
         if table is models.StudyUserAttributeModel.__table__:
-            # The place of the source's checkpoints, which two databases must not share.
+            # Two databases must not share a place for checkpoints: their ids collide.
             query = query.where(table.c.key != CHECKPOINTS)
         for rows in before.read(query.where(of.c.study_id == old_id)):
             target.execute(insert(table), [_moved(table, row, study_id, trial_ids) for row in rows])
@@ -210,7 +211,7 @@ def _copy_study(before: Snapshot, target: Connection, name: str, old_id: int) ->
 def _moved(
     table: Table, row: dict[str, Any], study_id: int, trial_ids: Mapping[int, int]
 ) -> dict[str, Any]:
-    """A row with the target's ids; its own comes by itself."""
+    """A row with the target's ids; the target's database assigns its own key."""
     moved = {key: value for key, value in row.items() if key not in table.primary_key.c}
     if "study_id" in moved:
         moved["study_id"] = study_id
@@ -225,7 +226,7 @@ def _moved(
 def _copy_checkpoints(
     before: Snapshot, target: Connection, old_id: int, study_id: int, trial_ids: Mapping[int, int]
 ) -> tuple[int, int]:
-    """How many were copied, and how many have no content that could be."""
+    """How many were copied, and how many couldn't be read."""
     copied = lost = 0
     if not before.has_checkpoints:
         return copied, lost

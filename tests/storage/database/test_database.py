@@ -98,7 +98,7 @@ def wait_until_ready(process: subprocess.Popen[str]) -> None:
 
 
 def test_looking_makes_nothing(database_url: str) -> None:
-    assert refusal(database_url).startswith(": no database yet. gru-optuna tune makes it;")
+    assert refusal(database_url).startswith(": there is no database yet. Create it with")
     if database_url.startswith("postgresql"):
         assert names_of_tables(database_url) == set()
 
@@ -132,7 +132,7 @@ def test_eight_processes_may_open_a_fresh_database_at_once(database_url: str) ->
 def test_a_first_run_that_was_killed_is_completed_by_the_next(database_url: str) -> None:
     locate(database_url).prepare()
     schema.optuna_storage(locate(database_url), make_tables=True)  # and before ours: killed
-    assert refusal(database_url).startswith(": no database yet.")
+    assert refusal(database_url).startswith(": there is no database yet.")
     assert new_study(database_url).trials == []
 
 
@@ -187,8 +187,8 @@ def test_a_deleted_study_takes_its_leases_and_checkpoints_with_it(database_url: 
 # --- older and newer ones ---
 
 OLDER = (
-    " was made by an older gru-optuna. Back it up (gru-optuna storage backup), "
-    "then: gru-optuna storage upgrade"
+    " was made by an older gru-optuna. Back it up with gru-optuna storage backup, "
+    "then run gru-optuna storage upgrade."
 )
 
 

@@ -104,20 +104,21 @@ def test_a_suspended_worker_lets_go_of_its_locks(url: str) -> None:
 @pytest.mark.parametrize("create", [False, True])
 def test_a_wrong_password_is_told_and_not_repeated(guarded: str, create: bool) -> None:
     wrong = changed(guarded, password="not secret")  # noqa: S106
-    assert refusal(wrong, create=create) == "user or password are wrong."
+    assert refusal(wrong, create=create) == "the user name or the password is wrong."
     nobody = changed(guarded, username="nobody")
-    assert refusal(nobody, create=create) == "user or password are wrong."
+    assert refusal(nobody, create=create) == "the user name or the password is wrong."
 
 
 def test_a_user_who_may_make_no_tables_is_told_so(guarded: str) -> None:
     assert refusal(guarded, create=True) == (
-        "this user may not make tables. As its owner: GRANT CREATE ON SCHEMA public TO guest;"
+        "this user may not create tables. As the database's owner, run: "
+        "GRANT CREATE ON SCHEMA public TO guest;"
     )
 
 
 def test_a_database_that_is_not_there_is_told(url: str) -> None:
     assert refusal(changed(url, database="nowhere")) == (
-        "there is no such database. Make it on the server: createdb nowhere"
+        "there is no such database. Create it on the server: createdb nowhere"
     )
 
 
@@ -127,7 +128,7 @@ def test_a_server_that_is_not_there_is_told_at_once() -> None:
         port = taken.getsockname()[1]
         message = refusal(f"postgresql://me:secret@127.0.0.1:{port}/db", create=True)
     assert message.startswith("can't be reached (")
-    assert message.endswith("Check host and port, and that it runs.")
+    assert message.endswith("Check host and port, and that the server runs.")
     assert "\n" not in message
 
 
@@ -144,7 +145,7 @@ def test_a_server_that_does_not_answer_is_given_up() -> None:
 
 def test_a_missing_driver_is_told(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "psycopg", None)
-    message = "the driver is missing. pip install 'gru-optuna[postgres]'"
+    message = "the driver is missing. Try: pip install 'gru-optuna[postgres]'"
     assert refusal(url) == refusal(url, create=True) == message
 
 
@@ -159,7 +160,7 @@ def test_tables_of_another_program_with_the_same_names_are_left_alone(url: str) 
         connection.execute("CREATE TABLE trials (patient TEXT)")
         for create in (False, True):
             assert refusal(url, create=create) == (
-                "a database of something else (it has the tables trials). Name another one."
+                "a database of another program (with the tables trials). Name another one."
             )
         query = "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'"
         assert connection.execute(query).fetchone() == (1,)

@@ -102,7 +102,7 @@ def test_the_folder_is_made_for_a_new_database(tmp_path: Path) -> None:
 
 def test_looking_for_a_database_makes_nothing(tmp_path: Path) -> None:
     message = refusal(tmp_path / "new" / "x.db")
-    assert message.startswith("x.db: no database yet. gru-optuna tune makes it; or name another")
+    assert message.startswith("x.db: there is no database yet. Create it with gru-optuna tune,")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -126,7 +126,7 @@ def test_a_first_run_that_was_killed_is_completed_by_the_next(half_made: Path) -
 
 
 def test_a_database_that_is_being_made_is_not_there_yet(half_made: Path) -> None:
-    assert refusal(half_made).startswith("half.db: no database yet.")
+    assert refusal(half_made).startswith("half.db: there is no database yet.")
 
 
 # --- what isn't opened ---
@@ -169,7 +169,7 @@ def test_a_database_of_something_else_is_refused_and_left_byte_for_byte(tmp_path
     before = path.read_bytes()
     for create in (False, True):
         assert refusal(path, create=create) == (
-            "photos.db: a database of something else (it has the tables albums, photos). "
+            "photos.db: a database of another program (with the tables albums, photos). "
             "Name another one."
         )
     assert path.read_bytes() == before
@@ -208,7 +208,7 @@ def test_a_database_that_may_not_be_written_says_so(public_folder: Path, mode: s
     public_folder.chmod(0o777)
     with without_privileges():
         message = refusal(path, create=True)
-    assert message == "x.db: may not be written. Change its permissions, or name another file."
+    assert message == "x.db: read-only. Change its permissions, or name another file."
 
 
 def test_a_folder_that_may_not_be_written_says_so(public_folder: Path) -> None:
@@ -230,7 +230,7 @@ def test_a_folder_that_may_not_be_entered_says_so(public_folder: Path) -> None:
 
 @pytest.mark.parametrize("address", ["sqlite://", "sqlite:///:memory:"])
 def test_a_database_in_memory_would_forget(address: str) -> None:
-    with pytest.raises(StorageError, match=r"forgets everything at its end\. Write"):
+    with pytest.raises(StorageError, match=r"is lost when the process ends\. Write"):
         open_storage(address, create=True)
 
 

@@ -38,7 +38,7 @@ def test_an_old_database_is_refused_backed_up_upgraded(workspace: Workspace, old
         invoke("status", "tiny", code=2).stderr,
     ]
     for message in refusals:
-        assert "made by an older gru-optuna. Back it up (gru-optuna storage backup)" in message
+        assert "made by an older gru-optuna. Back it up with gru-optuna storage backup" in message
     before = meaning_of_optunas(old)
     assert "gru-optuna none" in checked(old)["tables"]
     kept = run("backup").strip()

@@ -106,11 +106,11 @@ def test_a_backup_overwrites_nothing_and_leaves_nothing_half(
     (tmp_path / "kept.db").write_text("precious")
     arguments = ("backup", "--storage", database_url, "--out")
     assert refused(*arguments, "kept.db") == (
-        "kept.db is there already. Name another file: --out FILE"
+        "kept.db exists already. Name another file with --out."
     )
     assert (tmp_path / "kept.db").read_text() == "precious"
     assert refused(*arguments, "none/x.db") == (
-        "none/x.db: there is no folder none. Make it, or name another file."
+        "none/x.db: there is no folder none. Create it, or name another file."
     )
     before = sorted(tmp_path.iterdir())
     limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (40960, 40960)); "

@@ -44,7 +44,7 @@ def test_rows_that_a_plain_program_left_are_found_and_removed(database_url: str)
         )
         assert checked(database_url) == {
             "rows of finished trials": "1 in gru_optuna_leases",
-            "rows of nobody": "1 in gru_optuna_leases; 1 in gru_optuna_checkpoints",
+            "orphaned rows": "1 in gru_optuna_leases; 1 in gru_optuna_checkpoints",
         }
     else:
         assert checked(database_url) == {"rows of finished trials": "1 in gru_optuna_leases"}
@@ -66,7 +66,7 @@ def test_files_of_nobody_are_found_and_removed_when_they_are_old(tmp_path: Path)
     for file in ("1/77-1-1.safetensors", "8/1-1-1.safetensors", "1/.0123.writing", *kept):
         os.utime(store.folder / file, (hours_ago, hours_ago))
     assert checked(url) == {
-        "files of nobody": "1/77-1-1.safetensors; 8/1-1-1.safetensors; .0123.writing"
+        "orphaned files": "1/77-1-1.safetensors; 8/1-1-1.safetensors; .0123.writing"
     }
     output = run("check", "--storage", url, "--clean")
     assert "removed 0 rows and 3 files that no trial needs" in output
@@ -108,10 +108,10 @@ def test_optunas_rows_without_an_owner_are_found_and_kept(tmp_path: Path) -> Non
     url = f"sqlite:///{tmp_path / 'x.db'}"
     fill(url)
     execute(url, "DELETE FROM trials WHERE number = 4")
-    assert set(checked(url)) == {"rows of nobody"}
+    assert set(checked(url)) == {"orphaned rows"}
     assert checked(url, "--clean", code=0) == {}
     execute(url, "DELETE FROM trials WHERE number = 2")
-    assert "3 in trial_params of no trials" in checked(url, "--clean")["references"]
+    assert "3 in trial_params without a row in trials" in checked(url, "--clean")["references"]
 
 
 def test_a_damaged_file_is_told(tmp_path: Path) -> None:
@@ -138,7 +138,7 @@ def test_what_isnt_there_or_isnt_ours_is_told(tmp_path: Path) -> None:
         for name, message in {
             "none.db": "no database yet",
             "notes.db": "not a SQLite database",
-            "photos.db": "a database of something else",
+            "photos.db": "a database of another program",
         }.items():
             assert message in refused(command, "--storage", f"sqlite:///{name}")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["notes.db", "photos.db"]

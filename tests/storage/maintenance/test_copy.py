@@ -101,8 +101,8 @@ def test_what_cant_be_copied_is_refused_before_anything_is_written(
     run("copy", database_url, other)
     before = meaning(database_url)
     assert refused("copy", other, database_url) == (
-        f'{here} has a study "all kinds" already. Nothing was copied. '
-        f"Name others with --study, or another target."
+        f'{here} already has a study "all kinds". Nothing was copied. '
+        f"Choose other studies with --study, or another target."
     )
     assert meaning(database_url) == before
     assert "no database yet" in refused("copy", f"sqlite:///{tmp_path}/none.db", other)
