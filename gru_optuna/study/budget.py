@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def trial_limit(spec: Specification) -> int | None:
-    """How many trials a study may have; a grid has an end of its own."""
+    """How many trials a study may have; a grid also ends by itself."""
     limits = [spec.budget.trials] if spec.budget.trials is not None else []
     if spec.sampler.name == "grid":
         limits.append(len(space.grid(spec)))
@@ -29,13 +29,13 @@ def trial_limit(spec: Specification) -> int | None:
 
 
 def claimed(study: Study) -> int:
-    """Trials that were begun, whatever became of them. A failed one counts: it was tried."""
+    """How many trials were started, however they ended. A failed one counts: it was tried."""
     trials = study.get_trials(deepcopy=False)
     return sum(trial.state != TrialState.WAITING for trial in trials)
 
 
 def trials_left(study: Study, spec: Specification) -> float:
-    """How many more trials may begin; infinity where only time limits the study."""
+    """How many more trials may start; infinity where only time limits the study."""
     limit = trial_limit(spec)
     return float("inf") if limit is None else max(0, limit - claimed(study))
 
@@ -45,9 +45,9 @@ def seconds_left(
 ) -> float:
     """How much longer a study may be searched after `worked` seconds; infinity without a limit.
 
-    What its confirmation will take is left for that, if the study is given: as long as its
-    runs would take `slots` at a time if each took as long as the complete trials did; and no
-    more than half of the hours.
+    If the study is given, the time for its confirmation is kept free: what its runs would take,
+    `slots` at a time, if each took as long as the complete trials did on average; but no more
+    than half of the hours.
     """
     if spec.budget.hours is None:
         return float("inf")
@@ -65,7 +65,7 @@ def _confirmation_seconds(study: Study, spec: Specification, slots: int) -> floa
 
 
 def renewed(spec: Specification, user_attrs: Mapping[str, Any]) -> Specification:
-    """A specification with the budget the study has by now: somebody may have raised it."""
+    """The specification with the budget that the study has now: someone may have raised it."""
     stored = user_attrs.get(BUDGET)
     if not stored or stored == spec.budget.model_dump(mode="json"):
         return spec

@@ -1,11 +1,10 @@
-"""Which configuration holds on fresh seeds: who is asked, and what the numbers say.
+"""The decision which configuration holds on fresh seeds, as a study records it.
 
-The best of many trials owes some of its value to luck: its seed's, and that of the validation
-rows on which it was chosen. So the best few are trained again on seeds that no trial has had.
-What a run is worth is its best epoch's metric on the validation rows, as in the search.
+The best of many trials owes some of its value to luck: that of its seed, and that of the
+validation rows on which it was chosen. So the best few are trained again on seeds that no trial
+has had. The value of a run is its best epoch's metric on the validation rows, as in the search.
 
-What comes of it stands in the study's user attributes: every finished run at once, and in the
-end the decision.
+The study's user attributes hold every finished run as soon as it ends, and finally the decision.
 """
 
 from __future__ import annotations
@@ -44,20 +43,20 @@ class Run:
 
 @dataclass(frozen=True)
 class Candidate:
-    """One configuration, and what its runs came to."""
+    """A configuration and the results of its runs."""
 
     number: int  # of the trial
     search_value: float
     values: list[float | None]  # by the seed's index; None where the run failed
     best_epochs: list[int]
-    epochs: list[int]  # that were trained, the patience included
-    mean: float | None  # of those that didn't fail
+    epochs: list[int]  # how many were trained, the patience included
+    mean: float | None  # of the values; None: every run failed
     interval: list[float] | None  # Student's, for the mean over seeds; None: fewer than two values
     parameters: int  # weights of the network
 
     @classmethod
     def of(cls, trial: FrozenTrial, runs: Sequence[Run], metric: Metric) -> Candidate:
-        """A trial and its runs, by their seeds' index."""
+        """A candidate from its trial and its runs, in the order of their seeds."""
         good = [run.value for run in runs if run.value is not None]
         assert trial.value is not None
         return cls(
@@ -73,22 +72,22 @@ class Candidate:
 
     @property
     def error(self) -> float:
-        """The standard error of the mean; 0 of a single value."""
+        """The standard error of the mean; 0 for a single value."""
         good = [value for value in self.values if value is not None]
         return stdev(good) / sqrt(len(good)) if len(good) > 1 else 0.0
 
     @property
     def typical(self) -> int:
-        """Which run (its seed's index) has the median value, the earliest of several.
+        """The seed's index of the run with the median value, the earliest if several have it.
 
-        The best one would be chosen by luck once more.
+        The best run would be chosen by luck once more.
         """
         good = [value for value in self.values if value is not None]
         return self.values.index(median_low(good))
 
     @property
     def usual_epochs(self) -> int:
-        """After how many epochs its runs were best: the median."""
+        """The median number of epochs after which its runs were best."""
         return median_low(
             epoch
             for epoch, value in zip(self.best_epochs, self.values, strict=True)
@@ -98,45 +97,45 @@ class Candidate:
 
 @dataclass(frozen=True)
 class TestValue:
-    """The winner on the test rows."""
+    """The winner's metric on the test rows."""
 
     __test__ = False  # pytest takes classes of this name for its own
 
     value: float  # the mean over its networks
     interval: list[float] | None  # by resampling rows and networks; None: not defined
-    ensemble: dict[str, Any] | None  # the same of all networks together: {"value", "interval"}
+    ensemble: dict[str, Any] | None  # {"value", "interval"} of the networks' averaged predictions
 
 
 @dataclass(frozen=True)
 class Decision:
-    """The decision."""
+    """Which candidate won, and what was known when that was decided."""
 
     candidates: list[Candidate]  # in the order of the search
     winner: int  # number of the trial
     test: TestValue | None  # None: the study has no test rows
-    seeds: int  # runs a candidate
-    asked_candidates: int  # more than there are: too few trials were complete
-    asked_seeds: int  # more than seeds: the hours were over
-    tied: list[int]  # numbers of those that the winner can't be told from, itself included
-    test_uses: int  # how often the test rows have been looked at, this time included
+    seeds: int  # runs of each candidate
+    asked_candidates: int  # if more than there are, too few trials were complete
+    asked_seeds: int  # if more than `seeds`, the hours were over
+    tied: list[int]  # numbers of the trials that can't be told apart from the winner, which is one
+    test_uses: int  # how often the test rows have been used, this time included
     made_at: str = field(compare=False)  # UTC
 
     @property
     def won(self) -> Candidate:
-        """The winner."""
-        return next(one for one in self.candidates if one.number == self.winner)
+        """The winning candidate."""
+        return next(c for c in self.candidates if c.number == self.winner)
 
     def as_json(self) -> dict[str, Any]:
-        """As the study keeps it."""
+        """The content of the study's attribute."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Decision:
-        """What `as_json` gave."""
+        """The decision from what `as_json` returned."""
         return cls(
             **{
                 **content,
-                "candidates": [Candidate(**one) for one in content["candidates"]],
+                "candidates": [Candidate(**each) for each in content["candidates"]],
                 "test": None if content["test"] is None else TestValue(**content["test"]),
             }
         )
@@ -145,24 +144,27 @@ class Decision:
 def ranked(study: Study, spec: Specification) -> list[FrozenTrial]:
     """The complete trials, the best first.
 
-    Among equal ones the lower validation loss is better, then the earlier trial: on a few dozen
+    Among equal values the lower validation loss is better, then the earlier trial: on a few dozen
     validation rows, many trials reach the same accuracy.
     """
     complete = study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
-    # A trial that plain Optuna added may lack what ours hold.
-    known = [(trial, TrialAttributes.read(trial)) for trial in complete]
+    # A trial that plain Optuna added may lack our attributes.
+    losses = {
+        trial.number: attributes.best_validation_loss
+        for trial in complete
+        if (attributes := TrialAttributes.read(trial)).best_epoch
+    }
     sign = 1 if spec.direction == "minimize" else -1
 
-    def rank(ours: tuple[FrozenTrial, TrialAttributes]) -> tuple[float, float, int]:
-        trial, attributes = ours
+    def rank(trial: FrozenTrial) -> tuple[float, float, int]:
         assert trial.value is not None
-        return sign * trial.value, attributes.best_validation_loss, trial.number
+        return sign * trial.value, losses[trial.number], trial.number
 
-    return [trial for trial, _ in sorted((one for one in known if one[1].best_epoch), key=rank)]
+    return sorted((trial for trial in complete if trial.number in losses), key=rank)
 
 
 def finalists(study: Study, spec: Specification) -> list[tuple[FrozenTrial, Hyperparameters]]:
-    """The best trials that are to be confirmed, of equal configurations the best one."""
+    """The best trials, which are to be confirmed; one trial for each distinct configuration."""
     distinct: dict[Hyperparameters, FrozenTrial] = {}
     for trial in ranked(study, spec):
         distinct.setdefault(space.hyperparameters(trial.params, spec), trial)
@@ -176,26 +178,26 @@ def read_decision(study: Study) -> Decision | None:
     return None if content is None else Decision.from_json(content)
 
 
-def is_current(found: Decision | None, study: Study, spec: Specification) -> bool:
-    """Whether a decision is about the trials that are the best ones now, on as many seeds."""
-    if found is None:
+def is_current(decision: Decision | None, study: Study, spec: Specification) -> bool:
+    """Whether a decision compares the trials that are best now, on the seeds now asked for."""
+    if decision is None:
         return False
     numbers = [trial.number for trial, _ in finalists(study, spec)]
-    about = [one.number for one in found.candidates]
-    return about == numbers and found.seeds == spec.confirmation.seeds
+    compared = [candidate.number for candidate in decision.candidates]
+    return compared == numbers and decision.seeds == spec.confirmation.seeds
 
 
 def read_runs(study: Study) -> dict[tuple[int, int], Run]:
     """Finished runs, by trial number and the seed's index."""
-    found: dict[tuple[int, int], Run] = {}
-    for key, numbers in study.user_attrs.get(CONFIRMATION_RUNS, {}).items():
+    runs: dict[tuple[int, int], Run] = {}
+    for key, fields in study.user_attrs.get(CONFIRMATION_RUNS, {}).items():
         number, _, index = key.partition("/")
-        found[int(number), int(index)] = Run(*numbers)
-    return found
+        runs[int(number), int(index)] = Run(*fields)
+    return runs
 
 
 def runs_as_json(runs: Mapping[tuple[int, int], Run]) -> dict[str, list[float | None]]:
-    """What `read_runs` reads."""
+    """The content of the study's attribute that `read_runs` reads."""
     return {
         f"{number}/{index}": [run.value, run.best_epoch, run.epochs]
         for (number, index), run in runs.items()
@@ -207,26 +209,27 @@ def decide(
 ) -> tuple[Candidate, list[int]] | None:
     """The winner, and the numbers of all that are tied with it; None if every run failed.
 
-    The best mean wins. Those whose mean lies within one standard error of the difference are
-    tied with it (after the one-standard-error rule of Breiman et al. 1984), and of these the
-    cheapest wins: fewest weights, then fewest epochs, then the better mean. Who failed on any
-    seed comes after all who didn't.
+    Candidates whose mean lies within one standard error of the difference from the best mean are
+    tied with it (after the one-standard-error rule of Breiman et al. 1984), and the cheapest of
+    these wins: fewest weights, then fewest epochs, then the better mean. A candidate that failed
+    on any seed can win only if all did.
     """
-    sound = [one for one in candidates if None not in one.values]
-    eligible = sound or [one for one in candidates if one.mean is not None]
+    sound = [candidate for candidate in candidates if None not in candidate.values]
+    eligible = sound or [candidate for candidate in candidates if candidate.mean is not None]
     if not eligible:
         return None
     sign = 1 if spec.direction == "minimize" else -1
 
-    def loss(one: Candidate) -> float:
-        assert one.mean is not None
-        return sign * one.mean
+    def loss(candidate: Candidate) -> float:
+        assert candidate.mean is not None
+        return sign * candidate.mean
 
     best = min(eligible, key=loss)
-    tied = [
-        one
-        for one in eligible
-        if loss(one) - loss(best) <= sqrt(one.error**2 + best.error**2) or one is best
-    ]
-    winner = min(tied, key=lambda one: (one.parameters, fmean(one.epochs), loss(one)))
-    return winner, [one.number for one in tied]
+
+    def ties(candidate: Candidate) -> bool:
+        error = sqrt(candidate.error**2 + best.error**2)
+        return candidate is best or loss(candidate) - loss(best) <= error
+
+    tied = [candidate for candidate in eligible if ties(candidate)]
+    winner = min(tied, key=lambda c: (c.parameters, fmean(c.epochs), loss(c)))
+    return winner, [c.number for c in tied]

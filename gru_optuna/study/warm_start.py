@@ -1,11 +1,11 @@
-"""The first trials of a study, taken from what was best in another one.
+"""The first trials of a study, taken from the best ones of another study.
 
-What was good for a like task is tried first, and the sampler goes on from there. A trial takes
-the values that it may have here; what this study doesn't search stays as its file says, and what
-lies outside of its ranges or choices is left to the sampler.
+What was good for a similar task is tried first, and the sampler continues from there. A trial
+takes the values that this study can have; what isn't searched here stays as the study file says,
+and a value outside the ranges or choices is left to the sampler.
 
-What was taken stands in the study's user attribute ``warm_start``, by the study it came from, and
-each trial that was begun so names its origin in its own.
+The study's user attribute ``warm_start`` records what was taken, by source, and the attribute of
+the same name of each such trial names its origin.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ if TYPE_CHECKING:
     from gru_optuna.study_file import Specification
 
 MOST_TRIALS = 5
-"""That are taken. The best one may have been lucky, and a like task isn't the same; half of the
-sampler's start-up trials stay random, so that it sees more of the space than what was good there.
-"""
+"""Trials taken from a source. More than one, because the best may have been lucky and a similar
+task isn't the same; and half of the sampler's start-up trials stay random, so that it sees more of
+the space than what was good there."""
 
 _FEW_VALUES = 3  # values listed one by one
 
@@ -63,10 +63,9 @@ class WarmStart:
     source
         As `Source.label`.
     metric
-        The other study's, in which the values of its trials are told.
+        The other study's metric, in which the values of its trials are given.
     trials
-        Of each trial that was taken: its ``number`` there, its ``value`` there, its ``params``
-        here.
+        For each trial that was taken: its ``number`` and ``value`` there, its ``params`` here.
     left
         Hyperparameters whose values weren't taken, and why.
     """
@@ -77,9 +76,11 @@ class WarmStart:
     left: dict[str, str] = field(default_factory=dict)
 
     def lines(self) -> list[str]:
-        """What was taken and what was left, for people."""
+        """What was taken and what was left, in sentences for the terminal."""
         if not self.trials:
-            return [f"from {self.source}: nothing is taken: it was tried, or the budget is spent"]
+            return [
+                f"from {self.source}: nothing taken: all of it was tried here, or the budget is spent"
+            ]
         taken = dict.fromkeys(name for trial in self.trials for name in trial["params"])
         numbers = format_list(trial["number"] for trial in self.trials)
         which, whose = f"trial {numbers} is", "its"
@@ -92,40 +93,38 @@ class WarmStart:
 
 
 def find_source(given: str, url: str, spec: Specification) -> Source | None:
-    """The study that another one is to start from; None if it did, whatever became of it since.
+    """The study that another one starts from; None if it has already done so.
 
     Parameters
     ----------
     given
         Its name, or ``URL#NAME`` if it is in another database.
     url
-        The database of the study that is to start.
+        The database of the study that starts.
     spec
-        Of the study that is to start.
+        The specification of the study that starts.
 
     Raises
     ------
     StudyError
-        If there is no such study, it is the very study that is to start, or holds nothing that
-        could be taken; or the one to start is a grid.
+        If there is no such study, it is the study that starts, or it holds nothing that could be
+        taken; or the study that starts is a grid.
     StorageError
         If its database can't be opened.
     """
     if spec.sampler.name == "grid":
         raise StudyError(
-            f'study "{spec.name}": sampler grid tries each configuration of its lists once, and '
-            f"a start from another study has no place in that. Drop --from, or take another "
-            f"sampler."
+            f'study "{spec.name}": sampler grid tries each configuration of its lists once, so it '
+            f"can't start from another study. Drop --from, or choose another sampler."
         )
     other, _, name = given.rpartition("#")
     here = not other or shown_url(other) == shown_url(url)
     if here and name == spec.name:
         raise StudyError(
-            f'study "{name}" can\'t start from itself; the same command without --from goes on '
-            f"with it."
+            f'study "{name}" can\'t start from itself. The same command without --from resumes it.'
         )
     label = name if here else f"{shown_url(other)}#{name}"
-    with suppress(StorageError, StudyError):  # nothing is made yet
+    with suppress(StorageError, StudyError):  # neither has been created yet
         if label in load_study(open_storage(url), spec.name)[0].user_attrs.get(WARM_START, {}):
             return None
     source = Source(label, *load_study(open_storage(other or url), name))
@@ -145,8 +144,8 @@ def find_source(given: str, url: str, spec: Specification) -> Source | None:
 def begin_from(study: Study, spec: Specification, source: Source) -> WarmStart | None:
     """Enqueues the best trials of another study, once.
 
-    Whoever calls this holds the study's creation lock, so that nobody does the same meanwhile.
-    A caller that dies half-way is followed by one that enqueues the rest.
+    The caller must hold the study's creation lock, so that no other process does the same at the
+    same time. If a caller dies half-way, the next one enqueues the rest.
 
     Parameters
     ----------
@@ -164,9 +163,9 @@ def begin_from(study: Study, spec: Specification, source: Source) -> WarmStart |
     if source.label in noted:
         return None
     start, best = WarmStart(source.label, source.spec.metric), _best(source)
-    mine = study.get_trials(deepcopy=False)
-    marks = {trial.user_attrs.get(WARM_START) for trial in mine}
-    tried = [_tried(trial) for trial in mine]
+    existing = study.get_trials(deepcopy=False)
+    marks = {trial.user_attrs.get(WARM_START) for trial in existing}
+    tried = [_tried(trial) for trial in existing]
     room = min(MOST_TRIALS, _room(study, spec) + len(marks & {_mark(source, t) for t in best}))
     left: dict[str, dict[str, list[Value]]] = {}
     for trial in best:
@@ -192,8 +191,7 @@ def begin_from(study: Study, spec: Specification, source: Source) -> WarmStart |
 
 
 def _best(source: Source) -> list[FrozenTrial]:
-    """The complete trials: the one that held on fresh seeds, then the others as the search has
-    them."""
+    """The complete trials: the confirmed winner first, then the others in the search's order."""
     confirmed = read_decision(source.study)
     winner = None if confirmed is None else confirmed.winner
     order = ranked(source.study, source.spec)
@@ -211,7 +209,7 @@ def _mark(source: Source, trial: FrozenTrial) -> str:
 
 
 def _tried(trial: FrozenTrial) -> dict[str, Any]:
-    """What a trial has, or will have if it waits."""
+    """The parameters that a trial has, or will have once it no longer waits."""
     if trial.state == TrialState.WAITING:
         return enqueued_parameters(trial) or {}
     return trial.params
@@ -220,7 +218,7 @@ def _tried(trial: FrozenTrial) -> dict[str, Any]:
 def _translate(
     trial: FrozenTrial, its_spec: Specification, spec: Specification
 ) -> tuple[dict[str, Value], dict[str, tuple[str, Value]]]:
-    """A trial's values that are possible here, and of the others why not, with the value."""
+    """A trial's values that are possible here; for each other one, the reason and the value."""
     values = space.hyperparameters(trial.params, its_spec).configuration()
     distributions, here = space.searched(spec), dict(spec.searchable())
     params: dict[str, Value] = {}
@@ -228,7 +226,7 @@ def _translate(
     for name, value in values.items():
         if name not in distributions:
             if name not in here:
-                reasons[name] = "of no use here", value
+                reasons[name] = "not used here", value
             elif here[name] != value:
                 reasons[name] = f"fixed at {here[name]} here", value
         elif not may_have(distributions[name], value):
