@@ -1,6 +1,6 @@
-"""A study file for data that nobody has described: commented, and ready to run.
+"""Drafts a study file from data: commented, and ready to run.
 
-What is chosen follows from the data by a few plain rules, each with its reason in the file.
+A few plain rules choose the values from the data, and comments in the file give the reasons.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ if TYPE_CHECKING:
     from gru_optuna.study_file import Task
 
 _TEST, _VALIDATION, _VALIDATION_IN_TIME = 0.2, 0.2, 0.1
-_LONG_SIGNS = 64  # signs without spaces in half of the texts: pieces of words are fewer
-_PIECES_A_WORD, _SIGNS_A_PIECE = 1.4, 1.6  # what bpe makes of words, and of signs
-_LONGEST_TEXT = 128  # tokens; most of what a text says, it says at once
+_LONG_SIGNS = 64  # if texts without spaces have more characters, bpe shortens them
+_PIECES_A_WORD, _SIGNS_A_PIECE = 1.4, 1.6  # bpe: pieces in a word, characters in a piece
+_LONGEST_TEXT = 128  # tokens; most texts say what matters early
 _MOST_COVARIATES = 16
-_CALENDAR_CHANNELS = 7  # and the target
+_CALENDAR_CHANNELS = 7  # the target included
 _GROUP_NAMES = re.compile(
     r"(^|_)(author|user|speaker|subject|patient|customer)s?($|_)", re.IGNORECASE
 )
@@ -47,7 +47,7 @@ _STEPS_AHEAD = {
     "minute": (60, 120), "hour": (24, 48), "day": (7, 28), "week": (8, 26), "month": (12, 24),
     "quarter": (4, 8), "year": (3, 6),
 }  # fmt: skip
-"""Horizon and window that go with a step of one such unit."""
+"""Horizon and window for steps of one unit."""
 
 _VALUES_LISTS_RANGES = (
     "# One value fixes a hyperparameter, a list gives choices, a table is a range."
@@ -56,27 +56,27 @@ _VALUES_LISTS_RANGES = (
 
 @dataclass(frozen=True)
 class Draft:
-    """A study file, and what it is made from."""
+    """A study file, and what it was made from."""
 
     name: str
     toml: str
-    files: tuple[Path, ...]  # that it names, as data/NAME
+    files: tuple[Path, ...]  # the files that it names as data/NAME
     inspection: Inspection
 
 
 def draft_study(path: Path, task: Task | None = None) -> str:
-    """A commented study file for some data, as TOML; it names them as ``data/NAME``.
+    """Drafts a commented study file for data, as TOML; it names them as ``data/NAME``.
 
     Raises
     ------
     DataError
-        If there is nothing to learn from them, or they can't be trained on as they are.
+        If there is nothing to learn from the data, or they can't be used as they are.
     """
     return draft(path, task).toml
 
 
 def draft(path: Path, task: Task | None = None) -> Draft:
-    """Like `draft_study`, with all that was found out on the way."""
+    """Drafts like `draft_study`, and returns what was found in the data too."""
     inspection = inspect([path], task=task)
     _refuse_unusable(inspection, task)
     files = (path, *_test_beside(path)) if inspection.guess.rows != "series" else (path,)
@@ -87,7 +87,7 @@ def draft(path: Path, task: Task | None = None) -> Draft:
         "#:schema ./study.schema.json",
         f"# Drafted from {path.name}: {inspection.guess.reason}.",
         *([] if seen.share == 1 else [f"# {seen.looked_at}"]),
-        "# Every line may be changed; keys that are left out have defaults.",
+        "# Change any line. Keys that are left out have defaults.",
         f"name = {_quoted(name)}",
         *drafts[inspection.guess.rows or "texts"](files, inspection),
     ]
@@ -98,12 +98,12 @@ def _refuse_unusable(inspection: Inspection, task: Task | None) -> None:
     (report,), guess = inspection.files, inspection.guess
     if guess.rows is None:
         raise DataError(
-            f"{report.file}: {guess.reason}. Say what is to be told with --task, "
-            f'and name its column "label" or "target".'
+            f"{report.file}: {guess.reason}. Name the task with --task, "
+            f'and call the column to predict "label" or "target".'
         )
     if task is not None and guess.task != task:
         raise DataError(
-            f"{report.file}: {guess.reason}: that is {guess.task}, not {task}. Leave out --task."
+            f"{report.file}: {guess.reason}: that is {guess.task}, not {task}. Remove --task."
         )
     roles = guess.roles
     used = {roles.text, roles.label, roles.target, roles.time, roles.id, roles.series, None}
@@ -115,7 +115,7 @@ def _refuse_unusable(inspection: Inspection, task: Task | None) -> None:
 
 
 def _test_beside(path: Path) -> Iterator[Path]:
-    """The test rows, where files are called …train… and …test… and have the same columns."""
+    """The file of test rows, if files are named …train… and …test… and have the same columns."""
     for train, test in (("train", "test"), ("TRAIN", "TEST"), ("Train", "Test")):
         other = path.with_name(path.name.replace(train, test))
         if train in path.name and other.is_file():
@@ -137,33 +137,35 @@ def _texts(files: tuple[Path, ...], inspection: Inspection) -> list[str]:
     tokenizer, tokens, why = _tokens(read_head(files[0])[0], column)
     longest = min(_LONGEST_TEXT, max(8, 8 * int(np.ceil(np.quantile(tokens, 0.98) / 8))))
     rows = _training_rows(_all(report.rows, report), files)
-    # Rows of a batch are padded to its longest.
-    effort = choose_default_sizes(rows, int(min(longest, np.quantile(tokens, 0.9))), channels=None)
+    # Batches are padded to their longest row, so most steps count as if texts were long.
+    defaults = choose_default_sizes(
+        rows, int(min(longest, np.quantile(tokens, 0.9))), channels=None
+    )
     cut = float((tokens > longest).mean())
-    top, goal = _goal(inspection)
+    top, target = _target(inspection)
     groups = [c.name for c in report.columns if _GROUP_NAMES.search(c.name) and c.distinct > 20]
     return [
         *top,
         *_data(files),
         f"text = {_quoted(roles.text)}",
-        *goal,
-        *(f"# group = {_quoted(name)} # rows of one never stand in two parts" for name in groups),
+        *target,
+        *(f"# group = {_quoted(name)} # keeps equal values in one part" for name in groups),
         f'tokenizer = "{tokenizer}" # {why}',
         f"vocabulary = {_vocabulary(tokenizer, tokens)} # at most; the most frequent tokens",
-        f"max_tokens = {longest} # {cut:.0%} of the texts are longer, and cut",
-        "deduplicate = true # equal texts once",
+        f"max_tokens = {longest} # {cut:.0%} of the texts are longer and get cut",
+        "deduplicate = true # keep equal texts once",
         "",
         _VALUES_LISTS_RANGES,
         "[model]",
-        f"embedding_size = {effort.sizes}",
-        f"hidden_size = {effort.sizes}",
+        f"embedding_size = {defaults.sizes}",
+        f"hidden_size = {defaults.sizes}",
         'pooling = ["last", "mean"]',
         "",
         *_search(rows),
         "token_deletion = { low = 0.0, high = 0.2 } # share of tokens, drawn afresh each epoch",
-        "# token_insertion, token_swap: the same, 0 if left out",
+        "# token_insertion, token_swap: likewise; 0 if left out",
         "",
-        *_end(effort),
+        *_end(defaults),
     ]
 
 
@@ -172,12 +174,12 @@ def _sequences(files: tuple[Path, ...], inspection: Inspection) -> list[str]:
     assert report.lengths is not None
     sequences = sum(report.classes.values()) if report.classes else report.rows
     rows = _training_rows(_all(sequences, report), files)
-    effort = choose_default_sizes(rows, int(report.lengths.high), report.channels or 1)
-    top, goal = _goal(inspection)
+    defaults = choose_default_sizes(rows, int(report.lengths.high), report.channels or 1)
+    top, target = _target(inspection)
     long_form = []
     if roles.id is not None:
         long_form = [
-            f"id = {_quoted(roles.id)} # one row a step",
+            f"id = {_quoted(roles.id)} # of the sequence; one row for each step",
             *([f"time = {_quoted(roles.time)}"] if roles.time else []),
             f"features = {_listed(roles.features)}",
         ]
@@ -185,19 +187,19 @@ def _sequences(files: tuple[Path, ...], inspection: Inspection) -> list[str]:
         *top,
         *_data(files),
         *long_form,
-        *goal,
+        *target,
         "",
         _VALUES_LISTS_RANGES,
         "[model]",
-        f"hidden_size = {effort.sizes}",
+        f"hidden_size = {defaults.sizes}",
         "bidirectional = [false, true]",
         'pooling = ["last", "mean"]',
         "",
         *_search(rows),
         "jitter = { low = 0.0, high = 0.3 } # noise in standard deviations, training rows only",
-        "# scaling, time_masking: more of that kind, 0 if left out",
+        "# scaling, time_masking: likewise; 0 if left out",
         "",
-        *_end(effort),
+        *_end(defaults),
     ]
 
 
@@ -206,22 +208,22 @@ def _series(files: tuple[Path, ...], inspection: Inspection) -> list[str]:
     clock = report.clock
     if clock is None:
         raise DataError(
-            f'{report.file}: column "{roles.time}" can\'t be read as times. Write it as 2024-12-31.'
+            f'{report.file}: column "{roles.time}" can\'t be read as times. Write them as '
+            f"2024-12-31."
         )
     horizon, window = _reach(clock.step, clock.season, clock.steps)
-    # Of a beginning nobody knows the end, so the parts are shares.
+    # If only the beginning was read, the number of rows is unknown, so the parts are fractions.
     several = clock.series > 1 or report.share < 1
     test = max(horizon, round(_TEST * clock.steps))
     validation = max(horizon, round(_VALIDATION_IN_TIME * clock.steps))
     left = clock.steps - test - validation
     if left < window + 2 * horizon:
         raise DataError(
-            f"{report.file}: {clock.steps} steps are too few to learn from and to test on. "
-            f"Add rows."
+            f"{report.file}: {clock.steps} steps are too few for training and testing. Add rows."
         )
     mistaken = {column.name for column in report.columns if column.mistake}
     table, _ = read_head(files[0])
-    words = [
+    categorical = [
         column
         for column in report.columns
         if column.kind == "category"
@@ -229,64 +231,60 @@ def _series(files: tuple[Path, ...], inspection: Inspection) -> list[str]:
         and holds_categories([table], column.name)
     ]
     numeric = [name for name in roles.features if name not in mistaken]
-    named = [*numeric, *(column.name for column in words)][:_MOST_COVARIATES]
-    # A column with gaps may have no word in the training rows, and wouldn't run.
-    with_gaps = {column.name for column in words if column.missing}
+    named = [*numeric, *(column.name for column in categorical)][:_MOST_COVARIATES]
+    # A column with gaps may be empty in all training rows, and then the study wouldn't run.
+    with_gaps = {column.name for column in categorical if column.missing}
     ahead = [name for name in named if _KNOWN_NAMES.search(name)]
     known = [name for name in ahead if name not in with_gaps]
     covariates = [name for name in named if name not in ahead]
     texts = [column.name for column in report.columns if column.kind == "text"]
     rows = _all((left - window) * clock.series, report)
-    widths = {column.name: min(column.distinct, MOST_CATEGORIES + 1) for column in words}
+    widths = {column.name: min(column.distinct, MOST_CATEGORIES + 1) for column in categorical}
     channels = sum(widths.get(name, 1) for name in known)
-    effort = choose_default_sizes(rows, window, 1 + channels + _CALENDAR_CHANNELS)
+    defaults = choose_default_sizes(rows, window, 1 + channels + _CALENDAR_CHANNELS)
     every = f", every {clock.step}" if clock.step else ""
     return [
-        *_top("forecasting", "mae", "in the target's own units; or rmse, mase, smape"),
+        *_top("forecasting", "mae", "in the target's units; or rmse, mase, smape"),
         "[data]",
         f"train = {_quoted(f'data/{files[0].name}')}",
         f"test = {_TEST if several else test} # the last "
-        f"{'part of each series' if several else 'rows'}; looked at once, by the winner",
-        f"validation = {_VALIDATION_IN_TIME if several else validation} # before those; decides "
-        f"between trials",
+        f"{'part of each series' if several else 'rows'}; used once, for the winner",
+        f"validation = {_VALIDATION_IN_TIME if several else validation} # before those; compares "
+        f"trials",
         f"time = {_quoted(roles.time)} # {clock.first} … {clock.last}{every}",
         f"target = {_quoted(roles.target)}",
-        *([f"series = {_quoted(roles.series)} # {clock.series} of them"] if roles.series else []),
-        # The past of other columns often says little of the target's future, and a network
-        # finds in it what held for one season only. On the traffic data it did harm.
+        *([f"series = {_quoted(roles.series)} # {clock.series} series"] if roles.series else []),
+        # The past of other columns often says little about the target's future, and a network
+        # learns from it what held for one season only. On the traffic data it did harm.
         *(
-            [f"# covariates = {_listed(covariates)} # known up to now: try whether they help"]
+            [f"# covariates = {_listed(covariates)} # known up to now; try them"]
             if covariates
             else []
         ),
-        f"known = {_listed(known)} # known for the time to forecast, too",
-        *(
-            [f"# known = {_listed(ahead)} # where a field is empty, no word is told"]
-            if known != ahead
-            else []
-        ),
-        *([f"# left out, being texts: {', '.join(texts)}"] if texts else []),
+        f"known = {_listed(known)} # known for the steps to forecast, too",
+        *([f"# known = {_listed(ahead)} # some fields are empty"] if known != ahead else []),
+        *([f"# left out because they hold texts: {', '.join(texts)}"] if texts else []),
         f"horizon = {horizon} # steps to forecast, all at once",
-        f"window = {window} # steps to look back on",
-        f"season = {clock.season or 1} # of the naive forecast to beat"
-        + ("" if clock.season else "; none was found"),
+        f"window = {window} # steps that a forecast reads",
+        f"season = {clock.season or 1} # steps; of the naive forecast to beat"
+        + ("" if clock.season else "; no season was found"),
         "gap = 0 # rows left out between the parts",
         'missing = "interpolate" # or drop, refuse',
         "calendar = true # hour, weekday and day of the year as channels",
         "",
         _VALUES_LISTS_RANGES,
         "[model]",
-        f"hidden_size = {effort.sizes}",
+        f"hidden_size = {defaults.sizes}",
         "",
         *_search(rows),
-        "# jitter, scaling, time_masking: noise in training, 0 if left out",
+        "# jitter, scaling, time_masking: noise in training; 0 if left out",
         "",
-        *_end(effort),
+        *_end(defaults),
     ]
 
 
 def _all(rows: int, report: FileReport) -> int:
-    """How many the file has, if what was looked at is like the rest."""
+    """The number of rows in the whole file, if the rest is like what was read."""
     return round(rows / report.share)
 
 
@@ -299,18 +297,18 @@ def _top(task: str, metric: str, about_metric: str) -> list[str]:
 
 
 def _data(files: tuple[Path, ...]) -> list[str]:
-    once = "looked at once, by the winner"
+    once = "used once, for the winner"
     given = f"{_quoted(f'data/{files[1].name}')} # {once}" if len(files) > 1 else None
     return [
         "[data]",
         f"train = {_quoted(f'data/{files[0].name}')}",
         f"test = {given or f'{_TEST} # of the rows; {once}'}",
-        f"validation = {_VALIDATION} # of the rest; decides between trials",
+        f"validation = {_VALIDATION} # of the rest; compares trials",
     ]
 
 
-def _goal(inspection: Inspection) -> tuple[list[str], list[str]]:
-    """The lines at the top, and those of ``[data]`` about what is to be told."""
+def _target(inspection: Inspection) -> tuple[list[str], list[str]]:
+    """The lines at the top, and those of ``[data]`` about the label or target."""
     classes, roles = inspection.files[0].classes, inspection.guess.roles
     if not classes:
         target = [f"target = {_quoted(roles.target)}"] if roles.target else []
@@ -321,13 +319,13 @@ def _goal(inspection: Inspection) -> tuple[list[str], list[str]]:
     metric = "balanced_accuracy" if len(classes) == 2 else "macro_f1"
     weights = 'class_weights = "balanced" # rare classes count as much as frequent ones'
     return (
-        _top("classification", metric, "the classes are unbalanced: accuracy would hide that"),
+        _top("classification", metric, "the classes are unbalanced, which accuracy hides"),
         [*label, weights],
     )
 
 
 def _tokens(table: Table, column: Column) -> tuple[str, NDArray[np.float64], str]:
-    """Which tokenizer suits the script, how many tokens texts will have, and why."""
+    """The tokenizer that suits the script, the number of tokens of each text, and the reason."""
     texts = table.strings(column.name).drop_nulls()
     signs = texts.str.len_chars().to_numpy().astype(np.float64)
     scripts = column.scripts or {}
@@ -343,12 +341,12 @@ def _tokens(table: Table, column: Column) -> tuple[str, NDArray[np.float64], str
 def _vocabulary(tokenizer: str, tokens: NDArray[np.float64]) -> int:
     if tokenizer == "char":
         return 4000
-    # So many that a token is met a few dozen times on average.
+    # So that each token occurs a few dozen times on average.
     return int(min(8000, max(1000, round(float(tokens.sum()) / 40, -3))))
 
 
 def _reach(step: str | None, season: int | None, steps: int) -> tuple[int, int]:
-    """Horizon and window, in steps, for a series of so many."""
+    """Horizon and window, in steps, for a series of `steps`."""
     count, _, unit = (step or "").partition(" ")
     horizon, window = _STEPS_AHEAD.get(unit.removesuffix("s"), (12, 24))
     if count not in ("", "1") and season:
@@ -359,7 +357,7 @@ def _reach(step: str | None, season: int | None, steps: int) -> tuple[int, int]:
 
 
 def _search(rows: int) -> list[str]:
-    sizes = [size for size in (16, 32, 64, 128, 256) if rows / 200 <= size <= rows / 6][:3]
+    batch_sizes = [size for size in (16, 32, 64, 128, 256) if rows / 200 <= size <= rows / 6][:3]
     return [
         "[search]",
         "learning_rate = { low = 5e-4, high = 2e-2, log = true }",
@@ -370,26 +368,26 @@ def _search(rows: int) -> list[str]:
         "l1 = 0",
         "l2 = { low = 1e-8, high = 1e-4, log = true }",
         "dropout = { low = 0.0, high = 0.5 }",
-        f"batch_size = {sizes or ([8, 16] if rows < 1000 else [128, 256])}",
+        f"batch_size = {batch_sizes or ([8, 16] if rows < 1000 else [128, 256])}",
     ]
 
 
-def _end(effort: DefaultSizes) -> list[str]:
-    minutes = max(1, round(effort.minutes))
+def _end(defaults: DefaultSizes) -> list[str]:
+    minutes = max(1, round(defaults.minutes))
     return [
         "[training]",
-        f"epochs = {effort.epochs} # at most",
-        "patience = 5 # epochs without a better one",
+        f"epochs = {defaults.epochs} # at most",
+        "patience = 5 # epochs without improvement before a trial stops",
         "",
         "[budget]",
         f"trials = {TRIALS} # about {minutes} minute{'s' if minutes > 1 else ''} on two cores; "
         f"raise it at any time",
-        *(["# hours = 0.08 # to stop by the clock"] if effort.minutes > MINUTES + 1 else []),
+        *(["# hours = 0.08 # to stop by time"] if defaults.minutes > MINUTES + 1 else []),
     ]
 
 
 def _quoted(text: str | None) -> str:
-    """A TOML string; JSON's escapes are TOML's."""
+    """A TOML string; JSON has the same escapes."""
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 

@@ -1,4 +1,4 @@
-"""Makes a workspace: three rooms, each with a word about it, and a study to begin with."""
+"""Makes a workspace: three folders, each with a README, and a first study."""
 
 from __future__ import annotations
 
@@ -23,58 +23,58 @@ _HERE = Path(
 _READMES = {
     "studies": """# studies
 
-What to tune: one TOML file a study, data beside them in `data/`.
+What to tune: one TOML file for each study, and the data in `data/`.
 
-`gru-optuna tune studies/NAME.toml` creates the study or goes on with it.
-`study.schema.json` is what editors complete these files with.
+`gru-optuna tune studies/NAME.toml` creates the study or continues it.
+Editors use `study.schema.json` to complete these files.
 """,
     "storage": """# storage
 
 What is remembered: `gru_optuna.db`, a SQLite database that plain Optuna and
-optuna-dashboard read as well. Nothing here is in git.
+optuna-dashboard can read too. Git ignores this folder.
 """,
     "dashboards": """# dashboards
 
-What is shown: a folder a study, with its report (`index.html`, one file that opens
-offline). They are not in git; `gru-optuna report NAME` renders them again.
-`optuna-dashboard.toml` is what optuna-dashboard and `gru-optuna dashboard` read.
+What is shown: a folder for each study with its report (`index.html`, one file that
+opens offline). Git ignores the reports; `gru-optuna report NAME` renders them again.
+optuna-dashboard and `gru-optuna dashboard` read `optuna-dashboard.toml`.
 """,
 }
 _IGNORED = {
-    "studies": "# Data that are large or private, by name:\n# data/NAME.csv\n",
+    "studies": "# Name data that are large or private:\n# data/NAME.csv\n",
     "storage": "*\n!.gitignore\n!README.md\n",
     "dashboards": "*\n!.gitignore\n!README.md\n!optuna-dashboard.toml\n",
 }
-_DASHBOARD = """# What optuna-dashboard reads, from the workspace's folder:
+_DASHBOARD = """# The configuration of optuna-dashboard. Run it in the workspace's folder:
 #
 #   optuna-dashboard --from-config dashboards/optuna-dashboard.toml
 #
-# That serves everything to everybody who reaches it, changes and deletions too. Rather use
+# Everybody who reaches that server can see, change and delete everything. Better use
 # `gru-optuna dashboard`, which takes host, port and artifact_dir from here and is read-only.
-# Switches (quiet, allow_unsafe) have no effect in this file, only on the command line.
+# Switches (quiet, allow_unsafe) work only on the command line, not in this file.
 [optuna_dashboard]
 storage = "sqlite:///storage/gru_optuna.db"
 host = "127.0.0.1"
 port = 8080
 server = "wsgiref"
-# artifact_dir = "storage/artifacts" # where scripts keep what they attach to trials
+# artifact_dir = "storage/artifacts" # where scripts keep files that they attach to trials
 """
 _TEMPLATE = """#:schema ./study.schema.json
-# A study: what to tune, on which data. Put a file into data/, and name it below.
-# gru-optuna init DIR --data FILE writes such a file from the data.
+# A study: what to tune, on which data. Put a file into data/ and name it below.
+# gru-optuna init DIR --data FILE drafts a study from the data.
 name = "my-study"
 task = "classification" # or regression, forecasting
 metric = "accuracy"
 
 [data]
 train = "data/train.csv" # .csv .tsv .jsonl .parquet .npz .ts
-test = 0.2 # of the rows, or a file; looked at once, by the winner
-validation = 0.2 # of the rest; decides between trials
+test = 0.2 # of the rows, or a file; used once, for the winner
+validation = 0.2 # of the rest; compares trials
 text = "text" # column of texts
 label = "label" # column of their classes
 
 # One value fixes a hyperparameter, a list gives choices, a table is a range.
-# What is left out is searched as its default says.
+# Hyperparameters that are left out are searched over their default ranges.
 [model]
 hidden_size = [32, 64]
 
@@ -95,22 +95,22 @@ class Made:
     """A new workspace."""
 
     study: Path  # the file to tune first
-    ready: bool  # whether it can be tuned as it is
+    ready: bool  # whether it runs as it is
     about: str
     findings: tuple[DataFinding, ...] = ()
 
 
 def make_workspace(folder: Path, data: Path | None = None, task: Task | None = None) -> Made:
-    """Makes a workspace in a folder that is new or empty; all of it, or nothing.
+    """Makes a whole workspace, or nothing, in a folder that is new or empty.
 
     Parameters
     ----------
     folder
-        Where.
+        The workspace's folder.
     data
-        Rows to draft a study for; None: the demo where it is at hand, else a template.
+        Rows to draft a study for; None: the demo in a checkout, a template elsewhere.
     task
-        What is to be told of them; else it is guessed.
+        What to learn from the data; None: guessed.
 
     Raises
     ------
@@ -141,6 +141,7 @@ def _check_folder(folder: Path) -> None:
 
 
 def _fill(folder: Path, data: Path | None, task: Task | None) -> Made:
+    # Heavy: a folder that can't be used is refused without them.
     from gru_optuna.scaffold.draft import draft
     from gru_optuna.study_file import json_schema
 
@@ -169,17 +170,17 @@ def _fill(folder: Path, data: Path | None, task: Task | None) -> Made:
         # It names the origin of the data and their licence.
         shutil.copyfile(_HERE / "studies" / "data" / "README.md", studies / "data" / "README.md")
         shutil.copyfile(demo, studies / demo.name)
-        return Made(studies / demo.name, True, "nine speakers, told apart by how they say a vowel")
+        return Made(studies / demo.name, True, "nine speakers, recognized by how they say a vowel")
     study = studies / "my-study.toml"
     study.write_text(_TEMPLATE, encoding="utf-8")
-    return Made(study, False, "a template: put data into studies/data and name them in it")
+    return Made(study, False, "a template: put data into studies/data and name the file in it")
 
 
 def _publish(draft: Path, folder: Path) -> None:
     if not folder.exists():
         draft.rename(folder)
         return
-    # An empty folder stays the one it is: someone may stand in it.
+    # An empty folder isn't replaced: it may be a shell's working directory.
     rooms = list(draft.iterdir())
     try:
         for room in rooms:

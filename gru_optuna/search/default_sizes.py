@@ -1,7 +1,7 @@
-"""How large and how long trials may be, for a study to end while someone waits.
+"""How large networks and how long trials may be, so that a study ends while someone waits.
 
-Arithmetic alone: a GRU of H units that reads C channels multiplies 3 · H · (C + H) times a step,
-two operations each, and going back costs twice as much as going forward.
+By arithmetic alone: a GRU with H units that reads C channels multiplies 3 · H · (C + H) times at
+each step, two operations each, and the backward pass costs twice as much as the forward pass.
 """
 
 from __future__ import annotations
@@ -10,39 +10,39 @@ from dataclasses import dataclass
 
 TRIALS = 30
 MINUTES = 4
-"""That `TRIALS` trials may take."""
+"""The time that `TRIALS` trials may take."""
 
-# Of two cores, as the pool's benchmarks have it for small networks, and a share for the rest:
-# embeddings, output layers, evaluation, starting up.
+# The pool's benchmarks have this rate for small networks on two cores. The other share of the time
+# goes into embeddings, output layers, evaluation and starting up.
 _OPERATIONS_A_SECOND = 25e9
 _SHARE_FOR_TRAINING = 0.6
-# Of all epochs, what pruning and early stopping leave.
+# The share of epochs that pruning and early stopping leave.
 _SHARE_TRAINED = 0.45
 _FEWEST_EPOCHS, _MOST_EPOCHS = 4, 40
-_ENOUGH_EPOCHS = 10  # to prefer a larger network
+_ENOUGH_EPOCHS = 10  # with fewer, smaller networks are preferred
 _SIZES = ([32, 64, 128], [32, 64], [16, 32], [8, 16])
 
 
 @dataclass(frozen=True)
 class DefaultSizes:
-    """Sizes to choose from, and epochs, that fit."""
+    """Sizes to choose from and a number of epochs that fit into the time."""
 
     sizes: list[int]
     epochs: int
-    minutes: float  # that it will take, roughly
+    minutes: float  # that the study will take, roughly
 
 
 def choose_default_sizes(rows: int, steps: int, channels: int | None) -> DefaultSizes:
-    """The largest networks that leave enough epochs.
+    """Chooses the largest networks that leave time for enough epochs.
 
     Parameters
     ----------
     rows
         Training rows, or windows.
     steps
-        Of a row, padding counted.
+        Steps of a row, including padding.
     channels
-        Of a step; None for tokens, whose embeddings grow with the network.
+        Channels of a step; None for tokens, whose embeddings grow with the network.
     """
     for sizes in _SIZES:
         seconds = _seconds(rows, steps, channels, sizes)
@@ -54,7 +54,7 @@ def choose_default_sizes(rows: int, steps: int, channels: int | None) -> Default
 
 
 def _seconds(rows: int, steps: int, channels: int | None, sizes: list[int]) -> float:
-    """Of one epoch, in the middle of the sizes."""
+    """The duration of one epoch, for the mean of the sizes."""
     hidden = sum(sizes) / len(sizes)
     products = 3 * hidden * ((channels if channels is not None else hidden) + hidden)
     return rows * steps * 2 * products * 3 / _OPERATIONS_A_SECOND

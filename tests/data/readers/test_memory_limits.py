@@ -140,7 +140,7 @@ def test_inspect_and_init_say_what_they_looked_at(tmp_path: Path) -> None:
     assert every > 2
     assert share == 1 / every
     toml = child("init", file, small, 150 * MIB)
-    assert f"Looked at: one row in {every}, {rows:,} from all over it." in toml
+    assert f"one row in {every} from all over the file, {rows:,} in all." in toml
     assert child("inspect", file, small, None)[0][1:3] == [1.0, 1]
 
 
