@@ -262,7 +262,11 @@ def _series(files: tuple[Path, ...], inspection: Inspection) -> list[str]:
             else []
         ),
         f"known = {_listed(known)} # known for the steps to forecast, too",
-        *([f"# known = {_listed(ahead)} # some fields are empty"] if known != ahead else []),
+        *(
+            [f"# known = {_listed(ahead)} # where a field is empty, no category is set"]
+            if known != ahead
+            else []
+        ),
         *([f"# left out because they hold texts: {', '.join(texts)}"] if texts else []),
         f"horizon = {horizon} # steps to forecast, all at once",
         f"window = {window} # steps that a forecast reads",
