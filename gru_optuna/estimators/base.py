@@ -1,8 +1,8 @@
 """What all estimators do: tune inside ``fit``, keep the study and the bundle.
 
-Rows go through the same checks, splits and encoders as those of a study file, trials train in
-the same pool, and the search is the same on every machine: so many trials train together,
-whatever the number of cores.
+Rows pass through the same checks, splits and encoders as those of a study file, and trials train
+in the same pool. The search is the same on every machine, because the same number of trials train
+together whatever the number of cores.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import json
 import os
 import tempfile
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,16 +29,16 @@ from sklearn.utils import check_random_state
 from gru_optuna import study_file
 from gru_optuna.bundle.load import bundle_from_files
 from gru_optuna.data.load import load_dataset, load_folds
-from gru_optuna.errors import StudyFailed, UserError
+from gru_optuna.errors import StorageError, StudyFailed, UserError
 from gru_optuna.estimators.progress_bar import bar
 from gru_optuna.search import space
 from gru_optuna.storage.database.open import exclusively, open_storage
 from gru_optuna.study.confirmation import read_decision
-from gru_optuna.study.study import create_or_resume
+from gru_optuna.study.study import create_or_resume, with_stored_defaults
 from gru_optuna.study.summary import find_winner
 from gru_optuna.training.pool_factory import choose_device, make_pool
 from gru_optuna.tuning.confirm import confirm
-from gru_optuna.tuning.export import bundle_of_trial
+from gru_optuna.tuning.export import bundle_of_trial, without_folds
 from gru_optuna.worker.run import WorkerSettings, work
 
 if TYPE_CHECKING:
@@ -54,13 +54,13 @@ if TYPE_CHECKING:
     from gru_optuna.training.pool_factory import Device
 
 TOGETHER = 8
-"""Trials that train at once: the same everywhere, for the sampler's proposals follow from it."""
+"""Trials that train at once. The same everywhere, because the sampler's proposals depend on it."""
 
 
 def with_shared(init: Callable[..., None]) -> Callable[..., None]:
     """A constructor whose signature has the parameters of all estimators in place of ``**shared``.
 
-    scikit-learn reads there which parameters an estimator has, and people what they may give.
+    scikit-learn reads an estimator's parameters there, and people and editors read them too.
     """
     own = inspect.signature(init)
     *first, _ = own.parameters.values()
@@ -79,31 +79,32 @@ class GRUEstimator(BaseEstimator):  # type: ignore[misc]
     space
         What to search, by name as under ``[search]`` and ``[model]`` of a study file: a value
         fixes, a list gives choices, ``{"low": …, "high": …, "log": True}`` or an Optuna
-        distribution is a range. What is left out is searched as there; sizes and epochs that are
-        left out are chosen for the data, for 30 trials to take some minutes.
+        distribution is a range. What is left out is searched as in a study file; sizes and epochs
+        that are left out are chosen for the data, so that 30 trials take a few minutes.
     trials, seconds
-        The budget: whichever is spent first. None for `seconds`: no limit.
+        The budget; the search ends when either is spent. None for `seconds`: no limit.
     metric
-        What the search goes by, on validation rows; None: the task's usual one.
+        What the search optimizes, on validation rows; None: the task's default.
     epochs, patience
-        Of one trial: at most, and without a better one.
+        How many epochs a trial trains at most, and how many without a better one.
     validation
         Fraction of the rows that decide between trials.
     data
         Other keys of ``[data]``, such as ``{"tokenizer": "char"}`` or ``{"folds": 5}``.
     confirm
-        How many of the best trials are trained again on five fresh seeds each, for the best mean
-        to win: the best of many trials owes some of its value to luck. 0: none.
+        How many of the best trials are trained again on five fresh seeds each, so that the best
+        mean wins: the best of many trials owes some of its value to luck. 0: none.
     refit
-        Whether the best configuration is trained on all rows in the end, those that decided
+        Whether the best configuration is finally trained on all rows, the validation rows
         included, for as many epochs as it was best after.
     sampler, pruner
         As in a study file.
     storage
-        None: the study is forgotten, but for ``study_``. A URL (``sqlite:///FILE``,
-        ``postgresql://…``): kept there, and the same fit goes on with it, up to `trials` in all.
+        None: the study is kept only in ``study_``. A URL (``sqlite:///FILE``,
+        ``postgresql://…``): the study is stored there, and the same fit resumes it, up to
+        `trials` in all.
     study_name
-        In that storage; None: a name that follows from data and parameters.
+        The study's name in that storage; None: a name derived from data and parameters.
     n_jobs
         Threads; None: all cores.
     device
@@ -111,7 +112,7 @@ class GRUEstimator(BaseEstimator):  # type: ignore[misc]
     progress
         Whether to show a bar; None: in a notebook and in a terminal.
     random_state
-        Decides all that is random. None: anew each time, or 0 where there is a storage.
+        Seed of everything random. None: a new one for each fit, or 0 with a storage.
     """
 
     _task: Task
@@ -157,30 +158,30 @@ class GRUEstimator(BaseEstimator):  # type: ignore[misc]
         self.progress = progress
         self.random_state = random_state
 
-    def _tune(self, data: Mapping[str, Any], source: RowsByName, effort: DefaultSizes) -> None:
-        """Tunes, and sets what a fitted estimator holds.
+    def _tune(self, data: Mapping[str, Any], source: RowsByName, sizes: DefaultSizes) -> None:
+        """Tunes, and sets the attributes of a fitted estimator.
 
         Parameters
         ----------
         data
-            What stands under ``[data]``, but for what the user gave.
+            The keys of ``[data]``, without those that the user gave.
         source
-            Its rows.
-        effort
-            Sizes and epochs for them, where the user gave none.
+            The rows that they name.
+        sizes
+            Sizes and epochs for these rows, used where the user gave none.
 
         Raises
         ------
         ValueError
             If data or parameters can't be used.
         StudyFailed
-            If no trial comes to its end.
+            If no trial completes.
         """
         self.__dict__.pop("bundle_", None)
         with value_errors():
             where = choose_device(self.device)
-            spec = self._specification(data, effort)
-            datasets = [self._weighted(one).to(where) for one in load_folds(spec, source)]
+            spec = self._specification(data, sizes)
+            datasets = [self._weighted(part).to(where) for part in load_folds(spec, source)]
             spec = self._named(spec, datasets[0].fingerprint)
             threads = joblib.effective_n_jobs(-1 if self.n_jobs is None else self.n_jobs)
             settings = WorkerSettings(self.device, min(threads, TOGETHER), TOGETHER)
@@ -193,11 +194,11 @@ class GRUEstimator(BaseEstimator):  # type: ignore[misc]
                 study = create_or_resume(storage, spec, datasets[0].fingerprint)
             title = self.study_name or type(self).__name__
             try:
-                with bar(spec, title, show=self.progress) as told:
+                with bar(spec, title, show=self.progress) as on_event:
                     never = threading.Event()
-                    work(study, url, spec, pool, size, settings, never, told)
+                    work(study, url, spec, pool, size, settings, never, on_event)
                     if self.confirm:
-                        confirm(study, url, spec, pool, size.slots, never, told)
+                        confirm(study, url, spec, pool, size.slots, never, on_event)
             finally:
                 self.study_ = in_memory(study)
                 if self.storage is None:
@@ -205,26 +206,24 @@ class GRUEstimator(BaseEstimator):  # type: ignore[misc]
         winner = find_winner(self.study_, spec)
         if winner is None:
             raise StudyFailed(
-                f"none of {len(self.study_.trials)} trials came to its end; study_.trials say "
-                f"what became of them. Give more trials or seconds."
+                f"none of {len(self.study_.trials)} trials completed; study_.trials says how "
+                f"each ended. Give more trials or seconds."
             )
         confirmed = read_decision(self.study_)
         self.best_params_ = winner.configuration()
         self.best_score_ = winner.value if confirmed is None else confirmed.won.mean
-        # Where trials were compared on the rows that they learned from, these are all there are.
+        # With two sources, trials were compared on the rows that they learned from: those are all.
         refit = self.refit and len(source) == 1
         if refit:
             datasets = [self._weighted(load_dataset(spec, source, refit=True)).to(where)]
-            one_part = spec.data.model_copy(update={"folds": None})
-            whole = spec.model_copy(update={"data": one_part})
-            pool, _ = make_pool(whole, datasets, threads=1, slots=1)
+            pool, _ = make_pool(without_folds(spec), datasets, threads=1, slots=1)
         trial = self.study_.trials[winner.number]
         self.bundle_ = bundle_of_trial(spec, datasets, pool, trial, confirmed, refitted=refit)
 
-    def _specification(self, data: Mapping[str, Any], effort: DefaultSizes) -> Specification:
-        """The study file that these parameters are."""
+    def _specification(self, data: Mapping[str, Any], default: DefaultSizes) -> Specification:
+        """The study file that says the same as these parameters."""
         sizes = ["hidden_size", "embedding_size"] if data.get("text") else ["hidden_size"]
-        searched = space.sections(dict.fromkeys(sizes, effort.sizes) | dict(self.space or {}))
+        searched = space.sections(dict.fromkeys(sizes, default.sizes) | dict(self.space or {}))
         budget: dict[str, Any] = {"trials": self.trials}
         if self.seconds is not None:
             budget["hours"] = self.seconds / 3600
@@ -234,7 +233,7 @@ class GRUEstimator(BaseEstimator):  # type: ignore[misc]
             "seed": self._seed(),
             "data": {**data, **searched.pop("data"), **(self.data or {})},
             **searched,
-            "training": {"epochs": self.epochs or effort.epochs, "patience": self.patience},
+            "training": {"epochs": self.epochs or default.epochs, "patience": self.patience},
             "budget": budget,
             "confirmation": {"candidates": self.confirm},
             "sampler": {"name": self.sampler},
@@ -244,10 +243,17 @@ class GRUEstimator(BaseEstimator):  # type: ignore[misc]
             content["metric"] = self.metric
         if "folds" not in content["data"]:
             content["data"].setdefault("validation", self.validation)
-        return study_file.parse(content, source=type(self).__name__)
+        spec = study_file.parse(content, source=type(self).__name__)
+        if self.storage is None or self.study_name is None:
+            return spec
+        with suppress(StorageError):  # there is no database yet, or creating the study will say so
+            named = spec.model_copy(update={"name": self.study_name})
+            named = with_stored_defaults(named, open_storage(self.storage))
+            return named.model_copy(update={"name": spec.name})
+        return spec
 
     def _weighted(self, dataset: Dataset) -> Dataset:
-        """With weights of classes, where an estimator has any."""
+        """The dataset with class weights, if the estimator has any."""
         return dataset
 
     def _seed(self) -> int:
@@ -256,19 +262,20 @@ class GRUEstimator(BaseEstimator):  # type: ignore[misc]
         return int(check_random_state(self.random_state).randint(2**31 - 1))
 
     def _named(self, spec: Specification, fingerprint: str) -> Specification:
-        """With the study's name in its storage: equal fits, equal names."""
+        """The specification under the study's name in its storage: equal fits, equal names."""
         if self.study_name is not None:
             name = self.study_name
         elif self.storage is None:
             name = f"{spec.name}-{uuid4().hex}"
         else:
-            told = spec.model_dump(mode="json", exclude={"budget", "confirmation"})
-            digest = hashlib.sha256(json.dumps([told, fingerprint], sort_keys=True).encode())
+            content = spec.model_dump(mode="json", exclude={"budget", "confirmation"})
+            digest = hashlib.sha256(json.dumps([content, fingerprint], sort_keys=True).encode())
             name = f"{spec.name}-{digest.hexdigest()[:12]}"
-        return study_file.parse(spec.model_dump(mode="json") | {"name": name}, "study_name")
+        content = spec.model_dump(mode="json") | {"name": name}
+        return study_file.parse(content, "study_name", stored=True)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Of a bundle its files, which are checked when they come back: nothing in them runs."""
+        """The state with the bundle's files, which are checked when unpickled: none is code."""
         state: dict[str, Any] = dict(super().__getstate__())
         if (bundle := state.get("bundle_")) is not None:
             state["bundle_"] = dict(bundle.files)
@@ -293,7 +300,7 @@ def in_memory(study: Study) -> Study:
 
 @lru_cache(maxsize=1)
 def scratch(process: int) -> tuple[str, BaseStorage]:
-    """A database of this process's own, which goes with it: making one takes half a second."""
+    """A temporary database of this process, made once: that takes half a second."""
     folder = tempfile.TemporaryDirectory(prefix=f"gru-optuna-{process}-")
     atexit.register(folder.cleanup)
     url = f"sqlite:///{Path(folder.name) / 'scratch.db'}"
@@ -302,7 +309,7 @@ def scratch(process: int) -> tuple[str, BaseStorage]:
 
 @contextmanager
 def value_errors() -> Iterator[None]:
-    """What scikit-learn's users expect of data and parameters that can't be used."""
+    """Raises ValueError for unusable data and parameters, as scikit-learn's users expect."""
     try:
         yield
     except UserError as error:

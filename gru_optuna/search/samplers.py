@@ -1,7 +1,7 @@
-"""Who proposes the next trial.
+"""Optuna's samplers, which propose the next trial, seeded anew for each trial.
 
-Every proposal is seeded by the study's seed and the trial's number, so a study that was stopped
-and resumed asks for the same trials as one that never stopped, and two workers never repeat the
+Every proposal is seeded by the study's seed and the trial's number. So a study that was stopped
+and resumed gets the same proposals as one that never stopped, and no two workers propose the
 same start-up points.
 """
 
@@ -29,17 +29,21 @@ if TYPE_CHECKING:
 
 
 def make_sampler(spec: Specification) -> samplers.BaseSampler:
-    """The study's sampler, ready for any worker."""
+    """The sampler that a study file names; each worker makes its own."""
     startup = spec.sampler.n_startup_trials
     prunes = spec.pruner.name != "none"
 
     def tpe(seed: int) -> samplers.BaseSampler:  # Bergstra et al. 2011, Watanabe 2023
-        # group: parameters of one decay are modelled together, apart from those of another.
+        # multivariate: a good learning rate depends on the batch size, the decay and others.
+        # group: a decay's parameters exist only under that decay. Without groups, Optuna models
+        #   jointly only what all trials have in common, and the rest independently.
         return samplers.TPESampler(
             n_startup_trials=startup, multivariate=True, group=True, seed=seed
         )
 
     def gp(seed: int) -> samplers.BaseSampler:
+        # A Gaussian process models what all trials have in common; a decay's parameters, which
+        # don't exist under other decays, are drawn at random.
         return samplers.GPSampler(
             n_startup_trials=startup,
             independent_sampler=samplers.RandomSampler(seed),
@@ -48,7 +52,8 @@ def make_sampler(spec: Specification) -> samplers.BaseSampler:
         )
 
     def qmc(seed: int) -> samplers.BaseSampler:
-        # The scrambled sequence belongs to the study; what isn't in it, to the trial.
+        # All trials share one scrambled sequence, or its points wouldn't fill the space evenly:
+        # its seed is the study's. Parameters that aren't part of it are drawn by the trial's.
         return samplers.QMCSampler(
             scramble=True,
             seed=seeds.seed_for(spec.seed, "sampler") % 2**32,
@@ -57,7 +62,8 @@ def make_sampler(spec: Specification) -> samplers.BaseSampler:
         )
 
     def cmaes(seed: int) -> samplers.BaseSampler:  # Hansen & Ostermeier 2001
-        # A pruned trial's last value is a poorer measure, but most trials are pruned.
+        # A pruned trial's last value says less than a final one. But most trials are pruned, and
+        # a generation of complete ones alone would take most of the budget.
         return samplers.CmaEsSampler(
             independent_sampler=samplers.RandomSampler(seed),
             warn_independent_sampling=False,
@@ -81,9 +87,11 @@ def make_sampler(spec: Specification) -> samplers.BaseSampler:
 
 
 class SeededSampler(samplers.BaseSampler):
-    """Another sampler, made anew for each trial with that trial's own seed.
+    """Wraps another sampler, of which it makes one for each trial with that trial's own seed.
 
-    Optuna's samplers keep what they learned in the storage, so a new one knows no less.
+    A single sampler would draw from one stream of random numbers, which a restart begins again
+    and which depends on the order in which trials ask. Optuna's samplers learn from the trials in
+    the storage, so a new one knows as much as an old one.
     """
 
     def __init__(self, make: Callable[[int], samplers.BaseSampler], study_seed: int) -> None:
@@ -92,6 +100,8 @@ class SeededSampler(samplers.BaseSampler):
         self._inner: samplers.BaseSampler
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
+        # One trial is proposed at a time. `after_trial` may meet the sampler of a later trial,
+        # which makes no difference: what a sampler must remember, it writes to the storage.
         self._inner = self._make_for(trial)
         self._inner.before_trial(study, trial)
 
@@ -113,7 +123,7 @@ class SeededSampler(samplers.BaseSampler):
         param_distribution: BaseDistribution,
     ) -> Any:
         # By name, not in turn: a trial whose worker died between two parameters gets the rest
-        # as it would have.
+        # as it would have without the crash.
         inner = self._make_for(trial, param_name)
         return inner.sample_independent(study, trial, param_name, param_distribution)
 
@@ -132,17 +142,17 @@ class SeededSampler(samplers.BaseSampler):
         # 32 bits are what numpy's legacy generators, which samplers use, take.
         seed = int(mixed.generate_state(1, np.uint32)[0])
         with warnings.catch_warnings():
-            # Optuna may still change these samplers' arguments; the lock pins what we have.
+            # Optuna may still change these samplers' arguments; the lock file pins the version.
             warnings.simplefilter("ignore", ExperimentalWarning)
             return self._make(seed)
 
 
 class GridByNumber(samplers.BaseSampler):
-    """All configurations once, trial n taking the n-th of a shuffled order.
+    """Proposes every configuration once: trial n gets the n-th of a shuffled order.
 
-    Optuna's GridSampler finds out from the storage which points are taken, which two workers
-    can do at once, and its product holds a decay's parameters under every other decay too.
-    Trial numbers are dense and unique, so they divide the grid without talking.
+    Optuna's GridSampler asks the storage which points are taken, so two workers can take the same
+    point at once; and its product repeats each configuration for all values of the parameters of
+    other decays. Trial numbers are dense and unique, so they divide the grid among any workers.
     """
 
     def __init__(self, spec: Specification) -> None:
@@ -161,6 +171,7 @@ class GridByNumber(samplers.BaseSampler):
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
+        # Our budget ends with the grid; plain Optuna may go on, and then starts over.
         return self._points[trial.number % len(self._points)]
 
     def sample_independent(
@@ -170,4 +181,4 @@ class GridByNumber(samplers.BaseSampler):
         param_name: str,
         param_distribution: BaseDistribution,
     ) -> Any:
-        raise AssertionError(f"{param_name} is not a part of the grid")
+        raise AssertionError(f"{param_name} is not part of the grid")

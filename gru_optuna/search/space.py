@@ -1,7 +1,7 @@
-"""The search space of a study, and one trial's values in it.
+"""The search space of a study, and the values of a trial in it.
 
-Only what is searched becomes an Optuna parameter, under its name in the study file. A decay's
-own parameters exist in a trial only under that decay.
+Only what is searched becomes an Optuna parameter, under its name in the study file. The
+parameters of a decay exist in a trial only under that decay.
 """
 
 from __future__ import annotations
@@ -41,24 +41,24 @@ def searched(spec: Specification) -> dict[str, BaseDistribution]:
 
 
 def suggest(trial: optuna.Trial, spec: Specification) -> Hyperparameters:
-    """Asks for one trial's values, conditional parameters only where they apply."""
+    """Asks Optuna for a trial's values; conditional parameters only where they apply."""
     distributions = searched(spec)
     return _resolve(spec, lambda name: _ask(trial, name, distributions[name]))
 
 
 def hyperparameters(params: Mapping[str, Any], spec: Specification) -> Hyperparameters:
-    """The values of a trial that has been asked before."""
+    """The values of a trial whose parameters are known."""
     return _resolve(spec, params.__getitem__)
 
 
 def sections(space: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Hyperparameters by name, as the sections of a study file hold them; checked there.
+    """Sorts hyperparameters into the sections of a study file, which check them.
 
     Parameters
     ----------
     space
-        A value, a list or tuple of choices, a table of ``low`` and ``high``, a `Range`, or an
-        Optuna distribution each.
+        By name: a value, a list or tuple of choices, a table of ``low`` and ``high``, a `Range`,
+        or an Optuna distribution.
 
     >>> sections({"layers": 2, "dropout": FloatDistribution(0.0, 0.5)})["search"]
     {'dropout': {'low': 0.0, 'high': 0.5, 'log': False}}
@@ -76,7 +76,7 @@ def _as_written(value: Any) -> Any:
             return list(choices)
         case IntDistribution() | FloatDistribution():
             table = {"low": value.low, "high": value.high, "log": value.log}
-            # Of whole numbers every one is 1 apart.
+            # A step of 1 between whole numbers is no restriction; a study file leaves it out.
             stepped = value.step not in (None, 1) or isinstance(value, FloatDistribution)
             return table | ({"step": value.step} if stepped and value.step else {})
         case _:
@@ -96,7 +96,7 @@ def grid(spec: Specification) -> list[dict[str, Value]]:
     for values in product(*lists.values()):
         point = dict(zip(lists, values, strict=True))
         decay = point.get("decay", fixed_decay)
-        # Configurations that differ in another decay's parameters alone are one configuration.
+        # Points that differ only in the parameters of another decay are one configuration.
         points[tuple((k, v) for k, v in point.items() if applies(k, decay))] = None
     return [dict(point) for point in points]
 
@@ -104,7 +104,7 @@ def grid(spec: Specification) -> list[dict[str, Value]]:
 def _resolve(spec: Specification, ask: Callable[[str], Any]) -> Hyperparameters:
     values: dict[str, Any] = {}
     for name, value in spec.searchable():
-        # The decay stands before its parameters in the study file's order.
+        # A study file's sections name the decay before its parameters.
         if not applies(name, values.get("decay")):
             continue
         values[name] = ask(name) if isinstance(value, list | Range) else value
