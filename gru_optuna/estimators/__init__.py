@@ -1,10 +1,10 @@
-"""Estimators of scikit-learn that tune inside ``fit``.
+"""Estimators for scikit-learn, which tune inside ``fit``.
 
-base.py        what all of them do: tune, keep the study and the bundle
-rows.py        X as people have it: texts, sequences, a matrix
-labelled.py    GRUClassifier and GRURegressor
-forecaster.py  GRUForecaster
-progress.py    a bar, in a notebook and in a terminal
+base.py          what all of them do: tune, keep the study and the bundle
+inputs.py        the kinds of X: texts, sequences, a matrix
+supervised.py    GRUClassifier and GRURegressor
+forecaster.py    GRUForecaster
+progress_bar.py  a bar, in a notebook and in a terminal
 """
 
 from gru_optuna.estimators.forecaster import GRUForecaster

@@ -1,4 +1,4 @@
-"""Series that go on: fitted on their past, asked for their next steps."""
+"""A forecaster of series: fitted on their past, it predicts their next steps."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gru_optuna.bundle.bundle import PREDICTION
 from gru_optuna.data.readers.in_memory import frame_rows
 from gru_optuna.errors import DataError
 from gru_optuna.estimators.base import GRUEstimator, value_errors, with_shared
-from gru_optuna.search import default_sizes
+from gru_optuna.search.default_sizes import choose_default_sizes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,34 +26,34 @@ _CALENDAR_CHANNELS = 4
 
 
 class GRUForecaster(GRUEstimator):
-    """Tells how a series goes on, by the best GRU that its budget finds.
+    """Forecasts series with the best GRU found within the budget.
 
     Parameters
     ----------
     horizon
-        How many steps are told at once, the most that `predict` can tell.
+        How many steps are predicted at once, which is the most that `predict` can return.
     time, target
-        Columns of the times and of what is to be told, where `fit` is given a frame.
+        The columns of the times and of the values to predict, if `fit` is given a frame.
     series
-        Column that tells several series apart.
+        The column that identifies the series, if there are several.
     covariates, known
-        Columns that are known up to the present, and those that are known ahead; of numbers or of
-        words.
+        Columns whose values are known up to the present, and columns whose values are known in
+        advance; numbers or categories.
     window, season
         As under ``[data]`` of a study file; None: from the data.
     space, trials, seconds, metric, epochs, patience, validation, data, confirm, refit, sampler, \
 pruner, storage, study_name, n_jobs, device, progress, random_state
-        As `GRUEstimator`'s; `metric` is mae unless said otherwise, and validation rows are the
-        last ones.
+        As for `GRUEstimator`; the default metric is mae, and the last rows are the validation
+        rows.
 
     Attributes
     ----------
     study_
-        The search, a plain Optuna study in memory.
+        The search, as a plain Optuna study in memory.
     bundle_
         The model; ``bundle_.save(folder)`` writes it for ``gru-optuna predict``.
     best_params_, best_score_
-        The best trial's configuration, and its metric on validation rows.
+        The winner's configuration, and its metric on validation rows.
     history_
         The rows that a forecast continues.
 
@@ -91,23 +91,23 @@ pruner, storage, study_name, n_jobs, device, progress, random_state
         self.season = season
 
     def fit(self, y: Any, X: Any = None) -> Self:
-        """Tunes, and keeps the best network and the rows.
+        """Tunes, and keeps the best network and the rows, which forecasts continue.
 
         Parameters
         ----------
         y
-            Values (S,), one a step, NaN where one is missing; a pandas Series, whose index may
-            hold the times; or a frame with the columns `time` and `target`, of one series or
-            several, one row a step and series.
+            Values (S,), one for each step, NaN where one is missing; a pandas Series, whose index
+            may hold the times; or a frame with the columns `time` and `target`, of one or several
+            series, with one row for each step of each series.
         X
-            With values (S,): covariates (S, P), known up to the present, as an array or a frame.
+            With values (S,): covariates (S, P), known up to the present; an array or a frame.
 
         Raises
         ------
         ValueError
-            If they can't be used; it says where and why.
+            If they can't be used; the message says where and why.
         StudyFailed
-            If no trial comes to its end.
+            If no trial completes.
         """
         with value_errors():
             rows = self._read(y, X)
@@ -117,14 +117,13 @@ pruner, storage, study_name, n_jobs, device, progress, random_state
             covariates = [name for name in rows.columns if name not in (_TIME, _VALUES)]
             columns = {"time": _TIME, "target": _VALUES, "covariates": covariates}
             columns |= {"calendar": _has_times(y)}
-        sizes = {"horizon": self.horizon, "window": self.window, "season": self.season}
+        columns |= {"horizon": self.horizon, "window": self.window, "season": self.season}
         channels = 1 + len(columns["covariates"]) + len(self.known) + _CALENDAR_CHANNELS
-        plan = default_sizes.choose_default_sizes(
-            rows.height, self.window or 2 * self.horizon, channels
-        )
+        steps = self.window or 2 * self.horizon
         with value_errors():
             source = {"y": frame_rows(rows, "y")}
-        self._tune({"train": "y", **columns, **sizes}, source, plan)
+        sizes = choose_default_sizes(rows.height, steps, channels)
+        self._tune({"train": "y", **columns}, source, sizes)
         self.history_ = rows
         self._timed = self._by_columns() or _has_times(y)
         return self
@@ -132,34 +131,34 @@ pruner, storage, study_name, n_jobs, device, progress, random_state
     def predict(
         self, horizon: int | None = None, *, y: Any = None, X: Any = None
     ) -> NDArray[np.float64]:
-        """The next values, in the units of the data.
+        """Predicts the next values, in the units of the data.
 
         Parameters
         ----------
         horizon
-            How many; None: as many as the forecaster was made for, which are the most.
+            How many steps; None: the forecaster's horizon, which is the most.
         y, X
-            Rows up to another present, as `fit` takes them: what has been observed since. Of
-            columns that are known ahead, the rows to be told too, with the target empty.
+            Rows up to a later present, as `fit` takes them. With columns that are known in
+            advance, also the rows to predict, with an empty target.
 
         Returns
         -------
         ndarray
-            (horizon,); of several series (series, horizon), by the order of their names.
+            (horizon,), or (series, horizon) for several series, in the order of their names.
 
         Raises
         ------
         ValueError
-            If the rows don't suffice, or `horizon` is more than was learned.
+            If there are too few rows, or `horizon` exceeds the forecaster's.
         """
-        told = self.predict_frame(horizon, y=y, X=X)[PREDICTION].to_numpy()
+        values = self.predict_frame(horizon, y=y, X=X)[PREDICTION].to_numpy()
         several = self.bundle_.spec.data.series is not None
-        return told.reshape(-1, horizon or self._most) if several else told
+        return values.reshape(-1, horizon or self._most) if several else values
 
     def predict_frame(
         self, horizon: int | None = None, *, y: Any = None, X: Any = None
     ) -> pl.DataFrame:
-        """The same with the series' names, the times and the column ``prediction``.
+        """Predicts the next values as a frame with series, times and the column ``prediction``.
 
         Raises
         ------
@@ -171,48 +170,48 @@ pruner, storage, study_name, n_jobs, device, progress, random_state
         ahead = most if horizon is None else horizon
         if not 1 <= ahead <= most:
             raise ValueError(
-                f"horizon = {ahead}, and this forecaster learned to tell 1 to {most} steps. "
-                f"Make one with horizon={ahead}."
+                f"horizon = {ahead}, but this forecaster predicts 1 to {most} steps. "
+                f"Fit one with horizon={ahead}."
             )
         with value_errors():
             rows = self.history_ if y is None else self._read(y, X)
-            told: pl.DataFrame = self.bundle_.predict_frame(rows)
-        within = pl.int_range(pl.len()) % most < ahead
-        told = told.filter(within)
-        return told if self._timed else told.drop(_TIME)
+            frame: pl.DataFrame = self.bundle_.predict_frame(rows)
+        frame = frame.filter(pl.int_range(pl.len()) % most < ahead)
+        return frame if self._timed else frame.drop(_TIME)
 
     def score(self, y: ArrayLike, X: Any = None) -> float:
-        """Minus the mean absolute error of the forecast of what came then: higher is better.
+        """Minus the mean absolute error of the forecast of the values that followed.
+
+        Higher is better, as scikit-learn expects.
 
         Parameters
         ----------
         y
-            The values (steps,) that followed the rows of `fit`; of several series
-            (series, steps).
+            The values (steps,) that followed the rows of `fit`, or (series, steps).
         X
-            Not used; there for scikit-learn's sake.
+            Not used; scikit-learn passes it.
         """
         truth = np.asarray(y, dtype=np.float64)
-        told = self.predict(truth.shape[-1])
-        return -float(mean_absolute_error(truth.ravel(), told.ravel()))
+        predictions = self.predict(truth.shape[-1])
+        return -float(mean_absolute_error(truth.ravel(), predictions.ravel()))
 
     @property
     def _most(self) -> int:
-        """Steps that it has learned to tell."""
+        """How many steps the fitted network predicts."""
         assert self.bundle_.spec.data.horizon is not None
         return int(self.bundle_.spec.data.horizon)
 
     def _by_columns(self) -> bool:
-        """Whether rows come as frames whose columns are named."""
+        """Whether rows are given as frames whose columns are named."""
         return self.time is not None or self.target is not None
 
     def _read(self, y: Any, X: Any) -> pl.DataFrame:
         """The rows as a frame with a column of times."""
         if self._by_columns():
             if X is not None:
-                raise DataError("X: y is a frame, so covariates are columns of it: name them.")
+                raise DataError("X: y is a frame, so its columns are the covariates. Name them.")
             if self.time is None or self.target is None:
-                raise DataError("a frame has a column of times and one to tell: name both.")
+                raise DataError("y is a frame. Name its columns: time=… and target=….")
             rows = frame_rows(y, "y").frame
             roles = [self.time, self.target, self.series, *self.covariates, *self.known]
             return rows.select([name for name in roles if name in rows.columns])
@@ -220,10 +219,10 @@ pruner, storage, study_name, n_jobs, device, progress, random_state
         values = values[:, 0] if values.ndim == 2 and values.shape[1] == 1 else values
         if values.ndim != 1 or not len(values):
             raise DataError(
-                f"y: shape {np.shape(y)}, and a series is (S,). Of a frame, name the columns: "
+                f"y has shape {np.shape(y)}, but a series has (S,). For a frame, name the columns: "
                 f"GRUForecaster(time=…, target=…)."
             )
-        # Without times, steps that no calendar and no season knows.
+        # Without times, each step is a microsecond, which fits no calendar and no season.
         times = y.index.to_numpy() if _has_times(y) else np.arange(len(values))
         frame = pl.DataFrame({_TIME: times.astype("datetime64[us]"), _VALUES: values})
         if X is None:
@@ -234,10 +233,10 @@ pruner, storage, study_name, n_jobs, device, progress, random_state
             matrix = np.asarray(X, dtype=np.float64).reshape(len(X), -1)
             covariates = pl.DataFrame(matrix, schema=[f"x{i}" for i in range(matrix.shape[1])])
         if covariates.height != frame.height:
-            raise DataError(f"X: {covariates.height} rows, and {frame.height} in y.")
+            raise DataError(f"X has {covariates.height} rows, but y has {frame.height}.")
         return frame.hstack(covariates)
 
 
 def _has_times(y: Any) -> bool:
-    """Whether it is a pandas Series whose index holds times."""
+    """Whether y is a pandas Series whose index holds times."""
     return hasattr(getattr(y, "index", None), "to_pydatetime")

@@ -1,6 +1,6 @@
-"""X as people have it: texts, sequences of differing lengths, a cube (N, T, C), a matrix (N, T).
+"""The kinds of X: texts, sequences of differing lengths, an array (N, T, C), a matrix (N, T).
 
-A matrix holds one sequence of one channel a row, all of the same length, and is checked as
+Each row of a matrix is a sequence of one channel, all of the same length; it is checked as
 scikit-learn checks every matrix.
 """
 
@@ -33,7 +33,7 @@ class EstimatorInput:
 
     @property
     def channels(self) -> int:
-        """C; of texts, 0."""
+        """C; 0 for texts."""
         return 0 if self.kind == "texts" else int(self.values[0].shape[1])
 
 
@@ -45,17 +45,16 @@ def read_rows(
     Parameters
     ----------
     estimator
-        Gets ``n_features_in_`` where it learns from X: of a matrix the number of its columns, of
-        sequences that of their channels.
+        In `fit` it gets ``n_features_in_``: the columns of a matrix, or the channels of sequences.
     X
         As ``fit`` and ``predict`` take it.
     like
-        What the estimator has learned from; None: it is to learn from X.
+        The rows that the estimator was fitted on; None in `fit`.
 
     Raises
     ------
     ValueError
-        If X is nothing of that kind, or doesn't fit to what was learned from.
+        If X is none of these kinds, or differs from what the estimator was fitted on.
     """
     fewest = 2 if like is None else 1
     if like is None:
@@ -66,7 +65,7 @@ def read_rows(
         for number, text in enumerate(rows.values):
             if not text or text.isspace():
                 raise ValueError(
-                    f"X, row {number}: the text is empty. Fill it in, or leave it out."
+                    f"X, row {number}: the text is empty. Fill it in, or leave the row out."
                 )
     elif _is_matrix(X) and (like is None or like.kind == "matrix"):
         matrix = validate_data(
@@ -81,7 +80,8 @@ def read_rows(
         raise ValueError(f"X has {len(rows)} sample, and a minimum of {fewest} is required.")
     if like is not None and rows.channels != like.channels:
         raise ValueError(
-            f"X has {_said(rows)}, but {type(estimator).__name__} is expecting {_said(like)}."
+            f"X has {_describe(rows)}, but {type(estimator).__name__} is expecting "
+            f"{_describe(like)}."
         )
     if like is None and rows.kind == "sequences":
         estimator.n_features_in_ = rows.channels
@@ -89,7 +89,7 @@ def read_rows(
 
 
 def _is_matrix(X: Any) -> bool:
-    """Whether X is one table; what is neither that nor sequences, scikit-learn refuses as one."""
+    """Whether X is a matrix. What is neither a matrix nor sequences, scikit-learn then refuses."""
     if isinstance(X, np.ndarray) and (X.ndim != 1 or X.dtype != object):
         return X.ndim < 3
     if not isinstance(X, list | tuple | np.ndarray):
@@ -101,7 +101,7 @@ def _is_matrix(X: Any) -> bool:
     return len(shapes) < 2 and all(len(shape) < 2 for shape in shapes)
 
 
-def _said(rows: EstimatorInput) -> str:
+def _describe(rows: EstimatorInput) -> str:
     if rows.kind == "texts":
         return "texts"
     return f"sequences of {rows.channels} channel{'s' if rows.channels > 1 else ''}"

@@ -1,4 +1,4 @@
-"""How a fit gets on, as a bar: in a notebook and in a terminal, and nowhere else unless asked."""
+"""A progress bar for `fit`: in a notebook and in a terminal, elsewhere only if asked for."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ if TYPE_CHECKING:
 def bar(
     spec: Specification, name: str, *, show: bool | None
 ) -> Iterator[Callable[[WorkerEvent], None]]:
-    """A bar of trials while a study is tuned; yields who is to be told what happens.
+    """Shows a bar of trials while a study is tuned; yields the function that receives its events.
 
     Parameters
     ----------
     spec
-        The study's.
+        The study's specification.
     name
-        What is fitted, as the bar calls it.
+        The bar's label.
     show
-        None: where somebody watches, which is a notebook or a terminal.
+        Whether to show it. None: in a notebook or a terminal, where someone watches.
     """
     if not (_is_watched() if show is None else show):
         yield lambda event: None
@@ -45,7 +45,7 @@ def bar(
     epochs = 0
     with tqdm(total=spec.budget.trials, desc=name, unit="trial") as drawn:
 
-        def happened(event: WorkerEvent) -> None:
+        def on_event(event: WorkerEvent) -> None:
             nonlocal best, epochs
             if isinstance(event, EpochTrained):
                 epochs += 1
@@ -57,7 +57,7 @@ def bar(
                 drawn.set_postfix_str(f"{spec.metric} {shown}, {epochs} epochs", refresh=False)
                 drawn.update()
 
-        yield happened
+        yield on_event
 
 
 def _is_watched() -> bool:

@@ -1,4 +1,4 @@
-"""Texts and sequences with a class, or a number, each: scikit-learn's classifier and regressor."""
+"""A classifier and a regressor of texts and sequences, for scikit-learn."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from gru_optuna.data.readers.in_memory import TARGET, TEXT, array_rows, text_row
 from gru_optuna.data.texts.prepare import MOST_TOKENS
 from gru_optuna.estimators.base import GRUEstimator, value_errors, with_shared
 from gru_optuna.estimators.inputs import EstimatorInput, read_rows
-from gru_optuna.search import default_sizes
+from gru_optuna.search.default_sizes import choose_default_sizes
 
 if TYPE_CHECKING:
     from typing import Self
@@ -32,7 +32,7 @@ _TOKENS_A_WORD = 1.5
 
 
 class _Labelled(GRUEstimator):
-    """What a classifier and a regressor have in common."""
+    """What the classifier and the regressor have in common."""
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
@@ -42,71 +42,73 @@ class _Labelled(GRUEstimator):
         return tags
 
     def _fit_rows(
-        self, rows: EstimatorInput, answers: NDArray[Any], classes: int, **data: Any
+        self, rows: EstimatorInput, targets: NDArray[Any], classes: int, **data: Any
     ) -> None:
         self._like = EstimatorInput(rows.kind, rows.values[:1])
-        goal = "label" if classes else "target"
+        role = "label" if classes else "target"
         with value_errors():
             source: dict[str, Any]
             if rows.kind == "texts":
-                data = {"text": TEXT, goal: TARGET, **data}
-                source = {"X": text_rows(rows.values, answers, self._task, "X")}
+                data = {"text": TEXT, role: TARGET, **data}
+                source = {"X": text_rows(rows.values, targets, self._task, "X")}
                 steps = [len(text.split()) * _TOKENS_A_WORD for text in rows.values]
             else:
-                source = {"X": array_rows(rows.values, answers, self._task, "X")}
+                source = {"X": array_rows(rows.values, targets, self._task, "X")}
                 steps = [len(row) for row in rows.values]
-        if not self._can_hold_out(answers, classes):
+        if not self._can_hold_out(targets, classes):
             warnings.warn(
-                f"{len(rows)} rows are too few to hold any out for validation: trials are "
-                f"compared on the rows that they learn from.",
+                f"{len(rows)} rows are too few to hold some out for validation, so trials are "
+                f"compared on the rows that they train on.",
                 stacklevel=3,
             )
             data |= {"validation": "X again", **({"deduplicate": False} if "text" in data else {})}
             source["X again"] = source["X"]
         usual = min(int(np.quantile(steps, 0.9)) + 1, MOST_TOKENS if "text" in data else 10**9)
-        size = default_sizes.choose_default_sizes(len(rows), usual, rows.channels or None)
-        self._tune({"train": "X", **data}, source, size)
+        sizes = choose_default_sizes(len(rows), usual, rows.channels or None)
+        self._tune({"train": "X", **data}, source, sizes)
 
-    def _can_hold_out(self, answers: NDArray[Any], classes: int) -> bool:
+    def _can_hold_out(self, targets: NDArray[Any], classes: int) -> bool:
+        """Whether validation rows can be held out, or the study file's checks decide instead."""
         if self.data and ({"folds", "validation"} & set(self.data)):
-            return True  # the user's own wish, which is refused if it can't be
+            return True
         if not isinstance(self.validation, float) or not 0 < self.validation < 1:
-            return True  # refused, too
-        held = round(len(answers) * self.validation)
-        fewest = int(np.unique(answers, return_counts=True)[1].min()) if classes else 2
-        return fewest > 1 and min(held, len(answers) - held) >= max(classes, 1)
+            return True
+        held = round(len(targets) * self.validation)
+        fewest = int(np.unique(targets, return_counts=True)[1].min()) if classes else 2
+        return fewest > 1 and min(held, len(targets) - held) >= max(classes, 1)
 
     def _rows(self, X: Any) -> Any:
-        """X as the bundle takes it."""
+        """The rows of X, as the bundle reads them."""
         check_is_fitted(self, "bundle_")
         with value_errors():
             return read_rows(self, X, self._like).values
 
 
 class GRUClassifier(ClassifierMixin, _Labelled):  # type: ignore[misc]
-    """Tells the class of a text or a sequence, by the best GRU that its budget finds.
+    """Classifies texts or sequences with the best GRU found within the budget.
 
     Parameters
     ----------
     space, trials, seconds, metric, epochs, patience, validation, data, confirm, refit, sampler, \
 pruner, storage, study_name, n_jobs, device, progress, random_state
-        As `GRUEstimator`'s; `metric` is accuracy unless said otherwise.
+        As for `GRUEstimator`; the default metric is accuracy.
     class_weight
-        How much a row of each class counts in the loss: a dict of class and weight, what is left
-        out 1; "balanced", rare classes as much as frequent ones; None, all rows the same.
+        How much a row of each class counts in the loss. A dict gives weights by class, 1 for
+        those left out; with "balanced", rare classes count as much as frequent ones; with None,
+        all rows count the same.
 
     Attributes
     ----------
     classes_
-        (O,), sorted.
+        The classes (O,), sorted.
     study_
-        The search, a plain Optuna study in memory.
+        The search, as a plain Optuna study in memory.
     bundle_
         The model; ``bundle_.save(folder)`` writes it for ``gru-optuna predict``.
     best_params_, best_score_
-        The best trial's configuration, and its metric on validation rows.
+        The winner's configuration, and its metric on validation rows.
     n_features_in_
-        Columns of a matrix, or channels of sequences; texts have none.
+        Columns of a matrix, or channels of sequences; not set for texts.
 
     Examples
     --------
@@ -129,7 +131,7 @@ pruner, storage, study_name, n_jobs, device, progress, random_state
         self.class_weight = class_weight
 
     def fit(self, X: Any, y: ArrayLike) -> Self:
-        """Tunes, and keeps the best network.
+        """Tunes, and keeps the best network in ``bundle_``.
 
         Parameters
         ----------
@@ -142,24 +144,24 @@ pruner, storage, study_name, n_jobs, device, progress, random_state
         Raises
         ------
         ValueError
-            If they can't be used; it says where and why.
+            If they can't be used; the message says where and why.
         StudyFailed
-            If no trial comes to its end.
+            If no trial completes.
         """
         with value_errors():
             rows = read_rows(self, X)
-        answers = _answers(self, y, rows)
-        check_classification_targets(answers)
-        self.classes_, places = np.unique(answers, return_inverse=True)
-        names = np.array([str(one).strip() for one in self.classes_], dtype=object)
+        targets = _targets(self, y, rows)
+        check_classification_targets(targets)
+        self.classes_, codes = np.unique(targets, return_inverse=True)
+        names = np.array([str(label).strip() for label in self.classes_], dtype=object)
         if len(set(names)) < len(names) or "" in names:
-            raise ValueError("y: two classes differ in nothing but white space, or one is empty.")
+            raise ValueError("y: two classes differ only in white space, or a class is empty.")
         if isinstance(self.class_weight, str) and self.class_weight != "balanced":
             raise ValueError(
                 f'class_weight = "{self.class_weight}". Give "balanced", a dict, or None.'
             )
         data = {"class_weights": "balanced"} if self.class_weight == "balanced" else {}
-        self._fit_rows(rows, names[places], len(names), **data)
+        self._fit_rows(rows, names[codes], len(names), **data)
         return self
 
     def _weighted(self, dataset: Dataset) -> Dataset:
@@ -167,26 +169,26 @@ pruner, storage, study_name, n_jobs, device, progress, random_state
             return dataset
         named = {str(label).strip(): weight for label, weight in self.class_weight.items()}
         if unknown := named.keys() - set(dataset.classes):
-            raise ValueError(f"class_weight: {min(unknown)} is no class of y.")
+            raise ValueError(f"class_weight: {min(unknown)} is not a class of y.")
         weights = [float(named.get(label, 1.0)) for label in dataset.classes]
-        # Part of what was trained on, as a stored study that is gone on with must know.
+        # Weights are part of what was trained on: a stored study resumes only with the same.
         fingerprint = hashlib.sha256(f"{dataset.fingerprint} {weights}".encode()).hexdigest()
         return replace(dataset, class_weights=torch.tensor(weights), fingerprint=fingerprint)
 
     def predict(self, X: Any) -> NDArray[Any]:
-        """The most likely class (N,) of each row.
+        """Predicts the most likely class (N,) of each row.
 
         Raises
         ------
         ValueError
-            If X can't be used, or isn't like the one of `fit`.
+            If X can't be used, or differs in kind from that of `fit`.
         """
-        places = self.predict_proba(X).argmax(axis=1)
-        most_likely: NDArray[Any] = self.classes_[places]
-        return most_likely
+        codes = self.predict_proba(X).argmax(axis=1)
+        predictions: NDArray[Any] = self.classes_[codes]
+        return predictions
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
-        """The probability (N, O) of each class, in the order of ``classes_``.
+        """Predicts the probability (N, O) of each class, in the order of ``classes_``.
 
         Raises
         ------
@@ -195,17 +197,17 @@ pruner, storage, study_name, n_jobs, device, progress, random_state
         """
         rows = self._rows(X)
         labels = self.bundle_.labels
-        places = [labels.index(str(one).strip()) for one in self.classes_]
+        places = [labels.index(str(label).strip()) for label in self.classes_]
         with value_errors():
-            told: NDArray[np.float64] = self.bundle_.predict_proba(rows)[:, places]
-        return told
+            shares: NDArray[np.float64] = self.bundle_.predict_proba(rows)[:, places]
+        return shares
 
 
 class GRURegressor(RegressorMixin, _Labelled):  # type: ignore[misc]
-    """Tells a number of a text or a sequence, by the best GRU that its budget finds.
+    """Predicts a number for a text or a sequence with the best GRU found within the budget.
 
-    Parameters and attributes are `GRUEstimator`'s and `GRUClassifier`'s, without classes; the
-    metric is rmse unless said otherwise.
+    Parameters and attributes are those of `GRUClassifier`, without the ones about classes; the
+    default metric is rmse.
 
     Examples
     --------
@@ -217,49 +219,49 @@ class GRURegressor(RegressorMixin, _Labelled):  # type: ignore[misc]
     _task = "regression"
 
     def fit(self, X: Any, y: ArrayLike) -> Self:
-        """Tunes, and keeps the best network.
+        """Tunes, and keeps the best network in ``bundle_``.
 
         Parameters
         ----------
         X
-            As `GRUClassifier.fit`'s.
+            As for `GRUClassifier.fit`.
         y
             (N,) numbers.
 
         Raises
         ------
         ValueError
-            If they can't be used; it says where and why.
+            If they can't be used; the message says where and why.
         StudyFailed
-            If no trial comes to its end.
+            If no trial completes.
         """
         with value_errors():
             rows = read_rows(self, X)
-        answers = _answers(self, y, rows).astype(np.float64)
-        if not np.isfinite(answers).all():
+        targets = _targets(self, y, rows).astype(np.float64)
+        if not np.isfinite(targets).all():
             raise ValueError("y contains NaN or infinity. Remove such rows.")
-        self._fit_rows(rows, answers, classes=0)
+        self._fit_rows(rows, targets, classes=0)
         return self
 
     def predict(self, X: Any) -> NDArray[np.float64]:
-        """The number (N,) told of each row, in the units of y.
+        """Predicts a number (N,) for each row, in the units of y.
 
         Raises
         ------
         ValueError
-            If X can't be used, or isn't like the one of `fit`.
+            If X can't be used, or differs in kind from that of `fit`.
         """
         rows = self._rows(X)
         with value_errors():
-            told: NDArray[np.float64] = self.bundle_.predict(rows)
-        return told
+            predictions: NDArray[np.float64] = self.bundle_.predict(rows)
+        return predictions
 
 
-def _answers(estimator: GRUEstimator, y: ArrayLike, rows: EstimatorInput) -> NDArray[Any]:
+def _targets(estimator: GRUEstimator, y: ArrayLike, rows: EstimatorInput) -> NDArray[Any]:
     if y is None:
         raise ValueError(
             f"{type(estimator).__name__} requires y to be passed, but the target y is None."
         )
-    answers: NDArray[Any] = column_or_1d(y, warn=True)
-    check_consistent_length(rows.values, answers)
-    return answers
+    targets: NDArray[Any] = column_or_1d(y, warn=True)
+    check_consistent_length(rows.values, targets)
+    return targets

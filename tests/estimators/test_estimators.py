@@ -301,7 +301,7 @@ def test_a_series_goes_on_in_its_own_units() -> None:
     assert not np.allclose(model.predict(y=WAVE[:-1]), told)
     again = pickle.loads(pickle.dumps(model))  # noqa: S301 (our own)
     assert (again.predict() == told).all()
-    with pytest.raises(ValueError, match="horizon = 7, and this forecaster learned to tell 1 to 6"):
+    with pytest.raises(ValueError, match="horizon = 7, but this forecaster predicts 1 to 6 steps"):
         model.predict(7)
 
 
@@ -323,7 +323,7 @@ def test_covariates_and_gaps() -> None:
     assert model.bundle_.spec.data.covariates == ["x0"]
     named = GRUForecaster(4, **SMALL).fit(gaps, pl.DataFrame({"wind": X[:, 0]}))
     assert named.bundle_.spec.data.covariates == ["wind"]
-    with pytest.raises(ValueError, match="X: 299 rows, and 300 in y"):
+    with pytest.raises(ValueError, match="X has 299 rows, but y has 300"):
         model.fit(WAVE, X[1:])
 
 
@@ -351,8 +351,8 @@ def test_a_frame_holds_several_series_and_what_is_known_ahead() -> None:
 @pytest.mark.parametrize(
     ("columns", "y", "words"),
     [
-        ({}, np.ones((9, 2)), r"y: shape \(9, 2\), and a series is \(S,\)"),
-        ({"time": "t"}, pl.DataFrame({"t": [1]}), "name both"),
+        ({}, np.ones((9, 2)), r"y has shape \(9, 2\), but a series has \(S,\)"),
+        ({"time": "t"}, pl.DataFrame({"t": [1]}), "y is a frame. Name its columns"),
         ({"time": "t", "target": "v"}, pl.DataFrame({"t": ["2024-01-01"]}), 'no column "v"'),
         ({}, WAVE[:20], "horizon = 12 is longer than the validation part"),
     ],
