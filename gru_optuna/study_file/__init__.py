@@ -1,7 +1,7 @@
-"""The study file: one TOML, one typed object.
+"""The study file: one TOML file, one typed object.
 
 `load` reads and checks the whole file and reports every mistake at once, each with its place.
-``python -m gru_optuna.study_file`` prints the JSON schema that editors complete study files with.
+``python -m gru_optuna.study_file`` prints the JSON schema with which editors complete study files.
 """
 
 from gru_optuna.study_file.data_section import Data

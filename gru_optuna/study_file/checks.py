@@ -1,4 +1,4 @@
-"""Checks between the sections of a study file: what its task needs, and what it leaves unused."""
+"""Checks across the keys of a study file: those that its task needs, and those it can't use."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _OR_NAME_TEXT = ', or name the column of texts: text = "COLUMN" under [data]'
 
 
 def kind_of(data: Data, task: Task) -> Kind:
-    """What the rows of a study are."""
+    """Whether the rows of a study are texts, sequences or series."""
     if task == "forecasting":
         return "series"
     return "texts" if data.text is not None else "sequences"
@@ -47,17 +47,17 @@ def check_data(data: Data, task: Task, *, stored: bool = False) -> None:
         tasks, kinds = TASKS_OF_KEYS.get(key, (task,)), KINDS_OF_KEYS.get(key, (kind,))
         if task not in tasks:
             raise ValueError(
-                f"{key} is for {' and '.join(tasks)}, and the task here is {task}. "
+                f"{key} is for {' and '.join(tasks)}, but the task here is {task}. "
                 f'Remove it, or write task = "{tasks[0]}" at the top.'
             )
         if kind not in kinds:
             raise ValueError(
-                f"{key} is for {' and '.join(kinds)}, and the rows here are {kind}. "
+                f"{key} is for {' and '.join(kinds)}, but the rows here are {kind}. "
                 f"Remove it{_OR_NAME_TEXT if kinds == ('texts',) else ''}."
             )
     for needed, value in _needed(task, kind):
         if getattr(data, needed) is None:
-            raise ValueError(f"{needed} missing. Write {needed} = {value}.")
+            raise ValueError(f"{needed} is missing. Write {needed} = {value}.")
     for key in ("test", "validation"):
         part = getattr(data, key)
         if task != "forecasting" and isinstance(part, int):
@@ -71,24 +71,24 @@ def check_data(data: Data, task: Task, *, stored: bool = False) -> None:
         and isinstance(data.test, int | float)
     ):
         raise ValueError(
-            f"test = {data.test} is of the training rows, and the rows of validation = "
-            f'"{data.validation}" follow those: a test comes last. Name a test file too, or write '
-            f"which part validates: validation = 0.2."
+            f"test = {data.test} is a part of the training rows, but the rows of validation = "
+            f'"{data.validation}" follow those, and the test rows must come last. Name a test file '
+            f"too, or give validation as a part: validation = 0.2."
         )
     if data.horizon is not None and data.window is not None and data.window < data.horizon:
         raise ValueError(
             f"window = {data.window} is shorter than horizon = {data.horizon}: its last "
-            f"{data.horizon} steps carry what is known of those to predict. Lengthen the window."
+            f"{data.horizon} steps carry what is known of those to predict. Use a longer window."
         )
     if data.folds is not None and "validation" in written:
         raise ValueError(
-            "folds and validation exclude each other: every fold is validated in its turn. "
+            "folds and validation exclude each other: every fold is validated in turn. "
             "Remove one of them."
         )
 
 
 def _needed(task: Task, kind: Kind) -> list[tuple[str, str]]:
-    """Keys that can't be guessed, and how they are written."""
+    """Keys that have no default, and examples of their values."""
     if kind == "series":
         return [("time", '"COLUMN"'), ("target", '"COLUMN"'), ("horizon", "24")]
     if kind == "texts":
@@ -97,30 +97,33 @@ def _needed(task: Task, kind: Kind) -> list[tuple[str, str]]:
 
 
 def idle_hyperparameters(kind: Kind) -> set[str]:
-    """Hyperparameters that can't matter for such rows."""
+    """Hyperparameters that have no effect on rows of this kind."""
     return {name for name, kinds in KINDS_OF_HYPERPARAMETERS.items() if kind not in kinds}
 
 
 def check_hyperparameters(sections: Mapping[str, StudySection], kind: Kind) -> None:
-    """Refuses hyperparameters that can't matter for such rows.
+    """Refuses hyperparameters that have no effect on rows of this kind.
 
     Raises
     ------
     ValueError
-        With a message that goes behind the file's name.
+        With a message that follows the file's name.
     """
     for section, values in sections.items():
         for name in _changed(values):
             kinds = KINDS_OF_HYPERPARAMETERS.get(name, (kind,))
             if kind not in kinds:
                 raise ValueError(
-                    f"[{section}.{name}] is for {' and '.join(kinds)}, and the rows here are "
+                    f"[{section}.{name}] is for {' and '.join(kinds)}, but the rows here are "
                     f"{kind}. Remove it{_OR_NAME_TEXT if 'texts' in kinds else ''}."
                 )
 
 
 def _changed(section: StudySection) -> list[str]:
-    """Keys that don't stand at their defaults: a specification that was stored holds all keys."""
+    """Keys whose values differ from their defaults.
+
+    A default that is written out does no harm, whatever the task: `GRUObjective` completes files.
+    """
     return [
         name
         for name, field in type(section).model_fields.items()

@@ -1,4 +1,4 @@
-"""The ``[data]`` section of a study file, and what its sections share."""
+"""The ``[data]`` section of a study file, and what all sections share."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ _Vocabulary = Annotated[
 
 
 class StudySection(BaseModel):
-    """One section: its keys are all there are, and what is read stays."""
+    """A section: it refuses unknown keys, and its values can't be changed."""
 
-    # Strict: true is no number of epochs, and "40" neither.
+    # Strict: neither true nor "40" is a number of epochs.
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
@@ -74,30 +74,31 @@ class Data(StudySection):
         None, description="Longer texts are cut; else from the data."
     )
     deduplicate: bool = Field(
-        True, description="Keep equal texts once, so that none is in training and test both."
+        True, description="Keep equal texts once, so that none is in both training and test rows."
     )
-    # what is to be told
+    # targets
     label: _Name | None = Field(None, description="Column of classes.")
     target: _Name | None = Field(None, description="Column of numbers to predict.")
     class_weights: Literal["balanced", "none"] = Field(
         "none", description="balanced: rare classes count as much in the loss as frequent ones."
     )
     group: _Name | None = Field(
-        None, description="Column whose equal values stay in one part, a person's rows for example."
+        None,
+        description="Column of rows that stay in one part together, such as a person's.",
     )
     # sequences in long form, one step a row
-    id: _Name | None = Field(None, description="Column that tells sequences apart.")
-    features: list[_Name] = Field([], description="Columns of a step; else all that are left.")
-    time: _Name | None = Field(None, description="Column of times, rising.")
+    id: _Name | None = Field(None, description="Column that identifies the sequence.")
+    features: list[_Name] = Field([], description="Columns of a step; else all that remain.")
+    time: _Name | None = Field(None, description="Column of times, in ascending order.")
     # series
-    series: _Name | None = Field(None, description="Column that tells series apart.")
+    series: _Name | None = Field(None, description="Column that identifies the series.")
     covariates: list[_Name] = Field(
-        [], description="Columns known up to the present, of numbers or words."
+        [], description="Columns known up to the present: numbers or categories."
     )
     known: list[_Name] = Field(
-        [], description="Columns known for the steps to predict, too; of numbers or words."
+        [], description="Columns also known for the steps to predict: numbers or categories."
     )
-    window: int | None = Field(None, ge=1, description="Steps a forecast looks back on.")
+    window: int | None = Field(None, ge=1, description="Steps that a forecast looks back on.")
     horizon: int | None = Field(None, ge=1, description="Steps to predict, all at once.")
     season: int | None = Field(
         None, ge=1, description="Steps after which the series resembles itself; 1: never."
@@ -107,14 +108,14 @@ class Data(StudySection):
         None, ge=1, description="Steps from one training window to the next; else from the data."
     )
     missing: Literal["interpolate", "drop", "refuse"] = Field(
-        "interpolate", description="What becomes of missing values."
+        "interpolate", description="What to do with missing values."
     )
     calendar: bool = Field(True, description="Hour, weekday, day of the year as channels.")
 
     @field_validator("vocabulary")
     @classmethod
     def _is_one_size(cls, vocabulary: Searchable, info: ValidationInfo) -> Searchable:
-        # Version 0.1.0 could search it: the studies and bundles that it stored still open.
+        # Version 0.1.0 could search it; the studies and bundles that it stored still open.
         if isinstance(vocabulary, list | Range) and not is_stored(info):
             got = vocabulary if isinstance(vocabulary, list) else "{ low, high }"
             raise ValueError(

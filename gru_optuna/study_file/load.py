@@ -1,4 +1,4 @@
-"""Reads study files and says what is wrong with them, each mistake with its place."""
+"""Reads study files, and reports all mistakes in them at once, each with its place."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Specification:
 
 
 def parse(content: Mapping[str, Any], source: str, *, stored: bool = False) -> Specification:
-    """Checks a study file's content; `source` names it in messages.
+    """Checks the content of a study file; `source` names it in messages.
 
     What is `stored`, in a database or a bundle, names every key, used or not, and may hold what an
     earlier version allowed.
@@ -65,14 +65,15 @@ def parse(content: Mapping[str, Any], source: str, *, stored: bool = False) -> S
     Raises
     ------
     StudyFileError
+        Naming every place that is wrong.
     """
     try:
         return Specification.model_validate(content, context={"stored": stored})
     except ValidationError as error:
-        # A union reports each of its members at one place; the first one says enough.
+        # A union reports an error for each of its members at one place; the first says enough.
         messages: dict[tuple[int | str, ...], str] = {}
         for detail in error.errors(include_url=False):
-            if detail["type"] == "default_factory_not_called":  # the task, reported itself
+            if detail["type"] == "default_factory_not_called":  # the task is wrong, and reported
                 continue
             place = detail["loc"][:2]
             if detail["type"] == "literal_error" and place in messages:
@@ -112,7 +113,7 @@ def _apply(content: dict[str, Any], override: str) -> None:
 def _describe(detail: ErrorDetails, source: str) -> str:
     """One pydantic error as ``file [section.key]: what, got, try``."""
     parts = [str(part) for part in detail["loc"]]
-    # Behind section.key, pydantic adds the union member it tried.
+    # After section.key, pydantic adds the union member that it tried.
     parts = parts[: 2 if parts and parts[0] in _SECTIONS else 1]
     kind, key = detail["type"], parts[-1] if parts else ""
     model: type[BaseModel] = _SECTIONS[parts[0]] if len(parts) == 2 else Specification
@@ -158,7 +159,7 @@ def _example(parts: Sequence[str]) -> str:
 
 
 def _nearby(path: Path) -> str:
-    """What else could have been meant by a path that isn't a file."""
+    """What else a path that isn't a file could have meant."""
     folder = path.parent
     if not folder.is_dir():
         return f"There is no folder {folder} either."

@@ -83,12 +83,12 @@ class Number:
         return {"anyOf": [one, _array_of(one), table]}
 
     def parse(self, raw: object, name: str) -> Searchable:
-        """Checks what the study file says and returns it with exact types.
+        """Checks the value in the study file and returns it with exact types.
 
         Raises
         ------
         ValueError
-            With a message that goes behind ``file [section.name]:``.
+            With a message that follows ``file [section.name]:``.
         """
         if isinstance(raw, Range):
             raw = raw.model_dump()
@@ -180,7 +180,7 @@ class Option:
         return {"anyOf": [one, _array_of(one)]}
 
     def parse(self, raw: object, name: str) -> Searchable:
-        """Like `Number.parse`."""
+        """Checks the value in the study file, as `Number.parse` does."""
         if isinstance(raw, list):
             return _parse_choices(raw, name, self._parse_one)
         if isinstance(raw, dict):

@@ -28,9 +28,9 @@ from gru_optuna.study_file.tasks import DATA_HYPERPARAMETERS, MAXIMIZED, METRICS
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# Letters of any script, digits and . _ - : a name is also a folder and a word on the command line.
+# Letters of any script, digits and . _ - because a name is also a folder and a command's argument.
 _NAME = re.compile(r"\w[\w.-]*")
-_NAME_BYTES = 100  # a file name holds 255, and ours add to it
+_NAME_BYTES = 100  # a file name holds 255, and ours append to it
 
 
 class Model(StudySection):
@@ -88,15 +88,15 @@ class Training(StudySection):
 
     epochs: int = Field(40, ge=1, le=100_000)
     patience: Annotated[int, Field(ge=1)] | Literal["off"] = Field(
-        5, description="Epochs without a better validation metric before a trial stops."
+        5, description="Epochs without a better validation metric after which a trial stops."
     )
 
 
 class Budget(StudySection):
-    """``[budget]``: how long the study searches. May be raised at any time."""
+    """``[budget]``: how long the study searches. It may be raised at any time."""
 
-    trials: int | None = Field(None, ge=1, description="Trials in all, over every restart.")
-    hours: float | None = Field(None, gt=0, description="Hours of tuning in all.")
+    trials: int | None = Field(None, ge=1, description="Trials in all, over every run.")
+    hours: float | None = Field(None, gt=0, description="Hours of tuning in all, over every run.")
 
     @model_validator(mode="before")
     @classmethod
@@ -105,34 +105,46 @@ class Budget(StudySection):
 
 
 class Sampler(StudySection):
-    """``[sampler]``: who proposes the next trial; names and options are Optuna's."""
+    """``[sampler]``: what proposes the next trial; names and options are Optuna's."""
 
     name: Literal["tpe", "gp", "random", "grid", "qmc", "cmaes"] = "tpe"
-    n_startup_trials: int = Field(10, ge=0, description="Random trials before tpe or gp model.")
+    n_startup_trials: int = Field(
+        10, ge=0, description="Random trials before tpe or gp build a model."
+    )
 
 
 class Pruner(StudySection):
-    """``[pruner]``: who ends a trial early; names and options are Optuna's."""
+    """``[pruner]``: what ends a trial early; names and options are Optuna's."""
 
     name: Literal["asha", "hyperband", "median", "percentile", "none"] = "asha"
     min_resource: int | None = Field(
-        None, ge=1, description="asha, hyperband: epochs before the first cut (6 % if left out)."
+        None,
+        ge=1,
+        description="asha, hyperband: epochs before the first cut; else 6 % of the epochs.",
     )
     reduction_factor: int | None = Field(
-        None, ge=2, description="asha, hyperband: one in this many goes on (4 and 3)."
+        None,
+        ge=2,
+        description="asha, hyperband: one in this many continues; else 4, 3.",
     )
-    percentile: float = Field(25.0, gt=0, lt=100, description="percentile: the share that goes on.")
-    n_startup_trials: int = Field(5, ge=0, description="median, percentile: trials left alone.")
-    n_warmup_steps: int = Field(0, ge=0, description="median, percentile: epochs left alone.")
+    percentile: float = Field(
+        25.0, gt=0, lt=100, description="percentile: the percentage that continues."
+    )
+    n_startup_trials: int = Field(
+        5, ge=0, description="median, percentile: first trials that are never pruned."
+    )
+    n_warmup_steps: int = Field(
+        0, ge=0, description="median, percentile: first epochs without pruning."
+    )
 
 
 class Confirmation(StudySection):
-    """``[confirmation]``: what the best trials go through once the search is over."""
+    """``[confirmation]``: how the best trials are confirmed after the search."""
 
     candidates: int = Field(
         5, ge=0, le=1000, description="Best configurations that are trained again; 0: none."
     )
-    seeds: int = Field(5, ge=1, le=1000, description="Fresh seeds that each is trained on.")
+    seeds: int = Field(5, ge=1, le=1000, description="Fresh seeds that each of them is trained on.")
 
 
 class Specification(StudySection):
@@ -142,7 +154,7 @@ class Specification(StudySection):
     task: Task = "classification"
     metric: Metric = Field(
         default_factory=lambda checked: METRICS[checked["task"]][0],
-        description="Measured on validation rows after each epoch; which way is better follows.",
+        description="Measured on validation rows after each epoch, and improved by the search.",
     )
     seed: int = Field(0, ge=0, lt=2**31)
     data: Data
@@ -154,7 +166,8 @@ class Specification(StudySection):
     pruner: Pruner = Pruner()
     confirmation: Confirmation = Confirmation()
     baselines: dict[str, float] = Field(
-        {}, description="Values of the metric to beat, by name: printed beside the result."
+        {},
+        description="Values of the metric to beat, by name, which are printed next to the result.",
     )
 
     @field_validator("name")
@@ -164,9 +177,8 @@ class Specification(StudySection):
             raise ValueError(f"name is longer than {_NAME_BYTES} bytes. Shorten it.")
         if not _NAME.fullmatch(name):
             raise ValueError(
-                f'name = "{name}" also names a folder. '
-                f"Use letters, digits, dots, dashes and underscores, and begin with a letter "
-                f"or digit."
+                f'name = "{name}" also names a folder. Use letters, digits, dots, '
+                f"dashes and underscores, and begin with a letter or digit."
             )
         return name
 
@@ -177,7 +189,7 @@ class Specification(StudySection):
         if task is not None and metric not in METRICS[task]:
             tasks = " and ".join(other for other in METRICS if metric in METRICS[other])
             raise ValueError(
-                f'"{metric}" measures {tasks}, and the task here is {task}. '
+                f'"{metric}" measures {tasks}, but the task here is {task}. '
                 f"{did_you_mean('', METRICS[task])}"
             )
         return metric
@@ -201,26 +213,26 @@ class Specification(StudySection):
             for key, value in self.searchable():
                 if isinstance(value, Range):
                     raise ValueError(
-                        f"[search.{key}] is a range, and sampler grid needs lists. "
-                        f"Write {key} = [{value.low}, …, {value.high}], or take another sampler."
+                        f"[search.{key}] is a range, but sampler grid needs lists. "
+                        f"Write {key} = [{value.low}, …, {value.high}], or choose another sampler."
                     )
         return self
 
     @property
     def direction(self) -> Literal["minimize", "maximize"]:
-        """Which way the metric improves."""
+        """Whether the metric is minimized or maximized."""
         return "maximize" if self.metric in MAXIMIZED else "minimize"
 
     @property
     def kind(self) -> Kind:
-        """What the rows are."""
+        """Whether the rows are texts, sequences or series."""
         return kind_of(self.data, self.task)
 
     def searchable(self) -> Iterator[tuple[str, Searchable]]:
-        """All hyperparameters by name that can matter, fixed ones too.
+        """All hyperparameters that can have an effect, fixed ones too, by name.
 
-        A decay's parameters are left out where that decay isn't among the choices, and so is
-        what the kind of rows has no use for.
+        The parameters of a decay that isn't among the choices are left out, and so are
+        hyperparameters that have no effect on this kind of rows.
         """
         decays = self.search.decay if isinstance(self.search.decay, list) else [self.search.decay]
         idle = {

@@ -1,4 +1,4 @@
-"""The three tasks: how each is measured, and which keys of a study file each has a use for."""
+"""The three tasks: the metrics of each, and the keys of a study file that each can use."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ Metric = Literal[
     "smape",
 ]
 Kind = Literal["texts", "sequences", "series"]
-"""What the rows are. Series are forecast; texts and sequences are classified, or regressed."""
+"""What the rows are. Series are forecast; texts and sequences have classes or numbers."""
 
 METRICS: dict[Task, tuple[Metric, ...]] = {
     "classification": ("accuracy", "balanced_accuracy", "macro_f1", "log_loss", "roc_auc"),
     "regression": ("rmse", "mae", "r2"),
     "forecasting": ("mae", "rmse", "mase", "smape"),
 }
-"""Of each task, its default first."""
+"""The metrics of each task, its default first."""
 
 MAXIMIZED: frozenset[Metric] = frozenset(
     {"accuracy", "balanced_accuracy", "macro_f1", "roc_auc", "r2"}
@@ -33,7 +33,7 @@ MAXIMIZED: frozenset[Metric] = frozenset(
 
 
 def minimized(task: Task) -> Metric:
-    """A task's first metric that is better when lower, as studies of plain Optuna expect."""
+    """A task's first metric that is minimized, as plain Optuna's studies do by default."""
     return next(metric for metric in METRICS[task] if metric not in MAXIMIZED)
 
 
@@ -57,14 +57,14 @@ TASKS_OF_KEYS: dict[str, tuple[Task, ...]] = {
         ("forecasting",),
     ),
 }
-"""Keys of ``[data]`` that some tasks only have a use for."""
+"""Keys of ``[data]`` that only some tasks can use."""
 
 KINDS_OF_KEYS: dict[str, tuple[Kind, ...]] = {
     **dict.fromkeys(("tokenizer", "vocabulary", "max_tokens", "deduplicate"), ("texts",)),
     **dict.fromkeys(("id", "features", "standardize"), ("sequences",)),
     "time": ("sequences", "series"),
 }
-"""Keys of ``[data]`` that some kinds of rows only have a use for."""
+"""Keys of ``[data]`` that apply only to some kinds of rows."""
 
 DATA_HYPERPARAMETERS = ("vocabulary", "max_tokens")
 """Keys of ``[data]`` that are hyperparameters of a trial where they are given."""
@@ -75,4 +75,4 @@ KINDS_OF_HYPERPARAMETERS: dict[str, tuple[Kind, ...]] = {
     ),
     **dict.fromkeys(("jitter", "scaling", "time_masking"), ("sequences", "series")),
 }
-"""Hyperparameters that matter for some kinds of rows only."""
+"""Hyperparameters that have an effect only on some kinds of rows."""

@@ -10,7 +10,7 @@ from helpers.workspaces import REPOSITORY
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gru_optuna import study_file as spec
+from gru_optuna import study_file
 from gru_optuna.errors import StudyFileError
 from gru_optuna.search import space
 from gru_optuna.study_file import Specification
@@ -26,7 +26,7 @@ DEMO = REPOSITORY / "studies" / "japanese-vowels.toml"
 def load(folder: Path, text: str, *overrides: str) -> Specification:
     path = folder / "x.toml"
     path.write_text(text, encoding="utf-8")
-    return spec.load(path, overrides)
+    return study_file.load(path, overrides)
 
 
 def refusal(folder: Path, text: str, *overrides: str) -> str:
@@ -40,7 +40,7 @@ def refusal(folder: Path, text: str, *overrides: str) -> str:
 
 
 def test_the_demo_study_loads() -> None:
-    study = spec.load(DEMO)
+    study = study_file.load(DEMO)
     assert study.name == "japanese-vowels"
     assert study.model.hidden_size == [32, 64]
     assert study.model.layers == 1
@@ -49,9 +49,9 @@ def test_the_demo_study_loads() -> None:
 
 
 def test_a_specification_survives_being_stored_as_json() -> None:
-    study = spec.load(DEMO)
+    study = study_file.load(DEMO)
     stored = json.dumps(study.model_dump(mode="json"))
-    assert spec.parse(json.loads(stored), source="stored") == study
+    assert study_file.parse(json.loads(stored), source="stored") == study
 
 
 def test_a_name_and_training_rows_are_enough(tmp_path: Path) -> None:
@@ -103,30 +103,30 @@ def test_a_byte_order_mark_is_no_part_of_the_file(tmp_path: Path) -> None:
 def test_a_missing_file_is_answered_with_the_nearest_name(tmp_path: Path) -> None:
     (tmp_path / "vowels.toml").write_text(MINIMAL)
     with pytest.raises(StudyFileError, match=r'vowel\.toml: no such file\. .*"vowels\.toml"\?'):
-        spec.load(tmp_path / "vowel.toml")
+        study_file.load(tmp_path / "vowel.toml")
 
 
 def test_a_missing_file_is_looked_for_in_studies_too(tmp_path: Path) -> None:
     (tmp_path / "studies").mkdir()
     (tmp_path / "studies" / "vowels.toml").write_text(MINIMAL)
     with pytest.raises(StudyFileError, match=r"studies/vowels\.toml"):
-        spec.load(tmp_path / "vowels.toml")
+        study_file.load(tmp_path / "vowels.toml")
 
 
 def test_a_missing_folder_is_said_to_be_missing(tmp_path: Path) -> None:
     with pytest.raises(StudyFileError, match=r"There is no folder .*/none either\."):
-        spec.load(tmp_path / "none" / "x.toml")
+        study_file.load(tmp_path / "none" / "x.toml")
 
 
 def test_a_folder_is_no_study_file(tmp_path: Path) -> None:
     with pytest.raises(StudyFileError, match=r"is a folder\. No study file"):
-        spec.load(tmp_path)
+        study_file.load(tmp_path)
 
 
 def test_bytes_that_are_not_utf8_are_counted(tmp_path: Path) -> None:
     (tmp_path / "x.toml").write_bytes(b'name = "\xff"')
     with pytest.raises(StudyFileError, match=r"byte 8 is not UTF-8\. Save the file as UTF-8\."):
-        spec.load(tmp_path / "x.toml")
+        study_file.load(tmp_path / "x.toml")
 
 
 def test_malformed_toml_is_named_with_its_line(tmp_path: Path) -> None:
@@ -186,8 +186,8 @@ MISTAKES = [
     ('[pruner]\nname = "x"', "Known: asha, hyperband, median, none, percentile."),
     (
         '[sampler]\nname = "grid"',
-        "[search.learning_rate] is a range, and sampler grid needs lists. "
-        "Write learning_rate = [0.0001, …, 0.1], or take another sampler.",
+        "[search.learning_rate] is a range, but sampler grid needs lists. "
+        "Write learning_rate = [0.0001, …, 0.1], or choose another sampler.",
     ),
 ]
 
@@ -310,11 +310,11 @@ def test_every_task_survives_being_stored_as_json(tmp_path: Path) -> None:
     for text in (MINIMAL, TEXT, REGRESSION, SERIES):
         study = load(tmp_path, text)
         stored = json.dumps(study.model_dump(mode="json"))
-        assert spec.parse(json.loads(stored), source="stored") == study
+        assert study_file.parse(json.loads(stored), source="stored") == study
 
 
 def test_a_study_stored_by_the_first_release_still_loads() -> None:
-    stored = spec.load(DEMO).model_dump(mode="json")
+    stored = study_file.load(DEMO).model_dump(mode="json")
     old = {"train", "test", "validation", "standardize"}
     stored["data"] = {key: value for key, value in stored["data"].items() if key in old}
     del stored["model"]["embedding_size"]
@@ -322,7 +322,7 @@ def test_a_study_stored_by_the_first_release_still_loads() -> None:
         del stored["search"][key]
     for key in ("jitter", "scaling", "time_masking"):
         del stored["search"][key]
-    assert spec.parse(stored, source="stored") == spec.load(DEMO)
+    assert study_file.parse(stored, source="stored") == study_file.load(DEMO)
 
 
 def test_only_what_can_matter_is_a_hyperparameter(tmp_path: Path) -> None:
@@ -352,7 +352,7 @@ def test_a_vocabulary_is_a_hyperparameter_where_it_is_given(tmp_path: Path) -> N
 def test_a_stored_study_may_have_searched_its_vocabulary(tmp_path: Path) -> None:
     content = load(tmp_path, TEXT).model_dump(mode="json")
     content["data"]["vocabulary"] = [2000, 8000]
-    stored = spec.parse(content, "stored", stored=True)
+    stored = study_file.parse(content, "stored", stored=True)
     assert (
         space.hyperparameters(
             dict.fromkeys(space.searched(stored), 1) | {"vocabulary": 8000}, stored
@@ -362,22 +362,22 @@ def test_a_stored_study_may_have_searched_its_vocabulary(tmp_path: Path) -> None
 
 
 MISFITS = [
-    (MINIMAL, "horizon = 3", "horizon is for forecasting, and the task here is classification."),
+    (MINIMAL, "horizon = 3", "horizon is for forecasting, but the task here is classification."),
     (MINIMAL, "horizon = 3", 'Remove it, or write task = "forecasting" at the top.'),
-    (MINIMAL, 'target = "y"', "target is for regression and forecasting, and the task here is"),
-    (MINIMAL, "max_tokens = 9", "max_tokens is for texts, and the rows here are sequences."),
+    (MINIMAL, 'target = "y"', "target is for regression and forecasting, but the task here is"),
+    (MINIMAL, "max_tokens = 9", "max_tokens is for texts, but the rows here are sequences."),
     (MINIMAL, "max_tokens = 9", 'or name the column of texts: text = "COLUMN" under [data].'),
-    (TEXT, "standardize = false", "standardize is for sequences, and the rows here are texts."),
-    (TEXT, 'id = "i"', "id is for sequences, and the rows here are texts. Remove it."),
-    (TEXT, 'time = "i"', "time is for sequences and series, and the rows here are texts."),
-    (SERIES, 'text = "t"', "text is for classification and regression, and the task here is"),
-    (SERIES, 'class_weights = "balanced"', "class_weights is for classification, and the task"),
-    (SERIES, 'label = "y"', "label is for classification, and the task here is forecasting."),
+    (TEXT, "standardize = false", "standardize is for sequences, but the rows here are texts."),
+    (TEXT, 'id = "i"', "id is for sequences, but the rows here are texts. Remove it."),
+    (TEXT, 'time = "i"', "time is for sequences and series, but the rows here are texts."),
+    (SERIES, 'text = "t"', "text is for classification and regression, but the task here is"),
+    (SERIES, 'class_weights = "balanced"', "class_weights is for classification, but the task"),
+    (SERIES, 'label = "y"', "label is for classification, but the task here is forecasting."),
     (SERIES, "window = 12", "window = 12 is shorter than horizon = 24: its last 24 steps carry"),
     (
         SERIES,
         'test = 0.1\nvalidation = "y.csv"',
-        'test = 0.1 is of the training rows, and the rows of validation = "y.csv" follow those: a',
+        'test = 0.1 is a part of the training rows, but the rows of validation = "y.csv" follow',
     ),
     (MINIMAL, "test = 100", "test = 100 is a number of rows, which only forecasting takes."),
     (MINIMAL, "folds = 5\nvalidation = 0.3", "folds and validation exclude each other"),
@@ -398,10 +398,10 @@ MISFITS = [
         "vocabulary = { low = 2000, high = 8000, log = true }",
         "vocabulary = { low, high }: one study reads one vocabulary. Give a single size",
     ),
-    (MINIMAL, "vocabulary = 99", "vocabulary is for texts, and the rows here are sequences."),
-    (TEXT, "[search]\njitter = 0.1", "[search.jitter] is for sequences and series, and the rows"),
-    (MINIMAL, "[search]\ntoken_swap = 0.1", "[search.token_swap] is for texts, and the rows here"),
-    (MINIMAL, "[model]\nembedding_size = 8", "[model.embedding_size] is for texts, and the rows"),
+    (MINIMAL, "vocabulary = 99", "vocabulary is for texts, but the rows here are sequences."),
+    (TEXT, "[search]\njitter = 0.1", "[search.jitter] is for sequences and series, but the rows"),
+    (MINIMAL, "[search]\ntoken_swap = 0.1", "[search.token_swap] is for texts, but the rows here"),
+    (MINIMAL, "[model]\nembedding_size = 8", "[model.embedding_size] is for texts, but the rows"),
     (
         TEXT,
         "[search]\ntoken_swap = 1.5",
@@ -423,7 +423,7 @@ def test_what_does_not_fit_the_task_is_answered_with_what_it_is_for(
 
 def test_a_metric_of_another_task_is_answered_with_those_of_this_one(tmp_path: Path) -> None:
     assert refusal(tmp_path, MINIMAL, "metric=rmse") == (
-        'x.toml [metric]: "rmse" measures regression and forecasting, and the task here is '
+        'x.toml [metric]: "rmse" measures regression and forecasting, but the task here is '
         "classification. Known: accuracy, balanced_accuracy, log_loss, macro_f1, roc_auc."
     )
 
@@ -434,14 +434,14 @@ def test_a_metric_of_another_task_is_answered_with_those_of_this_one(tmp_path: P
 def test_what_a_task_needs_is_asked_for(tmp_path: Path, text: str, key: str) -> None:
     lines = [line for line in text.splitlines() if not line.startswith(f"{key} =")]
     message = refusal(tmp_path, "\n".join(lines))
-    assert message.startswith(f"x.toml [data]: {key} missing. Write {key} = ")
+    assert message.startswith(f"x.toml [data]: {key} is missing. Write {key} = ")
 
 
 @pytest.mark.parametrize("task", ["clasification", 3, ["regression"], {}])
 def test_a_task_that_is_none_is_refused(task: Any) -> None:
     content = {"name": "x", "task": task, "data": {"train": "x.ts"}}
     with pytest.raises(StudyFileError, match=r"x\.toml \[task\]: got"):
-        spec.parse(content, source="x.toml")
+        study_file.parse(content, source="x.toml")
 
 
 # --- --set ---
@@ -533,22 +533,22 @@ def test_any_whole_number_survives_storage_unchanged(raw: Any) -> None:
 
 def test_the_schema_beside_the_studies_is_the_one_of_the_code() -> None:
     text = (REPOSITORY / "studies" / "study.schema.json").read_text(encoding="utf-8")
-    assert json.loads(text) == spec.json_schema(), "run: make schema"
+    assert json.loads(text) == study_file.json_schema(), "run: make schema"
 
 
 def test_the_schema_knows_every_key_and_no_other() -> None:
-    schema = spec.json_schema()
+    schema = study_file.json_schema()
     assert set(schema["properties"]) == set(Specification.model_fields)
     assert set(schema["required"]) == {"name", "data"}
     for part in (schema, *schema["$defs"].values()):
         assert part["additionalProperties"] is False
     for section in ("Data", "Model", "Search", "Training", "Budget", "Sampler", "Pruner"):
-        fields = getattr(spec, section).model_fields
+        fields = getattr(study_file, section).model_fields
         assert set(schema["$defs"][section]["properties"]) == set(fields)
 
 
 def test_the_schema_offers_a_value_a_list_or_a_range() -> None:
-    one, many, table = spec.json_schema()["$defs"]["Search"]["properties"]["dropout"]["anyOf"]
+    one, many, table = study_file.json_schema()["$defs"]["Search"]["properties"]["dropout"]["anyOf"]
     assert one == {"type": "number", "minimum": 0, "exclusiveMaximum": 1}
     assert many == {"type": "array", "items": one, "minItems": 1, "uniqueItems": True}
     assert table["properties"]["low"] == table["properties"]["high"] == one
@@ -557,10 +557,10 @@ def test_the_schema_offers_a_value_a_list_or_a_range() -> None:
 
 
 def test_the_schema_lists_the_options() -> None:
-    search = spec.json_schema()["$defs"]["Search"]["properties"]
+    search = study_file.json_schema()["$defs"]["Search"]["properties"]
     assert search["optimizer"]["anyOf"][0] == {"enum": ["adam", "rmsprop"]}
     assert {"const": "off"} in search["clip_norm"]["anyOf"][0]["anyOf"]
 
 
 def test_the_schema_is_titled_for_editors() -> None:
-    assert spec.json_schema()["title"] == "gru-optuna study"
+    assert study_file.json_schema()["title"] == "gru-optuna study"
