@@ -1,1 +1,1 @@
-"""Checkpoints of trials, and where they are kept."""
+"""Checkpoints of trials and the stores that keep them."""

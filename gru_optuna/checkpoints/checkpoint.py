@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
 
 FORMAT = 1
-"""Of what `Checkpoint.to_bytes` writes. A version reads its own format only."""
+"""The format that `Checkpoint.to_bytes` writes, and the only one that this version reads."""
 _RECORD = "gru_optuna"
 
 
 @dataclass(frozen=True)
 class Saved:
-    """A checkpoint's row."""
+    """A checkpoint as its row in the database describes it."""
 
     epoch: int
     name: str
@@ -29,26 +29,26 @@ class Saved:
 
 
 class DamagedCheckpoint(GRUOptunaError):  # noqa: N818 (what it is, not what went wrong)
-    """A checkpoint that is gone, can't be read, or doesn't fit. The trial needs an earlier one."""
+    """A checkpoint that is gone, unreadable or unfit. Its trial needs an earlier one."""
 
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
-    """All that a trial needs to go on.
+    """Everything that a trial needs to continue.
 
     Parameters
     ----------
     tensors
         By name, on the CPU, contiguous.
     state
-        The rest, as JSON has it: no NaN and no infinity.
+        Everything else, as JSON: no NaN and no infinity.
     """
 
     tensors: dict[str, Tensor]
     state: dict[str, Any]
 
     def to_bytes(self) -> bytes:
-        """The safetensors file. Equal checkpoints have equal bytes.
+        """The checkpoint as a safetensors file. Equal checkpoints have equal bytes.
 
         Raises
         ------
@@ -58,17 +58,17 @@ class Checkpoint:
         from safetensors.torch import save
 
         record = {"format": FORMAT, "state": self.state}
-        # One key for all of it: safetensors writes several in random order.
+        # A single key, because safetensors writes several in random order.
         return save(self.tensors, {_RECORD: json.dumps(record, allow_nan=False)})
 
     @classmethod
     def from_bytes(cls, content: bytes) -> Checkpoint:
-        """The checkpoint that `to_bytes` made these of.
+        """The checkpoint that `to_bytes` turned into these bytes.
 
         Raises
         ------
         DamagedCheckpoint
-            If they are anything else.
+            If the bytes are anything else.
         """
         from safetensors.torch import load
 
@@ -78,14 +78,14 @@ class Checkpoint:
         except MemoryError:
             raise
         except Exception as error:
-            # Each library on the way has its own errors for bytes that are wrong.
+            # safetensors, json and torch each have their own errors for damaged bytes.
             reason = str(error).partition("\n")[0]
             raise DamagedCheckpoint(f"not a checkpoint: {type(error).__name__}: {reason}") from None
         if not isinstance(record, dict) or not isinstance(record.get("state"), dict):
             raise DamagedCheckpoint("not a checkpoint: tensors without the state of a trial")
         if record.get("format") != FORMAT:
             raise DamagedCheckpoint(
-                f"written in format {record.get('format')}, this version reads format {FORMAT}"
+                f"written in format {record.get('format')}; this version reads format {FORMAT}"
             )
         return cls(tensors, record["state"])
 
@@ -96,7 +96,7 @@ def digest(content: bytes) -> str:
 
 
 def _record(content: bytes) -> Any:
-    """What `Checkpoint.to_bytes` wrote beside the tensors; ``safetensors.torch.load`` skips it."""
+    """The state that `Checkpoint.to_bytes` wrote; ``safetensors.torch.load`` skips it."""
     # 8 bytes: the header's length N, little-endian; N bytes of JSON: the header.
     # https://github.com/huggingface/safetensors#format
     length = int.from_bytes(content[:8], "little")

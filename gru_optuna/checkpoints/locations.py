@@ -7,18 +7,18 @@ from uuid import uuid4
 
 
 def own_place(given: str, study: str, before: str | None) -> str:
-    """A place below the given one, which no other study and no other database uses.
+    """A place below the given one that no other study and no other database uses.
 
     Parameters
     ----------
     given
-        A folder or ``s3://BUCKET/PREFIX``, which many studies may share.
+        A folder or ``s3://BUCKET/PREFIX``; many studies may share it.
     study
         The study's name.
     before
-        The place that the study has.
+        The place that the study already has; it stays if it lies below the given one.
     """
-    # Workers start in other folders.
+    # Absolute, because workers start in other folders.
     within = given.rstrip("/") if "://" in given else str(Path(given).absolute())
     if before is not None and before.rpartition("/")[0] == within:
         return before

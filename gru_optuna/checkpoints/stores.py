@@ -27,72 +27,72 @@ if TYPE_CHECKING:
 
 
 STALE_SECONDS = 3600.0
-"""No write takes so long: its process is dead."""
+"""No write takes this long, so the process that began it is dead."""
 
 _CREATING = 10
-# A study's name, and what may be made of it. Nothing here can leave a folder, or means something
-# else on another system.
+# Nothing that matches can lead out of a folder, or has a special meaning on some system.
 _PART = re.compile(r"\w[\w.-]*")
 
 
 class CheckpointStore(Protocol):
-    """Keeps bytes under names, NAME or STUDY/NAME: words of letters, digits and ``. _ -``.
+    """Keeps bytes under names: NAME or STUDY/NAME, of letters, digits and ``. _ -``.
 
     Every method raises ValueError for another name, and StorageError if the store itself
     can't be reached, read or written.
     """
 
     def write(self, name: str, content: bytes) -> None:
-        """Keeps `content`, in place of what stood under this name."""
+        """Stores `content`, replacing what was stored under this name."""
 
     def read(self, name: str) -> bytes:
-        """What was written last.
+        """The content that was last written.
 
         Raises
         ------
         DamagedCheckpoint
-            If nothing stands under this name.
+            If nothing is stored under this name.
         """
 
     def remove(self, name: str) -> None:
-        """Forgets a name; one that isn't there is forgotten already."""
+        """Removes a name; it is no error if there is none."""
 
     def names(self, prefix: str = "", *, unfinished: bool = False) -> list[str]:
-        """All names that begin with `prefix`, sorted; none where the store can't list.
+        """All names that begin with `prefix`, sorted; none if the store can't list.
 
-        With `unfinished`, also what writers have begun, who may have died: to be removed.
+        With `unfinished`, also the files of writers that haven't ended, or have died.
         """
 
 
 class Folder(CheckpointStore):
-    """Files below a folder, which is made when the first one is written.
+    """Files below a folder, which is created with the first file.
 
     Parameters
     ----------
     folder
-        May be shared by processes, and by hosts that see the same files.
+        Processes may share it, and so may hosts that see the same files.
     """
 
     def __init__(self, folder: Path | str) -> None:
         self.folder = Path(folder)
 
     def write(self, name: str, content: bytes) -> None:
-        """Whoever reads meanwhile, and whoever dies meanwhile, leaves the old file or the new."""
+        """Writes a file whole: a reader, or a crash, never meets half of it."""
         path = self._path(name)
         # Not durable: an fsync can take longer than the epochs between two checkpoints. After a
-        # power cut the sha256 in the database may not match, and the trial starts from an earlier
-        # checkpoint. Gone before it got its name: a sweep found that the trial is over.
+        # power cut the sha256 in the database may not match, and the trial continues from an
+        # earlier checkpoint. A file that is gone before it gets its name was swept away by
+        # another worker, because its trial is over.
         with (
             _plain_errors(path),
             suppress(FileNotFoundError),
             written_whole(path, durable=False) as beside,
-            _plain_errors(path),  # a folder that can't be made is no reason to give up quietly
+            _plain_errors(path),  # but a folder that can't be created is an error
             _create(beside) as file,
         ):
             file.write(content)
 
     def read(self, name: str) -> bytes:
-        """The file's content."""
+        """The content of the file."""
         path = self._path(name)
         with _plain_errors(path):
             try:
@@ -101,7 +101,7 @@ class Folder(CheckpointStore):
                 _not_there(path)
 
     def remove(self, name: str) -> None:
-        """Removes the file, and its study's folder with the last one."""
+        """Removes the file, and with the last one its study's folder."""
         path = self._path(name)
         with _plain_errors(path):
             with suppress(NotADirectoryError):
@@ -111,7 +111,7 @@ class Folder(CheckpointStore):
                     path.parent.rmdir()
 
     def names(self, prefix: str = "", *, unfinished: bool = False) -> list[str]:
-        """Of the files that are whole."""
+        """The names of all files that were written whole."""
         names = (
             path.relative_to(self.folder).as_posix()
             for path in self._files()
@@ -120,12 +120,12 @@ class Folder(CheckpointStore):
         return sorted(name for name in names if name.startswith(prefix) and _is_name(name))
 
     def leftovers(self, older_than: float = STALE_SECONDS) -> list[Path]:
-        """Files that writers left behind when they were killed, to be removed by hand or sweep.
+        """Unfinished files of writers that were killed.
 
         Parameters
         ----------
         older_than
-            Seconds since the last byte: a younger one may still be written.
+            Seconds since the last byte; a younger file may still be in the making.
         """
         stale = []
         for path in self._files():
@@ -139,8 +139,8 @@ class Folder(CheckpointStore):
         return self.folder / _checked(name)
 
     def _files(self) -> Iterator[Path]:
-        """In the folder and one level below."""
-        # walk: folders that others remove meanwhile are passed over.
+        """The files in the folder and one level below it."""
+        # os.walk passes over folders that others remove meanwhile.
         for place, below, files in os.walk(self.folder):
             if Path(place) != self.folder:
                 below.clear()
@@ -153,10 +153,10 @@ class Artifacts(CheckpointStore):
     Parameters
     ----------
     store
-        Such as ``optuna.artifacts.Boto3ArtifactStore``. The one for file systems makes no
-        folders and writes in place: `Folder` is the better one.
+        Such as ``optuna.artifacts.Boto3ArtifactStore``. For a folder, `Folder` is better: Optuna's
+        own store creates no folders and writes in place.
     prefix
-        Stands before every name; begins and ends as it is to.
+        Comes before every name, exactly as given.
     """
 
     def __init__(
@@ -166,13 +166,13 @@ class Artifacts(CheckpointStore):
         self.prefix = prefix
 
     def write(self, name: str, content: bytes) -> None:
-        """Uploads; S3 shows an object when all of it is there."""
+        """Uploads; S3 shows an object only when it is complete."""
         key = self._key(name)
         with _plain_errors(key):
             self.store.write(key, io.BytesIO(content))
 
     def read(self, name: str) -> bytes:
-        """Downloads."""
+        """Downloads the object."""
         from optuna.artifacts.exceptions import ArtifactNotFound
 
         key = self._key(name)
@@ -184,7 +184,7 @@ class Artifacts(CheckpointStore):
                 _not_there(key)
 
     def remove(self, name: str) -> None:
-        """Deletes."""
+        """Deletes the object."""
         from optuna.artifacts.exceptions import ArtifactNotFound
 
         key = self._key(name)
@@ -192,7 +192,7 @@ class Artifacts(CheckpointStore):
             self.store.remove(key)
 
     def names(self, prefix: str = "", *, unfinished: bool = False) -> list[str]:
-        """Lists a bucket of S3. No other artifact store can list: of those, no names at all."""
+        """Lists a bucket of S3; no other artifact store can list, so no names are returned."""
         from optuna.artifacts import Boto3ArtifactStore
 
         if not isinstance(self.store, Boto3ArtifactStore):
@@ -217,13 +217,13 @@ def open_store(where: str) -> CheckpointStore:
     Parameters
     ----------
     where
-        A folder, or ``s3://BUCKET`` or ``s3://BUCKET/PREFIX``: with the credentials, region and
+        A folder, or ``s3://BUCKET`` or ``s3://BUCKET/PREFIX``, with the credentials, region and
         endpoint that boto3 finds in the environment.
 
     Raises
     ------
     StorageError
-        If it is neither, or boto3 is missing.
+        If the place is neither, or boto3 is missing.
     """
     scheme, separator, place = where.partition("://")
     if not separator:
@@ -231,7 +231,7 @@ def open_store(where: str) -> CheckpointStore:
     bucket, _, prefix = place.partition("/")
     if scheme != "s3" or not bucket:
         raise StorageError(
-            f"{where} is no place for checkpoints. Name a folder, or s3://BUCKET/PREFIX."
+            f"{where}: checkpoints can't be kept there. Name a folder, or s3://BUCKET/PREFIX."
         )
     from optuna.artifacts import Boto3ArtifactStore
 
@@ -259,10 +259,10 @@ def _checked(name: str) -> str:
 
 
 def _create(path: Path) -> BinaryIO:
-    """Opens a new file, in a new folder if need be."""
+    """Opens a new file, and creates its folder if necessary."""
     for _ in range(_CREATING):
         path.parent.mkdir(parents=True, exist_ok=True)
-        # Between the two lines another process may remove the folder, which is still empty.
+        # Between these two lines another process may remove the folder, which is still empty.
         with suppress(FileNotFoundError):
             return path.open("xb")
     return path.open("xb")
@@ -280,10 +280,11 @@ def _plain_errors(where: Path | str) -> Iterator[None]:
         raise
     except OSError as error:
         raise StorageError(
-            f"{where}: {error.strerror or error}. Check the path, its permissions and the space."
+            f"{where}: {error.strerror or error}. Check the path, its permissions and the free "
+            f"space."
         ) from error
     except Exception as error:
-        # An artifact store's own, of a library that may not be installed.
+        # The artifact store's own errors come from a library that may not be installed.
         raise StorageError(
             f"{where}: {error}. Check the bucket, the credentials and the network."
         ) from error

@@ -1,4 +1,4 @@
-"""Where a study's checkpoints are kept: in a store, or in their table in the database."""
+"""The checkpoints of one study, in a store or in rows of the database."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ if TYPE_CHECKING:
 
 
 class StudyCheckpoints:
-    """The checkpoints of one study.
+    """Writes, reads and removes the checkpoints of one study.
 
     A checkpoint counts from the moment its row is committed, and the row says what its content
-    must be. So a store needs no order of its own: what a dead or late worker left there is
-    nobody's, and goes when its trial ends.
+    must be. So a store needs no order of its own: what a dead or late worker left there belongs
+    to no row, and is removed when its trial ends.
 
     Parameters
     ----------
     study_id
-        The study's in the database.
+        The study's id in the database.
     store
-        Where contents go. None: into the rows, which suits several hosts and small networks.
+        Keeps the contents. None: the rows do, which suits several hosts and small networks.
     """
 
     def __init__(self, study_id: int, store: CheckpointStore | None) -> None:
@@ -34,9 +34,9 @@ class StudyCheckpoints:
         self._store = store
 
     def put(self, number: int, token: int, checkpoint: Checkpoint) -> Saved:
-        """Writes a trial's checkpoint; what it returns is to be committed."""
+        """Writes a trial's checkpoint and returns its row, which is to be committed."""
         content, epoch = checkpoint.to_bytes(), len(checkpoint.state["curve"])
-        # The token: two workers that believe in the same trial never write the same file.
+        # With the token: two workers that both think they hold the trial never share a file.
         name = f"{self._trial(number)}{epoch}-{token}.safetensors"
         if self._store is None:
             return Saved(epoch, name, digest(content), content)
@@ -49,7 +49,7 @@ class StudyCheckpoints:
         Raises
         ------
         DamagedCheckpoint
-            If it isn't there, or isn't what was written.
+            If it is missing, or isn't what was written.
         """
         content = saved.content
         if content is None:
@@ -61,19 +61,19 @@ class StudyCheckpoints:
         return Checkpoint.from_bytes(content)
 
     def remove(self, names: Collection[str]) -> None:
-        """Removes checkpoints that stand in no row any more."""
+        """Removes checkpoints that no row names any more."""
         if self._store is not None:
-            # One that stays does no harm, and goes with the next sweep.
+            # A file that stays does no harm, and the next sweep removes it.
             with suppress(StorageError):
                 for name in names:
                     self._store.remove(name)
 
     def clear(self, number: int) -> None:
-        """Removes all checkpoints of a trial that is over, also those that stood in no row."""
+        """Removes all checkpoints of a trial that is over, also those that no row ever named."""
         self.remove(self._names(self._trial(number)))
 
     def sweep(self, over: Collection[int]) -> None:
-        """Removes what workers left behind that died when they ended one of these trials."""
+        """Removes what is left of these finished trials, whose workers died while ending them."""
         study = f"{self._study_id}/"
         self.remove(
             [name for name in self._names(study) if _number(name.removeprefix(study)) in over]

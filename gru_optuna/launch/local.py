@@ -1,4 +1,4 @@
-"""Several workers on this machine: started, watched, started again when they die."""
+"""Several workers on this machine: started, watched, and restarted when they die."""
 
 from __future__ import annotations
 
@@ -31,9 +31,10 @@ if TYPE_CHECKING:
     from gru_optuna.worker.run import WorkerSettings
 
 MOST_CRASHES = 5
-"""Deaths in a row, each soon after the start, before a worker is given up."""
+"""Deaths in a row, each soon after its start, before a worker is given up."""
 
 SOON_SECONDS = 60.0
+"""A worker that lived longer isn't broken: its deaths are counted from 1 again."""
 
 LOOK_SECONDS = 0.25
 """Between two looks at the study and the processes."""
@@ -51,7 +52,7 @@ def supervise(
     stop: Event,
     on_event: Callable[[WorkerEvent], None],
 ) -> None:
-    """Keeps workers at work until the study is done.
+    """Keeps workers running until the study is done.
 
     Parameters
     ----------
@@ -62,18 +63,18 @@ def supervise(
     folder
         What the paths of the study's data are relative to.
     count
-        How many workers.
+        How many workers to run.
     settings
-        Of each of them.
+        The settings of each worker.
     stop
-        Set it to let them leave; their trials are gone on with later.
+        Set it to stop the workers; their trials resume later.
     on_event
-        Told about every `WorkerEvent` of all workers on the study, elsewhere too.
+        Called with every `WorkerEvent` of all workers of the study, on other machines too.
 
     Raises
     ------
     UserError, StudyFailed
-        What a worker said when it gave up; or that workers die again and again.
+        The error of a worker that gave up, or that all workers die again and again.
     """
     engine = open_engine(url)
     watcher = Watcher(study, engine)
@@ -87,10 +88,10 @@ def supervise(
             stop.wait(LOOK_SECONDS)
             if stop.is_set():
                 break
-            _tell(watcher, on_event)
+            _report(watcher, on_event)
             for worker in workers:
                 if worker.runs and worker.process.poll() is not None:
-                    failure = failure or worker.buried(on_event)
+                    failure = failure or worker.handle_end(on_event)
                     if worker.runs:
                         worker.start(study.study_name, url, folder)
                         on_event(WorkerStarted(worker.index, worker.process.pid))
@@ -99,7 +100,7 @@ def supervise(
             worker.ask_to_leave()
         for worker in workers:
             worker.wait()
-        _tell(watcher, on_event)
+        _report(watcher, on_event)
         engine.dispose()
     if failure is not None:
         raise failure
@@ -112,7 +113,7 @@ def supervise(
 
 @dataclass
 class _Supervised:
-    """One worker's process, and those before it."""
+    """One worker: its process, and the processes that it had before."""
 
     index: int
     settings: WorkerSettings
@@ -139,18 +140,18 @@ class _Supervised:
         self.started = time.monotonic()
         self.process = subprocess.Popen(  # noqa: S603 (ourselves)
             [sys.executable, "-m", "gru_optuna", "worker", study, "--with-parent", *given],
-            # The URL may hold a password, and everybody can read a command line.
+            # In the environment: the URL may hold a password, and a command line is public.
             env=os.environ | {STORAGE_VARIABLE: url},
-            # It ends when this process does, however that ends: then it leaves.
+            # The pipe closes when this process ends in any way, and the worker leaves then.
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=self.errors,
-            # Ctrl-C in the terminal is for this process, which passes it on.
+            # Ctrl-C in the terminal reaches this process alone, which passes it on.
             start_new_session=True,
         )
 
-    def buried(self, on_event: Callable[[WorkerEvent], None]) -> UserError | StudyFailed | None:
-        """Decides what follows a process that has ended; returns what no restart can mend."""
+    def handle_end(self, on_event: Callable[[WorkerEvent], None]) -> UserError | StudyFailed | None:
+        """Decides what follows the end of a process; returns an error that no restart can mend."""
         code = self.process.returncode
         if code in (_DONE, _INTERRUPTED):
             self.runs = False
@@ -164,7 +165,7 @@ class _Supervised:
         self.given_up = self.crashes >= MOST_CRASHES
         self.runs = not self.given_up
         if code == -signal.SIGKILL and (self.settings.slots or 1) > 1:
-            # Who kills without being asked is the system, when memory runs out.
+            # A SIGKILL that nobody sent means that the system ran out of memory.
             self.settings = replace(self.settings, slots=(self.settings.slots or 1) // 2)
         reason = signal.Signals(-code).name if code < 0 else self.last_words()
         on_event(WorkerDied(self.index, reason, restarts=self.runs))
@@ -186,14 +187,14 @@ class _Supervised:
         self.process.stdin.close()
 
     def last_words(self) -> str:
-        """What it wrote last, which is its error message."""
+        """The last line that it wrote, which is its error message."""
         self.errors.seek(0)
         lines = self.errors.read().decode(errors="replace").strip().splitlines()
         return lines[-1] if lines else "nothing"
 
 
-def _tell(watcher: Watcher, on_event: Callable[[WorkerEvent], None]) -> None:
-    # The workers wait for a database that is away; so does this.
+def _report(watcher: Watcher, on_event: Callable[[WorkerEvent], None]) -> None:
+    # The workers retry while the database is away; their news can wait until it is back.
     with suppress(SQLAlchemyError):
         for event in watcher.poll():
             on_event(event)

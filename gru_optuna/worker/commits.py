@@ -1,4 +1,4 @@
-"""What a worker commits: reports, endings, checkpoints, claims; and that it lives."""
+"""What a worker commits, and when: reports, endings, checkpoints, claims, heartbeats."""
 
 from __future__ import annotations
 
@@ -27,41 +27,42 @@ if TYPE_CHECKING:
     from gru_optuna.worker.events import WorkerEvent
 
 COMMIT_SHARE = 0.05
-"""Of the time, for reports and checkpoints. Epochs of milliseconds share a commit; a longer epoch
-has its own, and a worker that dies loses no more than the epoch in flight."""
+"""Share of a worker's time that commits with checkpoints may take. Epochs of milliseconds share a
+commit; a longer epoch has its own, so that a worker that dies loses only the epoch in flight."""
 
 COMMIT_SECONDS = 1.0
-"""At most between two of them, whatever they cost: so much may a worker lose that dies."""
+"""The longest time between two of these commits, whatever they cost: what a worker that dies may
+lose."""
 
 STANDBY_SECONDS = 0.5
-"""Between two looks at the others, when there is nothing else to do."""
+"""Between two looks at the other workers, when there is nothing else to do."""
 
 LEAVE_SECONDS = 3.0
-"""How long a worker that is told to stop waits for the epoch in flight."""
+"""How long a worker that should stop waits for the epoch in flight."""
 
 Result = TypeVar("Result")
 
 
 class Commits:
-    """One worker's side of the database and of the checkpoints.
+    """Writes one worker's progress to the database and to the checkpoint store.
 
     Parameters
     ----------
     mirror
         The study.
     registration
-        The worker, as the others know it.
+        The worker, as the others see it.
     study_checkpoints
-        Where checkpoints are kept.
+        The study's checkpoints.
     stop
-        Once set, a storage that fails isn't waited for.
+        Once set, the worker no longer waits for a storage that fails.
     on_event
-        Told about storage that fails, and checkpoints that are damaged.
+        Called when the storage fails or works again, and for each damaged checkpoint.
 
     Attributes
     ----------
     last : Synced
-        What the last commit brought.
+        What the last commit found out.
     """
 
     def __init__(
@@ -96,33 +97,34 @@ class Commits:
         epochs_per_second: float,
         leaving: bool = False,
     ) -> Synced:
-        """Writes all that is new, and takes up to `wanted` trials.
+        """Writes everything that is new, and claims up to `wanted` trials.
 
         Parameters
         ----------
         wanted
-            How many trials to take.
+            How many trials to claim.
         limit
             How many trials the study may ever begin; None: no limit.
         checkpoints
-            By trial number.
+            New checkpoints, by trial number.
         unsaved
             Numbers of running trials whose reports wait for their next checkpoint.
         ended
-            Numbers of trials that ended since the last commit.
+            Numbers of trials that have ended since the last commit.
         give_back
-            Numbers of trials that somebody else, or this worker later, is to go on with.
+            Numbers of trials to release, for another worker or for this one later.
         epochs_per_second
-            Told to whoever asks how the workers do.
+            This worker's speed, for `status`.
         leaving
-            Whether it is the last commit.
+            Whether this is the last commit.
 
         Raises
         ------
         StorageError
-            If database or disk fail for too long.
+            If the database or the disk fails for too long.
         """
         began = time.monotonic()
+        # Contents before rows: a row that is committed must never name a file that isn't there.
         saved = {
             number: self._with_retries(
                 lambda number=number, checkpoint=checkpoint: self._checkpoints.put(  # type: ignore[misc]
@@ -136,14 +138,16 @@ class Commits:
                 wanted, limit, saved, give_back, epochs_per_second, unsaved, leaving=leaving
             )
         )
-        for number, one in saved.items():
+        # Files go after the commit that dropped their rows, or a crash between the two would leave
+        # rows without files.
+        for number, new in saved.items():
             lost = number in synced.lost
-            self._checkpoints.remove([one.name] if lost else self._superseded(number, one))
+            self._checkpoints.remove([new.name] if lost else self._superseded(number, new))
         for number in (*ended, *synced.lost, *give_back):
             self._names.pop(number, None)
-        # Last: a trial that was given back may have come again.
+        # Last: a trial that was given back may have been claimed again.
         for number, claim in synced.claims:
-            self._names[number] = {one.epoch: one.name for one in claim.checkpoints}
+            self._names[number] = {saved.epoch: saved.name for saved in claim.checkpoints}
         for number in set(ended) - set(synced.lost):
             self._checkpoints.clear(number)
         self._committed_at = time.monotonic()
@@ -152,16 +156,16 @@ class Commits:
         return synced
 
     def is_time_to_save(self) -> bool:
-        """Whether the next checkpoints are worth their cost."""
+        """Whether the last commit with checkpoints is long enough ago for its cost."""
         pause = min(self._cost / COMMIT_SHARE, COMMIT_SECONDS)
         return time.monotonic() - self._saved_at >= pause
 
     def seconds_since_commit(self) -> float:
-        """What the database doesn't know of yet."""
+        """Time that isn't yet counted in the database."""
         return time.monotonic() - self._committed_at
 
     def checkpoints(self, number: int, claim: Claim) -> Iterator[Checkpoint]:
-        """What a trial may go on from, newest first; damaged ones are told and left out."""
+        """A trial's intact checkpoints, newest first; damaged ones are reported and left out."""
         for saved in claim.checkpoints:
             try:
                 yield self._checkpoints.take(saved)
@@ -169,9 +173,9 @@ class Commits:
                 self._on_event(CheckpointDamaged(number, saved.epoch, str(error)))
 
     def _superseded(self, number: int, newest: Saved) -> list[str]:
-        """Notes a checkpoint; returns the names of those that stand in no row any more."""
+        """Notes a new checkpoint; returns the names of those whose rows are gone."""
         names = self._names[number]
-        # The one before stays, should the newest be damaged.
+        # The one before stays in case that the newest is damaged.
         before = max((epoch for epoch in names if epoch < newest.epoch), default=None)
         old = [name for epoch, name in names.items() if epoch != before]
         self._names[number] = {e: name for e, name in names.items() if e == before}
@@ -180,14 +184,14 @@ class Commits:
 
     @contextmanager
     def beating(self) -> Iterator[None]:
-        """Shows that this worker lives, however long an epoch is."""
+        """Shows, from a thread of its own, that this worker lives, however long an epoch takes."""
         over = threading.Event()
         pause = self._registration.beat_seconds
 
         def beat() -> None:
             while not over.wait(pause):
                 if self.seconds_since_commit() > pause:
-                    # If the database fails, the next commit waits for it.
+                    # Not retried here: if the database fails, the next commit waits for it.
                     with suppress(SQLAlchemyError, OSError):
                         self._registration.beat_alone()
 
@@ -198,8 +202,8 @@ class Commits:
             over.set()
 
     def leave(self) -> None:
-        """Gives everything back, and removes what the dead have left."""
-        # What can't be written now is found out by the others when the lease ends.
+        """Releases all trials, and removes the checkpoints that dead workers left."""
+        # If this can't be written, the others find out when the lease ends.
         with suppress(SQLAlchemyError, OSError, StorageError):
             self._registration.leave()
             self._checkpoints.sweep(self.mirror.over())
@@ -211,7 +215,7 @@ class Commits:
 def storage_events(
     on_event: Callable[[WorkerEvent], None],
 ) -> Callable[[str | None, float], None]:
-    """What `with_retries` tells, as events."""
+    """The `on_failure` of `with_retries` that reports events."""
     return lambda reason, seconds: on_event(
         StorageBack(seconds) if reason is None else StorageAway(reason)
     )

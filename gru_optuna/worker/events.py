@@ -1,4 +1,4 @@
-"""What happens while a study is tuned, as those who watch it are told."""
+"""What happens while a study is tuned, as progress displays receive it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class EngineReady:
-    """Everything is compiled and sized."""
+    """The engine is compiled, and the number of slots chosen."""
 
     size: Size
 
@@ -25,12 +25,12 @@ class TrialStarted:
     number: int
     adopted: bool
     epochs: int = 0  # that need not be trained again
-    curve: tuple[float, ...] = ()  # the metric of those that were reported before
+    curve: tuple[float, ...] = ()  # the metric of the epochs that were reported before
 
 
 @dataclass(frozen=True)
 class CheckpointDamaged:
-    """A checkpoint can't be used; the trial goes on from an earlier one, or from its start."""
+    """A checkpoint can't be used; the trial continues from an earlier one, or starts again."""
 
     number: int
     epoch: int
@@ -59,14 +59,14 @@ class TrialEnded:
 
 @dataclass(frozen=True)
 class LeaseLost:
-    """Another worker has taken a trial over; this one lets go of it."""
+    """Another worker has taken over a trial, so this one drops it."""
 
     number: int
 
 
 @dataclass(frozen=True)
 class FewerSlots:
-    """Memory didn't suffice; so many trials train together from now on."""
+    """Memory ran out: fewer trials train together from now on."""
 
     slots: int
     reason: str
@@ -74,28 +74,28 @@ class FewerSlots:
 
 @dataclass(frozen=True)
 class StorageAway:
-    """The database or the disk fails; the worker waits for it."""
+    """The database or the disk fails; the worker waits until it works again."""
 
     reason: str
 
 
 @dataclass(frozen=True)
 class StorageBack:
-    """It works again."""
+    """The storage works again, after some seconds."""
 
     seconds: float
 
 
 @dataclass(frozen=True)
 class StandingBy:
-    """Nothing is left to begin, but others still train: their trials are adopted if they die."""
+    """No trial is left to begin, but other workers still train, and may die."""
 
     trials: int
 
 
 @dataclass(frozen=True)
 class WorkerStarted:
-    """A worker's process runs."""
+    """A worker's process has started."""
 
     index: int
     process: int
@@ -103,7 +103,7 @@ class WorkerStarted:
 
 @dataclass(frozen=True)
 class WorkerDied:
-    """A worker's process is gone before its work was."""
+    """A worker's process ended before its work was done."""
 
     index: int
     reason: str
@@ -112,18 +112,18 @@ class WorkerDied:
 
 @dataclass(frozen=True)
 class Confirming:
-    """The best trials are trained again on fresh seeds: so many runs are done."""
+    """The best trials are trained again on fresh seeds; `done` runs of `of` have finished."""
 
     done: int
     of: int
     candidates: int
     seeds: int
-    begins: bool = False  # the first word of it; some runs may be done from before
+    begins: bool = False  # the first such event; some runs may have finished earlier
 
 
 @dataclass(frozen=True)
 class ConfirmingElsewhere:
-    """Another process does that; this one waits for it."""
+    """Another process confirms the best trials; this one waits for it."""
 
 
 WorkerEvent: TypeAlias = (

@@ -1,8 +1,8 @@
 """The loop: claim trials, train them together, report every epoch, end them, claim the next.
 
-A worker may die at any instant. What it committed last, reports and checkpoints alike, is where
-any other worker goes on, under the same numbers; what a trial computes depends on its parameters
-and seed alone, so its curve is the one it would have had.
+A worker may die at any instant. Any other worker then continues its trials, under the same
+numbers, from the reports and checkpoints that it committed last. What a trial computes depends on
+its parameters and seed alone, so its curve is the one that it would have had.
 """
 
 from __future__ import annotations
@@ -78,37 +78,37 @@ def short_turns() -> Iterator[None]:
 
 
 HOPELESS_TRIALS = 10
-"""When so many trials are over and every one of them failed, the next would fail as well."""
+"""If this many trials are over and all of them failed, the next ones would fail as well."""
 
 EpochOutcomes: TypeAlias = "list[tuple[Slot, EpochResult | TrialFailed]]"
 
 
 class Worker:
-    """Trains trials of one study until nothing is left to do or it is told to stop.
+    """Trains trials of one study until nothing is left to do, or until it is stopped.
 
     Parameters
     ----------
     mirror
         The study.
     registration
-        This worker, as the others know it.
+        This worker, as the others see it.
     checkpoints
-        Where checkpoints are kept.
+        The study's checkpoints.
     spec
-        The file the study was made with.
+        The study file that the study was made with.
     pool
-        Empty; where its trials train.
+        An empty pool, in which the trials train.
     slots
         How many trials train together.
     stop
-        Set from outside to end after the epoch in flight, if that doesn't take long.
+        Set it to end the worker after the epoch in flight, or sooner if that takes long.
     on_event
-        Told about every `WorkerEvent`, in order.
+        Called with every `WorkerEvent`, in order.
 
     Attributes
     ----------
     abandoned : bool
-        Whether it left while an epoch was still in flight, which a thread goes on with.
+        Whether it left while a thread was still training an epoch.
     """
 
     def __init__(
@@ -135,32 +135,33 @@ class Worker:
         self._running: dict[Slot, Running] = {}
         self._give_back: list[int] = []
         self._ended: list[int] = []  # not yet committed
-        self._more = True  # whether the last look brought all that was wanted
+        self._more = True  # whether the last commit claimed as many trials as it wanted
         self._started = time.monotonic()
         self._epochs = 0
 
     def run(self) -> None:
-        """Works until nothing is left to do, the others' trials included.
+        """Works until nothing is left to do, the trials of other workers included.
 
         Raises
         ------
         StudyFailed
             If every trial fails.
         StorageError
-            If database or disk fail for too long.
+            If the database or the disk fails for too long.
         """
-        # Threads train slots; a second thread within one operation costs more than it brings.
+        # The pool's threads train slots; threads within one operation would only compete with them.
         torch.set_num_threads(1)
         background = ThreadPoolExecutor(1, "pool")
         try:
             with short_turns(), self._commits.beating():
                 self._work(background)
-                # Slots that an abandoned epoch still changes have no checkpoint.
+                # An abandoned epoch is still changing the slots: no snapshot of them is whole.
                 self._commit({} if self.abandoned else self._snapshots(), leaving=True)
         except BaseException as error:
             self.stop.set()
             if not isinstance(error, StorageError):
-                # Endings and reports, without the epoch in flight. What caused this comes first.
+                # Endings and reports, without the epoch in flight. If this fails as well, the first
+                # error is the one to raise.
                 with suppress(SQLAlchemyError, OSError, GRUOptunaError):
                     self._commit({}, leaving=True)
             raise
@@ -183,15 +184,16 @@ class Worker:
                 self._stand_by()
                 continue
             if any(r.suspect and r.unsaved for r in self._all()):
-                # It has killed nobody: that is written before anything else is trained.
+                # The suspect survived an epoch. Commit that before training others, or its next
+                # death would be blamed on them.
                 admissions = self._commit(self._snapshots())
                 continue
             saves = self._is_time_to_save()
             snapshots = self._snapshots() if saves else {}
             claims = self._more and len(self._running) < self.slots
             training = background.submit(self._train_epoch)
-            # Bookkeeping goes on meanwhile. What it knows is the epochs before this one,
-            # however fast the machine is, so the search is the same at each run.
+            # Bookkeeping runs meanwhile. It knows the epochs before this one and no more, however
+            # fast the machine is, so that the search is the same in every run.
             admissions = self._commit(snapshots) if saves or claims else []
             trained = self._await(training)
             if trained is None:
@@ -207,7 +209,7 @@ class Worker:
         return trained
 
     def _await(self, training: Future[EpochOutcomes]) -> EpochOutcomes | None:
-        """The epoch in flight; None if it takes too long for one who is to leave."""
+        """The outcome of the epoch in flight; None if a worker that should stop waits too long."""
         waited = 0.0
         while waited < LEAVE_SECONDS:
             with suppress(TimeoutError):
@@ -217,11 +219,12 @@ class Worker:
         return None
 
     def _is_time_to_save(self) -> bool:
-        # An adopted trial's first epochs at once: nobody shall have to train them a third time.
+        # An adopted trial's first epochs are saved at once: if this worker dies, too, nobody has to
+        # train them a third time.
         return any(r.unproven and r.unsaved for r in self._all()) or self._commits.is_time_to_save()
 
     def _snapshots(self) -> dict[int, Checkpoint]:
-        """Copies of all slots that have trained since their last checkpoint, by trial number."""
+        """Checkpoints of all slots that have trained since their last one, by trial number."""
         snapshots: dict[int, Checkpoint] = {}
         for running in self._all():
             if running.unsaved:
@@ -233,14 +236,14 @@ class Worker:
     def _commit(
         self, snapshots: dict[int, Checkpoint], *, leaving: bool = False
     ) -> list[Admission]:
-        """Commits reports, endings and checkpoints; returns the trials that it got."""
-        # Memory may have turned out to suffice for fewer slots than there are.
+        """Commits reports, endings and checkpoints; returns the trials that it claimed."""
+        # Never negative: when memory runs out, more trials may be running than slots are left.
         wanted = 0 if self.stop.is_set() else max(0, self.slots - len(self._running))
         ended, self._ended = self._ended, []
         give_back, self._give_back = self._give_back, []
         synced = self._commits.commit(
             wanted=wanted,
-            # What was begun must be ended, but nothing is begun once time is over.
+            # Once time is over no trial begins, but those that have begun must be ended.
             limit=0 if self._out_of_time() else budget.trial_limit(self.spec),
             checkpoints=snapshots,
             unsaved={r.number for r in self._all() if r.unsaved and r.number not in snapshots},
@@ -261,7 +264,7 @@ class Worker:
         return [self._ask(number, claim) for number, claim in synced.claims]
 
     def _ask(self, number: int, claim: Claim) -> Admission:
-        """Parameters for a trial; one that was asked before gets the same."""
+        """Suggests parameters for a trial; a trial that has some already keeps them."""
         trial = self._commits.mirror.trial(number)
         values = self._commits.mirror.reported(number)
         if claim.deaths >= MOST_DEATHS:
@@ -269,67 +272,72 @@ class Worker:
             return Admission(number, trial, TrialFailed(died), claim, values)
         try:
             hyperparameters = space.suggest(trial, self.spec)
-        except Exception as error:  # values that somebody enqueued, and that aren't in the search
+        except Exception as error:  # somebody enqueued values that the search doesn't allow
             failed = TrialFailed(f"its parameters can't be used: {error}")
             return Admission(number, trial, failed, claim, values)
         return Admission(number, trial, hyperparameters, claim, values)
 
     def _admit(self, admissions: list[Admission]) -> None:
-        """Gives claimed trials their slots; some are over before."""
-        for one in admissions:
-            epochs = len(one.reported)
-            if isinstance(one.hyperparameters, TrialFailed):
-                reason = str(one.hyperparameters)
-                self._tell(one.trial, TrialState.FAIL, None, reason, epochs)
-            elif one.claim.adopted and self._out_of_time():
-                self._tell(one.trial, TrialState.PRUNED, None, hours_over(epochs), epochs)
+        """Gives claimed trials their slots; some end before they get admission."""
+        for admission in admissions:
+            epochs = len(admission.reported)
+            if isinstance(admission.hyperparameters, TrialFailed):
+                self._fail(admission, admission.hyperparameters)
+            elif admission.claim.adopted and self._out_of_time():
+                self._tell(admission.trial, TrialState.PRUNED, None, hours_over(epochs), epochs)
             else:
-                self._try_to_enter(one, one.hyperparameters)
+                self._try_to_enter(admission, admission.hyperparameters)
 
-    def _try_to_enter(self, one: Admission, hyperparameters: Hyperparameters) -> None:
-        """Gives a trial its slot, if it can be made."""
+    def _fail(self, admission: Admission, error: TrialFailed) -> None:
+        """Ends a trial that can't get a slot."""
+        epochs = len(admission.reported)
+        self._tell(admission.trial, TrialState.FAIL, None, str(error), epochs)
+
+    def _try_to_enter(self, admission: Admission, hyperparameters: Hyperparameters) -> None:
+        """Gives a trial its slot, if memory suffices."""
         try:
-            running = self._enter(one, hyperparameters)
+            running = self._enter(admission, hyperparameters)
         except OutOfMemory as error:
             if not self._running:
-                self._tell(one.trial, TrialState.FAIL, None, str(error), len(one.reported))
+                self._fail(admission, error)
                 return
-            self._give_back.append(one.number)
+            self._give_back.append(admission.number)
             self._take_fewer(len(self._running), str(error))
         except TrialFailed as error:
-            self._tell(one.trial, TrialState.FAIL, None, str(error), len(one.reported))
+            self._fail(admission, error)
         else:
             self._running[running.slot] = running
             epochs = running.slot.progress.epoch
-            known = one.reported[:epochs]
-            self.on_event(TrialStarted(one.number, one.claim.adopted, epochs, known))
+            known = admission.reported[:epochs]
+            self.on_event(TrialStarted(admission.number, admission.claim.adopted, epochs, known))
 
-    def _enter(self, one: Admission, hyperparameters: Hyperparameters) -> Running:
-        """A slot for a trial, from the newest checkpoint that is whole, or from its start."""
-        seed = seeds.trial_seed(self.spec.seed, one.number)
-        began, reported = time.monotonic(), len(one.reported)
-        adopted, suspect = one.claim.adopted, one.claim.suspect
-        for checkpoint in self._commits.checkpoints(one.number, one.claim):
+    def _enter(self, admission: Admission, hyperparameters: Hyperparameters) -> Running:
+        """A slot for a trial, from the newest checkpoint that is intact, or from its start."""
+        seed = seeds.trial_seed(self.spec.seed, admission.number)
+        began, reported = time.monotonic(), len(admission.reported)
+        adopted, suspect = admission.claim.adopted, admission.claim.suspect
+        for checkpoint in self._commits.checkpoints(admission.number, admission.claim):
             epoch = len(checkpoint.state.get("curve", ()))
             try:
                 slot = self.pool.admit(hyperparameters, seed, checkpoint)
             except DamagedCheckpoint as error:
-                self.on_event(CheckpointDamaged(one.number, epoch, str(error)))
+                self.on_event(CheckpointDamaged(admission.number, epoch, str(error)))
                 continue
             before = float(checkpoint.state.get("seconds", 0.0))
-            return Running(one.trial, slot, reported, began, before, epoch, adopted, suspect)
+            return Running(admission.trial, slot, reported, began, before, epoch, adopted, suspect)
         slot = self.pool.admit(hyperparameters, seed)
-        return Running(one.trial, slot, reported, began, 0.0, 0, adopted, suspect)
+        return Running(admission.trial, slot, reported, began, 0.0, 0, adopted, suspect)
 
     def _after_epoch(self, trained: EpochOutcomes) -> None:
-        # A slot may have been lost while it trained.
+        # A lease may have been lost while its slot trained.
         results = [(self._running[slot], r) for slot, r in trained if slot in self._running]
         broken = [
             (running, result)
             for running, result in results
             if isinstance(result, TrialFailed) and not isinstance(result, Diverged)
         ]
-        # Where several slots broke together, the pool did; alone, each may well train.
+        # If several slots broke together, the pool did. Each of them may train well alone, so they
+        # are given back instead of failed.
         together = len(results) > 1 and (
             len(broken) == len(results) or any(isinstance(e, OutOfMemory) for _, e in broken)
         )
@@ -384,7 +392,7 @@ class Worker:
         return list(self._running.values())
 
     def _stand_by(self) -> None:
-        """Waits for what becomes of the others' trials."""
+        """Waits a moment for the trials of other workers to end."""
         self.on_event(StandingBy(self._commits.last.others_running))
         self.stop.wait(STANDBY_SECONDS)
 
@@ -402,5 +410,5 @@ class Worker:
                 self._end(running, TrialState.FAIL, "given up: every trial before it failed")
             raise StudyFailed(
                 f"all {len(ended)} trials failed, the last one: {reason}. "
-                f"Look at the data's scale, and at the range of the learning rate."
+                f"Check the scale of the data and the range of the learning rate."
             )

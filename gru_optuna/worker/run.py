@@ -49,9 +49,9 @@ class WorkerSettings:
     device
         "auto" takes CUDA where there is one.
     threads, slots
-        How many threads train, and how many trials they share; None: measured.
+        How many threads train, and how many trials train together; None: measured.
     lease_seconds
-        How long the worker may be silent before others take its trials over.
+        How long the worker may be silent before others take over its trials.
     """
 
     device: Device = "auto"
@@ -68,27 +68,27 @@ def join(
     stop: Event,
     on_event: Callable[[WorkerEvent], None] = lambda event: None,
 ) -> Worker:
-    """Works on a study that somebody has begun, here or on another host.
+    """Works on a study that exists already, created here or on another host.
 
     Parameters
     ----------
     name
-        The study's. Its specification comes from the database.
+        The study's name. Its specification comes from the database.
     url
         The database's.
     folder
         What the paths of its data are relative to.
     settings
-        Of this worker.
+        This worker's settings.
     stop
         Set it to end after the epoch in flight.
     on_event
-        Told about every `WorkerEvent`, in order.
+        Called with every `WorkerEvent`, in order.
 
     Raises
     ------
     UserError
-        If the study or its data aren't there, or the data differ.
+        If the study or its data are missing, or the data differ.
     StudyFailed
         If every trial fails.
     """
@@ -102,18 +102,18 @@ def join(
 
 
 def load_data(study: Study, spec: Specification, folder: Path) -> list[Dataset]:
-    """The data of a study that is there, as `load_folds` returns them.
+    """The data of an existing study, as `load_folds` returns them.
 
     Raises
     ------
     UserError
-        If they aren't there, or differ from those that the study was made with.
+        If the data are missing, or differ from those that the study was made with.
     """
     datasets = load_folds(spec, folder)
     if datasets[0].fingerprint != study.user_attrs[FINGERPRINT]:
         raise StudyError(
             f'study "{spec.name}": the data in {folder} differ from those it was made with '
-            f"({spec.data.train}). Copy the same files here, or name their folder with --data."
+            f"({spec.data.train}). Copy the original files there, or name their folder with --data."
         )
     return datasets
 
@@ -128,7 +128,7 @@ def work(
     stop: Event,
     on_event: Callable[[WorkerEvent], None],
 ) -> Worker:
-    """Works on an open study; returns the worker, which is done or was stopped."""
+    """Works on an open study until it is done or stopped; returns the worker."""
     on_event(EngineReady(size))
     database = open_engine(url)
     try:
@@ -142,7 +142,7 @@ def work(
         checkpoints = open_study_checkpoints(study, url)
         worker = Worker(mirror, registration, checkpoints, spec, pool, size.slots, stop, on_event)
         worker.run()
-        # The others may be done before; and what a note says is no reason to fail.
+        # Other workers may have committed since; and a note is no reason to fail.
         with suppress(SQLAlchemyError):
             write_note(worker.study, database, study_id(study))
     finally:
@@ -151,6 +151,6 @@ def work(
 
 
 def open_study_checkpoints(study: Study, url: str) -> StudyCheckpoints:
-    """Where a study's checkpoints are kept, by all its workers."""
+    """A study's checkpoints, in the place that all its workers use."""
     place = study.user_attrs.get(CHECKPOINTS) or checkpoint_folder(url)
     return StudyCheckpoints(study_id(study), open_store(str(place)) if place else None)

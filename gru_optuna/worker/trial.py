@@ -1,4 +1,4 @@
-"""A worker's trials, from their claim to their end."""
+"""A worker's trial, from its claim to its end."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Admission:
-    """A trial that waits for the next epoch to begin."""
+    """A claimed trial that gets its slot before the next epoch."""
 
     number: int
     trial: Trial
-    hyperparameters: Hyperparameters | TrialFailed  # or why it has none
+    hyperparameters: Hyperparameters | TrialFailed  # or why there are none
     claim: Claim
-    reported: tuple[float, ...]  # what earlier workers have reported
+    reported: tuple[float, ...]  # the metric of the epochs that earlier workers reported
 
 
 @dataclass
@@ -34,12 +34,12 @@ class Running:
 
     trial: Trial
     slot: Slot
-    reported: int  # epochs that earlier workers have reported
+    reported: int  # epochs that earlier workers reported
     began: float
-    seconds_before: float  # that earlier workers trained it
-    saved_epoch: int  # of the last checkpoint
+    seconds_before: float  # trained by earlier workers
+    saved_epoch: int  # the last checkpoint's
     adopted: bool
-    suspect: bool  # it trains alone until it is an epoch further
+    suspect: bool  # it may kill its worker, so it trains alone for an epoch
 
     @property
     def number(self) -> int:
@@ -53,7 +53,7 @@ class Running:
 
     @property
     def unproven(self) -> bool:
-        """Whether the worker before may have trained these epochs too, and died."""
+        """Whether it was adopted a moment ago: its earlier worker may have died in these epochs."""
         return self.adopted and time.monotonic() - self.began < 2 * COMMIT_SECONDS
 
     @property

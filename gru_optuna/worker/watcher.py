@@ -1,4 +1,4 @@
-"""Tells what workers do, wherever they are, from what they commit."""
+"""Follows what workers do, on any machine, by what they commit."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ if TYPE_CHECKING:
 
 @dataclass
 class _Seen:
-    """What was told of a trial that isn't over."""
+    """What has been reported of a trial that isn't over."""
 
     token: int
     epochs: int
-    begun: bool
+    begun: bool  # whether its start was reported
 
 
 class Watcher:
-    """Turns what is new in a study into the events that its workers were seen.
+    """Turns what is new in a study into the events that its workers have had.
 
     Parameters
     ----------
@@ -48,7 +48,7 @@ class Watcher:
         self._study_id = study_id(study)
         tokens = read_tokens(engine, self._study_id)
         self._mirror = Mirror(study, engine)
-        # What was over before is no news, and who was left running begins when somebody goes on.
+        # Trials that are over already aren't news; running ones start when a worker continues them.
         self._over = {trial.number for trial in self._trials() if trial.state.is_finished()}
         self._seen = {
             trial.number: _Seen(tokens.get(trial.number, 1), len(trial.intermediate_values), False)
@@ -57,13 +57,13 @@ class Watcher:
         }
 
     def poll(self) -> Iterator[WorkerEvent]:
-        """What happened since the last look, by trial."""
-        # First: what is newer in a trial than its token is told with the next look.
+        """The events since the last look, by trial."""
+        # Tokens before trials: news that a newer token brings is then left for the next look.
         tokens = read_tokens(self._engine, self._study_id)
         self._mirror.pull()
         for trial in self._trials():
             if trial.number not in self._over and trial.state != TrialState.WAITING:
-                # Plain Optuna takes no lease, and a worker's first one is 1.
+                # Plain Optuna takes no lease; a worker's first token is 1.
                 yield from self._news(trial, max(1, tokens.get(trial.number, 1)))
 
     def _news(self, trial: FrozenTrial, token: int) -> Iterator[WorkerEvent]:
@@ -83,7 +83,7 @@ class Watcher:
             self._over.add(number)
             del self._seen[number]
             outcome = TrialAttributes.read(trial).outcome
-            # A pruned trial's value is Optuna's: the last one reported.
+            # A pruned trial's value is the last one reported, which Optuna sets.
             reached = trial.value if trial.state == TrialState.COMPLETE else None
             yield TrialEnded(number, trial.state, reached, outcome, len(values))
 

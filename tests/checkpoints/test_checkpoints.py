@@ -151,7 +151,7 @@ def test_bytes_of_anything_are_damage_and_nothing_worse(content: bytes) -> None:
         (save({}, {"gru_optuna": '{"form'}), "not a checkpoint: JSONDecodeError"),
         (
             save({}, {"gru_optuna": '{"format": 2, "state": {}}'}),
-            "written in format 2, this version reads format 1",
+            "written in format 2; this version reads format 1",
         ),
     ],
 )

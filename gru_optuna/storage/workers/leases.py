@@ -1,10 +1,9 @@
-"""Who trains which trial: workers, their beats, leases, fencing tokens.
+"""Which worker trains which trial: registrations, leases, fencing tokens.
 
-A worker holds a trial by a lease with a token. When another one takes the trial over, the token
-rises, and whoever comes with an older one has lost the lease and writes nothing more.
-
-Whether a worker lives, the others see by its beats (``storage.beats``). On one machine a dead
-one is known at once: it held a file lock, which the system frees with the process.
+A worker holds a trial by a lease with a token. When another worker takes the trial over, the
+token rises, and a worker that comes back with an older one has lost the lease and writes nothing
+more. Silence alone can't prove a death (the worker may be suspended, or cut off), so it is the
+token that keeps two workers from writing to one trial, never the heartbeat.
 """
 
 from __future__ import annotations
@@ -36,16 +35,16 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
 
 SUSPICIOUS_DEATHS = 2
-"""When so many workers in a row died that held a trial, before its next epoch, the next one trains
-that trial alone for an epoch: so the others that they held aren't taken for what killed them."""
+"""After this many workers in a row have died holding a trial before its next epoch, the next one
+trains it alone for an epoch: otherwise the trials that were held with it would be blamed, too."""
 
 MOST_DEATHS = 5
-"""After so many, it is the trial."""
+"""After this many deaths in a row, the trial is to blame, and fails."""
 
 
 @dataclass(frozen=True)
 class Host:
-    """What `status` tells of a worker."""
+    """Where a worker runs, as `status` shows it."""
 
     name: str
     process: int
@@ -60,7 +59,7 @@ class Host:
 
 @dataclass(frozen=True)
 class Claim:
-    """A trial that is now ours."""
+    """A trial that this worker now holds."""
 
     trial_id: int
     token: int
@@ -76,7 +75,7 @@ class Claim:
 
 @dataclass(frozen=True)
 class _Abandoned:
-    """A running trial that nobody holds."""
+    """A running trial that no living worker holds."""
 
     trial_id: int
     token: int  # 0: begun by a program that knows no leases
@@ -84,18 +83,18 @@ class _Abandoned:
 
 
 class Registration:
-    """One worker in the table of workers, from its first moment to its last.
+    """One worker in the table of workers, and its leases.
 
     Parameters
     ----------
     engine
         The database's.
     study_id
-        The study it works on.
+        The study that the worker trains.
     host
-        Where it runs.
+        Where the worker runs.
     lease_seconds
-        How long it may be silent.
+        How long the worker may be silent before others take over its trials.
     """
 
     def __init__(
@@ -105,9 +104,10 @@ class Registration:
         self.host = host
         self.lease_seconds = lease_seconds
         self._engine = engine
-        self._watch = HeartbeatMonitor(lease_seconds)
-        self.beat_seconds = self._watch.beat_seconds
-        self._strange = HeartbeatMonitor(lease_seconds)
+        self._workers = HeartbeatMonitor(lease_seconds)
+        self.beat_seconds = self._workers.beat_seconds
+        # Trials of plain Optuna, which has no heartbeat: their rows are counted instead.
+        self._strangers = HeartbeatMonitor(lease_seconds)
         self._left = False
         with engine.begin() as connection:
             inserted = connection.execute(insert(workers).values(self._row(connection)))
@@ -117,25 +117,26 @@ class Registration:
         self._hold_life()
 
     def beat(self, connection: Connection, epochs_per_second: float | None = None) -> None:
-        """Shows that this worker lives, and how fast."""
-        told = {} if epochs_per_second is None else {"epochs_per_second": epochs_per_second}
+        """Shows that this worker lives, and how fast it trains."""
+        speed = {} if epochs_per_second is None else {"epochs_per_second": epochs_per_second}
         beaten = connection.execute(
             update(workers)
             .where(workers.c.worker_id == self.worker_id)
-            .values(beats=workers.c.beats + 1, beaten_at=now(connection), **told)
+            .values(beats=workers.c.beats + 1, beaten_at=now(connection), **speed)
         )
-        if not beaten.rowcount and not self._left:  # found dead by another, and yet alive
+        if not beaten.rowcount and not self._left:
+            # Another worker took this one for dead, after a long pause, and removed its row.
             self._hold_life()
             row = self._row(connection) | {"worker_id": self.worker_id, "beats": 1}
             connection.execute(insert(workers).values(row))
 
     def beat_alone(self) -> None:
-        """Shows that this worker lives, in a transaction of its own."""
+        """Shows that this worker lives, in a transaction of its own, while an epoch takes long."""
         with self._engine.begin() as connection:
             self.beat(connection)
 
     def held(self, connection: Connection) -> dict[int, int]:
-        """Trials that are still this worker's, with their tokens."""
+        """The tokens of the trials that this worker still holds, by the trials' ids."""
         found = connection.execute(
             select(leases.c.trial_id, leases.c.token)
             .join(trials, trials.c.trial_id == leases.c.trial_id)
@@ -146,23 +147,24 @@ class Registration:
     def claim(
         self, connection: Connection, wanted: int, limit: int | None, at: float
     ) -> list[Claim]:
-        """Takes up to `wanted` trials: abandoned ones, then waiting ones, then new ones.
+        """Claims up to `wanted` trials: abandoned ones, then waiting ones, then new ones.
+
+        Abandoned ones first, even if no trial may begin any more: what was begun is to be ended.
 
         Parameters
         ----------
         connection
             In a transaction that holds the study's lock.
         wanted
-            How many.
+            How many trials to claim; 0 only looks who is silent.
         limit
             How many trials the study may ever begin; None: no limit.
         at
             Monotonic time, seconds.
         """
         abandoned = self._abandoned(connection, at)
-        claims = [
-            self._adopt(connection, one) for one in self._choose(connection, abandoned, wanted)
-        ]
+        chosen = self._choose(connection, abandoned, wanted)
+        claims = [self._adopt(connection, trial) for trial in chosen]
         if len(claims) < wanted:
             mine = trials.c.study_id == self.study_id
             waiting = connection.scalars(
@@ -179,7 +181,7 @@ class Registration:
         return claims
 
     def give_back(self, connection: Connection, trial_ids: Collection[int]) -> None:
-        """Lets go of trials that somebody is to go on with."""
+        """Releases the leases of these trials, so that another worker can continue them."""
         connection.execute(
             update(leases)
             .where(leases.c.worker_id == self.worker_id, leases.c.trial_id.in_(trial_ids))
@@ -187,8 +189,8 @@ class Registration:
         )
 
     def leave(self) -> None:
-        """Gives everything back and goes."""
-        self._left = True  # before the row goes: a beat on its way must not write it again
+        """Releases all leases and removes the worker's row."""
+        self._left = True  # before the row goes, or a beat on its way would write it again
         with self._engine.begin() as connection:
             connection.execute(
                 update(leases).where(leases.c.worker_id == self.worker_id).values(worker_id=None)
@@ -210,7 +212,7 @@ class Registration:
         ).all()
         if over:
             end_leases(connection, over)
-        # By a clock, for once: one that lives nevertheless writes its row again.
+        # By timestamps, here alone: a worker that lives after all writes its row again.
         silent = now(connection) - timedelta(seconds=self.lease_seconds)
         holders = select(leases.c.worker_id).where(leases.c.worker_id.is_not(None))
         connection.execute(
@@ -223,9 +225,9 @@ class Registration:
 
     def _hold_life(self) -> None:
         if self._life is not None:
-            # Whoever found this worker dead has removed the file that it holds.
+            # A worker that took this one for dead has removed the file: hold the new one.
             self._life.release(force=True)
-            # Another worker may hold it for a moment, to see whether we live.
+            # Another worker may hold the lock for a moment, to see whether this one lives.
             self._life.acquire(timeout=self.lease_seconds)
 
     def _row(self, connection: Connection) -> dict[str, object]:
@@ -241,7 +243,7 @@ class Registration:
         }
 
     def _abandoned(self, connection: Connection, at: float) -> list[_Abandoned]:
-        """Running trials that nobody living holds, by number."""
+        """Running trials that no living worker holds, by number."""
         others = {
             row.worker_id: row.beats
             for row in connection.execute(
@@ -250,7 +252,8 @@ class Registration:
                 )
             )
         }
-        silent = self._watch.look(others, at)
+        # By its beats, or at once by its file lock, if it ran on this machine.
+        silent = self._workers.look(others, at)
         died = {worker for worker, beats in others.items() if has_died(self._engine, worker, beats)}
         dead = silent | died
         living = {self.worker_id, *others} - dead
@@ -265,7 +268,7 @@ class Registration:
             [row.trial_id for row in found if not row.token], connection, at
         )
         found = [row for row in found if row.trial_id not in alive]
-        # Who held a suspect trained nothing else.
+        # A worker that held a suspect trained nothing else, so its death is no other trial's fault.
         held_suspects = {row.worker_id for row in found if (row.deaths or 0) >= SUSPICIOUS_DEATHS}
         blamed = {
             row.trial_id
@@ -275,7 +278,7 @@ class Registration:
         }
         if dead:
             self._bury(connection, dead, blamed)
-            # A silent one may live and sleep: then it still holds its lock, and needs it.
+            # Of the certainly dead alone: a silent worker may be suspended, and hold its lock.
             for worker in died:
                 remove_lock(life_lock(self._engine, worker))
         return [
@@ -284,7 +287,7 @@ class Registration:
         ]
 
     def _strangers_alive(self, trial_ids: list[int], connection: Connection, at: float) -> set[int]:
-        """Trials that a program trains that knows no leases: they get on now and then."""
+        """Trials that a program without leases still trains: parameters or reports were added."""
         progress = dict.fromkeys(trial_ids, 0)
         parts = (models.TrialParamModel, models.TrialIntermediateValueModel) if trial_ids else ()
         for part in parts:
@@ -296,10 +299,10 @@ class Registration:
             )
             for trial_id, count in rows:
                 progress[trial_id] += count
-        return set(trial_ids) - self._strange.look(progress, at)
+        return set(trial_ids) - self._strangers.look(progress, at)
 
     def _bury(self, connection: Connection, dead: set[int], blamed: set[int]) -> None:
-        """Forgets workers that died; what they held is free, and remembers that."""
+        """Removes workers that died, frees their trials, and counts the death of those to blame."""
         mine = leases.c.worker_id.in_(dead)
         connection.execute(
             update(leases)
@@ -312,36 +315,36 @@ class Registration:
     def _choose(
         self, connection: Connection, abandoned: list[_Abandoned], wanted: int
     ) -> list[_Abandoned]:
-        """Up to `wanted`, and one suspect at a time: if this worker dies, it was that one."""
-        suspects = {one.trial_id for one in abandoned if one.deaths >= SUSPICIOUS_DEATHS}
+        """Up to `wanted` trials with one suspect at most: if this worker dies, it was that one."""
+        suspects = {trial.trial_id for trial in abandoned if trial.deaths >= SUSPICIOUS_DEATHS}
         if suspects:
             mine = leases.c.worker_id == self.worker_id
             suspected = mine & (leases.c.deaths >= SUSPICIOUS_DEATHS)
             holds_one = connection.scalar(select(func.count()).where(suspected))
             suspects -= {min(suspects)} if not holds_one else set()
-        return [one for one in abandoned if one.trial_id not in suspects][:wanted]
+        return [trial for trial in abandoned if trial.trial_id not in suspects][:wanted]
 
-    def _adopt(self, connection: Connection, one: _Abandoned) -> Claim:
-        token = one.token + 1
-        taken = {"worker_id": self.worker_id, "token": token, "deaths": one.deaths}
-        mine = leases.c.trial_id == one.trial_id
-        if one.token:
+    def _adopt(self, connection: Connection, trial: _Abandoned) -> Claim:
+        token = trial.token + 1
+        taken = {"worker_id": self.worker_id, "token": token, "deaths": trial.deaths}
+        mine = leases.c.trial_id == trial.trial_id
+        if trial.token:
             connection.execute(update(leases).where(mine).values(taken))
         else:
-            row = {"trial_id": one.trial_id, "study_id": self.study_id, **taken}
+            row = {"trial_id": trial.trial_id, "study_id": self.study_id, **taken}
             connection.execute(insert(leases).values(row))
         rows = connection.execute(
             select(checkpoints)
-            .where(checkpoints.c.trial_id == one.trial_id)
+            .where(checkpoints.c.trial_id == trial.trial_id)
             .order_by(checkpoints.c.epoch.desc())
         )
         saved = tuple(Saved(row.epoch, row.name, row.sha256, row.content) for row in rows)
-        return Claim(one.trial_id, token, adopted=True, deaths=one.deaths, checkpoints=saved)
+        return Claim(trial.trial_id, token, adopted=True, deaths=trial.deaths, checkpoints=saved)
 
     def _begin(self, connection: Connection, trial_id: int) -> Claim | None:
         begun = connection.execute(
             update(trials)
-            # Plain Optuna takes a waiting trial without the study's lock.
+            # Plain Optuna takes waiting trials without the study's lock: only one update succeeds.
             .where(trials.c.trial_id == trial_id, trials.c.state == TrialState.WAITING)
             .values(state=TrialState.RUNNING, datetime_start=now(connection))
         )
@@ -371,7 +374,7 @@ class Registration:
         return [Claim(trial_id, 1, adopted=False) for trial_id in ids]
 
     def _lease(self, connection: Connection, trial_ids: list[int]) -> None:
-        # SQLite gives a deleted trial's number again; what belonged to that one must not stay.
+        # SQLite reuses the id of a deleted trial, whose rows must not pass to the new one.
         for table in (leases, checkpoints):
             connection.execute(delete(table).where(table.c.trial_id.in_(trial_ids)))
         connection.execute(
@@ -390,6 +393,6 @@ class Registration:
 
 
 def end_leases(connection: Connection, trial_ids: Collection[int]) -> None:
-    """Removes the leases and checkpoints of trials that are over."""
+    """Deletes the leases and checkpoints of trials that are over."""
     for table in (leases, checkpoints):
         connection.execute(delete(table).where(table.c.trial_id.in_(trial_ids)))

@@ -1,9 +1,9 @@
-"""Who works on a study and who holds which trial, for those who only look."""
+"""The workers of a study and the trials that they hold, for commands that only read."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from optuna.trial import TrialState
@@ -25,22 +25,18 @@ class WorkerStatus:
     process: int
     device: str
     slots: int
-    last_beat_seconds: float  # ago, by the database's clock, which also wrote it
+    last_beat_seconds: float  # before now, by the database's clock, which also wrote it
     epochs_per_second: float
-    trials: tuple[int, ...]  # numbers of those that it holds
+    trials: tuple[int, ...]  # numbers of the trials that it holds
 
     @property
     def silent(self) -> bool:
-        """Whether the others take its trials over, or have done so."""
+        """Whether its lease has ended, so that others may take over its trials."""
         return self.last_beat_seconds > LEASE_SECONDS
 
     def as_json(self) -> dict[str, Any]:
         """As ``status --json`` prints it."""
-        return {
-            "host": self.host,
-            "process": self.process,
-            "device": self.device,
-            "slots": self.slots,
+        return asdict(self) | {
             "last_beat_seconds": round(self.last_beat_seconds, 1),
             "epochs_per_second": round(self.epochs_per_second, 2),
             "trials": list(self.trials),
@@ -48,14 +44,14 @@ class WorkerStatus:
 
 
 def read_workers(url: str, study_id: int) -> list[WorkerStatus]:
-    """The workers that are registered with a study, in the order in which they came.
+    """The workers of a study, in the order in which they came.
 
     Parameters
     ----------
     url
         The database's.
     study_id
-        The study's there.
+        The study's id there.
 
     Raises
     ------
@@ -75,7 +71,7 @@ def read_workers(url: str, study_id: int) -> list[WorkerStatus]:
             .order_by(trials.c.number)
         ):
             held[row.worker_id].append(row.number)
-        # Last, so that it lies behind every beat that was read.
+        # Last, so that no beat that was read is later.
         at = now(connection)
     return [
         WorkerStatus(
@@ -83,7 +79,7 @@ def read_workers(url: str, study_id: int) -> list[WorkerStatus]:
             row.process,
             row.device,
             row.slots,
-            # A clock that was set back shows no beat of the future.
+            # If the clock was set back, beats may still seem later.
             max(0.0, (at - row.beaten_at).total_seconds()),
             row.epochs_per_second,
             tuple(held[row.worker_id]),
@@ -93,7 +89,7 @@ def read_workers(url: str, study_id: int) -> list[WorkerStatus]:
 
 
 def read_tokens(engine: Engine, study_id: int) -> dict[int, int]:
-    """The fencing tokens of running trials, by number: one that rose was adopted."""
+    """The fencing tokens of running trials, by number; a token that rose was adopted."""
     with engine.connect() as connection:
         rows = connection.execute(
             select(trials.c.number, leases.c.token)

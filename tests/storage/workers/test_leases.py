@@ -111,7 +111,7 @@ def told(_reason: str | None, _seconds: float) -> None:
 def silence(worker: Worker, other: Worker) -> None:
     """As if `other` had seen for two leases that `worker` doesn't beat."""
     lease = other.registration.lease_seconds
-    other.registration._watch = HeartbeatMonitor(lease)
+    other.registration._workers = HeartbeatMonitor(lease)
     began = time.monotonic() - 2 * lease
     for beat in range(2 * BEATS_A_LEASE):
         with other.engine.begin() as connection:
