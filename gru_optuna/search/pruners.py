@@ -6,33 +6,25 @@ from typing import TYPE_CHECKING
 
 from optuna import pruners
 
+from gru_optuna.study_file import complete_pruner
+
 if TYPE_CHECKING:
-    from gru_optuna.study_file import Pruner, Specification
-
-FIRST_RUNG = 0.06
-"""Epochs before the first cut of asha and hyperband, as a share of all: at the usual 40, the
-value after a single epoch says too little about the last."""
-
-_REDUCTION_FACTORS = {"asha": 4, "hyperband": 3}
+    from gru_optuna.study_file import Specification
 
 
 def make_pruner(spec: Specification) -> pruners.BasePruner:
     """Optuna's pruner of the name that the study file gives."""
     pruner = complete_pruner(spec)
+    # A share of the epochs, unless the study file says so: the first epoch says too little.
+    first_rung, factor = pruner.min_resource or 1, pruner.reduction_factor or 2
     match pruner.name:
         case "asha":  # Li et al. 2020
-            assert pruner.min_resource
-            assert pruner.reduction_factor
-            return pruners.SuccessiveHalvingPruner(
-                min_resource=pruner.min_resource, reduction_factor=pruner.reduction_factor
-            )
+            return pruners.SuccessiveHalvingPruner(min_resource=first_rung, reduction_factor=factor)
         case "hyperband":  # Li et al. 2018
-            assert pruner.min_resource
-            assert pruner.reduction_factor
             return pruners.HyperbandPruner(
-                min_resource=pruner.min_resource,
-                max_resource=max(pruner.min_resource, spec.training.epochs),
-                reduction_factor=pruner.reduction_factor,
+                min_resource=first_rung,
+                max_resource=max(first_rung, spec.training.epochs),
+                reduction_factor=factor,
             )
         case "median":
             return pruners.MedianPruner(
@@ -46,17 +38,3 @@ def make_pruner(spec: Specification) -> pruners.BasePruner:
             )
         case "none":
             return pruners.NopPruner()
-
-
-def complete_pruner(spec: Specification) -> Pruner:
-    """The ``[pruner]`` section with the defaults that depend on its name and on the epochs."""
-    pruner = spec.pruner
-    if pruner.name not in _REDUCTION_FACTORS:
-        return pruner
-    first = max(1, round(FIRST_RUNG * spec.training.epochs))
-    factor = _REDUCTION_FACTORS[pruner.name]
-    changes = {
-        "min_resource": pruner.min_resource or first,
-        "reduction_factor": pruner.reduction_factor or factor,
-    }
-    return pruner.model_copy(update=changes)

@@ -71,19 +71,16 @@ def make_sampler(spec: Specification) -> samplers.BaseSampler:
             seed=seed,
         )
 
-    match spec.sampler.name:
-        case "tpe":
-            return SeededSampler(tpe, spec.seed)
-        case "gp":
-            return SeededSampler(gp, spec.seed)
-        case "random":
-            return SeededSampler(samplers.RandomSampler, spec.seed)
-        case "qmc":
-            return SeededSampler(qmc, spec.seed)
-        case "cmaes":
-            return SeededSampler(cmaes, spec.seed)
-        case "grid":
-            return GridByNumber(spec)
+    if spec.sampler.name == "grid":
+        return GridByNumber(spec)
+    makers: dict[str, Callable[[int], samplers.BaseSampler]] = {
+        "tpe": tpe,
+        "gp": gp,
+        "random": samplers.RandomSampler,
+        "qmc": qmc,
+        "cmaes": cmaes,
+    }
+    return SeededSampler(makers[spec.sampler.name], spec.seed)
 
 
 class SeededSampler(samplers.BaseSampler):

@@ -24,7 +24,7 @@ from gru_optuna.attributes import (
 )
 from gru_optuna.checkpoints.locations import own_place
 from gru_optuna.errors import StudyError, did_you_mean
-from gru_optuna.search.pruners import complete_pruner, make_pruner
+from gru_optuna.search.pruners import make_pruner
 from gru_optuna.search.samplers import make_sampler
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def create_or_resume(
         field that differs; or if it wasn't created by this package.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    written, spec = spec, spec.model_copy(update={"pruner": complete_pruner(spec)})
+    written, spec = spec, spec.model_copy(update={"pruner": study_file.complete_pruner(spec)})
     study = optuna.create_study(
         storage=storage,
         study_name=spec.name,

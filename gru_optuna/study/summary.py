@@ -1,4 +1,4 @@
-"""A study in a few plain values: what ``studies``, ``status`` and ``best`` print."""
+"""A study summarized in plain values, which ``studies``, ``status`` and ``best`` print."""
 
 from __future__ import annotations
 
@@ -40,19 +40,19 @@ class Winner:
     """The best trial of a study, chosen on validation rows."""
 
     number: int
-    value: float  # in the search: the best of many, and so optimistic
+    value: float  # in the search; as the best of many it is optimistic
     test: float | None  # None: no test split, or not measured yet
     best_epoch: int
     params: dict[str, Any]  # what was searched
     hyperparameters: Hyperparameters  # fixed ones too
-    confirmed: Decision | None = None  # None: not on fresh seeds yet
+    confirmed: Decision | None = None  # None: not confirmed on fresh seeds yet
 
     def configuration(self) -> dict[str, Value]:
         """Every hyperparameter that applies, by its name in the study file."""
         return self.hyperparameters.configuration()
 
     def as_json(self) -> dict[str, Any]:
-        """As ``best --json`` prints it."""
+        """The content that ``best --json`` prints."""
         return {
             "number": self.number,
             "value": self.value,
@@ -71,7 +71,7 @@ class Winner:
         }
 
     def as_toml(self) -> str:
-        """The configuration as a study file fixes it, to paste."""
+        """The configuration as lines of a study file that fix it, to paste."""
         configuration = self.configuration()
         blocks: list[str] = []
         for name, section in (("model", Model), ("search", Search), ("data", Data)):
@@ -100,7 +100,7 @@ class Summary:
     baselines: dict[str, float]  # the metric of simpler predictions on the test rows, by name
 
     def status(self, workers: Sequence[WorkerStatus]) -> dict[str, Any]:
-        """As ``status --json`` prints it."""
+        """The content that ``status --json`` prints."""
         content = asdict(self)
         content["workers"] = [worker.as_json() for worker in workers]
         content["best"] = (
@@ -111,7 +111,7 @@ class Summary:
         return content
 
     def line(self) -> dict[str, Any]:
-        """As ``studies --json`` prints it."""
+        """The content that ``studies --json`` prints for a study."""
         return {
             "study": self.study,
             "task": self.task,
@@ -123,7 +123,7 @@ class Summary:
 def summarize(study: Study, spec: Specification) -> Summary:
     """Counts a study's trials and finds its winner."""
     counts = Counter(trial.state for trial in study.get_trials(deepcopy=False))
-    # Of the same moment as the counts: workers may go on meanwhile.
+    # From the counts, to agree with them: workers may claim more trials meanwhile.
     claimed = sum(counts.values()) - counts[TrialState.WAITING]
     return Summary(
         study=study.study_name,
@@ -138,17 +138,17 @@ def summarize(study: Study, spec: Specification) -> Summary:
 
 
 def find_winner(study: Study, spec: Specification) -> Winner | None:
-    """The configuration to take; None if no trial is complete yet.
+    """The trial to use; None if no trial is complete yet.
 
-    The one that was confirmed on fresh seeds; or the best of the search, as long as it is not
-    among those that were confirmed.
+    It is the trial that was confirmed on fresh seeds, unless the search has found a better one
+    since, which the confirmation didn't compare.
     """
-    order = ranked(study, spec)
-    if not order:
+    trials = ranked(study, spec)
+    if not trials:
         return None
-    best, confirmed = order[0], read_decision(study)
-    if confirmed is not None and best.number in {one.number for one in confirmed.candidates}:
-        best = next(trial for trial in order if trial.number == confirmed.winner)
+    best, confirmed = trials[0], read_decision(study)
+    if confirmed is not None and best.number in {c.number for c in confirmed.candidates}:
+        best = next(trial for trial in trials if trial.number == confirmed.winner)
     else:
         confirmed = None
     assert best.value is not None

@@ -16,7 +16,12 @@ from gru_optuna.study_file.sections import (
     Specification,
     Training,
 )
-from gru_optuna.study_file.stored import VERSION, parse_stored, with_defaults_of
+from gru_optuna.study_file.stored import (
+    VERSION,
+    complete_pruner,
+    parse_stored,
+    with_defaults_of,
+)
 from gru_optuna.study_file.tasks import DATA_HYPERPARAMETERS, METRICS, Kind, Metric, Task, minimized
 
 __all__ = [
@@ -35,6 +40,7 @@ __all__ = [
     "Specification",
     "Task",
     "Training",
+    "complete_pruner",
     "json_schema",
     "load",
     "minimized",

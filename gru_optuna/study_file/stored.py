@@ -18,7 +18,7 @@ from gru_optuna.study_file.load import parse
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from gru_optuna.study_file.sections import Specification
+    from gru_optuna.study_file.sections import Pruner, Specification
 
 VERSION = 1
 """The version of the defaults in `sections`. Version 1 are those of gru-optuna 0.1.0, which didn't
@@ -51,6 +51,11 @@ def with_defaults_of(version: int, spec: Specification, source: str) -> Specific
     return parse_stored(given, source, version)
 
 
+def complete_pruner(spec: Specification) -> Pruner:
+    """The pruner with the defaults that depend on its name and on the epochs, written out."""
+    return parse_stored(spec.model_dump(mode="json"), spec.name, VERSION).pruner
+
+
 def _completed(content: Mapping[str, Any], version: int, source: str) -> dict[str, Any]:
     defaults = _read_defaults(version, source)
     metric, first_rung = defaults.pop("metric"), defaults.pop("first_rung")
@@ -64,10 +69,9 @@ def _completed(content: Mapping[str, Any], version: int, source: str) -> dict[st
     whole["budget"] = whole.get("budget") or budget
     pruner = whole["pruner"]
     if pruner["name"] in reduction_factor:
-        if pruner["min_resource"] is None:
-            pruner["min_resource"] = max(1, round(first_rung * whole["training"]["epochs"]))
-        if pruner["reduction_factor"] is None:
-            pruner["reduction_factor"] = reduction_factor[pruner["name"]]
+        first = max(1, round(first_rung * whole["training"]["epochs"]))
+        pruner["min_resource"] = pruner["min_resource"] or first
+        pruner["reduction_factor"] = pruner["reduction_factor"] or reduction_factor[pruner["name"]]
     return whole
 
 

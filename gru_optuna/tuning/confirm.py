@@ -11,7 +11,7 @@ import math
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -210,20 +210,6 @@ def _alone(
     yield False
 
 
-@dataclass
-class _KeptNetworks:
-    """Networks of finished runs, as many as there is room for."""
-
-    networks: dict[tuple[int, int], Networks] = field(default_factory=dict)
-    bytes: int = 0
-
-    def put(self, key: tuple[int, int], networks: Networks) -> None:
-        size = sum(weight.nbytes for network in networks for weight in network.values())
-        if self.bytes + size <= _KEPT_BYTES:
-            self.networks[key] = networks
-            self.bytes += size
-
-
 class _ConfirmingRuns:
     """The finalists' runs on fresh seeds, and what follows from them."""
 
@@ -241,7 +227,7 @@ class _ConfirmingRuns:
         self.finalists = finalists(study, spec)
         self.runs = read_runs(study)
         self.started_seeds = {index for _, index in self.runs}
-        self.kept = _KeptNetworks()
+        self.kept: dict[tuple[int, int], Networks] = {}  # as many as there is room for
 
     def decide(self, slots: int) -> Decision | None:
         if not self.finalists:
@@ -355,7 +341,10 @@ class _ConfirmingRuns:
             self.runs[run.key] = Run(None, 0, progress.epoch)
             return
         self.runs[run.key] = Run(progress.best.value, progress.best_epoch, progress.epoch)
-        self.kept.put(run.key, networks)
+        kept = [*self.kept.values(), networks]
+        weights = [w for nets in kept for network in nets for w in network.values()]
+        if sum(weight.nbytes for weight in weights) <= _KEPT_BYTES:
+            self.kept[run.key] = networks
 
     def _has_time_for(self, run: PlannedRun) -> bool:
         """Whether a run may start. A seed that one candidate has started, all of them get."""
@@ -422,7 +411,7 @@ class _ConfirmingRuns:
             for index, value in enumerate(winner.values)
             if value is not None
         }
-        found = {i: self.kept.networks.get(run.key) for i, run in runs.items()}
+        found = {i: self.kept.get(run.key) for i, run in runs.items()}
         missing = [i for i, networks in found.items() if networks is None]
         finished = [FinishedRun(runs[i], winner.best_epochs[i], winner.values[i]) for i in missing]
         trained = train_again(self.pool, finished, slots, self.stop)

@@ -186,8 +186,8 @@ def test_classes_come_back_as_they_were(labels: list[Any]) -> None:
     X = np.repeat(y.astype(str) == str(y[0]), 3).reshape(40, 3) + np.zeros((40, 3))
     model = GRUClassifier(**SMALL).fit(X, y)
     assert model.classes_.tolist() == sorted(labels)
-    told = model.predict(X)
-    assert told.dtype == y.dtype
+    predictions = model.predict(X)
+    assert predictions.dtype == y.dtype
     assert model.predict_proba(X).shape == (40, len(labels))
     assert model.score(X, y) >= 0.5
 
@@ -291,16 +291,16 @@ WAVE += np.random.default_rng(0).normal(size=300)
 
 def test_a_series_goes_on_in_its_own_units() -> None:
     model = GRUForecaster(6, season=24, **SMALL).fit(WAVE[:-6])
-    told = model.predict()
-    assert told.shape == (6,)
-    assert model.score(WAVE[-6:]) == pytest.approx(-np.abs(told - WAVE[-6:]).mean())
+    predictions = model.predict()
+    assert predictions.shape == (6,)
+    assert model.score(WAVE[-6:]) == pytest.approx(-np.abs(predictions - WAVE[-6:]).mean())
     assert model.score(WAVE[-6:]) > -4
-    assert (model.predict(2) == told[:2]).all()
+    assert (model.predict(2) == predictions[:2]).all()
     # Later rows, without fitting again; the same rows give the same.
-    assert (model.predict(y=WAVE[:-6]) == told).all()
-    assert not np.allclose(model.predict(y=WAVE[:-1]), told)
+    assert (model.predict(y=WAVE[:-6]) == predictions).all()
+    assert not np.allclose(model.predict(y=WAVE[:-1]), predictions)
     again = pickle.loads(pickle.dumps(model))  # noqa: S301 (our own)
-    assert (again.predict() == told).all()
+    assert (again.predict() == predictions).all()
     with pytest.raises(ValueError, match="horizon = 7, but this forecaster predicts 1 to 6 steps"):
         model.predict(7)
 
@@ -308,10 +308,10 @@ def test_a_series_goes_on_in_its_own_units() -> None:
 def test_a_pandas_series_brings_its_times() -> None:
     hours = pd.date_range("2024-01-01", periods=300, freq="h")
     model = GRUForecaster(3, **SMALL).fit(pd.Series(WAVE, index=hours))
-    told = model.predict_frame()
-    assert told["time"][0] == (hours[-1] + pd.Timedelta("1h")).to_pydatetime()
+    predictions = model.predict_frame()
+    assert predictions["time"][0] == (hours[-1] + pd.Timedelta("1h")).to_pydatetime()
     assert model.bundle_.encoder.plan.season == 24
-    assert told["prediction"].to_list() == model.predict().tolist()
+    assert predictions["prediction"].to_list() == model.predict().tolist()
 
 
 def test_covariates_and_gaps() -> None:
@@ -340,9 +340,9 @@ def test_a_frame_holds_several_series_and_what_is_known_ahead() -> None:
     with pytest.raises(ValueError, match="free must be known for the 4 steps to forecast"):
         model.predict()
     ahead = pl.when(pl.col("hour") < hours[-4]).then(pl.col("load")).alias("load")
-    told = model.predict(2, y=both.with_columns(ahead))
-    assert told.shape == (2, 2)
-    assert np.allclose(told[1] / told[0], 3, rtol=0.2)
+    predictions = model.predict(2, y=both.with_columns(ahead))
+    assert predictions.shape == (2, 2)
+    assert np.allclose(predictions[1] / predictions[0], 3, rtol=0.2)
     frame = model.predict_frame(2, y=both.with_columns(ahead))
     assert frame["site"].to_list() == ["a", "a", "b", "b"]
     assert frame["hour"][0] == hours[-4]

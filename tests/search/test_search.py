@@ -241,7 +241,7 @@ def test_hours_alone_limit_no_trials() -> None:
     assert budget.seconds_left(spec, worked=600.0) == pytest.approx(1200)
 
 
-def test_a_budget_that_somebody_raised_counts() -> None:
+def test_a_budget_that_was_raised_counts() -> None:
     spec = parse(budget={"trials": 5})
     assert budget.renewed(spec, {}) is spec
     assert budget.renewed(spec, {"budget": {"trials": 5, "hours": None}}) is spec

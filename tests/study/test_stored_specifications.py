@@ -18,7 +18,6 @@ from helpers.workspaces import write_tiny_study
 
 from gru_optuna import study_file
 from gru_optuna.errors import StudyError, StudyFileError
-from gru_optuna.search.pruners import complete_pruner
 from gru_optuna.storage.database.open import open_storage
 from gru_optuna.study.study import (
     create_or_resume,
@@ -102,7 +101,7 @@ def test_a_study_of_version_0_1_0_has_the_specification_it_was_made_with(
     spec = load_study(storage, name)[1]
     stored = STUDIES[name]["specification"]
     assert without_rungs(spec.model_dump(mode="json")) == without_rungs(stored)
-    assert spec.pruner == complete_pruner(parse(name))
+    assert spec.pruner == study_file.complete_pruner(parse(name))
 
 
 @pytest.mark.usefixtures("new_defaults")
@@ -201,16 +200,29 @@ def test_tune_resumes_with_the_defaults_the_study_was_made_with(
 def test_the_newest_table_holds_the_defaults_of_this_version() -> None:
     spec = study_file.parse({"name": "x", "data": {"train": "x.ts"}}, "x.toml")
     assert study_file.with_defaults_of(VERSION, spec, "x.toml") == spec.model_copy(
-        update={"pruner": complete_pruner(spec)}
+        update={"pruner": study_file.complete_pruner(spec)}
     )
     for task, metrics in study_file.METRICS.items():
         series = {"time": "t", "target": "y", "horizon": 3} if task == "forecasting" else {}
         content = {"name": "x", "task": task, "data": {"train": "x"} | series}
         assert study_file.parse_stored(content, "x", VERSION).metric == metrics[0]
-        content["pruner"] = {"name": "hyperband"}
-        assert study_file.parse_stored(content, "x", VERSION).pruner == complete_pruner(
-            study_file.parse(content, "x")
-        )
+
+
+@pytest.mark.parametrize(
+    ("pruner", "rungs"),
+    [
+        ({}, (2, 4)),
+        ({"name": "hyperband"}, (2, 3)),
+        ({"min_resource": 5}, (5, 4)),
+        ({"name": "median"}, (None, None)),
+    ],
+)
+def test_the_defaults_of_a_pruner_follow_from_its_name_and_the_epochs(
+    pruner: dict[str, Any], rungs: tuple[int | None, int | None]
+) -> None:
+    content = {"name": "x", "data": {"train": "x.ts"}, "pruner": pruner}
+    found = study_file.complete_pruner(study_file.parse(content, "x.toml"))
+    assert (found.min_resource, found.reduction_factor) == rungs
 
 
 def test_a_study_of_a_newer_version_is_refused(storage: BaseStorage) -> None:

@@ -70,7 +70,7 @@ def trained(
 
 
 def begin(source: Source, spec: Specification) -> tuple[Study, WarmStart | None]:
-    """A study of this specification, beside the other one."""
+    """A study of this specification, in the database of the other one."""
     study = create_or_resume(source.study._storage, spec, "other data")
     return study, begin_from(study, spec, source)
 
@@ -95,7 +95,13 @@ def test_the_best_few_are_tried_first_and_the_worse_and_the_equal_are_not(
     rates = [0.001, 0.002, 0.003, 0.003, 0.004, 0.005, 0.006, 0.007]
     values = {0.90 + i / 100: {"learning_rate": rate} for i, rate in enumerate(rates)}
     study, start = begin(trained(memory, values), parse("new"))
-    assert [one["learning_rate"] for one in waiting(study)] == [0.007, 0.006, 0.005, 0.004, 0.003]
+    assert [params["learning_rate"] for params in waiting(study)] == [
+        0.007,
+        0.006,
+        0.005,
+        0.004,
+        0.003,
+    ]
     assert len(study.trials) == MOST_TRIALS
     assert start is not None
     assert [trial["number"] for trial in start.trials] == [7, 6, 5, 4, 3]
@@ -152,7 +158,7 @@ def test_a_value_that_was_fixed_there_is_as_good_as_a_searched_one(memory: BaseS
 def test_of_a_loss_the_lowest_is_the_best(memory: BaseStorage) -> None:
     losses = {0.9: {}, 0.1: {"dropout": 0.1}, 0.5: {"dropout": 0.5}}
     study, _ = begin(trained(memory, losses, metric="log_loss"), parse("new"))
-    assert [one["dropout"] for one in waiting(study)] == [0.1, 0.5, 0.3]
+    assert [params["dropout"] for params in waiting(study)] == [0.1, 0.5, 0.3]
 
 
 def test_who_held_on_fresh_seeds_is_the_best(memory: BaseStorage) -> None:
@@ -163,7 +169,7 @@ def test_who_held_on_fresh_seeds_is_the_best(memory: BaseStorage) -> None:
     }  # fmt: skip
     source.study.set_user_attr(CONFIRMATION, decision)
     study, _ = begin(source, parse("new"))
-    assert [one["dropout"] for one in waiting(study)] == [0.1, 0.3, 0.2]
+    assert [params["dropout"] for params in waiting(study)] == [0.1, 0.3, 0.2]
 
 
 def test_one_that_dies_half_way_is_followed_by_one_that_does_the_rest(
@@ -185,7 +191,7 @@ def test_one_that_dies_half_way_is_followed_by_one_that_does_the_rest(
             begin_from(study, spec, source)
     assert WARM_START not in study.user_attrs
     start = begin_from(study, spec, source)
-    assert [one["dropout"] for one in waiting(study)] == [0.3, 0.1, 0.2]
+    assert [params["dropout"] for params in waiting(study)] == [0.3, 0.1, 0.2]
     assert start is not None
     assert len(start.trials) == 3
 
@@ -196,7 +202,7 @@ def test_a_second_source_brings_what_is_new(memory: BaseStorage) -> None:
     spec = parse("new")
     study = create_or_resume(memory, spec, "other data")
     begin_from(study, spec, replace(other, label="other.db#old"))
-    assert [one["dropout"] for one in waiting(study)] == [0.3, 0.1]
+    assert [params["dropout"] for params in waiting(study)] == [0.3, 0.1]
     assert set(study.user_attrs[WARM_START]) == {"old", "other.db#old"}
 
 
@@ -228,7 +234,7 @@ def test_every_sampler_goes_on_from_there(memory: BaseStorage, name: str) -> Non
 # --- in a database ---
 
 
-def test_it_happens_once_whoever_comes_and_outlives_the_other_study(url: str) -> None:
+def test_it_happens_once_and_outlives_the_other_study(url: str) -> None:
     storage = open_storage(url, create=True)
     trained(storage, {0.9: {}, 0.8: {"dropout": 0.1}})
     spec = parse("new")
@@ -250,7 +256,10 @@ def test_it_happens_once_whoever_comes_and_outlives_the_other_study(url: str) ->
     (noted,) = study.user_attrs[WARM_START].items()
     assert noted[0] == "old"
     assert noted[1]["metric"] == "accuracy"
-    assert [(one["number"], one["value"]) for one in noted[1]["trials"]] == [(0, 0.9), (1, 0.8)]
+    assert [(trial["number"], trial["value"]) for trial in noted[1]["trials"]] == [
+        (0, 0.9),
+        (1, 0.8),
+    ]
     storage.delete_study(load_study(storage, "old")[0]._study_id)
     assert find_source("old", url, spec) is None
 

@@ -531,7 +531,7 @@ def test_any_whole_number_survives_storage_unchanged(raw: Any) -> None:
 # --- the schema for editors ---
 
 
-def test_the_schema_beside_the_studies_is_the_one_of_the_code() -> None:
+def test_the_schema_next_to_the_studies_is_the_codes() -> None:
     text = (REPOSITORY / "studies" / "study.schema.json").read_text(encoding="utf-8")
     assert json.loads(text) == study_file.json_schema(), "run: make schema"
 

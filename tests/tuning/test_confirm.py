@@ -1,4 +1,4 @@
-"""The best few on fresh seeds: who wins, what is recorded, and what a second look costs."""
+"""The best few on fresh seeds: which one wins, what is recorded, and what a second look costs."""
 
 from __future__ import annotations
 
@@ -51,12 +51,12 @@ def url_of(path: Path) -> str:
 def run(
     path: Path, *overrides: str, stop_after: int | None = None
 ) -> tuple[TuningResult, list[Confirming]]:
-    """Tunes; is told to stop when so many runs have confirmed."""
-    stop, told = threading.Event(), []
+    """Tunes, and stops after this many runs of the confirmation."""
+    stop, events = threading.Event(), []
 
     def on_event(event: WorkerEvent) -> None:
         if isinstance(event, Confirming):
-            told.append(event)
+            events.append(event)
             if event.done == stop_after:
                 stop.set()
 
@@ -64,7 +64,7 @@ def run(
         path, storage=url_of(path), device="cpu", threads=1, slots=2, stop=stop,
         on_event=on_event, overrides=[*THREE, *overrides], report=path.parent / "report",
     )  # fmt: skip
-    return result, told
+    return result, events
 
 
 def opened(path: Path) -> tuple[Study, Specification]:
@@ -91,13 +91,13 @@ def tuned(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_best_trials_are_trained_again_on_seeds_that_no_trial_had(tuned: Path) -> None:
     study, spec = opened(tuned)
     found = decision(tuned)
-    assert [one.number for one in found.candidates] == [
+    assert [candidate.number for candidate in found.candidates] == [
         trial.number for trial in confirmation.ranked(study, spec)
     ]
-    for one in found.candidates:
-        assert len(one.values) == 3
-        assert one.mean == fmean(value for value in one.values if value is not None)
-        assert one.search_value == study.trials[one.number].value
+    for candidate in found.candidates:
+        assert len(candidate.values) == 3
+        assert candidate.mean == fmean(v for v in candidate.values if v is not None)
+        assert candidate.search_value == study.trials[candidate.number].value
     taken = {PlannedRun.of(spec, n, i, None).seed for n in range(3) for i in range(3)}  # type: ignore[arg-type]
     assert len(taken) == 9
     assert not taken & {trial_seed(spec.seed, number) for number in range(100)}
@@ -118,11 +118,11 @@ def test_a_value_is_that_of_the_runs_best_epoch(tuned: Path) -> None:
     ]
     trained = train_again(pool, again, 2, threading.Event())
     assert [value for _, value in trained] == found.won.values
-    told = [pool.predict(hyperparameters, networks, "test") for networks, _ in trained]
+    predictions = [pool.predict(hyperparameters, networks, "test") for networks, _ in trained]
     assert found.test is not None
-    assert found.test.value == mean_metric("accuracy", told)
+    assert found.test.value == mean_metric("accuracy", predictions)
     assert found.test.ensemble is not None
-    assert found.test.ensemble["value"] == mean_metric("accuracy", [combined(told)])
+    assert found.test.ensemble["value"] == mean_metric("accuracy", [combined(predictions)])
     assert study.user_attrs[TEST] == {"number": found.winner, "value": found.test.value}
 
 
@@ -154,10 +154,10 @@ def test_a_later_training_on_seeds_not_used_before_agrees(tuned: Path) -> None:
     assert low <= fmean(values) <= high
 
 
-def test_the_result_shows_the_searchs_value_beside_the_confirmed_one(tuned: Path) -> None:
-    result, told = run(tuned, "training.epochs=12")
+def test_the_result_shows_the_searchs_value_and_the_confirmed_one(tuned: Path) -> None:
+    result, events = run(tuned, "training.epochs=12")
     found = decision(tuned)
-    assert not told  # nothing was trained again
+    assert not events  # nothing was trained again
     assert result.best is not None
     assert result.best.number == found.winner
     assert result.best.value == found.won.search_value
@@ -176,10 +176,10 @@ def test_another_look_at_the_test_is_counted(tmp_path: Path) -> None:
     first = decision(path)
     assert first.test_uses == 1
     # More trials, other candidates: it is confirmed again. Finished runs stay.
-    _, told = run(path, "budget.trials=4", "confirmation.candidates=2")
+    _, events = run(path, "budget.trials=4", "confirmation.candidates=2")
     second = decision(path)
-    kept = any(one.number == 0 for one in second.candidates)
-    assert (told[0].done, told[0].of) == (3 if kept else 0, 6)
+    kept = any(candidate.number == 0 for candidate in second.candidates)
+    assert (events[0].done, events[0].of) == (3 if kept else 0, 6)
     same = second.winner == first.winner
     assert second.test_uses == (1 if same else 2)
     if same:
@@ -204,9 +204,9 @@ def test_a_study_without_test_rows_says_what_that_means(
 
 def test_no_candidates_no_look(tmp_path: Path) -> None:
     path = write_tiny_study(tmp_path / "study")
-    result, told = run(path, "budget.trials=1", "confirmation.candidates=0")
+    result, events = run(path, "budget.trials=1", "confirmation.candidates=0")
     assert result.best is not None
-    assert (told, result.best.test, result.best.confirmed) == ([], None, None)
+    assert (events, result.best.test, result.best.confirmed) == ([], None, None)
     # What was left out is made up for at any time.
     settings = WorkerSettings("cpu", 1, 2)
     place = Place(url_of(path), path.parent, settings)
@@ -223,8 +223,8 @@ def test_a_stopped_confirmation_trains_the_rest_alone(tmp_path: Path, tuned: Pat
     stopped, _ = run(path, "training.epochs=12", stop_after=4)
     assert stopped.interrupted
     assert opened(path)[0].user_attrs.get("confirmation") is None
-    _, told = run(path, "training.epochs=12")
-    assert told[0].done >= 4
+    _, events = run(path, "training.epochs=12")
+    assert events[0].done >= 4
     assert decision(path) == decision(tuned)
 
 
@@ -240,8 +240,8 @@ def test_one_that_dies_leaves_its_finished_runs(tmp_path: Path) -> None:
             path, storage=url_of(path), device="cpu", threads=1, slots=1, on_event=dies,
             overrides=THREE, report=tmp_path / "report",
         )  # fmt: skip
-    _, told = run(path)
-    assert told[0].done == 5
+    _, events = run(path)
+    assert events[0].done == 5
     assert decision(path).test_uses == 1
 
 
@@ -250,16 +250,16 @@ def test_two_at_once_one_does_it(tmp_path: Path) -> None:
     run(path, "budget.trials=2", "confirmation.candidates=0")
     settings = WorkerSettings("cpu", 1, 1)
     place = Place(url_of(path), path.parent, settings)
-    told: dict[str, list[WorkerEvent]] = {"first": [], "second": []}
+    events: dict[str, list[WorkerEvent]] = {"first": [], "second": []}
     inside, go_on = threading.Event(), threading.Event()
 
     def first(event: WorkerEvent) -> None:
-        told["first"].append(event)
+        events["first"].append(event)
         inside.set()
         go_on.wait(60)
 
     def second(event: WorkerEvent) -> None:
-        told["second"].append(event)
+        events["second"].append(event)
         go_on.set()
 
     def confirm(on_event: object) -> None:
@@ -270,8 +270,8 @@ def test_two_at_once_one_does_it(tmp_path: Path) -> None:
     assert inside.wait(60)
     confirm(second)
     one.join()
-    assert told["second"] == [ConfirmingElsewhere()]
-    assert len(told["first"]) > 1
+    assert events["second"] == [ConfirmingElsewhere()]
+    assert len(events["first"]) > 1
     assert decision(path).test_uses == 1
 
 
@@ -292,12 +292,12 @@ def test_on_every_database_one_goes_on_with_what_another_began(
     )  # fmt: skip
     study, _ = load_study(open_storage(database_url), "tiny")
     assert len(confirmation.read_runs(study)) == 1
-    told: list[WorkerEvent] = []
+    events: list[WorkerEvent] = []
     place = Place(database_url, path.parent, WorkerSettings("cpu", 1, 1))
-    _, _, found = confirm_study("tiny", place, 3, 3, threading.Event(), told.append)
+    _, _, found = confirm_study("tiny", place, 3, 3, threading.Event(), events.append)
     assert found is not None
     assert found.test_uses == 1
-    assert [event.done for event in told if isinstance(event, Confirming)] == [1, 2, 3]
+    assert [event.done for event in events if isinstance(event, Confirming)] == [1, 2, 3]
 
 
 def test_hours_end_it_after_a_seed_that_all_have_had(tmp_path: Path) -> None:
