@@ -2,31 +2,9 @@
 
 from __future__ import annotations
 
-import signal
-from typing import TYPE_CHECKING
-
-import optuna
-from optuna.trial import TrialState
-
-from gru_optuna import seeds
-from gru_optuna.storage.database.open import checkpoint_folder, open_engine
-from gru_optuna.storage.database.tables import checkpoints, leases, workers
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-    from typing import Any
-
-
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
-
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -37,11 +15,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import optuna
+from optuna.trial import TrialState
 from sqlalchemy import Table, select
 
-from gru_optuna import study_file
+from gru_optuna import seeds, study_file
 from gru_optuna.data.load import load_dataset
-from gru_optuna.storage.database.open import open_storage
+from gru_optuna.storage.database.open import checkpoint_folder, open_engine, open_storage
+from gru_optuna.storage.database.tables import checkpoints, leases, workers
 from gru_optuna.study.study import create_or_resume
 from helpers.workspaces import REPOSITORY, TINY_STUDY
 
@@ -58,7 +39,7 @@ DEADLINE = 120.0
 
 
 def wait_for(what: str, happened: Callable[[], Any], seconds: float = DEADLINE) -> Any:
-    """Waits until it is true, and says what wasn't."""
+    """Waits until something has happened; fails with what hasn't."""
     end = time.monotonic() + seconds
     while not (result := happened()):
         assert time.monotonic() < end, f"waited {seconds:g} s in vain for {what}"
@@ -81,7 +62,7 @@ class Process:
                 os.kill(self.pid, number)
 
     def is_asleep(self) -> bool:
-        """Whether it has stopped, and would go on."""
+        """Whether it was stopped, and can continue."""
         assert self.code is None, f"it ended with {self.code}: {self.said}"
         stat = Path(f"/proc/{self.pid}/stat").read_text()
         return stat.rpartition(") ")[2].startswith("T")
@@ -196,7 +177,7 @@ class Lab:
         return cls(nursery, folder, url, spec)
 
     def renew(self, *overrides: str) -> None:
-        """Goes on with the study with other settings, such as a higher budget."""
+        """Resumes the study with other settings, such as a higher budget."""
         self.spec = study_file.load(self.folder / "tiny.toml", overrides)
         fingerprint = self.study.user_attrs["fingerprint"]
         create_or_resume(open_storage(self.url), self.spec, fingerprint)
@@ -212,7 +193,7 @@ class Lab:
         return process
 
     def end(self) -> None:
-        """Kills whoever still works."""
+        """Kills the workers that still run."""
         for process in self.started:
             process.kill()
 
@@ -223,23 +204,23 @@ class Lab:
 
     @property
     def study(self) -> Study:
-        """As it is now."""
+        """The study as it is now."""
         return optuna.load_study(study_name="tiny", storage=open_storage(self.url))
 
     @property
     def trials(self) -> list[FrozenTrial]:
-        """As they are now."""
+        """The trials as they are now."""
         return self.study.trials
 
     @property
     def files(self) -> list[Path]:
-        """All that lies where checkpoints lie."""
+        """All files where checkpoints lie."""
         folder = checkpoint_folder(self.url)
         found = folder.rglob("*") if folder else ()
         return sorted(path for path in found if path.is_file())
 
     def rows(self, table: Table) -> list[dict[str, Any]]:
-        """One of our own tables."""
+        """The rows of one of our own tables."""
         engine = open_engine(self.url)
         with engine.connect() as connection:
             found = [dict(row._mapping) for row in connection.execute(select(table))]
@@ -266,7 +247,7 @@ class Lab:
 
 
 def curves(trials: list[FrozenTrial]) -> list[dict[str, Any]]:
-    """All that a trial's training gives."""
+    """Everything that training a trial determines."""
     kept = ("best_epoch", "best_validation_loss", "train_loss", "validation_loss", "epochs")
     return [
         {
@@ -323,10 +304,11 @@ SEARCH = (
     "sampler.name=random", "pruner.name=none", "training.patience=8",
     "model.hidden_size=[24, 96]", "search.batch_size=[16, 32]",
 )  # fmt: skip
-"""Nobody's results change anybody's proposals."""
+"""Settings under which no trial's result changes another's proposal or end."""
 
 
 def undisturbed(new_lab: Callable[..., Lab], folder: Path, *overrides: str) -> Lab:
+    """The study after one worker that nothing disturbed."""
     lab = new_lab(f"sqlite:///{folder / 'undisturbed.db'}", *overrides)
     assert lab.worker(slots=3).wait() == 0
     return lab

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 import optuna
 import pytest
+from helpers.mirrors import Worker, make, silence
+from helpers.workspaces import REPOSITORY
 from hypothesis import given
 from hypothesis import strategies as st
 from optuna.trial import TrialState
@@ -20,43 +22,38 @@ from sqlalchemy import func, select, update
 
 from gru_optuna.checkpoints.checkpoint import Saved
 from gru_optuna.storage.database.open import open_engine, open_storage
-from gru_optuna.storage.database.retry import with_retries
 from gru_optuna.storage.database.tables import checkpoints, leases, workers
-from gru_optuna.storage.mirror.mirror import Mirror
-from gru_optuna.storage.workers.heartbeats import BEATS_A_LEASE, HeartbeatMonitor
-from gru_optuna.storage.workers.leases import Host, Registration
+from gru_optuna.storage.workers.heartbeats import BEATS_A_LEASE, LEASE_SECONDS, HeartbeatMonitor
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from optuna import Study
-    from sqlalchemy import Engine
 
-LEASE = 30.0
+LEASE = LEASE_SECONDS
 
 
-# Watch: who is silent?
+# --- which workers are silent ---
 
 
 def test_a_worker_that_beats_is_never_silent() -> None:
-    watch = HeartbeatMonitor(LEASE)
+    monitor = HeartbeatMonitor(LEASE)
     for second in range(0, 1000, 5):
-        assert watch.look({1: second}, float(second)) == set()
+        assert monitor.look({1: second}, float(second)) == set()
 
 
 def test_a_worker_that_stops_beating_is_silent_after_a_lease() -> None:
-    watch = HeartbeatMonitor(LEASE)
-    silent_at = [t for t in range(0, 100, 5) if watch.look({1: 7, 2: t}, float(t)) == {1}]
+    monitor = HeartbeatMonitor(LEASE)
+    silent_at = [t for t in range(0, 100, 5) if monitor.look({1: 7, 2: t}, float(t)) == {1}]
     assert silent_at[0] == LEASE + 5
-    assert watch.look({1: 8, 2: 101}, 101.0) == set()  # and lives again
+    assert monitor.look({1: 8, 2: 101}, 101.0) == set()  # and lives again
 
 
 def test_time_in_which_nobody_looked_makes_nobody_silent() -> None:
     """This process was stopped, or the database was away, for an hour: the others may live."""
-    watch = HeartbeatMonitor(LEASE)
-    watch.look({1: 7}, 0.0)
-    assert watch.look({1: 7}, 3600.0) == set()
-    assert watch.look({1: 7}, 3601.0) == set()
+    monitor = HeartbeatMonitor(LEASE)
+    monitor.look({1: 7}, 0.0)
+    assert monitor.look({1: 7}, 3600.0) == set()
+    assert monitor.look({1: 7}, 3601.0) == set()
 
 
 @given(
@@ -65,57 +62,17 @@ def test_time_in_which_nobody_looked_makes_nobody_silent() -> None:
 )
 def test_silence_counts_no_more_than_was_seen(beats: list[int], pauses: list[float]) -> None:
     """However irregularly one looks: a silent worker was seen unchanged for a whole lease."""
-    watch, at, count, unchanged = HeartbeatMonitor(LEASE), 0.0, 0, 0.0
+    monitor, at, count, unchanged = HeartbeatMonitor(LEASE), 0.0, 0, 0.0
     for more, pause in zip(beats, pauses, strict=False):
         at += pause
         count += more
         unchanged = 0.0 if more else unchanged + pause
-        if watch.look({1: count}, at):
+        if monitor.look({1: count}, at):
             assert unchanged > LEASE
     assert 2 * LEASE / BEATS_A_LEASE < LEASE
 
 
-# Leases, in both databases.
-
-
-def make(url: str) -> Study:
-    storage = open_storage(url, create=True)
-    return optuna.create_study(storage=storage, study_name="x", load_if_exists=True)
-
-
-class Worker:
-    """As the loop uses mirror and registration, without training."""
-
-    def __init__(self, url: str, lease_seconds: float = LEASE) -> None:
-        study = make(url)
-        self.engine: Engine = open_engine(url)
-        host = Host.here("cpu", 8)
-        self.registration = Registration(self.engine, study._study_id, host, lease_seconds)
-        self.mirror = Mirror(study, self.engine, self.registration)
-
-    def claim(self, count: int, limit: int | None = None) -> dict[int, bool]:
-        """Numbers of the trials it got, and whether they were adopted."""
-        synced = with_retries(lambda: self.mirror.sync(count, limit), threading.Event(), told)
-        return {n: claim.adopted for n, claim in synced.claims}
-
-    def die(self) -> None:
-        """As the system cleans up after a process: the file lock is freed, nothing else."""
-        if self.registration._life is not None:
-            self.registration._life.release()
-
-
-def told(_reason: str | None, _seconds: float) -> None:
-    """Many that write at once may wait long for their turn."""
-
-
-def silence(worker: Worker, other: Worker) -> None:
-    """As if `other` had seen for two leases that `worker` doesn't beat."""
-    lease = other.registration.lease_seconds
-    other.registration._workers = HeartbeatMonitor(lease)
-    began = time.monotonic() - 2 * lease
-    for beat in range(2 * BEATS_A_LEASE):
-        with other.engine.begin() as connection:
-            other.registration.claim(connection, 0, 0, began + beat * lease / BEATS_A_LEASE)
+# --- leases, in both databases ---
 
 
 def test_trials_are_numbered_and_claimed_once(database_url: str) -> None:
@@ -165,11 +122,11 @@ def test_a_killed_process_frees_its_lease_at_once(tmp_path: Path) -> None:
         [
             sys.executable,
             "-c",
-            "import sys, time; sys.path.insert(0, sys.argv[2]); import test_leases as t;"
-            "worker = t.Worker(sys.argv[1]);"
+            "import sys, time; sys.path.insert(0, sys.argv[2]);"
+            "from helpers.mirrors import Worker; worker = Worker(sys.argv[1]);"
             "print(worker.claim(1), flush=True); time.sleep(100)",
             url,
-            os.path.dirname(__file__),  # noqa: PTH120
+            str(REPOSITORY / "tests"),
         ],
         stdout=subprocess.PIPE,
         text=True,

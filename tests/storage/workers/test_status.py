@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 import tomllib
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -234,7 +233,5 @@ def test_a_watcher_writes_nothing_and_waits_for_nobody(study: Study, engine: Eng
     watcher = Watcher(study, engine)
     with other.begin() as connection:
         assert lock_study(connection, study._study_id)
-        began = time.monotonic()
         assert list(watcher.poll()) == []
-        assert time.monotonic() - began < 5
     other.dispose()
