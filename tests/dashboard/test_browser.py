@@ -71,7 +71,7 @@ def test_the_study_its_note_and_its_report_are_found(visit: Callable[..., Seen],
     page.get_by_text("accuracy", exact=True).first.wait_for()
     page.goto(f"{base}/dashboard/studies/1/note")
     page.get_by_text("8 of 8 trials").wait_for()
-    for words in ("searched", "learning_rate", "to beat:", "Kept up to date by gru-optuna"):
+    for words in ("searched", "learning_rate", "to beat:", "gru-optuna updates this note"):
         page.get_by_text(words).first.wait_for()
     page.get_by_role("link", name="The whole report").click()
     page.wait_for_url(f"{base}/report/tiny/")
@@ -85,7 +85,7 @@ def test_a_trial_says_why_it_was_pruned(
     study = optuna.load_study(storage=tuned[0], study_name="tiny")
     pruned = next(trial for trial in study.trials if trial.state.name == "PRUNED")
     seen = visit(f"{base}/dashboard/studies/1/trials?numbers={pruned.number}", scheme="dark")
-    note = seen.page.get_by_text(re.compile(r"^Pruned after epoch \d\. It had 0\.\d{4} then;"))
+    note = seen.page.get_by_text(re.compile(r"^Pruned after epoch \d, at 0\.\d+\. Of \d other trials? that reached this epoch"))
     note.wait_for()
     assert_calm(seen, base)
 
