@@ -1,7 +1,7 @@
 """Random changes to training rows, drawn again in every epoch.
 
-Pure functions of tensors and a generator. A strength of 0 (or None) draws nothing. Letters:
-B rows of a batch, T steps, C channels.
+Pure functions of tensors and a generator. A strength of 0 (or None) draws nothing. Shapes, for B
+rows of T steps and C channels: tokens (B, T), other values (B, T, C), lengths (B,).
 """
 
 from __future__ import annotations
@@ -70,13 +70,7 @@ def augment(
 def delete_tokens(
     tokens: Tensor, lengths: Tensor, share: float, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Deletes each token with probability `share`, but never a row's last one (Wei & Zou 2019).
-
-    Parameters
-    ----------
-    tokens, lengths
-        (B, T) and (B,).
-    """
+    """Deletes each token with probability `share`; every row keeps one (Wei & Zou 2019)."""
     held = _held(tokens, lengths)
     # The largest draw of a row always stays, so no row is left empty.
     drawn = _uniform(tokens, generator).masked_fill(~held, -1)
@@ -98,11 +92,6 @@ def insert_tokens(
     """Inserts a random token of the vocabulary before each token with probability `share`.
 
     Tokens that no longer fit into the batch's T steps are cut off at the end.
-
-    Parameters
-    ----------
-    tokens, lengths
-        (B, T) and (B,).
     """
     T = tokens.shape[1]
     grows = (_uniform(tokens, generator) < share) & _held(tokens, lengths)
@@ -119,13 +108,7 @@ def insert_tokens(
 def swap_tokens(
     tokens: Tensor, lengths: Tensor, share: float, generator: torch.Generator
 ) -> Tensor:
-    """Swaps pairs of tokens within a row, about `share` of all its tokens (Wei & Zou 2019).
-
-    Parameters
-    ----------
-    tokens, lengths
-        (B, T) and (B,).
-    """
+    """Swaps pairs of tokens within a row, about `share` of all its tokens (Wei & Zou 2019)."""
     T = tokens.shape[1]
     # The row's places in random order, padding last; neighbours in this order are the pairs.
     keys = _uniform(tokens, generator).masked_fill(~_held(tokens, lengths), 2)
@@ -139,25 +122,13 @@ def swap_tokens(
 
 
 def jitter(values: Tensor, lengths: Tensor, deviation: float, generator: torch.Generator) -> Tensor:
-    """Adds noise of standard deviation `deviation` to every step and channel (Um et al. 2017).
-
-    Parameters
-    ----------
-    values, lengths
-        (B, T, C) and (B,).
-    """
+    """Adds noise of standard deviation `deviation` to every step and channel (Um et al. 2017)."""
     noise = torch.randn(values.shape, generator=generator).to(values)
     return values + deviation * noise * _held(values, lengths).unsqueeze(2)
 
 
 def scale(values: Tensor, deviation: float, generator: torch.Generator) -> Tensor:
-    """Multiplies each channel of each row by a normal factor of mean 1 (Um et al. 2017).
-
-    Parameters
-    ----------
-    values
-        (B, T, C).
-    """
+    """Multiplies each channel of each row by a normal factor of mean 1 (Um et al. 2017)."""
     B, _, C = values.shape
     return values * (1 + deviation * torch.randn(B, 1, C, generator=generator)).to(values)
 
@@ -166,11 +137,6 @@ def mask_time(values: Tensor, lengths: Tensor, share: float, generator: torch.Ge
     """Sets one stretch of each row to zero, of 0 to `share` of its steps (Park et al. 2019).
 
     Zero is the mean of a standardised channel.
-
-    Parameters
-    ----------
-    values, lengths
-        (B, T, C) and (B,).
     """
     width, start = torch.rand(2, len(values), generator=generator).to(values.device)
     steps = (width * ((share * lengths).floor() + 1)).floor()

@@ -57,16 +57,7 @@ def choose_size(
 ) -> Size:
     """Chooses threads and slots for one of `workers` processes on this machine.
 
-    Parameters
-    ----------
-    spec
-        The study.
-    datasets
-        Its data; one for each fold where there are folds.
-    threads, slots
-        Kept as given; None: to be chosen.
-    workers
-        How many processes share the machine.
+    The parameters are those of `make_pool`; threads and slots that are given stay.
 
     Raises
     ------

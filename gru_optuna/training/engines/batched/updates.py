@@ -116,20 +116,13 @@ def clip(gradient: Tensor, norm: Tensor, recipes: Recipes) -> Tensor:
     return gradient * factor.clamp(max=1)
 
 
-def update(state: State, gradient: Tensor, recipes: Recipes, moving: Tensor) -> None:
-    """One update of K slots, in place.
-
-    Parameters
-    ----------
-    state
-        Of K slots.
-    gradient
-        (K, Q), clipped.
-    recipes
-        Their hyperparameters.
-    moving
-        (K,) bool: which slots to update.
-    """
+def update(
+    state: State,
+    gradient: Tensor,  # (K, Q), clipped
+    recipes: Recipes,
+    moving: Tensor,  # (K,) bool: which slots to update
+) -> None:
+    """Makes one update of K slots, in place."""
     dtype, adam, moves = gradient.dtype, recipes.adam, moving.unsqueeze(1)
     # Scalars are float64, like the Python numbers in torch.optim; moments are computed as there.
     count = state.updates.unsqueeze(1) + 1
