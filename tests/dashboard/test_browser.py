@@ -73,7 +73,7 @@ def test_the_study_its_note_and_its_report_are_found(visit: Callable[..., Seen],
     page.get_by_text("8 of 8 trials").wait_for()
     for words in ("searched", "learning_rate", "to beat:", "gru-optuna updates this note"):
         page.get_by_text(words).first.wait_for()
-    page.get_by_role("link", name="The whole report").click()
+    page.get_by_role("link", name="Full report").click()
     page.wait_for_url(f"{base}/report/tiny/")
     assert "tiny" in page.locator("h1").inner_text()
     assert_calm(seen, base)
