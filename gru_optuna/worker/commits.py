@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping
     from threading import Event
 
-    from gru_optuna.checkpoints.checkpoint import Checkpoint, Saved
+    from gru_optuna.checkpoints.checkpoint import Checkpoint
     from gru_optuna.checkpoints.study_checkpoints import StudyCheckpoints
     from gru_optuna.storage.mirror.mirror import Mirror
     from gru_optuna.storage.workers.leases import Claim, Registration
@@ -80,8 +80,6 @@ class Commits:
         self._checkpoints = study_checkpoints
         self._stop = stop
         self._on_event = on_event
-        # Checkpoints of running trials: number, epoch, name.
-        self._names: dict[int, dict[int, str]] = {}
         self._committed_at = self._saved_at = time.monotonic()
         self._cost = 0.0  # of the last commit with checkpoints, seconds
 
@@ -101,22 +99,12 @@ class Commits:
 
         Parameters
         ----------
-        wanted
-            How many trials to claim.
-        limit
-            How many trials the study may ever begin; None: no limit.
         checkpoints
             New checkpoints, by trial number.
-        unsaved
-            Numbers of running trials whose reports wait for their next checkpoint.
         ended
             Numbers of trials that have ended since the last commit.
-        give_back
-            Numbers of trials to release, for another worker or for this one later.
-        epochs_per_second
-            This worker's speed, for `status`.
-        leaving
-            Whether this is the last commit.
+        wanted, limit, unsaved, give_back, epochs_per_second, leaving
+            As in `Mirror.sync`.
 
         Raises
         ------
@@ -140,14 +128,7 @@ class Commits:
         )
         # Files go after the commit that dropped their rows, or a crash between the two would leave
         # rows without files.
-        for number, new in saved.items():
-            lost = number in synced.lost
-            self._checkpoints.remove([new.name] if lost else self._superseded(number, new))
-        for number in (*ended, *synced.lost, *give_back):
-            self._names.pop(number, None)
-        # Last: a trial that was given back may have been claimed again.
-        for number, claim in synced.claims:
-            self._names[number] = {saved.epoch: saved.name for saved in claim.checkpoints}
+        self._checkpoints.remove(synced.superseded)
         for number in set(ended) - set(synced.lost):
             self._checkpoints.clear(number)
         self._committed_at = time.monotonic()
@@ -171,16 +152,6 @@ class Commits:
                 yield self._checkpoints.take(saved)
             except (DamagedCheckpoint, OSError) as error:
                 self._on_event(CheckpointDamaged(number, saved.epoch, str(error)))
-
-    def _superseded(self, number: int, newest: Saved) -> list[str]:
-        """Notes a new checkpoint; returns the names of those whose rows are gone."""
-        names = self._names[number]
-        # The one before stays in case that the newest is damaged.
-        before = max((epoch for epoch in names if epoch < newest.epoch), default=None)
-        old = [name for epoch, name in names.items() if epoch != before]
-        self._names[number] = {e: name for e, name in names.items() if e == before}
-        self._names[number][newest.epoch] = newest.name
-        return old
 
     @contextmanager
     def beating(self) -> Iterator[None]:

@@ -49,7 +49,16 @@ class _HeldTrial:
     token: int
     written: Written
     deaths: int
-    saved_epochs: tuple[int, ...]  # of its checkpoints
+    saved: dict[int, str]  # the names of its checkpoints, by epoch
+
+    def superseded_by(self, newest: Saved) -> list[int]:
+        """Epochs of the checkpoints that a new one replaces: all but the one before it.
+
+        That one stays in case that the newest is damaged. Later ones were damaged, and their
+        epochs were trained again.
+        """
+        before = max((epoch for epoch in self.saved if epoch < newest.epoch), default=None)
+        return [epoch for epoch in self.saved if epoch != before]
 
 
 @dataclass(frozen=True)
@@ -58,6 +67,7 @@ class Synced:
 
     claims: tuple[tuple[int, Claim], ...] = ()  # trials that are now ours, by number
     lost: tuple[int, ...] = ()  # numbers of trials that another worker has now
+    superseded: tuple[str, ...] = ()  # names of checkpoints that no row names any more
     others_running: int = 0  # trials that others train
     worked_seconds: float = 0.0
 
@@ -267,8 +277,8 @@ class Mirror:
             by_id[trial._trial_id].written = Written.of(trial)
         for mine in by_id.values():
             rows = tables.checkpoints.c
-            epochs = select(rows.epoch).where(rows.trial_id == mine.trial_id).order_by(rows.epoch)
-            mine.saved_epochs = tuple(connection.scalars(epochs))
+            found = select(rows.epoch, rows.name).where(rows.trial_id == mine.trial_id)
+            mine.saved = {row.epoch: row.name for row in connection.execute(found)}
         user, system = read_study_attrs(connection, self._study_id)
         self._attrs = replace(self._attrs, user=user, system=system)
         # Claims whose answer was lost: the database says that they are ours, and memory knows
@@ -323,17 +333,11 @@ class Mirror:
     def _note(
         self, connection: Connection, saved: Mapping[int, Saved], noted: Collection[int]
     ) -> None:
-        """Records new checkpoints of these trials, and deletes all but the one before each.
-
-        The one before stays in case that the newest turns out to be damaged.
-        """
+        """Records new checkpoints of these trials, and deletes those that they replace."""
         rows, old, new = tables.checkpoints, [], []
         for number in noted:
             mine, newest = self._mine[number], saved[number]
-            earlier = (epoch for epoch in mine.saved_epochs if epoch < newest.epoch)
-            before = max(earlier, default=None)
-            # Later ones, too: they were damaged, and their epochs were trained again.
-            old += [{"id": mine.trial_id, "at": e} for e in mine.saved_epochs if e != before]
+            old += [{"id": mine.trial_id, "at": e} for e in mine.superseded_by(newest)]
             new.append(
                 {
                     "trial_id": mine.trial_id,
@@ -371,10 +375,14 @@ class Mirror:
         at: float | None = None,
     ) -> Synced:
         """Takes over into memory what a committed transaction found out."""
+        # A lost trial's new checkpoint got no row either.
+        superseded = {saved[number].name for number in draft.lost if number in saved}
         for number in draft.noted:
-            mine, newest = self._mine[number], saved[number].epoch
-            earlier = sorted(epoch for epoch in mine.saved_epochs if epoch < newest)
-            mine.saved_epochs = (*earlier[-1:], newest)
+            mine, newest = self._mine[number], saved[number]
+            superseded |= {mine.saved.pop(epoch) for epoch in mine.superseded_by(newest)}
+            # It is among them if it was committed before, and the answer was lost.
+            superseded.discard(newest.name)
+            mine.saved[newest.epoch] = newest.name
             mine.deaths = 0
         for trial in draft.changed:
             if trial.state.is_finished():
@@ -391,8 +399,8 @@ class Mirror:
         claims = tuple((by_id[claim.trial_id].number, claim) for claim in draft.claims)
         for number, claim in claims:
             written = Written.of(by_id[claim.trial_id])
-            epochs = tuple(saved.epoch for saved in claim.checkpoints)
-            mine = _HeldTrial(claim.trial_id, claim.token, written, claim.deaths, epochs)
+            names = {checkpoint.epoch: checkpoint.name for checkpoint in claim.checkpoints}
+            mine = _HeldTrial(claim.trial_id, claim.token, written, claim.deaths, names)
             self._mine[number] = mine
             self._foreign.discard(number)
         if draft.attrs is not None and draft.attrs is not self._attrs:
@@ -403,7 +411,7 @@ class Mirror:
             for number in self._foreign
         )
         worked = self._attrs.worked_seconds(time.monotonic() if at is None else at)
-        return Synced(claims, tuple(draft.lost), running, worked)
+        return Synced(claims, tuple(draft.lost), tuple(superseded), running, worked)
 
     def _take_attrs(self, attrs: StudyAttrs) -> None:
         for key, value in attrs.user.items():
