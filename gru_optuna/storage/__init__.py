@@ -1,1 +1,1 @@
-"""What is remembered: the database behind every study."""
+"""The database that holds every study."""

@@ -81,7 +81,7 @@ def test_check_reads_every_studys_own_place(database_url: str, place: str) -> No
     assert f"epoch 5: {NAMES[1]} is missing" in problem
 
 
-def test_files_of_nobody_are_found_in_a_folder_of_a_studys_own(
+def test_orphaned_files_are_found_in_a_folder_of_a_studys_own(
     database_url: str, tmp_path: Path
 ) -> None:
     store = Folder(save(database_url, str(tmp_path / "shared")))

@@ -115,7 +115,7 @@ def crash(trial_seed: int, epoch: int, error: str = "ValueError") -> None:
 
 
 def memory(slots: int) -> None:
-    """The memory suffices for so many slots that train together."""
+    """The memory suffices for this many slots that train together."""
 
     def train(engine: CPUEngine, training: Sequence[Any]) -> None:
         if len(training) > slots:
@@ -374,7 +374,7 @@ def _after(owner: Any, name: str, action: Callable[..., None]) -> None:
 
 
 def _once(owner: Any, name: str, after: int, action: Callable[[], None]) -> None:
-    """Before the call that follows so many."""
+    """Runs an action once, before the call that follows `after` calls."""
     left = after
 
     def count(*_: Any) -> None:

@@ -49,7 +49,7 @@ def kill_often(
     seed: int = 0,
     points: Sequence[str] = (ANYWHERE, *AIMED),
 ) -> Counter[str]:
-    """Lets so many workers work, and die so often; then lets them finish the study.
+    """Lets workers train and die until there were enough deaths; then lets them finish the study.
 
     Returns how many died where.
     """

@@ -155,18 +155,18 @@ def meaning(url: str) -> dict[str, list[str]]:
             if table.name == "version_info":
                 continue
             for row in connection.execute(select(table)).mappings():
-                told = {k: v for k, v in row.items() if k not in table.primary_key.c}
+                readable = {k: v for k, v in row.items() if k not in table.primary_key.c}
                 if "study_id" in row:
-                    told["study_id"] = names[row["study_id"]]
+                    readable["study_id"] = names[row["study_id"]]
                 if "trial_id" in row:
-                    told["trial_id"] = numbers[row["trial_id"]]
+                    readable["trial_id"] = numbers[row["trial_id"]]
                 if table is tables.checkpoints:
-                    told["epoch"] = row["epoch"]
-                    told["content"] = row["content"] or Folder(folder_of(url)).read(row["name"])
-                    told["name"] = row["name"].partition("/")[2]
-                if key := re.fullmatch(r"dashboard:(\d+):(.*)", told.get("key", "")):
-                    told["key"] = f"{numbers[int(key[1])]} {key[2]}"
-                found[table.name].append(repr(sorted(told.items())))
+                    readable["epoch"] = row["epoch"]
+                    readable["content"] = row["content"] or Folder(folder_of(url)).read(row["name"])
+                    readable["name"] = row["name"].partition("/")[2]
+                if key := re.fullmatch(r"dashboard:(\d+):(.*)", readable.get("key", "")):
+                    readable["key"] = f"{numbers[int(key[1])]} {key[2]}"
+                found[table.name].append(repr(sorted(readable.items())))
     return {table: sorted(rows) for table, rows in found.items()}
 
 

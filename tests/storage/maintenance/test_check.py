@@ -54,7 +54,7 @@ def test_rows_that_a_plain_program_left_are_found_and_removed(database_url: str)
         assert connection.scalars(select(tables.leases.c.trial_id)).all() == [running._trial_id]
 
 
-def test_files_of_nobody_are_found_and_removed_when_they_are_old(tmp_path: Path) -> None:
+def test_orphaned_files_are_found_and_removed_when_they_are_old(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'x.db'}"
     fill(url)
     store = Folder(folder_of(url))
