@@ -93,7 +93,7 @@ def test_a_server_that_drops_its_connections_is_called_again(
     lab = new_lab(new_postgresql(), *SMALL)
     two = [lab.worker(eager={}, slow={"seconds": 0.05}) for _ in range(2)]
     # Who can't reach its database when it starts says so and ends.
-    wait_for("both to work", lambda: len(lab.rows(workers)) == 2)
+    wait_for("both to train", lambda: len({row["worker_id"] for row in lab.rows(leases)}) == 2)
     for checkpointed in (1, 5, 9):
         wait_for("more checkpoints", lambda n=checkpointed: len(lab.saved()) >= n)
         drop_connections(lab)
