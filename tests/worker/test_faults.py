@@ -18,7 +18,7 @@ from sqlalchemy import update
 
 from gru_optuna import seeds
 from gru_optuna.storage.database.open import checkpoint_folder, open_engine
-from gru_optuna.storage.database.tables import checkpoints, leases, workers
+from gru_optuna.storage.database.tables import checkpoints, leases
 
 if TYPE_CHECKING:
     from collections.abc import Callable
