@@ -6,6 +6,7 @@ import gc
 
 import typer
 
+from gru_optuna.cli.console import Command, Group
 from gru_optuna.cli.data import init, inspect
 from gru_optuna.cli.predict import predict
 from gru_optuna.cli.storage import app as storage
@@ -14,6 +15,7 @@ from gru_optuna.cli.tune import tune, worker
 from gru_optuna.cli.winner import confirm, export
 
 app = typer.Typer(
+    cls=Group,
     name="gru-optuna",
     help="Bayesian hyperparameter optimization for GRU networks.",
     no_args_is_help=True,
@@ -36,7 +38,7 @@ for command in (
     report,
     dashboard,
 ):
-    app.command()(command)
+    app.command(cls=Command)(command)
 app.add_typer(storage)
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import sys
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 
 from gru_optuna.errors import GRUOptunaError, UserError
 from gru_optuna.workspace import STORAGE_VARIABLE, Workspace, storage_url
@@ -19,6 +20,31 @@ if TYPE_CHECKING:
 
     from gru_optuna.study.summary import Summary
 
+
+def _without_bool(params: list[Any]) -> list[Any]:
+    # typer writes <bool> beside every flag, and an empty metavar keeps it from that.
+    for param in params:
+        if getattr(param, "is_flag", False) and param.metavar is None:
+            param.metavar = ""
+    return params
+
+
+class Command(TyperCommand):
+    """A command whose ``--help`` shows no type beside flags."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """The parameters, as typer's own method returns them."""
+        return _without_bool(super().get_params(ctx))
+
+
+class Group(TyperGroup):
+    """A group of commands whose ``--help`` shows no type beside flags."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """The parameters, as typer's own method returns them."""
+        return _without_bool(super().get_params(ctx))
+
+
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 
 
@@ -27,19 +53,20 @@ Storage = Annotated[
     str | None,
     typer.Option(
         metavar="URL",
-        help=f"Database: sqlite:///FILE or postgresql://USER@HOST/NAME. "
-        f"Else {STORAGE_VARIABLE}, else the workspace's own.",
+        help=f"The database: sqlite:///FILE or postgresql://USER@HOST/NAME. "
+        f"Default: {STORAGE_VARIABLE}, or the workspace's own.",
     ),
 ]
-Device = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where to train.")]
+Device = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="The device to train on.")]
 Threads = Annotated[
     int | None,
-    typer.Option(min=1, metavar="N", help="Threads that train; else as many as pay here."),
+    typer.Option(min=1, metavar="N", help="Threads that train. Default: measured."),
 ]
 Slots = Annotated[
-    int | None, typer.Option(min=1, metavar="K", help="Trials in training; else 4 a thread.")
+    int | None,
+    typer.Option(min=1, metavar="K", help="Trials that train at once. Default: 4 per thread."),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @contextmanager
@@ -56,14 +83,14 @@ def plain_errors() -> Iterator[None]:
     except GRUOptunaError as error:
         fail(str(error), EXIT_FAILED)
     except KeyboardInterrupt:
-        fail("stopped at once. The same command goes on.", EXIT_INTERRUPTED)
+        fail("stopped at once. Run the same command to resume.", EXIT_INTERRUPTED)
     except Exception as error:
         if not type(error).__module__.startswith(("sqlalchemy", "optuna")):
             raise
         cause = getattr(error, "orig", None) or error.__cause__ or error
         fail(
             f"the database failed: {getattr(cause, 'orig', cause)}. "
-            f"What was committed is safe, and the same command goes on.",
+            f"Everything committed is safe. Run the same command to resume.",
             EXIT_FAILED,
         )
 

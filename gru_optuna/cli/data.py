@@ -22,58 +22,61 @@ if TYPE_CHECKING:
 
 TaskOption = Annotated[
     Literal["classification", "regression", "forecasting"] | None,
-    typer.Option(help="What is to be told; else it is guessed from the data."),
+    typer.Option(help="The task. Default: inferred from the data."),
 ]
 _NAMED = 6  # values that are listed by name
 _SHOWN = 24  # characters of a value
 
 
 def _column(what: str) -> typer.models.OptionInfo:
-    option: typer.models.OptionInfo = typer.Option(metavar="COL", help=f"Column of {what}.")
+    option: typer.models.OptionInfo = typer.Option(metavar="COL", help=f"The column of {what}.")
     return option
 
 
 def inspect(
     files: Annotated[
-        list[Path], typer.Argument(metavar="FILE…", help="Training rows first, then test rows.")
+        list[Path],
+        typer.Argument(metavar="FILE…", help="The training rows first, then the test rows."),
     ],
-    text: Annotated[str | None, _column("texts")] = None,
-    label: Annotated[str | None, _column("classes")] = None,
-    target: Annotated[str | None, _column("numbers to predict")] = None,
-    time: Annotated[str | None, _column("times")] = None,
-    id: Annotated[str | None, _column("ids, which tell sequences apart")] = None,  # noqa: A002
-    series: Annotated[str | None, _column("names of series")] = None,
+    text: Annotated[str | None, _column("the texts")] = None,
+    label: Annotated[str | None, _column("the class labels")] = None,
+    target: Annotated[str | None, _column("the numbers to predict")] = None,
+    time: Annotated[str | None, _column("the times")] = None,
+    id: Annotated[str | None, _column("the ids that separate sequences")] = None,  # noqa: A002
+    series: Annotated[str | None, _column("the names of the series")] = None,
     task: TaskOption = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show what data are, and what is wrong with them.
+    """Describe a data file and report what is wrong with it.
 
-    Reads .csv .tsv .jsonl .parquet .npz .ts; further files are compared with the first.
+    Reads .csv .tsv .jsonl .parquet .npz .ts. Further files are compared with the first.
 
     Example: gru-optuna inspect reviews.csv --label sentiment
     """
     with plain_errors():
-        from gru_optuna.inspection.inspect import inspect as look_at
+        from gru_optuna.inspection.inspect import inspect as inspect_files
 
-        inspection = look_at(
+        found = inspect_files(
             files, text=text, label=label, target=target, time=time, id=id, series=series, task=task
         )
         if as_json:
-            print_json(asdict(inspection))
+            print_json(asdict(found))
         else:
-            _print(inspection)
+            _print(found)
 
 
 def init(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The workspace: new, or empty.")],
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="The workspace: a new or empty folder.")
+    ],
     data: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Draft a study for these rows.")
+        Path | None, typer.Option(metavar="FILE", help="Draft a study for the rows of this file.")
     ] = None,
     task: TaskOption = None,
 ) -> None:
-    """Make a workspace, with a study that runs as it is.
+    """Create a workspace with a study that is ready to run.
 
-    Without --data it holds the demo.
+    Without --data, it contains the demo.
 
     Example: gru-optuna init workspace --data reviews.csv
     """
@@ -93,7 +96,7 @@ def _print(inspection: Inspection) -> None:
     for report in inspection.files:
         print(f"{report.file}: {report.rows:,} {'rows' if report.columns else 'sequences'}")
         if report.share < 1:
-            print(f"{report.looked_at} Nothing below is of the others.")
+            print(f"{report.looked_at} The findings below are about these rows only.")
         if report.columns:
             print_table(
                 ("column", "kind", "missing", "distinct", "values"),

@@ -18,16 +18,21 @@ def predict(
     bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="The bundle's folder.")],
     file: Annotated[
         Path,
-        typer.Argument(metavar="FILE", help=".csv .tsv .jsonl .parquet; of sequences .npz .ts too"),
+        typer.Argument(
+            metavar="FILE",
+            help="Rows to predict: .csv .tsv .jsonl .parquet; sequences also .npz .ts",
+        ),
     ],
     out: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Where to: .csv .tsv .jsonl .parquet; else stdout."),
+        typer.Option(
+            metavar="FILE", help="The file to write: .csv .tsv .jsonl .parquet. Default: stdout."
+        ),
     ] = None,
 ) -> None:
-    """Predict the rows of a file, in their order.
+    """Predict the rows of a file, in order.
 
-    The file needs the columns that the study was trained on, by their names, but not the answers.
+    The file needs the columns that the network was trained on, by name, but not the targets.
 
     Example: gru-optuna predict bundles/vowels new.ts --out predictions.csv
     """

@@ -36,7 +36,7 @@ def stop_on_signals(view: View) -> threading.Event:
     def on_signal(_number: int, _frame: object) -> None:
         if stop.is_set():
             view.close()
-            say("stopped at once. The same command goes on.")
+            say("stopped at once. Run the same command to resume.")
             # Not an exception: compiled code in other threads would hold up its way out.
             os._exit(EXIT_INTERRUPTED)
         stop.set()

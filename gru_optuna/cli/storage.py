@@ -1,4 +1,4 @@
-"""``gru-optuna storage``: looks after the database."""
+"""``gru-optuna storage``: maintains the database."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ import typer
 from gru_optuna.cli.console import (
     EXIT_FAILED,
     AsJson,
+    Command,
+    Group,
     Storage,
     current_workspace,
     plain_errors,
@@ -22,12 +24,13 @@ from gru_optuna.workspace import shown, storage_url
 
 app = typer.Typer(
     name="storage",
-    help="Look after the database: check, back up, copy, upgrade.",
+    cls=Group,
+    help="Maintain the database: check, back up, copy and upgrade it.",
     no_args_is_help=True,
 )
 
 
-@app.command()
+@app.command(cls=Command)
 def check(
     storage: Storage = None,
     clean: Annotated[
@@ -35,7 +38,7 @@ def check(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Look whether the database holds what it should. Workers may go on meanwhile.
+    """Check the database for faults. Workers may keep running.
 
     Example: gru-optuna storage check
     """
@@ -69,15 +72,15 @@ def check(
             sys.exit(EXIT_FAILED)
 
 
-@app.command()
+@app.command(cls=Command)
 def backup(
     storage: Storage = None,
     out: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="A new file; else storage/NAME-DATE-TIME.db."),
+        typer.Option(metavar="FILE", help="A new file. Default: storage/NAME-DATE-TIME.db."),
     ] = None,
 ) -> None:
-    """Write the whole database into one SQLite file. Workers may go on meanwhile.
+    """Write the whole database to one SQLite file. Workers may keep running.
 
     The file is a database like any other: `--storage sqlite:///FILE` opens it.
 
@@ -90,22 +93,26 @@ def backup(
         url = storage_url(storage, workspace)
         lost = write_backup(url, out := out or _dated(workspace.folder / "storage", url))
         if lost:
-            say(f"{lost} checkpoints can't be read: their trials go on from an earlier epoch")
+            say(f"{lost} checkpoints can't be read: their trials resume from an earlier epoch")
         print(shown(out))
 
 
-@app.command()
+@app.command(cls=Command)
 def copy(
     source: Annotated[str, typer.Argument(metavar="FROM", help="The database to copy from.")],
-    target: Annotated[str, typer.Argument(metavar="TO", help="Made if it isn't there.")],
+    target: Annotated[
+        str,
+        typer.Argument(metavar="TO", help="The database to copy to; created if it doesn't exist."),
+    ],
     study: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="Which study; else all. Repeatable.")
+        list[str] | None,
+        typer.Option(metavar="NAME", help="A study to copy. Default: all. Repeatable."),
     ] = None,
 ) -> None:
-    """Copy studies whole to another database, SQLite or PostgreSQL.
+    """Copy complete studies to another database, SQLite or PostgreSQL.
 
-    Stop their workers first: what these find out later stays behind. Trials that run are gone
-    on with at the target, from their checkpoints.
+    Stop their workers first: their later results would not be copied. Running trials resume in
+    the target database, from their checkpoints.
 
     Example: gru-optuna storage copy sqlite:///storage/gru_optuna.db postgresql://me@host/tuning
     """
@@ -118,12 +125,12 @@ def copy(
             [(one.study, str(one.trials), str(one.checkpoints)) for one in copied],
         )
         if lost := sum(one.lost for one in copied):
-            say(f"{lost} checkpoints can't be read: their trials go on from an earlier epoch")
+            say(f"{lost} checkpoints can't be read: their trials resume from an earlier epoch")
 
 
-@app.command()
+@app.command(cls=Command)
 def upgrade(storage: Storage = None) -> None:
-    """Bring an older version's database to the newest form. Stop its workers first.
+    """Upgrade a database that an older version wrote. Stop its workers first.
 
     Example: gru-optuna storage upgrade
     """
@@ -138,7 +145,7 @@ def upgrade(storage: Storage = None) -> None:
 
 
 def _dated(room: Path, url: str) -> Path:
-    """A new name in the storage room."""
+    """A new file name in the workspace's storage folder."""
     from gru_optuna.storage.database.open import existing
 
     name = existing(url).name

@@ -1,4 +1,4 @@
-"""Commands that look at studies: studies, status, best, report, dashboard."""
+"""Commands that show studies: studies, status, best, report and dashboard."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def studies(storage: Storage = None, as_json: AsJson = False) -> None:
 
 
 def status(name: Name, storage: Storage = None, as_json: AsJson = False) -> None:
-    """Show how far a study is.
+    """Show the progress of a study.
 
     Example: gru-optuna status japanese-vowels
     """
@@ -81,7 +81,7 @@ def best(
     storage: Storage = None,
     as_json: AsJson = False,
     as_toml: Annotated[
-        bool, typer.Option("--toml", help="Print it as a study file has it, to paste.")
+        bool, typer.Option("--toml", help="Print it in the form of a study file.")
     ] = False,
 ) -> None:
     """Show the best configuration of a study.
@@ -106,14 +106,15 @@ def report(
     name: Name,
     storage: Storage = None,
     out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Where to; else dashboards/NAME.")
+        Path | None,
+        typer.Option(metavar="DIR", help="The folder to write to. Default: dashboards/NAME."),
     ] = None,
     images: Annotated[
         Literal["svg", "png"] | None,
-        typer.Option(help="Draw the figures as pictures too, with the Chrome of this machine."),
+        typer.Option(help="Also draw the figures as pictures, with the Chrome on this machine."),
     ] = None,
 ) -> None:
-    """Render a study's report: one page that opens offline, and its figures.
+    """Render a study's report: one page that opens offline, and its figures as files.
 
     Example: gru-optuna report japanese-vowels
     """
@@ -130,22 +131,25 @@ def dashboard(
     name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="The study to open.")] = None,
     host: Annotated[
         str | None,
-        typer.Option(metavar="H", help="Where to listen; anywhere but here asks for a token."),
+        typer.Option(
+            metavar="H", help="The address to listen on. Any other than loopback requires a token."
+        ),
     ] = None,
     port: Annotated[
-        int | None, typer.Option(min=0, max=65535, help="0 takes any free one; else 8080.")
+        int | None,
+        typer.Option(min=0, max=65535, help="The port; 0 takes any free one. Default: 8080."),
     ] = None,
     write: Annotated[
-        bool, typer.Option("--write", help="Let the browser change and delete studies.")
+        bool, typer.Option("--write", help="Allow the browser to change and delete studies.")
     ] = False,
     allow_host: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="Another name that browsers call it by."),
+        typer.Option(metavar="NAME", help="Another host name under which browsers may reach it."),
     ] = None,
-    browser: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
+    browser: Annotated[bool, typer.Option("--open", help="Open it in a browser.")] = False,
     storage: Storage = None,
 ) -> None:
-    """Serve optuna-dashboard and the reports: on this machine only, read-only.
+    """Serve optuna-dashboard and the reports, read-only and on this machine only.
 
     Example: gru-optuna dashboard japanese-vowels
     """
@@ -176,7 +180,7 @@ def dashboard(
 
 
 def _serve(server: WSGIServer) -> NoReturn:
-    """Until Ctrl-C, or until it is told to end."""
+    """Serves until Ctrl-C or SIGTERM."""
     import signal
 
     def interrupt(_number: int, _frame: object) -> NoReturn:

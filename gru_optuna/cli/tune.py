@@ -1,4 +1,4 @@
-"""Commands that work on a study: tune begins it or goes on, worker joins it."""
+"""Commands that work on a study: tune creates or resumes it, worker joins it."""
 
 from __future__ import annotations
 
@@ -33,24 +33,30 @@ Checkpoints = Annotated[
     str | None,
     typer.Option(
         metavar="WHERE",
-        help="Folder or s3://BUCKET/PREFIX, for all workers. Else beside SQLite, or in PostgreSQL.",
+        help="Folder or s3://BUCKET/PREFIX for all workers. Default: beside SQLite, in PostgreSQL.",
     ),
 ]
 Lease = Annotated[
     float,
-    typer.Option(min=1, metavar="SECONDS", help="Silence after which a worker counts as dead."),
+    typer.Option(
+        min=1,
+        metavar="SECONDS",
+        help="Seconds without a heartbeat after which a worker counts as dead.",
+    ),
 ]
 
 
 def tune(
     study: Annotated[Path, typer.Argument(metavar="STUDY.toml", help="The study file.")],
     trials: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Trials in all, over every run.")
+        int | None, typer.Option(min=1, metavar="N", help="Trials in total, over all runs.")
     ] = None,
     hours: Annotated[
-        float | None, typer.Option(metavar="H", help="Hours of tuning in all, over every run.")
+        float | None, typer.Option(metavar="H", help="Hours of tuning in total, over all runs.")
     ] = None,
-    workers: Annotated[int, typer.Option(min=1, metavar="N", help="Processes that work here.")] = 1,
+    workers: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Worker processes on this machine.")
+    ] = 1,
     device: Device = "auto",
     threads: Threads = None,
     slots: Slots = None,
@@ -61,21 +67,28 @@ def tune(
         typer.Option(
             "--from",
             metavar="OTHER",
-            help="Another study, NAME or URL#NAME: its best trials are tried first.",
+            help="Try the best trials of another study first: NAME or URL#NAME.",
         ),
     ] = None,
     lease: Lease = 30.0,
     no_confirm: Annotated[
-        bool, typer.Option("--no-confirm", help="Leave out the fresh seeds and the test rows.")
+        bool,
+        typer.Option(
+            "--no-confirm", help="Skip the confirmation on fresh seeds and the test rows."
+        ),
     ] = False,
     overrides: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Override the file: search.dropout=0.2"),
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Override a key of the file: search.dropout=0.2. Repeatable.",
+        ),
     ] = None,
 ) -> None:
-    """Create a study, or go on with it, until its budget is spent.
+    """Create or resume a study, and tune until its budget is spent.
 
-    The same command after Ctrl-C, a crash, or with a raised budget goes on where it stopped.
+    After Ctrl-C or a crash, or with a larger budget, the same command resumes where it stopped.
 
     Example: gru-optuna tune studies/japanese-vowels.toml --trials 50
     """
@@ -121,7 +134,7 @@ def tune(
             view.close()
         again = _same_command()
         if result.interrupted:
-            say(f"stopped; nothing is lost. To go on: {again}")
+            say(f"stopped; nothing is lost. To resume: {again}")
             leave(EXIT_INTERRUPTED, at_once=result.abandoned)
         _print_result(result, study)
         if result.best is None:
@@ -132,7 +145,9 @@ def worker(
     name: Name,
     data: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Folder of the study file; else the room studies."),
+        typer.Option(
+            metavar="DIR", help="The folder that data paths are relative to. Default: studies/."
+        ),
     ] = None,
     device: Device = "auto",
     threads: Threads = None,
@@ -143,9 +158,9 @@ def worker(
         bool, typer.Option("--with-parent", hidden=True, help="Leave when stdin ends.")
     ] = False,
 ) -> None:
-    """Join a study, here or on another host, until it is done.
+    """Join a study, from this host or another, until it is complete.
 
-    Workers come and go at any time. What one leaves, another goes on with.
+    Workers may join and leave at any time; another worker resumes the trials that one leaves.
 
     Example: gru-optuna worker japanese-vowels --storage postgresql://host/studies
     """

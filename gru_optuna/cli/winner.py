@@ -1,4 +1,4 @@
-"""Commands about a study's winner: confirm, export."""
+"""Commands for a study's winner: confirm and export."""
 
 from __future__ import annotations
 
@@ -31,17 +31,23 @@ if TYPE_CHECKING:
 
 DataFolder = Annotated[
     Path | None,
-    typer.Option(metavar="DIR", help="Folder of the study file; else the room studies."),
+    typer.Option(
+        metavar="DIR", help="The folder that data paths are relative to. Default: studies/."
+    ),
 ]
 
 
 def confirm(
     name: Name,
     candidates: Annotated[
-        int | None, typer.Option(min=1, metavar="K", help="How many of the best trials; else 5.")
+        int | None,
+        typer.Option(
+            min=1, metavar="K", help="How many of the best trials to confirm. Default: 5."
+        ),
     ] = None,
     seeds: Annotated[
-        int | None, typer.Option(min=1, metavar="R", help="Fresh seeds for each; else 5.")
+        int | None,
+        typer.Option(min=1, metavar="R", help="Fresh seeds for each candidate. Default: 5."),
     ] = None,
     data: DataFolder = None,
     device: Device = "auto",
@@ -50,9 +56,9 @@ def confirm(
     storage: Storage = None,
     as_json: AsJson = False,
 ) -> None:
-    """Train the best few again on fresh seeds, choose the winner, look at the test rows once.
+    """Train the best trials again on fresh seeds, choose the winner, and test it once.
 
-    tune does it at its end. Where that is still true of the study, this shows what came of it.
+    tune ends with a confirmation. If it is still up to date, this command only shows it.
 
     Example: gru-optuna confirm japanese-vowels
     """
@@ -95,10 +101,10 @@ def export(
         bool, typer.Option("--refit", help="Train on training and validation rows together.")
     ] = False,
     ensemble: Annotated[
-        bool, typer.Option("--ensemble", help="All confirmed networks, their mean is told.")
+        bool, typer.Option("--ensemble", help="Average the predictions of all confirmed networks.")
     ] = False,
     onnx: Annotated[
-        bool, typer.Option("--onnx", help="Also as model.onnx, for other runtimes.")
+        bool, typer.Option("--onnx", help="Also write model.onnx, for other runtimes.")
     ] = False,
     data: DataFolder = None,
     device: Device = "auto",
@@ -106,7 +112,7 @@ def export(
     slots: Slots = None,
     storage: Storage = None,
 ) -> None:
-    """Make a bundle of the winner: its weights and all that its rows go through.
+    """Write the winner to a bundle: its weights and the preprocessing of its rows.
 
     Example: gru-optuna export japanese-vowels --out bundles/vowels
     """
@@ -144,7 +150,7 @@ def export(
 
 
 def _stopped(*, at_once: bool) -> NoReturn:
-    say("stopped; finished runs are kept. The same command goes on.")
+    say("stopped; finished runs are kept. Run the same command to resume.")
     leave(EXIT_INTERRUPTED, at_once=at_once)
 
 

@@ -71,7 +71,7 @@ def test_the_same_command_says_that_the_study_is_finished(workspace: Workspace) 
     assert again.returncode == 0
     assert again.stdout.startswith("tiny is finished: all 3 trials are done")
     assert "best validation accuracy" in again.stdout
-    assert "trial" not in again.stderr.split("next")[0].split("goes on after 3 trials")[1]
+    assert "trial" not in again.stderr.split("next")[0].split("resumes after 3 trials")[1]
 
 
 def test_a_raised_budget_runs_exactly_the_difference(workspace: Workspace) -> None:
@@ -161,7 +161,7 @@ def test_a_signal_ends_cleanly_and_the_same_command_goes_on(
     process.send_signal(number)
     _, err = process.communicate(timeout=30)
     assert process.returncode == 130
-    assert "To go on: gru-optuna tune studies/tiny.toml --trials 6" in err
+    assert "To resume: gru-optuna tune studies/tiny.toml --trials 6" in err
     assert "Traceback" not in err
     ran(workspace, 6, TINY, "training.epochs=15")
     status = json.loads(workspace.run("status", "tiny", "--json").stdout)
@@ -184,7 +184,7 @@ def test_a_second_signal_ends_at_once(workspace: Workspace) -> None:
     _, err = process.communicate(timeout=30)
     assert time.monotonic() - began < 3
     assert process.returncode == 130
-    assert err == "stopped at once. The same command goes on.\n"
+    assert err == "stopped at once. Run the same command to resume.\n"
 
 
 def test_a_killed_study_goes_on_under_the_same_numbers(workspace: Workspace) -> None:

@@ -1,7 +1,7 @@
 """What ``tune`` shows while it runs, on stderr; stdout is for results.
 
-``tally`` counts what happened, ``pace`` says how fast and how long still, ``picture`` draws it
-for a terminal and ``live`` keeps the drawing fresh; ``plain`` writes lines where nobody watches.
+``run_state`` counts events, ``time_left`` estimates what remains, ``drawing`` draws both
+for a terminal, ``live`` keeps the drawing fresh, and ``log`` writes lines for a pipe or a file.
 """
 
 from gru_optuna.cli.progress.live import LiveView, View, make_view

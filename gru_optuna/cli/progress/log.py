@@ -74,7 +74,7 @@ class PlainView:
                 return
             case _ if words := notice(event):
                 self._print(words)
-        # News once, though it is told every half second; a trial that begins ends it.
+        # Printed once, although the event repeats every half second, until a trial starts.
         self._standing_by = isinstance(event, StandingBy) or (
             self._standing_by and not isinstance(event, TrialStarted)
         )

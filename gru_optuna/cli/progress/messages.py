@@ -35,11 +35,11 @@ def headline(opening: RunStart) -> tuple[str, str]:
     spec, (train, validation, test) = opening.spec, opening.rows
     over = sum(opening.before.trials.values())
     tests = f", {test} test" if test else ""
-    goes_on = f", goes on after {over} trials" if over else ""
+    resumed = f", resumes after {over} trials" if over else ""
     folds = f"mean of {spec.data.folds} folds, the first with " if spec.data.folds else ""
     return spec.name, (
         f"{spec.direction} {spec.metric}, {folds}"
-        f"{train} training and {validation} validation rows{tests}, {opening.device}{goes_on}"
+        f"{train} training and {validation} validation rows{tests}, {opening.device}{resumed}"
     )
 
 

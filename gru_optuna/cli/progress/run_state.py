@@ -149,11 +149,11 @@ class RunState:
         return self.now() - self.began if self.began is not None else 0.0
 
     def epochs_per_second(self) -> float | None:
-        """Lately; None as long as nobody can tell."""
+        """The recent rate; None until it can be measured."""
         return self._epochs.per_second(self.now()) if self._epochs else None
 
     def trials_per_minute(self) -> float | None:
-        """Lately; None as long as nobody can tell."""
+        """The recent rate; None until it can be measured."""
         if self._trials is None or not self._ended_here:
             return None
         rate = self._trials.per_second(self.now())
@@ -169,7 +169,7 @@ class RunState:
         return min(1.0, max(shares)) if shares else None
 
     def seconds_left(self) -> float | None:
-        """Until the budget is spent; None as long as nobody can tell."""
+        """Seconds until the budget is spent; None until they can be estimated."""
         by_trials, hours = self._seconds_of_trials(), self._hours()
         if hours is None:
             return by_trials
@@ -198,7 +198,7 @@ class RunState:
         if self.began is None:
             self.began = self.now()
             self._epochs, self._trials = Rate(self.began), Rate(self.began)
-        self._free(event.number)  # adopted a second time, it begins where it then goes on
+        self._free(event.number)  # a trial adopted again starts at the epoch that it resumes from
         trial = Trial(event.number, list(event.curve))
         if None in self.slots:
             self.slots[self.slots.index(None)] = trial

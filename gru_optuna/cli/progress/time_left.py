@@ -97,6 +97,6 @@ def epochs_left(ended: Sequence[int], running: Sequence[int], unbegun: int, most
     left = unbegun * sum(shares)
     for epochs in running:
         rest = shares[epochs:]
-        # None that got so far has gone on: then this one goes on to its end.
+        # No trial that trained this long continued, so this one is taken to train to its end.
         left += sum(rest) / rest[0] if rest and rest[0] > 0 else len(rest)
     return left
