@@ -31,6 +31,7 @@ bench: $(READY)
 	$(BIN)/python benchmarks/steps.py --json benchmarks/results/steps.json
 	$(BIN)/python benchmarks/study.py --json benchmarks/results/study.json
 	$(BIN)/python benchmarks/database.py --json benchmarks/results/database.json
+	$(BIN)/python benchmarks/startup.py --json benchmarks/results/startup.json
 	$(BIN)/python benchmarks/plot.py benchmarks/results/steps.json benchmarks/results/study.json \
 	  benchmarks/results/database.json benchmarks/results/index.html
 
