@@ -1,8 +1,8 @@
-"""optuna-dashboard over a study's storage, safe to leave open, with the reports beside it.
+"""optuna-dashboard for a study's storage, safe to leave open, together with the reports.
 
-optuna-dashboard has no login and no read-only mode: anybody who reaches it can delete studies. So
-``access`` checks every request and sets the headers of every answer, ``server`` listens on loopback
-unless told otherwise, and ``reports`` serves ``/report/NAME``.
+optuna-dashboard has no login and no read-only mode: anybody who can connect to it can delete
+studies. So ``access`` checks every request and sets the headers of every response, ``server``
+listens on loopback by default, and ``reports`` serves ``/report/NAME/``.
 """
 
 from gru_optuna.dashboard.access import Rules, rules_for

@@ -1,7 +1,8 @@
-"""Who may ask for what, checked before optuna-dashboard sees it; and the headers of its answers.
+"""Access control: which requests reach optuna-dashboard, and the headers of its responses.
 
-The checks, in this order: the Host header (a web page elsewhere can point its own name at
-127.0.0.1 and then read what we answer), the token, the method, and where a change comes from.
+The checks, in this order: the Host header (another site can point its own name at 127.0.0.1 and
+then read our responses through the visitor's browser), the token, the method, and which page asked
+for a change.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ _READING = {"GET", "HEAD", "OPTIONS"}
 _WRITING = {"POST", "PUT", "DELETE", "PATCH"}
 
 _HEADERS = {
-    # What a page may be taken for, who may frame it, and what others learn of its address.
+    # No guessing of types, no frames in other sites, no address in the Referer of outgoing links.
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "SAMEORIGIN",
     "Referrer-Policy": "no-referrer",
@@ -41,7 +42,7 @@ _HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
 }
 _ARTIFACT_HEADERS = {
-    # An uploaded page would otherwise run as one of the dashboard's own.
+    # Otherwise, an uploaded HTML page would run with the rights of the dashboard's own pages.
     "Content-Disposition": "attachment",
     "Content-Security-Policy": "sandbox; default-src 'none'",
 }
@@ -49,18 +50,18 @@ _ARTIFACT_HEADERS = {
 
 @dataclass(frozen=True)
 class Rules:
-    """What is allowed.
+    """Which requests a dashboard accepts.
 
     Parameters
     ----------
     names
-        Hosts it answers to, in lower case.
+        The accepted host names, in lower case.
     any_address
-        Whether any address in numbers will do as well: nobody can point one elsewhere.
+        Whether any numeric address is accepted too: unlike a name, it can't be redirected.
     write
         Whether studies may be changed.
     token
-        What a visitor must show; None: nothing.
+        The token that a request must contain; None if it needs none.
     """
 
     names: frozenset[str] = LOOPBACK_NAMES
@@ -70,20 +71,20 @@ class Rules:
 
 
 def rules_for(host: str, other_names: Sequence[str] = (), *, write: bool = False) -> Rules:
-    """The rules for a server on an address of this machine.
+    """Makes the rules for a server on this machine.
 
-    Whoever else can reach it must show a token: that of the environment, else a new one.
+    If other machines can reach it, requests need a token: the one in the environment, or a new one.
 
     Raises
     ------
     UserError
-        If the address is none, or the token is too short to keep anybody out.
+        If the host is unknown, or the token in the environment is too short to be safe.
     """
     token = os.environ.get(TOKEN_VARIABLE) or None
     if token is not None and not re.fullmatch(r"[\w.~-]{16,}", token, re.ASCII):
         raise UserError(
-            f"{TOKEN_VARIABLE} must be 16 letters, digits and - . _ ~ or more. "
-            f"Without it the dashboard makes one."
+            f"{TOKEN_VARIABLE} must have at least 16 characters: letters, digits and - . _ ~. "
+            f"Unset it, and the dashboard makes a token itself."
         )
     names = LOOPBACK_NAMES | {name.lower() for name in other_names}
     if is_loopback(host):
@@ -93,39 +94,39 @@ def rules_for(host: str, other_names: Sequence[str] = (), *, write: bool = False
 
 
 def guarded(app: WSGIApplication, rules: Rules) -> WSGIApplication:
-    """The same application for those who may ask."""
+    """Puts the checks in front of an application, and our headers on its responses."""
 
-    def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        if not _is_our_name(_host(environ), rules):
+    def respond(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        if not _is_accepted(_host(environ), rules):
             return _refuse(environ, start_response, "403 Forbidden", _wrong_name(rules))
         if rules.token is not None:
-            if (given := _token_in_address(environ)) is not None and _same(given, rules.token):
-                return _welcome(environ, start_response, rules)
-            if not _shows_token(environ, rules):
-                reason = "This dashboard asks for a token. Open the address that was printed."
+            if (given := _token_in_address(environ)) is not None and _matches(given, rules.token):
+                return _redirect_with_cookie(environ, start_response, rules)
+            if not _has_token(environ, rules):
+                reason = "This dashboard requires a token. Open the address that it printed."
                 return _refuse(environ, start_response, "401 Unauthorized", reason)
         method = environ["REQUEST_METHOD"]
         if method not in _READING and not rules.write:
-            reason = "Read-only. Start it with --write to change studies."
+            reason = "This dashboard is read-only. Start it with --write to change studies."
             return _refuse(environ, start_response, "403 Forbidden", reason)
-        if method not in _READING and (method not in _WRITING or not _from_here(environ)):
-            reason = "Changes are taken from the dashboard's own pages only."
+        if method not in _READING and (method not in _WRITING or not _is_same_origin(environ)):
+            reason = "Only the dashboard's own pages can change studies."
             return _refuse(environ, start_response, "403 Forbidden", reason)
-        # optuna-dashboard fails where it is missing.
+        # optuna-dashboard fails on requests without this header.
         environ.setdefault("HTTP_ACCEPT_ENCODING", "identity")
         return app(environ, _with_headers(environ, start_response))
 
-    return answer
+    return respond
 
 
 def _host(environ: WSGIEnvironment) -> str:
-    """The name by which we are called, without the port."""
+    """The host that the request names, without the port; empty if it isn't valid."""
     given = str(environ.get("HTTP_HOST", "")).lower()
     match = re.fullmatch(r"(?:\[([0-9a-f:.]+)\]|([^\[\]:/@\s]+?)\.?)(?::\d+)?", given)
     return (match[1] or match[2]) if match else ""
 
 
-def _is_our_name(host: str, rules: Rules) -> bool:
+def _is_accepted(host: str, rules: Rules) -> bool:
     if host in rules.names:
         return True
     if not rules.any_address:
@@ -139,12 +140,12 @@ def _is_our_name(host: str, rules: Rules) -> bool:
 
 def _wrong_name(rules: Rules) -> str:
     if rules.names <= LOOPBACK_NAMES:
-        return "This dashboard answers to 127.0.0.1 only."
-    return "This dashboard doesn't answer to this name. Start it with --allow-host NAME."
+        return "This dashboard can only be opened at 127.0.0.1."
+    return "This dashboard doesn't accept this host name. Start it with --allow-host NAME."
 
 
-def _same(given: str, token: str) -> bool:
-    # In constant time: how long a comparison takes must not tell how much was right.
+def _matches(given: str, token: str) -> bool:
+    # In constant time: the duration of a comparison must not reveal how many characters match.
     return hmac.compare_digest(given.encode(), token.encode())
 
 
@@ -152,31 +153,34 @@ def _token_in_address(environ: WSGIEnvironment) -> str | None:
     return dict(parse_qsl(str(environ.get("QUERY_STRING", "")))).get("token")
 
 
-def _shows_token(environ: WSGIEnvironment, rules: Rules) -> bool:
+def _has_token(environ: WSGIEnvironment, rules: Rules) -> bool:
     assert rules.token is not None
     scheme, _, bearer = str(environ.get("HTTP_AUTHORIZATION", "")).partition(" ")
-    if scheme.lower() == "bearer" and _same(bearer.strip(), rules.token):
+    if scheme.lower() == "bearer" and _matches(bearer.strip(), rules.token):
         return True
     try:
         cookies = SimpleCookie(str(environ.get("HTTP_COOKIE", "")))
     except CookieError:
         return False
     name = _cookie(environ)
-    return name in cookies and _same(cookies[name].value, rules.token)
+    return name in cookies and _matches(cookies[name].value, rules.token)
 
 
 def _cookie(environ: WSGIEnvironment) -> str:
-    # The ports of a machine share their cookies.
+    # All ports of a host share their cookies, so two dashboards need different names.
     return f"gru_optuna_{environ.get('SERVER_PORT', '')}"
 
 
-def _welcome(
+def _redirect_with_cookie(
     environ: WSGIEnvironment, start_response: StartResponse, rules: Rules
 ) -> Iterable[bytes]:
-    """A cookie for the token, and the same address without it: for history and bookmarks."""
+    """Sets the cookie and redirects to the address without the token.
+
+    Otherwise, the token would stay in the browser's history and in bookmarks.
+    """
     query = str(environ.get("QUERY_STRING", ""))
     rest = urlencode([pair for pair in parse_qsl(query) if pair[0] != "token"])
-    # One slash: two would name another host.
+    # A single slash: with two, the browser would take what follows for another host.
     path = "/" + quote(str(environ.get("PATH_INFO", "")).encode("latin-1")).lstrip("/")
     start_response(
         "303 See Other",
@@ -192,8 +196,8 @@ def _welcome(
     return [b""]
 
 
-def _from_here(environ: WSGIEnvironment) -> bool:
-    """Whether a change was asked for by one of our own pages, or by a program."""
+def _is_same_origin(environ: WSGIEnvironment) -> bool:
+    """Whether a request comes from one of our own pages, or from a program that isn't a browser."""
     if environ.get("HTTP_SEC_FETCH_SITE", "same-origin") not in ("same-origin", "none"):
         return False
     origin = environ.get("HTTP_ORIGIN")
@@ -201,7 +205,7 @@ def _from_here(environ: WSGIEnvironment) -> bool:
 
 
 def _with_headers(environ: WSGIEnvironment, start_response: StartResponse) -> StartResponse:
-    """Answers go out with our headers; where both have one, the stricter wins: an artifact's."""
+    """Adds our headers to the response, in place of the application's headers of the same names."""
     path = str(environ.get("PATH_INFO", ""))
     ours = dict(_HEADERS)
     if path.startswith("/artifacts/"):
@@ -220,7 +224,7 @@ def _with_headers(environ: WSGIEnvironment, start_response: StartResponse) -> St
 def _refuse(
     environ: WSGIEnvironment, start_response: StartResponse, status: str, reason: str
 ) -> Iterable[bytes]:
-    """A refusal in plain words; optuna-dashboard's own page shows a JSON "reason"."""
+    """Refuses a request, for the API with the JSON whose "reason" optuna-dashboard's pages show."""
     if str(environ.get("PATH_INFO", "")).startswith("/api/"):
         kind, body = "application/json", json.dumps({"reason": reason}).encode()
     else:

@@ -1,4 +1,4 @@
-"""optuna-dashboard and the reports, behind the guard."""
+"""The whole dashboard: optuna-dashboard and the reports, behind the access control."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ def make_app(
     report_folder: Callable[[str], Path],
     artifacts: FileSystemArtifactStore | None = None,
 ) -> WSGIApplication:
-    """All that is served.
+    """Builds the WSGI application.
 
     Parameters
     ----------
     storage
-        The studies. A cached one, as `open_storage` gives it: optuna-dashboard asks for every
+        The studies. It should be cached, as from `open_storage`: optuna-dashboard reads every
         trial at each refresh.
     rules
-        Who may ask for what.
+        Which requests are accepted.
     report_folder
-        Where a study's report is rendered, by its name.
+        Returns the folder of a study's report, given the study's name.
     artifacts
-        Where files lie that scripts have attached to trials.
+        The files that scripts have attached to trials.
     """
     app: WSGIApplication = optuna_dashboard.wsgi(storage, artifact_store=artifacts)
     if not rules.write:

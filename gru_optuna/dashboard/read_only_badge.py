@@ -1,6 +1,6 @@
-"""A word in the pages of a read-only dashboard, whose buttons look as if they could change things.
+"""A badge on the pages of a read-only dashboard, because optuna-dashboard still shows its buttons.
 
-optuna-dashboard answers a click on some of them with "Failed", and doesn't show why.
+When a change is refused, optuna-dashboard shows "Failed" for some of them, without the reason.
 """
 
 from __future__ import annotations
@@ -13,21 +13,21 @@ if TYPE_CHECKING:
 
 _PAGES = "/dashboard"
 
-# In the bar at the top, which is empty there; no click ends on it.
+# In an empty part of the bar at the top; clicks go through it to the page.
 _BADGE = (
     b'<div role="note" style="position:fixed;top:20px;right:24px;z-index:1300;color:#fff;'
     b'font:500 14px system-ui,sans-serif;pointer-events:none">'
-    b"read-only; --write lets you change studies</div>"
+    b"read-only; start with --write to change studies</div>"
 )
 
 
 def with_badge(app: WSGIApplication) -> WSGIApplication:
-    """The same application, whose pages say that they are read-only."""
+    """Adds the badge to an application's pages."""
 
-    def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    def respond(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         if not str(environ.get("PATH_INFO", "")).startswith(_PAGES):
             return app(environ, start_response)
-        # A page that the browser kept from another time lacks the word.
+        # Always the whole page: one in the browser's cache may lack the badge.
         for condition in ("HTTP_IF_MODIFIED_SINCE", "HTTP_IF_NONE_MATCH", "HTTP_RANGE"):
             environ.pop(condition, None)
         begun: list[tuple[str, list[tuple[str, str]]]] = []
@@ -44,11 +44,11 @@ def with_badge(app: WSGIApplication) -> WSGIApplication:
         finally:
             getattr(parts, "close", lambda: None)()
         ((status, headers),) = begun
-        if page:  # not of a HEAD
+        if page:  # the response to HEAD has no body
             page = page.replace(b"</body>", _BADGE + b"</body>")
-            headers = [one for one in headers if one[0].lower() != "content-length"]
+            headers = [header for header in headers if header[0].lower() != "content-length"]
             headers += [("Content-Length", str(len(page)))]
         start_response(status, [*headers, ("Cache-Control", "no-store")])
         return [page]
 
-    return answer
+    return respond

@@ -1,4 +1,4 @@
-"""The reports under ``/report/NAME/``, as ``gru-optuna report`` renders them."""
+"""Serves reports under ``/report/NAME/`` and renders them as ``gru-optuna report`` does."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
     from optuna.storages import BaseStorage
 
-ROOM = "/report/"
+PREFIX = "/report/"
 
 PAUSE_SECONDS = 30.0
-"""A report isn't rendered again sooner, however often a study that runs is looked at."""
+"""The least time between two renderings of a report, however often somebody opens it."""
 
-# A page of its own: it loads nothing, sends nothing, and reaches nothing of the dashboard.
-# Plotly compiles WebGL programs, which a browser counts as eval.
+# A report can't load or send anything, and has no access to the dashboard or its cookies.
+# 'unsafe-eval': Plotly compiles its WebGL drawing code.
 _POLICY = (
     "default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; style-src 'unsafe-inline'; "
     "img-src data: blob:; font-src data:; base-uri 'none'; form-action 'none'; "
@@ -40,14 +40,14 @@ logger = logging.getLogger(__name__)
 
 
 class Reports:
-    """A WSGI application: renders a report when it is asked for, if the study has gone on.
+    """A WSGI application that renders a report on request, if its study has progressed.
 
     Parameters
     ----------
     storage
         The studies.
     folder_of
-        Where a study's report is rendered, by its name.
+        Returns the folder of a study's report, given the study's name.
     """
 
     def __init__(self, storage: BaseStorage, folder_of: Callable[[str], Path]) -> None:
@@ -57,13 +57,13 @@ class Reports:
         self._rendered: dict[str, float] = {}
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        # As WSGI has it: bytes in a string.
+        # In WSGI, a path is its UTF-8 bytes, decoded as Latin-1.
         path = str(environ["PATH_INFO"]).encode("latin-1").decode(errors="replace")
-        name, slash, rest = path.removeprefix(ROOM).partition("/")
+        name, slash, rest = path.removeprefix(PREFIX).partition("/")
         if not _is_plain(name) or not all(map(_is_plain, filter(None, rest.split("/")))):
-            return _not_found(start_response, "There is no such page.")
+            return _not_found(start_response, "Page not found.")
         if not slash:
-            location = f"{ROOM}{quote(name, safe='')}/"
+            location = f"{PREFIX}{quote(name, safe='')}/"
             start_response("308 Permanent Redirect", [("Location", location)])
             return [b""]
         folder = self._folder_of(name)
@@ -72,25 +72,25 @@ class Reports:
         return _file(start_response, folder, rest or "index.html")
 
     def _refresh(self, name: str, page: Path) -> str | None:
-        """Renders a report that is missing or old; says what stands against it."""
+        """Renders a report that is missing or outdated; returns the reason if there is none."""
         with self._lock:
             try:
                 study, spec = load_study(self._storage, name)
-                over = [t for t in study.get_trials(deepcopy=False) if t.state.is_finished()]
-                if not over:
-                    return f"No trial of {name} is over yet, so there is nothing to report."
-                if self._is_old(name, page, over[-1].datetime_complete):
+                ended = [t for t in study.get_trials(deepcopy=False) if t.state.is_finished()]
+                if not ended:
+                    return f"No trial of {name} has ended yet, so there is nothing to report."
+                if self._is_outdated(name, page, ended[-1].datetime_complete):
                     render_report(study, spec, page.parent)
                     self._rendered[name] = time.monotonic()
             except GRUOptunaError as error:
                 return None if page.is_file() else str(error)
             except Exception:
-                # An older report is better than none.
+                # An outdated report is better than none.
                 logger.exception("the report of %s could not be rendered", name)
                 return None if page.is_file() else f"The report of {name} could not be rendered."
         return None
 
-    def _is_old(self, name: str, page: Path, latest: datetime | None) -> bool:
+    def _is_outdated(self, name: str, page: Path, latest: datetime | None) -> bool:
         if not page.is_file():
             return True
         if time.monotonic() - self._rendered.get(name, float("-inf")) < PAUSE_SECONDS:
@@ -99,25 +99,25 @@ class Reports:
 
 
 def with_reports(app: WSGIApplication, reports: Reports) -> WSGIApplication:
-    """An application, with the reports beside it."""
+    """Serves the reports under their prefix, and everything else by the application."""
 
-    def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        here = str(environ.get("PATH_INFO", "")).startswith(ROOM)
-        return (reports if here else app)(environ, start_response)
+    def respond(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        is_report = str(environ.get("PATH_INFO", "")).startswith(PREFIX)
+        return (reports if is_report else app)(environ, start_response)
 
-    return answer
+    return respond
 
 
 def _is_plain(part: str) -> bool:
-    """Whether a part of a path names something inside the room, on any system."""
+    """Whether a part of a path is an ordinary name that can't leave its folder, on any system."""
     return part not in ("", ".", "..") and not set(part) & set("/\\:\0") and part.isprintable()
 
 
 def _file(start_response: StartResponse, folder: Path, name: str) -> Iterable[bytes]:
     file = (folder / name).resolve()
-    # A link in the folder may lead out of it.
+    # A symbolic link in the folder may point out of it.
     if not file.is_relative_to(folder.resolve()) or not file.is_file():
-        return _not_found(start_response, "There is no such page.")
+        return _not_found(start_response, "Page not found.")
     content = file.read_bytes()
     kind = mimetypes.guess_type(file.name)[0] or "application/octet-stream"
     if kind.startswith("text/"):

@@ -1,4 +1,4 @@
-"""A server with threads on an address of this machine."""
+"""The HTTP server: it listens on an address of this machine, one thread per request."""
 
 from __future__ import annotations
 
@@ -24,51 +24,51 @@ _IDLE_SECONDS = 60
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches an address.
+    """Whether only this machine can connect to a host.
 
     Raises
     ------
     UserError
-        If it is none.
+        If the host is unknown.
     """
     _, (number, *_) = _resolved(host, 0)
     return ipaddress.ip_address(number.partition("%")[0]).is_loopback
 
 
 def own_names(host: str) -> frozenset[str]:
-    """The names of this machine under which an address of it may be asked for."""
+    """The names under which browsers may open a server on this host."""
     machine = socket.gethostname().lower()
     return frozenset({host.lower().strip("[]"), machine, machine.partition(".")[0]})
 
 
 def bind(app: WSGIApplication, host: str = HOST, port: int = PORT) -> WSGIServer:
-    """A server that is bound and ready for ``serve_forever``.
+    """Makes a server that listens and is ready for ``serve_forever``.
 
     Parameters
     ----------
     app
-        What it serves.
+        The application to serve.
     host
-        An address or a name of this machine; ``0.0.0.0`` or ``::`` are all of them.
+        An address or name of this machine; ``0.0.0.0`` or ``::`` for all its addresses.
     port
-        0 takes any free one.
+        The port; 0 for any free one.
 
     Raises
     ------
     UserError
-        If it can't be bound.
+        If the port is taken, or the host isn't this machine's.
     """
     family, place = _resolved(host, port)
     try:
         server = _Server(family, place)
     except OSError as error:
-        raise UserError(_why_not(error, host, port)) from None
+        raise UserError(_bind_problem(error, host, port)) from None
     server.set_app(app)
     return server
 
 
 def address(server: WSGIServer, path: str = "/") -> str:
-    """Where a browser on this machine finds it."""
+    """The address at which a browser on this machine opens a server."""
     host = str(server.server_address[0])
     number = ipaddress.ip_address(host.partition("%")[0])
     if number.is_unspecified:
@@ -79,7 +79,7 @@ def address(server: WSGIServer, path: str = "/") -> str:
 
 
 class _Server(ThreadingMixIn, WSGIServer):
-    """One thread a request: a slow one doesn't hold up the page."""
+    """One thread per request, so that a slow request doesn't delay the others."""
 
     daemon_threads = True
 
@@ -88,7 +88,7 @@ class _Server(ThreadingMixIn, WSGIServer):
         super().__init__(place, _Handler)
 
     def server_bind(self) -> None:
-        # The library's own asks for the machine's name, which can wait for a name server.
+        # Not `HTTPServer.server_bind`: it looks up the host's name and may wait for a DNS server.
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self.socket.bind(self.server_address)
         self.server_address = self.socket.getsockname()
@@ -96,13 +96,13 @@ class _Server(ThreadingMixIn, WSGIServer):
         self.setup_environ()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        # A browser that left is nobody's error.
+        # A browser that closed the connection is no reason for a traceback.
         if not isinstance(sys.exception(), ConnectionError | TimeoutError):
             super().handle_error(request, client_address)
 
 
 class _Handler(WSGIRequestHandler):
-    """Without a line a request: addresses may hold a token."""
+    """Logs no requests, since their addresses may contain a token."""
 
     timeout = _IDLE_SECONDS
 
@@ -117,21 +117,19 @@ def _resolved(host: str, port: int) -> tuple[socket.AddressFamily, tuple[Any, ..
         )
     except (socket.gaierror, UnicodeError):
         raise UserError(
-            f'host "{host}" is not known. Give an address of this machine, or 0.0.0.0 for all.'
+            f'host "{host}" is unknown. Give an address of this machine, or 0.0.0.0 for all.'
         ) from None
     return family, place
 
 
-def _why_not(error: OSError, host: str, port: int) -> str:
+def _bind_problem(error: OSError, host: str, port: int) -> str:
     if error.errno == errno.EADDRINUSE:
         free = _next_free(host, port)
-        follows = f"The next free one: --port {free}" if free else "--port 0 takes any free one"
-        return f"port {port} is taken by another program. {follows}."
+        other = f"--port {free}, the next free one" if free else "--port 0 for any free one"
+        return f"port {port} is used by another program. Try {other}."
     if error.errno == errno.EADDRNOTAVAIL:
-        return f"host {host} is not an address of this machine. 0.0.0.0 is all it has."
-    return (
-        f"port {port} can't be opened ({error.strerror}). Try another one; --port 0 takes any free."
-    )
+        return f"host {host} is not an address of this machine. Try 0.0.0.0 for all its addresses."
+    return f"port {port} can't be opened ({error.strerror}). Try another one, or --port 0."
 
 
 def _next_free(host: str, port: int) -> int | None:

@@ -1,4 +1,4 @@
-"""``dashboards/optuna-dashboard.toml``: what optuna-dashboard reads itself, read here too."""
+"""Reads ``dashboards/optuna-dashboard.toml``, which is optuna-dashboard's own configuration too."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _KINDS = {"host": str, "port": int, "artifact_dir": str}
 
 @dataclass(frozen=True)
 class DashboardSettings:
-    """Where to listen, and where artifacts lie; the file's other keys are for others."""
+    """Where to listen and where artifacts are stored; other keys of the file are ignored."""
 
     host: str = HOST
     port: int = PORT
@@ -28,15 +28,15 @@ class DashboardSettings:
 
     @classmethod
     def read(cls, file: Path, host: str | None, port: int | None) -> DashboardSettings:
-        """What was given, else what the file says, else the usual.
+        """Combines options, the file and the defaults, in this order of precedence.
 
         Parameters
         ----------
         file
-            Need not be there. Its paths are relative to the workspace, as optuna-dashboard has
-            it when it is started there.
+            May be missing. Its paths are relative to the workspace, as for optuna-dashboard
+            started in that folder.
         host, port
-            As given by the command.
+            The command's options; None if they weren't given.
 
         Raises
         ------
@@ -52,7 +52,7 @@ class DashboardSettings:
         )
 
     def artifact_store(self) -> FileSystemArtifactStore | None:
-        """Where artifacts are read from."""
+        """The store of the artifacts; None if there is no folder for them."""
         if self.artifact_dir is None:
             return None
         from optuna.artifacts import FileSystemArtifactStore
@@ -66,12 +66,12 @@ def _table(file: Path) -> dict[str, Any]:
     try:
         content = tomllib.loads(file.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
-        raise UserError(f"{shown(file)}: can't be read ({error}).") from None
+        raise UserError(f"{shown(file)} can't be read: {error}.") from None
     table = content.get("optuna_dashboard", {})
     for key, kind in _KINDS.items():
         if key in table and type(table[key]) is not kind:
-            words = "a number" if kind is int else "a text in quotes"
+            expected = "a number" if kind is int else "a string in quotes"
             raise UserError(
-                f"{shown(file)} [optuna_dashboard]: {key} = {table[key]!r} must be {words}."
+                f"{shown(file)} [optuna_dashboard]: {key} = {table[key]!r} must be {expected}."
             )
     return {key: table[key] for key in _KINDS if key in table}

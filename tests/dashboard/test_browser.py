@@ -132,7 +132,7 @@ def test_elsewhere_a_browser_shows_the_token_once(
     with serving(storage, rules, reports=room) as port:
         base = f"http://127.0.0.1:{port}"
         page = visit(f"{base}/dashboard").page
-        assert "asks for a token" in page.inner_text("body")
+        assert "requires a token" in page.inner_text("body")
         page.goto(f"{base}/dashboard?token={TOKEN}")
         page.get_by_text("1. tiny").wait_for()
         assert TOKEN not in page.url

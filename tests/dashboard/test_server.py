@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from optuna.storages import BaseStorage
 
-READ_ONLY = "Read-only. Start it with --write to change studies."
+READ_ONLY = "This dashboard is read-only. Start it with --write to change studies."
 
 
 @pytest.fixture
@@ -113,7 +113,7 @@ def test_a_browser_here_may_call_it_so(storage: BaseStorage, host: str) -> None:
 )  # fmt: skip
 def test_another_name_for_this_machine_is_refused(storage: BaseStorage, host: str) -> None:
     # A page elsewhere can point its own name at 127.0.0.1 and then read what we answer.
-    refused = (403, "This dashboard answers to 127.0.0.1 only.")
+    refused = (403, "This dashboard can only be opened at 127.0.0.1.")
     with serving(storage, write=True) as port:
         assert ask(port, "/api/studies", Host=host) == refused
         assert ask(port, "/report/vowels/", Host=host) == refused
@@ -124,7 +124,7 @@ def test_another_name_for_this_machine_is_refused(storage: BaseStorage, host: st
 def test_a_name_that_was_allowed_will_do(storage: BaseStorage) -> None:
     with serving(storage, rules_for(HOST, ["Studies.Example"])) as port:
         assert ask(port, "/api/studies", Host="studies.example")[0] == 200
-        wrong = "This dashboard doesn't answer to this name. Start it with --allow-host NAME."
+        wrong = "This dashboard doesn't accept this host name. Start it with --allow-host NAME."
         assert ask(port, "/api/studies", Host="other.example") == (403, wrong)
 
 
@@ -199,7 +199,7 @@ def test_with_write_a_page_elsewhere_still_changes_nothing(
     storage: BaseStorage, foreign: dict[str, str]
 ) -> None:
     new = {"study_name": "new", "directions": ["minimize"]}
-    refused = (403, "Changes are taken from the dashboard's own pages only.")
+    refused = (403, "Only the dashboard's own pages can change studies.")
     with serving(storage, write=True) as port:
         assert ask(port, "/api/studies", "POST", new, **foreign) == refused
         assert ask(port, "/api/studies/1", "DELETE", {}, **foreign) == refused
@@ -224,13 +224,13 @@ def test_who_is_elsewhere_needs_a_token(monkeypatch: pytest.MonkeyPatch) -> None
     assert rules_for("127.0.0.1").token == TOKEN  # who sets one wants it asked for
     for weak in ("short", "with a space and more", "with;semicolon;and;more"):
         monkeypatch.setenv("GRU_OPTUNA_TOKEN", weak)
-        with pytest.raises(UserError, match="must be 16 letters"):
+        with pytest.raises(UserError, match="must have at least 16 characters"):
             rules_for("127.0.0.1")
 
 
 def test_without_the_token_nothing_is_shown(storage: BaseStorage, tmp_path: Path) -> None:
     rules = Rules(any_address=True, write=True, token=TOKEN)
-    reason = "This dashboard asks for a token. Open the address that was printed."
+    reason = "This dashboard requires a token. Open the address that it printed."
     wrong = [
         {},
         {"Cookie": "gru_optuna_0=x"},
@@ -360,7 +360,7 @@ def test_a_path_does_not_leave_the_room(storage: BaseStorage, tmp_path: Path, pa
     with serving(storage, reports=tmp_path / "dashboards") as port:
         status, text = ask(port, path)
     assert status == 404
-    assert "There is no such page" in text or "no study" in text
+    assert "Page not found" in text or "no study" in text
 
 
 def test_what_is_missing_is_said_as_text(storage: BaseStorage, tmp_path: Path) -> None:
@@ -380,7 +380,7 @@ def test_a_taken_port_is_answered_with_a_way_out(storage: BaseStorage) -> None:
     with serving(storage) as port, pytest.raises(UserError) as caught:
         bind(lambda environ, start: [], HOST, port)
     found = re.fullmatch(
-        rf"port {port} is taken by another program. The next free one: --port (\d+).",
+        rf"port {port} is used by another program\. Try --port (\d+), the next free one\.",
         str(caught.value),
     )
     assert found
@@ -388,9 +388,9 @@ def test_a_taken_port_is_answered_with_a_way_out(storage: BaseStorage) -> None:
 
 
 def test_a_host_that_is_none_is_answered_with_a_way_out() -> None:
-    with pytest.raises(UserError, match=r"not an address of this machine\. 0\.0\.0\.0 is all"):
+    with pytest.raises(UserError, match=r"not an address of this machine\. Try 0\.0\.0\.0 for all"):
         bind(lambda environ, start: [], "192.0.2.1", 0)
-    with pytest.raises(UserError, match=r'host "nobody.invalid" is not known'):
+    with pytest.raises(UserError, match=r'host "nobody.invalid" is unknown'):
         bind(lambda environ, start: [], "nobody.invalid", 0)
 
 
@@ -518,5 +518,5 @@ def test_our_command_reads_the_same_file(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="port = '9' must be a number"):
         DashboardSettings.read(file, None, None)
     file.write_text("[optuna_dashboard")
-    with pytest.raises(UserError, match=r"optuna-dashboard.toml: can't be read"):
+    with pytest.raises(UserError, match=r"optuna-dashboard.toml can't be read"):
         DashboardSettings.read(file, None, None)
