@@ -33,13 +33,13 @@ class Estimate:
     """A value of the metric, and how far off it may be."""
 
     value: float
-    interval: tuple[float, float] | None  # 95 %; None: unknown
+    interval: tuple[float, float] | None  # 95%; None: unknown
     rows: int | None  # how many it was measured on
 
     @property
     def sureness(self) -> str:
         """The interval in words; empty where it is unknown."""
-        return f"95\u00a0% interval {format_interval(self.interval)}" if self.interval else ""
+        return f"95% interval {format_interval(self.interval)}" if self.interval else ""
 
     def compare(self, other: float, spec: Specification) -> Standing:
         """How it compares with a value to beat; without an interval, by the value alone."""

@@ -92,7 +92,7 @@ def test_parallel_coordinates_place_every_value(study: optuna.Study) -> None:
     assert by_name["decay"].scale.labels == ["constant", "step"]
     assert by_name["decay"].positions == [0, 1, 0, 1, 0]
 
-    # Absent ones stand 15 % of the axis (0.1 to 0.9) below it.
+    # Absent ones stand 15% of the axis (0.1 to 0.9) below it.
     drop = by_name["decay_drop"]
     assert drop.values == [None, 0.5, None, 0.9, None]
     assert drop.positions == pytest.approx([-0.02, 0.5, -0.02, 0.9, -0.02])
@@ -280,7 +280,7 @@ def test_the_answer_says_how_sure_it_is_and_where_the_search_began(study: optuna
     value, gain = write_verdict(found, spec)
     assert value == (
         "On 100 test rows, which were not used to choose it, the winner reaches accuracy 0.8750 "
-        "(95\u00a0% interval 0.8000 to 0.9300). That is better than majority class (0.2500) and "
+        "(95% interval 0.8000 to 0.9300). That is better than majority class (0.2500) and "
         "not clearly different from by hand (0.8600)."
     )
     assert gain.startswith("The search improved the validation accuracy from 0.5000, the median")

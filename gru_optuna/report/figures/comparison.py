@@ -145,7 +145,7 @@ def comparison_section(context: Context, result: Result | None) -> list[FigureSe
     marks = compare(result, context.spec)
     caption = (
         "Rings are values to beat, circles are measured on validation rows, the diamond on test "
-        "rows. A bar is the 95 % interval: over rows, or over seeds where the winner was trained "
+        "rows. A bar is the 95% interval: over rows, or over seeds where the winner was trained "
         "again on fresh ones. The value seen in the search is the best of many and therefore "
         "optimistic; its bar doesn't include that."
     )

@@ -150,7 +150,7 @@ def importance_section(context: Context, numbers: Importance) -> FigureSection:
         f"parameters move the {context.spec.metric} at all, over the whole range searched? A "
         f"parameter that ruins trials at one end of its range but makes no difference among the "
         f"good ones has a long thin bar and a short thick one. fANOVA covers only parameters that "
-        f"every trial has. The bars of each kind add up to 100 %.{hint}{fewer}"
+        f"every trial has. The bars of each kind add up to 100%.{hint}{fewer}"
     )
     alt = "Importance: " + ", ".join(
         f"{name} {share:.0%}" for name, share in numbers.shares.items() if share >= 0.01
