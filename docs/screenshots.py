@@ -1,6 +1,7 @@
-"""Makes the README's pictures anew, from a real run of the demo: ``make screenshots``.
+"""Takes the README's screenshots from a real run of the demo: ``make screenshots``.
 
-The terminal at two thirds of the way, the dashboard and the report at the end. Needs Chromium.
+They show the terminal after two thirds of the trials, and the dashboard and the report at the end.
+Needs Chromium.
 """
 
 from __future__ import annotations
@@ -38,14 +39,14 @@ REPORT = REPOSITORY / "dashboards" / "example-report.png"
 _TRIALS = 60
 _COLUMNS, _LINES = 96, 26
 _SHARPER = 1.5
-"""Pixels of a picture for each of the page's: a compromise of sharpness and size."""
+"""Pixels of a screenshot per pixel of the page: a compromise between sharpness and file size."""
 
 
 def main() -> None:
-    """Runs the demo and takes the pictures."""
+    """Runs the demo and takes the screenshots."""
     path = chromium()
     if path is None:
-        sys.exit("Chromium is needed for pictures. On Debian: apt install chromium")
+        sys.exit("Screenshots need Chromium, which was not found. On Debian: apt install chromium")
     folder = Path(tempfile.mkdtemp(prefix="gru-optuna-pictures-"))
     try:
         url = f"sqlite:///{folder / 'study.db'}"
@@ -59,7 +60,7 @@ def main() -> None:
             with bind(app, port=0) as server:
                 threading.Thread(target=server.serve_forever, daemon=True).start()
                 study = address(server, "/dashboard/studies/1")
-                # Importances are computed when they are asked for.
+                # The page computes importances last; their first label shows that it is complete.
                 _picture(
                     browser, study, DASHBOARD, 1300, 1690, awaited="learning_rate", sharper=1.0
                 )
@@ -70,19 +71,19 @@ def main() -> None:
 
 
 def _tune(url: str, folder: Path) -> str:
-    """Tunes the demo; returns the address of a page with what the terminal showed on the way."""
+    """Tunes the demo; returns the address of a page that shows the terminal during the run."""
     view = LiveView(Console(file=io.StringIO(), width=_COLUMNS, height=_LINES))
-    seen: list[str] = []
-    over = 0
+    screenshots: list[str] = []
+    ended = 0
 
     def happened(event: WorkerEvent) -> None:
-        nonlocal over
+        nonlocal ended
         view.happened(event)
-        over += isinstance(event, TrialEnded)
-        if over >= _TRIALS * 2 // 3 and not seen:
+        ended += isinstance(event, TrialEnded)
+        if ended >= _TRIALS * 2 // 3 and not screenshots:
             paper = Console(file=io.StringIO(), record=True, width=_COLUMNS, height=_LINES)
             paper.print(view.picture())
-            seen.append(paper.export_svg(title=f"gru-optuna tune studies/{STUDY.name}"))
+            screenshots.append(paper.export_svg(title=f"gru-optuna tune studies/{STUDY.name}"))
 
     gru_optuna.tune(
         STUDY,
@@ -93,8 +94,8 @@ def _tune(url: str, folder: Path) -> str:
         on_event=happened,
     )
     view.close()
-    # Its fonts would come from the network.
-    svg = re.sub(r"@font-face\s*{.*?}", "", seen[0], flags=re.DOTALL)
+    # Rich's SVG would load its fonts from the network.
+    svg = re.sub(r"@font-face\s*{.*?}", "", screenshots[0], flags=re.DOTALL)
     page = folder / "terminal.html"
     page.write_text(f"<body style='margin:0'>{svg.replace('Fira Code', 'DejaVu Sans Mono')}")
     return page.as_uri()
@@ -117,7 +118,7 @@ def _picture(
     page.wait_for_load_state("networkidle")
     if awaited:
         page.get_by_text(awaited).first.wait_for()
-    page.wait_for_timeout(1500)  # figures are drawn after that
+    page.wait_for_timeout(1500)  # figures are drawn after the page has loaded
     target = page.locator(element).first if element else page
     content = target.screenshot(animations="disabled")
     draft = file.with_suffix(".part")

@@ -1,1 +1,1 @@
-"""A study read back: numbers (``summary``, ``numbers``), figures, a page."""
+"""Reports on a study: numbers, findings, figures, the page, and notes for optuna-dashboard."""

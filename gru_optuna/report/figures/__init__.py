@@ -1,1 +1,1 @@
-"""Plain numbers drawn with plotly: every function takes what ``report.numbers`` made."""
+"""The report's figures: each file holds a figure's numbers, its drawing and its caption."""

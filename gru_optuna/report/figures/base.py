@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from gru_optuna.report.axes import metric_scale
-from gru_optuna.report.theme import QUIET, TEMPLATE
+from gru_optuna.report.theme import AXIS, QUIET, TEMPLATE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -85,6 +85,19 @@ def whole(largest: int) -> dict[str, Any]:
     return {"dtick": 1} if largest <= 12 else {"tickformat": "d"}
 
 
+def thin(numbers: Sequence[int], most: int, best: int | None) -> list[int]:
+    """The indices of at most about `most` trials, evenly chosen, and always the winner's."""
+    stride = math.ceil(len(numbers) / most)
+    return [index for index, n in enumerate(numbers) if index % stride == 0 or n == best]
+
+
+def add_diagonal(figure: go.Figure, low: float, high: float, **options: Any) -> None:
+    """Adds the dotted line on which both axes have the same value."""
+    line = {"color": AXIS, "width": 1, "dash": "dot"}
+    ends = [low, high]
+    figure.add_scatter(x=ends, y=ends, mode="lines", line=line, hoverinfo="skip", **options)
+
+
 def plain(name: str) -> str:
     """A user's name as plain text: Plotly interprets some HTML in labels."""
     return name.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
@@ -118,7 +131,7 @@ class FigureSection:
 
 @dataclass(frozen=True)
 class Context:
-    """What every figure is drawn from; numbers that several parts share are passed beside it."""
+    """What every figure is drawn from; shared numbers are passed separately."""
 
     study: Study
     spec: Specification

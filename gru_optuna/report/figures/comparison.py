@@ -150,4 +150,4 @@ def comparison_section(context: Context, result: Result | None) -> list[FigureSe
         "optimistic; its bar doesn't include that."
     )
     panel = Panel(draw_comparison(marks, context.spec), "; ".join(mark.text for mark in marks))
-    return [FigureSection("comparison", "Compared with", "Comparison", "", caption, marks, [panel])]
+    return [FigureSection("comparison", "Comparison", "Comparison", "", caption, marks, [panel])]

@@ -11,9 +11,16 @@ from optuna.trial import TrialState
 
 from gru_optuna.attributes import BASELINES
 from gru_optuna.formatting import format_metric, format_value
-from gru_optuna.report.figures.base import FigureSection, Panel, canvas, opacity, scatter, whole
+from gru_optuna.report.figures.base import (
+    FigureSection,
+    Panel,
+    add_diagonal,
+    canvas,
+    opacity,
+    scatter,
+    whole,
+)
 from gru_optuna.report.theme import (
-    AXIS,
     BEST,
     COMPLETE,
     FAILED,
@@ -223,14 +230,7 @@ def draw_gap(numbers: Health) -> go.Figure:
             )
     both = [loss for gap in gaps for loss in (gap.train_loss, gap.validation_loss)]
     low, high = min(both), max(both)
-    figure.add_scatter(
-        x=[low, high],
-        y=[low, high],
-        mode="lines",
-        line={"color": AXIS, "width": 1, "dash": "dot"},
-        hoverinfo="skip",
-        name="equal",
-    )
+    add_diagonal(figure, low, high, name="equal")
     kind = "log" if high > 30 * low else "linear"
     axis = {"type": kind, "tickformat": "~g", **_log_ticks(kind, low, high)}
     figure.update_xaxes(title="training loss", **axis)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from itertools import combinations
 from typing import TYPE_CHECKING
@@ -11,7 +10,7 @@ import numpy as np
 
 from gru_optuna.formatting import format_metric
 from gru_optuna.report.axes import Scale, parameter_scale
-from gru_optuna.report.figures.base import FigureSection, Panel, canvas, spread, ticks
+from gru_optuna.report.figures.base import FigureSection, Panel, canvas, spread, thin, ticks
 from gru_optuna.report.theme import BEST, FROM_WORST_TO_BEST, PAPER
 from gru_optuna.report.trials import complete, value_of
 from gru_optuna.search import space
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
     from optuna import Study
     from sklearn.ensemble import RandomForestRegressor
 
-    from gru_optuna.report.axes import Scale
     from gru_optuna.report.figures.base import Context
     from gru_optuna.study_file import Specification
 
@@ -178,8 +176,7 @@ def draw_pair(pair: Pair, spec: Specification, best: int | None) -> go.Figure:
             hoverinfo="skip",
             **colours,
         )
-    stride = math.ceil(len(pair.numbers) / POINTS)
-    shown = [n for n in range(len(pair.numbers)) if n % stride == 0 or pair.numbers[n] == best]
+    shown = thin(pair.numbers, POINTS, best)
     # By rank: a single bad outlier would give all other trials the same colour.
     ranks = {value: rank for rank, value in enumerate(sorted(set(pair.metric)))}
     for winner in (False, True):

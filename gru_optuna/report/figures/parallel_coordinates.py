@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +9,15 @@ import numpy as np
 
 from gru_optuna.formatting import format_metric, format_value
 from gru_optuna.report.axes import Scale, metric_scale, parameter_scale
-from gru_optuna.report.figures.base import FigureSection, Panel, canvas, opacity, spread, ticks
+from gru_optuna.report.figures.base import (
+    FigureSection,
+    Panel,
+    canvas,
+    opacity,
+    spread,
+    thin,
+    ticks,
+)
 from gru_optuna.report.theme import BEST, COMPLETE, FROM_WORST_TO_BEST, GRID, INK
 from gru_optuna.report.trials import complete, value_of
 from gru_optuna.search import space
@@ -22,7 +29,6 @@ if TYPE_CHECKING:
     from optuna import Study
 
     from gru_optuna.hyperparameters import Value
-    from gru_optuna.report.axes import Scale
     from gru_optuna.report.figures.base import Context
     from gru_optuna.study_file import Specification
 
@@ -115,8 +121,7 @@ def draw_parallel_coordinates(
     import plotly.graph_objects as go
 
     metric = numbers.columns[-1]
-    stride = math.ceil(len(numbers.numbers) / LINES)
-    shown = [n for n, number in enumerate(numbers.numbers) if n % stride == 0 or number == best]
+    shown = thin(numbers.numbers, LINES, best)
     # By rank: values crowd near the best, and a bad outlier would give all others one colour.
     places = sorted({metric.positions[n] for n in shown})
     rank = {place: index / max(1, len(places) - 1) for index, place in enumerate(places)}
@@ -167,12 +172,7 @@ def draw_parallel_coordinates(
 def draw_slice(numbers: Slice, metric: Scale, best: int | None) -> go.Figure:
     """One parameter against the metric, whose axis all slices share; the winner stands out."""
     scale = numbers.scale
-    stride = math.ceil(len(numbers.numbers) / SLICE_POINTS)
-    shown = [
-        index
-        for index, number in enumerate(numbers.numbers)
-        if index % stride == 0 or number == best
-    ]
+    shown = thin(numbers.numbers, SLICE_POINTS, best)
     groups: tuple[tuple[list[int], dict[str, Any]], ...] = (
         (
             [index for index in shown if numbers.numbers[index] != best],
@@ -216,7 +216,7 @@ def parallel_section(context: Context) -> FigureSection:
     """All complete trials at once."""
     lines = place_trials(context.study, context.spec)
     missing = _nothing_complete(len(lines.numbers), len(lines.columns) - 1)
-    thinned = (
+    fewer = (
         f" {LINES:,} of the trials are drawn, evenly chosen." if len(lines.numbers) > LINES else ""
     )
     caption = (
@@ -224,7 +224,7 @@ def parallel_section(context: Context) -> FigureSection:
         f"it is on a light page, and the brighter on a dark one. Drag along an axis to keep only "
         f"the trials that pass there, click the axis to keep all again, drag a name to move its "
         f"axis. A line through “{ABSENT}” belongs to a trial without that parameter, which "
-        f"depends on the value of another.{thinned}"
+        f"depends on the value of another.{fewer}"
     )
     panels = []
     if not missing:
@@ -249,7 +249,7 @@ def slices_section(context: Context) -> FigureSection:
     cuts = cut_slices(context.study, context.spec)
     lines = place_trials(context.study, context.spec)
     missing = _nothing_complete(len(lines.numbers), len(cuts))
-    thinned = (
+    fewer = (
         f" At most {SLICE_POINTS:,} trials are drawn in each panel, evenly chosen."
         if len(lines.numbers) > SLICE_POINTS
         else ""
@@ -258,7 +258,7 @@ def slices_section(context: Context) -> FigureSection:
         f"Each panel shows the validation {context.spec.metric} of the complete trials over one "
         f"parameter; the diamond is the winner. Trials of one category are spread sideways to "
         f"keep them apart. A slope or a hill means that the parameter matters; good values at the "
-        f"edge suggest that the range is too narrow.{thinned}"
+        f"edge suggest that the range is too narrow.{fewer}"
     )
     metric = lines.columns[-1].scale
     panels = [

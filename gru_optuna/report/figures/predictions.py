@@ -5,7 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from gru_optuna.formatting import format_value
-from gru_optuna.report.figures.base import FigureSection, Panel, canvas, opacity, plain, whole
+from gru_optuna.report.figures.base import (
+    FigureSection,
+    Panel,
+    add_diagonal,
+    canvas,
+    opacity,
+    plain,
+    whole,
+)
 from gru_optuna.report.theme import AXIS, BEST, COMPLETE, FROM_NONE_TO_MANY, INK, PAPER, QUIET
 from gru_optuna.study.predictions import stored_predictions
 
@@ -122,14 +130,7 @@ def draw_points(numbers: dict[str, Any]) -> go.Figure:
     figure = canvas(440, "predicted", showlegend=False)
     truth, predicted = numbers["truth"], numbers["predicted"]
     known = [value for value in (*truth, *predicted) if value is not None]
-    low, high = min(known), max(known)
-    figure.add_scatter(
-        x=[low, high],
-        y=[low, high],
-        mode="lines",
-        line={"color": AXIS, "width": 1, "dash": "dot"},
-        hoverinfo="skip",
-    )
+    add_diagonal(figure, min(known), max(known))
     figure.add_scatter(
         x=truth,
         y=predicted,

@@ -27,9 +27,9 @@
     to.selectedIndex = to.options.length - 1;
   };
 
-  const tell = () => {
+  const describe = () => {
     const { dimensions, line, meta } = plot.data[0];
-    const brushed = dimensions.filter((one) => one.constraintrange);
+    const brushed = dimensions.filter((axis) => axis.constraintrange);
     const within = (place, range) => place >= range[0] && place <= range[1];
     const kept = meta.numbers.map((_, n) => n).filter((n) =>
       brushed.every(({ constraintrange, values }) => {
@@ -40,8 +40,8 @@
       status.textContent = brushed.length ? "No trial passes there." : "";
       return;
     }
-    const better = (one, other) => (meta.maximize ? line.color[one] > line.color[other] : line.color[one] < line.color[other]);
-    const best = kept.reduce((one, other) => (better(other, one) ? other : one));
+    const better = (a, b) => (meta.maximize ? line.color[a] > line.color[b] : line.color[a] < line.color[b]);
+    const best = kept.reduce((a, b) => (better(b, a) ? b : a));
     status.textContent = `${kept.length} of ${meta.numbers.length} trials pass; ` +
       `the best of them is trial ${meta.numbers[best]} with ${meta.metric[best]}.`;
   };
@@ -49,7 +49,7 @@
   plot.addEventListener("drawn", () => {
     if (!form.isConnected) {
       plot.closest(".panel").append(form);
-      axis.replaceChildren(...axes().map((one, n) => option(one.label, n)));
+      axis.replaceChildren(...axes().map(({ label }, n) => option(label, n)));
       ends();
       axis.addEventListener("change", ends);
       const restyle = (n, range) => Plotly.restyle(plot, { [`dimensions[${n}].constraintrange`]: range }, [0]);
@@ -61,7 +61,7 @@
       form.querySelector("[data-all]").addEventListener("click", () => axes().forEach((_, n) => restyle(n, null)));
     }
     plot.removeAllListeners?.("plotly_restyle");
-    plot.on("plotly_restyle", tell);
-    tell();
+    plot.on("plotly_restyle", describe);
+    describe();
   });
 })();

@@ -5,7 +5,7 @@ document.querySelectorAll("[data-copy]").forEach((button) => {
     try {
       await navigator.clipboard.writeText(text.textContent);
     } catch {
-      // Without a secure address there is no clipboard: what is selected can be copied.
+      // Browsers offer the clipboard only to secure pages; elsewhere, the selection can be copied.
       getSelection().selectAllChildren(text);
       copied = document.execCommand("copy");
     }
