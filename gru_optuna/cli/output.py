@@ -84,7 +84,7 @@ def _print_confirmed(found: Decision, metric: str) -> None:
 
 
 def _between(interval: list[float] | None) -> str:
-    return "" if interval is None else f"95 % interval {format_interval(interval)}, "
+    return "" if interval is None else f"95% interval {format_interval(interval)}, "
 
 
 def shown_value(winner: Winner | None, metric: str) -> str:

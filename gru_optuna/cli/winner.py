@@ -156,7 +156,7 @@ def _stopped(*, at_once: bool) -> NoReturn:
 
 def _print_candidates(found: Decision) -> None:
     print_table(
-        ("trial", "search", "confirmed", "95 % interval", "weights", "epochs", ""),
+        ("trial", "search", "confirmed", "95% interval", "weights", "epochs", ""),
         [_row(one, found) for one in found.candidates],
     )
     print()

@@ -1,4 +1,4 @@
-"""How far a metric would move if other rows, or other seeds, had been drawn: 95 % intervals.
+"""How far a metric would move if other rows, or other seeds, had been drawn: 95% intervals.
 
 Torch, scipy.stats and scikit-learn are imported where something is computed: `status` and `best`
 read decisions that hold intervals, and must start fast.
