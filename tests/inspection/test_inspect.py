@@ -377,4 +377,6 @@ def test_the_command_answers_in_one_line_what_it_cannot_read(tmp_path: Path) -> 
     result = CliRunner().invoke(app, ["inspect", str(tmp_path / "none.csv")])
     assert result.exit_code == 2
     assert result.stdout == ""
-    assert result.stderr.endswith(f"none.csv: no such file. No file to read in {tmp_path}.\n")
+    assert (
+        f"none.csv: no such file. There is no file of these types in {tmp_path}: ." in result.stderr
+    )

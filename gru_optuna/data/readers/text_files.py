@@ -9,13 +9,13 @@ from __future__ import annotations
 import codecs
 import itertools
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NoReturn
 
 from gru_optuna.errors import DataError, did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
-    from pathlib import Path
 
 Encoding = Literal["utf-8-sig", "utf-16"]
 
@@ -250,5 +250,6 @@ def _missing(path: Path, endings: Collection[str]) -> str:
 def _files_of(folder: Path, endings: Collection[str], near: str = "") -> str:
     names = [file.name for file in folder.iterdir() if file.suffix.lower() in endings]
     if not names:
-        return f"No file to read in {folder}."
+        place = "this folder" if folder == Path() else folder
+        return f"There is no file of these types in {place}: {' '.join(sorted(endings))}."
     return did_you_mean(near, names)

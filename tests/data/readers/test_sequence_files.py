@@ -206,7 +206,9 @@ def test_a_file_in_a_missing_folder_is_missing(tmp_path: Path) -> None:
 
 def test_a_folder_is_no_file(tmp_path: Path) -> None:
     (tmp_path / "x.ts").mkdir()
-    assert refusal(tmp_path / "x.ts") == "x.ts is a folder. No file to read in x.ts."
+    assert refusal(tmp_path / "x.ts") == (
+        "x.ts is a folder. There is no file of these types in x.ts: .npz .ts."
+    )
 
 
 def test_an_unknown_ending_is_refused_with_the_known_ones(tmp_path: Path) -> None:
