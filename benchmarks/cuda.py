@@ -70,8 +70,8 @@ if TYPE_CHECKING:
 
 CPU = torch.device("cpu")
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-3}
-"""Of weights in float64, of losses in float32: Adam's first updates are nearly signs, and turn
-the rounding of a gradient about zero into a whole step of the learning rate."""
+"""The weights are compared in float64 and only the losses in float32. Adam's first updates are
+nearly signs, so rounding a gradient close to zero can change a weight by a whole learning rate."""
 
 WARM_UP = 3
 """Steps before a graph is captured: torch wants cuBLAS and the allocator to be ready."""
@@ -90,7 +90,7 @@ KINDS = (
     replace(PLAIN, layers=2, bidirectional=True, pooling="mean", dropout=0.2),
     replace(PLAIN, hidden_size=13, bidirectional=True, jitter=0.1, time_masking=0.3),
 )
-"""What trials can differ in: most share a network and train in one launch."""
+"""The hyperparameters that vary; most trials share a network and train in one launch."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ MINIATURE = Plan((Shape(4, 5, 3, 6), Shape(3, 6, 4, 5)), (2, 3), 24, 2, 0.001, 2
 
 
 def study(epochs: int) -> Any:
-    """What training reads of a study's specification, whose own classes need pydantic."""
+    """The part of a specification that training reads; the real classes need pydantic."""
     training = SimpleNamespace(epochs=epochs, patience="off")
     return SimpleNamespace(training=training, metric="log_loss", direction="minimize")
 
@@ -275,7 +275,7 @@ def capture(step: Callable[[], object], device: torch.device) -> Callable[[], ob
 
 
 def attempt(function: Callable[[], Any]) -> Any:
-    """What `function` returns, or in one line why a GPU can't do it."""
+    """Returns the result of `function`, or the reason that the GPU can't run it, in one line."""
     try:
         return function()
     except RuntimeError as error:  # torch.OutOfMemoryError is one
@@ -284,7 +284,7 @@ def attempt(function: Callable[[], Any]) -> Any:
 
 @dataclass(frozen=True)
 class Side:
-    """What is timed: a call that makes `steps` steps, or the reason why it can't be made."""
+    """Returns a call that takes `steps` steps, to be timed, or the reason that there is none."""
 
     steps: int
     call: Callable[[], object] | str

@@ -30,7 +30,7 @@ class Shape(NamedTuple):
     hidden: int
 
     def flops(self) -> int:
-        """Of a step's products: forward, and backward to the weights and to the layer's input."""
+        """Floating-point operations of a step: forward, and backward to weights and inputs."""
         return 2 * self.batch * self.time * 3 * self.hidden * (self.inputs + self.hidden) * 3
 
 

@@ -1,4 +1,4 @@
-"""What commands cost before they do anything: ``python benchmarks/startup.py [--json FILE]``.
+"""The start-up cost of each command: ``python benchmarks/startup.py [--json FILE]``.
 
 Processor seconds (user and system) of whole processes, beside those of ``import torch`` and
 ``import optuna`` in the same run: only the ratios to these mean anything on a shared machine. The
@@ -47,12 +47,16 @@ def main() -> None:
             "best": (*GRU, "best", NAME),
             "predict": (*GRU, "predict", "bundle", rows, "--out", "out.csv"),
         }
-        seconds: dict[str, list[float]] = {name: [] for name in (*commands, "tune to first trial")}
+        seconds: dict[str, list[float]] = {
+            name: [] for name in (*commands, "tune, to its first result")
+        }
         # In turn, so that a busy moment meets all of them.
         for turn in range(arguments.rounds):
             for name, command in commands.items():
                 seconds[name].append(whole_process(workspace, *command))
-            seconds["tune to first trial"].append(to_first_trial(workspace, f"turn-{turn}.db"))
+            seconds["tune, to its first result"].append(
+                to_first_trial(workspace, f"turn-{turn}.db")
+            )
             (workspace / "out.csv").unlink()
     print(table(seconds))
     if arguments.json:

@@ -299,6 +299,33 @@ def test_help_answers_at_once(workspace: Workspace) -> None:
         assert not re.search(rf"\| +{heavy}$", loaded, re.MULTILINE)
 
 
+def imported(workspace: Workspace, *arguments: str) -> tuple[set[str], int]:
+    """The top-level packages that a command imports, and its exit code."""
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "gru_optuna", *arguments],
+        cwd=workspace.folder, env=workspace.environment(), capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    return set(re.findall(r"\| +(\w+)$", done.stderr, re.MULTILINE)), done.returncode
+
+
+def test_looking_at_a_study_imports_nothing_that_trains(workspace: Workspace) -> None:
+    ran(workspace, trials=1)
+    for command in (("studies",), ("status", "tiny"), ("best", "tiny")):
+        packages, code = imported(workspace, *command)
+        assert code == 0
+        assert "optuna" in packages  # or the pattern above finds nothing
+        assert not {"torch", "sklearn", "numba"} & packages, command
+
+
+def test_a_missing_data_file_is_reported_before_torch_is_imported(workspace: Workspace) -> None:
+    (workspace.folder / "studies" / "data" / "japanese_vowels_test.ts").unlink()
+    packages, code = imported(workspace, "tune", TINY)
+    assert code == 2
+    assert "pydantic" in packages
+    assert not {"torch", "sklearn", "numba"} & packages
+
+
 # --- wrong input: one plain message, exit code 2, no traceback, nothing half written ---
 
 
