@@ -18,6 +18,26 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+def measure_channels(
+    steps: NDArray[np.float64],  # (M, C)
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean and deviation (C,) of each channel; 1 as the deviation of a constant one.
+
+    The numbers are those of scikit-learn's ``StandardScaler`` to the last bit (tested), whose
+    import takes a second.
+
+    Source: Chan, Golub and LeVeque, "Algorithms for computing the sample variance: analysis and
+    recommendations", The American Statistician 37(3), 1983: the two-pass algorithm with its
+    correction, and the bound below which a variance is rounding alone.
+    """
+    count, rounding = len(steps), np.finfo(np.float64).eps
+    means = steps.sum(axis=0) / count
+    centred = steps - means
+    variances = ((centred**2).sum(axis=0) - centred.sum(axis=0) ** 2 / count) / count
+    constant = variances <= count * rounding * variances + (count * means * rounding) ** 2
+    return means, np.where(constant, 1.0, np.sqrt(np.maximum(variances, 0.0)))
+
+
 @dataclass(frozen=True)
 class SequenceEncoder:
     """Encodes sequences: how channels are scaled, and how a table names them."""
@@ -40,11 +60,8 @@ class SequenceEncoder:
         features: list[str] | None = None,
     ) -> SequenceEncoder:
         """Measures mean and deviation of each channel over all steps of the training rows."""
-        from sklearn.preprocessing import StandardScaler  # heavy, and predictions don't need it
-
-        scaler = StandardScaler(with_mean=standardize, with_std=standardize)
-        scaler.fit(np.concatenate(rows))
-        return cls(rows[0].shape[1], scaler.mean_, scaler.scale_, id, time, features)
+        means, deviations = measure_channels(np.concatenate(rows)) if standardize else (None, None)
+        return cls(rows[0].shape[1], means, deviations, id, time, features)
 
     def encode(
         self, rows: Sequence[NDArray[np.float64]], at: Callable[[int], str]
