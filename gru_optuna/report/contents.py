@@ -28,21 +28,6 @@ if TYPE_CHECKING:
     from gru_optuna.study.summary import Summary
     from gru_optuna.study_file import Specification
 
-FIGURES = (
-    "comparison",
-    "predictions",
-    "importance",
-    "parallel_coordinates",
-    "interactions",
-    "slices",
-    "learning_curves",
-    "health",
-    "optimization_history",
-    "pruning",
-    "timeline",
-)
-"""Every figure that a report can have, by the name of its files."""
-
 
 @dataclass(frozen=True)
 class StudyNumbers:

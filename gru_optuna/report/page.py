@@ -23,8 +23,8 @@ from gru_optuna.errors import UserError
 from gru_optuna.files import written_whole
 from gru_optuna.formatting import format_duration, format_metric, format_value
 from gru_optuna.report.axes import describe_range
-from gru_optuna.report.contents import FIGURES, draw_sections, measure_study
-from gru_optuna.report.figures.base import Context
+from gru_optuna.report.contents import draw_sections, measure_study
+from gru_optuna.report.figures.base import FIGURES, Context
 from gru_optuna.report.findings import find_findings
 from gru_optuna.report.images import draw_images
 from gru_optuna.report.theme import DARK, LIGHT

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from gru_optuna.report.axes import metric_scale
-from gru_optuna.report.theme import AXIS, QUIET, TEMPLATE
+from gru_optuna.report.texts import fill, read_texts
+from gru_optuna.report.theme import STYLES, TEMPLATE
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     import plotly.graph_objects as go
     from optuna import Study
@@ -18,6 +19,11 @@ if TYPE_CHECKING:
     from gru_optuna.report.axes import Scale
     from gru_optuna.study_file import Specification
 
+
+_TEXTS = read_texts("figures.toml")
+
+FIGURES = tuple(_TEXTS)
+"""Every figure that a report can have, by the name of its files, in the order of reading."""
 
 SVG_POINTS = 3_000
 """More points than this are drawn by WebGL: as SVG they would make the browser unresponsive."""
@@ -29,18 +35,7 @@ def canvas(height: int, y_title: str = "", **layout: Any) -> go.Figure:
 
     figure = go.Figure(layout={"template": TEMPLATE, "height": height, **layout})
     if y_title:
-        figure.add_annotation(
-            text=y_title,
-            xref="paper",
-            yref="paper",
-            x=0,
-            y=1,
-            xanchor="left",
-            yanchor="bottom",
-            yshift=8,
-            showarrow=False,
-            font={"size": 12.5, "color": QUIET},
-        )
+        figure.add_annotation(text=y_title, **STYLES["y_title"])
     return figure
 
 
@@ -93,9 +88,7 @@ def thin(numbers: Sequence[int], most: int, best: int | None) -> list[int]:
 
 def add_diagonal(figure: go.Figure, low: float, high: float, **options: Any) -> None:
     """Adds the dotted line on which both axes have the same value."""
-    line = {"color": AXIS, "width": 1, "dash": "dot"}
-    ends = [low, high]
-    figure.add_scatter(x=ends, y=ends, mode="lines", line=line, hoverinfo="skip", **options)
+    figure.add_scatter(x=[low, high], y=[low, high], **STYLES["diagonal"], **options)
 
 
 def plain(name: str) -> str:
@@ -129,6 +122,40 @@ class FigureSection:
     small: bool = False  # whether panels stand side by side
 
 
+def section(
+    figure: str,
+    numbers: Any,
+    panels: list[Panel],
+    sentences: Mapping[str, bool] | None = None,
+    *,
+    missing: str | None = None,
+    **values: Any,
+) -> FigureSection:
+    """A figure with its texts from ``templates/figures.toml``.
+
+    Parameters
+    ----------
+    figure
+        Its name there.
+    numbers, panels
+        What it shows; without panels, the figure is missing.
+    sentences
+        Those of its caption, in order, and whether each applies; None: the only one.
+    missing
+        Why it is missing, where the file doesn't say so.
+    values
+        What the sentences name, besides ``numbers``.
+    """
+    texts = _TEXTS[figure]
+    applying = [key for key, applies in (sentences or {"caption": True}).items() if applies]
+    if not panels:
+        missing, applying = missing or texts["missing"], []
+    caption = " ".join(fill(texts[key], numbers=numbers, **values) for key in applying)
+    small = texts.get("small", False)
+    titles = (texts["title"], texts["nav"], texts["group"])
+    return FigureSection(figure, *titles, caption, numbers, panels, missing, small)
+
+
 @dataclass(frozen=True)
 class Context:
     """What every figure is drawn from; shared numbers are passed separately."""
@@ -138,6 +165,7 @@ class Context:
     best: int | None  # the winner's number
 
     @property
-    def better(self) -> str:
-        """Which values of the metric are better: "higher" or "lower"."""
-        return "higher" if self.spec.direction == "maximize" else "lower"
+    def words(self) -> dict[str, str]:
+        """The metric, and which of its values are better, for captions."""
+        better = "higher" if self.spec.direction == "maximize" else "lower"
+        return {"metric": self.spec.metric, "better": better}

@@ -6,15 +6,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from gru_optuna.formatting import format_metric
-from gru_optuna.report.figures.base import FigureSection, Panel, canvas, plain
-from gru_optuna.report.theme import BEST, COMPLETE, GRID, INK, PAPER, PRUNED
+from gru_optuna.report.figures.base import Panel, canvas, plain, section
+from gru_optuna.report.theme import BEST, COMPLETE, GRID, PAPER, PRUNED, STYLES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import plotly.graph_objects as go
 
-    from gru_optuna.report.figures.base import Context
+    from gru_optuna.report.figures.base import Context, FigureSection
     from gru_optuna.report.result import Estimate, Result
     from gru_optuna.study_file import Specification
 
@@ -81,25 +81,13 @@ def draw_comparison(marks: Sequence[Mark], spec: Specification) -> go.Figure:
     )
     for row, mark in enumerate(marks):
         colour = _COLOURS[mark.kind]
-        # Names stand above their lines: to the left, they would take half of a small screen.
-        figure.add_annotation(
-            text=_label(mark),
-            x=0,
-            xref="paper",
-            xanchor="left",
-            y=row,
-            yshift=16,
-            showarrow=False,
-            font={"size": 13, "color": INK},
-        )
+        figure.add_annotation(text=_label(mark), y=row, **STYLES["comparison_name"])
         if mark.interval:
             figure.add_scatter(
                 x=list(mark.interval),
                 y=[row, row],
-                mode="lines",
                 line={"color": colour, "width": 7},
-                opacity=0.35,
-                hoverinfo="skip",
+                **STYLES["comparison_interval"],
             )
         figure.add_scatter(
             x=[mark.value],
@@ -143,11 +131,5 @@ def comparison_section(context: Context, result: Result | None) -> list[FigureSe
     if result is None:
         return []
     marks = compare(result, context.spec)
-    caption = (
-        "Rings are values to beat, circles are measured on validation rows, the diamond on test "
-        "rows. A bar is the 95% interval: over rows, or over seeds where the winner was trained "
-        "again on fresh ones. The value seen in the search is the best of many and therefore "
-        "optimistic; its bar doesn't include that."
-    )
     panel = Panel(draw_comparison(marks, context.spec), "; ".join(mark.text for mark in marks))
-    return [FigureSection("comparison", "Comparison", "Comparison", "", caption, marks, [panel])]
+    return [section("comparison", marks, [panel])]

@@ -12,12 +12,12 @@ from optuna.trial import TrialState
 from gru_optuna.attributes import BASELINES
 from gru_optuna.formatting import format_metric, format_value
 from gru_optuna.report.figures.base import (
-    FigureSection,
     Panel,
     add_diagonal,
     canvas,
     opacity,
     scatter,
+    section,
     whole,
 )
 from gru_optuna.report.theme import (
@@ -25,9 +25,11 @@ from gru_optuna.report.theme import (
     COMPLETE,
     FAILED,
     FROM_WORST_TO_BEST,
+    PAPER,
     PRUNED,
     RUNNING,
     STATE_COLOURS,
+    STYLES,
 )
 from gru_optuna.report.trials import (
     STATES,
@@ -47,21 +49,13 @@ if TYPE_CHECKING:
     from optuna import Study
     from optuna.trial import FrozenTrial
 
-    from gru_optuna.report.figures.base import Context
+    from gru_optuna.report.figures.base import Context, FigureSection
     from gru_optuna.study_file import Specification
 
 
 Ending: TypeAlias = Literal[
     "trained to the end", "stopped early", "pruned", "diverged", "failed otherwise", "running"
 ]
-ENDINGS: tuple[Ending, ...] = (
-    "trained to the end",
-    "stopped early",
-    "pruned",
-    "diverged",
-    "failed otherwise",
-    "running",
-)
 CHANCE = ("majority class", "mean")
 """Baselines that use only the training labels; forecasting has none."""
 PATIENT_EPOCHS = 3
@@ -110,7 +104,7 @@ def measure_health(study: Study, spec: Specification) -> Health:
     baselines = dict(study.user_attrs.get(BASELINES, {}))
     chance = next(((name, float(baselines[name])) for name in CHANCE if name in baselines), None)
     return Health(
-        endings={ending: endings.count(ending) for ending in ENDINGS if ending in endings},
+        endings={ending: endings.count(ending) for ending in _COLOURS if ending in endings},
         diverged=[trial.number for trial in lost],
         diverged_in={epoch: epochs.count(epoch) for epoch in sorted(set(epochs))},
         chance=chance,
@@ -173,17 +167,11 @@ def draw_endings(numbers: Health) -> go.Figure:
     for ending, count in numbers.endings.items():
         figure.add_bar(
             x=[count],
-            y=[0],
-            orientation="h",
-            width=0.6,
             name=ending,
             text=[f"{count:,}"],
-            textposition="inside",
-            insidetextanchor="middle",
-            textangle=0,
-            textfont={"color": "var(--paper)", "size": 13},
-            marker={"color": _COLOURS[ending], "line": {"width": 1.5, "color": "var(--paper)"}},
+            marker={"color": _COLOURS[ending], "line": {"width": 1.5, "color": PAPER}},
             hovertemplate=f"{ending}: %{{x:,}} trials<extra></extra>",
+            **STYLES["endings"],
         )
     figure.update_xaxes(range=[0, sum(numbers.endings.values())], tickformat="d")
     figure.update_yaxes(visible=False)
@@ -289,28 +277,15 @@ def health_section(context: Context, health: Health) -> FigureSection:
     if any(clip.clip_norm for clip in health.clipping):
         alt = "Share of clipped updates by clip norm."
         panels.append(Panel(draw_clipping(health, context.spec), alt, "Clipping"))
-    chance = ""
-    if health.chance:
-        name, value = health.chance
-        chance = (
-            f" {len(health.at_chance)} of those that trained for at least {PATIENT_EPOCHS} epochs "
-            f"never beat the {name} ({format_metric(value)})."
-        )
-    caption = (
-        f"{counts}.{chance} Each trial is shown at its best epoch; above the dotted line its "
-        f"validation loss exceeds its training loss, and the further above, the more it overfits. "
-        f"Slightly below the line is normal, since dropout is active only in training. If all of "
-        f"a trial's updates are clipped, the clip norm determines its learning rate."
-    )
-    missing = None if counts else "No trial has started."
-    return FigureSection(
+    name, value = health.chance or ("", None)
+    return section(
         "health",
-        "Training health",
-        "Health",
-        "How training went",
-        caption,
         health,
         panels,
-        missing,
-        small=True,
+        {"counts": True, "chance": health.chance is not None, "caption": True},
+        counts=counts,
+        at_chance=len(health.at_chance),
+        epochs=PATIENT_EPOCHS,
+        name=name,
+        value=value,
     )

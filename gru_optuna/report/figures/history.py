@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from optuna.trial import TrialState
 
 from gru_optuna.formatting import format_duration, format_metric
 from gru_optuna.report.axes import duration_ticks
 from gru_optuna.report.figures.base import (
-    FigureSection,
     Panel,
     canvas,
     metric_axis,
     opacity,
     scatter,
+    section,
     whole,
 )
 from gru_optuna.report.figures.timeline import StudyClock
-from gru_optuna.report.theme import BEST, COMPLETE, FAILED, GRID, PRUNED, QUIET
+from gru_optuna.report.theme import BEST, QUIET, STYLES
 from gru_optuna.report.trials import ENDED, STATES, State, last_value, trials_in
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
     from optuna import Study
 
-    from gru_optuna.report.figures.base import Context
+    from gru_optuna.report.figures.base import Context, FigureSection
     from gru_optuna.study_file import Specification
 
 
@@ -88,23 +88,17 @@ def draw_history(points: Sequence[HistoryPoint], spec: Specification) -> go.Figu
     """Every trial's value, the best so far, and failed trials in a separate strip."""
     figure = canvas(400, f"validation {spec.metric}")
     trace = scatter(len(points))
-    groups: tuple[tuple[str, dict[str, Any]], ...] = (
-        ("pruned", {"color": PRUNED, "symbol": "x-thin", "line": {"color": PRUNED, "width": 1.5}}),
-        ("complete", {"color": COMPLETE, "symbol": "circle"}),
-    )
-    for state, marker in groups:
+    for state in ("pruned", "complete"):
         group = [point for point in points if point.state == state and point.value is not None]
         if group:
-            figure.add_trace(
-                trace(
-                    x=[point.number for point in group],
-                    y=[point.value for point in group],
-                    name=state,
-                    mode="markers",
-                    marker={"size": 7, "opacity": opacity(len(group)), **marker},
-                    hovertemplate=f"trial %{{x}}: %{{y:.4g}} ({state})<extra></extra>",
-                )
+            marks = trace(
+                x=[point.number for point in group],
+                y=[point.value for point in group],
+                name=state,
+                hovertemplate=f"trial %{{x}}: %{{y:.4g}} ({state})<extra></extra>",
+                **STYLES[f"{state}_trials"],
             )
+            figure.add_trace(marks.update(marker_opacity=opacity(len(group))))
     running = [point for point in points if point.best is not None]
     if running:
         figure.add_trace(
@@ -112,40 +106,16 @@ def draw_history(points: Sequence[HistoryPoint], spec: Specification) -> go.Figu
                 x=[point.number for point in running],
                 y=[point.best for point in running],
                 name="best so far",
-                mode="lines",
-                line={"color": BEST, "width": 2.5, "shape": "hv"},
                 hovertemplate="best up to trial %{x}: %{y:.4g}<extra></extra>",
+                **STYLES["best_so_far"],
             )
         )
     failed = [point.number for point in points if point.state == "failed"]
     if failed:
-        figure.add_trace(
-            trace(
-                x=failed,
-                y=[0.0] * len(failed),
-                yaxis="y2",
-                name="failed",
-                mode="markers",
-                marker={"size": 8, "color": FAILED, "symbol": "triangle-up"},
-                hovertemplate="trial %{x} failed<extra></extra>",
-            )
-        )
-        figure.update_layout(
-            yaxis={"domain": [0.12, 1]},
-            yaxis2={
-                "domain": [0, 0.07],
-                "range": [-1, 1],
-                "fixedrange": True,
-                "tickvals": [0],
-                "ticktext": ["failed"],
-                "gridcolor": GRID,
-                "automargin": True,
-            },
-            xaxis={"anchor": "y2"},
-        )
+        figure.add_trace(trace(x=failed, y=[0.0] * len(failed), **STYLES["failed_trials"]))
     metric_axis(figure, spec, [point.value for point in points])
     if failed:
-        figure.update_layout(yaxis2={"type": "linear"})
+        figure.update_layout(STYLES["failed_strip"])
     last = points[-1].number
     room = 0.5 + 0.01 * last
     figure.update_xaxes(title="trial", range=[-room, last + room], **whole(last))
@@ -183,12 +153,6 @@ def draw_best_by_time(steps: Sequence[BestByTime], spec: Specification) -> go.Fi
 def history_section(context: Context) -> FigureSection:
     """Values by trial, and the best value by time."""
     points, steps = list_history(context.study), list_improvements(context.study)
-    caption = (
-        f"Each mark is a trial, in the order in which they started; {context.better} is better. A "
-        f"pruned trial (cross) has the value of its last epoch, a failed one (triangle) has none. "
-        f"The line is the best complete trial so far; the lower plot shows it over the time worked."
-    )
-    missing = None if points else "No trial has ended yet."
     panels = []
     if points:
         best = points[-1].best
@@ -199,13 +163,4 @@ def history_section(context: Context) -> FigureSection:
         alt = f"The best value after {worked}: {format_metric(steps[-1].best)}."
         panels.append(Panel(draw_best_by_time(steps, context.spec), alt))
     numbers = {"trials": points, "by_time": steps}
-    return FigureSection(
-        "optimization_history",
-        "Optimization history",
-        "History",
-        "How the search went",
-        caption,
-        numbers,
-        panels,
-        missing,
-    )
+    return section("optimization_history", numbers, panels, None, **context.words)

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING
 
 import optuna
 
-from gru_optuna.report.figures.base import FigureSection, Panel, canvas
-from gru_optuna.report.theme import BEST, COMPLETE
+from gru_optuna.report.figures.base import Panel, canvas, section
+from gru_optuna.report.theme import BEST, COMPLETE, STYLES
 from gru_optuna.report.trials import complete
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
     from optuna import Study
 
-    from gru_optuna.report.figures.base import Context
+    from gru_optuna.report.figures.base import Context, FigureSection
 
 
 FEWEST_TRIALS = 4
@@ -104,16 +104,12 @@ def draw_importance(numbers: Importance) -> go.Figure:
             y=[names.index(parameter) for parameter in known],
             customdata=known,
             name=name,
-            orientation="h",
             offset=offset,
             width=width,
             marker={"color": colour, "line": {"width": 0}},
             text=[_percent(shares[parameter]) for parameter in known],
-            textposition="outside",
-            constraintext="none",
-            textfont={"size": 11.5},
-            cliponaxis=False,
             hovertemplate="%{customdata}: %{x:.1%}<extra>" + name + "</extra>",
+            **STYLES["importance"],
         )
     room = 1.12 * max([*numbers.shares.values(), *numbers.fanova.values()])
     figure.update_xaxes(tickformat=".0%", range=[0, room], showgrid=True, ticks="")
@@ -121,8 +117,7 @@ def draw_importance(numbers: Importance) -> go.Figure:
         range=[len(names) - 0.45, -0.55],
         tickvals=list(range(len(names))),
         ticktext=names,
-        showgrid=False,
-        tickfont={"size": 13, "color": "var(--ink)"},
+        **STYLES["importance_names"],
     )
     figure.update_layout(legend={"x": 0, "xanchor": "left"})
     return figure
@@ -134,35 +129,18 @@ def _percent(share: float) -> str:
 
 def importance_section(context: Context, numbers: Importance) -> FigureSection:
     """Both measures, and why they differ."""
-    hint = (
-        f" Of {numbers.trials} trials, the best tenth is only a few: take this as a hint."
-        if numbers.trials < STEADY_TRIALS
-        else ""
-    )
-    fewer = (
-        f" fANOVA used {numbers.fanova_trials:,} of the {numbers.trials:,} trials, evenly chosen."
-        if numbers.fanova_trials < numbers.trials
-        else ""
-    )
-    caption = (
-        f"Two questions about the {numbers.trials:,} complete trials. The thick bar (PED-ANOVA): "
-        f"which parameters set the best tenth of the trials apart? The thin one (fANOVA): which "
-        f"parameters move the {context.spec.metric} at all, over the whole range searched? A "
-        f"parameter that ruins trials at one end of its range but makes no difference among the "
-        f"good ones has a long thin bar and a short thick one. fANOVA covers only parameters that "
-        f"every trial has. The bars of each kind add up to 100%.{hint}{fewer}"
-    )
     alt = "Importance: " + ", ".join(
         f"{name} {share:.0%}" for name, share in numbers.shares.items() if share >= 0.01
     )
-    panels = [] if numbers.missing else [Panel(draw_importance(numbers), alt)]
-    return FigureSection(
+    return section(
         "importance",
-        "Importance",
-        "Importance",
-        "What matters",
-        caption,
         numbers,
-        panels,
-        numbers.missing,
+        [] if numbers.missing else [Panel(draw_importance(numbers), alt)],
+        {
+            "caption": True,
+            "hint": numbers.trials < STEADY_TRIALS,
+            "fewer": numbers.fanova_trials < numbers.trials,
+        },
+        missing=numbers.missing,
+        **context.words,
     )

@@ -10,8 +10,8 @@ import numpy as np
 
 from gru_optuna.formatting import format_metric
 from gru_optuna.report.axes import Scale, parameter_scale
-from gru_optuna.report.figures.base import FigureSection, Panel, canvas, spread, thin, ticks
-from gru_optuna.report.theme import BEST, FROM_WORST_TO_BEST, PAPER
+from gru_optuna.report.figures.base import Panel, canvas, section, spread, thin, ticks
+from gru_optuna.report.theme import BEST, FROM_WORST_TO_BEST, PAPER, STYLES
 from gru_optuna.report.trials import complete, value_of
 from gru_optuna.search import space
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from optuna import Study
     from sklearn.ensemble import RandomForestRegressor
 
-    from gru_optuna.report.figures.base import Context
+    from gru_optuna.report.figures.base import Context, FigureSection
     from gru_optuna.study_file import Specification
 
 
@@ -171,9 +171,7 @@ def draw_pair(pair: Pair, spec: Specification, best: int | None) -> go.Figure:
             zmin=min(cells),
             zmax=max(cells),
             zsmooth="best" if "category" not in (pair.x.kind, pair.y.kind) else False,
-            showscale=False,
-            opacity=0.55,
-            hoverinfo="skip",
+            **STYLES["surface"],
             **colours,
         )
     shown = thin(pair.numbers, POINTS, best)
@@ -219,17 +217,6 @@ def _place(scale: Scale, position: float, number: int) -> float:
 def interactions_section(context: Context, ranking: Sequence[str]) -> FigureSection:
     """Pairs of the most important parameters."""
     pairs = pair_parameters(context.study, context.spec, ranking)
-    surfaces = [pair.surface for pair in pairs if pair.surface]
-    model = (
-        " The background is what a random forest predicts, averaged over the other parameters; "
-        "the percentage says how much of it neither of the two explains alone (Friedman's H²)."
-        if surfaces
-        else ""
-    )
-    caption = (
-        f"Pairs of the most important parameters. Each dot is a complete trial, coloured by its "
-        f"rank; the diamond is the winner.{model}"
-    )
     panels = [
         Panel(
             draw_pair(pair, context.spec, context.best),
@@ -239,15 +226,5 @@ def interactions_section(context: Context, ranking: Sequence[str]) -> FigureSect
         )
         for pair in pairs
     ]
-    missing = None if pairs else "There are no two parameters whose complete trials differ."
-    return FigureSection(
-        "interactions",
-        "Two at a time",
-        "Pairs",
-        "What matters",
-        caption,
-        pairs,
-        panels,
-        missing,
-        small=True,
-    )
+    modelled = any(pair.surface for pair in pairs)
+    return section("interactions", pairs, panels, {"caption": True, "model": modelled})

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gru_optuna.report.figures.base import (
-    FigureSection,
     Panel,
     canvas,
     metric_axis,
     opacity,
     scatter,
+    section,
     whole,
 )
 from gru_optuna.report.theme import BEST, COMPLETE, PRUNED
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
     from optuna import Study
 
-    from gru_optuna.report.figures.base import Context
+    from gru_optuna.report.figures.base import Context, FigureSection
     from gru_optuna.study_file import Specification
 
 
@@ -132,28 +132,9 @@ def _joined(curves: Sequence[Curve]) -> dict[str, Any]:
 def curves_section(context: Context) -> FigureSection:
     """The metric of every trial, by epoch."""
     lines = collect_curves(context.study, context.best)
-    thinned = (
-        f" At most {CURVES:,} curves of each kind are drawn, evenly chosen."
-        if len(lines) > CURVES
-        else ""
-    )
-    caption = (
-        f"The {context.spec.metric} on validation rows after each epoch; {context.better} is "
-        f"better. A cross marks the last epoch of a trial that isn't complete. Click a name in the "
-        f"legend to hide its curves.{thinned}"
-    )
-    missing = None if lines else "No trial has reported an epoch yet."
     panels = []
     if lines:
         alt = f"Curves of {len(lines)} trials over up to {max(c.epochs[-1] for c in lines)} epochs."
         panels = [Panel(draw_curves(lines, context.spec), alt)]
-    return FigureSection(
-        "learning_curves",
-        "Learning curves",
-        "Curves",
-        "How training went",
-        caption,
-        lines,
-        panels,
-        missing,
-    )
+    sentences = {"caption": True, "fewer": len(lines) > CURVES}
+    return section("learning_curves", lines, panels, sentences, most=CURVES, **context.words)

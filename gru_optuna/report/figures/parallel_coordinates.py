@@ -10,15 +10,15 @@ import numpy as np
 from gru_optuna.formatting import format_metric, format_value
 from gru_optuna.report.axes import Scale, metric_scale, parameter_scale
 from gru_optuna.report.figures.base import (
-    FigureSection,
     Panel,
     canvas,
     opacity,
+    section,
     spread,
     thin,
     ticks,
 )
-from gru_optuna.report.theme import BEST, COMPLETE, FROM_WORST_TO_BEST, GRID, INK
+from gru_optuna.report.theme import BEST, COMPLETE, FROM_WORST_TO_BEST, STYLES
 from gru_optuna.report.trials import complete, value_of
 from gru_optuna.search import space
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from optuna import Study
 
     from gru_optuna.hyperparameters import Value
-    from gru_optuna.report.figures.base import Context
+    from gru_optuna.report.figures.base import Context, FigureSection
     from gru_optuna.study_file import Specification
 
 
@@ -157,13 +157,7 @@ def draw_parallel_coordinates(
                 ],
                 "maximize": spec.direction == "maximize",
             },
-            labelangle=-35,
-            labelside="top",
-            labelfont={"size": 12.5, "color": INK},
-            tickfont={"size": 10.5, "color": INK},
-            # Hidden: the ends of the range are ticks already, and log axes would show exponents.
-            rangefont={"size": 1, "color": "rgba(0,0,0,0)"},
-            unselected={"line": {"color": GRID, "opacity": 0.25}},
+            **STYLES["parallel_coordinates"],
         )
     )
     return figure
@@ -216,31 +210,21 @@ def parallel_section(context: Context) -> FigureSection:
     """All complete trials at once."""
     lines = place_trials(context.study, context.spec)
     missing = _nothing_complete(len(lines.numbers), len(lines.columns) - 1)
-    fewer = (
-        f" {LINES:,} of the trials are drawn, evenly chosen." if len(lines.numbers) > LINES else ""
-    )
-    caption = (
-        f"Each line is a complete trial. The better its rank by {context.spec.metric}, the darker "
-        f"it is on a light page, and the brighter on a dark one. Drag along an axis to keep only "
-        f"the trials that pass there, click the axis to keep all again, drag a name to move its "
-        f"axis. A line through “{ABSENT}” belongs to a trial without that parameter, which "
-        f"depends on the value of another.{fewer}"
-    )
     panels = []
     if not missing:
         alt = f"{len(lines.numbers)} trials over {len(lines.columns) - 1} parameters."
         width = AXIS_WIDTH * len(lines.columns)
         figure = draw_parallel_coordinates(lines, context.spec, context.best)
         panels = [Panel(figure, alt, min_width=width)]
-    return FigureSection(
+    return section(
         "parallel_coordinates",
-        "Parallel coordinates",
-        "Parallel",
-        "What matters",
-        caption,
         lines,
         panels,
-        missing,
+        {"caption": True, "fewer": len(lines.numbers) > LINES},
+        missing=missing,
+        most=LINES,
+        absent=ABSENT,
+        **context.words,
     )
 
 
@@ -249,17 +233,6 @@ def slices_section(context: Context) -> FigureSection:
     cuts = cut_slices(context.study, context.spec)
     lines = place_trials(context.study, context.spec)
     missing = _nothing_complete(len(lines.numbers), len(cuts))
-    fewer = (
-        f" At most {SLICE_POINTS:,} trials are drawn in each panel, evenly chosen."
-        if len(lines.numbers) > SLICE_POINTS
-        else ""
-    )
-    caption = (
-        f"Each panel shows the validation {context.spec.metric} of the complete trials over one "
-        f"parameter; the diamond is the winner. Trials of one category are spread sideways to "
-        f"keep them apart. A slope or a hill means that the parameter matters; good values at the "
-        f"edge suggest that the range is too narrow.{fewer}"
-    )
     metric = lines.columns[-1].scale
     panels = [
         Panel(
@@ -269,16 +242,14 @@ def slices_section(context: Context) -> FigureSection:
         )
         for cut in ([] if missing else cuts)
     ]
-    return FigureSection(
+    return section(
         "slices",
-        "One at a time",
-        "Slices",
-        "What matters",
-        caption,
         cuts,
         panels,
-        missing,
-        small=True,
+        {"caption": True, "fewer": len(lines.numbers) > SLICE_POINTS},
+        missing=missing,
+        most=SLICE_POINTS,
+        **context.words,
     )
 
 

@@ -6,21 +6,21 @@ from typing import TYPE_CHECKING, Any
 
 from gru_optuna.formatting import format_value
 from gru_optuna.report.figures.base import (
-    FigureSection,
     Panel,
     add_diagonal,
     canvas,
     opacity,
     plain,
+    section,
     whole,
 )
-from gru_optuna.report.theme import AXIS, BEST, COMPLETE, FROM_NONE_TO_MANY, INK, PAPER, QUIET
+from gru_optuna.report.theme import AXIS, COMPLETE, INK, PAPER, QUIET, STYLES
 from gru_optuna.study.predictions import stored_predictions
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-    from gru_optuna.report.figures.base import Context
+    from gru_optuna.report.figures.base import Context, FigureSection
 
 
 def draw_confusion(numbers: dict[str, Any]) -> go.Figure:
@@ -38,12 +38,6 @@ def draw_confusion(numbers: dict[str, Any]) -> go.Figure:
         x=places,
         y=places,
         z=shares,
-        zmin=0,
-        zmax=1,
-        colorscale=FROM_NONE_TO_MANY,
-        showscale=False,
-        xgap=2,
-        ygap=2,
         customdata=[
             [
                 f"{format_value(n)} rows of {plain(true)} predicted as {plain(predicted)}"
@@ -51,7 +45,7 @@ def draw_confusion(numbers: dict[str, Any]) -> go.Figure:
             ]
             for row, true in zip(counts, classes, strict=True)
         ],
-        hovertemplate="%{customdata}<extra></extra>",
+        **STYLES["confusion"],
     )
     for y, row in enumerate(counts):
         for x, count in enumerate(row):
@@ -67,44 +61,22 @@ def draw_confusion(numbers: dict[str, Any]) -> go.Figure:
                     },
                 )
     axis = {"tickvals": places, "ticktext": [plain(name) for name in classes], "showgrid": False}
-    figure.update_xaxes(
-        title="predicted",
-        side="top",
-        ticks="",
-        **axis,
-        range=[-0.5, size - 0.5],
-    )
-    figure.update_yaxes(
-        title="true",
-        range=[size - 0.5, -0.5],
-        **axis,
-    )
-    return figure
+    figure.update_xaxes(title="predicted", side="top", ticks="", **axis, range=[-0.5, size - 0.5])
+    return figure.update_yaxes(title="true", range=[size - 0.5, -0.5], **axis)
 
 
 def draw_forecast(numbers: dict[str, Any], target: str) -> go.Figure:
     """A stretch of the series, and each forecast from where it was made."""
     figure = canvas(380, target)
     truth = numbers["truth"]
-    figure.add_scatter(
-        x=list(range(len(truth))),
-        y=truth,
-        name="truth",
-        mode="lines",
-        line={"color": INK, "width": 1.4},
-        hovertemplate="step %{x}: %{y:.4g}<extra>truth</extra>",
-    )
+    figure.add_scatter(x=list(range(len(truth))), y=truth, **STYLES["truth"])
     for index, window in enumerate(numbers["windows"]):
         start = window["start"]
         figure.add_scatter(
             x=list(range(start, start + len(window["values"]))),
             y=window["values"],
-            name="forecast",
-            mode="lines",
-            line={"color": BEST, "width": 2},
-            legendgroup="forecast",
             showlegend=index == 0,
-            hovertemplate="step %{x}: %{y:.4g}<extra>forecast</extra>",
+            **STYLES["forecast"],
         )
         figure.add_vline(x=start - 0.5, line={"color": AXIS, "width": 0.5, "dash": "dot"})
     figure.update_xaxes(title=f"steps; a new forecast starts every {numbers['horizon']} steps")
@@ -154,23 +126,16 @@ def predictions_section(context: Context) -> list[FigureSection]:
     rows = f"{shown['rows']:,} {part} rows"
     if matrix := shown.get("confusion"):
         right = sum(row[n] for n, row in enumerate(matrix["counts"]))
-        caption = (
-            f"The {rows}: true classes in rows, predicted ones in columns. The darker a cell, "
-            f"the larger its share of the true class; everything off the diagonal is wrong."
-        )
-        if any(count != int(count) for row in matrix["counts"] for count in row):
-            caption += " Counts are means over all networks of the winner."
+        means = any(count != int(count) for row in matrix["counts"] for count in row)
+        sentences = {"confusion": True, "means": means}
         count = len(matrix["classes"])
         alt = f"Confusion matrix of {count} classes: {format_value(right)} rows are right."
         figure = draw_confusion(matrix)
         panels = [Panel(figure, alt, min_width=300, max_width=figure.layout.height + 60)]
     elif forecast := shown.get("forecast"):
-        caption = (
-            f"A stretch of the {part} part. Each forecast covers {forecast['horizon']} steps and "
-            f"was made at the dotted line, without knowing what follows. The lower plot shows how "
-            f"the error grows with the distance, over all {rows}."
-        )
-        alt = f"Forecasts and true values over {len(forecast['truth'])} steps."
+        sentences = {"forecast": True}
+        count = len(forecast["truth"])
+        alt = f"Forecasts and true values over {count} steps."
         errors = draw_errors_ahead(forecast)
         target = context.spec.data.target or "value"
         panels = [
@@ -179,13 +144,10 @@ def predictions_section(context: Context) -> list[FigureSection]:
         ]
     elif points := shown.get("points"):
         count = len(points["truth"])
-        chosen = f"{count} of the {rows}, evenly chosen" if count < shown["rows"] else f"The {rows}"
-        caption = f"{chosen}. A prediction on the dotted line is right."
+        sentences = {"some_points" if count < shown["rows"] else "points": True}
         panels = [Panel(draw_points(points), f"Predicted against true values of {count} rows.")]
     else:
         return []
-    return [
-        FigureSection(
-            "predictions", "The winner's predictions", "Predictions", "", caption, shown, panels
-        )
-    ]
+    horizon = shown.get("forecast", {}).get("horizon")
+    values = {"rows": rows, "part": part, "horizon": horizon, "count": count}
+    return [section("predictions", shown, panels, sentences, **values)]

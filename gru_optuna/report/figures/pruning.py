@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING
 
 from optuna.trial import TrialState
 
-from gru_optuna.report.figures.base import FigureSection, Panel, canvas, whole
-from gru_optuna.report.theme import COMPLETE, PRUNED
+from gru_optuna.report.figures.base import Panel, canvas, section, whole
+from gru_optuna.report.theme import STYLES
 from gru_optuna.report.trials import epochs_of, trials_in
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
     from optuna import Study
 
+    from gru_optuna.report.figures.base import FigureSection
     from gru_optuna.study_file import Specification
 
 
@@ -73,15 +74,12 @@ def draw_pruning(numbers: PruningSavings) -> go.Figure:
         x=epochs,
         y=alive,
         name=f"run: {numbers.run:,} epochs",
-        marker={"color": COMPLETE, "line": {"width": 0}},
-        hovertemplate="epoch %{x}: %{y} trials<extra></extra>",
+        **STYLES["epochs_run"],
     )
     figure.add_bar(
         x=epochs,
         y=[numbers.trials - count for count in alive],
-        name="not run: pruned or stopped early",
-        marker={"color": PRUNED, "opacity": 0.22, "line": {"width": 0}},
-        hovertemplate="epoch %{x}: %{y} trials fewer<extra></extra>",
+        **STYLES["epochs_not_run"],
     )
     figure.update_xaxes(title="epoch", range=[0.4, numbers.most + 0.6], **whole(numbers.most))
     figure.update_yaxes(range=[0, numbers.trials], tickformat="d")
@@ -90,15 +88,8 @@ def draw_pruning(numbers: PruningSavings) -> go.Figure:
 
 def pruning_section(numbers: PruningSavings) -> FigureSection:
     """Epochs that were run, and those that pruning saved."""
-    titles = ("pruning", "What pruning saved", "Pruning", "How the search went")
-    if not numbers.comparable:
-        missing = "There is nothing to compare: no trial was pruned, or none is complete."
-        return FigureSection(*titles, "", None, [], missing)
-    caption = (
-        f"{numbers.run:,} epochs were run; without pruning it would have been about "
-        f"{numbers.unpruned:,.0f}, so {numbers.saved:.0%} were saved. This assumes that each of "
-        f"the {numbers.pruned:,} pruned trials would have trained as long as a complete one does "
-        f"on average: {numbers.typical:.1f} of at most {numbers.most} epochs."
-    )
-    panel = Panel(draw_pruning(numbers), f"{numbers.saved:.0%} of the epochs were saved.")
-    return FigureSection(*titles, caption, numbers, [panel])
+    panels = []
+    if numbers.comparable:
+        alt = f"{numbers.saved:.0%} of the epochs were saved."
+        panels = [Panel(draw_pruning(numbers), alt)]
+    return section("pruning", numbers, panels)

@@ -13,8 +13,8 @@ from optuna.trial import TrialState
 
 from gru_optuna.formatting import format_duration
 from gru_optuna.report.axes import duration_ticks
-from gru_optuna.report.figures.base import FigureSection, Panel, canvas, plain
-from gru_optuna.report.theme import AXIS, INK, QUIET, STATE_COLOURS
+from gru_optuna.report.figures.base import Panel, canvas, plain, section
+from gru_optuna.report.theme import AXIS, PAPER, QUIET, STATE_COLOURS, STYLES
 from gru_optuna.report.trials import STATES, State, trials_in
 from gru_optuna.study.trial_attributes import TrialAttributes
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from optuna import Study
     from optuna.trial import FrozenTrial
 
-    from gru_optuna.report.figures.base import Context
+    from gru_optuna.report.figures.base import Context, FigureSection
 
 
 UNKNOWN_WORKER = "workers"
@@ -192,12 +192,10 @@ def draw_timeline(numbers: Timeline) -> go.Figure:
                 text=[
                     f"trial {bar.number}: {format_duration(bar.end - bar.start)}" for bar in group
                 ],
-                orientation="h",
-                width=0.72,
                 name=state,
-                marker={"color": colour, "line": {"width": 0.5, "color": "var(--paper)"}},
-                textposition="none",
+                marker={"color": colour, "line": {"width": 0.5, "color": PAPER}},
                 hovertemplate="%{text}<extra>" + state + "</extra>",
+                **STYLES["timeline"],
             )
         else:
             figure.add_scattergl(
@@ -219,13 +217,7 @@ def draw_timeline(numbers: Timeline) -> go.Figure:
         figure.add_vline(
             x=pause.at,
             line={"color": QUIET, "width": 1, "dash": "dot"},
-            annotation={
-                "text": f"paused {format_duration(pause.seconds)}",
-                "font": {"size": 11, "color": QUIET},
-                "textangle": 0,
-                "yanchor": "bottom",
-                "y": 1,
-            },
+            annotation={"text": f"paused {format_duration(pause.seconds)}", **STYLES["pause"]},
         )
     places, labels = duration_ticks(numbers.seconds)
     figure.update_xaxes(
@@ -238,8 +230,7 @@ def draw_timeline(numbers: Timeline) -> go.Figure:
         range=[rows - 0.4, -0.6],
         tickvals=[place for place, _ in names],
         ticktext=[name for _, name in names],
-        tickfont={"size": 12, "color": INK},
-        showgrid=False,
+        **STYLES["workers"],
     )
     return figure
 
@@ -257,19 +248,14 @@ def _lines(bars: Sequence[Bar]) -> dict[str, np.ndarray]:
 def timeline_section(context: Context) -> FigureSection:
     """Which worker trained which trial when."""
     numbers = lay_out_trials(context.study)
-    titles = ("timeline", "Workers and slots", "Workers", "How the search went")
-    if not numbers.bars:
-        return FigureSection(*titles, "", None, [], "No trial has started.")
-    slots, count = sum(numbers.workers.values()), len(numbers.pauses)
-    pauses = ""
-    if count:
-        paused = format_duration(sum(pause.seconds for pause in numbers.pauses))
-        number = "A pause" if count == 1 else f"{count} pauses"
-        pauses = f" {number} without trials ({paused}) {'is' if count == 1 else 'are'} left out."
-    caption = (
-        f"A row for each slot, a bar for each trial: {slots} slots were busy for "
-        f"{numbers.occupied:.0%} of {format_duration(numbers.seconds)}.{pauses} A trial that "
-        f"another worker took over is shown with the worker that ended it."
-    )
+    slots, pauses = sum(numbers.workers.values()), len(numbers.pauses)
     alt = f"{len(numbers.bars)} trials in {slots} slots of {len(numbers.workers)} workers."
-    return FigureSection(*titles, caption, numbers, [Panel(draw_timeline(numbers), alt)])
+    return section(
+        "timeline",
+        numbers,
+        [Panel(draw_timeline(numbers), alt)] if numbers.bars else [],
+        {"busy": True, "pause": pauses == 1, "pauses": pauses > 1, "caption": True},
+        slots=slots,
+        pauses=pauses,
+        paused=sum(pause.seconds for pause in numbers.pauses),
+    )
