@@ -7,15 +7,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from statistics import median
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from optuna.trial import TrialState
 
-from gru_optuna.formatting import format_metric, format_value
+from gru_optuna.formatting import format_value
 from gru_optuna.report.axes import parameter_scale
 from gru_optuna.report.figures.history import list_history
 from gru_optuna.report.figures.importance import STEADY_TRIALS
 from gru_optuna.report.significance import FEWEST, Side, where_it_happens, where_the_best_lie
+from gru_optuna.report.texts import fill, read_texts
 from gru_optuna.report.trials import (
     ENDED,
     best_first,
@@ -58,6 +59,8 @@ the second it hardly has. Dropout raises the training loss, so the ratio is opti
 
 ALWAYS_CLIPPED = 0.9
 
+_TEXTS = read_texts("findings.toml")
+
 
 @dataclass(frozen=True)
 class StudyFinding:
@@ -66,6 +69,16 @@ class StudyFinding:
     kind: Literal["good", "bad", "note"]
     text: str
     about: str  # the id of the section that shows it
+
+    @classmethod
+    def of(cls, *names: str, **values: Any) -> StudyFinding:
+        """The finding that ``templates/findings.toml`` has under the first name.
+
+        The sentences under the other names follow; all are filled with `values`.
+        """
+        first = _TEXTS[names[0]]
+        text = " ".join(fill(_TEXTS[name]["text"], **values) for name in names)
+        return cls(first["kind"], text, first["about"])
 
 
 def find_findings(context: Context, numbers: StudyNumbers) -> list[StudyFinding]:
@@ -97,18 +110,12 @@ def _confirmed(result: Result | None, spec: Specification) -> StudyFinding | Non
     seeds, won = result.confirmation.seeds, result.confirmation.won
     assert won.mean is not None, "the winner has a mean"
     search_best, *_ = result.confirmation.candidates
-    mean, searched = format_metric(won.mean), format_metric(won.search_value)
-    text = f"On {seeds} fresh seeds, trial {won.number} reaches {mean} on average"
+    names = ["confirmed_as_good"]
     if is_better(won.search_value, won.mean, spec):
-        text += f", compared with {searched} in the search, which was partly luck."
-    else:
-        text += f", no worse than its {searched} in the search."
+        names = ["confirmed_lower"]
     if search_best.search_value != won.search_value and search_best.mean is not None:
-        text += (
-            f" The best trial of the search, trial {search_best.number}, reaches "
-            f"{format_metric(search_best.mean)}."
-        )
-    return StudyFinding("note", text, "result")
+        names.append("search_best")
+    return StudyFinding.of(*names, seeds=seeds, won=won, best=search_best)
 
 
 def _divergence(ended: list[FrozenTrial]) -> list[StudyFinding]:
@@ -118,33 +125,23 @@ def _divergence(ended: list[FrozenTrial]) -> list[StudyFinding]:
         return []
     split = where_it_happens([trial.params for trial in ended], lost)
     if split:
-        text = (
-            f"With {_side(split)}, {split.hits} of {split.trials} trials diverged; elsewhere "
-            f"{split.other_hits} of {split.other_trials}."
-        )
-    elif count < FEWEST:
+        return [StudyFinding.of("divergence_on_one_side", side=_side(split), split=split)]
+    if count < FEWEST:
         return []  # one or two can be an accident
-    else:
-        text = (
-            f"{count} of {len(ended)} trials diverged, and no single hyperparameter clearly sets "
-            f"them apart."
-        )
-    return [StudyFinding("bad", text, "health")]
+    return [StudyFinding.of("divergence", count=count, trials=len(ended))]
 
 
 def _chance(ended: list[FrozenTrial], health: Health) -> StudyFinding | None:
     if health.chance is None or len(health.at_chance) < FEWEST:
         return None
     name, value = health.chance
-    text = (
-        f"{len(health.at_chance)} of {len(ended)} trials never beat the {name} "
-        f"({format_metric(value)})"
-    )
     split = where_it_happens(
         [trial.params for trial in ended], [t.number in health.at_chance for t in ended]
     )
-    tail = f"; with {_side(split)}, {split.hits} of {split.trials} didn't." if split else "."
-    return StudyFinding("bad", text + tail, "health")
+    values = {"count": len(health.at_chance), "trials": len(ended), "name": name, "value": value}
+    if split is None:
+        return StudyFinding.of("chance", **values)
+    return StudyFinding.of("chance_on_one_side", side=_side(split), split=split, **values)
 
 
 def _best_trials(study: Study, spec: Specification, ended: list[FrozenTrial]) -> list[StudyFinding]:
@@ -159,12 +156,7 @@ def _best_trials(study: Study, spec: Specification, ended: list[FrozenTrial]) ->
         return []
     params = [trial.params for trial in ranked]
     found = [
-        StudyFinding(
-            "good",
-            f"All of the best {count} trials have {narrow.name} between {format_value(narrow.low)} "
-            f"and {format_value(narrow.high)}, as do only {narrow.inside} of all {narrow.trials}.",
-            "slices",
-        )
+        StudyFinding.of("narrow", count=count, narrow=narrow)
         for narrow in where_the_best_lie(params, count)[:2]
     ]
     choices = [
@@ -172,14 +164,8 @@ def _best_trials(study: Study, spec: Specification, ended: list[FrozenTrial]) ->
     ]
     split = where_it_happens(choices, [place < count for place in range(len(ranked))], shares=0.0)
     if split:
-        found.append(
-            StudyFinding(
-                "good",
-                f"{split.hits} of the best {count} trials use {_side(split)}, but only "
-                f"{split.trials} of all {len(ranked)} do.",
-                "slices",
-            )
-        )
+        values = {"count": count, "side": _side(split), "split": split, "trials": len(ranked)}
+        found.append(StudyFinding.of("choice", **values))
     return found
 
 
@@ -207,14 +193,8 @@ def _edges(study: Study, spec: Specification) -> list[StudyFinding]:
         ):
             # By chance, a twentieth of the trials lies in this twentieth of the range.
             if near >= max(FEWEST, 0.6 * len(best)):
-                found.append(
-                    StudyFinding(
-                        "bad",
-                        f"{near} of the best {len(best)} trials have {name} at the {way} end of "
-                        f"its range ({format_value(end)}): values beyond it may be better still.",
-                        "slices",
-                    )
-                )
+                values = {"near": near, "count": len(best), "name": name, "way": way, "end": end}
+                found.append(StudyFinding.of("edge", **values))
     return found
 
 
@@ -229,23 +209,10 @@ def _fit(study: Study) -> StudyFinding | None:
     if len(ratios) < BEST_TRIALS:
         return None
     middle = median(ratios)
-    if middle >= OVERFITS:
-        return StudyFinding(
-            "bad",
-            f"The networks overfit: at its best epoch, a complete trial's validation loss is "
-            f"{middle:.1f} times its training loss (median of {len(ratios)}). More dropout or l2, "
-            f"a smaller network, or more rows may help.",
-            "health",
-        )
-    if middle <= FITS:
-        return StudyFinding(
-            "note",
-            f"The networks hardly overfit: at its best epoch, a complete trial's validation loss "
-            f"is {middle:.2f} times its training loss (median of {len(ratios)}). A larger network "
-            f"or more epochs may do better.",
-            "health",
-        )
-    return None
+    if FITS < middle < OVERFITS:
+        return None
+    name = "overfits" if middle >= OVERFITS else "hardly_overfits"
+    return StudyFinding.of(name, middle=middle, count=len(ratios))
 
 
 def _clipped(health: Health) -> StudyFinding | None:
@@ -253,11 +220,8 @@ def _clipped(health: Health) -> StudyFinding | None:
     always = [trial for trial in clipping if trial.share > ALWAYS_CLIPPED]
     if len(always) < max(BEST_TRIALS, 0.2 * len(clipping)):
         return None
-    return StudyFinding(
-        "note",
-        f"In {len(always)} of {len(clipping)} trials more than {ALWAYS_CLIPPED:.0%} of the updates "
-        f"were clipped: there, the clip norm acts as a second learning rate.",
-        "health",
+    return StudyFinding.of(
+        "clipped", always=len(always), trials=len(clipping), share=ALWAYS_CLIPPED
     )
 
 
@@ -269,13 +233,8 @@ def _ties(study: Study, result: Result | None) -> StudyFinding | None:
     if ties < 2:
         return None
     rows = result.validation.rows
-    few = f" {rows} validation rows can't separate them;" if rows else ""
-    return StudyFinding(
-        "bad",
-        f"{ties} trials share the best validation value, {format_metric(result.winner.value)}:"
-        f"{few} the lowest validation loss decided.",
-        "optimization_history",
-    )
+    name = "ties_of_few_rows" if rows else "ties"
+    return StudyFinding.of(name, ties=ties, rows=rows, value=result.winner.value)
 
 
 def _progress(study: Study) -> StudyFinding | None:
@@ -286,24 +245,11 @@ def _progress(study: Study) -> StudyFinding | None:
     last = next(n for n, point in enumerate(points) if point.best == points[-1].best)
     since = len(points) - 1 - last
     if last < 0.5 * len(points):
-        return StudyFinding(
-            "note",
-            f"The best value came with trial {points[last].number}; none of the {since} trials "
-            f"after it was better. More trials in this space will hardly improve it.",
-            "optimization_history",
-        )
+        return StudyFinding.of("no_progress", number=points[last].number, since=since)
     if last >= 0.75 * len(points):
         quarter = points[int(0.75 * len(points)) - 1].best
-        before = (
-            f", from {format_metric(quarter)} to {format_metric(points[-1].best)}"
-            if quarter
-            else ""
-        )
-        return StudyFinding(
-            "good",
-            f"The search still improved in its last quarter{before}: more trials may help.",
-            "optimization_history",
-        )
+        name = "progress_from" if quarter else "progress"
+        return StudyFinding.of(name, before=quarter, best=points[-1].best)
     return None
 
 
@@ -327,24 +273,13 @@ def _pruned_too_soon(
     trials = "1 pruned trial" if len(reached) == 1 else f"{len(reached)} pruned trials"
     halves = spec.pruner.name in ("asha", "hyperband")
     advice = "min_resource, or take reduction_factor = 2" if halves else "n_warmup_steps"
-    return StudyFinding(
-        "bad",
-        f"{trials} had been better than any complete one: trial {number} reached "
-        f"{format_metric(best)} before it was pruned, the best complete one {format_metric(seen)}. "
-        f"The pruner may be too eager: raise its {advice}.",
-        "learning_curves",
+    return StudyFinding.of(
+        "pruned_too_soon", trials=trials, number=number, best=best, seen=seen, advice=advice
     )
 
 
 def _pruned(savings: PruningSavings) -> StudyFinding | None:
-    if not savings.comparable:
-        return None
-    return StudyFinding(
-        "good",
-        f"Pruning saved about {savings.saved:.0%} of the epochs: {savings.run:,} were run "
-        f"instead of about {savings.unpruned:,.0f}.",
-        "pruning",
-    )
+    return StudyFinding.of("pruned", savings=savings) if savings.comparable else None
 
 
 def _importance(importance: Importance) -> StudyFinding | None:
@@ -353,11 +288,7 @@ def _importance(importance: Importance) -> StudyFinding | None:
     name, share = next(iter(importance.shares.items()))
     if share < 2 / len(importance.shares):
         return None
-    return StudyFinding(
-        "note",
-        f"{name} matters most for a good trial: it has {share:.0%} of the importance.",
-        "importance",
-    )
+    return StudyFinding.of("importance", name=name, share=share)
 
 
 def _failures(ended: list[FrozenTrial]) -> StudyFinding | None:
@@ -366,7 +297,7 @@ def _failures(ended: list[FrozenTrial]) -> StudyFinding | None:
         return None
     reason = outcome(failed[-1]) or "no reason is known"
     trials = "1 trial failed" if len(failed) == 1 else f"{len(failed)} trials failed, the last one"
-    return StudyFinding("bad", f"{trials}: {reason}.", "trials")
+    return StudyFinding.of("failures", trials=trials, reason=reason)
 
 
 def _side(split: Side) -> str:
