@@ -28,7 +28,7 @@ from gru_optuna.report.figures.base import FIGURES, Context
 from gru_optuna.report.findings import find_findings
 from gru_optuna.report.images import draw_images
 from gru_optuna.report.theme import DARK, LIGHT
-from gru_optuna.report.trial_table import trial_table
+from gru_optuna.report.trial_table import sort_key, trial_table
 from gru_optuna.report.trials import as_json
 from gru_optuna.report.verdict import write_verdict
 from gru_optuna.study.summary import summarize
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from optuna import Study
 
     from gru_optuna.report.images import Format
-    from gru_optuna.study.summary import Summary, Winner
     from gru_optuna.study_file import Specification
 
 FORMER_FIGURES = ("standing", "savings")
@@ -83,11 +82,11 @@ def render_report(
     page = templates.get_template("page.html").render(
         summary=summary,
         result=result,
-        has_test=spec.data.test is not None,
         verdict=write_verdict(result, spec) if result else [],
         findings=found,
-        facts=_facts(study, spec, summary),
-        configuration=_configuration(result.winner, spec) if result else [],
+        spec=spec,
+        searched=dict(spec.searchable()),
+        worked_seconds=float(study.user_attrs.get(WORKED_SECONDS, 0.0)),
         sections=sections,
         **trial_table(study, spec, context.best),
     )
@@ -142,59 +141,20 @@ def _embedded(figure: go.Figure) -> Markup:
     return Markup(text)  # noqa: S704
 
 
-def _part(rows: float | str) -> str:
-    """The validation or test part of the data, in words."""
-    if isinstance(rows, str):
-        return rows
-    return f"the last {rows} rows" if isinstance(rows, int) else f"{rows:.0%} of these rows"
-
-
-def _facts(study: Study, spec: Specification, summary: Summary) -> list[tuple[str, str]]:
-    better = "higher" if spec.direction == "maximize" else "lower"
-    counts = [f"{count} {state}" for state, count in summary.trials.items() if count]
-    limits = [f"{spec.budget.trials} trials"] if spec.budget.trials else []
-    limits += [f"{spec.budget.hours:g} hours"] if spec.budget.hours else []
-    return [
-        ("Task", spec.task),
-        ("Metric", f"{spec.metric} on validation rows, {better} is better"),
-        ("Training data", f"{spec.data.train}, validation: {_part(spec.data.validation)}"),
-        *([("Test data", _part(spec.data.test))] if spec.data.test else []),
-        *(
-            [
-                (
-                    "Values to beat",
-                    ", ".join(f"{n} {format_metric(v)}" for n, v in summary.baselines.items()),
-                )
-            ]
-            if summary.baselines
-            else []
-        ),
-        ("Trials", ", ".join(counts) or "none yet"),
-        ("Budget", " and ".join(limits)),
-        ("Time worked", format_duration(float(study.user_attrs.get(WORKED_SECONDS, 0.0)))),
-        (
-            "Search",
-            f"sampler {spec.sampler.name}, pruner {spec.pruner.name}, "
-            f"up to {spec.training.epochs} epochs per trial, seed {spec.seed}",
-        ),
-    ]
-
-
-def _configuration(best: Winner, spec: Specification) -> list[tuple[str, str, str]]:
-    searched = dict(spec.searchable())
-    return [
-        (name, format_value(value), describe_range(searched[name]))
-        for name, value in best.configuration().items()
-    ]
-
-
 def _templates() -> Environment:
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,
         undefined=StrictUndefined,
     )
-    environment.filters |= {"number": format_metric, "embedded": _embedded}
+    environment.filters |= {
+        "number": format_metric,
+        "value": format_value,
+        "duration": format_duration,
+        "range": describe_range,
+        "sort_key": sort_key,
+        "embedded": _embedded,
+    }
     environment.globals |= {
         "light": LIGHT,
         "dark": DARK,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from optuna.trial import TrialState
 
-from gru_optuna.formatting import NONE, format_metric, format_value
+from gru_optuna.formatting import format_value
 from gru_optuna.report.trials import (
     STATES,
     State,
@@ -22,8 +22,6 @@ from gru_optuna.search import space
 from gru_optuna.study.trial_attributes import TrialAttributes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from optuna import Study
     from optuna.trial import FrozenTrial
 
@@ -80,58 +78,25 @@ TABLE_ROWS = 1_000
 """A longer table slows every browser down, and nobody reads it."""
 
 
-@dataclass(frozen=True)
-class _Cell:
-    text: str
-    value: str  # what the table sorts by; empty: none
-    numeric: bool = False
-
-
-@dataclass(frozen=True)
-class _Line:
-    state: str
-    best: bool
-    cells: list[_Cell]
-
-
 def trial_table(study: Study, spec: Specification, best: int | None) -> dict[str, Any]:
-    """What the page's template needs: ``rows``, ``columns`` (name, numeric), ``table_caption``."""
+    """What the page's template needs: ``rows``, ``table_caption``, and ``numeric``.
+
+    The last says of each searched hyperparameter that a row has whether all its values are numbers.
+    """
     every_row = list_rows(study, spec, best)
     shown = every_row[:TABLE_ROWS]
-    names = [name for name in space.searched(spec) if any(name in row.params for row in shown)]
-    numeric = {
-        name: all(is_number(row.params[name]) for row in shown if name in row.params)
-        for name in names
-    }
     caption = f"All {len(every_row):,} trials, the best first"
     if len(every_row) == 1:
         caption = "The only trial so far"
     elif len(every_row) > len(shown):
         caption = f"The best {len(shown):,} of {len(every_row):,} trials"
-    lines = []
-    for row in shown:
-        cells = [
-            _Cell(str(row.number), str(row.number), numeric=True),
-            _Cell(row.state, row.state),
-            _number_cell(row.value, format_metric),
-            _Cell(str(row.epochs), str(row.epochs), numeric=True),
-            _number_cell(row.seconds, lambda seconds: f"{seconds:.1f}"),
-        ]
-        for name in names:
-            value = row.params.get(name)
-            key = "" if value is None else repr(value) if is_number(value) else format_value(value)
-            cells.append(_Cell(format_value(value), key, numeric[name]))
-        lines.append(_Line(row.state, row.best, [*cells, _Cell(row.outcome, row.outcome)]))
-    columns = [("trial", True), ("state", False), (spec.metric, True), ("epochs", True)]
-    columns += [("seconds", True), *((name, numeric[name]) for name in names), ("outcome", False)]
-    return {
-        "rows": lines,
-        "columns": columns,
-        "table_caption": f"{caption}. Click a heading to sort by it.",
-    }
+    numeric = {}
+    for name in space.searched(spec):
+        if values := [row.params[name] for row in shown if name in row.params]:
+            numeric[name] = all(map(is_number, values))
+    return {"rows": shown, "numeric": numeric, "table_caption": caption}
 
 
-def _number_cell(value: float | None, text_of: Callable[[float], str]) -> _Cell:
-    if value is None:
-        return _Cell(NONE, "", numeric=True)
-    return _Cell(text_of(value), repr(value), numeric=True)
+def sort_key(value: Value | None) -> str:
+    """What the table sorts a cell by: a number with all its digits; empty where there is none."""
+    return "" if value is None else repr(value) if is_number(value) else format_value(value)
