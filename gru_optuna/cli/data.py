@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import asdict
+from inspect import Parameter, signature
 from pathlib import Path
 from shlex import quote
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from gru_optuna.cli.console import AsJson, plain_errors, say
 from gru_optuna.cli.output import print_json, print_table
 from gru_optuna.formatting import NONE, format_list
+from gru_optuna.inspection.roles import Roles, role_options
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from gru_optuna.inspection.columns import Column, Spread
     from gru_optuna.inspection.inspect import FileReport, Inspection
@@ -28,22 +31,47 @@ _NAMED = 6  # values that are listed by name
 _SHOWN = 24  # characters of a value
 
 
-def _column(what: str) -> typer.models.OptionInfo:
-    option: typer.models.OptionInfo = typer.Option(metavar="COL", help=f"The column of {what}.")
-    return option
+def _takes_roles(command: Callable[..., None]) -> Callable[..., None]:
+    """Replaces the parameter `roles` of a command by an option for each role.
+
+    ``inspect`` and ``init`` take the same options, those of `Roles`.
+    """
+    declared = signature(command, eval_str=True)
+    options = [
+        Parameter(name, Parameter.KEYWORD_ONLY, default=None, annotation=kind)
+        for name, kind in _role_options()
+    ]
+    own = [parameter for parameter in declared.parameters.values() if parameter.name != "roles"]
+
+    @functools.wraps(command)
+    def called(**given: Any) -> None:
+        values = {name: given.pop(name) for name in (option.name for option in options)}
+        lists = {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
+        command(**given, roles=Roles(**{k: v for k, v in (values | lists).items() if v}))
+
+    called.__signature__ = declared.replace(parameters=[*own, *options])  # type: ignore[attr-defined]
+    called.__annotations__ = {option.name: option.annotation for option in (*own, *options)}
+    return called
 
 
+def _role_options() -> Iterator[tuple[str, Any]]:
+    """The name and the annotation of each role's option."""
+    for name, about, default in role_options():
+        if name in ("horizon", "season"):
+            yield name, Annotated[int | None, typer.Option(min=1, metavar="N", help=about)]
+        elif default is None:
+            yield name, Annotated[str | None, typer.Option(metavar="COL", help=about)]
+        else:
+            yield name, Annotated[list[str] | None, typer.Option(metavar="COL", help=about)]
+
+
+@_takes_roles
 def inspect(
     files: Annotated[
         list[Path],
         typer.Argument(metavar="FILE…", help="The training rows first, then the test rows."),
     ],
-    text: Annotated[str | None, _column("the texts")] = None,
-    label: Annotated[str | None, _column("the class labels")] = None,
-    target: Annotated[str | None, _column("the numbers to predict")] = None,
-    time: Annotated[str | None, _column("the times")] = None,
-    id: Annotated[str | None, _column("the ids that separate sequences")] = None,  # noqa: A002
-    series: Annotated[str | None, _column("the names of the series")] = None,
+    roles: Roles,
     task: TaskOption = None,
     as_json: AsJson = False,
 ) -> None:
@@ -56,19 +84,19 @@ def inspect(
     with plain_errors():
         from gru_optuna.inspection.inspect import inspect as inspect_files
 
-        found = inspect_files(
-            files, text=text, label=label, target=target, time=time, id=id, series=series, task=task
-        )
+        found = inspect_files(files, roles, task=task)
         if as_json:
             print_json(asdict(found))
         else:
             _print(found)
 
 
+@_takes_roles
 def init(
     folder: Annotated[
         Path, typer.Argument(metavar="DIR", help="The workspace: a new or empty folder.")
     ],
+    roles: Roles,
     data: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Draft a study for the rows of this file.")
     ] = None,
@@ -83,8 +111,10 @@ def init(
     with plain_errors():
         from gru_optuna.scaffold.new_workspace import make_workspace
 
-        made = make_workspace(folder, data, task)
+        made = make_workspace(folder, data, task, roles)
         print(f"{made.study}: {made.about}")
+        if made.choice is not None:
+            print(made.choice)
         for finding in made.findings:
             say(f"! {finding.message}")
         study = quote(str(made.study.relative_to(folder)))
@@ -112,6 +142,8 @@ def _print(inspection: Inspection) -> None:
         print()
     guess = inspection.guess
     print(f"task    {guess.task or 'none'}: {guess.reason}")
+    if guess.choice is not None:
+        print(guess.choice)
 
 
 def _cells(column: Column) -> tuple[str, ...]:

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
     from gru_optuna.data.readers.tables import Table
     from gru_optuna.inspection.columns import Column
-    from gru_optuna.inspection.roles import Guess, Roles
+    from gru_optuna.inspection.guess import Guess
+    from gru_optuna.inspection.roles import Roles
     from gru_optuna.inspection.time_column import TimeColumn
 
 
@@ -65,7 +66,8 @@ def in_columns(table: Table, columns: Sequence[Column], guess: Guess) -> Iterato
             yield DataFinding("constant", table.source, f'column "{name}" is empty', name)
         elif column.kind == "constant":
             message = f'column "{name}" has a single value, so nothing can be learned from it'
-            yield DataFinding("constant", table.source, message, name)
+            blocks = name == guess.roles.target
+            yield DataFinding("constant", table.source, message, name, blocks)
         elif column.missing > _MOSTLY_MISSING * len(table):
             message = f'column "{name}" is missing in {column.missing:,} of {len(table):,} rows'
             yield DataFinding("missing", table.source, message, name)

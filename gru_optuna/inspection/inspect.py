@@ -20,7 +20,8 @@ from gru_optuna.errors import DataError
 from gru_optuna.inspection import findings
 from gru_optuna.inspection.columns import Column, Spread, describe_columns
 from gru_optuna.inspection.findings import DataFinding
-from gru_optuna.inspection.roles import Guess, Roles, guess_task, owners_of
+from gru_optuna.inspection.guess import Guess, guess_task, owners_of
+from gru_optuna.inspection.roles import NO_ROLES, Roles
 from gru_optuna.inspection.time_column import TimeColumn, read_time_column
 
 if TYPE_CHECKING:
@@ -64,15 +65,7 @@ class Inspection:
 
 
 def inspect(
-    paths: Sequence[Path],
-    *,
-    text: str | None = None,
-    label: str | None = None,
-    target: str | None = None,
-    time: str | None = None,
-    id: str | None = None,  # noqa: A002 (the study file's word)
-    series: str | None = None,
-    task: Task | None = None,
+    paths: Sequence[Path], given: Roles = NO_ROLES, *, task: Task | None = None
 ) -> Inspection:
     """Inspects files together: the training rows first, then rows that are compared with them.
 
@@ -80,8 +73,8 @@ def inspect(
     ----------
     paths
         Either tables or files of sequences.
-    text, label, target, time, id, series
-        Columns with these roles; None: guessed.
+    given
+        The roles of columns that are known; the others are guessed.
     task
         What to learn; None: guessed.
 
@@ -92,7 +85,6 @@ def inspect(
     """
     for path in paths:
         check_file(path, (*TABLES, *SEQUENCES))
-    given = Roles(text, label, target, time, id, series)
     if all(path.suffix.lower() in SEQUENCES for path in paths):
         return _inspect_sequences([read_sequences(path) for path in paths])
     if any(path.suffix.lower() in SEQUENCES for path in paths):

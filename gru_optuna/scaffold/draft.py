@@ -19,6 +19,8 @@ from gru_optuna.data.series.joined_tables import holds_categories
 from gru_optuna.errors import DataError
 from gru_optuna.inspection.findings import UNBALANCED
 from gru_optuna.inspection.inspect import Inspection, inspect
+from gru_optuna.inspection.role_words import name_speaks
+from gru_optuna.inspection.roles import NO_ROLES, Roles
 from gru_optuna.inspection.scripts import without_spaces
 from gru_optuna.search.default_sizes import MINUTES, TRIALS, DefaultSizes, choose_default_sizes
 
@@ -39,10 +41,6 @@ _PIECES_A_WORD, _SIGNS_A_PIECE = 1.4, 1.6  # bpe: pieces in a word, characters i
 _LONGEST_TEXT = 128  # tokens; most texts say what matters early
 _MOST_COVARIATES = 16
 _CALENDAR_CHANNELS = 7  # the target included
-_GROUP_NAMES = re.compile(
-    r"(^|_)(author|user|speaker|subject|patient|customer)s?($|_)", re.IGNORECASE
-)
-_KNOWN_NAMES = re.compile(r"holiday|weekend|promo|promotion|planned|scheduled", re.IGNORECASE)
 _STEPS_AHEAD = {
     "minute": (60, 120), "hour": (24, 48), "day": (7, 28), "week": (8, 26), "month": (12, 24),
     "quarter": (4, 8), "year": (3, 6),
@@ -64,7 +62,7 @@ class Draft:
     inspection: Inspection
 
 
-def draft_study(path: Path, task: Task | None = None) -> str:
+def draft_study(path: Path, task: Task | None = None, roles: Roles = NO_ROLES) -> str:
     """Drafts a commented study file for data, as TOML; it names them as ``data/NAME``.
 
     Raises
@@ -72,12 +70,12 @@ def draft_study(path: Path, task: Task | None = None) -> str:
     DataError
         If there is nothing to learn from the data, or they can't be used as they are.
     """
-    return draft(path, task).toml
+    return draft(path, task, roles).toml
 
 
-def draft(path: Path, task: Task | None = None) -> Draft:
+def draft(path: Path, task: Task | None = None, roles: Roles = NO_ROLES) -> Draft:
     """Drafts like `draft_study`, and returns what was found in the data too."""
-    inspection = inspect([path], task=task)
+    inspection = inspect([path], roles, task=task)
     _refuse_unusable(inspection, task)
     files = (path, *_test_beside(path)) if inspection.guess.rows != "series" else (path,)
     name = re.sub(r"[^\w.-]+", "-", path.stem.lower())[:30].strip("-_.") or "study"
@@ -96,10 +94,12 @@ def draft(path: Path, task: Task | None = None) -> Draft:
 
 def _refuse_unusable(inspection: Inspection, task: Task | None) -> None:
     (report,), guess = inspection.files, inspection.guess
+    if guess.undecided:
+        raise DataError(f"{report.file}: {guess.reason}.")
     if guess.rows is None:
         raise DataError(
-            f"{report.file}: {guess.reason}. Name the task with --task, "
-            f'and call the column to predict "label" or "target".'
+            f"{report.file}: {guess.reason}. Name the task with --task, and the columns with "
+            f"--text, --label, --target, --time, --series or --id."
         )
     if task is not None and guess.task != task:
         raise DataError(
@@ -143,13 +143,17 @@ def _texts(files: tuple[Path, ...], inspection: Inspection) -> list[str]:
     )
     cut = float((tokens > longest).mean())
     top, target = _target(inspection)
-    groups = [c.name for c in report.columns if _GROUP_NAMES.search(c.name) and c.distinct > 20]
+    groups = [
+        column.name
+        for column in report.columns
+        if name_speaks(column.name, "group") and column.distinct > 20
+    ]
     return [
         *top,
         *_data(files),
         f"text = {_quoted(roles.text)}",
         *target,
-        *(f"# group = {_quoted(name)} # keeps equal values in one part" for name in groups),
+        *_group(roles, groups),
         f'tokenizer = "{tokenizer}" # {why}',
         f"vocabulary = {_vocabulary(tokenizer, tokens)} # at most; the most frequent tokens",
         f"max_tokens = {longest} # {cut:.0%} of the texts are longer and get cut",
@@ -188,6 +192,7 @@ def _sequences(files: tuple[Path, ...], inspection: Inspection) -> list[str]:
         *_data(files),
         *long_form,
         *target,
+        *_group(roles, []),
         "",
         _VALUES_LISTS_RANGES,
         "[model]",
@@ -211,7 +216,10 @@ def _series(files: tuple[Path, ...], inspection: Inspection) -> list[str]:
             f'{report.file}: column "{roles.time}" can\'t be read as times. Write them as '
             f"2024-12-31."
         )
-    horizon, window = _reach(clock.step, clock.season, clock.steps)
+    season = roles.season or clock.season
+    horizon, window = _reach(clock.step, season, clock.steps)
+    if roles.horizon is not None:
+        horizon, window = roles.horizon, max(window, 2 * roles.horizon)
     # If only the beginning was read, the number of rows is unknown, so the parts are fractions.
     several = clock.series > 1 or report.share < 1
     test = max(horizon, round(_TEST * clock.steps))
@@ -232,15 +240,21 @@ def _series(files: tuple[Path, ...], inspection: Inspection) -> list[str]:
     ]
     numeric = [name for name in roles.features if name not in mistaken]
     named = [*numeric, *(column.name for column in categorical)][:_MOST_COVARIATES]
+    given = {*roles.covariates, *roles.known}
+    named = [name for name in named if name not in given]
     # A column with gaps may be empty in all training rows, and then the study wouldn't run.
     with_gaps = {column.name for column in categorical if column.missing}
-    ahead = [name for name in named if _KNOWN_NAMES.search(name)]
-    known = [name for name in ahead if name not in with_gaps]
-    covariates = [name for name in named if name not in ahead]
-    texts = [column.name for column in report.columns if column.kind == "text"]
+    ahead = [name for name in named if name_speaks(name, "known")]
+    known = [*roles.known, *(name for name in ahead if name not in with_gaps)]
+    known_so_far = [name for name in named if name not in ahead]
+    texts = [
+        column.name
+        for column in report.columns
+        if column.kind == "text" and column.name not in given
+    ]
     rows = _all((left - window) * clock.series, report)
     widths = {column.name: min(column.distinct, MOST_CATEGORIES + 1) for column in categorical}
-    channels = sum(widths.get(name, 1) for name in known)
+    channels = sum(widths.get(name, 1) for name in (*roles.covariates, *known))
     defaults = choose_default_sizes(rows, window, 1 + channels + _CALENDAR_CHANNELS)
     every = f", every {clock.step}" if clock.step else ""
     return [
@@ -256,9 +270,10 @@ def _series(files: tuple[Path, ...], inspection: Inspection) -> list[str]:
         *([f"series = {_quoted(roles.series)} # {clock.series} series"] if roles.series else []),
         # The past of other columns often says little about the target's future, and a network
         # learns from it what held for one season only. On the traffic data it did harm.
+        *([f"covariates = {_listed(roles.covariates)}"] if roles.covariates else []),
         *(
-            [f"# covariates = {_listed(covariates)} # known up to now; try them"]
-            if covariates
+            [f"# covariates = {_listed(known_so_far)} # known up to now; try them"]
+            if known_so_far
             else []
         ),
         f"known = {_listed(known)} # known for the steps to forecast, too",
@@ -270,8 +285,8 @@ def _series(files: tuple[Path, ...], inspection: Inspection) -> list[str]:
         *([f"# left out because they hold texts: {', '.join(texts)}"] if texts else []),
         f"horizon = {horizon} # steps to forecast, all at once",
         f"window = {window} # steps that a forecast reads",
-        f"season = {clock.season or 1} # steps; of the naive forecast to beat"
-        + ("" if clock.season else "; no season was found"),
+        f"season = {season or 1} # steps; of the naive forecast to beat"
+        + ("" if season else "; no season was found"),
         "gap = 0 # rows left out between the parts",
         'missing = "interpolate" # or drop, refuse',
         "calendar = true # hour, weekday and day of the year as channels",
@@ -285,6 +300,13 @@ def _series(files: tuple[Path, ...], inspection: Inspection) -> list[str]:
         "",
         *_end(defaults),
     ]
+
+
+def _group(roles: Roles, candidates: list[str]) -> list[str]:
+    about = "keeps equal values in one part"
+    if roles.group is not None:
+        return [f"group = {_quoted(roles.group)} # {about}"]
+    return [f"# group = {_quoted(name)} # {about}" for name in candidates]
 
 
 def _all(rows: int, report: FileReport) -> int:

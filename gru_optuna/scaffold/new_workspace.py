@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gru_optuna.errors import UserError
 from gru_optuna.files import unfinished
+from gru_optuna.inspection.roles import NO_ROLES, Roles
 
 if TYPE_CHECKING:
     from gru_optuna.inspection.findings import DataFinding
@@ -97,10 +98,13 @@ class Made:
     study: Path  # the file to tune first
     ready: bool  # whether it runs as it is
     about: str
+    choice: str | None = None  # the column to predict, and the others that could be
     findings: tuple[DataFinding, ...] = ()
 
 
-def make_workspace(folder: Path, data: Path | None = None, task: Task | None = None) -> Made:
+def make_workspace(
+    folder: Path, data: Path | None = None, task: Task | None = None, roles: Roles = NO_ROLES
+) -> Made:
     """Makes a whole workspace, or nothing, in a folder that is new or empty.
 
     Parameters
@@ -111,6 +115,8 @@ def make_workspace(folder: Path, data: Path | None = None, task: Task | None = N
         Rows to draft a study for; None: the demo in a checkout, a template elsewhere.
     task
         What to learn from the data; None: guessed.
+    roles
+        The roles of its columns that are known; the others are guessed.
 
     Raises
     ------
@@ -121,11 +127,11 @@ def make_workspace(folder: Path, data: Path | None = None, task: Task | None = N
     place = folder.absolute()
     try:
         with unfinished(place) as draft:
-            made = _fill(draft, data, task)
+            made = _fill(draft, data, task, roles)
             _publish(draft, place)
     except OSError as error:
         raise UserError(f"{error.filename or folder}: {error.strerror}.") from None
-    return Made(folder / made.study.relative_to(draft), made.ready, made.about, made.findings)
+    return replace(made, study=folder / made.study.relative_to(draft))
 
 
 def _check_folder(folder: Path) -> None:
@@ -140,12 +146,12 @@ def _check_folder(folder: Path) -> None:
         )
 
 
-def _fill(folder: Path, data: Path | None, task: Task | None) -> Made:
+def _fill(folder: Path, data: Path | None, task: Task | None, roles: Roles) -> Made:
     # Heavy: a folder that can't be used is refused without them.
     from gru_optuna.scaffold.draft import draft
     from gru_optuna.study_file import json_schema
 
-    drafted = draft(data, task) if data is not None else None
+    drafted = draft(data, task, roles) if data is not None else None
     for room, readme in _READMES.items():
         (folder / room).mkdir(parents=True)
         (folder / room / "README.md").write_text(readme, encoding="utf-8")
@@ -162,7 +168,8 @@ def _fill(folder: Path, data: Path | None, task: Task | None) -> Made:
         study = studies / f"{drafted.name}.toml"
         study.write_text(drafted.toml, encoding="utf-8")
         guess = drafted.inspection.guess
-        return Made(study, True, f"{guess.task}: {guess.reason}", drafted.inspection.findings)
+        about = f"{guess.task}: {guess.reason}"
+        return Made(study, True, about, guess.choice, drafted.inspection.findings)
     demo = _HERE / "studies" / f"{_DEMO}.toml"
     if demo.is_file():
         for file in (_HERE / "studies" / "data").glob("japanese_vowels_*.ts"):

@@ -17,18 +17,23 @@ from typer.testing import CliRunner
 from gru_optuna.cli import app
 from gru_optuna.errors import DataError
 from gru_optuna.inspection.inspect import Inspection, inspect
+from gru_optuna.inspection.roles import Roles
 from gru_optuna.inspection.scripts import scripts_of, without_spaces
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from gru_optuna.study_file import Task
+
 DATA = REPOSITORY / "studies" / "data"
 
 
-def look(folder: Path, text: str, name: str = "x.csv", **said: str) -> Inspection:
+def look(
+    folder: Path, text: str, name: str = "x.csv", task: Task | None = None, **given: str
+) -> Inspection:
     path = folder / name
     path.write_text(text, encoding="utf-8")
-    return inspect([path], **said)  # type: ignore[arg-type]
+    return inspect([path], Roles(**given), task=task)  # type: ignore[arg-type]
 
 
 def found(inspection: Inspection) -> list[str]:

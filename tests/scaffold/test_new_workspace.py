@@ -17,6 +17,7 @@ import gru_optuna
 from gru_optuna import study_file
 from gru_optuna.cli import app
 from gru_optuna.errors import DataError, UserError
+from gru_optuna.inspection.roles import Roles
 from gru_optuna.scaffold import new_workspace
 from gru_optuna.scaffold.draft import draft_study
 from gru_optuna.scaffold.new_workspace import make_workspace
@@ -160,6 +161,33 @@ def test_several_series_are_split_by_fractions(tmp_path: Path) -> None:
     assert data["known"] == ["holiday"]
     assert "covariates" not in data
     assert (data["horizon"], data["season"]) == (7, 7)
+
+
+def test_roles_that_are_given_stand_in_the_draft(tmp_path: Path) -> None:
+    start = datetime(2024, 1, 1)
+    lines = [
+        f"{start + timedelta(days=n)},{n % 5},{n % 3}.5,{n % 2},{n % 7}.25" for n in range(300)
+    ]
+    path = reviews(tmp_path, lines, "when,a,b,c,d")
+    arguments = [
+        "init", str(tmp_path / "ws"), "--data", str(path), "--time", "when", "--target", "d",
+        "--covariates", "a", "--covariates", "b", "--known", "c", "--horizon", "5", "--season", "3",
+    ]  # fmt: skip
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    data = study_file.load(tmp_path / "ws" / "studies" / "reviews.toml").data
+    assert (data.time, data.target, data.covariates, data.known, data.horizon, data.season) == (
+        "when", "d", ["a", "b"], ["c"], 5, 3,
+    )  # fmt: skip
+
+
+def test_rows_of_a_group_stay_together_if_their_column_is_given(tmp_path: Path) -> None:
+    lines = [f"{'ab'[n % 2]},some words of text number {n},{n % 30}" for n in range(120)]
+    path = reviews(tmp_path, lines, "label,review,writer")
+    assert "group" not in tomllib.loads(draft_study(path))["data"]
+    assert (
+        tomllib.loads(draft_study(path, roles=Roles(group="writer")))["data"]["group"] == "writer"
+    )
 
 
 WITH_LABELS = [f"{'ab'[n % 2]},words of text {n}" for n in range(60)]
@@ -316,6 +344,7 @@ def test_the_command_says_what_was_made_and_what_is_next(
     assert result.stdout == (
         'my ws/studies/traffic_hourly.toml: forecasting: "datetime" holds times, "traffic_volume" '
         "a number for each\n"
+        "target: traffic_volume (also possible: clouds_all, rain_1h, temp, snow_1h)\n"
     )
     assert result.stderr.splitlines() == [
         '! column "snow_1h" has a single value, so nothing can be learned from it',

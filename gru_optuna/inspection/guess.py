@@ -1,0 +1,422 @@
+"""A guess at what a table is for: the task and the role of each column, with the reason.
+
+Names decide where they can ("label", "Verbrauch", "日期"), and otherwise what the columns hold.
+What the user gives takes precedence over both. Where nothing speaks for one of several columns,
+none is guessed.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+
+from gru_optuna.data.series.frequency import Frequency
+from gru_optuna.errors import DataError
+from gru_optuna.formatting import format_list
+from gru_optuna.inspection.role_words import name_speaks
+from gru_optuna.inspection.roles import NO_ROLES, Roles
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from numpy.typing import NDArray
+
+    from gru_optuna.data.readers.tables import Table
+    from gru_optuna.inspection.columns import Column
+    from gru_optuna.inspection.role_words import Subject
+    from gru_optuna.study_file import Kind, Task
+
+_ROWS_PER_CLASS = 5
+_MANY_NUMBERS = 50  # whole numbers with more values are classes only if their name says so
+_WIDE = 4  # columns whose names are times: the table has one for each month or year
+_NAMED = 12  # columns in a message
+_TIME_IN_NAME = re.compile(
+    r"^[XY]?(19|20)\d\d([-_/. ]?(0?[1-9]|1[0-2]|Q[1-4])([-_/. ]?\d{1,2})?)?$"
+    r"|^(\d{1,2}[-_/. ]){1,2}(19|20)?\d\d$|^Q[1-4][-_/. ]?(19|20)?\d\d$",
+    re.IGNORECASE,
+)  # of a column: 2024, X2024, 2024-01, 2024Q1, 01/2024, Q1 24
+
+
+@dataclass(frozen=True)
+class Guess:
+    """What the rows are, what can be predicted for them, and why."""
+
+    task: Task | None
+    rows: Kind | None
+    reason: str
+    roles: Roles = NO_ROLES
+    alternatives: tuple[str, ...] = ()  # other columns that could be predicted, likeliest first
+    undecided: bool = False  # whether the user must decide; the reason says what
+
+    @property
+    def role(self) -> str:
+        """The role of the column to predict."""
+        return "label" if self.task == "classification" else "target"
+
+    @property
+    def choice(self) -> str | None:
+        """The column to predict, and the others that could be: ``target: mw (also possible: …)``.
+
+        None where no column was chosen, or no other is possible.
+        """
+        chosen = self.roles.label or self.roles.target
+        if chosen is None or not self.alternatives:
+            return None
+        others = format_list(self.alternatives, most=_NAMED, last=", ")
+        return f"{self.role}: {chosen} (also possible: {others})"
+
+
+def guess_task(
+    table: Table, columns: tuple[Column, ...], given: Roles = NO_ROLES, task: Task | None = None
+) -> Guess:
+    """Guesses what a table is for.
+
+    Parameters
+    ----------
+    table, columns
+        The rows, and what their columns hold.
+    given
+        The roles that the user gives.
+    task
+        The task that the user gives.
+
+    Raises
+    ------
+    DataError
+        If a column that the user names isn't there, or roles exclude each other.
+    """
+    given = given.checked([column.name for column in columns], table.source)
+    kinds = given.kinds()
+    guesses = _Guesses(table, {column.name: column for column in columns}, given)
+    if task != "classification" and (wide := guesses.as_wide()) is not None:
+        return wide
+    attempts = {
+        "texts": guesses.as_texts, "sequences": guesses.as_sequences, "series": guesses.as_series,
+    }  # fmt: skip
+    order = reversed(attempts) if task == "forecasting" else iter(attempts)
+    for kind in order:
+        guess = attempts[kind](task) if kind in kinds else None
+        if guess is not None and (task is None or guess.task == task):
+            return guess
+    what = f"no data for {task}" if task else "neither texts, nor sequences, nor a series in time"
+    held = ", ".join(f"{column.name} ({column.kind})" for column in columns)
+    return Guess(task, None, f"{what}; the columns are {held}", given)
+
+
+def owners_of(table: Table, series: str | None) -> NDArray[np.int64]:
+    """The number of the series that each row (N,) belongs to; 0 without a column of series."""
+    if series is None:
+        return np.zeros(len(table), dtype=np.int64)
+    ranks = table.strings(series).fill_null("").rank("dense").to_numpy()
+    return ranks.astype(np.int64) - 1
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """The column that is taken for a role, and those that it could be too."""
+
+    name: str | None
+    others: tuple[str, ...] = ()
+
+    @property
+    def undecided(self) -> bool:
+        return self.name is None and bool(self.others)
+
+
+def _choose(tiers: Iterable[Sequence[Column]], subject: Subject) -> _Choice:
+    """Chooses from the first tier that has columns: its only one, or by what their names say.
+
+    Of columns whose names say it equally clearly, the first is taken.
+    """
+    levels = [[column.name for column in tier] for tier in tiers]
+    names = [name for level in levels for name in level]
+    best = next((level for level in levels if level), [])
+    # Stable: names of the same clarity stay in the order of the columns.
+    by_name = sorted(best, key=lambda name: -name_speaks(name, subject))
+    if not best or (len(best) > 1 and not name_speaks(by_name[0], subject)):
+        return _Choice(None, tuple(names))
+    return _Choice(by_name[0], tuple(name for name in names if name != by_name[0]))
+
+
+class _Guesses:
+    """Guesses at one table; each method returns a guess, or None if it doesn't fit."""
+
+    def __init__(self, table: Table, known: dict[str, Column], given: Roles) -> None:
+        self._table = table
+        self._known = known
+        self._given = given
+        self._taken = {name for _, name in given.columns()}
+
+    def as_wide(self) -> Guess | None:
+        """Several columns of numbers whose names are times: no reader knows which is the target."""
+        if self._given.target or self._given.label or self._given.text:
+            return None
+        numeric = self._numeric(set())
+        found = [name for name in numeric if _is_time(name)]
+        if len(found) < max(_WIDE, len(numeric) / 2):
+            return None
+        kept = [repr(name) for name in self._known if name not in found]
+        return Guess(
+            None,
+            None,
+            f"a wide table: {format_list(found, most=_NAMED, last=' and ')} are times, one column "
+            f"for each. Write one row for each time instead; pandas does it with "
+            f"frame.melt(id_vars=[{', '.join(kept)}], var_name='time', value_name='value')",
+            self._given,
+            undecided=True,
+        )
+
+    def as_texts(self, task: Task | None) -> Guess | None:
+        """A column of texts, with a class or a number for each."""
+        text = self._given.text or self._longest_text()
+        if text is None:
+            return None
+        roles, taken = replace(self._given, text=text), {text} | self._taken
+        held = f'"{text}" holds texts'
+        label = self._label_of_texts(taken) if task != "regression" else _Choice(None)
+        if label.undecided:
+            return _undecided("classification", "texts", held, roles, label)
+        if label.name is not None:
+            return Guess(
+                "classification",
+                "texts",
+                f'{held}, "{label.name}" the class of each, one of '
+                f"{self._known[label.name].distinct}",
+                replace(roles, label=label.name),
+                label.others,
+            )
+        if self._given.text is None and task is None and self._has_regular_times():
+            return None  # comments beside a series
+        return self._regression_of_texts(held, roles, taken)
+
+    def _regression_of_texts(self, held: str, roles: Roles, taken: set[str]) -> Guess | None:
+        named = self._given.target or self._given.label
+        target = _Choice(named) if named else self._target(taken)
+        if target.undecided:
+            return _undecided("regression", "texts", held, roles, target)
+        if target.name is None:
+            return None
+        reason = f'{held}, "{target.name}" a number for each'
+        roles = replace(roles, target=target.name, label=None)
+        return Guess("regression", "texts", reason, roles, target.others)
+
+    def as_sequences(self, task: Task | None) -> Guess | None:
+        """Long form: one row for each step, an id, and a class or number for each sequence."""
+        for owner in [self._given.id] if self._given.id else self._owners():
+            time = self._given.time or self._step_column(owner)
+            taken = {owner} | self._taken | ({time} if time else set())
+            named = self._given.label or self._given.target
+            target = _Choice(named) if named else self._constant_target(owner, taken)
+            if target.name is None and not (target.undecided and self._given.id):
+                continue
+            roles = replace(self._given, id=owner, time=time)
+            held = f'"{owner}" names the sequences'
+            if target.name is None:
+                return _undecided(task or "classification", "sequences", held, roles, target)
+            if not (features := self._numeric(taken | {target.name})):
+                continue
+            labelled = task != "regression" and (
+                target.name == self._given.label
+                or (
+                    target.name != self._given.target
+                    and self._may_be_label(self._known[target.name])
+                )
+            )
+            return Guess(
+                "classification" if labelled else "regression",
+                "sequences",
+                f'{held}, "{target.name}" is the same in all rows of each',
+                replace(
+                    roles,
+                    features=features,
+                    label=target.name if labelled else None,
+                    target=None if labelled else target.name,
+                ),
+                target.others,
+            )
+        return None
+
+    def as_series(self, _task: Task | None) -> Guess | None:
+        """A column of times, and a number for each."""
+        time = self._given.time or next(iter(self._times()), None)
+        if time is None:
+            return None
+        taken = {time} | self._taken
+        series = self._given.series or self._series(time, taken)
+        taken |= {series} if series else set()
+        target = _Choice(self._given.target) if self._given.target else self._target(taken)
+        if target.name is None and not target.undecided:
+            return None
+        roles = replace(self._given, time=time, series=series)
+        several = f', "{series}" names the series' if series else ""
+        if target.name is None:
+            return _undecided("forecasting", "series", f'"{time}" holds times', roles, target)
+        return Guess(
+            "forecasting",
+            "series",
+            f'"{time}" holds times, "{target.name}" a number for each{several}',
+            replace(roles, target=target.name, features=self._numeric(taken | {target.name})),
+            target.others,
+        )
+
+    def _longest_text(self) -> str | None:
+        texts = {
+            column.name: column.characters.median
+            for column in self._known.values()
+            if column.kind == "text" and column.characters and column.name not in self._taken
+        }
+        if not texts or self._given.time or self._given.id:
+            return None
+        return max(texts, key=lambda name: texts[name])
+
+    def _label_of_texts(self, taken: set[str]) -> _Choice:
+        if self._given.label is not None or self._given.target is not None:
+            return _Choice(self._given.label)
+        columns = [column for column in self._known.values() if column.name not in taken]
+        fitting = [column for column in columns if self._may_be_label(column)]
+        # Among columns without a typical name, words go before numbers.
+        words = [column for column in fitting if column.kind == "category"]
+        others = [column for column in fitting if column.kind != "category"]
+        if named := [column for column in fitting if name_speaks(column.name, "label")]:
+            return _choose(
+                [named, *([c for c in t if c not in named] for t in (words, others))], "label"
+            )
+        # A column named like labels may hold a single class; a finding then says so.
+        single = [c for c in columns if c.kind == "constant" and name_speaks(c.name, "label") == 2]
+        return _choose([single, words, others], "label")
+
+    def _may_be_label(self, column: Column) -> bool:
+        enough = column.distinct * _ROWS_PER_CLASS <= len(self._table) or column.distinct == 2
+        if column.distinct < 2 or not enough:
+            return False
+        says_class = bool(name_speaks(column.name, "class"))
+        if column.kind == "number":
+            return column.whole and (column.distinct <= _MANY_NUMBERS or says_class)
+        # Names of classes may be as long as sentences.
+        return column.kind == "category" or (column.kind == "text" and says_class)
+
+    def _target(self, taken: set[str]) -> _Choice:
+        """The number to predict: constants, counts, parts of times and 0/1 columns come last."""
+        tiers: list[list[Column]] = [[], [], [], [], []]
+        for column in self._known.values():
+            if column.name in taken:
+                continue
+            if column.kind == "constant":
+                if self._table.count_numbers(column.name)[0]:
+                    tiers[4].append(column)
+            elif column.numbers is None:
+                continue
+            elif column.kind == "id":
+                tiers[3].append(column)
+            elif name_speaks(column.name, "calendar") or name_speaks(column.name, "id"):
+                tiers[2].append(column)
+            elif column.kind == "number":
+                tiers[1 if column.distinct <= 2 and column.whole else 0].append(column)
+        return _choose(tiers, "target")
+
+    def _numeric(self, taken: set[str]) -> tuple[str, ...]:
+        return tuple(
+            column.name
+            for column in self._known.values()
+            if column.kind == "number" and column.name not in taken
+        )
+
+    def _times(self) -> list[str]:
+        return [
+            column.name
+            for column in self._known.values()
+            if column.kind == "time" and column.name not in self._taken
+        ]
+
+    def _has_regular_times(self) -> bool:
+        """Whether there is a time for each row, most of them equally far apart."""
+        for name in self._times():
+            try:
+                times = np.sort(self._table.times(name))
+            except DataError:
+                continue
+            steps = np.diff(times)
+            if len(steps) > 1 and (steps > np.timedelta64(0)).all():
+                frequency = Frequency.of([times])
+                if (frequency.between([times]) == frequency.count).mean() > 0.5:
+                    return True
+        return False
+
+    def _owners(self) -> list[str]:
+        """Columns that may name sequences: named like ids, with several rows for each value."""
+        return [
+            column.name
+            for column in self._known.values()
+            if name_speaks(column.name, "id")
+            and column.name not in self._taken
+            and column.kind in ("category", "number", "id")
+            and 2 <= column.distinct <= len(self._table) / 2
+        ]
+
+    def _constant_target(self, owner: str, taken: set[str]) -> _Choice:
+        constant = [
+            column
+            for column in self._known.values()
+            if column.name not in taken
+            and 1 < column.distinct < self._known[owner].distinct
+            and self._constant_within(column.name, owner)
+        ]
+        named = [column for column in constant if name_speaks(column.name, "label")]
+        if any(column.kind == "time" for column in self._known.values()):
+            # Series in time may have constant categories, too: where a shop is, for example.
+            named = [column for column in named if name_speaks(column.name, "label") == 2]
+            return _choose([named], "label")
+        words = [column for column in constant if column.kind == "category"]
+        return _choose([named or words or constant], "label")
+
+    def _step_column(self, owner: str) -> str | None:
+        for column in self._known.values():
+            named = name_speaks(column.name, "step")
+            if column.name == owner or not (named or column.kind == "time"):
+                continue
+            # "position_x" may be a measurement, and "time_s" not.
+            ordered = named == 2 or column.kind == "time" or self._rises_within(column.name, owner)
+            if ordered and self._unique_within(column.name, owner):
+                return column.name
+        return None
+
+    def _series(self, time: str, taken: set[str]) -> str | None:
+        """If times repeat, the column for each of whose values they don't."""
+        if self._known[time].distinct == len(self._table):
+            return None
+        for column in self._known.values():
+            repeats = 2 <= column.distinct <= len(self._table) / 2
+            fits = column.kind == "category" or name_speaks(column.name, "id")
+            free = column.name != time and column.name not in taken
+            if free and repeats and fits and self._unique_within(time, column.name):
+                return column.name
+        return None
+
+    def _constant_within(self, name: str, owner: str) -> bool:
+        pairs = self._table.frame.select(owner, name).unique()
+        return len(pairs) == self._known[owner].distinct
+
+    def _rises_within(self, name: str, owner: str) -> bool:
+        numbers = pl.col(name).cast(pl.Float64, strict=False)
+        rise = self._table.frame.select((numbers.diff() > 0).over(owner).fill_null(value=True))
+        return bool(rise.to_series().all())
+
+    def _unique_within(self, name: str, owner: str) -> bool:
+        return not self._table.frame.select(owner, name).is_duplicated().any()
+
+
+def _undecided(task: Task, rows: Kind, held: str, roles: Roles, choice: _Choice) -> Guess:
+    role = "label" if task == "classification" else "target"
+    named = format_list(choice.others, most=_NAMED)
+    reason = f"{held}, and {named} could each be the {role}. Choose one: --{role} COLUMN"
+    return Guess(task, rows, reason, roles, choice.others, undecided=True)
+
+
+def _is_time(name: str) -> bool:
+    """Whether a column's name is a date, a quarter, a month or a year."""
+    letters = re.sub(r"[\W\d_]+", " ", name).strip()
+    return bool(_TIME_IN_NAME.match(name.strip())) or name_speaks(letters, "month") == 2

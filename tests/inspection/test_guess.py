@@ -1,0 +1,202 @@
+"""Which column is what: by names in several languages, by what columns hold, or by asking."""
+
+from __future__ import annotations
+
+from datetime import date, timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+from gru_optuna.cli import app
+from gru_optuna.errors import DataError
+from gru_optuna.inspection.inspect import inspect
+from gru_optuna.inspection.role_words import name_speaks
+from gru_optuna.inspection.roles import Roles
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from gru_optuna.inspection.guess import Guess
+    from gru_optuna.inspection.role_words import Subject
+
+DAYS = [date(2024, 1, 1) + timedelta(days=day) for day in range(60)]
+
+
+def guess(folder: Path, header: str, rows: list[str], **given: object) -> Guess:
+    path = folder / "x.csv"
+    path.write_text("\n".join([header, *rows]) + "\n", encoding="utf-8")
+    return inspect([path], Roles(**given)).guess  # type: ignore[arg-type]
+
+
+def daily(*columns: str) -> list[str]:
+    """A row for each day; `columns` are formats of the row's number n."""
+    return [
+        ",".join(
+            [str(day), *(column.format(n=n, r=n * 37 % 101 / 7, b=n % 2) for column in columns)]
+        )
+        for n, day in enumerate(DAYS)
+    ]
+
+
+def sentences(*columns: str) -> list[str]:
+    return [
+        f"these are the words of {n}," + ",".join(c.format(n=n, c="abc"[n % 3]) for c in columns)
+        for n in range(90)
+    ]
+
+
+# --- names ---
+
+
+@pytest.mark.parametrize(
+    ("name", "subject", "strength"),
+    [
+        ("id", "id", 2), ("store_id", "id", 1), ("storeId", "id", 1), ("customerid", "id", 1),
+        ("humid", "id", 0), ("humidity", "id", 0), ("solid", "id", 0), ("Kunden-Nr", "id", 1),
+        ("Kunde Nr", "id", 1), ("товар", "id", 2), ("商品番号", "id", 1), ("상품 번호", "id", 1),
+        ("sales", "target", 2), ("Umsatz", "target", 2), ("Verbrauch (kWh)", "target", 1),
+        ("précio", "target", 2), ("日销量", "target", 1), ("wholesaler", "target", 0),
+        ("spaceship", "target", 0), ("loader", "target", 0), ("sales2", "target", 2),
+        ("Kategorie", "label", 2), ("catégories", "label", 2), ("classes", "label", 2),
+        ("subclassed", "label", 0), ("ラベル", "label", 2), ("метка", "label", 2),
+        ("Feiertag", "known", 2), ("is_holiday", "known", 1), ("eventually", "known", 0),
+    ],
+)  # fmt: skip
+def test_names_match_by_whole_words(name: str, subject: Subject, strength: int) -> None:
+    assert name_speaks(name, subject) == strength
+
+
+@given(st.text("bcdfghjkmnpqrstvwxz", min_size=3, max_size=8))
+def test_letters_around_a_word_make_another_word(letters: str) -> None:
+    assert name_speaks(f"{letters}_id", "id") == 1
+    assert name_speaks(f"{letters}Id", "id") == 1
+    assert name_speaks(f"q{letters}idq", "id") == 0
+
+
+# --- what is predicted ---
+
+
+@pytest.mark.parametrize(
+    ("header", "columns", "target", "others"),
+    [
+        ("date,temp,mw", ("{r}", "{n}.5"), "mw", ("temp",)),
+        ("Datum,Temperatur,Verbrauch", ("{r}", "{n}.5"), "Verbrauch", ("Temperatur",)),
+        ("fecha,demanda,clima", ("{r}", "{n}.5"), "demanda", ("clima",)),
+        ("date,label,KSI", ("{b}", "{r}"), "KSI", ("label",)),
+        ("date,open,y", ("{b}", "{r}"), "y", ("open",)),
+        ("date,n,level", ("{n}", "{r}"), "level", ("n",)),
+        ("date,flat,level", ("7", "{r}"), "level", ("flat",)),
+        ("date,month,level", ("{n}.5", "{r}"), "level", ("month",)),
+        ("date,sales,volume,other", ("{r}", "{r}", "{r}"), "sales", ("volume", "other")),
+        ("date,open", ("{b}",), "open", ()),
+    ],
+)
+def test_the_target_of_a_series(
+    tmp_path: Path, header: str, columns: tuple[str, ...], target: str, others: tuple[str, ...]
+) -> None:
+    found = guess(tmp_path, header, daily(*columns))
+    assert (found.task, found.roles.target, found.alternatives, found.undecided) == (
+        "forecasting", target, others, False,
+    )  # fmt: skip
+
+
+def test_where_nothing_speaks_for_one_column_none_is_guessed(tmp_path: Path) -> None:
+    rows = daily("{r}", "{n}.5")
+    found = guess(tmp_path, "date,temp,wind", rows)
+    assert (found.undecided, found.roles.target) == (True, None)
+    assert found.alternatives == ("temp", "wind")
+    arguments = ["init", str(tmp_path / "ws"), "--data", str(tmp_path / "x.csv")]
+    refused = CliRunner().invoke(app, arguments)
+    assert refused.exit_code == 2
+    assert '"date" holds times, and temp and wind could each be the target' in refused.stderr
+    assert not (tmp_path / "ws").exists()
+    made = CliRunner().invoke(app, [*arguments, "--target", "wind"])
+    assert made.exit_code == 0, made.output
+
+
+def test_the_choice_is_printed_with_the_other_columns(tmp_path: Path) -> None:
+    guess(tmp_path, "date,temp,mw", daily("{r}", "{n}.5"))
+    path = str(tmp_path / "x.csv")
+    for command in (["inspect", path], ["init", str(tmp_path / "ws"), "--data", path]):
+        result = CliRunner().invoke(app, command)
+        assert "target: mw (also possible: temp)" in result.stdout.splitlines()
+
+
+def test_two_unnamed_columns_of_words_are_asked_about(tmp_path: Path) -> None:
+    found = guess(tmp_path, "text,colour,shape", sentences("{c}", "{c}x"))
+    assert (found.undecided, found.alternatives) == (True, ("colour", "shape"))
+    found = guess(tmp_path, "text,colour,size", sentences("{c}", "3"))
+    assert found.roles.label == "colour"
+
+
+@pytest.mark.parametrize("label", ["intent {}", "{}", "a rather long name of the intent number {}"])
+def test_many_classes_are_classes(tmp_path: Path, label: str) -> None:
+    rows = [f"these are the words of {n},{label.format(n % 80)}" for n in range(480)]
+    found = guess(tmp_path, "text,intent", rows)
+    assert (found.task, found.roles.label, found.roles.text) == (
+        "classification", "intent", "text",
+    )  # fmt: skip
+
+
+def test_comments_beside_a_series_are_not_what_is_learned_from(tmp_path: Path) -> None:
+    found = guess(tmp_path, "date,mw,note", daily("{r}", "all is well on day {n}"))
+    assert (found.task, found.roles.target) == ("forecasting", "mw")
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        "JAN,FEB,MAR,APR,MAY,JUN", "2019,2020,2021,2022,2023,2024",
+        "Jan 20,Feb 20,Mrz 20,Apr 20,Mai 20,Jun 20", "2020Q1,2020Q2,2020Q3,2020Q4,X,Y",
+        "2020-01,2020-02,2020-03,2020-04,2020-05,2020-06", "X1990,X1991,X1992,X1993,mean,max",
+    ],
+)  # fmt: skip
+def test_a_table_with_a_column_for_each_month_is_explained(tmp_path: Path, names: str) -> None:
+    rows = [f"{1950 + n}," + ",".join(f"{n * (k + 1) % 7}.25" for k in range(6)) for n in range(40)]
+    found = guess(tmp_path, f"region,{names}", rows)
+    assert (found.task, found.undecided) == (None, True)
+    assert found.reason.startswith("a wide table: ")
+    assert "frame.melt(id_vars=['region'" in found.reason
+
+
+# --- roles that are given ---
+
+
+def test_a_series_column_that_is_given_rules_out_sequences(tmp_path: Path) -> None:
+    rows = [
+        f"{day},{shop},{n * 37 % 101 / 7},{'north' if shop < 2 else 'south'}"
+        for shop in range(4)
+        for n, day in enumerate(DAYS)
+    ]
+    header = "date,store_id,sales,label"
+    assert guess(tmp_path, header, rows).rows == "sequences"
+    found = guess(tmp_path, header, rows, series="store_id")
+    assert (found.task, found.roles.series, found.roles.target) == (
+        "forecasting", "store_id", "sales",
+    )  # fmt: skip
+    assert guess(tmp_path, header, rows, horizon=7).rows == "series"
+
+
+@pytest.mark.parametrize(
+    ("roles", "message"),
+    [
+        ({"text": "note", "series": "a"}, "--series is for series, which can't have --text"),
+        ({"id": "a", "horizon": 3}, "--horizon is for series, which can't have --id"),
+        ({"target": "a", "covariates": ("a",)}, '"a" is given as --target and as --covariates'),
+        ({"known": ("b,c",)}, 'no column "b,c"'),
+    ],
+)
+def test_roles_that_exclude_each_other_are_refused(
+    tmp_path: Path, roles: dict[str, object], message: str
+) -> None:
+    with pytest.raises(DataError, match=message):
+        guess(tmp_path, "date,a,b,note", daily("{r}", "{n}.5", "all is well on day {n}"), **roles)
+
+
+def test_a_list_of_columns_may_be_one_value(tmp_path: Path) -> None:
+    rows = daily("{r}", "{r}1", "{b}")
+    found = guess(tmp_path, "date,mw,a,b", rows, covariates=("a,b",))
+    assert found.roles.covariates == ("a", "b")
