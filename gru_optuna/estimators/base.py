@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import atexit
 import hashlib
-import inspect
 import json
 import os
+import re
 import tempfile
 import threading
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 from uuid import uuid4
 
 import joblib
@@ -31,7 +32,7 @@ from gru_optuna.bundle.load import bundle_from_files
 from gru_optuna.data.load import load_dataset, load_folds
 from gru_optuna.errors import StorageError, StudyFailed, UserError
 from gru_optuna.estimators.progress_bar import bar
-from gru_optuna.search import space
+from gru_optuna.search.space import sections
 from gru_optuna.storage.database.open import exclusively, open_storage
 from gru_optuna.study.confirmation import read_decision
 from gru_optuna.study.study import create_or_resume, with_stored_defaults
@@ -42,7 +43,7 @@ from gru_optuna.tuning.export import bundle_of_trial, without_folds
 from gru_optuna.worker.run import WorkerSettings, work
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
     from optuna import Study
     from optuna.storages import BaseStorage
@@ -57,22 +58,13 @@ TOGETHER = 8
 """Trials that train at once. The same everywhere, because the sampler's proposals depend on it."""
 
 
-def with_shared(init: Callable[..., None]) -> Callable[..., None]:
-    """A constructor whose signature has the parameters of all estimators in place of ``**shared``.
-
-    scikit-learn reads an estimator's parameters there, and people and editors read them too.
-    """
-    own = inspect.signature(init)
-    *first, _ = own.parameters.values()
-    there = {parameter.name for parameter in first}
-    shared = inspect.signature(GRUEstimator.__init__).parameters.values()
-    more = [parameter for parameter in shared if parameter.name not in there]
-    init.__signature__ = own.replace(parameters=[*first, *more])  # type: ignore[attr-defined]
-    return init
-
-
+@dataclass(repr=False, eq=False, kw_only=True)
 class GRUEstimator(BaseEstimator):  # type: ignore[misc]
     """Parameters and fitting of all three estimators.
+
+    Each estimator is a dataclass: scikit-learn reads its parameters from the signature, and so do
+    people and editors. Its docstring has the parameters and attributes below where ``{parameters}``
+    and ``{attributes}`` stand.
 
     Parameters
     ----------
@@ -113,56 +105,59 @@ class GRUEstimator(BaseEstimator):  # type: ignore[misc]
         Whether to show a bar; None: in a notebook and in a terminal.
     random_state
         Seed of everything random. None: a new one for each fit, or 0 with a storage.
+
+    Attributes
+    ----------
+    study_
+        The search, as a plain Optuna study in memory.
+    bundle_
+        The model; ``bundle_.save(folder)`` writes it for ``gru-optuna predict``.
+    best_params_, best_score_
+        The winner's configuration, and its metric on validation rows.
     """
 
-    _task: Task
+    trials: int = 30
+    seconds: float | None = 600.0
+    metric: Metric | None = None
+    epochs: int | None = None
+    patience: int = 5
+    validation: float = 0.2
+    data: Mapping[str, Any] | None = None
+    confirm: int = 0
+    refit: bool = True
+    sampler: str = "tpe"
+    pruner: str = "asha"
+    storage: str | None = None
+    study_name: str | None = None
+    n_jobs: int | None = None
+    device: Device = "auto"
+    progress: bool | None = None
+    random_state: Any = None
 
-    def __init__(
+    _task: ClassVar[Task]
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if cls.__doc__ and GRUEstimator.__doc__:  # python -OO has none
+            headings = r"    (?:Parameters|Attributes)\n    -+\n"
+            _, parameters, attributes = re.split(headings, GRUEstimator.__doc__)
+            shared = {"parameters": parameters.strip(), "attributes": attributes.strip()}
+            for name, text in shared.items():
+                cls.__doc__ = cls.__doc__.replace(f"{{{name}}}", text)
+
+    def _tune(
         self,
-        space: Mapping[str, Any] | None = None,
-        *,
-        trials: int = 30,
-        seconds: float | None = 600.0,
-        metric: Metric | None = None,
-        epochs: int | None = None,
-        patience: int = 5,
-        validation: float = 0.2,
-        data: Mapping[str, Any] | None = None,
-        confirm: int = 0,
-        refit: bool = True,
-        sampler: str = "tpe",
-        pruner: str = "asha",
-        storage: str | None = None,
-        study_name: str | None = None,
-        n_jobs: int | None = None,
-        device: Device = "auto",
-        progress: bool | None = None,
-        random_state: Any = None,
+        space: Mapping[str, Any] | None,
+        data: Mapping[str, Any],
+        source: RowsByName,
+        sizes: DefaultSizes,
     ) -> None:
-        self.space = space
-        self.trials = trials
-        self.seconds = seconds
-        self.metric = metric
-        self.epochs = epochs
-        self.patience = patience
-        self.validation = validation
-        self.data = data
-        self.confirm = confirm
-        self.refit = refit
-        self.sampler = sampler
-        self.pruner = pruner
-        self.storage = storage
-        self.study_name = study_name
-        self.n_jobs = n_jobs
-        self.device = device
-        self.progress = progress
-        self.random_state = random_state
-
-    def _tune(self, data: Mapping[str, Any], source: RowsByName, sizes: DefaultSizes) -> None:
         """Tunes, and sets the attributes of a fitted estimator.
 
         Parameters
         ----------
+        space
+            The estimator's parameter.
         data
             The keys of ``[data]``, without those that the user gave.
         source
@@ -180,7 +175,7 @@ class GRUEstimator(BaseEstimator):  # type: ignore[misc]
         self.__dict__.pop("bundle_", None)
         with value_errors():
             where = choose_device(self.device)
-            spec = self._specification(data, sizes)
+            spec = self._specification(space or {}, data, sizes)
             datasets = [self._weighted(part).to(where) for part in load_folds(spec, source)]
             spec = self._named(spec, datasets[0].fingerprint)
             threads = joblib.effective_n_jobs(-1 if self.n_jobs is None else self.n_jobs)
@@ -220,10 +215,12 @@ class GRUEstimator(BaseEstimator):  # type: ignore[misc]
         trial = self.study_.trials[winner.number]
         self.bundle_ = bundle_of_trial(spec, datasets, pool, trial, confirmed, refitted=refit)
 
-    def _specification(self, data: Mapping[str, Any], default: DefaultSizes) -> Specification:
+    def _specification(
+        self, space: Mapping[str, Any], data: Mapping[str, Any], default: DefaultSizes
+    ) -> Specification:
         """The study file that says the same as these parameters."""
         sizes = ["hidden_size", "embedding_size"] if data.get("text") else ["hidden_size"]
-        searched = space.sections(dict.fromkeys(sizes, default.sizes) | dict(self.space or {}))
+        searched = sections(dict.fromkeys(sizes, default.sizes) | dict(space))
         budget: dict[str, Any] = {"trials": self.trials}
         if self.seconds is not None:
             budget["hours"] = self.seconds / 3600

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,11 +13,11 @@ from sklearn.utils.validation import check_is_fitted
 from gru_optuna.bundle.bundle import PREDICTION
 from gru_optuna.data.readers.in_memory import frame_rows
 from gru_optuna.errors import DataError
-from gru_optuna.estimators.base import GRUEstimator, value_errors, with_shared
+from gru_optuna.estimators.base import GRUEstimator, value_errors
 from gru_optuna.search.default_sizes import choose_default_sizes
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from typing import Self
 
     from numpy.typing import ArrayLike, NDArray
@@ -25,8 +26,11 @@ _TIME, _VALUES = "time", "y"
 _CALENDAR_CHANNELS = 4
 
 
+@dataclass(repr=False, eq=False)
 class GRUForecaster(GRUEstimator):
     """Forecasts series with the best GRU found within the budget.
+
+    The default metric is mae, and the last rows are the validation rows.
 
     Parameters
     ----------
@@ -41,19 +45,11 @@ class GRUForecaster(GRUEstimator):
         advance; numbers or categories.
     window, season
         As under ``[data]`` of a study file; None: from the data.
-    space, trials, seconds, metric, epochs, patience, validation, data, confirm, refit, sampler, \
-pruner, storage, study_name, n_jobs, device, progress, random_state
-        As for `GRUEstimator`; the default metric is mae, and the last rows are the validation
-        rows.
+    {parameters}
 
     Attributes
     ----------
-    study_
-        The search, as a plain Optuna study in memory.
-    bundle_
-        The model; ``bundle_.save(folder)`` writes it for ``gru-optuna predict``.
-    best_params_, best_score_
-        The winner's configuration, and its metric on validation rows.
+    {attributes}
     history_
         The rows that a forecast continues.
 
@@ -65,30 +61,16 @@ pruner, storage, study_name, n_jobs, device, progress, random_state
 
     _task = "forecasting"
 
-    @with_shared
-    def __init__(
-        self,
-        horizon: int = 24,
-        space: Any = None,
-        *,
-        time: str | None = None,
-        target: str | None = None,
-        series: str | None = None,
-        covariates: Sequence[str] = (),
-        known: Sequence[str] = (),
-        window: int | None = None,
-        season: int | None = None,
-        **shared: Any,
-    ) -> None:
-        super().__init__(space, **shared)
-        self.horizon = horizon
-        self.time = time
-        self.target = target
-        self.series = series
-        self.covariates = covariates
-        self.known = known
-        self.window = window
-        self.season = season
+    horizon: int = 24
+    space: Mapping[str, Any] | None = None
+    _: KW_ONLY
+    time: str | None = None
+    target: str | None = None
+    series: str | None = None
+    covariates: Sequence[str] = ()
+    known: Sequence[str] = ()
+    window: int | None = None
+    season: int | None = None
 
     def fit(self, y: Any, X: Any = None) -> Self:
         """Tunes, and keeps the best network and the rows, which forecasts continue.
@@ -123,7 +105,7 @@ pruner, storage, study_name, n_jobs, device, progress, random_state
         with value_errors():
             source = {"y": frame_rows(rows, "y")}
         sizes = choose_default_sizes(rows.height, steps, channels)
-        self._tune({"train": "y", **columns}, source, sizes)
+        self._tune(self.space, {"train": "y", **columns}, source, sizes)
         self.history_ = rows
         self._timed = self._by_columns() or _has_times(y)
         return self

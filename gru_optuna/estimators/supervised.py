@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import warnings
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import KW_ONLY, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted, c
 
 from gru_optuna.data.readers.in_memory import TARGET, TEXT, array_rows, text_rows
 from gru_optuna.data.texts.prepare import MOST_TOKENS
-from gru_optuna.estimators.base import GRUEstimator, value_errors, with_shared
+from gru_optuna.estimators.base import GRUEstimator, value_errors
 from gru_optuna.estimators.inputs import EstimatorInput, read_rows
 from gru_optuna.search.default_sizes import choose_default_sizes
 
@@ -31,8 +31,11 @@ if TYPE_CHECKING:
 _TOKENS_A_WORD = 1.5
 
 
+@dataclass(repr=False, eq=False)
 class _Labelled(GRUEstimator):
     """What the classifier and the regressor have in common."""
+
+    space: Mapping[str, Any] | None = None
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
@@ -65,7 +68,7 @@ class _Labelled(GRUEstimator):
             source["X again"] = source["X"]
         usual = min(int(np.quantile(steps, 0.9)) + 1, MOST_TOKENS if "text" in data else 10**9)
         sizes = choose_default_sizes(len(rows), usual, rows.channels or None)
-        self._tune({"train": "X", **data}, source, sizes)
+        self._tune(self.space, {"train": "X", **data}, source, sizes)
 
     def _can_hold_out(self, targets: NDArray[Any], classes: int) -> bool:
         """Whether validation rows can be held out, or the study file's checks decide instead."""
@@ -84,14 +87,15 @@ class _Labelled(GRUEstimator):
             return read_rows(self, X, self._like).values
 
 
+@dataclass(repr=False, eq=False)
 class GRUClassifier(ClassifierMixin, _Labelled):  # type: ignore[misc]
     """Classifies texts or sequences with the best GRU found within the budget.
 
+    The default metric is accuracy.
+
     Parameters
     ----------
-    space, trials, seconds, metric, epochs, patience, validation, data, confirm, refit, sampler, \
-pruner, storage, study_name, n_jobs, device, progress, random_state
-        As for `GRUEstimator`; the default metric is accuracy.
+    {parameters}
     class_weight
         How much a row of each class counts in the loss. A dict gives weights by class, 1 for
         those left out; with "balanced", rare classes count as much as frequent ones; with None,
@@ -101,12 +105,7 @@ pruner, storage, study_name, n_jobs, device, progress, random_state
     ----------
     classes_
         The classes (O,), sorted.
-    study_
-        The search, as a plain Optuna study in memory.
-    bundle_
-        The model; ``bundle_.save(folder)`` writes it for ``gru-optuna predict``.
-    best_params_, best_score_
-        The winner's configuration, and its metric on validation rows.
+    {attributes}
     n_features_in_
         Columns of a matrix, or channels of sequences; not set for texts.
 
@@ -119,16 +118,8 @@ pruner, storage, study_name, n_jobs, device, progress, random_state
 
     _task = "classification"
 
-    @with_shared
-    def __init__(
-        self,
-        space: Any = None,
-        *,
-        class_weight: Mapping[Any, float] | str | None = None,
-        **shared: Any,
-    ) -> None:
-        super().__init__(space, **shared)
-        self.class_weight = class_weight
+    _: KW_ONLY
+    class_weight: Mapping[Any, float] | str | None = None
 
     def fit(self, X: Any, y: ArrayLike) -> Self:
         """Tunes, and keeps the best network in ``bundle_``.
@@ -206,8 +197,17 @@ pruner, storage, study_name, n_jobs, device, progress, random_state
 class GRURegressor(RegressorMixin, _Labelled):  # type: ignore[misc]
     """Predicts a number for a text or a sequence with the best GRU found within the budget.
 
-    Parameters and attributes are those of `GRUClassifier`, without the ones about classes; the
-    default metric is rmse.
+    The default metric is rmse.
+
+    Parameters
+    ----------
+    {parameters}
+
+    Attributes
+    ----------
+    {attributes}
+    n_features_in_
+        Columns of a matrix, or channels of sequences; not set for texts.
 
     Examples
     --------

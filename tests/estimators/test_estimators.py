@@ -437,3 +437,11 @@ def test_a_signature_names_every_parameter(kind: Any) -> None:
     assert kind(trials=7).trials == 7
     with pytest.raises(TypeError, match="trails"):
         kind(trails=7)
+
+
+@pytest.mark.parametrize("kind", [GRUClassifier, GRURegressor, GRUForecaster])
+def test_help_describes_every_parameter(kind: Any) -> None:
+    described = set(re.findall(r"\w+", " ".join(re.findall(r"^    (\w.*)$", kind.__doc__, re.M))))
+    assert set(kind().get_params()) <= described
+    assert {"study_", "bundle_", "best_params_", "best_score_"} <= described
+    assert "{" not in kind.__doc__.replace('{"', "")
