@@ -31,7 +31,10 @@ import torch
 from shapes import CLIP_NORM, LEARNING_RATE, OUTPUTS, SHAPES, Shape, draw_rows, timed, torch_step
 
 from gru_optuna.data.dataset import one_after_another
-from gru_optuna.training.engines import compiled
+from gru_optuna.training.engines.compiled.epoch import train_epoch
+from gru_optuna.training.engines.compiled.slots import RowArrays, SlotArrays, flatten
+from gru_optuna.training.engines.compiled.updates import ADAM, Recipe
+from gru_optuna.training.engines.compiled.workspace import KernelWorkspace
 from gru_optuna.training.initializers import initial_parameters
 from gru_optuna.training.network import Network
 
@@ -47,15 +50,15 @@ SQUARE = 2048
 def compiled_epoch(shape: Shape, batch: Batch) -> Callable[[], None]:
     """`EPOCH` updates in compiled code, as the pool makes them: one call for the epoch."""
     network = Network(shape.inputs, shape.hidden, 1, False, "last", OUTPUTS)
-    workspace = compiled.KernelWorkspace.of(network, shape.batch, shape.time)
+    workspace = KernelWorkspace.of(network, shape.batch, shape.time)
     weights = initial_parameters(network, "xavier_uniform", seed=0)
-    slot = compiled.SlotArrays.of(compiled.flatten(network, weights))
-    rows = compiled.RowArrays.of(one_after_another([batch]))
+    slot = SlotArrays.of(flatten(network, weights))
+    rows = RowArrays.of(one_after_another([batch]))
     order = np.tile(np.arange(shape.batch), EPOCH)
-    recipe = compiled.Recipe(shape.batch, LEARNING_RATE, compiled.ADAM, CLIP_NORM)
+    recipe = Recipe(shape.batch, LEARNING_RATE, ADAM, CLIP_NORM)
 
     def epoch() -> None:
-        _, diverged = compiled.train_epoch(workspace, slot, rows, order, recipe)
+        _, diverged = train_epoch(workspace, slot, rows, order, recipe)
         if diverged:
             raise RuntimeError(f"diverged at {shape}")
 

@@ -139,19 +139,6 @@ def load_study(storage: BaseStorage, name: str) -> tuple[Study, Specification]:
     return study, stored_specification(study)
 
 
-def load_study_to_work(storage: BaseStorage, name: str) -> tuple[Study, Specification]:
-    """A study by its name, with the sampler and the pruner it was created with.
-
-    Raises
-    ------
-    StudyError
-        As `load_study`.
-    """
-    study, spec = load_study(storage, name)
-    study.sampler, study.pruner = make_sampler(spec), make_pruner(spec)
-    return study, spec
-
-
 def load_studies(storage: BaseStorage) -> Iterator[tuple[Study, Specification]]:
     """Every study in a database that was created by this package, in the order of their names."""
     for name in sorted(study.study_name for study in storage.get_all_studies()):

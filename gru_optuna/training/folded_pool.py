@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from gru_optuna.data.dataset import Split
     from gru_optuna.hyperparameters import Hyperparameters
     from gru_optuna.study_file import Specification
+    from gru_optuna.training.pool import EpochOutcomes
 
 
 class FoldedPool:
@@ -84,9 +85,7 @@ class FoldedPool:
         self.slots.append(slot)
         return slot
 
-    def train_epoch(
-        self, only: Sequence[Slot] | None = None
-    ) -> list[tuple[Slot, EpochResult | TrialFailed]]:
+    def train_epoch(self, only: Sequence[Slot] | None = None) -> EpochOutcomes:
         """Trains one epoch of every fold and returns the means, as `Pool.train_epoch` does results.
 
         A trial fails if any of its folds does, for the reason of the first.

@@ -9,7 +9,7 @@ computes, whatever trains in the other slots.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import torch
 
@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from gru_optuna.hyperparameters import Hyperparameters
     from gru_optuna.study_file import Specification
 
+
+EpochOutcomes: TypeAlias = list[tuple[Slot, EpochResult | TrialFailed]]
+"""What an epoch of a pool came to, slot by slot."""
 
 # Not everything that runs out of memory raises MemoryError or torch.OutOfMemoryError: other
 # libraries, and torch on the CPU, raise a RuntimeError that says so.
@@ -100,9 +103,7 @@ class Pool:
         self.slots.append(slot)
         return slot
 
-    def train_epoch(
-        self, only: Sequence[Slot] | None = None
-    ) -> list[tuple[Slot, EpochResult | TrialFailed]]:
+    def train_epoch(self, only: Sequence[Slot] | None = None) -> EpochOutcomes:
         """Trains one epoch of every slot and measures it on the validation rows.
 
         Parameters

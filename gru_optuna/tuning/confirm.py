@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
@@ -40,11 +40,11 @@ from gru_optuna.study.confirmation import (
 )
 from gru_optuna.study.predictions import describe_predictions
 from gru_optuna.study.study import load_study
-from gru_optuna.training.pool_factory import choose_device, make_pool
+from gru_optuna.training.pool_factory import make_pool
 from gru_optuna.tuning.retrain import Abandoned, FinishedRun, PlannedRun, train_again
-from gru_optuna.worker.commits import LEAVE_SECONDS, storage_events
+from gru_optuna.worker.commits import storage_events
 from gru_optuna.worker.events import Confirming, ConfirmingElsewhere
-from gru_optuna.worker.loop import short_turns
+from gru_optuna.worker.loop import await_epoch, short_turns
 from gru_optuna.worker.run import WorkerSettings, load_data
 
 if TYPE_CHECKING:
@@ -66,12 +66,8 @@ if TYPE_CHECKING:
 _KEPT_BYTES = 256 * 2**20
 """Weights of finished runs that are kept for the test; what exceeds it is trained again."""
 
-_POLL_SECONDS = 0.2
-
 _LOOK_SECONDS = 1.0
 """Between two looks whether another process has finished."""
-
-EpochOutcomes: TypeAlias = "list[tuple[Slot, EpochResult | TrialFailed]]"
 
 
 @dataclass(frozen=True)
@@ -119,8 +115,7 @@ def confirm_study(
     spec = _with_confirmation(spec, candidates, seeds)
     if is_current(decision, study, spec) or not finalists(study, spec):
         return study, spec, decision
-    device = choose_device(place.settings.device)
-    datasets = [data.to(device) for data in load_data(study, spec, place.folder)]
+    datasets = load_data(study, spec, place.folder, place.settings.device)
     pool, size = make_pool(spec, datasets, place.settings.threads, place.settings.slots)
     decision = confirm(study, place.url, spec, pool, size.slots, stop, on_event)
     describe_at(study, place.url)
@@ -210,24 +205,22 @@ def _alone(
     yield False
 
 
+@dataclass
 class _ConfirmingRuns:
     """The finalists' runs on fresh seeds, and what follows from them."""
 
-    def __init__(
-        self,
-        study: Study,
-        spec: Specification,
-        pool: TrialPool,
-        stop: Event,
-        on_event: Callable[[WorkerEvent], None],
-        out_of_time: Callable[[], bool],
-    ) -> None:
-        self.study, self.spec, self.pool = study, spec, pool
-        self.stop, self.on_event, self.out_of_time = stop, on_event, out_of_time
-        self.finalists = finalists(study, spec)
-        self.runs = read_runs(study)
+    study: Study
+    spec: Specification
+    pool: TrialPool
+    stop: Event
+    on_event: Callable[[WorkerEvent], None]
+    out_of_time: Callable[[], bool]
+    kept: dict[tuple[int, int], Networks] = field(default_factory=dict)  # while there is room
+
+    def __post_init__(self) -> None:
+        self.finalists = finalists(self.study, self.spec)
+        self.runs = read_runs(self.study)
         self.started_seeds = {index for _, index in self.runs}
-        self.kept: dict[tuple[int, int], Networks] = {}  # as many as there is room for
 
     def decide(self, slots: int) -> Decision | None:
         if not self.finalists:
@@ -301,7 +294,9 @@ class _ConfirmingRuns:
                     self.started_seeds.add(run.index)
                 if not running:
                     return
-                outcomes = self._await(background.submit(self.pool.train_epoch))
+                outcomes = await_epoch(background.submit(self.pool.train_epoch), self.stop)
+                if outcomes is None:
+                    raise Abandoned
                 if len(running) > 1 and any(isinstance(o, OutOfMemory) for _, o in outcomes):
                     # All of them from their start: each may well train with fewer beside it.
                     slots = len(running) // 2
@@ -417,15 +412,6 @@ class _ConfirmingRuns:
         trained = train_again(self.pool, finished, slots, self.stop)
         found |= {i: networks for i, (networks, _) in zip(missing, trained, strict=True)}
         return [networks for networks in found.values() if networks is not None]
-
-    def _await(self, epoch: Future[EpochOutcomes]) -> EpochOutcomes:
-        waited = 0.0
-        while True:
-            with suppress(TimeoutError):
-                return epoch.result(timeout=_POLL_SECONDS)
-            waited += _POLL_SECONDS if self.stop.is_set() else 0.0
-            if waited >= LEAVE_SECONDS:
-                raise Abandoned
 
     def _write(self, key: str, content: object) -> None:
         with_retries(

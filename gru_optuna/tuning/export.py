@@ -79,14 +79,14 @@ def make_winner(
             f'study "{name}" is not confirmed yet, so there is no ensemble of fresh seeds. '
             f"Try: gru-optuna confirm {name}."
         )
-    datasets = load_data(study, spec, place.folder)
+    settings = place.settings
+    datasets = load_data(study, spec, place.folder, settings.device)
     if refit:
-        datasets = [load_dataset(spec, place.folder, refit=True)]
+        device = choose_device(settings.device)
+        datasets = [load_dataset(spec, place.folder, refit=True).to(device)]
     runs = _runs(spec, winner, refit=refit, ensemble=ensemble)
-    device, settings = choose_device(place.settings.device), place.settings
     if len(runs) == 1:
         settings = replace(settings, threads=1, slots=1)
-    datasets = [data.to(device) for data in datasets]
     pool, size = make_pool(
         without_folds(spec) if refit else spec, datasets, settings.threads, settings.slots
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from optuna.trial import TrialState
@@ -11,15 +11,19 @@ if TYPE_CHECKING:
     from gru_optuna.training.sizing import Size
 
 
+class WorkerEvent:
+    """One of the events below."""
+
+
 @dataclass(frozen=True)
-class EngineReady:
+class EngineReady(WorkerEvent):
     """The engine is compiled, and the number of slots chosen."""
 
     size: Size
 
 
 @dataclass(frozen=True)
-class TrialStarted:
+class TrialStarted(WorkerEvent):
     """A trial was claimed, or adopted from a worker that stopped."""
 
     number: int
@@ -29,7 +33,7 @@ class TrialStarted:
 
 
 @dataclass(frozen=True)
-class CheckpointDamaged:
+class CheckpointDamaged(WorkerEvent):
     """A checkpoint can't be used; the trial continues from an earlier one, or starts again."""
 
     number: int
@@ -38,7 +42,7 @@ class CheckpointDamaged:
 
 
 @dataclass(frozen=True)
-class EpochTrained:
+class EpochTrained(WorkerEvent):
     """A trial finished an epoch, counted from 1."""
 
     number: int
@@ -47,7 +51,7 @@ class EpochTrained:
 
 
 @dataclass(frozen=True)
-class TrialEnded:
+class TrialEnded(WorkerEvent):
     """A trial is over."""
 
     number: int
@@ -58,14 +62,14 @@ class TrialEnded:
 
 
 @dataclass(frozen=True)
-class LeaseLost:
+class LeaseLost(WorkerEvent):
     """Another worker has taken over a trial, so this one drops it."""
 
     number: int
 
 
 @dataclass(frozen=True)
-class FewerSlots:
+class FewerSlots(WorkerEvent):
     """Memory ran out: fewer trials train together from now on."""
 
     slots: int
@@ -73,28 +77,28 @@ class FewerSlots:
 
 
 @dataclass(frozen=True)
-class StorageAway:
+class StorageAway(WorkerEvent):
     """The database or the disk fails; the worker waits until it works again."""
 
     reason: str
 
 
 @dataclass(frozen=True)
-class StorageBack:
+class StorageBack(WorkerEvent):
     """The storage works again, after some seconds."""
 
     seconds: float
 
 
 @dataclass(frozen=True)
-class StandingBy:
+class StandingBy(WorkerEvent):
     """No trial is left to begin, but other workers still train, and may die."""
 
     trials: int
 
 
 @dataclass(frozen=True)
-class WorkerStarted:
+class WorkerStarted(WorkerEvent):
     """A worker's process has started."""
 
     index: int
@@ -102,7 +106,7 @@ class WorkerStarted:
 
 
 @dataclass(frozen=True)
-class WorkerDied:
+class WorkerDied(WorkerEvent):
     """A worker's process ended before its work was done."""
 
     index: int
@@ -111,7 +115,7 @@ class WorkerDied:
 
 
 @dataclass(frozen=True)
-class Confirming:
+class Confirming(WorkerEvent):
     """The best trials are trained again on fresh seeds; `done` runs of `of` have finished."""
 
     done: int
@@ -122,23 +126,5 @@ class Confirming:
 
 
 @dataclass(frozen=True)
-class ConfirmingElsewhere:
+class ConfirmingElsewhere(WorkerEvent):
     """Another process confirms the best trials; this one waits for it."""
-
-
-WorkerEvent: TypeAlias = (
-    EngineReady
-    | TrialStarted
-    | CheckpointDamaged
-    | EpochTrained
-    | TrialEnded
-    | LeaseLost
-    | FewerSlots
-    | StorageAway
-    | StorageBack
-    | StandingBy
-    | WorkerStarted
-    | WorkerDied
-    | Confirming
-    | ConfirmingElsewhere
-)

@@ -12,7 +12,7 @@ import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 import torch
 from optuna.trial import TrialState
@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     from gru_optuna.storage.workers.leases import Claim, Registration
     from gru_optuna.study_file import Specification
     from gru_optuna.training.folded_pool import TrialPool
+    from gru_optuna.training.pool import EpochOutcomes
     from gru_optuna.training.slot import Slot
     from gru_optuna.worker.events import WorkerEvent
 
@@ -77,10 +78,20 @@ def short_turns() -> Iterator[None]:
         sys.setswitchinterval(before)
 
 
+_POLL_SECONDS = 0.2
+
 HOPELESS_TRIALS = 10
 """If this many trials are over and all of them failed, the next ones would fail as well."""
 
-EpochOutcomes: TypeAlias = "list[tuple[Slot, EpochResult | TrialFailed]]"
+
+def await_epoch(training: Future[EpochOutcomes], stop: Event) -> EpochOutcomes | None:
+    """The outcome of the epoch in flight; None if it takes too long once `stop` is set."""
+    waited = 0.0
+    while waited < LEAVE_SECONDS:
+        with suppress(TimeoutError):
+            return training.result(timeout=_POLL_SECONDS)
+        waited += _POLL_SECONDS if stop.is_set() else 0.0
+    return None
 
 
 class Worker:
@@ -195,8 +206,9 @@ class Worker:
             # Bookkeeping runs meanwhile. It knows the epochs before this one and no more, however
             # fast the machine is, so that the search is the same in every run.
             admissions = self._commit(snapshots) if saves or claims else []
-            trained = self._await(training)
+            trained = await_epoch(training, self.stop)
             if trained is None:
+                self.abandoned = True
                 return
             self._after_epoch(trained)
             self._stop_if_hopeless()
@@ -207,16 +219,6 @@ class Worker:
         trained = self.pool.train_epoch(alone or None)
         self.training_seconds += time.monotonic() - began
         return trained
-
-    def _await(self, training: Future[EpochOutcomes]) -> EpochOutcomes | None:
-        """The outcome of the epoch in flight; None if a worker that should stop waits too long."""
-        waited = 0.0
-        while waited < LEAVE_SECONDS:
-            with suppress(TimeoutError):
-                return training.result(timeout=0.2)
-            waited += 0.2 if self.stop.is_set() else 0.0
-        self.abandoned = True
-        return None
 
     def _is_time_to_save(self) -> bool:
         # An adopted trial's first epochs are saved at once: if this worker dies, too, nobody has to

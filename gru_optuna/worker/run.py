@@ -14,13 +14,15 @@ from gru_optuna.checkpoints.study_checkpoints import StudyCheckpoints
 from gru_optuna.data.load import load_folds
 from gru_optuna.errors import StudyError
 from gru_optuna.report.notes import make_note_writer, write_note
+from gru_optuna.search.pruners import make_pruner
+from gru_optuna.search.samplers import make_sampler
 from gru_optuna.storage.database.open import checkpoint_folder, open_engine, open_storage
 from gru_optuna.storage.database.retry import with_retries
 from gru_optuna.storage.mirror.mirror import Mirror
 from gru_optuna.storage.optuna_private import study_id
 from gru_optuna.storage.workers.heartbeats import LEASE_SECONDS
 from gru_optuna.storage.workers.leases import Host, Registration
-from gru_optuna.study.study import load_study_to_work
+from gru_optuna.study.study import load_study
 from gru_optuna.training.pool_factory import Device, choose_device, make_pool
 from gru_optuna.worker.commits import storage_events
 from gru_optuna.worker.events import EngineReady
@@ -92,30 +94,28 @@ def join(
     StudyFailed
         If every trial fails.
     """
-    study, spec = load_study_to_work(open_storage(url), name)
-    datasets = load_data(study, spec, folder)
-    device = choose_device(settings.device)
-    pool, size = make_pool(
-        spec, [data.to(device) for data in datasets], settings.threads, settings.slots
-    )
+    study, spec = load_study(open_storage(url), name)
+    study.sampler, study.pruner = make_sampler(spec), make_pruner(spec)
+    datasets = load_data(study, spec, folder, settings.device)
+    pool, size = make_pool(spec, datasets, settings.threads, settings.slots)
     return work(study, url, spec, pool, size, settings, stop, on_event)
 
 
-def load_data(study: Study, spec: Specification, folder: Path) -> list[Dataset]:
-    """The data of an existing study, as `load_folds` returns them.
+def load_data(study: Study, spec: Specification, folder: Path, device: Device) -> list[Dataset]:
+    """The data of an existing study, as `load_folds` returns them, on the device.
 
     Raises
     ------
     UserError
         If the data are missing, or differ from those that the study was made with.
     """
-    datasets = load_folds(spec, folder)
+    where, datasets = choose_device(device), load_folds(spec, folder)
     if datasets[0].fingerprint != study.user_attrs[FINGERPRINT]:
         raise StudyError(
             f'study "{spec.name}": the data in {folder} differ from those it was made with '
             f"({spec.data.train}). Copy the original files there, or name their folder with --data."
         )
-    return datasets
+    return [data.to(where) for data in datasets]
 
 
 def work(

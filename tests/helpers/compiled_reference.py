@@ -13,7 +13,10 @@ import numpy as np
 import pytest
 import torch
 
-from gru_optuna.training.engines import compiled as k
+from gru_optuna.training.engines.compiled.epoch import FINE, predict, train_epoch
+from gru_optuna.training.engines.compiled.slots import RowArrays, SlotArrays, flatten
+from gru_optuna.training.engines.compiled.updates import ADAM, Recipe
+from gru_optuna.training.engines.compiled.workspace import KernelWorkspace
 from gru_optuna.training.losses import loss
 from gru_optuna.training.network import Network, is_kernel
 from gru_optuna.training.optimizers import make_optimizer
@@ -28,7 +31,7 @@ if TYPE_CHECKING:
     from gru_optuna.training.engines.compiled.vectors import Array
 
 NETWORK = Network(5, 7, 1, False, "last", 3)
-RECIPE = k.Recipe(batch_size=8, learning_rate=0.01)
+RECIPE = Recipe(batch_size=8, learning_rate=0.01)
 
 
 def split_of(
@@ -68,13 +71,13 @@ class Reference:
     """Batches through ``reference.GRU``, autograd and torch.optim."""
 
     network: Network
-    recipe: k.Recipe
+    recipe: Recipe
     class_weights: Tensor | None = None
 
     def __post_init__(self) -> None:
         self.model = GRU(self.network).double()
         self.model.load_state_dict(weights_of(self.network))
-        name = "adam" if self.recipe.optimizer == k.ADAM else "rmsprop"
+        name = "adam" if self.recipe.optimizer == ADAM else "rmsprop"
         rate = self.recipe.learning_rate
         self.optimizer = make_optimizer(name, self.model.parameters(), rate)
 
@@ -100,7 +103,7 @@ class Reference:
         return total / len(order)
 
     def flat(self) -> Array:
-        return k.flatten(self.network, dict(self.model.named_parameters()), np.float64)
+        return flatten(self.network, dict(self.model.named_parameters()), np.float64)
 
     def logits(self, split: Split) -> Array:
         with torch.no_grad():
@@ -114,7 +117,7 @@ def masks_for(network: Network, rows: int, rate: float, seed: int = 0) -> Tensor
 
 def assert_same_training(
     network: Network,
-    recipe: k.Recipe,
+    recipe: Recipe,
     split: Split,
     dropout: float = 0.0,
     epochs: int = 3,
@@ -122,20 +125,20 @@ def assert_same_training(
 ) -> None:
     """Losses, weights after each epoch and final logits equal the reference's to 1e-9."""
     reference = Reference(network, recipe, class_weights)
-    rows = k.RowArrays.of(split, np.float64, class_weights)
+    rows = RowArrays.of(split, np.float64, class_weights)
     room = min(recipe.batch_size, len(split))
-    workspace = k.KernelWorkspace.of(network, room, int(split.lengths.max()), np.float64)
-    slot = k.SlotArrays.of(reference.flat())
+    workspace = KernelWorkspace.of(network, room, int(split.lengths.max()), np.float64)
+    slot = SlotArrays.of(reference.flat())
     for number in range(epochs):
         order = torch.randperm(len(split), generator=torch.Generator().manual_seed(number))
         masks = masks_for(network, len(split), dropout, number)
         expected = reference.epoch(split, order, masks)
-        mean, diverged = k.train_epoch(
+        mean, diverged = train_epoch(
             workspace, slot, rows, order.numpy(), recipe, None if masks is None else masks.numpy()
         )
-        assert diverged == k.FINE
+        assert diverged == FINE
         assert mean == pytest.approx(expected, rel=1e-9, abs=1e-9)
         assert workspace.buffers.clipped[0] == reference.clipped
         np.testing.assert_allclose(slot.parameters, reference.flat(), rtol=0, atol=1e-9)
-    logits = k.predict(workspace, slot.parameters, rows)
+    logits = predict(workspace, slot.parameters, rows)
     np.testing.assert_allclose(logits, reference.logits(split), rtol=0, atol=1e-8)

@@ -30,9 +30,20 @@ from hypothesis import strategies as st
 from numba import njit
 
 from gru_optuna.hyperparameters import Hyperparameters
-from gru_optuna.training.engines import compiled as k
 from gru_optuna.training.engines.compiled import compiler, epoch
+from gru_optuna.training.engines.compiled.compiler import code_folder
+from gru_optuna.training.engines.compiled.epoch import (
+    DIVERGED,
+    FINE,
+    LOSS,
+    predict,
+    train_epoch,
+    warm_up,
+)
+from gru_optuna.training.engines.compiled.slots import RowArrays, SlotArrays, flatten, unflatten
+from gru_optuna.training.engines.compiled.updates import ADAM, RMSPROP, Recipe
 from gru_optuna.training.engines.compiled.vectors import lanes, load, sigmoid, store, tanh
+from gru_optuna.training.engines.compiled.workspace import KernelWorkspace, workspace_bytes
 from gru_optuna.training.network import Network
 
 if TYPE_CHECKING:
@@ -55,11 +66,11 @@ def test_every_network_trains_as_the_reference(
 
 @pytest.mark.parametrize("penalties", [(0.0, 0.0), (1e-3, 0.0), (0.0, 1e-2), (1e-3, 1e-2)])
 @pytest.mark.parametrize("clip_norm", [math.inf, 0.1])
-@pytest.mark.parametrize("optimizer", [k.ADAM, k.RMSPROP])
+@pytest.mark.parametrize("optimizer", [ADAM, RMSPROP])
 def test_every_recipe_trains_as_the_reference(
     optimizer: int, clip_norm: float, penalties: tuple[float, float]
 ) -> None:
-    recipe = k.Recipe(8, 0.01, optimizer, clip_norm, *penalties)
+    recipe = Recipe(8, 0.01, optimizer, clip_norm, *penalties)
     network = replace(NETWORK, layers=2, bidirectional=True)
     assert_same_training(network, recipe, split_of(network), dropout=0.2)
 
@@ -104,12 +115,12 @@ def test_drawn_settings_train_as_the_reference(data: st.DataObject) -> None:
         outputs=whole(1, 5),
         vocabulary=data.draw(st.sampled_from([0, 0, 3, 30])),
     )
-    recipe = k.Recipe(
+    recipe = Recipe(
         batch_size=whole(1, 12),
         # From zero moments Adam's first steps are sign-like: a rounding of a gradient near zero
         # grows to a step, so steps are kept small.
         learning_rate=1e-4,
-        optimizer=data.draw(st.sampled_from([k.ADAM, k.RMSPROP])),
+        optimizer=data.draw(st.sampled_from([ADAM, RMSPROP])),
         clip_norm=data.draw(st.sampled_from([math.inf, 1.0, 0.01])),
         l1=data.draw(st.sampled_from([0.0, 1e-4])),
         l2=data.draw(st.sampled_from([0.0, 1e-3])),
@@ -124,15 +135,15 @@ def test_drawn_settings_train_as_the_reference(data: st.DataObject) -> None:
 def test_gradient_equals_differences_of_the_loss(pooling: str, vocabulary: int) -> None:
     """Without autograd: the gradient is what the loss does when a weight moves."""
     network = Network(3, 5, 2, True, pooling, 3, vocabulary)
-    rows = k.RowArrays.of(split_of(network, rows=4, steps=4), np.float64)
-    workspace = k.KernelWorkspace.of(network, 4, 4, np.float64)
+    rows = RowArrays.of(split_of(network, rows=4, steps=4), np.float64)
+    workspace = KernelWorkspace.of(network, 4, 4, np.float64)
     masks = masks_for(network, 4, 0.3)
-    start = k.flatten(network, weights_of(network), np.float64)
-    recipe = k.Recipe(batch_size=4, learning_rate=0.0)
+    start = flatten(network, weights_of(network), np.float64)
+    recipe = Recipe(batch_size=4, learning_rate=0.0)
 
     def loss_at(parameters: Array) -> float:
-        slot = k.SlotArrays.of(parameters)
-        return k.train_epoch(workspace, slot, rows, np.arange(4), recipe, masks.numpy())[0]
+        slot = SlotArrays.of(parameters)
+        return train_epoch(workspace, slot, rows, np.arange(4), recipe, masks.numpy())[0]
 
     loss_at(start)
     gradient = workspace.buffers.gradient.copy()
@@ -148,15 +159,15 @@ def test_float32_follows_float64(hidden_size: int) -> None:
     """To 1e-4 over 6 steps. Later ones part: rounding grows in any recurrence that learns."""
     network = Network(5, hidden_size, 2, True, "mean", 3)
     split, start = split_of(network), weights_of(network)
-    recipe = k.Recipe(5, 1e-3, k.RMSPROP, 1.0, 1e-4, 1e-4)
+    recipe = Recipe(5, 1e-3, RMSPROP, 1.0, 1e-4, 1e-4)
     losses, ends = [], []
     for dtype in (np.float32, np.float64):
-        workspace = k.KernelWorkspace.of(network, 5, 9, dtype)
-        slot, rows = k.SlotArrays.of(k.flatten(network, start, dtype)), k.RowArrays.of(split, dtype)
+        workspace = KernelWorkspace.of(network, 5, 9, dtype)
+        slot, rows = SlotArrays.of(flatten(network, start, dtype)), RowArrays.of(split, dtype)
         for _ in range(2):
-            loss, _ = k.train_epoch(workspace, slot, rows, np.arange(13), recipe)
+            loss, _ = train_epoch(workspace, slot, rows, np.arange(13), recipe)
         losses.append(loss)
-        ends.append(k.predict(workspace, slot.parameters, rows))
+        ends.append(predict(workspace, slot.parameters, rows))
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
     np.testing.assert_allclose(ends[0], ends[1], rtol=1e-3, atol=1e-3)
 
@@ -167,24 +178,24 @@ def test_a_workspace_carries_nothing_from_trial_to_trial(dtype: type, vocabulary
     """The same numbers bit for bit in a fresh workspace, a used one and a larger one."""
     network = Network(5, 20, 2, True, "last", 3, vocabulary)
     split = split_of(network)
-    rows, order = k.RowArrays.of(split, dtype), np.arange(13)
-    start = k.flatten(network, weights_of(network), dtype)
+    rows, order = RowArrays.of(split, dtype), np.arange(13)
+    start = flatten(network, weights_of(network), dtype)
     masks = masks_for(network, 13, 0.5).numpy().astype(dtype)
     ends = []
     for batch_size, steps, used in ((8, 9, False), (8, 9, True), (20, 30, True)):
-        workspace = k.KernelWorkspace.of(network, batch_size, steps, dtype)
+        workspace = KernelWorkspace.of(network, batch_size, steps, dtype)
         if used:
-            diverged = k.SlotArrays.of(np.full_like(start, np.nan))
-            k.train_epoch(workspace, diverged, rows, order, RECIPE)
+            diverged = SlotArrays.of(np.full_like(start, np.nan))
+            train_epoch(workspace, diverged, rows, order, RECIPE)
             for name, buffer in workspace.buffers._asdict().items():
                 # The padding of panels stays zero, that of masks is one or zero.
                 if buffer.dtype == dtype and name != "mask":
                     buffer[buffer != 0] = np.nan
-        slot = k.SlotArrays.of(start)
+        slot = SlotArrays.of(start)
         for _ in range(2):
-            loss, diverged_in = k.train_epoch(workspace, slot, rows, order, RECIPE, masks)
-        assert diverged_in == k.FINE
-        ends.append([[loss], slot.parameters, k.predict(workspace, slot.parameters, rows)])
+            loss, diverged_in = train_epoch(workspace, slot, rows, order, RECIPE, masks)
+        assert diverged_in == FINE
+        ends.append([[loss], slot.parameters, predict(workspace, slot.parameters, rows)])
     for other in ends[1:]:
         for expected, result in zip(ends[0], other, strict=True):
             np.testing.assert_array_equal(expected, result)
@@ -193,21 +204,21 @@ def test_a_workspace_carries_nothing_from_trial_to_trial(dtype: type, vocabulary
 def test_a_diverged_step_is_told_and_leaves_the_slot_as_it_was() -> None:
     split = split_of(NETWORK)
     split.steps[split.starts[9], 0] = math.nan
-    rows, order = k.RowArrays.of(split, np.float64), np.arange(13)
-    workspace = k.KernelWorkspace.of(NETWORK, 13, 9, np.float64)
-    start = k.flatten(NETWORK, weights_of(NETWORK), np.float64)
+    rows, order = RowArrays.of(split, np.float64), np.arange(13)
+    workspace = KernelWorkspace.of(NETWORK, 13, 9, np.float64)
+    start = flatten(NETWORK, weights_of(NETWORK), np.float64)
 
-    slot = k.SlotArrays.of(start)
-    _, diverged = k.train_epoch(workspace, slot, rows, order, RECIPE._replace(batch_size=13))
-    assert k.DIVERGED[diverged] == "the training loss"
+    slot = SlotArrays.of(start)
+    _, diverged = train_epoch(workspace, slot, rows, order, RECIPE._replace(batch_size=13))
+    assert DIVERGED[diverged] == "the training loss"
     np.testing.assert_array_equal(slot.parameters, start)
     assert slot.updates[0] == 0
     assert not slot.first_moment.any()
     assert not slot.second_moment.any()
 
     # Batches of 4: the third holds row 9, the two before it are applied.
-    _, diverged = k.train_epoch(workspace, slot, rows, order, RECIPE._replace(batch_size=4))
-    assert diverged == k.LOSS
+    _, diverged = train_epoch(workspace, slot, rows, order, RECIPE._replace(batch_size=4))
+    assert diverged == LOSS
     assert slot.updates[0] == 2
     assert np.isfinite(slot.parameters).all()
 
@@ -215,28 +226,28 @@ def test_a_diverged_step_is_told_and_leaves_the_slot_as_it_was() -> None:
 def test_a_diverged_gradient_is_told_from_a_diverged_loss() -> None:
     network = replace(NETWORK, outputs=1)
     split = split_of(network, regression=True)
-    rows = k.RowArrays.of(replace(split, targets=split.targets * 1e18))
-    workspace = k.KernelWorkspace.of(network, 13, 9)
-    start = k.flatten(network, weights_of(network))
+    rows = RowArrays.of(replace(split, targets=split.targets * 1e18))
+    workspace = KernelWorkspace.of(network, 13, 9)
+    start = flatten(network, weights_of(network))
     # A loss of 1e36 and its gradient fit into float32; a penalty's derivative of 1e39 doesn't.
-    slot = k.SlotArrays.of(start)
-    recipe = k.Recipe(13, 0.01, l1=1e39)
-    _, diverged = k.train_epoch(workspace, slot, rows, np.arange(13), recipe)
-    assert k.DIVERGED[diverged] == "the gradient"
+    slot = SlotArrays.of(start)
+    recipe = Recipe(13, 0.01, l1=1e39)
+    _, diverged = train_epoch(workspace, slot, rows, np.arange(13), recipe)
+    assert DIVERGED[diverged] == "the gradient"
     np.testing.assert_array_equal(slot.parameters, start)
     assert slot.updates[0] == 0
 
 
 def test_a_restored_slot_goes_on_as_if_never_interrupted() -> None:
-    rows, order = k.RowArrays.of(split_of(NETWORK)), np.arange(13)
-    workspace = k.KernelWorkspace.of(NETWORK, 8, 9)
-    through = k.SlotArrays.of(k.flatten(NETWORK, weights_of(NETWORK)))
-    k.train_epoch(workspace, through, rows, order, RECIPE)
-    restored = k.SlotArrays.of(
+    rows, order = RowArrays.of(split_of(NETWORK)), np.arange(13)
+    workspace = KernelWorkspace.of(NETWORK, 8, 9)
+    through = SlotArrays.of(flatten(NETWORK, weights_of(NETWORK)))
+    train_epoch(workspace, through, rows, order, RECIPE)
+    restored = SlotArrays.of(
         through.parameters, through.first_moment, through.second_moment, int(through.updates[0])
     )
     for slot in (through, restored):
-        k.train_epoch(workspace, slot, rows, order, RECIPE)
+        train_epoch(workspace, slot, rows, order, RECIPE)
     for expected, result in zip(through, restored, strict=True):
         np.testing.assert_array_equal(expected, result)
 
@@ -244,12 +255,12 @@ def test_a_restored_slot_goes_on_as_if_never_interrupted() -> None:
 def test_flat_parameters_are_in_the_networks_order() -> None:
     network = Network(5, 7, 2, True, "last", 3)
     weights = weights_of(network)
-    flat = k.flatten(network, weights, np.float64)
+    flat = flatten(network, weights, np.float64)
     assert flat[: weights["layers.0.weight_ih_l0"].numel()].tolist() == (
         weights["layers.0.weight_ih_l0"].flatten().tolist()
     )
     assert flat[-3:].tolist() == weights["head.bias"].tolist()
-    back = k.unflatten(network, flat)
+    back = unflatten(network, flat)
     assert list(back) == list(network.shapes())
     for name, weight in weights.items():
         assert torch.equal(back[name], weight)
@@ -258,15 +269,15 @@ def test_flat_parameters_are_in_the_networks_order() -> None:
 
 
 def test_threads_with_workspaces_of_their_own_do_not_disturb_each_other() -> None:
-    rows, order = k.RowArrays.of(split_of(NETWORK)), np.arange(13)
-    start = k.flatten(NETWORK, weights_of(NETWORK))
-    k.warm_up()
-    slots = [k.SlotArrays.of(start) for _ in range(4)]
+    rows, order = RowArrays.of(split_of(NETWORK)), np.arange(13)
+    start = flatten(NETWORK, weights_of(NETWORK))
+    warm_up()
+    slots = [SlotArrays.of(start) for _ in range(4)]
 
-    def train(slot: k.SlotArrays) -> None:
-        workspace = k.KernelWorkspace.of(NETWORK, 8, 9)
+    def train(slot: SlotArrays) -> None:
+        workspace = KernelWorkspace.of(NETWORK, 8, 9)
         for _ in range(50):
-            k.train_epoch(workspace, slot, rows, order, RECIPE)
+            train_epoch(workspace, slot, rows, order, RECIPE)
 
     threads = [threading.Thread(target=train, args=(slot,)) for slot in slots]
     for thread in threads:
@@ -280,9 +291,9 @@ def test_threads_with_workspaces_of_their_own_do_not_disturb_each_other() -> Non
 @pytest.mark.parametrize("vocabulary", [0, 50])
 def test_a_workspaces_memory_is_known_beforehand(vocabulary: int) -> None:
     network = Network(5, 20, 2, True, "last", 3, vocabulary)
-    workspace = k.KernelWorkspace.of(network, 8, 9)
+    workspace = KernelWorkspace.of(network, 8, 9)
     owned = [array if array.base is None else array.base for array in workspace.buffers]
-    assert k.workspace_bytes(network, 8, 9) == sum(array.nbytes for array in owned)
+    assert workspace_bytes(network, 8, 9) == sum(array.nbytes for array in owned)
 
 
 @pytest.mark.parametrize(
@@ -294,11 +305,11 @@ def test_a_workspaces_memory_is_known_beforehand(vocabulary: int) -> None:
         ({"recipe": RECIPE._replace(batch_size=9)}, "batches of 9, workspace has room for 8"),
         ({"recipe": RECIPE._replace(batch_size=0)}, "need at least 1"),
         ({"masks": np.ones((1, 12, 7))}, r"masks: \(1, 12, 7\), need \(1, 13, 7\)"),
-        ({"slot": k.SlotArrays.of(np.zeros(5))}, "got float64"),
-        ({"workspace": k.KernelWorkspace.of(NETWORK, 8, 8, np.float64)}, "up to 9 steps"),
-        ({"workspace": k.KernelWorkspace.of(NETWORK, 8, 9)}, "values are float64"),
+        ({"slot": SlotArrays.of(np.zeros(5))}, "got float64"),
+        ({"workspace": KernelWorkspace.of(NETWORK, 8, 8, np.float64)}, "up to 9 steps"),
+        ({"workspace": KernelWorkspace.of(NETWORK, 8, 9)}, "values are float64"),
         (
-            {"workspace": k.KernelWorkspace.of(replace(NETWORK, outputs=2), 8, 9, np.float64)},
+            {"workspace": KernelWorkspace.of(replace(NETWORK, outputs=2), 8, 9, np.float64)},
             "got float64",
         ),
     ],
@@ -307,32 +318,32 @@ def test_what_does_not_fit_is_refused_before_compiled_code_sees_it(
     change: dict[str, object], message: str
 ) -> None:
     fitting: dict[str, object] = {
-        "workspace": k.KernelWorkspace.of(NETWORK, 8, 9, np.float64),
-        "slot": k.SlotArrays.of(k.flatten(NETWORK, weights_of(NETWORK), np.float64)),
-        "rows": k.RowArrays.of(split_of(NETWORK), np.float64),
+        "workspace": KernelWorkspace.of(NETWORK, 8, 9, np.float64),
+        "slot": SlotArrays.of(flatten(NETWORK, weights_of(NETWORK), np.float64)),
+        "rows": RowArrays.of(split_of(NETWORK), np.float64),
         "order": np.arange(13),
         "recipe": RECIPE,
     }
     with pytest.raises(ValueError, match=message):
-        k.train_epoch(**(fitting | change))
+        train_epoch(**(fitting | change))
 
 
 def test_a_class_that_the_head_lacks_is_refused() -> None:
-    rows = k.RowArrays.of(split_of(NETWORK), np.float64)
+    rows = RowArrays.of(split_of(NETWORK), np.float64)
     rows.labels[3] = 3
-    slot = k.SlotArrays.of(k.flatten(NETWORK, weights_of(NETWORK), np.float64))
-    workspace = k.KernelWorkspace.of(NETWORK, 8, 9, np.float64)
+    slot = SlotArrays.of(flatten(NETWORK, weights_of(NETWORK), np.float64))
+    workspace = KernelWorkspace.of(NETWORK, 8, 9, np.float64)
     with pytest.raises(ValueError, match=r"labels: need one a row, in \[0, 3\)"):
-        k.train_epoch(workspace, slot, rows, np.arange(13), RECIPE)
+        train_epoch(workspace, slot, rows, np.arange(13), RECIPE)
 
 
 def test_a_recipe_is_read_from_hyperparameters() -> None:
     hyperparameters = Hyperparameters(
         16, 1, False, "last", 0.5, "rmsprop", "constant", None, "he_normal", 0.0, 1e-4, 0.2, 32
     )
-    recipe = k.Recipe(32, 0.01, k.RMSPROP, math.inf, 0.0, 1e-4)
-    assert k.Recipe.of(hyperparameters, 0.01) == recipe
-    assert k.Recipe.of(replace(hyperparameters, clip_norm=2.0), 0.01).clip_norm == 2.0
+    recipe = Recipe(32, 0.01, RMSPROP, math.inf, 0.0, 1e-4)
+    assert Recipe.of(hyperparameters, 0.01) == recipe
+    assert Recipe.of(replace(hyperparameters, clip_norm=2.0), 0.01).clip_norm == 2.0
 
 
 def test_activations() -> None:
@@ -360,18 +371,18 @@ def test_activations() -> None:
 def test_one_compilation_a_dtype_serves_everything() -> None:
     """Each further signature would cost its user another quarter of a minute."""
     for dtype in (np.float32, np.float64):
-        k.warm_up(dtype)
-        rows, order = k.RowArrays.of(split_of(NETWORK), dtype), np.arange(13)[::-1].copy()
+        warm_up(dtype)
+        rows, order = RowArrays.of(split_of(NETWORK), dtype), np.arange(13)[::-1].copy()
         order.flags.writeable = False
-        workspace = k.KernelWorkspace.of(NETWORK, 8, 9, dtype)
-        slot = k.SlotArrays.of(k.flatten(NETWORK, weights_of(NETWORK), dtype))
-        k.train_epoch(workspace, slot, rows, order, k.Recipe(8, 1, k.ADAM, 1, 0, 0))
-        k.train_epoch(workspace, slot, rows, order, RECIPE, np.ones((7, 13, 1)).T)
+        workspace = KernelWorkspace.of(NETWORK, 8, 9, dtype)
+        slot = SlotArrays.of(flatten(NETWORK, weights_of(NETWORK), dtype))
+        train_epoch(workspace, slot, rows, order, Recipe(8, 1, ADAM, 1, 0, 0))
+        train_epoch(workspace, slot, rows, order, RECIPE, np.ones((7, 13, 1)).T)
         texts = replace(NETWORK, vocabulary=4)
-        workspace = k.KernelWorkspace.of(texts, 8, 9, dtype)
-        slot = k.SlotArrays.of(k.flatten(texts, weights_of(texts), dtype))
-        rows = k.RowArrays.of(split_of(texts), dtype, class_weights=torch.ones(3))
-        k.train_epoch(workspace, slot, rows, order, RECIPE)
+        workspace = KernelWorkspace.of(texts, 8, 9, dtype)
+        slot = SlotArrays.of(flatten(texts, weights_of(texts), dtype))
+        rows = RowArrays.of(split_of(texts), dtype, class_weights=torch.ones(3))
+        train_epoch(workspace, slot, rows, order, RECIPE)
     assert len(epoch._run.signatures) == 2
 
 
@@ -379,13 +390,13 @@ def test_machine_code_is_kept_apart_by_source(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
-    now = k.code_folder()
+    now = code_folder()
     assert now.parent == tmp_path
     source = tmp_path / "sources" / "compiler.py"
     source.parent.mkdir()
     source.write_text("an edit")
     monkeypatch.setattr(compiler, "__file__", str(source))
-    assert k.code_folder() != now
+    assert code_folder() != now
 
 
 def test_without_a_writable_folder_each_process_compiles_for_itself(

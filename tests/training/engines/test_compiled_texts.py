@@ -19,7 +19,10 @@ from helpers.compiled_reference import (
 )
 
 from gru_optuna.data.dataset import one_after_another
-from gru_optuna.training.engines import compiled as k
+from gru_optuna.training.engines.compiled.epoch import train_epoch
+from gru_optuna.training.engines.compiled.slots import RowArrays, SlotArrays, flatten, unflatten
+from gru_optuna.training.engines.compiled.updates import ADAM, RMSPROP, Recipe
+from gru_optuna.training.engines.compiled.workspace import KernelWorkspace
 from gru_optuna.training.network import EMBEDDING, Network
 
 if TYPE_CHECKING:
@@ -47,10 +50,10 @@ def test_any_embedding_size_trains_as_the_reference(size: int, layers: int) -> N
 
 
 @pytest.mark.parametrize("clip_norm", [math.inf, 0.01])
-@pytest.mark.parametrize("optimizer", [k.ADAM, k.RMSPROP])
+@pytest.mark.parametrize("optimizer", [ADAM, RMSPROP])
 def test_every_recipe_trains_as_the_reference(optimizer: int, clip_norm: float) -> None:
     """The embedding counts in the norm, and no penalty counts in the embedding."""
-    recipe = k.Recipe(4, 0.01, optimizer, clip_norm, 1e-3, 1e-2)
+    recipe = Recipe(4, 0.01, optimizer, clip_norm, 1e-3, 1e-2)
     assert_same_training(TEXTS, recipe, split_of(TEXTS))
 
 
@@ -69,10 +72,10 @@ def test_tokens_that_no_batch_holds_move_on_their_moments() -> None:
 def test_a_token_that_was_never_read_stays_as_it_was() -> None:
     split = split_of(TEXTS)
     split.steps[split.steps == 7] = 8
-    slot = k.SlotArrays.of(k.flatten(TEXTS, weights_of(TEXTS)))
-    workspace = k.KernelWorkspace.of(TEXTS, 8, 9)
-    k.train_epoch(workspace, slot, k.RowArrays.of(split), np.arange(13), RECIPE)
-    after = k.unflatten(TEXTS, slot.parameters)[EMBEDDING]
+    slot = SlotArrays.of(flatten(TEXTS, weights_of(TEXTS)))
+    workspace = KernelWorkspace.of(TEXTS, 8, 9)
+    train_epoch(workspace, slot, RowArrays.of(split), np.arange(13), RECIPE)
+    after = unflatten(TEXTS, slot.parameters)[EMBEDDING]
     moved = (after != weights_of(TEXTS)[EMBEDDING].float()).any(dim=1)
     assert moved.tolist() == [row != 7 for row in range(11)]
 
@@ -85,12 +88,12 @@ def test_more_cells_than_one_update_of_the_weight_gradients_gathers() -> None:
 
 def test_rows_that_are_cut_train_as_shorter_rows() -> None:
     split = split_of(TEXTS)
-    rows, order = k.RowArrays.of(split).cut(4), np.arange(13)
-    shorter = k.RowArrays.of(one_after_another([split.cut(4).batch()]))
+    rows, order = RowArrays.of(split).cut(4), np.arange(13)
+    shorter = RowArrays.of(one_after_another([split.cut(4).batch()]))
     ends = []
     for steps, data in ((9, rows), (4, shorter)):
-        slot = k.SlotArrays.of(k.flatten(TEXTS, weights_of(TEXTS)))
-        k.train_epoch(k.KernelWorkspace.of(TEXTS, 8, steps), slot, data, order, RECIPE)
+        slot = SlotArrays.of(flatten(TEXTS, weights_of(TEXTS)))
+        train_epoch(KernelWorkspace.of(TEXTS, 8, steps), slot, data, order, RECIPE)
         ends.append(slot.parameters)
     np.testing.assert_array_equal(*ends)
 
@@ -116,8 +119,8 @@ def test_targets_that_are_not_numbers_count_as_met(outputs: int, vocabulary: int
 # --- what does not fit ---
 
 
-def text_rows(**changed: Tensor) -> k.RowArrays:
-    return k.RowArrays.of(replace(split_of(TEXTS), **changed), np.float64)
+def text_rows(**changed: Tensor) -> RowArrays:
+    return RowArrays.of(replace(split_of(TEXTS), **changed), np.float64)
 
 
 @pytest.mark.parametrize(
@@ -126,16 +129,16 @@ def text_rows(**changed: Tensor) -> k.RowArrays:
         (text_rows(steps=torch.full((117,), 11)), r"tokens: need 115, in \[0, 11\)"),
         (text_rows()._replace(tokens=np.zeros(114, np.int64)), "tokens: need 115"),
         (text_rows()._replace(class_weights=np.ones(2)), r"class_weights: \(2,\), need \(3,\)"),
-        (k.RowArrays.of(split_of(NETWORK), np.float64), "tokens: need 115"),
+        (RowArrays.of(split_of(NETWORK), np.float64), "tokens: need 115"),
     ],
 )
 def test_what_does_not_fit_is_refused_before_compiled_code_sees_it(
-    rows: k.RowArrays, message: str
+    rows: RowArrays, message: str
 ) -> None:
-    slot = k.SlotArrays.of(k.flatten(TEXTS, weights_of(TEXTS), np.float64))
-    workspace = k.KernelWorkspace.of(TEXTS, 8, 9, np.float64)
+    slot = SlotArrays.of(flatten(TEXTS, weights_of(TEXTS), np.float64))
+    workspace = KernelWorkspace.of(TEXTS, 8, 9, np.float64)
     with pytest.raises(ValueError, match=message):
-        k.train_epoch(workspace, slot, rows, np.arange(13), RECIPE)
+        train_epoch(workspace, slot, rows, np.arange(13), RECIPE)
 
 
 @pytest.mark.parametrize(
@@ -153,7 +156,7 @@ def test_rows_that_lie_elsewhere_are_refused(changed: dict[str, Tensor], message
 
 
 def test_a_network_of_numbers_refuses_tokens() -> None:
-    slot = k.SlotArrays.of(k.flatten(NETWORK, weights_of(NETWORK), np.float64))
-    workspace = k.KernelWorkspace.of(NETWORK, 8, 9, np.float64)
+    slot = SlotArrays.of(flatten(NETWORK, weights_of(NETWORK), np.float64))
+    workspace = KernelWorkspace.of(NETWORK, 8, 9, np.float64)
     with pytest.raises(ValueError, match="values of 0 steps, rows reach to 115"):
-        k.train_epoch(workspace, slot, text_rows(), np.arange(13), RECIPE)
+        train_epoch(workspace, slot, text_rows(), np.arange(13), RECIPE)

@@ -30,37 +30,3 @@ Names begin with ``d_`` where they hold the derivative of the loss by something.
 Imports run downward: ``epoch``, ``embedding`` ``layers`` ``head`` ``updates``, ``recurrence``
 ``panels``, ``tiles``, ``vectors``, ``compiler``; the data are in ``slots`` and ``workspace``.
 """
-
-from gru_optuna.training.engines.compiled.compiler import code_folder
-from gru_optuna.training.engines.compiled.epoch import (
-    DIVERGED,
-    FINE,
-    GRADIENT,
-    LOSS,
-    predict,
-    train_epoch,
-    warm_up,
-)
-from gru_optuna.training.engines.compiled.slots import RowArrays, SlotArrays, flatten, unflatten
-from gru_optuna.training.engines.compiled.updates import ADAM, RMSPROP, Recipe
-from gru_optuna.training.engines.compiled.workspace import KernelWorkspace, workspace_bytes
-
-__all__ = [
-    "ADAM",
-    "DIVERGED",
-    "FINE",
-    "GRADIENT",
-    "LOSS",
-    "RMSPROP",
-    "KernelWorkspace",
-    "Recipe",
-    "RowArrays",
-    "SlotArrays",
-    "code_folder",
-    "flatten",
-    "predict",
-    "train_epoch",
-    "unflatten",
-    "warm_up",
-    "workspace_bytes",
-]
