@@ -40,7 +40,6 @@ def bar(
         # Without ipywidgets a notebook gets the bar that a terminal has.
         warnings.simplefilter("ignore")
         from tqdm.auto import tqdm
-    sign = 1 if spec.direction == "minimize" else -1
     best: float | None = None
     epochs = 0
     with tqdm(total=spec.budget.trials, desc=name, unit="trial") as drawn:
@@ -51,7 +50,7 @@ def bar(
                 epochs += 1
             elif isinstance(event, TrialEnded):
                 value = event.value if event.state == TrialState.COMPLETE else None
-                if value is not None and (best is None or sign * value < sign * best):
+                if value is not None and (best is None or spec.as_loss(value) < spec.as_loss(best)):
                     best = value
                 shown = "–" if best is None else f"{best:.4f}"
                 drawn.set_postfix_str(f"{spec.metric} {shown}, {epochs} epochs", refresh=False)

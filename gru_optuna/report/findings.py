@@ -19,12 +19,9 @@ from gru_optuna.report.significance import FEWEST, Side, where_it_happens, where
 from gru_optuna.report.texts import fill, read_texts
 from gru_optuna.report.trials import (
     ENDED,
-    best_first,
-    best_of,
     best_reached,
     complete,
     diverged,
-    is_better,
     is_number,
     last_value,
     outcome,
@@ -32,6 +29,7 @@ from gru_optuna.report.trials import (
     value_of,
 )
 from gru_optuna.search import space
+from gru_optuna.study.confirmation import ranked
 from gru_optuna.study.trial_attributes import TrialAttributes
 from gru_optuna.study_file.searchable import Range
 
@@ -111,7 +109,7 @@ def _confirmed(result: Result | None, spec: Specification) -> StudyFinding | Non
     assert won.mean is not None, "the winner has a mean"
     search_best, *_ = result.confirmation.candidates
     names = ["confirmed_as_good"]
-    if is_better(won.search_value, won.mean, spec):
+    if spec.as_loss(won.search_value) < spec.as_loss(won.mean):
         names = ["confirmed_lower"]
     if search_best.search_value != won.search_value and search_best.mean is not None:
         names.append("search_best")
@@ -146,15 +144,18 @@ def _chance(ended: list[FrozenTrial], health: Health) -> StudyFinding | None:
 
 def _best_trials(study: Study, spec: Specification, ended: list[FrozenTrial]) -> list[StudyFinding]:
     """What the best trials share and the others don't."""
-    sign = 1 if spec.direction == "minimize" else -1
-    ranked = sorted(
+    by_value = sorted(
         (t for t in ended if t.state != TrialState.FAIL and last_value(t) is not None),
-        key=lambda t: (t.state != TrialState.COMPLETE, sign * (last_value(t) or 0.0), t.number),
+        key=lambda t: (
+            t.state != TrialState.COMPLETE,
+            spec.as_loss(last_value(t) or 0.0),
+            t.number,
+        ),
     )
-    count = max(BEST_TRIALS, len(ranked) // 10)
-    if len(ranked) < ENOUGH_TRIALS or len(complete(study)) < count:
+    count = max(BEST_TRIALS, len(by_value) // 10)
+    if len(by_value) < ENOUGH_TRIALS or len(complete(study)) < count:
         return []
-    params = [trial.params for trial in ranked]
+    params = [trial.params for trial in by_value]
     found = [
         StudyFinding.of("narrow", count=count, narrow=narrow)
         for narrow in where_the_best_lie(params, count)[:2]
@@ -162,18 +163,18 @@ def _best_trials(study: Study, spec: Specification, ended: list[FrozenTrial]) ->
     choices = [
         {name: value for name, value in chosen.items() if not is_number(value)} for chosen in params
     ]
-    split = where_it_happens(choices, [place < count for place in range(len(ranked))], shares=0.0)
+    split = where_it_happens(choices, [place < count for place in range(len(by_value))], shares=0.0)
     if split:
-        values = {"count": count, "side": _side(split), "split": split, "trials": len(ranked)}
+        values = {"count": count, "side": _side(split), "split": split, "trials": len(by_value)}
         found.append(StudyFinding.of("choice", **values))
     return found
 
 
 def _edges(study: Study, spec: Specification) -> list[StudyFinding]:
     """Ranges at whose ends the best trials lie."""
-    ranked = best_first(study, spec)
-    best = ranked[: max(BEST_TRIALS, len(ranked) // 10)]
-    if len(ranked) < 2 * BEST_TRIALS:
+    order = ranked(study, spec)
+    best = order[: max(BEST_TRIALS, len(order) // 10)]
+    if len(order) < 2 * BEST_TRIALS:
         return []
     found = []
     searched = dict(spec.searchable())
@@ -260,16 +261,16 @@ def _pruned_too_soon(
     values = [value_of(trial) for trial in complete(study)]
     if result is None or not values:
         return None
-    seen = best_of(values, spec)
+    seen = min(values, key=spec.as_loss)
     reached = {
         trial.number: value
         for trial in trials_in(study, TrialState.PRUNED)
-        if (value := best_reached(trial, spec)) is not None and is_better(value, seen, spec)
+        if (value := best_reached(trial, spec)) is not None
+        and spec.as_loss(value) < spec.as_loss(seen)
     }
     if not reached:
         return None
-    best = best_of(list(reached.values()), spec)
-    number = next(n for n, value in reached.items() if value == best)
+    number, best = min(reached.items(), key=lambda item: spec.as_loss(item[1]))
     trials = "1 pruned trial" if len(reached) == 1 else f"{len(reached)} pruned trials"
     halves = spec.pruner.name in ("asha", "hyperband")
     advice = "min_resource, or take reduction_factor = 2" if halves else "n_warmup_steps"

@@ -7,7 +7,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from gru_optuna.formatting import format_interval
-from gru_optuna.report.trials import ENDED, best_reached, complete, is_better, trials_in
+from gru_optuna.report.trials import ENDED, best_reached, complete, trials_in
 from gru_optuna.storage.optuna_private import enqueued_parameters
 from gru_optuna.study.predictions import stored_predictions
 
@@ -46,7 +46,7 @@ class Estimate:
         low, high = self.interval or (self.value, self.value)
         if low <= other <= high:
             return "equal"
-        return "better" if is_better(self.value, other, spec) else "worse"
+        return "better" if spec.as_loss(self.value) < spec.as_loss(other) else "worse"
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,6 @@ def find_result(study: Study, spec: Specification, summary: Summary) -> Result |
     best = summary.best
     if best is None:
         return None
-    first = max if spec.direction == "maximize" else min
     kept = stored_predictions(study, best.number) or {}
     validation = kept.get("validation") or {}
     test, confirmed = None, best.confirmed
@@ -111,7 +110,9 @@ def find_result(study: Study, spec: Specification, summary: Summary) -> Result |
         baselines=summary.baselines,
         start=_start(study, spec),
         confirmation=confirmed,
-        to_beat=first(summary.baselines.items(), key=lambda item: item[1], default=None),
+        to_beat=min(
+            summary.baselines.items(), key=lambda item: spec.as_loss(item[1]), default=None
+        ),
     )
 
 

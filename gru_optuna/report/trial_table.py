@@ -46,14 +46,13 @@ class Row:
 def list_rows(study: Study, spec: Specification, best: int | None) -> list[Row]:
     """Every trial: the winner (number `best`), then complete, pruned, running and failed ones."""
     order = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING, TrialState.FAIL)
-    sign = 1 if spec.direction == "minimize" else -1
 
     def rank(trial: FrozenTrial) -> tuple[bool, int, float, float, int]:
         value = last_value(trial)
         return (
             trial.number != best,
             order.index(trial.state),
-            math.inf if value is None else sign * value,
+            math.inf if value is None else spec.as_loss(value),
             # Ties are broken as for the winner.
             TrialAttributes.read(trial).best_validation_loss,
             trial.number,

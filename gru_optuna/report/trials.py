@@ -38,17 +38,6 @@ def complete(study: Study) -> list[FrozenTrial]:
     return [t for t in trials_in(study, TrialState.COMPLETE) if last_value(t) is not None]
 
 
-def best_first(study: Study, spec: Specification) -> list[FrozenTrial]:
-    """The complete trials, the best first; ties are broken as for the winner."""
-    sign = 1 if spec.direction == "minimize" else -1
-
-    def rank(trial: FrozenTrial) -> tuple[float, float, int]:
-        loss = TrialAttributes.read(trial).best_validation_loss
-        return sign * value_of(trial), loss, trial.number
-
-    return sorted(complete(study), key=rank)
-
-
 def value_of(trial: FrozenTrial) -> float:
     """A complete trial's value."""
     assert trial.value is not None
@@ -69,17 +58,7 @@ def best_reached(trial: FrozenTrial, spec: Specification) -> float | None:
     known = [v for v in trial.intermediate_values.values() if finite(v) is not None]
     if trial.state == TrialState.COMPLETE and finite(trial.value) is not None:
         known.append(value_of(trial))
-    return best_of(known, spec) if known else None
-
-
-def best_of(values: list[float], spec: Specification) -> float:
-    """The best of these values of the metric."""
-    return max(values) if spec.direction == "maximize" else min(values)
-
-
-def is_better(value: float, other: float, spec: Specification) -> bool:
-    """Whether `value` is strictly better than `other`."""
-    return value > other if spec.direction == "maximize" else value < other
+    return min(known, key=spec.as_loss, default=None)
 
 
 def epochs_of(trial: FrozenTrial) -> int:

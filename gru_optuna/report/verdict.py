@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gru_optuna.formatting import format_list, format_metric
-from gru_optuna.report.trials import is_better
 
 if TYPE_CHECKING:
     from gru_optuna.report.result import Result, Standing
@@ -40,7 +39,7 @@ def _comparison(result: Result, spec: Specification) -> list[str]:
 
 def _gain(result: Result, spec: Specification) -> list[str]:
     start = result.start
-    if start is None or not is_better(result.reached, start.median, spec):
+    if start is None or spec.as_loss(result.reached) >= spec.as_loss(start.median):
         return []
     return [
         f"The search improved the validation {spec.metric} from {format_metric(start.median)}, "

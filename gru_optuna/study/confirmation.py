@@ -154,11 +154,10 @@ def ranked(study: Study, spec: Specification) -> list[FrozenTrial]:
         for trial in complete
         if (attributes := TrialAttributes.read(trial)).best_epoch
     }
-    sign = 1 if spec.direction == "minimize" else -1
 
     def rank(trial: FrozenTrial) -> tuple[float, float, int]:
         assert trial.value is not None
-        return sign * trial.value, losses[trial.number], trial.number
+        return spec.as_loss(trial.value), losses[trial.number], trial.number
 
     return sorted((trial for trial in complete if trial.number in losses), key=rank)
 
@@ -218,11 +217,10 @@ def decide(
     eligible = sound or [candidate for candidate in candidates if candidate.mean is not None]
     if not eligible:
         return None
-    sign = 1 if spec.direction == "minimize" else -1
 
     def loss(candidate: Candidate) -> float:
         assert candidate.mean is not None
-        return sign * candidate.mean
+        return spec.as_loss(candidate.mean)
 
     best = min(eligible, key=loss)
 

@@ -41,8 +41,50 @@ class Range(BaseModel):
 Searchable: TypeAlias = Value | list[Value] | Range
 
 
+class _Hyperparameter:
+    """Annotation of a field that takes a value, a list of choices, or perhaps a range."""
+
+    def __get_pydantic_core_schema__(
+        self, source: object, handler: GetCoreSchemaHandler
+    ) -> core_schema.CoreSchema:
+        def validate(raw: object, info: core_schema.ValidationInfo) -> Searchable:
+            return self.parse(raw, info.field_name or "value")
+
+        return core_schema.with_info_plain_validator_function(validate)
+
+    def parse(self, raw: object, name: str) -> Searchable:
+        """Checks the value in the study file and returns it with exact types.
+
+        Raises
+        ------
+        ValueError
+            With a message that follows ``file [section.name]:``.
+        """
+        if isinstance(raw, Range):
+            raw = raw.model_dump()
+        if isinstance(raw, dict):
+            return self._parse_range(raw, name)
+        if not isinstance(raw, list):
+            return self._parse_one(raw, name)
+        if not raw:
+            raise ValueError(f"{name} = [] leaves nothing to choose from. List at least one value.")
+        values: list[Value] = []
+        for item in raw:
+            value = self._parse_one(item, name)
+            if value in values:
+                raise ValueError(f"{name} lists {_show(value)} twice. Remove one of them.")
+            values.append(value)
+        return values
+
+    def _parse_one(self, raw: object, name: str) -> Value:
+        raise NotImplementedError
+
+    def _parse_range(self, raw: dict[str, object], name: str) -> Range:
+        raise NotImplementedError
+
+
 @dataclass(frozen=True)
-class Number:
+class Number(_Hyperparameter):
     """Annotation of a numeric field: its bounds, whether it is whole, whether it may be "off"."""
 
     integer: bool = False
@@ -51,11 +93,6 @@ class Number:
     below: float | None = None
     at_most: float | None = None
     may_be_off: bool = False
-
-    def __get_pydantic_core_schema__(
-        self, source: object, handler: GetCoreSchemaHandler
-    ) -> core_schema.CoreSchema:
-        return _hyperparameter_schema(self)
 
     def __get_pydantic_json_schema__(
         self, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
@@ -81,22 +118,6 @@ class Number:
             },
         }
         return {"anyOf": [one, _array_of(one), table]}
-
-    def parse(self, raw: object, name: str) -> Searchable:
-        """Checks the value in the study file and returns it with exact types.
-
-        Raises
-        ------
-        ValueError
-            With a message that follows ``file [section.name]:``.
-        """
-        if isinstance(raw, Range):
-            raw = raw.model_dump()
-        if isinstance(raw, dict):
-            return self._parse_range(raw, name)
-        if isinstance(raw, list):
-            return _parse_choices(raw, name, self._parse_one)
-        return self._parse_one(raw, name)
 
     def _parse_one(self, raw: object, name: str) -> Value:
         if self.may_be_off and raw == OFF:
@@ -163,15 +184,10 @@ class Number:
 
 
 @dataclass(frozen=True)
-class Option:
+class Option(_Hyperparameter):
     """Annotation of a field with named values."""
 
     names: tuple[str | bool, ...]
-
-    def __get_pydantic_core_schema__(
-        self, source: object, handler: GetCoreSchemaHandler
-    ) -> core_schema.CoreSchema:
-        return _hyperparameter_schema(self)
 
     def __get_pydantic_json_schema__(
         self, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
@@ -179,14 +195,9 @@ class Option:
         one = {"enum": list(self.names)}
         return {"anyOf": [one, _array_of(one)]}
 
-    def parse(self, raw: object, name: str) -> Searchable:
-        """Checks the value in the study file, as `Number.parse` does."""
-        if isinstance(raw, list):
-            return _parse_choices(raw, name, self._parse_one)
-        if isinstance(raw, dict):
-            listed = ", ".join(_show(known) for known in self.names)
-            raise ValueError(f"{name} has no range. List its values: {name} = [{listed}].")
-        return self._parse_one(raw, name)
+    def _parse_range(self, raw: dict[str, object], name: str) -> Range:
+        listed = ", ".join(_show(known) for known in self.names)
+        raise ValueError(f"{name} has no range. List its values: {name} = [{listed}].")
 
     def _parse_one(self, raw: object, name: str) -> Value:
         for known in self.names:
@@ -194,25 +205,6 @@ class Option:
                 return known
         names = [str(known).lower() for known in self.names]
         raise ValueError(f"{name} = {_show(raw)}. {did_you_mean(str(raw), names)}")
-
-
-def _hyperparameter_schema(kind: Number | Option) -> core_schema.CoreSchema:
-    def validate(raw: object, info: core_schema.ValidationInfo) -> Searchable:
-        return kind.parse(raw, info.field_name or "value")
-
-    return core_schema.with_info_plain_validator_function(validate)
-
-
-def _parse_choices(raw: list[object], name: str, parse_one: Any) -> list[Value]:
-    if not raw:
-        raise ValueError(f"{name} = [] leaves nothing to choose from. List at least one value.")
-    values: list[Value] = []
-    for item in raw:
-        value = parse_one(item, name)
-        if value in values:
-            raise ValueError(f"{name} lists {_show(value)} twice. Remove one of them.")
-        values.append(value)
-    return values
 
 
 def _array_of(one: dict[str, Any]) -> dict[str, Any]:

@@ -223,6 +223,10 @@ class Specification(StudySection):
         """Whether the metric is minimized or maximized."""
         return "maximize" if self.metric in MAXIMIZED else "minimize"
 
+    def as_loss(self, value: float) -> float:
+        """A value of the metric with its sign turned, if need be, so that lower is better."""
+        return -value if self.direction == "maximize" else value
+
     @property
     def kind(self) -> Kind:
         """Whether the rows are texts, sequences or series."""

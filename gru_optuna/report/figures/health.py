@@ -38,7 +38,6 @@ from gru_optuna.report.trials import (
     diverged,
     epochs_of,
     finite,
-    is_better,
     outcome,
     trials_in,
 )
@@ -128,7 +127,7 @@ def _ending(trial: FrozenTrial) -> Ending:
 def _at_chance(trial: FrozenTrial, chance: float, spec: Specification) -> bool:
     best = best_reached(trial, spec)
     patient = trial.state != TrialState.FAIL and epochs_of(trial) >= PATIENT_EPOCHS
-    return patient and best is not None and not is_better(best, chance, spec)
+    return patient and best is not None and spec.as_loss(best) >= spec.as_loss(chance)
 
 
 def _gap(trial: FrozenTrial) -> Gap | None:

@@ -15,7 +15,7 @@ from optuna.trial import TrialState
 
 from gru_optuna.report.figures.history import list_history
 from gru_optuna.report.figures.pruning import measure_pruning
-from gru_optuna.report.trials import best_first, trials_in
+from gru_optuna.report.trials import complete, trials_in, value_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -73,7 +73,8 @@ def _best_so_far(
 
 def _learning_curves(study: Study, spec: Specification) -> dict[str, Any]:
     lines = []
-    for trial, color in zip(best_first(study, spec), _SHADES, strict=False):
+    best_first = sorted(complete(study), key=lambda trial: spec.as_loss(value_of(trial)))
+    for trial, color in zip(best_first, _SHADES, strict=False):
         epochs, values = list(trial.intermediate_values), list(trial.intermediate_values.values())
         lines.append(_line(f"trial {trial.number}", epochs, values, color))
     pruned = [t for t in trials_in(study, TrialState.PRUNED) if t.intermediate_values]
