@@ -187,7 +187,7 @@ def read_rows(path: Path, encoder: Encoder) -> Iterator[tuple[RowsToPredict, flo
             yield rows_of_table(table, encoder), share
         return
     if path.suffix.lower() in SEQUENCES:
-        found = read_sequences(path, with_targets=False)
+        found = read_sequences(path, with_targets=False, held_out=True)
         rows = RowsToPredict(found.values, found.at, {})
     else:
         rows = rows_of_table(read_table(path), encoder)

@@ -86,7 +86,12 @@ def inspect(
     for path in paths:
         check_file(path, (*TABLES, *SEQUENCES))
     if all(path.suffix.lower() in SEQUENCES for path in paths):
-        return _inspect_sequences([read_sequences(path) for path in paths])
+        for role, name in given.columns():
+            raise DataError(
+                f"{paths[0]}: --{role} {name} names a column, but only tables have columns. "
+                f"Leave out --{role}."
+            )
+        return _inspect_sequences([read_sequences(path, task=task) for path in paths])
     if any(path.suffix.lower() in SEQUENCES for path in paths):
         raise DataError(
             f"{', '.join(map(str, paths))}: tables and sequence files can't be compared. "

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gru_optuna.data.readers.in_parts import read_head
+from gru_optuna.data.readers.npz import holds_test_rows
 from gru_optuna.data.readers.sequence_files import SEQUENCES
 from gru_optuna.data.series.categories import MOST_CATEGORIES
 from gru_optuna.data.series.joined_tables import holds_categories
@@ -115,7 +116,13 @@ def _refuse_unusable(inspection: Inspection, task: Task | None) -> None:
 
 
 def _test_beside(path: Path) -> Iterator[Path]:
-    """The file of test rows, if files are named …train… and …test… and have the same columns."""
+    """The file of test rows, if files are named …train… and …test… and have the same columns.
+
+    An ``.npz`` file may hold its own test rows.
+    """
+    if path.suffix.lower() == ".npz" and holds_test_rows(path):
+        yield path
+        return
     for train, test in (("train", "test"), ("TRAIN", "TEST"), ("Train", "Test")):
         other = path.with_name(path.name.replace(train, test))
         if train in path.name and other.is_file():

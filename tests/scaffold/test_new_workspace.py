@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 from helpers.workspaces import REPOSITORY
 from typer.testing import CliRunner
@@ -16,6 +17,7 @@ from typer.testing import CliRunner
 import gru_optuna
 from gru_optuna import study_file
 from gru_optuna.cli import app
+from gru_optuna.data.load import load_dataset
 from gru_optuna.errors import DataError, UserError
 from gru_optuna.inspection.roles import Roles
 from gru_optuna.scaffold import new_workspace
@@ -85,6 +87,37 @@ def test_a_draft_for_recordings_finds_the_test_beside() -> None:
     data = drafted(DATA / "japanese_vowels_train.ts")["data"]
     assert data["train"] == "data/japanese_vowels_train.ts"
     assert data["test"] == "data/japanese_vowels_test.ts"
+
+
+def test_a_draft_for_recordings_with_numbers(tmp_path: Path) -> None:
+    rows = "".join(f"{n},{n * n % 7},1:{n / 3}\n" for n in range(60))
+    for name in ("Fat_TRAIN.ts", "Fat_TEST.ts"):
+        (tmp_path / name).write_text(f"@targetLabel true\n@data\n{rows}", encoding="utf-8")
+    content = drafted(tmp_path / "Fat_TRAIN.ts")
+    assert (content["task"], content["metric"]) == ("regression", "rmse")
+    assert content["data"]["test"] == "data/Fat_TEST.ts"
+
+
+def test_a_draft_for_an_array_file_with_test_rows(tmp_path: Path) -> None:
+    rows, classes = np.random.default_rng(0).normal(size=(80, 5, 2)), np.arange(80) % 2
+    path = tmp_path / "digits.npz"
+    np.savez(path, x_train=rows, y_train=classes, x_test=rows[:30] + 9, y_test=classes[:30])
+    made = make_workspace(tmp_path / "ws", path)
+    spec = study_file.load(made.study)
+    assert (spec.task, spec.data.test) == ("classification", "data/digits.npz")
+    dataset = load_dataset(spec, made.study.parent)
+    assert dataset.test is not None
+    assert (len(dataset.train), len(dataset.validation), len(dataset.test)) == (64, 16, 30)
+
+
+@pytest.mark.parametrize(
+    ("name", "answer"),
+    [("x.tsf", "the format of the Monash archive"), ("x.arff", "Weka's format")],
+)
+def test_other_formats_are_recognised(tmp_path: Path, name: str, answer: str) -> None:
+    (tmp_path / name).write_text("@relation x\n@data\n")
+    with pytest.raises(DataError, match=answer):
+        draft_study(tmp_path / name)
 
 
 def test_a_test_file_without_labels_is_no_test_file(tmp_path: Path) -> None:

@@ -88,8 +88,17 @@ def _task_of(targets: ArrayLike) -> Task:
     )
 
 
-def open_rows(source: Source, name: str) -> Table | Sequences:
+def open_rows(
+    source: Source, name: str, task: Task | None = None, *, held_out: bool = False
+) -> Table | Sequences:
     """The rows that a name under ``[data]`` refers to.
+
+    Parameters
+    ----------
+    source, name
+        Where the rows are, and their name.
+    task, held_out
+        As in `read_npz`: the study's task, and whether these aren't the training rows.
 
     Raises
     ------
@@ -99,7 +108,9 @@ def open_rows(source: Source, name: str) -> Table | Sequences:
     if not isinstance(source, Path):
         return _rows_in_memory(source, name)
     path = source / name
-    return read_table(path) if path.suffix.lower() in TABLES else read_sequences(path)
+    if path.suffix.lower() in TABLES:
+        return read_table(path)
+    return read_sequences(path, task=task, held_out=held_out)
 
 
 def open_table(source: Source, name: str) -> Table:

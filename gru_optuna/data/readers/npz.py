@@ -15,10 +15,34 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from gru_optuna.study_file.tasks import Task
+
 _NAMES = ("values", "lengths", "labels", "targets")
+_ROWS_PER_CLASS, _MOST_CLASSES = 5, 50  # whole numbers with so many rows each are classes
+
+# The names under which other libraries save rows and what is to be predicted for them.
+_PAIRS = (("X", "y"), ("x", "y"), ("data", "target"))
+_HALVES = (
+    ("x_train", "y_train", "x_test", "y_test"),
+    ("X_train", "y_train", "X_test", "y_test"),
+)
 
 
-def read_npz(path: Path, *, with_targets: bool = True) -> Sequences:
+def holds_test_rows(path: Path) -> bool:
+    """Whether a file holds test rows beside its training rows, as x_test and y_test.
+
+    Raises
+    ------
+    DataError
+        As `read_npz`.
+    """
+    names = _load(path)
+    return any(set(half) <= set(names) for half in _HALVES)
+
+
+def read_npz(
+    path: Path, *, with_targets: bool = True, task: Task | None = None, held_out: bool = False
+) -> Sequences:
     """Reads one ``.npz`` file.
 
     Parameters
@@ -27,6 +51,11 @@ def read_npz(path: Path, *, with_targets: bool = True) -> Sequences:
         The file.
     with_targets
         Whether the file must hold labels or targets. If not, they are ignored.
+    task
+        Whether ``y`` or ``target`` holds labels or targets. None: numbers with fractions are
+        targets, and so are whole numbers with few rows each.
+    held_out
+        Whether to read ``x_test`` and ``y_test``, where the file holds these.
 
     The file holds these arrays:
 
@@ -39,12 +68,16 @@ def read_npz(path: Path, *, with_targets: bool = True) -> Sequences:
     ``targets``
         (N,) numbers in place of labels, for regression.
 
+    Or the names that are usual elsewhere: ``X`` and ``y``; ``x_train``, ``y_train``, ``x_test`` and
+    ``y_test``; ``data`` and ``target``.
+
     Raises
     ------
     DataError
         Naming the array and the row, from 1.
     """
-    arrays = _load(path, with_targets=with_targets)
+    arrays = _with_our_names(_load(path), task, held_out=held_out)
+    _check_names(path, list(arrays), with_targets=with_targets)
     values = _values(path, arrays["values"])
     lengths = _lengths(path, arrays.get("lengths"), *values.shape[:2])
     _refuse_gaps(path, values, lengths)
@@ -65,12 +98,53 @@ def read_npz(path: Path, *, with_targets: bool = True) -> Sequences:
     )
 
 
-def _load(path: Path, *, with_targets: bool) -> dict[str, NDArray[np.generic]]:
+def _with_our_names(
+    arrays: dict[str, NDArray[np.generic]], task: Task | None, *, held_out: bool
+) -> dict[str, NDArray[np.generic]]:
+    """The arrays under the names that this package uses; others keep theirs."""
+    pairs = [*_PAIRS, *(half[:2] for half in _HALVES)]
+    if held_out:
+        pairs = [half[2:] for half in _HALVES if set(half[2:]) <= set(arrays)] + pairs
+    for rows, predicted in pairs:
+        if rows not in arrays or "values" in arrays:
+            continue
+        own = {rows, predicted, *next((half for half in _HALVES if rows in half), ())}
+        found = {name: array for name, array in arrays.items() if name not in own}
+        found["values"] = arrays[rows]
+        if predicted in arrays:
+            targets = arrays[predicted]
+            # Keras saves the classes of images as a column.
+            targets = targets[:, 0] if targets.ndim == 2 and targets.shape[1] == 1 else targets
+            # A few test rows don't decide again what the training rows hold.
+            decisive = arrays.get("y_train", targets)
+            labelled = _are_classes(decisive) if task is None else task == "classification"
+            if labelled and targets.dtype.kind == "f" and _are_whole(targets):
+                targets = targets.astype(np.int64)
+            found["labels" if labelled else "targets"] = targets
+        return found
+    return arrays
+
+
+def _are_classes(targets: NDArray[np.generic]) -> bool:
+    if targets.dtype.kind not in "fiu":
+        return True
+    if not _are_whole(targets):
+        return False
+    distinct = len(np.unique(targets))
+    enough = distinct * _ROWS_PER_CLASS <= len(targets) or distinct == 2
+    return enough and distinct <= _MOST_CLASSES
+
+
+def _are_whole(numbers: NDArray[np.generic]) -> bool:
+    floats = numbers.astype(np.float64)
+    return bool((floats == np.round(floats)).all())
+
+
+def _load(path: Path) -> dict[str, NDArray[np.generic]]:
     try:
         with np.load(path, allow_pickle=False) as file:
             if not isinstance(file, np.lib.npyio.NpzFile):
                 raise DataError(f"{path}: a single unnamed array. Write it with numpy.savez.")
-            _check_names(path, file.files, with_targets=with_targets)
             return {name: file[name] for name in file.files}
     except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
         if "pickle" in str(error).lower():
@@ -84,12 +158,13 @@ def _load(path: Path, *, with_targets: bool) -> dict[str, NDArray[np.generic]]:
 
 
 def _check_names(path: Path, names: list[str], *, with_targets: bool) -> None:
+    known = (*_NAMES, *(name for pair in (*_PAIRS, *_HALVES) for name in pair))
     for name in names:
         if name not in _NAMES:
-            raise DataError(f'{path}: unknown array "{name}". {did_you_mean(name, _NAMES)}')
+            raise DataError(f'{path}: unknown array "{name}". {did_you_mean(name, known)}')
     listed = ", ".join(names) or "none"
     if "values" not in names:
-        raise DataError(f'{path}: no array "values" (N, T, C). It has: {listed}.')
+        raise DataError(f'{path}: no array "values" (N, T, C) or "X". It has: {listed}.')
     if with_targets and ("labels" in names) == ("targets" in names):
         raise DataError(
             f'{path}: needs either "labels" (classes) or "targets" (numbers). It has: {listed}.'

@@ -40,6 +40,10 @@ _OTHER_ENDINGS = {
     ".json": "Write one JSON object a line and name the file .jsonl.",
     ".gz": "Unpack it first.",
     ".zip": "Unpack it first.",
+    ".tsf": "It is the format of the Monash archive. Write a CSV file with one row for each time, "
+    "and columns of the series, the times and the values.",
+    ".arff": "It is Weka's format. Write its rows as CSV, with the names of the attributes in the "
+    "first line; scipy.io.arff.loadarff reads it.",
     ".npy": "Save the values and labels together with numpy.savez.",
 }
 

@@ -1,7 +1,9 @@
 """The ``.ts`` format of the UEA and UCI time-series archive.
 
 Bagnall et al. 2018, "The UEA multivariate time series classification archive": a header of ``@``
-lines, then one row per line: channels separated by colons, steps by commas, the label last.
+lines, then one row per line: channels separated by colons, steps by commas, the label last. With
+``@targetLabel true`` it is the number to predict (Tan et al. 2021, "Time series extrinsic
+regression").
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ def read_ts(path: Path, *, with_targets: bool = True) -> Sequences:
     path
         The file.
     with_targets
-        Whether the rows must have labels. If not, labels are ignored.
+        Whether the rows must have labels or targets. If not, they are ignored.
 
     Raises
     ------
@@ -46,9 +48,10 @@ def _parse_ts(text: str, source: str, *, with_targets: bool) -> Sequences:
     header: dict[str, str] = {}
     values: list[NDArray[np.float64]] = []
     labels: list[str] = []
+    targets: list[float] = []
     lines: list[int] = []
     classes: tuple[str, ...] = ()
-    in_data, labelled = False, True
+    in_data, labelled, numbers = False, True, False
     for number, line in enumerate(re.split(r"\r\n|\r|\n", text), start=1):
         content = line.strip()
         if not content or content.startswith(("#", "%")):
@@ -64,12 +67,16 @@ def _parse_ts(text: str, source: str, *, with_targets: bool) -> Sequences:
             if key.lower() == "@data":
                 in_data = True
                 _refuse_time_stamps(header, source)
-                labelled = with_targets or _declares_labels(header)
-                classes = _declared_classes(header, source) if with_targets else ()
+                numbers = _declares(header, "@targetlabel")
+                labelled = with_targets or numbers or _declares(header, "@classlabel")
+                if with_targets and not numbers:
+                    classes = _declared_classes(header, source)
             continue
         channels, label = content.rpartition(":")[::2] if labelled else (content, "")
-        row = _parse_row(channels, f"{source}, line {number}")
-        if with_targets and (label := label.strip()) not in classes:
+        row, label = _parse_row(channels, f"{source}, line {number}"), label.strip()
+        if with_targets and numbers:
+            targets.append(_parse_target(label, f"{source}, line {number}"))
+        elif with_targets and label not in classes:
             raise DataError(
                 f'{source}, line {number}: label "{label}" is not declared by @classLabel. '
                 f"{did_you_mean(label, classes)}"
@@ -80,14 +87,15 @@ def _parse_ts(text: str, source: str, *, with_targets: bool) -> Sequences:
                 f"{lines[0]} has {values[0].shape[1]}. Every row needs the same channels."
             )
         values.append(row)
-        if with_targets:
+        if with_targets and not numbers:
             labels.append(label)
         lines.append(number)
     if not in_data:
         raise DataError(f"{source}: there is no line @data, which the rows of a .ts file follow.")
     if not values:
         raise DataError(f"{source}: no rows after @data. Name a file with rows.")
-    return Sequences(source, values, labels, lines, classes)
+    measured = np.array(targets) if with_targets and numbers else None
+    return Sequences(source, values, labels, lines, classes, measured)
 
 
 def _refuse_time_stamps(header: dict[str, str], source: str) -> None:
@@ -98,18 +106,31 @@ def _refuse_time_stamps(header: dict[str, str], source: str) -> None:
         )
 
 
-def _declares_labels(header: dict[str, str]) -> bool:
-    return header.get("@classlabel", "").lower().startswith("true")
+def _declares(header: dict[str, str], key: str) -> bool:
+    return header.get(key, "").lower().startswith("true")
 
 
 def _declared_classes(header: dict[str, str], source: str) -> tuple[str, ...]:
     declared, *names = header.get("@classlabel", "").split() or [""]
     if declared.lower() != "true" or not names:
         raise DataError(
-            f"{source}: no labels are declared (@classLabel true LABEL LABEL …), and "
-            f"classification needs them."
+            f"{source}: neither labels (@classLabel true LABEL LABEL …) nor numbers to predict "
+            f"(@targetLabel true) are declared. Add one of these lines above @data."
         )
     return tuple(dict.fromkeys(names))
+
+
+def _parse_target(text: str, place: str) -> float:
+    try:
+        target = np.nan if "_" in text else float(text)
+    except ValueError:
+        target = np.nan
+    if not np.isfinite(target):
+        raise DataError(
+            f'{place}: the number to predict is "{text}". Fill in such numbers, or remove their '
+            f"rows."
+        )
+    return target
 
 
 def _parse_row(content: str, place: str) -> NDArray[np.float64]:

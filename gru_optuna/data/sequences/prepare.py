@@ -55,12 +55,12 @@ def read_study_sequences(spec: Specification, source: Source) -> SequenceFiles:
     DataError
     """
     data = spec.data
-    train, features = _read(spec, open_rows(source, data.train))
+    train, features = _read(spec, open_rows(source, data.train, spec.task))
 
     def read_like(part: float | str | None) -> Examples[NDArray[np.float64]] | None:
         if not isinstance(part, str):
             return None
-        other, _ = _read(spec, open_rows(source, part), features)
+        other, _ = _read(spec, open_rows(source, part, spec.task, held_out=True), features)
         _check_channels(other, train)
         return other
 

@@ -43,6 +43,68 @@ def refusal(path: Path) -> str:
 # --- files that are read ---
 
 
+@given(numbers=st.lists(st.floats(-1e9, 1e9), min_size=1, max_size=5))
+@settings(max_examples=20)
+def test_a_ts_file_may_hold_numbers_to_predict(
+    tmp_path_factory: pytest.TempPathFactory, numbers: list[float]
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "numbers.ts"
+    rows = "".join(f"1,2,3:{row},0,1:{number!r}\n" for row, number in enumerate(numbers))
+    path.write_text(f"@problemName x\n@targetLabel true\n@data\n{rows}", encoding="utf-8")
+    found = read_sequences(path)
+    assert found.targets is not None
+    assert (found.targets.tolist(), found.labels, found.classes) == (numbers, [], ())
+    assert (len(found), found.channels) == (len(numbers), 2)
+    without = read_sequences(path, with_targets=False)
+    assert (without.targets, without.channels) == (None, 2)
+
+
+CLASSES, NUMBERS = np.arange(20) % 3, np.arange(20) / 3
+
+
+@pytest.mark.parametrize(
+    ("names", "predicted", "labelled"),
+    [
+        (("X", "y"), CLASSES, True),
+        (("x", "y"), CLASSES.astype(float), True),
+        (("data", "target"), np.array(list("abcd") * 5), True),
+        (("X", "y"), CLASSES[:, None], True),  # a column, as Keras has it
+        (("X", "y"), NUMBERS, False),
+        (("data", "target"), np.arange(20) * 7, False),  # whole numbers, one for each row
+        (("values", "labels"), CLASSES, True),
+        (("values", "targets"), CLASSES, False),
+    ],
+)
+def test_npz_files_have_the_usual_names(
+    tmp_path: Path, names: tuple[str, str], predicted: np.ndarray, labelled: bool
+) -> None:
+    path, rows = tmp_path / "x.npz", np.arange(120.0).reshape(20, 3, 2)
+    np.savez(path, **{names[0]: rows, names[1]: predicted})
+    found = read_sequences(path)
+    np.testing.assert_array_equal(np.stack(found.values), rows)
+    assert (found.targets is None) == labelled
+    flat = predicted.ravel()
+    if labelled:
+        whole = flat.astype(int) if flat.dtype.kind == "f" else flat
+        assert found.labels == [str(label) for label in whole]
+    else:
+        np.testing.assert_array_equal(found.targets, flat)
+    if flat.dtype.kind != "U" and names[0] != "values":  # the study's task decides, if it is known
+        assert read_sequences(path, task="regression").targets is not None
+    if flat.dtype.kind == "i" and names[0] != "values":
+        assert read_sequences(path, task="classification").targets is None
+
+
+def test_an_npz_file_may_hold_its_test_rows(tmp_path: Path) -> None:
+    path = tmp_path / "x.npz"
+    train, test = np.zeros((20, 4, 1)), np.ones((6, 4, 1))
+    np.savez(path, x_train=train, y_train=CLASSES, x_test=test, y_test=CLASSES[:6])
+    assert np.stack(read_sequences(path).values).shape == (20, 4, 1)
+    held_out = read_sequences(path, held_out=True)
+    assert np.stack(held_out.values).shape == (6, 4, 1)
+    assert held_out.labels == [str(label) for label in CLASSES[:6]]
+
+
 @pytest.mark.parametrize(("name", "rows"), [("train", 270), ("test", 370)])
 def test_japanese_vowels_are_read_whole(name: str, rows: int) -> None:
     vowels = read_sequences(VOWELS / f"japanese_vowels_{name}.ts")
@@ -168,8 +230,11 @@ HOSTILE = [
     (b"@problemName x\n@classLabel true a\n", "x.ts: there is no line @data,"),
     (b"1,2:a\n", 'x.ts, line 1: expected an @ header line, got "1,2:a".'),
     (b"@timeStamps true\n@classLabel true a\n@data\n(0,1):a", "x.ts: @timeStamps is true, but"),
-    (b"@data\n1:a", "x.ts: no labels are declared (@classLabel true LABEL LABEL …)"),
-    (b"@classLabel false\n@data\n1", "x.ts: no labels"),
+    (b"@data\n1:a", "x.ts: neither labels (@classLabel true LABEL LABEL …) nor numbers"),
+    (b"@targetLabel true\n@data\n1,2:3\n1,2:a", 'x.ts, line 4: the number to predict is "a".'),
+    (b"@targetLabel true\n@data\n1,2:1_0", 'line 3: the number to predict is "1_0".'),
+    (b"@targetLabel true\n@data\n1,2:nan", 'line 3: the number to predict is "nan".'),
+    (b"@classLabel false\n@data\n1", "x.ts: neither labels"),
     (HEADER + b"1:ab\n", 'x.ts, line 5: label "ab" is not declared by @classLabel. Did you mean'),
     (HEADER + b"1,2:\n", 'x.ts, line 5: label "" is not declared by @classLabel. Known: a, b.'),
     (HEADER + b"a\n", "x.ts, line 5: there is no channel before the label. Write CHANNEL:…:LABEL."),
@@ -269,7 +334,7 @@ def test_targets_are_numbers_to_predict(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({"values": None}, 'x.npz: no array "values" (N, T, C). It has: labels.'),
+        ({"values": None}, 'x.npz: no array "values" (N, T, C) or "X". It has: labels.'),
         ({"labels": None}, 'x.npz: needs either "labels" (classes) or "targets" (numbers).'),
         ({"targets": np.zeros(2)}, 'needs either "labels" (classes) or "targets" (numbers).'),
         ({"lenghts": np.ones(2)}, 'x.npz: unknown array "lenghts". Did you mean "lengths"?'),
