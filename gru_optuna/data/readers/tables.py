@@ -172,7 +172,7 @@ def read_times(
     DataError
     """
     try:
-        return times.parse_times(column)
+        return times.parse_times(column).values
     except times.NoTimeError as error:
         place = source if error.row is None else at(error.row)
         raise DataError(f'{place}: column "{name}" {error}') from None

@@ -2,49 +2,152 @@
 
 The whole column decides the order of day, month and year: 03/04/2024 alone is ambiguous, but a
 column that also contains 25/04/2024 is not. If several orders fit, the one in which the times
-ascend is taken; if that leaves two, the column is refused rather than guessed.
+ascend is taken, or else the one in which their steps are all equal; if that leaves two, the column
+is refused rather than guessed.
+
+Digits are a calendar's where every field fits one: 2024013123 is 23:00 on a day, not a number of
+seconds.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import re
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
 import polars as pl
 
+from gru_optuna.data.readers.time_forms import (
+    EPOCH_UNITS,
+    EXCEL_EPOCH,
+    TimeForm,
+    fit_form,
+    iso_form,
+)
+
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from numpy.typing import NDArray
 
+    from gru_optuna.data.readers.time_forms import Stored
+
 _SAMPLE = 1000  # rows that decide the order of day, month and year
+_SPELLED = 100  # rows that decide how the column is spelled
+_FITTED = 200  # rows that a pattern must write as they are
 _SHOWN = 40  # characters of a field, in messages
+
+_MONTHS = r"(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)"
+_REST_OF_MONTH = r"(?:uary|ruary|ch|il|e|y|ust|t|tember|ober|ember)?"
+_WEEKDAYS = r"(?:mon|tues?|wed(?:nes)?|thu(?:rs)?|fri|sat(?:ur)?|sun)(?:day)?"
+_DAY_OF = r"\d+-\d+-\d+|\d+ [^\W\d_]+ \d+"  # in the spelling that the clock follows
+_ABBREVIATIONS = (  # those of RFC 2822, and of Central Europe
+    ("UTC|GMT", "+00:00"), ("CET|MEZ", "+01:00"), ("CEST|MESZ", "+02:00"), ("EST", "-05:00"),
+    ("EDT", "-04:00"), ("CST", "-06:00"), ("CDT", "-05:00"), ("MST", "-07:00"), ("MDT", "-06:00"),
+    ("PST", "-08:00"), ("PDT", "-07:00"),
+)  # fmt: skip
+
+# What may stand around a time.
+_WRAPPINGS = (
+    # A zone in brackets, next to its offset.
+    (r"\s*\[\w+(?:/\w+)*\]$", ""),
+    (r"\s*\([\w/]+\)$", ""),
+    # An interval is read by its start.
+    (r"^[\[(](.*\d.*?)[,;].*[\])]$", "${1}"),
+    (r"^(.*\d.*?)(?: [-–—] | to | until | bis |\.\.)\s*\S*\d.*$", "${1}"),
+    (r"^(\d{4}-\d{2}-\d{2}[^/]*)/.*$", "${1}"),
+    (r"^[^\W\d_]{2,}\.?,?\s+(\d{1,4}[./-]\d)", "${1}"),
+    (r"(\d)\s*(?:Uhr|h)$", "${1}"),
+)
 
 # Rewrites common spellings as one: 2016/10/1T05 and 2016年10月1日 05 become 2016-10-1 05:00.
 _SPELLINGS = (
+    *_WRAPPINGS,
+    (rf"(?i)^{_WEEKDAYS}\.?,?\s+(.*\d)", "${1}"),
+    # The year stands behind the clock.
+    (r"^([^\W\d_]{3,} +\d{1,2}) (\d{1,2}:\d{2}(?::\d{2})?)( [A-Z]{3,4}| [+-]\d{4})? (\d{4})$",
+     "${1} ${4} ${2}${3}"),
+    *((rf"(:\d{{2}}|[AP]M) ?(?:{names})$", f"${{1}}{offset}") for names, offset in _ABBREVIATIONS),
+    (rf"(?i)(\b|\d){_MONTHS}{_REST_OF_MONTH}\b\.?", "${1}${2}"),
+    # Quarters, ISO weeks and months by their number.
+    (r"(?i)^(\d{4})[-/ .:]{0,2}Q ?([1-4])$", "${1}Q${2}"),
+    (r"(?i)^Q\.? ?([1-4])[-/ .:]{0,2}(\d{4})$", "${2}Q${1}"),
+    (r"(?i)^([1-4])\.? ?(?:Q|Quartal|quarter)[-/ .]{0,2}(\d{4})$", "${2}Q${1}"),
+    *((rf"^(\d{{4}})Q{quarter}$", f"${{1}}-{3 * quarter - 2}-1") for quarter in (1, 2, 3, 4)),
+    (r"(?i)^(\d{4})[-/ ]?(?:W|KW|week) ?-?(\d{1,2})$", "${1}-W${2}-1"),
+    (r"(?i)^(?:W|KW|week) ?-?(\d{1,2})[-/ ,]+(\d{4})$", "${2}-W${1}-1"),
+    (r"(?i)^(\d{4})-?W(\d{2})-?([1-7])$", "${1}-W${2}-${3}"),
+    (r"(?i)^(\d{4})[-/ :]?M(\d{1,2})$", "${1}-${2}-1"),
+    # Names of months: the day comes first.
+    (r"^(\d{1,2})(?:st|nd|rd|th)?\.?[-/ ]*([^\W\d_]{3,})[-/ ,']+(\d{2}|\d{4})(\D.*)?$",
+     "${1} ${2} ${3}${4}"),
+    (r"^([^\W\d_]{3,})[-/ ]+(\d{1,2})(?:st|nd|rd|th)?[-/, ]+(\d{4})(\D.*)?$", "${2} ${1} ${3}${4}"),
+    (r"^(\d{4})[-/ ,]*([^\W\d_]{3,})[-/ ]*(\d{1,2})(\D.*)?$", "${3} ${2} ${1}${4}"),
+    (r"^([^\W\d_]{3,}),?[-/ ']*(\d{2}|\d{4})$", "1 ${1} ${2}"),
+    (r"^(\d{4})[-/ ,:]*([^\W\d_]{3,})$", "1 ${2} ${1}"),
+    (r"^(\d+ [^\W\d_]+ \d+)(?:[T:_-]|,? +)(\d)", "${1} ${2}"),
+    # Digits alone.
     (r"^(\d{4})年(\d{1,2})月(\d{1,2})日", "${1}-${2}-${3}"),
     (r"^(\d{4})年(\d{1,2})月$", "${1}-${2}-01"),
-    (r"^(\d{1,4})[./-](\d{1,2})[./-](\d{1,4})", "${1}-${2}-${3}"),
-    (r"^(\d+-\d+-\d+)(?:T|,? +)(\d)", "${1} ${2}"),
-    (r"^((?:19|20)\d{2})(\d{2})(\d{2})( \d.*)?$", "${1}-${2}-${3}${4}"),
+    (r"^(\d{1,4})[./-] ?(\d{1,2})[./-] ?(\d{1,4})", "${1}-${2}-${3}"),
+    (r"^((?:1[5-9]|2[01])\d{2})(\d{2})(\d{2})([T _-]\d.*)?$", "${1}-${2}-${3}${4}"),
+    (r"^(\d+-\d+-\d+)(?:[T_-]|,? +)(\d)", "${1} ${2}"),
     (r"^(\d{4})[./-](\d{1,2})$", "${1}-${2}-01"),
+    (r"^(\d{1,2})[./-](\d{4})$", "${2}-${1}-01"),
     (r"^((?:1[5-9]|2[01])\d{2})$", "${1}-01-01"),
-    (r"^(\d+-\d+-\d+ \d{1,2})$", "${1}:00"),
-    (r" ([+-]\d{2}:?\d{2})$", "${1}"),
-)
+    # The time of day.
+    (rf"^({_DAY_OF}) (\d{{1,2}})[hH.](\d{{2}})$", "${1} ${2}:${3}"),
+    (rf"^({_DAY_OF}) (\d{{1,2}})[-.](\d{{2}})[-.](\d{{2}})$", "${1} ${2}:${3}:${4}"),
+    (rf"^({_DAY_OF}) (\d{{2}})(\d{{2}})(\d{{2}})(Z|[+-]\d{{2}}:?\d{{2}})?$",
+     "${1} ${2}:${3}:${4}${5}"),
+    (rf"^({_DAY_OF}) (\d{{2}})(\d{{2}})(Z|[+-]\d{{2}}:?\d{{2}})?$", "${1} ${2}:${3}${4}"),
+    (r"(:\d{2}),(\d+)", "${1}.${2}"),
+    (r"(?i)(\d) ?([AP])\.?M\.?$", "${1} ${2}M"),
+    (rf"(?i)^({_DAY_OF}) (\d{{1,2}})( [AP]M)?$", "${1} ${2}:00${3}"),
+    (r"([:\d]) ?([+-]\d{2}(?::?\d{2})?)$", "${1}${2}"),
+)  # fmt: skip
 # A date must also match the pattern: %Y alone would read 24 as the year 24.
 _DATES = {
     "%Y-%m-%d": r"^\d{4}-\d{1,2}-\d{1,2}\b",
     "%d-%m-%Y": r"^\d{1,2}-\d{1,2}-\d{4}\b",
     "%m-%d-%Y": r"^\d{1,2}-\d{1,2}-\d{4}\b",
-    "%d %b %Y": r"^\d{1,2} \p{L}+ \d{4}\b",
-    "%b %d, %Y": r"^\p{L}+ \d{1,2}, \d{4}\b",
-    "%d %B %Y": r"^\d{1,2} \p{L}+ \d{4}\b",
-    "%B %d, %Y": r"^\p{L}+ \d{1,2}, \d{4}\b",
+    "%d-%m-%y": r"^\d{1,2}-\d{1,2}-\d{2}\b",
+    "%m-%d-%y": r"^\d{1,2}-\d{1,2}-\d{2}\b",
+    "%y-%m-%d": r"^\d{1,2}-\d{1,2}-\d{2}\b",
+    "%d %b %Y": r"^\d{1,2} [^\W\d_]+ \d{4}\b",
+    "%d %b %y": r"^\d{1,2} [^\W\d_]+ \d{2}\b",
+    "%G-W%V-%u": r"^\d{4}-W",
 }
+_AMBIGUOUS = ("%d-%m-%Y", "%m-%d-%Y", "%d-%m-%y", "%m-%d-%y", "%y-%m-%d")
 _CLOCKS = ("", " %H:%M", " %H:%M:%S%.f", " %I:%M %p", " %I:%M:%S %p")
-_ZONED = (" %H:%M%#z", " %H:%M:%S%.f%#z")
-_EPOCH = r"^\d{9,13}(\.\d+)?$"
-_MILLISECONDS_FROM = 1e11  # as seconds, the year 5138
+_OFFSET = r"(:\d{2}(?:\.\d+)?(?: [AP]M)?)(?:(Z)|([+-])(\d{2}):?(\d{2})?)$"
+_MIDNIGHT = r" 24:00(:00(?:\.0+)?)?$"
+_CLOCK_TO_CLOCK = r"(\d{1,2}):(\d{2}) ?[-–] ?(\d{1,2}):(\d{2})$"
+_MINUTES_OF_DAY = 1440
+_CENTURY_UNKNOWN = (2030, 2068)  # POSIX reads 69 as 1969, but Excel 30 as 1930
+
+# Digits of one length in which every field must be a day of the calendar, as they are written.
+_YEAR, _MONTH, _DAY = r"((?:1[5-9]|2[01])\d{2})", r"(0[1-9]|1[0-2])", r"(0[1-9]|[12]\d|3[01])"
+_HOUR, _SIXTIETH = r"([01]\d|2[0-4])", r"([0-5]\d)"
+_COMPACT = {
+    "%Y%m": (_YEAR + _MONTH, "${1}-${2}-01"),
+    "%y%m%d": (rf"(\d{{2}}){_MONTH}{_DAY}", "${1}-${2}-${3}"),
+    "%Y%m%d": (_YEAR + _MONTH + _DAY, "${1}-${2}-${3}"),
+    "%Y%m%d%H": (_YEAR + _MONTH + _DAY + _HOUR, "${1}-${2}-${3} ${4}:00"),
+    "%Y%m%d%H%M": (_YEAR + _MONTH + _DAY + _HOUR + _SIXTIETH, "${1}-${2}-${3} ${4}:${5}"),
+    "%Y%m%d%H%M%S": (
+        _YEAR + _MONTH + _DAY + _HOUR + _SIXTIETH + _SIXTIETH,
+        "${1}-${2}-${3} ${4}:${5}:${6}",
+    ),
+}
+_LIMITS = {"decimal year": (1500, 2199.999), "excel": (25_569, 73_050)}  # Excel: 1970 to 2099
+_MONTH_ERROR = 0.07  # months: of years with two decimals
+_HUNDREDTH_ERROR = 1e-6  # of the month in 2024.01
+_EXCEL_ERROR = 1.0  # seconds: of days with five decimals
 _EARLIEST_EPOCH = 1e8  # the year 1973; a smaller number is taken for a count
+_EPOCHS_FROM = {"ns": 1e17, "us": 1e14, "ms": 1e11}  # as seconds, the year 5138 or later
 
 
 class NoTimeError(ValueError):
@@ -55,8 +158,25 @@ class NoTimeError(ValueError):
         self.row = row
 
 
-def parse_times(column: pl.Series) -> NDArray[np.datetime64]:
-    """Reads a column of texts, numbers or dates as datetime64[us] (N,).
+@dataclass(frozen=True)
+class ParsedTimes:
+    """The points in time of a column, and how the column writes them. Letters: N rows."""
+
+    values: NDArray[np.datetime64]  # (N,) microseconds, in UTC where the column gives zones
+    form: TimeForm
+    offsets: NDArray[np.timedelta64] | None = None  # (N,) from UTC to the times as written
+
+
+def parse_times(column: pl.Series, decided: TimeForm | None = None) -> ParsedTimes:
+    """Reads a column of texts, numbers or dates.
+
+    Parameters
+    ----------
+    column
+        Its fields (N,).
+    decided
+        The form that training found, where the column holds later rows: three rows can't decide
+        the order of day and month again. None: this column decides.
 
     Raises
     ------
@@ -66,57 +186,177 @@ def parse_times(column: pl.Series) -> NDArray[np.datetime64]:
     if column.null_count():
         row = int(column.is_null().arg_max() or 0)
         raise NoTimeError(row, "is empty. Every row needs a time: fill it in, or remove the row.")
-    if column.dtype in (pl.Date, pl.Datetime):
-        return _naive(column).to_numpy()
     if column.dtype.is_temporal():
-        raise NoTimeError(None, f"holds {column.dtype} values, not dates. Give full dates.")
+        return _parse_typed(column)
+    stored: Stored = "text"
     if column.dtype.is_float():
-        return _epoch(column)
-    texts = column.cast(pl.String).str.strip_chars()
-    if 2 * texts.str.contains(_EPOCH).sum() >= len(texts):
-        return _epoch(texts.cast(pl.Float64, strict=False))
-    return _by_order(_spelled(texts), column).to_numpy()
+        stored, whole = "number", column.cast(pl.Int64, strict=False)
+        column = whole if bool((whole == column).all()) else column.cast(pl.Float64)
+    elif column.dtype.is_integer():
+        stored = "integer"
+    fields = _Fields(column, column.cast(pl.String).str.strip_chars(), stored)
+    return _parse_numbers(fields, decided) or _parse_texts(fields, decided)
 
 
 def share_of_times(texts: pl.Series) -> float:
-    """The share of texts that are dates, with or without a time of day; epochs don't count."""
-    spelled = _spelled(texts.str.strip_chars())
+    """The share of texts that are dates, with or without a time of day; numbers don't count."""
+    spelled, _ = _without_offsets(_spelled(texts.str.strip_chars()))
     return max(_parsed(spelled, date).count() for date in _DATES) / len(texts)
 
 
-def _spelled(texts: pl.Series) -> pl.Series:
-    for pattern, spelling in _SPELLINGS:
-        texts = texts.str.replace(pattern, spelling)
+@dataclass(frozen=True)
+class _Fields:
+    """A column, none of whose fields is missing."""
+
+    column: pl.Series  # (N,) as it is
+    texts: pl.Series  # (N,)
+    stored: Stored
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def refuse(self, row: int, message: str) -> NoReturn:
+        raise NoTimeError(row, f'is "{str(self.column[row])[:_SHOWN]}"{message}')
+
+    def refuse_first(self, wrong: pl.Series, right: pl.Series) -> None:
+        """Refuses the first of the wrong rows, if there are any, next to a right one."""
+        if wrong.any():
+            like = str(self.column[int(right.arg_max() or 0)])[:_SHOWN]
+            self.refuse(int(wrong.arg_max() or 0), f', not a time like "{like}". Correct it.')
+
+
+def _parse_typed(column: pl.Series) -> ParsedTimes:
+    if isinstance(column.dtype, pl.Date):
+        return ParsedTimes(_numpy(column), TimeForm("typed", stored="date"))
+    if not isinstance(column.dtype, pl.Datetime):
+        raise NoTimeError(None, f"holds {column.dtype} values, not dates. Give full dates.")
+    zone = column.dtype.time_zone
+    form = TimeForm("typed", stored=column.dtype.time_unit, zone=zone)
+    if zone is None:
+        return ParsedTimes(_numpy(column), form)
+    times = _numpy(column.dt.convert_time_zone("UTC").dt.replace_time_zone(None))
+    return ParsedTimes(times, form, _numpy(column.dt.replace_time_zone(None)) - times)
+
+
+def _parse_texts(fields: _Fields, decided: TimeForm | None) -> ParsedTimes:
+    texts, offsets = _without_offsets(_spelled(_without_ends(fields.texts)))
+    times, order = _by_order(texts, fields, decided)
+    local = _numpy(times)
+    form = TimeForm(order, stored=fields.stored)
+    if offsets is None:
+        return ParsedTimes(local, _fitted(form, fields, times))
+    fields.refuse_first(offsets.is_null(), offsets.is_not_null())
+    passed = offsets.to_numpy().astype("timedelta64[us]")
+    form = replace(form, zone=_shown_offset(int(offsets[-1])))
+    values = local - passed
+    return ParsedTimes(values, _fitted(form, fields, pl.Series(values=values)), passed)
+
+
+def _fitted(form: TimeForm, fields: _Fields, times: pl.Series) -> TimeForm:
+    """The form with its pattern: that of whole fields, or else of the times that they hold."""
+    texts, times = fields.texts.tail(_FITTED), times.tail(_FITTED)
+    core = _spelled(_without_ends(texts), _WRAPPINGS)
+    return fit_form(form, texts, times) or fit_form(form, core, times) or iso_form(form, times)
+
+
+def _spelled(texts: pl.Series, spellings: Iterable[tuple[str, str]] = _SPELLINGS) -> pl.Series:
+    """Texts in the spelling that `_DATES` and `_CLOCKS` expect, where they are times.
+
+    Most columns need one or two of the spellings, and each takes a pass over all rows, so fields
+    from all over the column tell which; Python rewrites few texts faster than polars does.
+    """
+    sample = set(texts.gather_every(max(1, len(texts) // _SPELLED)))
+    for pattern, spelling in spellings:
+        by_python = spelling.replace("${", r"\g<").replace("}", ">")
+        changed = {re.sub(pattern, by_python, text, count=1) for text in sample}
+        if changed != sample:
+            texts, sample = texts.str.replace(pattern, spelling), changed
     return texts
 
 
-def _by_order(texts: pl.Series, column: pl.Series) -> pl.Series:
+def _without_ends(texts: pl.Series) -> pl.Series:
+    """Intervals such as "2024-01-31 22:00-23:00" without their ends, which look like offsets.
+
+    An offset stays the same, or changes twice a year; the end of an interval moves with its start.
+    """
+    ends = texts.head(_SAMPLE).str.extract_groups(_CLOCK_TO_CLOCK).struct.unnest().drop_nulls()
+    if len(ends) < min(len(texts), _SAMPLE) / 2:
+        return texts
+    minutes = ends.select(
+        start=60 * pl.col("1").cast(pl.Int64) + pl.col("2").cast(pl.Int64),
+        end=60 * pl.col("3").cast(pl.Int64) + pl.col("4").cast(pl.Int64),
+    )
+    lengths = (minutes["end"] - minutes["start"]) % _MINUTES_OF_DAY
+    if minutes["end"].n_unique() < 3 or lengths.n_unique() > 1:
+        return texts
+    return texts.str.replace(_CLOCK_TO_CLOCK, "${1}:${2}")
+
+
+def _without_offsets(texts: pl.Series) -> tuple[pl.Series, pl.Series | None]:
+    """Texts without their offsets from UTC, and these offsets; None if there are none."""
+    found = texts.str.extract_groups(_OFFSET).struct.unnest()
+    zulu, sign, hours, minutes = (found[name] for name in "2345")
+    if not (zulu.count() or sign.count()):
+        return texts, None
+    offset = 60 * hours.cast(pl.Int64) + minutes.cast(pl.Int64).fill_null(0)
+    offset = offset * sign.replace_strict({"+": 1, "-": -1}, return_dtype=pl.Int64)
+    offset = offset.set(zulu.is_not_null(), 0) * 60_000_000
+    return texts.str.replace(_OFFSET, "${1}"), offset
+
+
+def _by_order(texts: pl.Series, fields: _Fields, decided: TimeForm | None) -> tuple[pl.Series, str]:
+    """The times, and the order of day, month and year in which they were read."""
     head = texts.head(_SAMPLE)
-    found = {date: _parsed(head, date).count() for date in _DATES}
+    found = {date: _parsed(head, date).count() for date in _orders(head, decided)}
     most = max(found.values())
     if not most:
-        raise NoTimeError(
-            0,
-            f'is "{str(column[0])[:_SHOWN]}", not a time. '
-            f"Write it as 2024-12-31 or 2024-12-31 23:00:00.",
-        )
-    candidates = [_parsed(texts, date) for date, count in found.items() if count == most]
-    best = max(candidate.count() for candidate in candidates)
-    candidates = [candidate for candidate in candidates if candidate.count() == best]
-    # Both %b and %B read "May", so several formats may give equal results.
-    distinct = [c for i, c in enumerate(candidates) if not any(c.equals(d) for d in candidates[:i])]
-    ordered = [candidate for candidate in distinct if candidate.is_sorted()]
-    if len(distinct) > 1 and len(ordered) != 1:
-        raise NoTimeError(
-            0, f'is "{str(column[0])[:_SHOWN]}": day or month first? Write it as 2024-12-31.'
-        )
-    times = ordered[0] if len(distinct) > 1 else distinct[0]
-    if times.null_count():
-        row = int(times.is_null().arg_max() or 0)
-        got, like = str(column[row]), str(column[int(times.is_not_null().arg_max() or 0)])
-        raise NoTimeError(
-            row, f'is "{got[:_SHOWN]}", not a time like "{like[:_SHOWN]}". Correct it.'
-        )
+        fields.refuse(0, ", not a time. Write it as 2024-12-31 or 2024-12-31 23:00:00.")
+    read = {date: _respelled(texts, date) for date, count in found.items() if count == most}
+    best = max(times.count() for times in read.values())
+    read = {date: times for date, times in read.items() if times.count() == best}
+    if len(read) > 1:
+        read = {date: times for date, times in read.items() if times.is_sorted()} or read
+    if len(read) > 1:
+        read = {date: times for date, times in read.items() if _is_regular(times)} or read
+    if len(read) > 1:
+        which = "day or month" if all(date.endswith("Y") for date in read) else "day, month or year"
+        fields.refuse(0, f": {which} first? Write it as 2024-12-31.")
+    ((order, times),) = read.items()
+    fields.refuse_first(times.is_null(), times.is_not_null())
+    if order.endswith("y"):
+        unknown = times.dt.year().is_between(*_CENTURY_UNKNOWN)
+        if unknown.any():
+            fields.refuse(
+                int(unknown.arg_max() or 0), ": which century? Write the year with four digits."
+            )
+    return times, order
+
+
+def _orders(head: pl.Series, decided: TimeForm | None) -> Iterable[str]:
+    """The orders in which later rows may be written."""
+    if decided is None or decided.reads not in _DATES:
+        return _DATES
+    if _parsed(head, decided.reads).count():
+        return (decided.reads,)
+    return (date for date in _DATES if date not in _AMBIGUOUS or date == decided.reads)
+
+
+def _is_regular(times: pl.Series) -> bool:
+    """Whether the steps between times are all equal, in time or in months."""
+    distinct = times.drop_nulls().unique().sort()
+    months = 12 * distinct.dt.year() + distinct.dt.month()
+    return distinct.diff().n_unique() == 2 or (  # the first step is null
+        months.diff().n_unique() == 2 and distinct.dt.day().n_unique() == 1
+    )
+
+
+def _respelled(texts: pl.Series, date: str) -> pl.Series:
+    """The times in one order, where a few fields may be spelled like none of those looked at."""
+    times = _parsed(texts, date)
+    failed = times.is_null()
+    if failed.any():
+        rest = _spelled(texts.filter(failed))
+        times = times.scatter(failed.arg_true(), _parsed(rest, date))
     return times
 
 
@@ -126,30 +366,137 @@ def _parsed(texts: pl.Series, date: str) -> pl.Series:
     if not (fits := texts.str.contains(_DATES[date])).any():
         return times
     texts = texts.set(~fits, None)
-    for clock in (*_CLOCKS, *_ZONED):
+    next_day = texts.str.contains(_MIDNIGHT).fill_null(value=False)
+    if next_day.any():
+        texts = texts.str.replace(_MIDNIGHT, " 00:00")
+    for clock in _CLOCKS:
         if not times.null_count():
             break
         read = texts.str.to_datetime(date + clock, strict=False, time_unit="us")
-        times = times.fill_null(_naive(read))
-    return times
+        times = times.fill_null(read)
+    return (times + timedelta(days=1)).zip_with(next_day, times) if next_day.any() else times
 
 
-def _naive(column: pl.Series) -> pl.Series:
-    if isinstance(column.dtype, pl.Datetime) and column.dtype.time_zone:
-        column = column.dt.convert_time_zone("UTC").dt.replace_time_zone(None)
-    return column.cast(pl.Datetime("us"))
+def _parse_numbers(fields: _Fields, decided: TimeForm | None) -> ParsedTimes | None:
+    """Reads digits: of a calendar, in years, or counted from some day; None if they aren't."""
+    digits = fields.texts.head(_SAMPLE).str.contains(r"^\d+(\.\d+)?$")
+    if 2 * digits.sum() < len(digits):
+        return None
+    reads = decided.reads if decided is not None else ""
+    if not reads.startswith(("epoch", "excel", "decimal", "year")):
+        found = _parse_compact(fields, decided)
+        if found is not None or fields.texts.head(_SAMPLE).str.contains(rf"^{_YEAR}$").all():
+            return found
+    if fields.column.dtype.is_float():
+        numbers = fields.column.cast(pl.Float64)
+    else:
+        numbers = fields.texts.cast(pl.Float64, strict=False)
+    known = numbers.drop_nulls()
+    within = {name: known.is_between(*limits).all() for name, limits in _LIMITS.items()}
+    form = TimeForm(reads, stored=fields.stored, decimals=_decimals(fields))
+    if reads in ("decimal year", "year.month") or (not reads and within["decimal year"]):
+        return _parse_years(fields, numbers, replace(form, reads="decimal year"))
+    if reads == "excel" or (not reads and within["excel"]):
+        fields.refuse_first(numbers.is_null(), numbers.is_not_null())
+        seconds = _rounded(86_400 * numbers.to_numpy())
+        times = np.datetime64(EXCEL_EPOCH, "us") + (1e6 * seconds).astype("timedelta64[us]")
+        return ParsedTimes(times, replace(form, reads="excel"))
+    if not reads.startswith("epoch"):
+        middle = known.median()
+        if not isinstance(middle, float) or middle < _EARLIEST_EPOCH:
+            return None
+        unit = next((unit for unit, low in _EPOCHS_FROM.items() if middle >= low), "s")
+        form = replace(form, reads=f"epoch {unit}")
+    return ParsedTimes(_epoch(fields, numbers, form.reads), form)
 
 
-def _epoch(numbers: pl.Series) -> NDArray[np.datetime64]:
-    seconds = numbers.cast(pl.Float64).fill_null(np.nan).to_numpy()
-    refused = ~(np.isfinite(seconds) & (np.abs(seconds) >= _EARLIEST_EPOCH))
+def _parse_compact(fields: _Fields, decided: TimeForm | None) -> ParsedTimes | None:
+    """Digits such as 20240131, if they are those of a calendar."""
+    patterns = list(_COMPACT)
+    if decided is not None and decided.reads == "compact":
+        patterns = [decided.writes]
+    fits = {writes: fields.texts.str.contains(f"^{_COMPACT[writes][0]}$") for writes in patterns}
+    read: dict[str, pl.Series] = {}
+    for writes, fit in fits.items():
+        if 2 * fit.sum() > len(fit) or decided is not None:
+            pattern, spelling = _COMPACT[writes]
+            date = "%y-%m-%d" if writes == "%y%m%d" else "%Y-%m-%d"
+            read[writes] = _parsed(fields.texts.str.replace(f"^{pattern}$", spelling), date)
+    read = {writes: times for writes, times in read.items() if times.count()}
+    if len(read) > 1:
+        best = max(times.count() for times in read.values())
+        read = {writes: times for writes, times in read.items() if times.count() == best}
+    if len(read) > 1:
+        read = {writes: times for writes, times in read.items() if _is_regular(times)} or read
+    if len(read) > 1:
+        fields.refuse(0, ": a month of a year, or a day? Write it as 2024-12-31.")
+    for writes, times in read.items():
+        fields.refuse_first(times.is_null(), times.is_not_null())
+        form = TimeForm("compact", writes, fields.stored)
+        return ParsedTimes(_numpy(times), form)
+    return None
+
+
+def _parse_years(fields: _Fields, numbers: pl.Series, form: TimeForm) -> ParsedTimes:
+    """Years with fractions for their months, as 1959.083, or 1959.02 where no month is above 12."""
+    fields.refuse_first(numbers.is_null(), numbers.is_not_null())
+    years = np.floor(numbers.to_numpy())
+    fractions = numbers.to_numpy() - years
+    months, hundredths = 12 * fractions, 100 * fractions
+    if (np.abs(hundredths - np.clip(np.round(hundredths), 1, 12)) < _HUNDREDTH_ERROR).all():
+        months, form = hundredths - 1, replace(form, reads="year.month")
+    wrong = np.abs(months - np.round(months)) > _MONTH_ERROR
+    if wrong.any():
+        fields.refuse(
+            int(wrong.argmax()),
+            ", but fractions of a year are read only where they are twelfths. Write days as "
+            "2024-12-31.",
+        )
+    passed = (12 * (years - 1970) + np.round(months)).astype("timedelta64[M]")
+    times = (np.datetime64("1970-01", "M") + passed).astype("datetime64[us]")
+    return ParsedTimes(times, form)
+
+
+def _rounded(seconds: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Seconds rounded to whole minutes, or whole ones, as far as they were probably meant."""
+    for unit in (60, 1):
+        whole = unit * np.round(seconds / unit)
+        if (np.abs(seconds - whole) < _EXCEL_ERROR).all():
+            return whole
+    return seconds
+
+
+def _epoch(fields: _Fields, numbers: pl.Series, reads: str) -> NDArray[np.datetime64]:
+    counts = numbers.fill_null(np.nan).to_numpy()
+    unit = reads.removeprefix("epoch ")
+    scale = EPOCH_UNITS.get(unit, 1e-3)
+    refused = ~(np.isfinite(counts) & (np.abs(counts) * scale >= 1e6 * _EARLIEST_EPOCH))
     if refused.any():
         row = int(refused.argmax())
         raise NoTimeError(
             row,
-            f"is {seconds[row]:g}, not a time. "
+            f"is {fields.column[row]}, not a time. "
             f"Write it as 2024-12-31 23:00:00, or in seconds since 1970.",
         )
-    if np.median(seconds) >= _MILLISECONDS_FROM:
-        seconds = seconds / 1e3
-    return np.round(seconds * 1e6).astype("datetime64[us]")
+    whole = fields.texts.cast(pl.Int64, strict=False)
+    if whole.null_count():
+        return np.round(counts * scale).astype("datetime64[us]")
+    # As float64, nanoseconds of today are only right to a quarter of a microsecond.
+    exact = whole.to_numpy()
+    return (exact // 1000 if unit == "ns" else exact * int(scale)).astype("datetime64[us]")
+
+
+def _decimals(fields: _Fields) -> int:
+    """The most decimals of a number."""
+    places = fields.texts.str.extract(r"\.(\d+)$").str.len_chars().max()
+    return places if isinstance(places, int) else 0
+
+
+def _numpy(times: pl.Series) -> NDArray[np.datetime64]:
+    return times.cast(pl.Datetime("us")).to_numpy()
+
+
+def _shown_offset(microseconds: int) -> str:
+    minutes = microseconds // 60_000_000
+    hours, minutes = divmod(abs(minutes), 60)
+    return f"{'-' if microseconds < 0 else '+'}{hours:02}:{minutes:02}"

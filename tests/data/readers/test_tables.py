@@ -324,7 +324,7 @@ def test_times_as_people_write_them(tmp_path: Path, written: list[str], meant: s
         (["2024-02-01", "2024-02-30"], 'line 3: column "t" is "2024-02-30", not a time'),
         (["2024-02-01", ""], 'line 3: column "t" is empty. Every row needs a time'),
         (["noon"], 'line 2: column "t" is "noon", not a time. Write it as 2024-12-31'),
-        (["1/2/24"], 'is "1/2/24", not a time.'),
+        (["1/2/24"], 'is "1/2/24": day, month or year first? Write it as 2024-12-31.'),
         (["1/2/2024", "2/2/2024"], 'is "1/2/2024": day or month first? Write it as 2024-12-31.'),
         (["1", "2"], 'line 2: column "t" is "1", not a time.'),
         (["1706745600", "5"], 'line 3: column "t" is 5, not a time.'),

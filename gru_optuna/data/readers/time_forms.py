@@ -1,0 +1,253 @@
+"""How a column writes its times, so that predictions are dated in the same way.
+
+The form is found from the fields of the column, and checked: a pattern is used only if it writes
+the column's own times as the column has them.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from datetime import datetime, time, timedelta
+from itertools import product
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+import polars as pl
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+Case: TypeAlias = Literal["upper", "lower"]
+Stored: TypeAlias = Literal["text", "integer", "number", "date", "ms", "us", "ns"]
+
+EXCEL_EPOCH = datetime(1899, 12, 30)
+"""Day 0 of the days that Excel counts; right from March 1900 on, before which Excel errs."""
+
+EPOCH_UNITS = {"s": 10**6, "ms": 10**3, "us": 1}
+"""Microseconds of each unit in which a column counts from 1970; "ns" is a thousandth of one."""
+
+_DAY = 86_400_000_000  # microseconds
+_CONSTANT = {"UTC", "GMT", "KW", "Uhr", "AM", "PM", "am", "pm"}
+_DIGITS = {4: "%H%M", 6: "%H%M%S"}  # of a time of day without colons
+_CLOCKS = {_DAY: "", 60_000_000: " %H:%M", 1_000_000: " %H:%M:%S", 1: " %H:%M:%S%.f"}
+_CLOCK = re.compile(r"(?<!\d)(\d{1,2}):(\d{2})(?::(\d{2})(?:([.,])(\d+))?)?(?!\d)")
+_TOKEN = re.compile(r"\0|\d+|[^\W\d_]+|[\W_]")
+_WEEKDAY = re.compile(r"(?i)(?:mon|tues?|wed(?:nes)?|thu(?:rs)?|fri|sat(?:ur)?|sun)(day)?$")
+_MONTH = re.compile(r"(?i)(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)([a-z]*)$")
+_OFFSET = re.compile(r"(?<=\d)( ?)[+-]\d{2}(:?)(\d{2})?$")
+
+
+@dataclass(frozen=True)
+class TimeForm:
+    """How a column writes its times.
+
+    Attributes
+    ----------
+    reads
+        What the fields are: texts, by the order of day, month and year (``%d-%m-%Y``); "compact",
+        digits such as 20240131; "excel"; "decimal year"; "year.month"; "epoch s" (ms, us, ns); or
+        "typed".
+    writes
+        The pattern that writes a time as the column does; "" where `reads` says it.
+    stored
+        The type of the fields; ms, us and ns are the units of a column of datetimes.
+    zone
+        The zone that times are written in, such as "Europe/Berlin" or "+01:00"; None: they came
+        without one.
+    decimals
+        Of numbers with fractions.
+    case
+        Of names, where they aren't written as "Jan".
+    midnight_is_24
+        Whether midnight is 24:00 of the day before.
+    """
+
+    reads: str
+    writes: str = ""
+    stored: Stored = "text"
+    zone: str | None = None
+    decimals: int = 0
+    case: Case | None = None
+    midnight_is_24: bool = False
+
+    def write(self, times: pl.Series) -> pl.Series:
+        """Writes times (N,), in UTC if the column has a zone, with the type of the column."""
+        if self.stored == "date":
+            return times.cast(pl.Date)
+        if self.stored in ("ms", "us", "ns"):
+            times = times.dt.cast_time_unit(self.stored)
+            if self.zone is None:
+                return times
+            return times.dt.replace_time_zone("UTC").dt.convert_time_zone(self.zone)
+        numbers = self._numbers(times)
+        if numbers is None:
+            numbers = self.texts(times)
+        elif self.stored == "text":
+            shown = [f"{number:.{self.decimals}f}" for number in numbers]
+            numbers = pl.Series(values=shown, dtype=pl.String)
+        types = {"integer": pl.Int64, "number": pl.Float64, "text": pl.String}
+        return numbers.cast(types[self.stored])
+
+    def _numbers(self, times: pl.Series) -> pl.Series | None:
+        """The times as numbers; None where a pattern writes them."""
+        passed = times.to_physical()
+        if self.reads == "epoch ns":
+            return passed * 1000
+        if self.reads.startswith("epoch"):
+            unit = EPOCH_UNITS[self.reads.removeprefix("epoch ")]
+            return passed / unit if self.decimals else passed // unit
+        if self.reads == "excel":
+            days = (times - EXCEL_EPOCH).to_physical() / _DAY
+            return days.round(self.decimals)
+        if self.reads == "decimal year":
+            return (times.dt.year() + (times.dt.month() - 1) / 12).round(self.decimals)
+        if self.reads == "year.month":
+            return (times.dt.year() + times.dt.month() / 100).round(self.decimals)
+        return None
+
+    def texts(self, times: pl.Series) -> pl.Series:
+        """Times (N,) as the pattern writes them, whatever type the fields have."""
+        pattern, local = self.writes, times
+        if self.zone is not None and self.zone[0] in "+-":
+            # An offset alone is no zone of polars: its text is a constant of the pattern.
+            offset = datetime.strptime(self.zone, "%z").utcoffset()
+            assert offset is not None
+            local = times + offset
+            hours, minutes = self.zone[:3], self.zone[4:]
+            for directive, text in (
+                ("%:::z", hours), ("%:z", f"{hours}:{minutes}"), ("%z", hours + minutes)
+            ):  # fmt: skip
+                pattern = pattern.replace(directive, text)
+        elif self.zone is not None:
+            local = times.dt.replace_time_zone("UTC").dt.convert_time_zone(self.zone)
+        texts = local.dt.strftime(pattern)
+        if self.midnight_is_24:
+            before = (local - timedelta(days=1)).dt.strftime(pattern.replace("%H", "24"))
+            texts = before.zip_with(local.dt.time() == time(0), texts)
+        if self.case is not None:
+            texts = texts.str.to_uppercase() if self.case == "upper" else texts.str.to_lowercase()
+        return texts
+
+
+def fit_form(form: TimeForm, fields: pl.Series, times: pl.Series) -> TimeForm | None:
+    """Finds the pattern that writes a column's times as the column does.
+
+    Parameters
+    ----------
+    form
+        What is known: all but its pattern.
+    fields, times
+        The texts (N,) as the column has them, and the times that they were read as.
+
+    Returns
+    -------
+    TimeForm or None
+        None where no pattern writes most fields.
+    """
+    fits, most = None, len(fields) / 2
+    # The longest field has the most parts: a zero at the end may be left out.
+    example = str(fields[int(fields.str.len_chars().arg_max() or 0)])
+    midnight_is_24 = bool(fields.str.contains(r"\b24:00").any())
+    cases: tuple[Case | None, ...] = (None, "upper", "lower")
+    for pattern, case in product(_patterns(example, form.reads), cases):
+        at_end = midnight_is_24 and "%H" in pattern
+        candidate = replace(form, writes=pattern, case=case, midnight_is_24=at_end)
+        try:
+            same = int((candidate.texts(times) == fields).sum())
+        except pl.exceptions.PolarsError:
+            continue  # a percent sign in the field, for example
+        if same > most:
+            fits, most = candidate, same
+        if same == len(fields):
+            break
+    return fits
+
+
+def iso_form(form: TimeForm, times: pl.Series) -> TimeForm:
+    """A form that writes ISO dates, with a time of day as precise as these times (N,)."""
+    passed = times.to_physical()
+    clock = next(clock for unit, clock in _CLOCKS.items() if (passed % unit == 0).all())
+    if form.zone is not None:
+        clock = f"{clock or ' %H:%M'}%:z"
+    return replace(form, writes=f"%Y-%m-%d{clock}", stored="text")
+
+
+def _patterns(field: str, reads: str) -> Iterator[str]:
+    """Patterns that may have written a field, zeros in front of one digit or none."""
+    clock = _CLOCK.search(field)
+    offset = _OFFSET.search(field) if clock else None
+    zone = ""
+    if offset is not None:
+        zone = offset[1] + ("%:z" if offset[2] else "%z" if offset[3] else "%:::z")
+        field = field[: offset.start()]
+    if clock is not None:
+        field = f"{field[: clock.start()]}\0{field[clock.end() :]}"
+    if any(not _is_known(word) for word in _TOKEN.findall(field) if word.isalpha()):
+        return
+    for day, hour in product(("", "-"), repeat=2):
+        yield _pattern(field, reads, clock, day, hour) + zone
+
+
+def _is_known(word: str) -> bool:
+    """Whether a word stands for the same in every time, or for a directive.
+
+    "So" may be Sunday's; CET is summer's no more.
+    """
+    return bool(len(word) == 1 or word in _CONSTANT or _WEEKDAY.match(word) or _MONTH.match(word))
+
+
+def _pattern(field: str, reads: str, clock: re.Match[str] | None, day: str, hour: str) -> str:
+    tokens = _TOKEN.findall(field)
+    twelve = any(part.lower() in ("am", "pm") for part in tokens)
+    hours = f"%{hour}{'I' if twelve else 'H'}"
+    date = _date_directives(tokens, reads, day)
+    # What follows a date without a colon is an hour, as in "2024-12-31 05", or "05h30".
+    rest = iter((hours, "%M", "%S"))
+    written: list[str] = []
+    for part in tokens:
+        if part == "\0":
+            assert clock is not None
+            written.append(_clock_directives(clock, hours))
+        elif part.isdigit():
+            if not (directive := next(date, None)):
+                directive = _DIGITS.get(len(part)) or next(rest, part)
+            written.append(directive)
+        elif (name := _WEEKDAY.match(part)) is not None:
+            written.append("%A" if name[1] else "%a")
+        elif (name := _MONTH.match(part)) is not None:
+            written.append("%B" if name[1] else "%b")
+        elif part.lower() in ("am", "pm"):
+            written.append("%p" if part.isupper() else "%P")
+        else:
+            written.append(part)
+    return "".join(written)
+
+
+def _date_directives(tokens: Sequence[str], reads: str, pad: str) -> Iterator[str]:
+    """The directives of the numbers that make the date, in the order of a field."""
+    numbers = [part for part in tokens if part.isdigit()]
+    words = [part for part in tokens if part.isalpha()]
+    day, month = f"%{pad}d", f"%{pad}m"
+    if reads == "%G-W%V-%u":
+        week = ["%G", f"%{pad}V"] if len(numbers[0]) == 4 else [f"%{pad}V", "%G"]
+        return iter([*week, "%u"])
+    if any(word[0] in "Qq" for word in words):
+        return iter(["%Y", "%q"] if len(numbers[0]) == 4 else ["%q", "%Y"])
+    if any(map(_MONTH.match, words)):
+        year = "%y" if reads.endswith("y") else "%Y"
+        years = [number for number in numbers if len(number) == 4] or numbers[1:2] or numbers
+        return iter([year if number is years[0] else day for number in numbers[:2]])
+    if reads == "%Y-%m-%d" and len(numbers[0]) == 8:
+        return iter(["%Y%m%d"])
+    if reads == "%Y-%m-%d" and len(numbers[0]) < 4:  # a month and its year
+        return iter([month, "%Y"])
+    letters = {"%d": day, "%m": month}
+    return iter([letters.get(part, part) for part in reads.split("-")])
+
+
+def _clock_directives(clock: re.Match[str], hours: str) -> str:
+    seconds = ":%S" if clock[3] else ""
+    if clock[5]:
+        digits = len(clock[5]) if len(clock[5]) in (3, 6, 9) else ""
+        seconds += f"%.{digits}f" if clock[4] == "." else f",%{digits or 3}f"
+    return f"{hours}:%M{seconds}"

@@ -1,0 +1,225 @@
+"""Times in the forms that people and programs write, read back and written in the same form."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gru_optuna.data.readers.times import NoTimeError, parse_times
+
+Writer = Callable[[datetime], object]
+
+
+def by(pattern: str) -> Writer:
+    return lambda moment: moment.strftime(pattern)
+
+
+def excel(moment: datetime) -> float:
+    return round((moment - datetime(1899, 12, 30)) / timedelta(days=1), 6)
+
+
+# How a column may be written, and the steps of a calendar that each form can tell apart.
+FORMS: dict[str, dict[str, Writer]] = {
+    "YE": {
+        "a year": by("%Y"),
+        "a year as a number": lambda moment: moment.year,
+        "a year with a point": by("%Y.0"),
+    },
+    "QE": {
+        "1990Q1": lambda moment: f"{moment.year}Q{(moment.month + 2) // 3}",
+        "1990 Q1": lambda moment: f"{moment.year} Q{(moment.month + 2) // 3}",
+        "1990-Q1": lambda moment: f"{moment.year}-Q{(moment.month + 2) // 3}",
+        "1990q1": lambda moment: f"{moment.year}q{(moment.month + 2) // 3}",
+        "Q1 1990": lambda moment: f"Q{(moment.month + 2) // 3} {moment.year}",
+        "Q1/1990": lambda moment: f"Q{(moment.month + 2) // 3}/{moment.year}",
+    },
+    "ME": {
+        "Jan 2000": by("%b %Y"),
+        "January 2000": by("%B %Y"),
+        "JAN 2000": lambda moment: moment.strftime("%b %Y").upper(),
+        "jan-2000": lambda moment: moment.strftime("%b-%Y").lower(),
+        "2000 Jan": by("%Y %b"),
+        "2000-Jan": by("%Y-%b"),
+        "Jan-00": by("%b-%y"),
+        "2000-01": by("%Y-%m"),
+        "2000/1": by("%Y/%-m"),
+        "01/2000": by("%m/%Y"),
+        "2000M01": by("%YM%m"),
+        "2000m1": by("%Ym%-m"),
+        "2000年1月": by("%Y年%-m月"),
+        "a decimal year": lambda moment: round(moment.year + (moment.month - 1) / 12, 4),
+        "2000.01": by("%Y.%m"),
+    },
+    "W": {
+        "2000-W01": by("%G-W%V"),
+        "2000W01": by("%GW%V"),
+        "2000-W01-7": by("%G-W%V-%u"),
+    },
+    "D": {
+        "20000131": by("%Y%m%d"),
+        "20000131 as a number": lambda moment: int(moment.strftime("%Y%m%d")),
+        "2000-01-31": by("%Y-%m-%d"),
+        "2000/1/31": by("%Y/%-m/%-d"),
+        "31.01.2000": by("%d.%m.%Y"),
+        "1/31/2000": by("%-m/%-d/%Y"),
+        "01/31/00": by("%m/%d/%y"),
+        "31.01.00": by("%d.%m.%y"),
+        "31-Jan-2000": by("%d-%b-%Y"),
+        "31-JAN-00": lambda moment: moment.strftime("%d-%b-%y").upper(),
+        "31 January 2000": by("%-d %B %Y"),
+        "31. Jan 2000": by("%-d. %b %Y"),
+        "Jan 31 2000": by("%b %-d %Y"),
+        "January 31, 2000": by("%B %d, %Y"),
+        "2000 Jan 31": by("%Y %b %d"),
+        "Mon, 31 Jan 2000": by("%a, %d %b %Y"),
+        "2000年1月31日": by("%Y年%-m月%-d日"),
+        "Excel's days": excel,
+    },
+    "h": {
+        "2000013123": by("%Y%m%d%H"),
+        "200001312300": by("%Y%m%d%H%M"),
+        "20000131230000": by("%Y%m%d%H%M%S"),
+        "20000131T2300": by("%Y%m%dT%H%M"),
+        "2000-01-31T23:00": by("%Y-%m-%dT%H:%M"),
+        "2000-01-31_23:00:00": by("%Y-%m-%d_%H:%M:%S"),
+        "2000-01-31 23:00:00.000000": by("%Y-%m-%d %H:%M:%S.%f"),
+        "31.01.2000 23:00": by("%d.%m.%Y %H:%M"),
+        "31.01.2000 23.00": by("%d.%m.%Y %H.%M"),
+        "01/31/2000 11:00 PM": by("%m/%d/%Y %I:%M %p"),
+        "1/31/2000 11:00:00 PM": by("%-m/%-d/%Y %-I:%M:%S %p"),
+        "31/Jan/2000:23:00:00": by("%d/%b/%Y:%H:%M:%S"),
+        "Mon 31 Jan 2000 23:00": by("%a %d %b %Y %H:%M"),
+        "Monday, January 31, 2000 11:00 PM": by("%A, %B %d, %Y %I:%M %p"),
+        "Mon Jan 31 23:00:00 2000": by("%a %b %d %H:%M:%S %Y"),
+        "Mon, 31 Jan 2000 23:00:00 +0000": lambda moment: format_datetime(
+            moment.replace(tzinfo=UTC)
+        ),
+        "2000-01-31T23:00:00Z": by("%Y-%m-%dT%H:%M:%SZ"),
+        "2000-01-31 23:00:00 UTC": by("%Y-%m-%d %H:%M:%S UTC"),
+        "seconds since 1970": lambda moment: int(pd.Timestamp(moment).value // 10**9),
+        "milliseconds since 1970": lambda moment: str(pd.Timestamp(moment).value // 10**6),
+        "nanoseconds since 1970": lambda moment: pd.Timestamp(moment).as_unit("ns").value,
+        "Excel's days": excel,
+    },
+}
+STEPS = {"YE": "YS", "QE": "QS", "ME": "MS", "W": "W-MON", "D": "D", "h": "h"}
+"""Pandas' words for the first moments of these steps."""
+
+
+@pytest.mark.parametrize(
+    ("step", "form"), [(step, form) for step, forms in FORMS.items() for form in forms]
+)
+@settings(max_examples=3)
+@given(data=st.data())
+def test_times_are_read_and_written_in_their_form(
+    step: str, form: str, data: st.DataObject
+) -> None:
+    """Pandas makes the calendar; Python writes it."""
+    first = data.draw(st.datetimes(datetime(1975, 1, 1), datetime(2010, 1, 1)))
+    calendar = pd.date_range(first.replace(minute=0, second=0, microsecond=0), periods=70,
+                             freq=STEPS[step])  # fmt: skip
+    if step != "h":
+        calendar = calendar.normalize()
+    written = [FORMS[step][form](moment) for moment in calendar.to_pydatetime()]
+    parsed = parse_times(pl.Series(values=written[:60]))
+    times = calendar.to_numpy().astype("datetime64[us]")
+    assert (parsed.values == times[:60]).all()
+    assert parsed.form.write(pl.Series(values=times)).to_list() == written
+
+
+@given(
+    first=st.datetimes(datetime(1975, 1, 1), datetime(2029, 1, 1)),
+    order=st.sampled_from(["%d/%m/%Y", "%m/%d/%Y", "%d.%m.%y", "%m/%d/%y"]),
+    days=st.integers(1, 40),
+)
+def test_the_order_of_a_date_is_found_or_asked_for(first: datetime, order: str, days: int) -> None:
+    moments = [
+        datetime(first.year, first.month, first.day) + day * timedelta(1) for day in range(days)
+    ]
+    column = pl.Series(values=[moment.strftime(order) for moment in moments])
+    if days > 31:  # a month and a day decide
+        assert (parse_times(column).values == np.array(moments, "datetime64[us]")).all()
+        return
+    with contextlib.suppress(NoTimeError):
+        assert (parse_times(column).values == np.array(moments, "datetime64[us]")).all()
+
+
+def test_training_decides_the_order_for_later_rows() -> None:
+    decided = parse_times(pl.Series(values=["31/01/2024", "01/02/2024"])).form
+    later = pl.Series(values=["03/02/2024", "04/02/2024"])
+    assert str(parse_times(later, decided).values[1]).startswith("2024-02-04")
+    with pytest.raises(NoTimeError, match="day or month first"):
+        parse_times(later)
+    with pytest.raises(NoTimeError, match='is "01/31/2024", not a time'):
+        parse_times(pl.Series(values=["01/31/2024", "02/01/2024"]), decided)
+    iso = parse_times(pl.Series(values=["2024-02-03"]), decided)
+    assert str(iso.values[0]).startswith("2024-02-03")
+
+
+@pytest.mark.parametrize(
+    ("written", "start"),
+    [
+        ("2024-01-31 {0}:00 - 2024-01-31 {1}:00", "2024-01-31 {0}:00"),
+        ("31.01.2024 {0}:00 - 31.01.2024 {1}:00 (CET/CEST)", "31.01.2024 {0}:00"),
+        ("2024-01-31 {0}:00-{1}:00", "2024-01-31 {0}:00"),
+        ("2024-01-31T{0}:00Z/PT1H", "2024-01-31T{0}:00Z"),
+        ("[2024-01-31 {0}:00:00, 2024-01-31 {1}:00:00)", "2024-01-31 {0}:00:00"),
+        ("So 31.01.2024 {0}:00", "31.01.2024 {0}:00"),
+    ],
+)
+def test_an_interval_is_read_by_its_start(written: str, start: str) -> None:
+    hours = [(f"{hour:02}", f"{hour + 1:02}") for hour in range(20)]
+    parsed = parse_times(pl.Series(values=[written.format(*pair) for pair in hours]))
+    assert str(parsed.values[3]) == "2024-01-31T03:00:00.000000"
+    starts = [start.format(*pair) for pair in hours]
+    assert parsed.form.write(pl.Series(values=parsed.values)).to_list() == starts
+
+
+def test_midnight_may_be_written_as_24_hours() -> None:
+    written = ["2024-02-28 23:00", "2024-02-28 24:00", "2024-02-29 01:00"]
+    parsed = parse_times(pl.Series(values=written))
+    assert (np.diff(parsed.values) == np.timedelta64(1, "h")).all()
+    assert parsed.form.write(pl.Series(values=parsed.values)).to_list() == written
+
+
+@pytest.mark.parametrize(
+    ("written", "message"),
+    [
+        (["2023010100", "2023010101", "2023010199"], 'is "2023010199", not a time like'),
+        (["Jan 2024", "Brumaire 2024"], 'is "Brumaire 2024", not a time like "Jan 2024"'),
+        (["1990Q4", "1991Q5"], 'is "1991Q5", not a time like "1990Q4"'),
+        (["2021-W52", "2021-W53"], 'is "2021-W53", not a time like "2021-W52"'),
+        (["12/31/45", "12/30/46"], 'is "12/31/45": which century?'),
+        (["1959.2027", "1959.2877"], "fractions of a year are read only where they are twelfths"),
+        (["201001", "201002"], 'is "201001": a month of a year, or a day?'),
+        (["2024-01-01 00:00", "2024-01-01T01:00+01:00"], 'is "2024-01-01 00:00", not a time like'),
+        (["10:00", "11:00"], 'is "10:00", not a time.'),
+    ],
+)
+def test_the_first_field_that_is_no_time_is_named(written: list[str], message: str) -> None:
+    with pytest.raises(NoTimeError, match="is ") as refused:
+        parse_times(pl.Series(values=written))
+    assert message in str(refused.value)
+
+
+def test_a_rare_spelling_is_read_too() -> None:
+    written = [f"2024-01-{day:02}" for day in range(1, 32)] * 100
+    written[1234] = "2024/01/26"
+    assert str(parse_times(pl.Series(values=written)).values[1234]).startswith("2024-01-26")
+
+
+def test_seconds_since_1970_are_no_calendar() -> None:
+    times = np.arange("2023-01-01", "2023-02-01", dtype="datetime64[h]").astype("datetime64[us]")
+    for unit in ("s", "ms", "us"):
+        numbers = pl.Series(values=times.astype(f"datetime64[{unit}]").astype(np.int64))
+        assert (parse_times(numbers).values == times).all()
+        assert (parse_times(numbers.cast(pl.String)).values == times).all()
