@@ -192,7 +192,7 @@ class TimedCheckpoints(StudyCheckpoints):
     """Measures the time for its files."""
 
     def __init__(self, url: str) -> None:
-        super().__init__(1, Folder(checkpoint_folder(url) or ""))
+        super().__init__(1, Folder(checkpoint_folder(url) or "", default=True))
         self.seconds = 0.0
 
     def put(self, number: int, token: int, checkpoint: Checkpoint) -> Saved:

@@ -1,23 +1,23 @@
-"""Checkpoints of trials: as bytes, and where the bytes are kept.
+"""Stores of checkpoints: a folder, or a bucket of S3.
 
-A checkpoint is a safetensors file. Whether it is whole is known from its sha256, which stands
-in the database; whether it fits a trial is known to ``training.pool_checkpoints``. Reading one
-executes nothing.
+A database names the place of its studies' checkpoints, and a database may come from anywhere. So a
+store holds a marker, which we write when we make it. Without the marker nothing in it is read,
+written or removed; with it, only what has the name of a checkpoint.
 """
 
 from __future__ import annotations
 
 import io
 import os
-import re
-import time
+import shlex
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, Protocol
 
 from gru_optuna.checkpoints.checkpoint import DamagedCheckpoint
+from gru_optuna.checkpoints.names import is_checkpoint, is_folder, is_unfinished
 from gru_optuna.errors import GRUOptunaError, StorageError
-from gru_optuna.files import UNFINISHED, written_whole
+from gru_optuna.files import written_whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,23 +26,29 @@ if TYPE_CHECKING:
     from optuna.artifacts import Boto3ArtifactStore, FileSystemArtifactStore
 
 
-STALE_SECONDS = 3600.0
-"""No write takes this long, so the process that began it is dead."""
+MARKER = ".gru-optuna-checkpoints"
+"""The name of the marker: hidden, and unlike any checkpoint's."""
 
+_MARKED = b"gru-optuna keeps checkpoints here and removes them. It touches no other files.\n"
 _CREATING = 10
-# Nothing that matches can lead out of a folder, or has a special meaning on some system.
-_PART = re.compile(r"\w[\w.-]*")
+_PLACES = "Name a folder, or s3://BUCKET/PREFIX."
 
 
 class CheckpointStore(Protocol):
-    """Keeps bytes under names: NAME or STUDY/NAME, of letters, digits and ``. _ -``.
+    """Keeps bytes under the names of checkpoints (``names.py``), in a place with our marker.
 
-    Every method raises ValueError for another name, and StorageError if the store itself
-    can't be reached, read or written.
+    Every method raises StorageError if the place can't be reached, read or written, or if it holds
+    something, but no marker.
     """
 
     def write(self, name: str, content: bytes) -> None:
-        """Stores `content`, replacing what was stored under this name."""
+        """Stores `content`, replacing what was stored under this name.
+
+        Raises
+        ------
+        ValueError
+            If no checkpoint can have this name.
+        """
 
     def read(self, name: str) -> bytes:
         """The content that was last written.
@@ -54,13 +60,28 @@ class CheckpointStore(Protocol):
         """
 
     def remove(self, name: str) -> None:
-        """Removes a name; it is no error if there is none."""
+        """Removes a checkpoint, written whole or not; it is no error if there is none.
+
+        Raises
+        ------
+        ValueError
+            If no checkpoint can have this name.
+        """
 
     def names(self, prefix: str = "", *, unfinished: bool = False) -> list[str]:
         """All names that begin with `prefix`, sorted; none if the store can't list.
 
         With `unfinished`, also the files of writers that haven't ended, or have died.
         """
+
+    def mark(self) -> None:
+        """Writes the marker, and creates the place if there is none."""
+
+    def require_marker(self) -> None:
+        """Raises StorageError if there is no marker."""
+
+    def strangers(self) -> list[str]:
+        """What lies in the place and isn't ours, hidden files left out; the first few of it."""
 
 
 class Folder(CheckpointStore):
@@ -70,14 +91,20 @@ class Folder(CheckpointStore):
     ----------
     folder
         Processes may share it, and so may hosts that see the same files.
+    default
+        Whether its path follows from the database's own. Such a folder gets its marker when it is
+        needed, if nothing else lies in it: version 0.1.0 wrote no markers.
     """
 
-    def __init__(self, folder: Path | str) -> None:
+    def __init__(self, folder: Path | str, *, default: bool = False) -> None:
         self.folder = Path(folder)
+        self._default = default
+        self._marked = False
 
     def write(self, name: str, content: bytes) -> None:
         """Writes a file whole: a reader, or a crash, never meets half of it."""
-        path = self._path(name)
+        path = self._path(_checked(name))
+        self.require_marker()
         # Not durable: an fsync can take longer than the epochs between two checkpoints. After a
         # power cut the sha256 in the database may not match, and the trial continues from an
         # earlier checkpoint. A file that is gone before it gets its name was swept away by
@@ -93,58 +120,110 @@ class Folder(CheckpointStore):
 
     def read(self, name: str) -> bytes:
         """The content of the file."""
+        if not is_checkpoint(name):
+            _not_there(name)
         path = self._path(name)
         with _plain_errors(path):
+            if not _is_plain_file(path):
+                _not_there(path)
+            self._refuse_strangers()
             try:
                 return path.read_bytes()
-            except (FileNotFoundError, NotADirectoryError):
+            except FileNotFoundError:
                 _not_there(path)
 
     def remove(self, name: str) -> None:
         """Removes the file, and with the last one its study's folder."""
-        path = self._path(name)
+        path = self._path(_checked(name, unfinished=True))
         with _plain_errors(path):
-            with suppress(NotADirectoryError):
-                path.unlink(missing_ok=True)
-            if path.parent != self.folder:
-                with suppress(OSError):  # not empty, or gone
-                    path.parent.rmdir()
+            if not _is_plain_file(path):
+                return
+            self.require_marker()
+            path.unlink(missing_ok=True)
+            with suppress(OSError):  # not empty, or gone
+                path.parent.rmdir()
 
     def names(self, prefix: str = "", *, unfinished: bool = False) -> list[str]:
         """The names of all files that were written whole."""
-        names = (
-            path.relative_to(self.folder).as_posix()
-            for path in self._files()
-            if unfinished or path.suffix != UNFINISHED
+        names = sorted(
+            name
+            for name, is_file in self._entries()
+            if is_file
+            and name.startswith(prefix)
+            and (is_checkpoint(name) or (unfinished and is_unfinished(name)))
         )
-        return sorted(name for name in names if name.startswith(prefix) and _is_name(name))
+        if names:
+            self._refuse_strangers()
+        return names
 
-    def leftovers(self, older_than: float = STALE_SECONDS) -> list[Path]:
-        """Unfinished files of writers that were killed.
+    def age(self, name: str, now: float) -> float:
+        """Seconds since the last byte of a file was written; 0 if it is gone."""
+        with suppress(FileNotFoundError):
+            return now - (self.folder / name).lstat().st_mtime
+        return 0.0
 
-        Parameters
-        ----------
-        older_than
-            Seconds since the last byte; a younger file may still be in the making.
-        """
-        stale = []
-        for path in self._files():
-            if path.suffix == UNFINISHED:
-                with suppress(FileNotFoundError):  # renamed meanwhile
-                    if time.time() - path.stat().st_mtime >= older_than:
-                        stale.append(path)
-        return sorted(stale)
+    def mark(self) -> None:
+        """Writes the marker, and creates the folder if there is none."""
+        with _plain_errors(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with suppress(FileExistsError), (self.folder / MARKER).open("xb") as file:
+                file.write(_MARKED)
+        if not self._is_marked():
+            _refuse(str(self.folder))
+
+    def require_marker(self) -> None:
+        """Raises StorageError if there is no marker; the default folder gets it."""
+        self._refuse_strangers()
+        if not self._marked:
+            self.mark()
+
+    def strangers(self) -> list[str]:
+        """What lies in the folder and isn't ours, hidden files left out."""
+        found = []
+        with _plain_errors(self.folder):
+            if self.folder.is_dir():
+                with os.scandir(self.folder) as entries:
+                    found = [
+                        entry.name
+                        for entry in entries
+                        if not entry.name.startswith(".")
+                        and not (is_folder(entry.name) and entry.is_dir(follow_symlinks=False))
+                    ]
+        found += [name for name, is_file in self._entries() if not (is_file and _is_ours(name))]
+        return sorted(name for name in found if "/." not in name)
+
+    def _refuse_strangers(self) -> None:
+        """Raises StorageError if the folder may not be ours."""
+        if self._is_marked():
+            return
+        if not self._default or self.folder.is_symlink():
+            _refuse(str(self.folder))
+        if strangers := self.strangers():
+            _refuse(str(self.folder), strangers)
+
+    def _is_marked(self) -> bool:
+        self._marked = self._marked or _is_plain_file(self.folder / MARKER)
+        return self._marked
 
     def _path(self, name: str) -> Path:
-        return self.folder / _checked(name)
+        path = self.folder / name
+        if path.parent.is_symlink():
+            raise StorageError(
+                f"{path.parent} is a link. Checkpoints are neither read nor written through it: "
+                f"remove the link, or move what it points to here."
+            )
+        return path
 
-    def _files(self) -> Iterator[Path]:
-        """The files in the folder and one level below it."""
-        # os.walk passes over folders that others remove meanwhile.
-        for place, below, files in os.walk(self.folder):
-            if Path(place) != self.folder:
-                below.clear()
-            yield from (Path(place, file) for file in files)
+    def _entries(self) -> Iterator[tuple[str, bool]]:
+        """What lies in the folders of studies, by name, and whether it is a file and no link."""
+        # Others may remove folders meanwhile.
+        with suppress(FileNotFoundError, NotADirectoryError), os.scandir(self.folder) as studies:
+            for study in studies:
+                if is_folder(study.name) and study.is_dir(follow_symlinks=False):
+                    with suppress(FileNotFoundError), os.scandir(study.path) as entries:
+                        for entry in entries:
+                            is_file = entry.is_file(follow_symlinks=False)
+                            yield f"{study.name}/{entry.name}", is_file
 
 
 class Artifacts(CheckpointStore):
@@ -157,25 +236,93 @@ class Artifacts(CheckpointStore):
         own store creates no folders and writes in place.
     prefix
         Comes before every name, exactly as given.
+    where
+        The place as its user wrote it.
     """
 
     def __init__(
-        self, store: Boto3ArtifactStore | FileSystemArtifactStore, prefix: str = ""
+        self,
+        store: Boto3ArtifactStore | FileSystemArtifactStore,
+        prefix: str = "",
+        where: str = "this artifact store",
     ) -> None:
         self.store = store
         self.prefix = prefix
+        self.where = where
+        self._marked = False
 
     def write(self, name: str, content: bytes) -> None:
         """Uploads; S3 shows an object only when it is complete."""
-        key = self._key(name)
-        with _plain_errors(key):
-            self.store.write(key, io.BytesIO(content))
+        key = self._key(_checked(name))
+        self.require_marker()
+        self._upload(key, content)
 
     def read(self, name: str) -> bytes:
         """Downloads the object."""
+        if not is_checkpoint(name):
+            _not_there(name)
+        content = self._download(self._key(name))
+        self.require_marker()
+        return content
+
+    def remove(self, name: str) -> None:
+        """Deletes the object."""
         from optuna.artifacts.exceptions import ArtifactNotFound
 
-        key = self._key(name)
+        key = self._key(_checked(name, unfinished=True))
+        self.require_marker()
+        with _plain_errors(key), suppress(ArtifactNotFound):
+            self.store.remove(key)
+
+    def names(self, prefix: str = "", *, unfinished: bool = False) -> list[str]:
+        """Lists a bucket of S3; no other artifact store can list, so no names are returned."""
+        names = sorted(filter(is_checkpoint, self._list(prefix)))
+        if names:
+            self.require_marker()
+        return names
+
+    def mark(self) -> None:
+        """Uploads the marker."""
+        self._upload(self._key(MARKER), _MARKED)
+        self._marked = True
+
+    def require_marker(self) -> None:
+        """Raises StorageError if there is no marker."""
+        if self._marked:
+            return
+        try:
+            self._download(self._key(MARKER))
+        except DamagedCheckpoint:
+            _refuse(self.where)
+        self._marked = True
+
+    def strangers(self) -> list[str]:
+        """Objects below the prefix that aren't ours, hidden ones left out."""
+        return sorted(
+            name
+            for name in self._list("")
+            if not _is_ours(name) and not name.rpartition("/")[2].startswith(".")
+        )
+
+    def _list(self, prefix: str) -> Iterator[str]:
+        from optuna.artifacts import Boto3ArtifactStore
+
+        if not isinstance(self.store, Boto3ArtifactStore):
+            return
+        start = self._key(prefix)
+        with _plain_errors(start):
+            pages = self.store.client.get_paginator("list_objects_v2")
+            for page in pages.paginate(Bucket=self.store.bucket, Prefix=start):
+                for entry in page.get("Contents", []):
+                    yield entry["Key"].removeprefix(self.prefix)
+
+    def _upload(self, key: str, content: bytes) -> None:
+        with _plain_errors(key):
+            self.store.write(key, io.BytesIO(content))
+
+    def _download(self, key: str) -> bytes:
+        from optuna.artifacts.exceptions import ArtifactNotFound
+
         with _plain_errors(key):
             try:
                 with closing(self.store.open_reader(key)) as body:
@@ -183,32 +330,8 @@ class Artifacts(CheckpointStore):
             except ArtifactNotFound:
                 _not_there(key)
 
-    def remove(self, name: str) -> None:
-        """Deletes the object."""
-        from optuna.artifacts.exceptions import ArtifactNotFound
-
-        key = self._key(name)
-        with _plain_errors(key), suppress(ArtifactNotFound):
-            self.store.remove(key)
-
-    def names(self, prefix: str = "", *, unfinished: bool = False) -> list[str]:
-        """Lists a bucket of S3; no other artifact store can list, so no names are returned."""
-        from optuna.artifacts import Boto3ArtifactStore
-
-        if not isinstance(self.store, Boto3ArtifactStore):
-            return []
-        start = self.prefix + prefix
-        with _plain_errors(start):
-            pages = self.store.client.get_paginator("list_objects_v2")
-            keys = [
-                entry["Key"].removeprefix(self.prefix)
-                for page in pages.paginate(Bucket=self.store.bucket, Prefix=start)
-                for entry in page.get("Contents", [])
-            ]
-        return sorted(key for key in keys if _is_name(key))
-
     def _key(self, name: str) -> str:
-        return self.prefix + _checked(name)
+        return self.prefix + name
 
 
 def open_store(where: str) -> CheckpointStore:
@@ -225,14 +348,14 @@ def open_store(where: str) -> CheckpointStore:
     StorageError
         If the place is neither, or boto3 is missing.
     """
+    if not isinstance(where, str) or not where:  # a database may say anything
+        raise StorageError(f"{where!r}: checkpoints can't be kept there. {_PLACES}")
     scheme, separator, place = where.partition("://")
     if not separator:
         return Folder(where)
     bucket, _, prefix = place.partition("/")
     if scheme != "s3" or not bucket:
-        raise StorageError(
-            f"{where}: checkpoints can't be kept there. Name a folder, or s3://BUCKET/PREFIX."
-        )
+        raise StorageError(f"{where}: checkpoints can't be kept there. {_PLACES}")
     from optuna.artifacts import Boto3ArtifactStore
 
     prefix = prefix.strip("/")
@@ -244,17 +367,52 @@ def open_store(where: str) -> CheckpointStore:
                 f"{where}: S3 needs boto3, which is not installed. "
                 f"Try: pip install 'gru-optuna[s3]'."
             ) from None
-    return Artifacts(store, f"{prefix}/" if prefix else "")
+    return Artifacts(store, f"{prefix}/" if prefix else "", where)
 
 
-def _is_name(name: str) -> bool:
-    parts = name.split("/")
-    return len(parts) <= 2 and all(_PART.fullmatch(part) for part in parts)
+def adopt(where: str) -> None:
+    """Confirms that checkpoints are kept at a place: writes the marker that it lacks.
+
+    Raises
+    ------
+    StorageError
+        If there is no such place, or something else lies there.
+    """
+    store = open_store(where)
+    if isinstance(store, Folder) and not store.folder.is_dir():
+        raise StorageError(f"{where}: there is no such folder. Check the path.")
+    if strangers := store.strangers():
+        _refuse(where, strangers)
+    store.mark()
 
 
-def _checked(name: str) -> str:
-    if not _is_name(name):
-        raise ValueError(f"{name!r} can't name a checkpoint. Write NAME or STUDY/NAME.")
+def _refuse(where: str, strangers: list[str] | None = None) -> NoReturn:
+    if strangers:
+        more = f" and {len(strangers) - 1} more" if len(strangers) > 1 else ""
+        raise StorageError(
+            f"{where} is not used for checkpoints, because something else lies there: "
+            f"{strangers[0]}{more}. Move it elsewhere, or name another place with tune "
+            f"--checkpoints."
+        )
+    raise StorageError(
+        f"{where} is not used for checkpoints, because the file {MARKER} is missing there. If "
+        f"gru-optuna made this place, confirm it: gru-optuna storage adopt {shlex.quote(where)}. "
+        f"Otherwise name another place with tune --checkpoints."
+    )
+
+
+def _is_ours(name: str) -> bool:
+    return is_checkpoint(name) or is_unfinished(name)
+
+
+def _is_plain_file(path: Path) -> bool:
+    # A link could make one place vouch, or be read or removed, for another.
+    return path.is_file() and not path.is_symlink()
+
+
+def _checked(name: str, *, unfinished: bool = False) -> str:
+    if not (is_checkpoint(name) or (unfinished and is_unfinished(name))):
+        raise ValueError(f"{name!r} can't name a checkpoint.")
     return name
 
 

@@ -6,6 +6,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from gru_optuna.checkpoints.checkpoint import Checkpoint, DamagedCheckpoint, Saved, digest
+from gru_optuna.checkpoints.names import checkpoint_name, is_checkpoint, is_unfinished, trial_number
 from gru_optuna.errors import StorageError
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ class StudyCheckpoints:
         """Writes a trial's checkpoint and returns its row, which is to be committed."""
         content, epoch = checkpoint.to_bytes(), len(checkpoint.state["curve"])
         # With the token: two workers that both think they hold the trial never share a file.
-        name = f"{self._trial(number)}{epoch}-{token}.safetensors"
+        name = checkpoint_name(self._study_id, number, epoch, token)
         if self._store is None:
             return Saved(epoch, name, digest(content), content)
         self._store.write(name, content)
@@ -61,23 +62,26 @@ class StudyCheckpoints:
         return Checkpoint.from_bytes(content)
 
     def remove(self, names: Collection[str]) -> None:
-        """Removes checkpoints that no row names any more."""
-        if self._store is not None:
-            # A file that stays does no harm, and the next sweep removes it.
-            with suppress(StorageError):
-                for name in names:
+        """Removes checkpoints of this study that no row names any more."""
+        if self._store is None:
+            return
+        # A file that stays does no harm, and the next sweep removes it.
+        with suppress(StorageError):
+            for name in names:
+                # The names stand in the database, where another program may have changed them.
+                if name.startswith(f"{self._study_id}/") and (
+                    is_checkpoint(name) or is_unfinished(name)
+                ):
                     self._store.remove(name)
 
     def clear(self, number: int) -> None:
         """Removes all checkpoints of a trial that is over, also those that no row ever named."""
-        self.remove(self._names(self._trial(number)))
+        self.remove(self._names(f"{self._study_id}/{number}-"))
 
     def sweep(self, over: Collection[int]) -> None:
         """Removes what is left of these finished trials, whose workers died while ending them."""
-        study = f"{self._study_id}/"
-        self.remove(
-            [name for name in self._names(study) if _number(name.removeprefix(study)) in over]
-        )
+        names = self._names(f"{self._study_id}/")
+        self.remove([name for name in names if trial_number(name) in over])
 
     def _names(self, prefix: str) -> list[str]:
         if self._store is None:
@@ -85,11 +89,3 @@ class StudyCheckpoints:
         with suppress(StorageError):
             return self._store.names(prefix, unfinished=True)
         return []
-
-    def _trial(self, number: int) -> str:
-        return f"{self._study_id}/{number}-"
-
-
-def _number(name: str) -> int | None:
-    number = name.partition("-")[0]
-    return int(number) if number.isdecimal() else None

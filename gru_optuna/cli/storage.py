@@ -129,6 +129,25 @@ def copy(
 
 
 @app.command(cls=Command)
+def adopt(
+    place: Annotated[
+        str, typer.Argument(metavar="WHERE", help="The folder, or s3://BUCKET/PREFIX.")
+    ],
+) -> None:
+    """Confirm that a place holds gru-optuna's checkpoints, so that workers use it.
+
+    Needed after an update for a place that version 0.1.0 created for tune --checkpoints.
+
+    Example: gru-optuna storage adopt /mnt/shared/japanese-vowels-1f0c22ab
+    """
+    with plain_errors():
+        from gru_optuna.checkpoints.stores import adopt as confirm
+
+        confirm(place)
+        print(f"{place} is used for checkpoints from now on")
+
+
+@app.command(cls=Command)
 def upgrade(storage: Storage = None) -> None:
     """Upgrade a database that an older version wrote. Stop its workers first.
 

@@ -30,7 +30,7 @@ from gru_optuna.training.pool_factory import Device, choose_device, make_pool
 from gru_optuna.tuning.confirm import confirm
 from gru_optuna.tuning.retrain import Abandoned
 from gru_optuna.worker.events import EngineReady
-from gru_optuna.worker.run import WorkerSettings, work
+from gru_optuna.worker.run import WorkerSettings, open_study_checkpoints, work
 from gru_optuna.workspace import Workspace, storage_url
 
 if TYPE_CHECKING:
@@ -237,6 +237,7 @@ class _Run:
         """Trains trials, in this process or in `workers` others."""
         if not _trials_to_train(self.study, self.spec):
             return
+        open_study_checkpoints(self.study, self.url)  # refused before anything is measured
         if workers > 1:
             # Sized and compiled once, before all of them do.
             _, size = self._make_pool(workers)

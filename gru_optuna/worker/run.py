@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy.exc import SQLAlchemyError
 
 from gru_optuna.attributes import CHECKPOINTS, FINGERPRINT
-from gru_optuna.checkpoints.stores import open_store
+from gru_optuna.checkpoints.stores import Folder, open_store
 from gru_optuna.checkpoints.study_checkpoints import StudyCheckpoints
 from gru_optuna.data.load import load_folds
 from gru_optuna.errors import StudyError
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from optuna import Study
 
+    from gru_optuna.checkpoints.stores import CheckpointStore
     from gru_optuna.data.dataset import Dataset
     from gru_optuna.study_file import Specification
     from gru_optuna.training.folded_pool import TrialPool
@@ -90,12 +91,13 @@ def join(
     Raises
     ------
     UserError
-        If the study or its data are missing, or the data differ.
+        If the study or its data are missing, the data differ, or the checkpoints' place is refused.
     StudyFailed
         If every trial fails.
     """
     study, spec = load_study(open_storage(url), name)
     study.sampler, study.pruner = make_sampler(spec), make_pruner(spec)
+    open_study_checkpoints(study, url)  # refused before anything is read or measured
     datasets = load_data(study, spec, folder, settings.device)
     pool, size = make_pool(spec, datasets, settings.threads, settings.slots)
     return work(study, url, spec, pool, size, settings, stop, on_event)
@@ -151,6 +153,18 @@ def work(
 
 
 def open_study_checkpoints(study: Study, url: str) -> StudyCheckpoints:
-    """A study's checkpoints, in the place that all its workers use."""
-    place = study.user_attrs.get(CHECKPOINTS) or checkpoint_folder(url)
-    return StudyCheckpoints(study_id(study), open_store(str(place)) if place else None)
+    """A study's checkpoints, in the place that all its workers use.
+
+    Raises
+    ------
+    StorageError
+        If the database names a place without our marker, or it can't be reached.
+    """
+    store: CheckpointStore | None = None
+    if place := study.user_attrs.get(CHECKPOINTS):
+        store = open_store(place)
+    elif folder := checkpoint_folder(url):
+        store = Folder(folder, default=True)
+    if store is not None:
+        store.require_marker()
+    return StudyCheckpoints(study_id(study), store)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from optuna.artifacts import FileSystemArtifactStore
 from safetensors.torch import save
 
 from gru_optuna.checkpoints.checkpoint import Checkpoint, DamagedCheckpoint, digest
-from gru_optuna.checkpoints.stores import Artifacts, CheckpointStore, Folder, open_store
+from gru_optuna.checkpoints.stores import MARKER, Artifacts, CheckpointStore, Folder, open_store
 from gru_optuna.errors import StorageError
 
 # --- as bytes ---
@@ -183,16 +182,22 @@ class Kind:
 def kind(request: pytest.FixtureRequest, tmp_path: Path) -> Kind:
     match request.param:
         case "folder":
-            return Kind(open_store(str(tmp_path / "made" / "when needed")))
+            kind = Kind(open_store(str(tmp_path / "made" / "when needed")))
         case "artifacts":
-            for place in ("study", "other"):
-                (tmp_path / "artifacts" / place).mkdir(parents=True)
-            return Kind(Artifacts(FileSystemArtifactStore(tmp_path / "artifacts")), lists=False)
-    bucket = request.getfixturevalue("bucket")
-    return Kind(open_store(f"s3://{bucket}" + ("/a/b/" if "prefix" in request.param else "")))
+            for study in ("1", "20"):
+                (tmp_path / "artifacts" / study).mkdir(parents=True)
+            kind = Kind(Artifacts(FileSystemArtifactStore(tmp_path / "artifacts")), lists=False)
+        case _:
+            bucket = request.getfixturevalue("bucket")
+            prefix = "/a/b/" if "prefix" in request.param else ""
+            kind = Kind(open_store(f"s3://{bucket}{prefix}"))
+    kind.store.mark()
+    return kind
 
 
-NAMES = st.sampled_from(["one", "two", "study/one", "study/two", "other/1-2.safetensors"])
+ONE, TWO = "1/0-1-1.safetensors", "1/0-2-1.safetensors"
+EVERY = (ONE, TWO, "1/11-2-3.safetensors", "20/0-1-1.safetensors", "20/0-1-2.safetensors")
+NAMES = st.sampled_from(EVERY)
 STEPS = st.tuples(st.just("write"), NAMES, st.binary(max_size=20)) | st.tuples(
     st.just("remove"), NAMES
 )
@@ -201,13 +206,12 @@ STEPS = st.tuples(st.just("write"), NAMES, st.binary(max_size=20)) | st.tuples(
 @settings(
     max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-@given(steps=st.lists(STEPS, max_size=12), prefix=st.sampled_from(["", "study/", "t", "none/"]))
+@given(steps=st.lists(STEPS, max_size=12), prefix=st.sampled_from(["", "1/", "2", "1/1", "3/"]))
 def test_a_store_is_a_dictionary(
     kind: Kind, steps: list[tuple[str, str] | tuple[str, str, bytes]], prefix: str
 ) -> None:
     store = kind.store
-    every = ("one", "two", "study/one", "study/two", "other/1-2.safetensors")
-    for name in every:
+    for name in EVERY:
         store.remove(name)
     expected: dict[str, bytes] = {}
     for step in steps:
@@ -217,7 +221,7 @@ def test_a_store_is_a_dictionary(
         else:
             store.remove(step[1])
             expected.pop(step[1], None)
-    for name in every:
+    for name in EVERY:
         if name in expected:
             assert store.read(name) == expected[name]
         else:
@@ -227,15 +231,23 @@ def test_a_store_is_a_dictionary(
     assert store.names(prefix) == (listed if kind.lists else [])
 
 
-def test_a_name_that_could_lead_elsewhere_is_refused(kind: Kind) -> None:
-    names = ["", ".", "..", "../one", "study/..", "a/b/c", "/one", "study/", "study//one", "~/one"]
-    for name in [*names, "a\\b", "C:one", ".hidden", "study/.hidden", "one\0", "one\n", " one"]:
+BAD_NAMES = [
+    "", ".", "..", "../one", "1/..", "a/b/c", "/one", "1/", "one", "~/one", ".hidden", MARKER,
+    "1/thesis.tex", "1/0-1-1.safetensors.bak", "a/0-1-1.safetensors", "0-1-1.safetensors",
+    "../0-1-1.safetensors", "1//0-1-1.safetensors", "1/2/0-1-1.safetensors",
+    "1/0-1-1.safetensors\n", "1\\0-1-1.safetensors", "1/0-1-\u0661.safetensors",
+    "1/0-1-1.safetensors.writing", "1/0-1-1.safetensors.0123456g.writing",
+]  # fmt: skip
+
+
+def test_only_checkpoints_are_written_read_and_removed(kind: Kind) -> None:
+    for name in BAD_NAMES:
         with pytest.raises(ValueError, match="can't name a checkpoint"):
             kind.store.write(name, b"")
         with pytest.raises(ValueError, match="can't name a checkpoint"):
-            kind.store.read(name)
-        with pytest.raises(ValueError, match="can't name a checkpoint"):
             kind.store.remove(name)
+        with pytest.raises(DamagedCheckpoint):
+            kind.store.read(name)
 
 
 # --- a folder ---
@@ -243,56 +255,57 @@ def test_a_name_that_could_lead_elsewhere_is_refused(kind: Kind) -> None:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Folder:
-    return Folder(tmp_path / "checkpoints")
+    return Folder(tmp_path / "checkpoints", default=True)
 
 
 def test_a_writer_killed_midway_leaves_the_old_content(folder: Folder) -> None:
     """A real process, killed with all bytes written and the file not yet renamed."""
-    folder.write("study/one", b"old")
+    folder.write(ONE, b"old")
     killed = (
         "import os, pathlib, signal, sys\n"
         "from gru_optuna.checkpoints.stores import Folder\n"
         "pathlib.Path.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
-        "Folder(sys.argv[1]).write('study/one', b'new')\n"
+        "Folder(sys.argv[1]).write('1/0-1-1.safetensors', b'new')\n"
     )
     process = subprocess.run([sys.executable, "-c", killed, str(folder.folder)], check=False)
     assert process.returncode != 0
-    assert folder.read("study/one") == b"old"
-    assert folder.names() == ["study/one"]
-    # What it leaves behind is known for what it is, once nobody can be writing it any more.
-    assert folder.leftovers() == []
-    (leftover,) = folder.leftovers(older_than=0)
-    os.utime(leftover, (0, 0))
-    assert folder.leftovers() == [leftover]
-    assert leftover.read_bytes() == b"new"
+    assert folder.read(ONE) == b"old"
+    assert folder.names() == [ONE]
+    # What it leaves behind is known for what it is.
+    one, leftover = folder.names(unfinished=True)
+    assert one == ONE
+    assert (folder.folder / leftover).read_bytes() == b"new"
+    folder.remove(leftover)
+    assert folder.names(unfinished=True) == [ONE]
 
 
 def test_a_write_that_fails_leaves_nothing(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder.write("one", b"old")
+    folder.write(ONE, b"old")
 
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("pathlib.Path.replace", full)
-    with pytest.raises(StorageError, match=r"one: No space left on device. Check the path"):
-        folder.write("one", b"new")
-    assert folder.read("one") == b"old"
-    assert folder.leftovers(older_than=0) == []
+    with pytest.raises(StorageError, match=r"safetensors: No space left on device. Check the path"):
+        folder.write(ONE, b"new")
+    assert folder.read(ONE) == b"old"
+    assert folder.names(unfinished=True) == [ONE]
 
 
 def test_the_last_checkpoint_of_a_study_takes_its_folder_along(folder: Folder) -> None:
-    folder.write("study/one", b"1")
-    folder.write("study/two", b"2")
-    folder.remove("study/one")
-    assert folder.names() == ["study/two"]
-    folder.remove("study/two")
-    assert list(folder.folder.iterdir()) == []
+    folder.write(ONE, b"1")
+    folder.write(TWO, b"2")
+    folder.remove(ONE)
+    assert folder.names() == [TWO]
+    folder.remove(TWO)
+    assert [path.name for path in folder.folder.iterdir()] == [MARKER]
 
 
 def test_a_folder_removed_while_a_writer_enters_is_made_again(
     folder: Folder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By a process that removed the study's last checkpoint in between."""
+    folder.mark()
     made = Path.mkdir
 
     def mkdir(path: Path, *arguments: Any, **more: Any) -> None:
@@ -301,28 +314,28 @@ def test_a_folder_removed_while_a_writer_enters_is_made_again(
         path.rmdir()
 
     monkeypatch.setattr("pathlib.Path.mkdir", mkdir)
-    folder.write("study/one", b"1")
-    assert folder.read("study/one") == b"1"
+    folder.write(ONE, b"1")
+    assert folder.read(ONE) == b"1"
 
 
 def test_what_else_lies_in_the_folder_is_left_alone(folder: Folder) -> None:
-    folder.write("study/one", b"1")
+    folder.write(ONE, b"1")
     (folder.folder / ".gitignore").write_text("*")
-    (folder.folder / "study" / "deeper" / "still").mkdir(parents=True)
-    (folder.folder / "study" / "deeper" / "two").write_text("")
-    assert folder.names() == ["study/one"]
-    assert folder.leftovers(older_than=0) == []
+    (folder.folder / "1" / "deeper" / "still").mkdir(parents=True)
+    (folder.folder / "1" / "deeper" / "two").write_text("")
+    assert folder.names() == [ONE]
+    assert folder.names(unfinished=True) == [ONE]
 
 
 def test_a_folder_that_is_a_file_is_told_plainly(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    store = Folder(tmp_path / "file")
+    store = Folder(tmp_path / "file", default=True)
     assert store.names() == []
-    store.remove("one")
+    store.remove(ONE)
     with pytest.raises(DamagedCheckpoint):
-        store.read("one")
+        store.read(ONE)
     with pytest.raises(StorageError, match="Check the path"):
-        store.write("one", b"")
+        store.write(ONE, b"")
 
 
 # --- where ---
@@ -337,18 +350,20 @@ def test_a_place_is_a_folder_or_a_bucket(tmp_path: Path) -> None:
 
 def test_a_prefix_keeps_studies_of_one_bucket_apart(bucket: str) -> None:
     one, other = open_store(f"s3://{bucket}/one"), open_store(f"s3://{bucket}/other/")
-    one.write("study/x", b"1")
-    other.write("study/x", b"2")
-    assert (one.read("study/x"), other.read("study/x")) == (b"1", b"2")
-    assert one.names() == ["study/x"]
+    one.mark()
+    other.mark()
+    one.write(ONE, b"1")
+    other.write(ONE, b"2")
+    assert (one.read(ONE), other.read(ONE)) == (b"1", b"2")
+    assert one.names() == [ONE]
     # Seen from above they lie deeper than names do.
     assert open_store(f"s3://{bucket}").names() == []
 
 
 def test_a_bucket_that_is_not_there_is_told_plainly(bucket: str) -> None:
     store = open_store("s3://elsewhere/prefix")
-    with pytest.raises(StorageError, match=r"prefix/one.*Check the bucket"):
-        store.write("one", b"1")
+    with pytest.raises(StorageError, match=r"prefix/.*Check the bucket"):
+        store.mark()
     with pytest.raises(StorageError, match=r"prefix/.*Check the bucket"):
         store.names()
 

@@ -65,7 +65,7 @@ def save_checkpoint(url: str, study: Study, trial_id: int, epoch: int, content: 
     """As a worker does: first the file, where there are files, then the row."""
     name = f"{study._study_id}/{trial_id}-{epoch}-1.safetensors"
     if folder := checkpoint_folder(url):
-        Folder(folder).write(name, content)
+        Folder(folder, default=True).write(name, content)
     with open_engine(url).begin() as connection:
         connection.execute(
             insert(tables.checkpoints).values(

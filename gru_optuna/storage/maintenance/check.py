@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,7 +12,9 @@ from sqlalchemy import ColumnElement, Table, delete, func, select
 from sqlalchemy.exc import DatabaseError
 
 from gru_optuna.checkpoints.checkpoint import DamagedCheckpoint, digest
+from gru_optuna.checkpoints.names import is_checkpoint
 from gru_optuna.checkpoints.stores import Folder
+from gru_optuna.errors import StorageError
 from gru_optuna.storage.database import schema
 from gru_optuna.storage.database.open import existing
 from gru_optuna.storage.database.tables import (
@@ -28,7 +29,6 @@ from gru_optuna.storage.maintenance.checkpoint_stores import study_stores
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
-    from pathlib import Path
 
     from sqlalchemy import Connection
 
@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 
 ORPHANED_SECONDS = 60.0
 """A worker writes a checkpoint's file before its row, so a younger file may still get one."""
+
+STALE_SECONDS = 3600.0
+"""No write takes this long, so the process that began it is dead."""
 
 _SHOWN = 5
 """Problems of one kind that are listed; the others are counted."""
@@ -95,7 +98,8 @@ class _Files:
 
     store: Folder
     names: tuple[str, ...]
-    leftovers: tuple[Path, ...]
+    refused: StorageError | None = None
+    """Why the folder isn't touched."""
 
 
 def check(url: str) -> list[CheckResult]:
@@ -117,7 +121,8 @@ def clean(url: str) -> Removed:
     Raises
     ------
     StorageError
-        If there is no database of ours in its newest form, or it can't be written.
+        If there is no database of ours in its newest form, it can't be written, or checkpoints are
+        kept in a place that isn't known to be ours. Then nothing is removed.
     """
     database = existing(url)
     rows = 0
@@ -127,14 +132,13 @@ def clean(url: str) -> Removed:
         files = _files(database, stores)
         for table, orphaned in [*_ROWS_OF_NOBODY.items(), *_ROWS_OF_FINISHED.items()]:
             rows += connection.execute(delete(table).where(orphaned)).rowcount
+        for lying in files:
+            if lying.refused is not None:
+                raise lying.refused
         orphans = [(lying.store, name) for lying in files for name in _in_no_row(connection, lying)]
-    leftovers = [path for lying in files for path in lying.leftovers]
-    with database.plain_errors():
-        for path in leftovers:
-            path.unlink(missing_ok=True)
-        for store, name in orphans:
-            store.remove(name)
-    return Removed(rows, len(orphans) + len(leftovers))
+    for store, name in orphans:
+        store.remove(name)
+    return Removed(rows, len(orphans))
 
 
 def _findings(database: Database, connection: Connection) -> Iterator[CheckResult]:
@@ -274,8 +278,10 @@ def _wrong(connection: Connection, store: CheckpointStore | None, trial_id: int,
             wrong = "its content is missing"
         else:
             wrong = "" if digest(content) == row.sha256 else "its content has changed"
-    except (DamagedCheckpoint, ValueError):  # ValueError: a name that no store has
+    except DamagedCheckpoint:
         wrong = f"{row.name} is missing"
+    except StorageError as error:
+        wrong = str(error)
     if not wrong:
         return ""
     again = connection.execute(select(checkpoints.c.name).where(same)).scalar_one_or_none()
@@ -284,28 +290,28 @@ def _wrong(connection: Connection, store: CheckpointStore | None, trial_id: int,
 
 def _files(database: Database, stores: Mapping[int, CheckpointStore | None]) -> list[_Files]:
     """The files in all folders; whether an object in S3 is still being written can't be known."""
-    own = [store.folder for store in stores.values() if isinstance(store, Folder)]
-    folders = {folder for folder in (database.checkpoint_folder, *own) if folder is not None}
-    return [_lying_in(Folder(folder)) for folder in sorted(folders)]
+    folders = {store.folder: store for store in stores.values() if isinstance(store, Folder)}
+    if (default := database.checkpoint_folder) is not None:
+        folders[default] = Folder(default, default=True)
+    return [_lying_in(store) for _, store in sorted(folders.items())]
 
 
 def _lying_in(store: Folder) -> _Files:
-    young = time.time() - ORPHANED_SECONDS
-    names = []
-    for name in store.names():
-        with suppress(FileNotFoundError):  # its trial has ended meanwhile
-            if (store.folder / name).stat().st_mtime < young:
-                names.append(name)
-    return _Files(store, tuple(names), tuple(store.leftovers()))
+    now = time.time()
+
+    def is_old(name: str) -> bool:
+        return store.age(name, now) > (ORPHANED_SECONDS if is_checkpoint(name) else STALE_SECONDS)
+
+    try:
+        return _Files(store, tuple(filter(is_old, store.names(unfinished=True))))
+    except StorageError as error:
+        return _Files(store, (), error)
 
 
 def _orphans(connection: Connection, files: Sequence[_Files]) -> CheckResult:
-    problems = [
-        problem
-        for lying in files
-        for problem in (*_in_no_row(connection, lying), *(path.name for path in lying.leftovers))
-    ]
-    return CheckResult("orphaned files", tuple(problems), "none", removable=True)
+    refused = [str(lying.refused) for lying in files if lying.refused is not None]
+    orphans = [name for lying in files for name in _in_no_row(connection, lying)]
+    return CheckResult("orphaned files", (*refused, *orphans), "none", removable=bool(orphans))
 
 
 def _in_no_row(connection: Connection, files: _Files) -> list[str]:

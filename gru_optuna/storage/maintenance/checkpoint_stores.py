@@ -41,7 +41,7 @@ def study_stores(
     attrs = models.StudyUserAttributeModel
     query = select(attrs.study_id, attrs.value_json).where(attrs.key == CHECKPOINTS)
     places = {row.study_id: json.loads(row.value_json) for row in connection.execute(query)}
-    beside = Folder(default) if default else None
+    beside = Folder(default, default=True) if default else None
     return {
         study_id: open_store(places[study_id]) if study_id in places else beside for study_id in ids
     }

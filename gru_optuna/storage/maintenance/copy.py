@@ -176,7 +176,7 @@ def _contents(connection: Connection, default: Path | None) -> dict[str, bytes]:
     stores = study_stores(connection, default)
     for name, sha256, study_id in connection.execute(query):
         store = stores.get(study_id)
-        with suppress(DamagedCheckpoint, ValueError):  # ValueError: not a name of ours
+        with suppress(DamagedCheckpoint):
             if store is not None and digest(content := store.read(name)) == sha256:
                 contents[name] = content
     return contents

@@ -52,7 +52,7 @@ from gru_optuna.storage.database.tables import checkpoints
 
 url, trial = sys.argv[1], int(sys.argv[2])
 engine, folder = open_engine(url), checkpoint_folder(url)
-store = folder and Folder(folder)
+store = folder and Folder(folder, default=True)
 epoch = 0
 while True:
     epoch += 1

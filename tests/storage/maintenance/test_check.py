@@ -61,12 +61,13 @@ def test_orphaned_files_are_found_and_removed_when_they_are_old(tmp_path: Path) 
     kept = store.names()
     for name in ("1/77-1-1.safetensors", "1/78-1-1.safetensors", "8/1-1-1.safetensors"):
         store.write(name, b"x")
-    (store.folder / "1" / ".0123.writing").write_bytes(b"x")
+    unfinished = "1/79-1-1.safetensors.0123abcd.writing"
+    (store.folder / unfinished).write_bytes(b"x")
     hours_ago = time.time() - 7200
-    for file in ("1/77-1-1.safetensors", "8/1-1-1.safetensors", "1/.0123.writing", *kept):
+    for file in ("1/77-1-1.safetensors", "8/1-1-1.safetensors", unfinished, *kept):
         os.utime(store.folder / file, (hours_ago, hours_ago))
     assert checked(url) == {
-        "orphaned files": "1/77-1-1.safetensors; 8/1-1-1.safetensors; .0123.writing"
+        "orphaned files": f"1/77-1-1.safetensors; {unfinished}; 8/1-1-1.safetensors"
     }
     output = run("check", "--storage", url, "--clean")
     assert "removed 0 rows and 3 files that no trial needs" in output
