@@ -118,7 +118,6 @@ def _preprocessing(content: bytes, spec: Specification, source: str) -> Preproce
         raise damaged(source, f"its targets do not fit a {spec.task} study")
     if checked["kind"] == "series":
         return Preprocessing(SeriesEncoder.from_json(checked, spec.data), None)
-    checked = {key: value for key, value in checked.items() if value is not None}
     encoder: TextEncoder | SequenceEncoder
     if checked["kind"] == "sequences":
         encoder = SequenceEncoder.from_json(checked)
