@@ -202,7 +202,7 @@ def test_a_mask_is_one_stretch_of_at_most_its_share(
     assert torch.equal(masked[:, :, 0], masked[:, :, 1])
     for row, length in zip(masked[:, :, 0], lengths, strict=True):
         gone = row.nonzero().flatten().tolist()
-        assert len(gone) <= share * length
+        assert len(gone) <= share * length + 1e-6  # the strength has 32 bits in the code
         assert gone == list(range(gone[0], gone[0] + len(gone))) if gone else True
         assert all(step < length for step in gone)
 
