@@ -7,7 +7,7 @@ from typing import Literal, TypeAlias
 
 Value: TypeAlias = bool | int | float | str
 
-Pooling = Literal["last", "mean"]
+Pooling = Literal["last", "mean", "max", "mean_max"]
 Optimizer = Literal["adam", "rmsprop"]
 Decay = Literal["constant", "time", "step", "exponential", "cosine"]
 Initializer = Literal[

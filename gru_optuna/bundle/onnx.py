@@ -167,17 +167,38 @@ def _add_network(
     if network.pooling == "last":
         pooled = graph.node("Flatten", last, axis=1)
     else:
-        # The GRU's output is zero after a row's length, so padding adds nothing to the sum.
-        total = graph.node(
-            "ReduceSum", sequence, graph.constant(np.array([0], np.int64)), keepdims=0
-        )
-        steps = graph.node("Cast", lengths, to=1)
-        column = graph.node("Unsqueeze", steps, graph.constant(np.array([1], np.int64)))
-        pooled = graph.node("Div", total, column)
+        pools = []
+        if network.pooling != "max":
+            pools.append(_mean_over_steps(graph, sequence, lengths))
+        if network.pooling != "mean":
+            pools.append(_maximum_over_steps(graph, sequence, lengths))
+        pooled = pools[0] if len(pools) == 1 else graph.node("Concat", *pools, axis=1)
     return graph.node(
         "Gemm", pooled, graph.constant(weights["head.weight"]),
         graph.constant(weights["head.bias"]), transB=1,
     )  # fmt: skip
+
+
+def _mean_over_steps(graph: _Graph, sequence: str, lengths: str) -> str:
+    """Adds the mean (N, F) over each row's steps of a sequence (T, N, F)."""
+    # The GRU's output is zero after a row's length, so padding adds nothing to the sum.
+    total = graph.node("ReduceSum", sequence, graph.constant(np.array([0], np.int64)), keepdims=0)
+    steps = graph.node("Cast", lengths, to=1)
+    column = graph.node("Unsqueeze", steps, graph.constant(np.array([1], np.int64)))
+    return graph.node("Div", total, column)
+
+
+def _maximum_over_steps(graph: _Graph, sequence: str, lengths: str) -> str:
+    """Adds the maximum (N, F) over each row's steps of a sequence (T, N, F)."""
+    zero, one = (graph.constant(np.array(number, np.int64)) for number in (0, 1))
+    first, last = (graph.constant(np.array([axis], np.int64)) for axis in (0, -1))
+    count = graph.node("Gather", graph.node("Shape", sequence), zero)
+    steps = graph.node("Unsqueeze", graph.node("Range", zero, count, one), last)  # (T, 1)
+    whole = graph.node("Cast", lengths, to=7)
+    held = graph.node("Less", steps, graph.node("Unsqueeze", whole, first))  # (T, N)
+    lowest = graph.constant(np.array(-np.inf, np.float32))
+    reached = graph.node("Where", graph.node("Unsqueeze", held, last), sequence, lowest)
+    return graph.node("ReduceMax", reached, axes=[0], keepdims=0)
 
 
 def _kernels(

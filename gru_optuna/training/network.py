@@ -57,6 +57,11 @@ class Network:
         """D * H, the width of each layer's output."""
         return self.directions * self.hidden_size
 
+    @property
+    def pooled(self) -> int:
+        """The width of the vector that the head reads: D * H, or twice that for two poolings."""
+        return self.features * (2 if self.pooling == "mean_max" else 1)
+
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Shapes of all parameters by their names in ``reference.GRU``, in the order of drawing."""
         H, shapes = self.hidden_size, dict[str, tuple[int, ...]]()
@@ -69,7 +74,7 @@ class Network:
                 shapes[f"layers.{layer}.weight_hh_l0{direction}"] = (GATES * H, H)
                 shapes[f"layers.{layer}.bias_ih_l0{direction}"] = (GATES * H,)
                 shapes[f"layers.{layer}.bias_hh_l0{direction}"] = (GATES * H,)
-        shapes["head.weight"] = (self.outputs, self.features)
+        shapes["head.weight"] = (self.outputs, self.pooled)
         shapes["head.bias"] = (self.outputs,)
         return shapes
 

@@ -54,7 +54,7 @@ class GRU(nn.Module):
             )
             for layer in range(network.layers)
         )
-        self.head = nn.Linear(network.features, network.outputs)
+        self.head = nn.Linear(network.pooled, network.outputs)
 
     def forward(self, values: Tensor, lengths: Tensor, masks: Tensor | None = None) -> Tensor:
         """Logits, or predicted numbers, of a batch.
@@ -84,9 +84,19 @@ class GRU(nn.Module):
             last = torch.cat(list(states), dim=1)  # (B, D * H)
             if masks is not None:
                 output, last = output * masks[layer].unsqueeze(1), last * masks[layer]
-        pooled = last if self.pooling == "last" else output.sum(1) / lengths.unsqueeze(1)
-        logits: Tensor = self.head(pooled)
+        logits: Tensor = self.head(self._pool(output, last, lengths))
         return logits
+
+    def _pool(self, output: Tensor, last: Tensor, lengths: Tensor) -> Tensor:
+        """Reduces the outputs (B, T, D * H), zero after a row's end, to one vector for each row."""
+        if self.pooling == "last":
+            return last
+        mean = output.sum(1) / lengths.unsqueeze(1)
+        if self.pooling == "mean":
+            return mean
+        ended = torch.arange(output.shape[1], device=output.device) >= lengths.unsqueeze(1)
+        highest = output.masked_fill(ended.unsqueeze(2), -torch.inf).max(dim=1).values
+        return highest if self.pooling == "max" else torch.cat([mean, highest], dim=1)
 
 
 class Trainer:

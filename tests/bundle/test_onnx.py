@@ -29,6 +29,9 @@ KINDS = {
     "texts, cut, both directions": (
         "movie-snippets.toml", replace(PLAIN, bidirectional=True, max_tokens=12), 1),
     "texts, mean": ("movie-snippets.toml", replace(PLAIN, pooling="mean"), 1),
+    "sequences, maximum": ("japanese-vowels.toml", replace(PLAIN, pooling="max"), 1),
+    "texts, mean and maximum": (
+        "movie-snippets.toml", replace(PLAIN, bidirectional=True, pooling="mean_max"), 1),
     "series": ("traffic.toml", replace(PLAIN, layers=2), 1),
 }  # fmt: skip
 

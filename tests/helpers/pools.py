@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from gru_optuna import study_file
 from gru_optuna.data.dataset import Dataset, Split, Units
 from gru_optuna.data.load import load_dataset
-from gru_optuna.hyperparameters import Hyperparameters, Initializer
+from gru_optuna.hyperparameters import Hyperparameters, Initializer, Pooling
 from gru_optuna.training.reference import Trainer
 from helpers.splits import split_of_rows
 from helpers.workspaces import PLAIN, REPOSITORY, TINY_STUDY
@@ -47,6 +47,8 @@ KINDS = {
     "small batches": replace(BASE, batch_size=7),
     "one batch": replace(BASE, batch_size=1000),
     "mean pooling": replace(BASE, pooling="mean"),
+    "maximum pooling": replace(BASE, pooling="max"),
+    "mean and maximum": replace(BASE, pooling="mean_max"),
     "two layers": replace(BASE, layers=2),
     "bidirectional": replace(BASE, bidirectional=True, layers=2, pooling="mean"),
     **{name: replace(BASE, initializer=name) for name in get_args(Initializer)},
@@ -58,7 +60,7 @@ TRIALS = st.builds(
     hidden_size=st.integers(1, 20),
     layers=st.integers(1, 2),
     bidirectional=st.booleans(),
-    pooling=st.sampled_from(["last", "mean"]),
+    pooling=st.sampled_from(get_args(Pooling)),
     learning_rate=st.floats(1e-4, 1e-2),
     optimizer=st.sampled_from(["adam", "rmsprop"]),
     decay=st.just("exponential"),
@@ -83,6 +85,7 @@ TEXT_KINDS = {
     "strong penalties": replace(TEXT, l1=1e-2, l2=1e-1),
     "one batch": replace(TEXT, batch_size=1000),
     "mean pooling": replace(TEXT, pooling="mean"),
+    "mean and maximum": replace(TEXT, pooling="mean_max", bidirectional=True),
     "bidirectional": replace(TEXT, bidirectional=True, layers=2, pooling="mean"),
     "wide embedding": replace(TEXT, embedding_size=17, layers=2),
     "cut": replace(TEXT, max_tokens=4),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import pytest
 import torch
@@ -17,6 +17,7 @@ from gru_optuna import study_file
 from gru_optuna.data.dataset import Dataset, Units
 from gru_optuna.data.load import load_dataset
 from gru_optuna.errors import Diverged
+from gru_optuna.hyperparameters import Pooling
 from gru_optuna.seeds import generator
 from gru_optuna.training.initializers import initial_parameters
 from gru_optuna.training.losses import loss
@@ -95,13 +96,32 @@ def test_mean_pooling_is_the_mean_over_the_steps_that_hold_data() -> None:
     torch.testing.assert_close(model(values, lengths), model.head(expected))
 
 
+def test_mean_and_maximum_are_read_side_by_side() -> None:
+    _, model = make_model(pooling="mean_max")
+    values = noise(2, 7, 3)
+    lengths = torch.tensor([4, 7])
+    outputs = model.layers[0](values)[0]
+    steps = [outputs[0, :4], outputs[1]]
+    expected = [torch.cat([of_row.mean(0), of_row.amax(0)]) for of_row in steps]
+    torch.testing.assert_close(model(values, lengths), model.head(torch.stack(expected)))
+
+
+def test_a_maximum_below_zero_isnt_padding() -> None:
+    _, model = make_model(pooling="max")
+    values = noise(2, 7, 3)
+    outputs = model.layers[0](values)[0]
+    assert (outputs[0, :2].amax(0) < 0).any()
+    expected = torch.stack([outputs[0, :2].amax(0), outputs[1].amax(0)])
+    torch.testing.assert_close(model(values, torch.tensor([2, 7])), model.head(expected))
+
+
 @settings(max_examples=30, deadline=None)
 @given(
     lengths=st.lists(st.integers(1, 9), min_size=1, max_size=5),
     more=st.integers(1, 20),
     layers=st.integers(1, 2),
     bidirectional=st.booleans(),
-    pooling=st.sampled_from(["last", "mean"]),
+    pooling=st.sampled_from(get_args(Pooling)),
     garbage=st.sampled_from([0.0, 1e6, float("nan")]),
 )
 def test_padding_a_batch_further_changes_no_output(

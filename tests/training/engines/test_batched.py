@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import pytest
 import torch
@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from gru_optuna import study_file
 from gru_optuna.data.dataset import Dataset, Split
 from gru_optuna.errors import Diverged
-from gru_optuna.hyperparameters import Hyperparameters
+from gru_optuna.hyperparameters import Hyperparameters, Pooling
 from gru_optuna.seeds import generator
 from gru_optuna.training.engines.batched import BatchedEngine
 from gru_optuna.training.engines.batched.batches import active_rows, micro_batch_size, micro_batches
@@ -69,6 +69,8 @@ KINDS: dict[str, dict[str, Any]] = {
     "batches of 23": {"batch_size": 23, "dropout": 0.3, "optimizer": "rmsprop"},
     "one batch": {"batch_size": 1000, "clip_norm": 0.1},
     "mean": {"pooling": "mean"},
+    "maximum": {"pooling": "max", "dropout": 0.3},
+    "mean and maximum, both directions": {"pooling": "mean_max", "bidirectional": True, "l2": 1e-3},
     "two layers": {"layers": 2, "dropout": 0.3},
     "two layers, another batch size": {"layers": 2, "batch_size": 10},
     "bidirectional": {"bidirectional": True, "dropout": 0.3},
@@ -209,7 +211,7 @@ hyperparameters = st.builds(
     hidden_size=st.sampled_from([1, 4]),
     layers=st.integers(1, 2),
     bidirectional=st.booleans(),
-    pooling=st.sampled_from(["last", "mean"]),
+    pooling=st.sampled_from(get_args(Pooling)),
     learning_rate=st.sampled_from([1e-3, 0.02]),
     optimizer=st.sampled_from(["adam", "rmsprop"]),
     decay=st.sampled_from(["constant", "exponential"]),

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 import pytest
@@ -29,7 +29,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numba import njit
 
-from gru_optuna.hyperparameters import Hyperparameters
+from gru_optuna.hyperparameters import Hyperparameters, Pooling
 from gru_optuna.training.engines.compiled import compiler, epoch
 from gru_optuna.training.engines.compiled.compiler import code_folder
 from gru_optuna.training.engines.compiled.epoch import (
@@ -53,7 +53,7 @@ if TYPE_CHECKING:
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
-@pytest.mark.parametrize("pooling", ["last", "mean"])
+@pytest.mark.parametrize("pooling", get_args(Pooling))
 @pytest.mark.parametrize("bidirectional", [False, True])
 @pytest.mark.parametrize("layers", [1, 2, 3])
 def test_every_network_trains_as_the_reference(
@@ -75,7 +75,7 @@ def test_every_recipe_trains_as_the_reference(
     assert_same_training(network, recipe, split_of(network), dropout=0.2)
 
 
-@pytest.mark.parametrize("pooling", ["last", "mean"])
+@pytest.mark.parametrize("pooling", get_args(Pooling))
 @pytest.mark.parametrize("outputs", [1, 4])
 def test_regression_trains_as_the_reference(outputs: int, pooling: str) -> None:
     network = replace(NETWORK, outputs=outputs, pooling=pooling)
@@ -111,7 +111,7 @@ def test_drawn_settings_train_as_the_reference(data: st.DataObject) -> None:
         hidden_size=whole(1, 20),
         layers=whole(1, 3),
         bidirectional=data.draw(st.booleans()),
-        pooling=data.draw(st.sampled_from(["last", "mean"])),
+        pooling=data.draw(st.sampled_from(get_args(Pooling))),
         outputs=whole(1, 5),
         vocabulary=data.draw(st.sampled_from([0, 0, 3, 30])),
     )
@@ -131,7 +131,7 @@ def test_drawn_settings_train_as_the_reference(data: st.DataObject) -> None:
 
 
 @pytest.mark.parametrize("vocabulary", [0, 5])
-@pytest.mark.parametrize("pooling", ["last", "mean"])
+@pytest.mark.parametrize("pooling", get_args(Pooling))
 def test_gradient_equals_differences_of_the_loss(pooling: str, vocabulary: int) -> None:
     """Without autograd: the gradient is what the loss does when a weight moves."""
     network = Network(3, 5, 2, True, pooling, 3, vocabulary)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 import pytest
@@ -19,6 +19,7 @@ from helpers.compiled_reference import (
 )
 
 from gru_optuna.data.dataset import one_after_another
+from gru_optuna.hyperparameters import Pooling
 from gru_optuna.training.engines.compiled.epoch import train_epoch
 from gru_optuna.training.engines.compiled.slots import RowArrays, SlotArrays, flatten, unflatten
 from gru_optuna.training.engines.compiled.updates import ADAM, RMSPROP, Recipe
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 TEXTS = replace(NETWORK, vocabulary=11)
 
 
-@pytest.mark.parametrize("pooling", ["last", "mean"])
+@pytest.mark.parametrize("pooling", get_args(Pooling))
 @pytest.mark.parametrize("bidirectional", [False, True])
 @pytest.mark.parametrize("layers", [1, 2, 3])
 def test_every_network_trains_as_the_reference(

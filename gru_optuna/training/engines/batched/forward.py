@@ -73,12 +73,20 @@ def forward(
     if network.pooling == "last":
         H = network.hidden_size
         at_end = ends[:, None, :, None].expand(-1, -1, -1, H)
-        pooled = states.gather(1, at_end).squeeze(1)  # (J, B, H)
+        pools = [states.gather(1, at_end).squeeze(1)]  # (J, B, H)
     else:
-        pooled = states.sum(1) / ends.clamp(min=1).unsqueeze(-1)
-    pooled = torch.cat(pooled.chunk(D), dim=-1)  # (K, B, F)
+        pools = []
+        if network.pooling != "max":
+            pools.append(states.sum(1) / ends.clamp(min=1).unsqueeze(-1))
+        if network.pooling != "mean":
+            held = states[:, 1:].masked_fill(~valid.unsqueeze(-1), -torch.inf)
+            # An empty place has no steps, and minus infinity times a mask's 0 would be NaN.
+            pools.append(held.max(dim=1).values.masked_fill((ends == 0).unsqueeze(-1), 0))
+    by_row = [torch.cat(pool.chunk(D), dim=-1) for pool in pools]  # (K, B, F) each
     if masks is not None:
-        pooled = pooled * masks[:, -1]  # all steps have one mask, so it may follow their mean
+        # All steps have one mask, and it isn't negative, so it may follow their mean or maximum.
+        by_row = [pool * masks[:, -1] for pool in by_row]
+    pooled = torch.cat(by_row, dim=-1)
     bias = parameters["head.bias"].unsqueeze(1)
     return torch.baddbmm(bias, pooled, parameters["head.weight"].mT)
 

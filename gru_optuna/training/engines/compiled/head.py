@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gru_optuna.training.engines.compiled.compiler import compiled, inlined
+from gru_optuna.training.engines.compiled.workspace import LAST, MAX, MEAN, MEAN_MAX
 
 if TYPE_CHECKING:
     from gru_optuna.training.engines.compiled.slots import RowArrays
@@ -29,67 +30,127 @@ def _length(starts: Array, steps: int, b: int) -> int:
 
 @inlined
 def pool(structure: Structure, buffers: Buffers, steps: int) -> None:
-    """Reduces the last layer's outputs to one vector a row: last state, or mean of the steps."""
-    starts, output = buffers.starts, buffers.output[structure.layers - 1]
+    """Reduces the last layer's outputs to one vector a row, as the network's pooling says."""
     padded = buffers.previous.shape[3]
     width = structure.directions * padded
-    batch = starts[1]
-    if structure.mean_pooling != 0:
-        buffers.pooled[:batch] = 0
-        for t in range(steps):
-            for b in range(starts[t + 1] - starts[t]):
-                for k in range(width):
-                    buffers.pooled[b, k] += output[starts[t] + b, k]
-        for b in range(batch):
-            length = _length(starts, steps, b)
-            for k in range(width):
-                buffers.pooled[b, k] /= length
+    output = buffers.output[structure.layers - 1]
+    if structure.pooling == LAST:
+        _pool_last(buffers, output, steps, padded, width)
+    elif structure.pooling == MEAN:
+        _pool_mean(buffers, output, steps, width)
+    elif structure.pooling == MAX:
+        _pool_max(buffers, output, steps, width, 0)
     else:
-        for b in range(batch):
-            cell = starts[_length(starts, steps, b) - 1] + b
-            for k in range(padded):
-                buffers.pooled[b, k] = output[cell, k]
-            # The backward direction has read the whole row when it arrives at step 0.
-            for k in range(padded, width):
-                buffers.pooled[b, k] = output[b, k]
+        _pool_mean(buffers, output, steps, width)
+        _pool_max(buffers, output, steps, width, width)
 
 
 @inlined
 def pool_backward(structure: Structure, buffers: Buffers, steps: int) -> None:
     """Distributes ``d_pooled`` among the cells that `pool` read."""
-    starts, d_output = buffers.starts, buffers.d_output[(structure.layers - 1) % 2]
     padded = buffers.previous.shape[3]
     width = structure.directions * padded
-    batch = starts[1]
-    if structure.mean_pooling != 0:
-        for b in range(batch):
-            length = _length(starts, steps, b)
-            for k in range(width):
-                buffers.d_pooled[b, k] /= length
-        for t in range(steps):
-            for b in range(starts[t + 1] - starts[t]):
-                for k in range(width):
-                    d_output[starts[t] + b, k] = buffers.d_pooled[b, k]
+    d_output = buffers.d_output[(structure.layers - 1) % 2]
+    if structure.pooling == LAST:
+        _last_backward(buffers, d_output, steps, padded, width)
+    elif structure.pooling == MEAN:
+        _mean_backward(buffers, d_output, steps, width)
+    elif structure.pooling == MAX:
+        d_output[: buffers.starts[steps]] = 0
+        _max_backward(buffers, d_output, width, 0)
     else:
-        d_output[: starts[steps]] = 0
-        for b in range(batch):
-            cell = starts[_length(starts, steps, b) - 1] + b
-            for k in range(padded):
-                d_output[cell, k] = buffers.d_pooled[b, k]
-            for k in range(padded, width):
-                d_output[b, k] = buffers.d_pooled[b, k]
+        _mean_backward(buffers, d_output, steps, width)
+        _max_backward(buffers, d_output, width, width)
+
+
+@compiled()
+def _pool_last(buffers: Buffers, output: Array, steps: int, padded: int, width: int) -> None:
+    starts = buffers.starts
+    for b in range(starts[1]):
+        cell = starts[_length(starts, steps, b) - 1] + b
+        for k in range(padded):
+            buffers.pooled[b, k] = output[cell, k]
+        # The backward direction has read the whole row when it arrives at step 0.
+        for k in range(padded, width):
+            buffers.pooled[b, k] = output[b, k]
+
+
+@compiled()
+def _last_backward(buffers: Buffers, d_output: Array, steps: int, padded: int, width: int) -> None:
+    starts = buffers.starts
+    d_output[: starts[steps]] = 0
+    for b in range(starts[1]):
+        cell = starts[_length(starts, steps, b) - 1] + b
+        for k in range(padded):
+            d_output[cell, k] = buffers.d_pooled[b, k]
+        for k in range(padded, width):
+            d_output[b, k] = buffers.d_pooled[b, k]
+
+
+@compiled()
+def _pool_mean(buffers: Buffers, output: Array, steps: int, width: int) -> None:
+    starts = buffers.starts
+    buffers.pooled[: starts[1], :width] = 0
+    for t in range(steps):
+        for b in range(starts[t + 1] - starts[t]):
+            for k in range(width):
+                buffers.pooled[b, k] += output[starts[t] + b, k]
+    for b in range(starts[1]):
+        length = _length(starts, steps, b)
+        for k in range(width):
+            buffers.pooled[b, k] /= length
+
+
+@compiled()
+def _mean_backward(buffers: Buffers, d_output: Array, steps: int, width: int) -> None:
+    starts = buffers.starts
+    for b in range(starts[1]):
+        length = _length(starts, steps, b)
+        for k in range(width):
+            buffers.d_pooled[b, k] /= length
+    for t in range(steps):
+        for b in range(starts[t + 1] - starts[t]):
+            for k in range(width):
+                d_output[starts[t] + b, k] = buffers.d_pooled[b, k]
+
+
+@compiled()
+def _pool_max(buffers: Buffers, output: Array, steps: int, width: int, first: int) -> None:
+    """Writes the maxima into ``pooled``, from column `first` on, and remembers their cells."""
+    starts = buffers.starts
+    for b in range(starts[1]):
+        for k in range(width):
+            buffers.pooled[b, first + k] = output[b, k]
+            buffers.highest[b, k] = b
+    for t in range(1, steps):
+        for b in range(starts[t + 1] - starts[t]):
+            cell = starts[t] + b
+            for k in range(width):
+                # Not "greater": a state that is NaN has to reach the loss.
+                if not output[cell, k] <= buffers.pooled[b, first + k]:
+                    buffers.pooled[b, first + k] = output[cell, k]
+                    buffers.highest[b, k] = cell
+
+
+@compiled()
+def _max_backward(buffers: Buffers, d_output: Array, width: int, first: int) -> None:
+    for b in range(buffers.starts[1]):
+        for k in range(width):
+            d_output[buffers.highest[b, k], k] += buffers.d_pooled[b, first + k]
 
 
 @compiled(fastmath={"reassoc", "contract"})
 def head(structure: Structure, parameters: Array, buffers: Buffers) -> None:
     """Computes the logits of the batch, whose rows are sorted by length."""
     H, padded = structure.hidden_size, buffers.previous.shape[3]
+    # Of a row's pooled vector: both directions' means, then both directions' maxima.
+    blocks = structure.directions * (2 if structure.pooling == MEAN_MAX else 1)
     at, at_bias = buffers.kernels[-1]
     for b in range(buffers.starts[1]):
         for o in range(structure.outputs):
             total = parameters[at_bias + o]
-            for d in range(structure.directions):
-                weight = at + (o * structure.directions + d) * H
+            for d in range(blocks):
+                weight = at + (o * blocks + d) * H
                 for k in range(H):
                     total += buffers.pooled[b, d * padded + k] * parameters[weight + k]
             buffers.logits[b, o] = total
@@ -99,6 +160,8 @@ def head(structure: Structure, parameters: Array, buffers: Buffers) -> None:
 def head_backward(structure: Structure, parameters: Array, buffers: Buffers) -> None:
     """Turns the derivatives in ``logits`` into the head's gradient and ``d_pooled``."""
     H, padded = structure.hidden_size, buffers.previous.shape[3]
+    # Of a row's pooled vector: both directions' means, then both directions' maxima.
+    blocks = structure.directions * (2 if structure.pooling == MEAN_MAX else 1)
     at, at_bias = buffers.kernels[-1]
     buffers.gradient[at:] = 0
     buffers.d_pooled[: buffers.starts[1]] = 0
@@ -106,8 +169,8 @@ def head_backward(structure: Structure, parameters: Array, buffers: Buffers) -> 
         for o in range(structure.outputs):
             d_logit = buffers.logits[b, o]
             buffers.gradient[at_bias + o] += d_logit
-            for d in range(structure.directions):
-                weight = at + (o * structure.directions + d) * H
+            for d in range(blocks):
+                weight = at + (o * blocks + d) * H
                 for k in range(H):
                     buffers.gradient[weight + k] += d_logit * buffers.pooled[b, d * padded + k]
                     buffers.d_pooled[b, d * padded + k] += d_logit * parameters[weight + k]

@@ -7,10 +7,11 @@ workspace belongs to a trial: what the trial before left there, NaN included, ch
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, get_args
 
 import numpy as np
 
+from gru_optuna.hyperparameters import Pooling
 from gru_optuna.training.engines.compiled.vectors import Array, lanes_of
 from gru_optuna.training.network import GATES, Network, is_kernel
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 CACHE_LINE = 64
+LAST, MEAN, MAX, MEAN_MAX = range(4)  # in the order of `Pooling`
 
 
 class Structure(NamedTuple):
@@ -28,16 +30,15 @@ class Structure(NamedTuple):
     layers: int
     directions: int
     outputs: int
-    mean_pooling: int  # 1 for "mean", 0 for "last"
+    pooling: int  # one of LAST, MEAN, MAX, MEAN_MAX
     vocabulary: int  # token ids; 0: inputs are numbers
 
     @classmethod
     def of(cls, network: Network) -> Structure:
         """The structure of a network."""
-        n = network
-        mean_pooling = int(n.pooling == "mean")
+        n, pooling = network, get_args(Pooling).index(network.pooling)
         return cls(
-            n.inputs, n.hidden_size, n.layers, n.directions, n.outputs, mean_pooling, n.vocabulary
+            n.inputs, n.hidden_size, n.layers, n.directions, n.outputs, pooling, n.vocabulary
         )
 
 
@@ -64,8 +65,9 @@ class Buffers(NamedTuple):
     d_bias: Array  # (J, 4, V)
     d_state: Array  # (B, P rounded up to two vectors)
     scratch: Array  # (2, B, 3 V)
-    pooled: Array  # (B, W)
-    d_pooled: Array  # (B, W)
+    pooled: Array  # (B, W), or (B, 2 W): the means, then the maxima
+    d_pooled: Array  # as pooled
+    highest: Array  # (B, W) int64, the cells of the maxima
     logits: Array  # (B, O)
     gradient: Array  # (Q,)
     clipped: Array  # (1,) int64, updates of the last epoch whose gradient was clipped
@@ -130,6 +132,7 @@ def _layout(
     C, O, V = network.inputs, network.outputs, lanes_of(dtype)  # noqa: E741 (letters as declared)
     S, P, pair = B * steps, _round_up(H, V), 2 * V
     J, W = P // V, _round_up(D * P, pair)
+    pools = network.pooled // network.features
     widest = max(C, D * P if L > 1 else 0)
     # Numbers need no gradient, the embeddings of tokens do.
     embedded, embedding = (S, _round_up(C, pair)) if network.vocabulary else (0, 0)
@@ -152,12 +155,18 @@ def _layout(
         "d_bias": (J, 4, V),
         "d_state": (B, _round_up(P, pair)),
         "scratch": (2, B, GATES * V),
-        "pooled": (B, W),
-        "d_pooled": (B, W),
+        "pooled": (B, pools * W),
+        "d_pooled": (B, pools * W),
         "logits": (B, O),
         "gradient": (network.size(),),
     }
-    whole = {"starts": (steps + 1,), "rows": (B,), "tokens": (embedded,), "clipped": (1,)}
+    whole = {
+        "starts": (steps + 1,),
+        "rows": (B,),
+        "tokens": (embedded,),
+        "highest": (B, W),
+        "clipped": (1,),
+    }
     return {name: (shape, np.int64) for name, shape in whole.items()} | {
         name: (shape, dtype) for name, shape in shapes.items()
     }
