@@ -37,8 +37,10 @@ def claim(mirror: Mirror, count: int = 1, limit: int | None = None) -> list[Tria
 class Worker:
     """Uses mirror and registration as the loop does, without training."""
 
-    def __init__(self, url: str, lease_seconds: float = LEASE_SECONDS) -> None:
-        study = make(url)
+    def __init__(
+        self, url: str, lease_seconds: float = LEASE_SECONDS, study_name: str = "x"
+    ) -> None:
+        study = make(url, study_name)
         self.engine: Engine = open_engine(url)
         host = Host.here("cpu", 8)
         self.registration = Registration(self.engine, study._study_id, host, lease_seconds)

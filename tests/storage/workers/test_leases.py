@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import optuna
@@ -21,15 +23,26 @@ from optuna.trial import TrialState
 from sqlalchemy import func, select, update
 
 from gru_optuna.checkpoints.checkpoint import Saved
-from gru_optuna.storage.database.open import open_engine, open_storage
+from gru_optuna.storage.database.open import now, open_engine, open_storage
 from gru_optuna.storage.database.tables import checkpoints, leases, workers
 from gru_optuna.storage.workers.heartbeats import BEATS_A_LEASE, LEASE_SECONDS, HeartbeatMonitor
+from gru_optuna.storage.workers.leases import SUSPICIOUS_DEATHS
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
 LEASE = LEASE_SECONDS
+
+
+def make_silent_for_an_hour(worker: Worker) -> None:
+    """Sets the time of its last beat, as after a long absence."""
+    with worker.engine.begin() as connection:
+        connection.execute(
+            update(workers)
+            .where(workers.c.worker_id == worker.registration.worker_id)
+            .values(beaten_at=now(connection) - timedelta(hours=1))
+        )
 
 
 # --- which workers are silent ---
@@ -221,6 +234,125 @@ def test_deaths_are_counted_until_an_epoch_is_reported(database_url: str) -> Non
     assert claim.deaths == 1
 
 
+def test_a_worker_that_beats_keeps_its_trials_however_long_others_watch(
+    database_url: str,
+) -> None:
+    worker, other = Worker(database_url), Worker(database_url)
+    worker.claim(1)
+    began = time.monotonic()
+    for look in range(3 * BEATS_A_LEASE):
+        worker.registration.beat_alone()
+        at = began + look * LEASE / BEATS_A_LEASE
+        with other.engine.begin() as connection:
+            assert other.registration.claim(connection, 1, 1, at) == []
+    with other.engine.connect() as connection:
+        beats = dict(connection.execute(select(workers.c.worker_id, workers.c.beats)).all())
+    assert beats[worker.registration.worker_id] > 3 * BEATS_A_LEASE - 1
+
+
+def test_waiting_trials_are_counted_as_begun(database_url: str) -> None:
+    """Five may begin: two are waiting, so three can be created."""
+    study = make(database_url)
+    for _ in range(2):
+        study.enqueue_trial({})
+    worker = Worker(database_url)
+    assert worker.claim(9, limit=5) == dict.fromkeys(range(5), False)
+    assert worker.claim(9, limit=5) == {}
+
+
+def test_a_limit_holds_for_waiting_trials_too(database_url: str) -> None:
+    study, worker = make(database_url), Worker(database_url)
+    worker.claim(1)
+    for _ in range(3):
+        study.enqueue_trial({})
+    assert worker.claim(9, limit=2) == {1: False}
+    assert worker.claim(9, limit=2) == {}
+
+
+def test_a_waiting_trial_that_another_program_begins_first_is_its_own(database_url: str) -> None:
+    make(database_url).enqueue_trial({})
+    worker = Worker(database_url)
+    (theirs,) = [make(database_url).ask()]
+    with worker.engine.begin() as connection:
+        # As if the worker had seen it waiting a moment before.
+        assert worker.registration._begin(connection, theirs._trial_id) is None
+        assert worker.registration.held(connection) == {}
+
+
+def test_a_death_is_blamed_on_the_suspect_alone(database_url: str) -> None:
+    """A worker trains a suspect alone, so the trials that it merely held are innocent."""
+    worker, heir = Worker(database_url), Worker(database_url)
+    worker.claim(2)
+    with worker.engine.begin() as connection:
+        first = min(worker.registration.held(connection))
+        suspect = leases.c.trial_id == first
+        connection.execute(update(leases).where(suspect).values(deaths=SUSPICIOUS_DEATHS))
+    worker.die()
+    silence(worker, heir)
+    claims = heir.mirror.sync(2, limit=2).claims
+    assert {number: claim.deaths for number, claim in claims} == {0: SUSPICIOUS_DEATHS + 1, 1: 0}
+
+
+def test_a_living_worker_without_trials_stays_when_another_leaves(database_url: str) -> None:
+    idle, leaver = Worker(database_url), Worker(database_url)
+    leaver.registration.leave()
+    with idle.engine.connect() as connection:
+        assert list(connection.scalars(select(workers.c.worker_id))) == [
+            idle.registration.worker_id
+        ]
+
+
+def test_a_dead_worker_that_still_holds_trials_keeps_its_row(database_url: str) -> None:
+    """Whoever adopts them has to see that their worker died, and not that they were released."""
+    dead, leaver = Worker(database_url), Worker(database_url)
+    dead.claim(1)
+    make_silent_for_an_hour(dead)
+    leaver.registration.leave()
+    with dead.engine.connect() as connection:
+        assert list(connection.scalars(select(workers.c.worker_id))) == [
+            dead.registration.worker_id
+        ]
+
+
+def test_another_studys_workers_and_leases_are_left_alone(database_url: str) -> None:
+    """Even long dead: their own study's workers take over their trials, and blame the right one."""
+    other, worker = Worker(database_url, study_name="other"), Worker(database_url)
+    other.claim(2)
+    idle = Worker(database_url, study_name="other")
+    for silent in (other, idle):
+        silent.die()
+        make_silent_for_an_hour(silent)
+        silence(silent, worker)
+    worker.claim(1)
+    worker.registration.leave()
+    with other.engine.connect() as connection:
+        assert len(other.registration.held(connection)) == 2
+        assert set(connection.scalars(select(workers.c.worker_id))) == {
+            other.registration.worker_id,
+            idle.registration.worker_id,
+        }
+
+
+def test_a_trial_with_the_id_of_a_deleted_one_inherits_nothing(tmp_path: Path) -> None:
+    """A plain program deletes without foreign keys, and SQLite gives the id again."""
+    path = tmp_path / "study.db"
+    old = Worker(f"sqlite:///{path}")
+    old.claim(1)
+    old.mirror.sync(saved={0: Saved(7, "0/0-7", "0" * 64, b"content")})
+    plain = sqlite3.connect(path)
+    with plain:
+        plain.execute("DELETE FROM trials")
+    plain.close()
+    new = Worker(f"sqlite:///{path}")
+    ((_, claim),) = new.mirror.sync(1).claims
+    with new.engine.connect() as connection:
+        assert list(connection.scalars(select(leases.c.trial_id))) == [claim.trial_id]
+        assert list(connection.scalars(select(checkpoints.c.epoch))) == []
+    new.registration.leave()
+    ((_, adopted),) = Worker(f"sqlite:///{path}").mirror.sync(1, limit=1).claims
+    assert adopted.checkpoints == ()
+
+
 def test_an_ended_trial_leaves_no_lease_and_no_checkpoint(database_url: str) -> None:
     worker = Worker(database_url)
     worker.claim(2)
@@ -252,6 +384,8 @@ def test_a_running_trial_that_knows_no_lease_is_adopted(database_url: str) -> No
     heir = Worker(database_url)
     silence(heir, heir)  # it sees for two leases that nobody gets on with the trial
     assert heir.claim(1, limit=1) == {0: True}
+    with heir.engine.connect() as connection:
+        assert list(heir.registration.held(connection).values()) == [1]  # now it has a lease
 
 
 def test_a_trial_that_plain_optuna_trains_is_left_to_it(database_url: str) -> None:
