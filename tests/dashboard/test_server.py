@@ -236,16 +236,20 @@ def test_without_the_token_nothing_is_shown(storage: BaseStorage, tmp_path: Path
         {"Cookie": "gru_optuna_0=x"},
         {"Authorization": "Bearer x"},
         {"Authorization": f"Basic {TOKEN}"},
+        *({"Authorization": f"Bearer {part}"} for part in (TOKEN[:-1], TOKEN[1:], f"{TOKEN}x", "")),
+        *({"Cookie": f"gru_optuna_PORT={part}"} for part in (TOKEN[:-1], f"{TOKEN}x", "")),
+        {"Cookie": f"gru_optuna_0={TOKEN}"},  # of a dashboard on another port
         {"Cookie": 'broken="'},
     ]
     (tmp_path / "vowels").mkdir()
     (tmp_path / "vowels" / "index.html").write_text("secret")
     with serving(storage, rules, reports=tmp_path) as port:
-        for headers in wrong:
+        for given in wrong:
+            headers = {name: text.replace("PORT", str(port)) for name, text in given.items()}
             for path in ("/dashboard/", "/api/studies", "/report/vowels/", "/static/bundle.js"):
                 assert ask(port, path, **headers) == (401, reason)
             assert ask(port, "/api/studies/1", "DELETE", {}, **headers) == (401, reason)
-        for path in ("/?token=x", "/?token=", f"/?token={TOKEN}x"):
+        for path in ("/?token=x", "/?token=", f"/?token={TOKEN}x", f"/?token={TOKEN[:-1]}"):
             assert ask(port, path) == (401, reason)
     assert studies(storage) == ["vowels"]
 
@@ -268,6 +272,49 @@ def test_the_token_is_shown_once_and_then_a_cookie(storage: BaseStorage) -> None
         assert headers["Location"] == "/evil.example/%0D%0AX%3Ay"
 
 
+def test_a_refusal_has_the_form_that_its_reader_expects(storage: BaseStorage) -> None:
+    """JSON for the dashboard's scripts, text for a person; and how to identify oneself."""
+    with serving(storage, Rules(any_address=True, token=TOKEN)) as port:
+        for path, kind in (("/api/studies", "application/json"), ("/dashboard/", "text/plain")):
+            status, headers, _ = request(port, path)
+            assert (status, headers["WWW-Authenticate"]) == (401, "Bearer")
+            assert headers["Content-Type"].startswith(kind)
+            assert headers["Cache-Control"] == "no-store"
+    with serving(storage) as port:
+        status, headers, _ = request(port, "/api/studies/1", "DELETE")
+        assert status == 403
+        assert "WWW-Authenticate" not in headers
+
+
+def test_a_cookie_that_cant_be_read_is_no_permission() -> None:
+    """SimpleCookie refuses some names, and one that it refuses may stand beside the right one."""
+    app = make_app(optuna.storages.InMemoryStorage(), Rules(token=TOKEN), lambda name: REPOSITORY)
+    seen: list[str] = []
+    environ = {
+        "REQUEST_METHOD": "GET", "PATH_INFO": "/api/studies", "HTTP_HOST": "localhost",
+        "SERVER_PORT": "80", "HTTP_COOKIE": f"gru_optuna_80={TOKEN}; a[b]=\x00; \x01=1",
+    }  # fmt: skip
+    b"".join(app(environ, lambda status, headers, *_: seen.append(status)))
+    assert seen[0][:3] in ("200", "401")
+    environ["HTTP_COOKIE"] = "a[b]=1; \x01=1"
+    b"".join(app(environ, lambda status, headers, *_: seen.append(status)))
+    assert seen[1][:3] == "401"
+
+
+def test_with_write_a_method_that_nobody_knows_is_still_refused(storage: BaseStorage) -> None:
+    refused = (403, "Only the dashboard's own pages can change studies.")
+    with serving(storage, write=True) as port:
+        for method in ("TRACE", "PURGE", "get"):
+            assert ask(port, "/api/studies/1", method) == refused, method
+
+
+def test_writing_is_allowed_only_where_it_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("GRU_OPTUNA_TOKEN", raising=False)
+    for host in ("127.0.0.1", "0.0.0.0"):  # noqa: S104
+        assert not rules_for(host).write
+        assert rules_for(host, write=True).write
+
+
 # --- what is answered ---
 
 
@@ -278,6 +325,9 @@ def test_answers_are_what_they_say_and_stay_here(storage: BaseStorage) -> None:
             assert headers["X-Content-Type-Options"] == "nosniff"
             assert headers["X-Frame-Options"] == "SAMEORIGIN"
             assert headers["Cross-Origin-Resource-Policy"] == "same-origin"
+        # Numbers change, so the browser must not keep them; the script never does.
+        assert request(port, "/api/studies")[1]["Cache-Control"] == "no-store"
+        assert request(port, "/static/bundle.js")[1].get("Cache-Control") != "no-store"
         assert "default-src 'self'" in request(port, "/dashboard/")[1]["Content-Security-Policy"]
 
 

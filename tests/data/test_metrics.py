@@ -10,7 +10,7 @@ from helpers.splits import split_of_rows
 from sklearn import metrics
 
 from gru_optuna.data.dataset import Split, Units
-from gru_optuna.data.metrics import classification_metric, measure
+from gru_optuna.data.metrics import classification_metric, combined, mean_metric, measure
 from gru_optuna.study_file import METRICS, Metric
 
 # Four rows of class 0, one of class 1; predicted 0 0 0 1 | 1.
@@ -128,3 +128,64 @@ def test_classes_are_measured_as_before() -> None:
     split = split_of_rows(torch.zeros(5, 1, 1), torch.ones(5, dtype=torch.int64), TARGETS)
     for metric in METRICS["classification"]:
         assert measure(metric, LOGITS, split) == classification_metric(metric, LOGITS, TARGETS)
+
+
+def test_a_class_that_is_never_predicted_right_counts_zero() -> None:
+    never_predicted = torch.tensor([[2.0, 0.0]] * 5)
+    # Class 0: precision 4/5, recall 1, F1 8/9. Class 1 has neither, and counts 0, not 1.
+    f1 = classification_metric("macro_f1", never_predicted, TARGETS)
+    assert f1 == pytest.approx((8 / 9) / 2)
+    recall = classification_metric("balanced_accuracy", never_predicted, TARGETS)
+    assert recall == pytest.approx(1 / 2)
+
+
+def test_a_class_in_the_predictions_alone_is_no_class_of_the_mean_recall() -> None:
+    of_three = torch.tensor([[2.0, 0.0, 0.0], [0.0, 0.0, 2.0]])
+    both_of_class_0 = torch.tensor([0, 0])
+    value = classification_metric("balanced_accuracy", of_three, both_of_class_0)
+    assert value == pytest.approx(1 / 2)
+
+
+def test_roc_auc_of_one_class_or_of_diverged_outputs_is_not_a_number() -> None:
+    assert math.isnan(classification_metric("roc_auc", LOGITS, torch.zeros(5, dtype=torch.int64)))
+    assert math.isnan(classification_metric("roc_auc", LOGITS * math.inf, TARGETS))
+
+
+def test_networks_for_classes_predict_together_by_their_mean_probabilities() -> None:
+    split = split_of_rows(
+        torch.zeros(2, 1, 1), torch.ones(2, dtype=torch.int64), torch.tensor([0, 1])
+    )
+    first = torch.tensor([[0.75, 0.25], [0.5, 0.5]]).log()
+    second = torch.tensor([[0.25, 0.75], [0.9, 0.1]]).log() + 7.0  # logits, not probabilities
+    ((outputs, of),) = combined([[(first, split)], [(second, split)]])
+    assert of is split
+    expected = torch.tensor([[0.5, 0.5], [0.7, 0.3]]).double()
+    torch.testing.assert_close(outputs.exp(), expected, atol=1e-6, rtol=0)
+
+
+def test_networks_for_numbers_predict_together_by_their_mean_in_the_datas_units() -> None:
+    """Each fold has scales of its own, so scaled outputs must not be averaged."""
+    targets = torch.tensor([[1.0], [2.0]])
+    splits = [
+        split_of_rows(
+            torch.zeros(2, 1, 1), torch.ones(2, dtype=torch.int64), targets,
+            units=Units(offset=torch.full((2, 1), offset), scale=torch.full((2, 1), scale)),
+        )
+        for offset, scale in ((10.0, 2.0), (20.0, 4.0))
+    ]  # fmt: skip
+    outputs = torch.tensor([[0.0], [1.0]]), torch.tensor([[1.0], [-1.0]])
+    # In units: 10 and 12; 24 and 16. Their means: 17 and 14, scaled by the first split: 3.5 and 2.
+    ((together, of),) = combined([[(outputs[0], splits[0])], [(outputs[1], splits[1])]])
+    assert of is splits[0]
+    torch.testing.assert_close(together.float(), torch.tensor([[3.5], [2.0]]))
+
+
+def test_the_mean_of_a_metric_is_over_trainings_of_means_over_folds() -> None:
+    split = split_of_rows(
+        torch.zeros(2, 1, 1), torch.ones(2, dtype=torch.int64), torch.tensor([0, 1])
+    )
+    right, half = torch.eye(2), torch.tensor([[1.0, 0.0], [1.0, 0.0]])
+    assert (
+        mean_metric("accuracy", [[(right, split), (half, split)], [(half, split)]])
+        == ((1 + 0.5) / 2 + 0.5) / 2
+    )

@@ -212,3 +212,70 @@ def test_masks_reach_every_step() -> None:
     shares = masked.float().mean(dim=(0, 2))
     assert float(shares.min()) > 0.05
     assert float(shares.max()) < 0.5
+
+
+def test_each_change_is_made_in_its_turn_with_the_trials_draws() -> None:
+    """As if the functions were called by hand, one after another, with one generator."""
+    tokens, lengths = sentences([9, 5, 1, 12])
+    h = replace(PLAIN, token_deletion=0.3, token_insertion=0.4, token_swap=0.5)
+    by_hand, generator = tokens, draws(3)
+    by_hand, ends = delete_tokens(by_hand, lengths, 0.3, generator)
+    by_hand, ends = insert_tokens(by_hand, ends, 0.4, VOCABULARY, generator)
+    by_hand = swap_tokens(by_hand, ends, 0.5, generator)
+    made = augment(Batch(tokens, lengths, torch.arange(4)), h, VOCABULARY, draws(3))
+    assert torch.equal(made.values, by_hand)
+    assert torch.equal(made.lengths, ends)
+
+    values, lengths = signals([9, 5, 1, 12])
+    h = replace(PLAIN, scaling=0.3, jitter=0.4, time_masking=0.5)
+    generator = draws(3)
+    by_hand = scale(values, 0.3, generator)
+    by_hand = jitter(by_hand, lengths, 0.4, generator)
+    by_hand = mask_time(by_hand, lengths, 0.5, generator)
+    made = augment(Batch(values, lengths, torch.arange(4)), h, 0, draws(3))
+    assert torch.equal(made.values, by_hand)
+
+
+@pytest.mark.parametrize(
+    "name", ["token_deletion", "token_insertion", "token_swap", "jitter", "scaling", "time_masking"]
+)
+def test_each_strength_alone_changes_a_batch(name: str) -> None:
+    numbers = not name.startswith("token")
+    values, lengths = signals([12] * 20) if numbers else sentences([12] * 20)
+    batch = Batch(values, lengths, torch.arange(20))
+    made = augment(batch, replace(PLAIN, **{name: 0.5}), 0 if numbers else VOCABULARY, draws())
+    assert not torch.equal(made.values, values)
+
+
+def test_channels_and_rows_have_factors_of_their_own() -> None:
+    values = torch.ones(50, 4, 3)
+    factors = scale(values, 0.2, draws())[:, 0]
+    assert len(factors.flatten().unique()) == 150
+    correlation = torch.corrcoef(factors.T)
+    assert (correlation - torch.eye(3)).abs().max() < 0.5
+
+
+def test_a_masked_stretch_may_take_its_whole_share() -> None:
+    masked = mask_time(torch.ones(400, 10, 1), torch.full((400,), 10), 0.5, draws()) == 0
+    widths = masked.squeeze(2).sum(dim=1)
+    assert widths.unique().tolist() == [0, 1, 2, 3, 4, 5]
+
+
+def test_half_of_the_tokens_are_swapped_in_long_rows() -> None:
+    tokens, lengths = sentences([400] * 5)
+    moved = (swap_tokens(tokens, lengths, 0.5, draws()) != tokens).float().mean()
+    assert moved == pytest.approx(0.5, abs=0.01)
+
+
+def test_a_generator_of_ones_own_leaves_the_common_one_alone() -> None:
+    torch.manual_seed(0)
+    before = torch.random.get_rng_state()
+    numbers, ends = signals([5, 3])
+    mask_time(numbers, ends, 0.5, draws())
+    scale(numbers, 0.5, draws())
+    jitter(numbers, ends, 0.5, draws())
+    tokens, ends = sentences([5, 3])
+    swap_tokens(tokens, ends, 0.5, draws())
+    insert_tokens(tokens, ends, 0.5, VOCABULARY, draws())
+    delete_tokens(tokens, ends, 0.5, draws())
+    assert torch.equal(torch.random.get_rng_state(), before)
