@@ -4,6 +4,7 @@
     ├── UserError             the input is wrong: one plain message, exit code 2
     │   ├── StudyFileError        the TOML file, or a flag that overrides it
     │   ├── DataError             the data it names
+    │   │   └── TooFewRows            fewer than its parts, window, horizon and season need
     │   ├── StorageError          the database
     │   ├── StudyError            the study in the database
     │   └── BundleError           a bundle that can't be made, read or trusted
@@ -41,6 +42,10 @@ class StudyFileError(UserError):
 
 class DataError(UserError):
     """Data that can't be read or trained on."""
+
+
+class TooFewRows(DataError):  # noqa: N818 (it says what is wrong)
+    """Series that are too short for their parts, window, horizon and season."""
 
 
 class StorageError(UserError):

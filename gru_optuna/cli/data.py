@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from gru_optuna.inspection.columns import Column, Spread
     from gru_optuna.inspection.inspect import FileReport, Inspection
-    from gru_optuna.inspection.time_column import TimeColumn
+    from gru_optuna.inspection.time_column import Season, TimeColumn
 
 TaskOption = Annotated[
     Literal["classification", "regression", "forecasting"] | None,
@@ -115,6 +115,8 @@ def init(
         print(f"{made.study}: {made.about}")
         if made.choice is not None:
             print(made.choice)
+        if made.sizes is not None:
+            print(made.sizes)
         for finding in made.findings:
             say(f"! {finding.message}")
         study = quote(str(made.study.relative_to(folder)))
@@ -168,15 +170,15 @@ def _lines(report: FileReport) -> Iterator[tuple[str, str]]:
             yield "classes", _counts(report.classes)
     if report.clock is not None:
         yield "time", _clock(report.clock)
-        if report.clock.seasons:
-            yield (
-                "seasons",
-                ", ".join(
-                    f"{season.steps} steps ({season.name}"
-                    + (f", error {season.error:.2f} σ)" if season.error is not None else ")")
-                    for season in report.clock.seasons
-                ),
-            )
+        clock = report.clock
+        seasons = [*clock.seasons, *([clock.cycle] if clock.cycle is not None else [])]
+        if seasons:
+            yield "seasons", ", ".join(map(_season, seasons))
+
+
+def _season(season: Season) -> str:
+    error = f", error {season.error:.2f} σ" if season.error is not None else ""
+    return f"{season.steps} steps ({season.name}{error})"
 
 
 def _clock(clock: TimeColumn) -> str:

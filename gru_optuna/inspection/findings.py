@@ -31,7 +31,7 @@ _LEAKING_CORRELATION = 0.999
 
 About = Literal[
     "header", "mistake", "missing", "constant", "duplicate", "conflict", "overlap", "label",
-    "balance", "leak", "id", "time", "words",
+    "balance", "leak", "id", "time", "words", "few",
 ]  # fmt: skip
 
 UNBALANCED = 3.0

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gru_optuna.data.series.frequency import Frequency
+from gru_optuna.data.series.windows import naive_error
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -20,6 +21,20 @@ if TYPE_CHECKING:
 
 _LONGEST_SEASON = 1000  # steps: a longer window than anyone trains
 _REGULAR = 0.5  # of the steps: else there is no frequency
+_MOSTLY_ABSENT = 2  # steps for each row: the values are too sparse to measure a season
+_CYCLES_SEEN = 3  # to tell a cycle that the calendar doesn't have from chance
+_CLEARLY = 0.9  # such a cycle leaves less of the error of any season of the calendar
+_NOISE = 1e-6  # of the deviation: what rounding leaves of a straight line
+_ALIKE = 0.3  # the autocorrelation of values one such cycle apart
+
+_STEPS_AHEAD = {
+    "minute": (60, 120), "hour": (24, 48), "day": (7, 28), "week": (8, 26), "month": (12, 24),
+    "quarter": (4, 8), "year": (3, 6),
+}  # fmt: skip
+"""The usual horizon and window, for steps of one unit."""
+
+_SECONDS = {"week": 604_800, "day": 86_400, "hour": 3600, "minute": 60, "second": 1}
+_STEPS_OF_A_CYCLE = (4, 96)  # of a day, hour, …, that a forecast may reach
 _NOTHING = np.timedelta64(0, "us")
 
 
@@ -29,7 +44,8 @@ class Season:
 
     steps: int
     name: str
-    error: float | None  # mean absolute error of "as one season ago", in standard deviations
+    error: float | None  # mean absolute error of "as one season ago", in standard deviations;
+    # over the usual horizon, so that an hour's error counts hours, and not the next step
 
 
 @dataclass(frozen=True)
@@ -48,12 +64,19 @@ class TimeColumn:
     first_doubled: int | None  # row
     unordered: int  # rows earlier than the one above them, of the same series
     first_unordered: int | None  # row
-    seasons: tuple[Season, ...]  # the one with the smallest error first
+    seasons: tuple[Season, ...]  # of the calendar, the one with the smallest error first
+    cycle: Season | None = None  # another one, if the values show one that says clearly more
+    mean_error: float | None = None  # of the mean as a forecast, in standard deviations
 
     @property
     def season(self) -> int | None:
-        """Steps after which the series resembles itself most."""
-        return self.seasons[0].steps if self.seasons else None
+        """Steps after which the series resembles itself most; None if its mean says more."""
+        best = self.cycle or next(iter(self.seasons), None)
+        if best is None:
+            return None
+        if best.error is not None and self.mean_error is not None and best.error > self.mean_error:
+            return None
+        return best.steps
 
 
 def read_time_column(
@@ -87,15 +110,15 @@ def read_time_column(
     frequency = _usual_frequency(groups) if steps > 1 else None
     gaps: list[int] = []
     seasons: list[Season] = []
+    cycle, mean_error = None, None
     before = np.concatenate([group[:-1] for group in groups])
     if frequency is not None:
         lacking = np.round(frequency.between(groups) / frequency.count).astype(np.int64) - 1
         gaps = np.flatnonzero(lacking > 0).tolist()
-        seasons = [
-            Season(cycle, name, _error(values, order, same, cycle) if values is not None else None)
-            for cycle, name in frequency.seasons().items()
-            if cycle <= _LONGEST_SEASON and 2 * cycle <= steps
-        ]
+        series = _on_grid(frequency, groups, values[kept]) if values is not None else []
+        seasons = _seasons(frequency, steps, series)
+        mean_error = _mean([_from_mean(target) for target in series])
+        cycle = _cycle(frequency, series, [mean_error, *(season.error for season in seasons)])
     return TimeColumn(
         column=column,
         first=_shown(times.min()),
@@ -111,7 +134,23 @@ def read_time_column(
         first_unordered=int(unordered.min()) if len(unordered) else None,
         # Without a measure the shortest first: a window holds it soonest.
         seasons=tuple(sorted(seasons, key=lambda season: (season.error or 0.0, season.steps))),
+        cycle=cycle,
+        mean_error=mean_error,
     )
+
+
+def usual_reach(step: str | None) -> tuple[int, int]:
+    """The horizon and the window that are usual for steps such as "15 minutes", in steps."""
+    count, _, unit = (step or "").partition(" ")
+    unit = unit.removesuffix("s")
+    if count == "1" or unit not in _SECONDS:
+        return _STEPS_AHEAD.get(unit, (12, 24))
+    least, most = _STEPS_OF_A_CYCLE
+    for name in ("day", "week", "hour", "minute"):
+        steps = _SECONDS[name] / (float(count) * _SECONDS[unit])
+        if least <= steps <= most and steps == int(steps):
+            return int(steps), 2 * int(steps)
+    return 12, 24
 
 
 def _usual_frequency(groups: list[Times]) -> Frequency | None:
@@ -121,16 +160,88 @@ def _usual_frequency(groups: list[Times]) -> Frequency | None:
     return frequency if regular else None
 
 
-def _error(
-    values: NDArray[np.float64], order: NDArray[np.int64], same: NDArray[np.bool_], steps: int
-) -> float | None:
-    """The mean error of "as one season ago", in standard deviations of the column."""
-    if not np.isfinite(values).any() or not (spread := float(np.nanstd(values))):
+def _on_grid(
+    frequency: Frequency, groups: list[Times], values: NDArray[np.float64]
+) -> list[NDArray[np.float64]]:
+    """The values (S,) of each series at every step, NaN where there is none."""
+    found = []
+    for times, own in zip(
+        groups, np.split(values, np.cumsum([*map(len, groups)])[:-1]), strict=True
+    ):
+        places, _ = frequency.places(times)
+        if len(times) > 1 and places[-1] < _MOSTLY_ABSENT * len(times) and np.nanstd(own) > 0:
+            target = np.full(int(places[-1]) + 1, np.nan)
+            target[places] = own
+            found.append(target)
+    return found
+
+
+def _seasons(frequency: Frequency, steps: int, series: list[NDArray[np.float64]]) -> list[Season]:
+    """The seasons of the calendar, with what each leaves as an error."""
+    horizon, _ = usual_reach(str(frequency))
+    return [
+        Season(cycle, name, _error(series, cycle, horizon))
+        for cycle, name in frequency.seasons().items()
+        if cycle <= _LONGEST_SEASON and 2 * cycle <= steps
+    ]
+
+
+def _cycle(
+    frequency: Frequency, series: list[NDArray[np.float64]], to_beat: list[float | None]
+) -> Season | None:
+    """A cycle that the calendar doesn't have, such as the eleven years of sunspots.
+
+    Its error must be clearly below those to beat, and below that of the last value.
+    """
+    horizon, _ = usual_reach(str(frequency))
+    to_beat = [*to_beat, _error(series, 1, horizon)]
+    lags = {lag for target in series if (lag := _peak(target)) is not None}
+    errors = {lag: _error(series, lag, horizon) for lag in lags}
+    found = {lag: error for lag, error in errors.items() if error is not None}
+    best = min(found, key=lambda lag: (found[lag], lag), default=None)
+    if best is None or found[best] > _CLEARLY * min(e for e in to_beat if e is not None):
         return None
-    values, series = values[order], np.concatenate([[0], np.cumsum(~same)])
-    away = np.abs(values[steps:] - values[:-steps])[series[steps:] == series[:-steps]]
-    away = away[np.isfinite(away)]
-    return round(float(away.mean()) / spread, 4) if len(away) else None
+    return Season(best, f"about {frequency.described(best)}", found[best])
+
+
+def _error(series: list[NDArray[np.float64]], season: int, horizon: int) -> float | None:
+    """The mean error of "as one season ago" over a horizon, in standard deviations."""
+    lags, counts = np.unique(season * -(-np.arange(1, horizon + 1) // season), return_counts=True)
+    return _mean(
+        [
+            np.average([naive_error(target, lag) for lag in lags], weights=counts)
+            / np.nanstd(target)
+            for target in series
+            if lags[-1] < len(target)
+        ]
+    )
+
+
+def _from_mean(target: NDArray[np.float64]) -> float:
+    return float(np.nanmean(np.abs(target - np.nanmean(target))) / np.nanstd(target))
+
+
+def _mean(errors: list[float]) -> float | None:
+    finite = [float(error) for error in errors if np.isfinite(error)]
+    return round(sum(finite) / len(finite), 4) if finite else None
+
+
+def _peak(target: NDArray[np.float64]) -> int | None:
+    """The lag with the highest peak of a series' autocorrelation, once its trend is removed."""
+    from scipy.signal import correlate, detrend, find_peaks  # heavy: --help doesn't need it
+
+    known = np.flatnonzero(~np.isnan(target))
+    steps = np.arange(len(target))
+    filled = detrend(np.interp(steps, known, target[known]))
+    if np.std(filled) < _NOISE * np.nanstd(target):
+        return None  # a straight line
+    alike = correlate(filled, filled, method="fft")[len(filled) - 1 :]
+    alike /= alike[0] or 1.0
+    # The sums of larger lags have fewer terms.
+    alike *= len(target) / np.arange(len(target), 0, -1)
+    longest = min(_LONGEST_SEASON, len(target) // _CYCLES_SEEN)
+    peaks, _ = find_peaks(alike[: longest + 1], height=_ALIKE)
+    return int(peaks[alike[peaks].argmax()]) if len(peaks) else None
 
 
 def _shown(time: np.datetime64) -> str:

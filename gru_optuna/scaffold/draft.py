@@ -1,4 +1,4 @@
-"""Drafts a study file from data: commented, and ready to run.
+"""Drafts a study file from data: commented, checked as `tune` checks it, and ready to run.
 
 A few plain rules choose the values from the data, and comments in the file give the reasons.
 """
@@ -7,23 +7,27 @@ from __future__ import annotations
 
 import json
 import re
+import tomllib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from gru_optuna import study_file
 from gru_optuna.data.readers.in_parts import read_head
 from gru_optuna.data.readers.npz import holds_test_rows
 from gru_optuna.data.readers.sequence_files import SEQUENCES
 from gru_optuna.data.series.categories import MOST_CATEGORIES
 from gru_optuna.data.series.joined_tables import holds_categories
-from gru_optuna.errors import DataError
-from gru_optuna.inspection.findings import UNBALANCED
+from gru_optuna.errors import DataError, TooFewRows
+from gru_optuna.inspection.findings import UNBALANCED, DataFinding
 from gru_optuna.inspection.inspect import Inspection, inspect
 from gru_optuna.inspection.role_words import name_speaks
 from gru_optuna.inspection.roles import NO_ROLES, Roles
 from gru_optuna.inspection.scripts import without_spaces
-from gru_optuna.search.default_sizes import MINUTES, TRIALS, DefaultSizes, choose_default_sizes
+from gru_optuna.inspection.time_column import usual_reach
+from gru_optuna.search.default_sizes import MINUTES, TRIALS, choose_default_sizes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,9 +35,11 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from gru_optuna.data.dataset import Dataset
     from gru_optuna.data.readers.tables import Table
     from gru_optuna.inspection.columns import Column
     from gru_optuna.inspection.inspect import FileReport
+    from gru_optuna.inspection.time_column import TimeColumn
     from gru_optuna.study_file import Task
 
 _TEST, _VALIDATION, _VALIDATION_IN_TIME = 0.2, 0.2, 0.1
@@ -42,15 +48,43 @@ _PIECES_A_WORD, _SIGNS_A_PIECE = 1.4, 1.6  # bpe: pieces in a word, characters i
 _LONGEST_TEXT = 128  # tokens; most texts say what matters early
 _MOST_COVARIATES = 16
 _CALENDAR_CHANNELS = 7  # the target included
-_STEPS_AHEAD = {
-    "minute": (60, 120), "hour": (24, 48), "day": (7, 28), "week": (8, 26), "month": (12, 24),
-    "quarter": (4, 8), "year": (3, 6),
-}  # fmt: skip
-"""Horizon and window for steps of one unit."""
+_FEW_ROWS = 30  # of validation or test: values on fewer say little
+_FEW_HORIZONS = 3  # likewise; windows overlap, so one horizon of steps counts once
 
-_VALUES_LISTS_RANGES = (
-    "# One value fixes a hyperparameter, a list gives choices, a table is a range."
-)
+
+@dataclass(frozen=True)
+class PartSizes:
+    """How many rows each part of a study has; windows for series."""
+
+    training: int
+    validation: int
+    test: int
+    horizon: int | None  # of windows, which overlap
+
+    @property
+    def summary(self) -> str:
+        """The sizes in a line."""
+        what = "rows" if self.horizon is None else "windows"
+        return (
+            f"{self.training:,} {what} for training, {self.validation:,} for validation, "
+            f"{self.test:,} for the test"
+        )
+
+    def few(self, file: str) -> Iterator[DataFinding]:
+        """Says which parts are too small to measure anything."""
+        for name, rows in (("validation", self.validation), ("test", self.test)):
+            if self.horizon is None and 0 < rows < _FEW_ROWS:
+                message = f"the {name} part has {rows} rows, so its values are mostly chance"
+                yield DataFinding("few", file, f"{message}: add rows, or use folds = 5")
+            elif (
+                self.horizon is not None and rows + self.horizon - 1 < _FEW_HORIZONS * self.horizon
+            ):
+                message = (
+                    f"the {name} part has {rows} windows, which overlap and span "
+                    f"{rows + self.horizon - 1} steps of {self.horizon} forecast at once, so its "
+                    f"values are mostly chance: add rows, or shorten the horizon"
+                )
+                yield DataFinding("few", file, message)
 
 
 @dataclass(frozen=True)
@@ -61,36 +95,108 @@ class Draft:
     toml: str
     files: tuple[Path, ...]  # the files that it names as data/NAME
     inspection: Inspection
+    sizes: PartSizes | None  # None: the file is larger than memory, and only its head was read
 
 
-def draft_study(path: Path, task: Task | None = None, roles: Roles = NO_ROLES) -> str:
-    """Drafts a commented study file for data, as TOML; it names them as ``data/NAME``.
+def draft_study(path: Path, task: Task | None = None, roles: Roles = NO_ROLES) -> Draft:
+    """Drafts a commented study file for data; it names them as ``data/NAME``.
+
+    The draft is checked as `tune` checks it: the data are read, split and prepared. A series that
+    is too short for the usual horizon, window and season gets smaller ones.
+
+    Parameters
+    ----------
+    path
+        The training rows.
+    task
+        What to learn; None: guessed.
+    roles
+        The roles of columns that are known; the others are guessed.
 
     Raises
     ------
     DataError
         If there is nothing to learn from the data, or they can't be used as they are.
     """
-    return draft(path, task, roles).toml
-
-
-def draft(path: Path, task: Task | None = None, roles: Roles = NO_ROLES) -> Draft:
-    """Drafts like `draft_study`, and returns what was found in the data too."""
     inspection = inspect([path], roles, task=task)
     _refuse_unusable(inspection, task)
     files = (path, *_test_beside(path)) if inspection.guess.rows != "series" else (path,)
     name = re.sub(r"[^\w.-]+", "-", path.stem.lower())[:30].strip("-_.") or "study"
-    drafts = {"texts": _texts, "sequences": _sequences, "series": _series}
     seen = inspection.files[0]
-    lines = [
-        "#:schema ./study.schema.json",
-        f"# Drafted from {path.name}: {inspection.guess.reason}.",
-        *([] if seen.share == 1 else [f"# {seen.looked_at}"]),
-        "# Change any line. Keys that are left out have defaults.",
-        f"name = {_quoted(name)}",
-        *drafts[inspection.guess.rows or "texts"](files, inspection),
-    ]
-    return Draft(name, "\n".join(lines) + "\n", files, inspection)
+    too_few: TooFewRows | None = None
+    for values in _values(files, inspection):
+        toml = _render(
+            values,
+            file=path.name,
+            name=name,
+            train=f"data/{path.name}",
+            reason=inspection.guess.reason,
+            looked_at=seen.looked_at if seen.share < 1 else None,
+            roles=inspection.guess.roles,
+            rows=inspection.guess.rows,
+        )
+        if seen.share < 1:
+            return Draft(name, toml, files, inspection, None)
+        try:
+            return Draft(name, toml, files, inspection, _check(toml, files))
+        except TooFewRows as error:
+            too_few = error
+    clock = seen.clock
+    if clock is not None and clock.series == 1 and roles.horizon is None:
+        raise DataError(
+            f"{path}: {clock.steps} steps are too few for training and testing. Add rows."
+        )
+    raise DataError(f"{too_few} Or leave the series out.")
+
+
+def _values(files: tuple[Path, ...], inspection: Inspection) -> Iterator[dict[str, Any]]:
+    """What the template needs beside the roles; for series, shorter and shorter reaches."""
+    match inspection.guess.rows:
+        case "texts":
+            yield _texts(files, inspection)
+        case "sequences":
+            yield _sequences(files, inspection)
+        case _:
+            yield from _series(files, inspection)
+
+
+def _render(values: dict[str, Any], **common: object) -> str:
+    environment = Environment(
+        loader=PackageLoader("gru_optuna.scaffold", "."),
+        undefined=StrictUndefined,
+        autoescape=False,  # noqa: S701 (no HTML)
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["toml"] = _toml
+    defaults = values["defaults"]
+    minutes = max(1, round(defaults.minutes))
+    return environment.get_template("study.toml.jinja").render(
+        common | values,
+        trials=TRIALS,
+        minutes=minutes,
+        too_long=defaults.minutes > MINUTES + 1,
+    )
+
+
+def _check(toml: str, files: tuple[Path, ...]) -> PartSizes:
+    """Reads and prepares the data exactly as `tune` does.
+
+    Raises
+    ------
+    DataError
+    """
+    from gru_optuna.data.load import load_folds  # torch: refusals before this are quick
+
+    content = tomllib.loads(toml)
+    for key, file in zip(("train", "test"), files, strict=False):
+        content["data"][key] = str(file.absolute())
+    spec = study_file.parse(content, source=str(files[0]))
+    first: Dataset = load_folds(spec, files[0].absolute().parent)[0]
+    return PartSizes(
+        len(first.train), len(first.validation), len(first.test or ()), spec.data.horizon
+    )
 
 
 def _refuse_unusable(inspection: Inspection, task: Task | None) -> None:
@@ -138,103 +244,82 @@ def _same_columns(path: Path, other: Path) -> bool:
         return False
 
 
-def _texts(files: tuple[Path, ...], inspection: Inspection) -> list[str]:
+def _texts(files: tuple[Path, ...], inspection: Inspection) -> dict[str, Any]:
     report, roles = inspection.files[0], inspection.guess.roles
     column = next(column for column in report.columns if column.name == roles.text)
     tokenizer, tokens, why = _tokens(read_head(files[0])[0], column)
     longest = min(_LONGEST_TEXT, max(8, 8 * int(np.ceil(np.quantile(tokens, 0.98) / 8))))
     rows = _training_rows(_all(report.rows, report), files)
-    # Batches are padded to their longest row, so most steps count as if texts were long.
-    defaults = choose_default_sizes(
-        rows, int(min(longest, np.quantile(tokens, 0.9))), channels=None
-    )
-    cut = float((tokens > longest).mean())
-    top, target = _target(inspection)
-    groups = [
-        column.name
-        for column in report.columns
-        if name_speaks(column.name, "group") and column.distinct > 20
-    ]
-    return [
-        *top,
-        *_data(files),
-        f"text = {_quoted(roles.text)}",
-        *target,
-        *_group(roles, groups),
-        f'tokenizer = "{tokenizer}" # {why}',
-        f"vocabulary = {_vocabulary(tokenizer, tokens)} # at most; the most frequent tokens",
-        f"max_tokens = {longest} # {cut:.0%} of the texts are longer and get cut",
-        "deduplicate = true # keep equal texts once",
-        "",
-        _VALUES_LISTS_RANGES,
-        "[model]",
-        f"embedding_size = {defaults.sizes}",
-        f"hidden_size = {defaults.sizes}",
-        'pooling = ["last", "mean"]',
-        "",
-        *_search(rows),
-        "token_deletion = { low = 0.0, high = 0.2 } # share of tokens, drawn afresh each epoch",
-        "# token_insertion, token_swap: likewise; 0 if left out",
-        "",
-        *_end(defaults),
-    ]
+    return {
+        **_labelled(inspection, rows, files),
+        # Batches are padded to their longest row, so most steps count as if texts were long.
+        "defaults": choose_default_sizes(
+            rows, int(min(longest, np.quantile(tokens, 0.9))), channels=None
+        ),
+        "tokenizer": tokenizer,
+        "about_tokenizer": why,
+        "vocabulary": _vocabulary(tokenizer, tokens),
+        "max_tokens": longest,
+        "cut": f"{float((tokens > longest).mean()):.0%}",
+        "groups": [
+            column.name
+            for column in report.columns
+            if name_speaks(column.name, "group") and column.distinct > 20
+        ],
+    }
 
 
-def _sequences(files: tuple[Path, ...], inspection: Inspection) -> list[str]:
-    report, roles = inspection.files[0], inspection.guess.roles
+def _sequences(files: tuple[Path, ...], inspection: Inspection) -> dict[str, Any]:
+    report = inspection.files[0]
     assert report.lengths is not None
     sequences = sum(report.classes.values()) if report.classes else report.rows
     rows = _training_rows(_all(sequences, report), files)
-    defaults = choose_default_sizes(rows, int(report.lengths.high), report.channels or 1)
-    top, target = _target(inspection)
-    long_form = []
-    if roles.id is not None:
-        long_form = [
-            f"id = {_quoted(roles.id)} # of the sequence; one row for each step",
-            *([f"time = {_quoted(roles.time)}"] if roles.time else []),
-            f"features = {_listed(roles.features)}",
-        ]
-    return [
-        *top,
-        *_data(files),
-        *long_form,
-        *target,
-        *_group(roles, []),
-        "",
-        _VALUES_LISTS_RANGES,
-        "[model]",
-        f"hidden_size = {defaults.sizes}",
-        "bidirectional = [false, true]",
-        'pooling = ["last", "mean"]',
-        "",
-        *_search(rows),
-        "jitter = { low = 0.0, high = 0.3 } # noise in standard deviations, training rows only",
-        "# scaling, time_masking: likewise; 0 if left out",
-        "",
-        *_end(defaults),
-    ]
+    return {
+        **_labelled(inspection, rows, files),
+        "defaults": choose_default_sizes(rows, int(report.lengths.high), report.channels or 1),
+        "groups": [],
+    }
 
 
-def _series(files: tuple[Path, ...], inspection: Inspection) -> list[str]:
+def _labelled(inspection: Inspection, rows: int, files: tuple[Path, ...]) -> dict[str, Any]:
+    """The task and its parts, where each row has a label or a target."""
+    classes = inspection.files[0].classes
+    balanced = False
+    if not classes:
+        task, metric, about = "regression", "rmse", "or mae, r2"
+    elif max(classes.values()) < UNBALANCED * min(classes.values()):
+        task, metric, about = "classification", "accuracy", "or macro_f1, log_loss, roc_auc"
+    else:
+        task, balanced = "classification", True
+        metric = "balanced_accuracy" if len(classes) == 2 else "macro_f1"
+        about = "the classes are unbalanced, which accuracy hides"
+    return {
+        "task": task,
+        "metric": metric,
+        "about_metric": about,
+        "balanced": balanced,
+        "test": f"data/{files[1].name}" if len(files) > 1 else _TEST,
+        "validation": _VALIDATION,
+        "batch_sizes": _batch_sizes(rows),
+    }
+
+
+@dataclass(frozen=True)
+class _Reach:
+    """How far forecasts reach, in steps."""
+
+    horizon: int
+    window: int
+    season: int  # 1: none
+
+
+def _series(files: tuple[Path, ...], inspection: Inspection) -> Iterator[dict[str, Any]]:
     report, roles = inspection.files[0], inspection.guess.roles
     clock = report.clock
     if clock is None:
         raise DataError(
             f'{report.file}: column "{roles.time}" can\'t be read as times. Write them as '
             f"2024-12-31."
-        )
-    season = roles.season or clock.season
-    horizon, window = _reach(clock.step, season, clock.steps)
-    if roles.horizon is not None:
-        horizon, window = roles.horizon, max(window, 2 * roles.horizon)
-    # If only the beginning was read, the number of rows is unknown, so the parts are fractions.
-    several = clock.series > 1 or report.share < 1
-    test = max(horizon, round(_TEST * clock.steps))
-    validation = max(horizon, round(_VALIDATION_IN_TIME * clock.steps))
-    left = clock.steps - test - validation
-    if left < window + 2 * horizon:
-        raise DataError(
-            f"{report.file}: {clock.steps} steps are too few for training and testing. Add rows."
         )
     mistaken = {column.name for column in report.columns if column.mistake}
     table, _ = read_head(files[0])
@@ -245,75 +330,73 @@ def _series(files: tuple[Path, ...], inspection: Inspection) -> list[str]:
         and column.name not in (roles.series, roles.target, roles.time)
         and holds_categories([table], column.name)
     ]
-    numeric = [name for name in roles.features if name not in mistaken]
-    named = [*numeric, *(column.name for column in categorical)][:_MOST_COVARIATES]
     given = {*roles.covariates, *roles.known}
-    named = [name for name in named if name not in given]
+    numeric = [name for name in roles.features if name not in mistaken]
+    names = [*numeric, *(column.name for column in categorical)]
+    named = [name for name in names if name not in given][:_MOST_COVARIATES]
     # A column with gaps may be empty in all training rows, and then the study wouldn't run.
     with_gaps = {column.name for column in categorical if column.missing}
     ahead = [name for name in named if name_speaks(name, "known")]
     known = [*roles.known, *(name for name in ahead if name not in with_gaps)]
-    known_so_far = [name for name in named if name not in ahead]
-    texts = [
-        column.name
-        for column in report.columns
-        if column.kind == "text" and column.name not in given
-    ]
-    rows = _all((left - window) * clock.series, report)
     widths = {column.name: min(column.distinct, MOST_CATEGORIES + 1) for column in categorical}
     channels = sum(widths.get(name, 1) for name in (*roles.covariates, *known))
-    defaults = choose_default_sizes(rows, window, 1 + channels + _CALENDAR_CHANNELS)
-    every = f", every {clock.step}" if clock.step else ""
-    return [
-        *_top("forecasting", "mae", "in the target's units; or rmse, mase, smape"),
-        "[data]",
-        f"train = {_quoted(f'data/{files[0].name}')}",
-        f"test = {_TEST if several else test} # the last "
-        f"{'part of each series' if several else 'rows'}; used once, for the winner",
-        f"validation = {_VALIDATION_IN_TIME if several else validation} # before those; compares "
-        f"trials",
-        f"time = {_quoted(roles.time)} # {clock.first} … {clock.last}{every}",
-        f"target = {_quoted(roles.target)}",
-        *([f"series = {_quoted(roles.series)} # {clock.series} series"] if roles.series else []),
-        # The past of other columns often says little about the target's future, and a network
-        # learns from it what held for one season only. On the traffic data it did harm.
-        *([f"covariates = {_listed(roles.covariates)}"] if roles.covariates else []),
-        *(
-            [f"# covariates = {_listed(known_so_far)} # known up to now; try them"]
-            if known_so_far
-            else []
-        ),
-        f"known = {_listed(known)} # known for the steps to forecast, too",
-        *(
-            [f"# known = {_listed(ahead)} # where a field is empty, no category is set"]
-            if known != ahead
-            else []
-        ),
-        *([f"# left out because they hold texts: {', '.join(texts)}"] if texts else []),
-        f"horizon = {horizon} # steps to forecast, all at once",
-        f"window = {window} # steps that a forecast reads",
-        f"season = {season or 1} # steps; of the naive forecast to beat"
-        + ("" if season else "; no season was found"),
-        "gap = 0 # rows left out between the parts",
-        'missing = "interpolate" # or drop, refuse',
-        "calendar = true # hour, weekday and day of the year as channels",
-        "",
-        _VALUES_LISTS_RANGES,
-        "[model]",
-        f"hidden_size = {defaults.sizes}",
-        "",
-        *_search(rows),
-        "# jitter, scaling, time_masking: noise in training; 0 if left out",
-        "",
-        *_end(defaults),
-    ]
+    for reach in _reaches(clock, roles):
+        test, validation = _parts(reach.horizon, clock)
+        rows = _all(max(1, clock.steps - test - validation - reach.window) * clock.series, report)
+        # If only the beginning was read, the number of rows is unknown, so parts are fractions.
+        several = clock.series > 1 or report.share < 1
+        yield {
+            "task": "forecasting",
+            "metric": "mae",
+            "about_metric": "in the target's units; or rmse, mase, smape",
+            "several": several,
+            "test": _TEST if several else test,
+            "validation": _share(reach.horizon, clock) if several else validation,
+            "clock": clock,
+            "reach": reach,
+            "covariates": [name for name in named if name not in ahead],
+            "known": known,
+            "ahead": [*roles.known, *ahead],
+            "texts": [
+                column.name
+                for column in report.columns
+                if column.kind == "text" and column.name not in given
+            ],
+            "defaults": choose_default_sizes(rows, reach.window, 1 + channels + _CALENDAR_CHANNELS),
+            "batch_sizes": _batch_sizes(rows),
+        }
 
 
-def _group(roles: Roles, candidates: list[str]) -> list[str]:
-    about = "keeps equal values in one part"
-    if roles.group is not None:
-        return [f"group = {_quoted(roles.group)} # {about}"]
-    return [f"# group = {_quoted(name)} # {about}" for name in candidates]
+def _reaches(clock: TimeColumn, roles: Roles) -> Iterator[_Reach]:
+    """The usual horizon, window and season, then smaller ones, and at last none without a season.
+
+    What the user gives stays.
+    """
+    horizon, window = usual_reach(clock.step)
+    while clock.steps < 4 * (horizon + window) and horizon > 1:
+        horizon, window = horizon // 2, max(2, window // 2)
+    if roles.horizon is not None:
+        horizon, window = roles.horizon, max(window, 2 * roles.horizon)
+    for season in dict.fromkeys((roles.season or clock.season or 1, roles.season or 1)):
+        reach = _Reach(horizon, window, season)
+        yield reach
+        while roles.horizon is None and reach.horizon > 1:
+            reach = _Reach(reach.horizon // 2, max(2, reach.window // 2), season)
+            yield reach
+        if roles.horizon is not None and window > roles.horizon:
+            yield _Reach(horizon, roles.horizon, season)
+
+
+def _parts(horizon: int, clock: TimeColumn) -> tuple[int, int]:
+    """Rows of the test and of the validation: as many as say something, if there are enough."""
+    test, validation = round(_TEST * clock.steps), round(_VALIDATION_IN_TIME * clock.steps)
+    enough = min(_FEW_HORIZONS * horizon, round(_VALIDATION * clock.steps))
+    return max(horizon, test), max(horizon, validation, enough)
+
+
+def _share(horizon: int, clock: TimeColumn) -> float:
+    rows = round(_VALIDATION_IN_TIME * (1 - _TEST) * clock.steps)
+    return _VALIDATION if rows < _FEW_HORIZONS * horizon else _VALIDATION_IN_TIME
 
 
 def _all(rows: int, report: FileReport) -> int:
@@ -323,38 +406,6 @@ def _all(rows: int, report: FileReport) -> int:
 
 def _training_rows(rows: int, files: tuple[Path, ...]) -> int:
     return int(rows * (1.0 if len(files) > 1 else 1 - _TEST) * (1 - _VALIDATION))
-
-
-def _top(task: str, metric: str, about_metric: str) -> list[str]:
-    return [f'task = "{task}"', f'metric = "{metric}" # {about_metric}', "seed = 0", ""]
-
-
-def _data(files: tuple[Path, ...]) -> list[str]:
-    once = "used once, for the winner"
-    given = f"{_quoted(f'data/{files[1].name}')} # {once}" if len(files) > 1 else None
-    return [
-        "[data]",
-        f"train = {_quoted(f'data/{files[0].name}')}",
-        f"test = {given or f'{_TEST} # of the rows; {once}'}",
-        f"validation = {_VALIDATION} # of the rest; compares trials",
-    ]
-
-
-def _target(inspection: Inspection) -> tuple[list[str], list[str]]:
-    """The lines at the top, and those of ``[data]`` about the label or target."""
-    classes, roles = inspection.files[0].classes, inspection.guess.roles
-    if not classes:
-        target = [f"target = {_quoted(roles.target)}"] if roles.target else []
-        return _top("regression", "rmse", "or mae, r2"), target
-    label = [f"label = {_quoted(roles.label)}"] if roles.label else []
-    if max(classes.values()) < UNBALANCED * min(classes.values()):
-        return _top("classification", "accuracy", "or macro_f1, log_loss, roc_auc"), label
-    metric = "balanced_accuracy" if len(classes) == 2 else "macro_f1"
-    weights = 'class_weights = "balanced" # rare classes count as much as frequent ones'
-    return (
-        _top("classification", metric, "the classes are unbalanced, which accuracy hides"),
-        [*label, weights],
-    )
 
 
 def _tokens(table: Table, column: Column) -> tuple[str, NDArray[np.float64], str]:
@@ -378,51 +429,13 @@ def _vocabulary(tokenizer: str, tokens: NDArray[np.float64]) -> int:
     return int(min(8000, max(1000, round(float(tokens.sum()) / 40, -3))))
 
 
-def _reach(step: str | None, season: int | None, steps: int) -> tuple[int, int]:
-    """Horizon and window, in steps, for a series of `steps`."""
-    count, _, unit = (step or "").partition(" ")
-    horizon, window = _STEPS_AHEAD.get(unit.removesuffix("s"), (12, 24))
-    if count not in ("", "1") and season:
-        horizon, window = season, 2 * season
-    while steps < 4 * (horizon + window) and horizon > 1:
-        horizon, window = horizon // 2, max(2, window // 2)
-    return horizon, window
+def _batch_sizes(rows: int) -> list[int]:
+    sizes = [size for size in (16, 32, 64, 128, 256) if rows / 200 <= size <= rows / 6][:3]
+    return sizes or ([8, 16] if rows < 1000 else [128, 256])
 
 
-def _search(rows: int) -> list[str]:
-    batch_sizes = [size for size in (16, 32, 64, 128, 256) if rows / 200 <= size <= rows / 6][:3]
-    return [
-        "[search]",
-        "learning_rate = { low = 5e-4, high = 2e-2, log = true }",
-        'optimizer = "adam"',
-        'decay = ["constant", "exponential", "cosine"]',
-        "clip_norm = { low = 0.3, high = 5.0, log = true }",
-        'initializer = ["xavier_uniform", "orthogonal"]',
-        "l1 = 0",
-        "l2 = { low = 1e-8, high = 1e-4, log = true }",
-        "dropout = { low = 0.0, high = 0.5 }",
-        f"batch_size = {batch_sizes or ([8, 16] if rows < 1000 else [128, 256])}",
-    ]
-
-
-def _end(defaults: DefaultSizes) -> list[str]:
-    minutes = max(1, round(defaults.minutes))
-    return [
-        "[training]",
-        f"epochs = {defaults.epochs} # at most",
-        "patience = 5 # epochs without improvement before a trial stops",
-        "",
-        "[budget]",
-        f"trials = {TRIALS} # about {minutes} minute{'s' if minutes > 1 else ''} on two cores; "
-        f"raise it at any time",
-        *(["# hours = 0.08 # to stop by time"] if defaults.minutes > MINUTES + 1 else []),
-    ]
-
-
-def _quoted(text: str | None) -> str:
-    """A TOML string; JSON has the same escapes."""
-    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
-
-
-def _listed(names: list[str] | tuple[str, ...]) -> str:
-    return f"[{', '.join(_quoted(name) for name in names)}]"
+def _toml(value: str | list[str] | tuple[str, ...]) -> str:
+    """A TOML string or list; JSON has the same escapes."""
+    if not isinstance(value, str):
+        return f"[{', '.join(map(_toml, value))}]"
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

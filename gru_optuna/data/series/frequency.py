@@ -58,6 +58,10 @@ class Frequency:
                 return _counted(self.count // size, name)
         return f"{self.count / _SECOND:g} seconds"
 
+    def described(self, steps: int) -> str:
+        """The length of some steps, such as 11 years."""
+        return str(Frequency(self.count * steps, self.unit))
+
     @property
     def microseconds(self) -> int:
         """Its length; that of months on average."""

@@ -37,7 +37,7 @@ from gru_optuna.data.series.plan import (
 )
 from gru_optuna.data.series.series import read_series
 from gru_optuna.data.targets import check_defined
-from gru_optuna.errors import DataError
+from gru_optuna.errors import DataError, TooFewRows
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -301,7 +301,7 @@ def _check_parts(
     for each, split in zip(series, splits, strict=True):
         for name, span in (("validation", split.validation), ("test", split.test)):
             if span is not None and span[1] - span[0] < data.horizon:
-                raise DataError(
+                raise TooFewRows(
                     f"{sources[name]}: horizon = {data.horizon} is longer than the {name} part"
                     f"{_of(each)}, {span[1] - span[0]} of {len(each)} rows. Shorten the horizon, "
                     f"add rows, or change test and validation under [data]."
@@ -315,7 +315,7 @@ def _check_training(
     for each, split in zip(series, splits, strict=True):
         if split.train[1] < needed:
             season = f", season = {plan.season}" if plan.season > 1 else ""
-            raise DataError(
+            raise TooFewRows(
                 f"{source}: the training part{_of(each)} has {split.train[1]} of {len(each)} "
                 f"rows, but window = {plan.window}, horizon = {plan.horizon}{season} need "
                 f"{needed}. Make them smaller, or add rows."
