@@ -116,7 +116,7 @@ def rows_of_table(table: Table, encoder: Encoder) -> RowsToPredict:
     lenient = data.model_copy(update={"missing": "interpolate"})
     series, frequency = read_series([table], lenient, encoder.categories)
     encoder.check_frequency(frequency, table.source)
-    ids = {data.series: [each.name for each in series]} if data.series else {}
+    ids = {data.series: [each.name for each in series]} if data.series is not None else {}
     return RowsToPredict(series, lambda _: table.source, ids)
 
 

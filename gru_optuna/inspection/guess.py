@@ -207,8 +207,8 @@ class _Guesses:
     def as_sequences(self, task: Task | None) -> Guess | None:
         """Long form: one row for each step, an id, and a class or number for each sequence."""
         for owner in [self._given.id] if self._given.id else self._owners():
-            time = self._given.time or self._step_column(owner)
-            taken = {owner} | self._taken | ({time} if time else set())
+            time = self._step_column(owner) if self._given.time is None else self._given.time
+            taken = {owner} | self._taken | ({time} if time is not None else set())
             named = self._given.label or self._given.target
             target = _Choice(named) if named else self._constant_target(owner, taken)
             if target.name is None and not (target.undecided and self._given.id):
@@ -242,17 +242,21 @@ class _Guesses:
 
     def as_series(self, _task: Task | None) -> Guess | None:
         """A column of times, and a number for each."""
-        time = self._given.time or next(iter(self._times()), None)
+        time = self._given.time
+        if time is None:
+            time = next(iter(self._times()), None)
         if time is None:
             return None
         taken = {time} | self._taken
-        series = self._given.series or self._series(time, taken)
-        taken |= {series} if series else set()
+        series = self._given.series
+        if series is None:
+            series = self._series(time, taken)
+        taken |= {series} if series is not None else set()
         target = _Choice(self._given.target) if self._given.target else self._target(taken)
         if target.name is None and not target.undecided:
             return None
         roles = replace(self._given, time=time, series=series)
-        several = f', "{series}" names the series' if series else ""
+        several = f', "{series}" names the series' if series is not None else ""
         if target.name is None:
             return _undecided("forecasting", "series", f'"{time}" holds times', roles, target)
         return Guess(
@@ -301,22 +305,24 @@ class _Guesses:
 
     def _target(self, taken: set[str]) -> _Choice:
         """The number to predict: constants, counts, parts of times and 0/1 columns come last."""
-        tiers: list[list[Column]] = [[], [], [], [], []]
+        tiers: list[list[Column]] = [[], [], []]
+        counting: list[Column] = []
+        constant: list[Column] = []
         for column in self._known.values():
             if column.name in taken:
                 continue
             if column.kind == "constant":
                 if self._table.count_numbers(column.name)[0]:
-                    tiers[4].append(column)
+                    constant.append(column)
             elif column.numbers is None:
                 continue
             elif column.kind == "id":
-                tiers[3].append(column)
+                counting.append(column)
             elif name_speaks(column.name, "calendar") or name_speaks(column.name, "id"):
                 tiers[2].append(column)
             elif column.kind == "number":
                 tiers[1 if column.distinct <= 2 and column.whole else 0].append(column)
-        return _choose(tiers, "target")
+        return _choose(tiers if any(tiers) else (counting, constant), "target")
 
     def _numeric(self, taken: set[str]) -> tuple[str, ...]:
         return tuple(

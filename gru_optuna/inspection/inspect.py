@@ -174,7 +174,7 @@ def _report(
 
 def _clock(table: Table, columns: Sequence[Column], guess: Guess) -> TimeColumn | None:
     named = next((column.name for column in columns if column.kind == "time"), None)
-    name = guess.roles.time or named
+    name = named if guess.roles.time is None else guess.roles.time
     if name is None or name not in table.names:
         return None
     target = guess.roles.target if guess.rows == "series" else None
@@ -183,7 +183,7 @@ def _clock(table: Table, columns: Sequence[Column], guess: Guess) -> TimeColumn 
         values = table.numbers(target) if target in table.names and target is not None else None
     except DataError:
         return None  # numbered steps, or a mistake, which its column reports
-    owner = guess.roles.series or guess.roles.id
+    owner = guess.roles.id if guess.roles.series is None else guess.roles.series
     return read_time_column(name, times, owners_of(table, owner), values)
 
 

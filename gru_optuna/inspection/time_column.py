@@ -25,6 +25,7 @@ _MOSTLY_ABSENT = 2  # steps for each row: the values are too sparse to measure a
 _CYCLES_SEEN = 3  # to tell a cycle that the calendar doesn't have from chance
 _CLEARLY = 0.9  # such a cycle leaves less of the error of any season of the calendar
 _NOISE = 1e-6  # of the deviation: what rounding leaves of a straight line
+_NEARLY = 0.9  # of the highest peak: chance decides which of them is higher
 _ALIKE = 0.3  # the autocorrelation of values one such cycle apart
 
 _STEPS_AHEAD = {
@@ -241,7 +242,10 @@ def _peak(target: NDArray[np.float64]) -> int | None:
     alike *= len(target) / np.arange(len(target), 0, -1)
     longest = min(_LONGEST_SEASON, len(target) // _CYCLES_SEEN)
     peaks, _ = find_peaks(alike[: longest + 1], height=_ALIKE)
-    return int(peaks[alike[peaks].argmax()]) if len(peaks) else None
+    if not len(peaks):
+        return None
+    # Twice a cycle is a peak, too.
+    return int(peaks[alike[peaks] > _NEARLY * alike[peaks].max()][0])
 
 
 def _shown(time: np.datetime64) -> str:

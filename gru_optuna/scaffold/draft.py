@@ -76,15 +76,14 @@ class PartSizes:
             if self.horizon is None and 0 < rows < _FEW_ROWS:
                 message = f"the {name} part has {rows} rows, so its values are mostly chance"
                 yield DataFinding("few", file, f"{message}: add rows, or use folds = 5")
-            elif (
-                self.horizon is not None and rows + self.horizon - 1 < _FEW_HORIZONS * self.horizon
-            ):
-                message = (
-                    f"the {name} part has {rows} windows, which overlap and span "
-                    f"{rows + self.horizon - 1} steps of {self.horizon} forecast at once, so its "
-                    f"values are mostly chance: add rows, or shorten the horizon"
-                )
-                yield DataFinding("few", file, message)
+            elif self.horizon is not None and rows:
+                steps = rows + self.horizon - 1
+                if steps < max(_FEW_HORIZONS * self.horizon, _FEW_ROWS):
+                    message = (
+                        f"the {name} part has {rows} windows, which overlap in {steps} steps, so "
+                        f"its values are mostly chance: add rows, or shorten the horizon"
+                    )
+                    yield DataFinding("few", file, message)
 
 
 @dataclass(frozen=True)
@@ -375,16 +374,17 @@ def _reaches(clock: TimeColumn, roles: Roles) -> Iterator[_Reach]:
     horizon, window = usual_reach(clock.step)
     while clock.steps < 4 * (horizon + window) and horizon > 1:
         horizon, window = horizon // 2, max(2, window // 2)
-    if roles.horizon is not None:
-        horizon, window = roles.horizon, max(window, 2 * roles.horizon)
+    fixed = roles.horizon
     for season in dict.fromkeys((roles.season or clock.season or 1, roles.season or 1)):
         reach = _Reach(horizon, window, season)
+        if fixed is not None:
+            reach = _Reach(fixed, max(window, 2 * fixed), season)
         yield reach
-        while roles.horizon is None and reach.horizon > 1:
-            reach = _Reach(reach.horizon // 2, max(2, reach.window // 2), season)
+        least = max(2, fixed or 1)
+        while reach.window > least or (fixed is None and reach.horizon > 1):
+            shorter = reach.horizon if fixed is not None else max(1, reach.horizon // 2)
+            reach = _Reach(shorter, max(least, reach.window // 2), season)
             yield reach
-        if roles.horizon is not None and window > roles.horizon:
-            yield _Reach(horizon, roles.horizon, season)
 
 
 def _parts(horizon: int, clock: TimeColumn) -> tuple[int, int]:

@@ -87,11 +87,11 @@ class Data(StudySection):
         description="Column of rows that stay in one part together, such as a person's.",
     )
     # sequences in long form, one step a row
-    id: _Name | None = Field(None, description="Column that identifies the sequence.")
+    id: str | None = Field(None, description="Column that identifies the sequence.")
     features: list[_Name] = Field([], description="Columns of a step; else all that remain.")
-    time: _Name | None = Field(None, description="Column of times, in ascending order.")
+    time: str | None = Field(None, description="Column of times, in ascending order.")
     # series
-    series: _Name | None = Field(None, description="Column that identifies the series.")
+    series: str | None = Field(None, description="Column that identifies the series.")
     covariates: list[_Name] = Field(
         [], description="Columns known up to the present: numbers or categories."
     )

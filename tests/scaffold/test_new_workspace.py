@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 from helpers.workspaces import REPOSITORY
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 import gru_optuna
@@ -266,6 +268,134 @@ def test_more_data_means_smaller_networks_and_fewer_epochs() -> None:
     assert all(effort.minutes < 5 for effort in efforts[:3])
 
 
+# --- what stands in the way ---
+
+
+def series_rows(steps: int, step: timedelta, season: int = 7, name: str = "") -> list[str]:
+    start = datetime(2020, 1, 1)
+    values = [10 + n % season + n * 37 % 11 / 10 for n in range(steps)]
+    return [f"{start + step * n}{name},{value:.2f}" for n, value in enumerate(values)]
+
+
+@settings(max_examples=15, deadline=None)  # it loads libraries
+@given(steps=st.integers(8, 120), days=st.sampled_from([1, 7]), season=st.integers(2, 12))
+def test_a_draft_for_a_short_series_trains(
+    tmp_path_factory: pytest.TempPathFactory, steps: int, days: int, season: int
+) -> None:
+    rows = series_rows(steps, timedelta(days=days), season)
+    path = reviews(tmp_path_factory.mktemp("short"), rows, "time,y")
+    draft = draft_study(path)
+    content = tomllib.loads(draft.toml)
+    content["data"]["train"] = str(path)
+    dataset = load_dataset(study_file.parse(content, source="draft"), path.parent)
+    assert dataset.test is not None
+    assert draft.sizes is not None
+    assert (len(dataset.train), len(dataset.validation), len(dataset.test)) == (
+        draft.sizes.training, draft.sizes.validation, draft.sizes.test,
+    )  # fmt: skip
+
+
+def test_one_short_series_among_long_ones_gets_a_shorter_horizon(tmp_path: Path) -> None:
+    rows = series_rows(300, timedelta(days=1), name=",a")
+    path = reviews(tmp_path, [*rows, *series_rows(25, timedelta(days=1), name=",b")], "time,s,y")
+    draft = draft_study(path)
+    assert draft.inspection.guess.roles.series == "s"
+    assert tomllib.loads(draft.toml)["data"]["horizon"] < 7
+    path = reviews(tmp_path, [*rows, *series_rows(3, timedelta(days=1), name=",b")], "time,s,y")
+    with pytest.raises(DataError, match=r'series "b".* Or leave the series out\.'):
+        draft_study(path)
+
+
+def test_what_tune_refuses_is_refused_by_init_in_the_same_words(tmp_path: Path) -> None:
+    start, shifts = datetime(2024, 1, 1), [0, 3, 1, 7, 2, 11, 5]
+    times = [start + timedelta(hours=n, minutes=shifts[n % 7]) for n in range(300)]
+    path = reviews(tmp_path, [f"{time},{n % 9}.5" for n, time in enumerate(times)], "time,y")
+    with pytest.raises(DataError) as refused:
+        draft_study(path)
+    spec = study_file.parse(
+        {
+            "name": "x",
+            "task": "forecasting",
+            "data": {"train": path.name, "time": "time", "target": "y", "horizon": 3},
+        },
+        source="x",
+    )
+    with pytest.raises(DataError) as by_tune:
+        load_dataset(spec, tmp_path)
+    assert str(refused.value) == str(by_tune.value)
+
+
+def test_small_parts_are_said_to_be_small(tmp_path: Path) -> None:
+    few = make_workspace(tmp_path / "a", reviews(tmp_path, WITH_LABELS, "label,text"))
+    assert few.sizes == "38 rows for training, 10 for validation, 12 for the test"
+    assert [finding.message for finding in few.findings if finding.about == "few"] == [
+        f"the {part} part has {rows} rows, so its values are mostly chance: add rows, or use "
+        f"folds = 5"
+        for part, rows in (("validation", 10), ("test", 12))
+    ]
+    months = [f"{2000 + n // 12}-{n % 12 + 1:02},{n % 12}.5" for n in range(72)]
+    few = make_workspace(tmp_path / "b", reviews(tmp_path, months, "month,y"))
+    (message, _) = (finding.message for finding in few.findings if finding.about == "few")
+    assert message.startswith("the validation part has ")
+    assert "windows, which overlap in" in message
+    many = make_workspace(tmp_path / "c", DATA / "traffic_hourly.csv")
+    assert not [finding for finding in many.findings if finding.about == "few"]
+
+
+def test_a_column_without_a_name_can_be_the_time(tmp_path: Path) -> None:
+    made = make_workspace(
+        tmp_path / "ws", reviews(tmp_path, series_rows(200, timedelta(days=1)), ",y")
+    )
+    assert study_file.load(made.study).data.time == ""
+
+
+# --- seasons ---
+
+
+@pytest.mark.parametrize(
+    ("minutes", "period", "season"),
+    [
+        (15, 96, 96),  # a day, though the last hour is closer to the next step
+        (60, 24, 24), (60, 168, 168), (1440, 7, 7),
+        (1440, 30, 30),  # no cycle of the calendar
+    ],
+)  # fmt: skip
+def test_the_season_that_leaves_the_smallest_error_is_drafted(
+    tmp_path: Path, minutes: int, period: int, season: int
+) -> None:
+    generator = np.random.default_rng(0)
+    steps = np.arange(8 * period)
+    values = 5 * np.sin(2 * np.pi * steps / period) + generator.normal(size=len(steps))
+    values += generator.normal(size=period)[steps % period]  # its own shape
+    times = [datetime(2024, 1, 1) + timedelta(minutes=minutes * int(n)) for n in steps]
+    rows = [f"{time},{value:.3f}" for time, value in zip(times, values, strict=True)]
+    data = tomllib.loads(draft_study(reviews(tmp_path, rows, "time,y")).toml)["data"]
+    assert data["season"] == season
+
+
+def test_years_have_the_cycle_that_their_values_show(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    values = [50 + 40 * np.sin(2 * np.pi * n / 11) + generator.normal() for n in range(200)]
+    rows = [f"{1800 + n},{value:.2f}" for n, value in enumerate(values)]
+    path = reviews(tmp_path, rows, "year,sunspots")
+    draft = draft_study(path)
+    data = tomllib.loads(draft.toml)["data"]
+    assert (data["season"], data["horizon"]) == (11, 3)
+    clock = draft.inspection.files[0].clock
+    assert clock is not None
+    assert clock.cycle is not None
+    assert clock.cycle.name == "about 11 years"
+
+
+def test_noise_has_no_season(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    times = [datetime(2024, 1, 1) + timedelta(days=n) for n in range(400)]
+    rows = [f"{time},{generator.normal():.3f}" for time in times]
+    draft = draft_study(reviews(tmp_path, rows, "time,y"))
+    assert tomllib.loads(draft.toml)["data"]["season"] == 1
+    assert "no season was found" in draft.toml
+
+
 # --- workspaces ---
 
 
@@ -348,6 +478,14 @@ def test_a_folder_that_cannot_be_used_is_left_alone(tmp_path: Path, name: str, a
     assert files_of(tmp_path) == {"full/notes.txt"}
 
 
+def test_parent_folders_are_made_and_removed_again_if_the_data_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError):
+        make_workspace(tmp_path / "new" / "er" / "ws", tmp_path / "none.csv")
+    assert list(tmp_path.iterdir()) == []
+    made = make_workspace(tmp_path / "new" / "er" / "ws")
+    assert made.study.is_file()
+
+
 def test_nothing_stays_of_a_workspace_that_fails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -375,7 +513,7 @@ def test_the_command_says_what_was_made_and_what_is_next(
     assert result.stdout == (
         'my ws/studies/traffic_hourly.toml: forecasting: "datetime" holds times, "traffic_volume" '
         "a number for each\n"
-        "target: traffic_volume (also possible: clouds_all, rain_1h, temp, snow_1h)\n"
+        "target: traffic_volume (also possible: clouds_all, rain_1h, temp)\n"
         "2,309 windows for training, 346 for validation, 3,481 for the test\n"
     )
     assert result.stderr.splitlines() == [
