@@ -6,6 +6,7 @@ import gc
 import os
 import signal
 import sys
+import time
 from typing import TYPE_CHECKING, NoReturn
 
 from gru_optuna.cli.console import EXIT_INTERRUPTED, say
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
 EXIT_CRASHED = 70
 """Of a supervised worker: a bug, not what became of the study."""
 
+_LEAVE_SECONDS = 4.8
+"""How long a process lives after Ctrl-C or SIGTERM: whoever stops a service or a container kills it
+soon after. What isn't finished then is abandoned, as if it had been killed."""
+
 
 def begin_work() -> None:
     """Switches the garbage collector on, for what is made from now on (see `cli.main`)."""
@@ -27,7 +32,10 @@ def begin_work() -> None:
 
 
 def stop_on_signals(view: View) -> threading.Event:
-    """Set by the first Ctrl-C or SIGTERM; the second one ends the process at once."""
+    """Set by the first Ctrl-C or SIGTERM; the second one ends the process at once.
+
+    Whatever it is doing, the process ends some seconds after the first.
+    """
     import threading
 
     begin_work()
@@ -44,7 +52,34 @@ def stop_on_signals(view: View) -> threading.Event:
 
     signal.signal(signal.SIGINT, on_signal)
     signal.signal(signal.SIGTERM, on_signal)
+    _end_in_time(view)
     return stop
+
+
+def _end_in_time(view: View) -> None:
+    """Ends the process some seconds after the first signal, unless it has ended by itself."""
+    import socket
+    import threading
+
+    # Through a socket, to a thread: Python calls the handler only between two of the main
+    # thread's instructions, and a single one may read a file, or compile code, for a minute.
+    received, sent = socket.socketpair()
+    sent.setblocking(False)
+    signal.set_wakeup_fd(sent.fileno(), warn_on_full_buffer=False)
+
+    def wait() -> None:
+        with sent:  # kept open as long as the thread
+            while received.recv(1)[0] not in (signal.SIGINT, signal.SIGTERM):
+                pass  # a signal that something else handles
+            time.sleep(_LEAVE_SECONDS)
+            # In a thread of its own: somebody who holds the terminal's lock may never return it.
+            closing = threading.Thread(target=view.close, name="close", daemon=True)
+            closing.start()
+            closing.join(0.1)
+            say("stopped; what was not finished is abandoned. Run the same command to resume.")
+            os._exit(EXIT_INTERRUPTED)
+
+    threading.Thread(target=wait, name="leaving", daemon=True).start()
 
 
 def _stop_when_stdin_ends(stop: threading.Event) -> None:

@@ -39,7 +39,7 @@ SOON_SECONDS = 60.0
 LOOK_SECONDS = 0.25
 """Between two looks at the study and the processes."""
 
-_LEAVING_SECONDS = 30.0
+_LEAVING_SECONDS = 6.0  # a worker takes five at most
 _DONE, _FAILED, _USER_ERROR, _INTERRUPTED = 0, 1, 2, 130
 
 

@@ -118,7 +118,8 @@ def confirm_study(
     datasets = load_data(study, spec, place.folder, place.settings.device)
     pool, size = make_pool(spec, datasets, place.settings.threads, place.settings.slots)
     decision = confirm(study, place.url, spec, pool, size.slots, stop, on_event)
-    describe_at(study, place.url)
+    if not stop.is_set():
+        describe_at(study, place.url)
     return study, spec, decision
 
 

@@ -65,7 +65,7 @@ class TuningResult:
     """What `tune` returns."""
 
     summary: Summary
-    report: Path | None  # None: interrupted before any trial ended
+    report: Path | None  # None: interrupted, or no trial ended
     interrupted: bool
     ran: int  # trials that ended in this run
     abandoned: bool = False  # left while a thread was still training an epoch
@@ -123,7 +123,7 @@ def tune(
     report
         Folder of the report. None: ``dashboards/NAME`` in the workspace.
     stop
-        Set it to end after the epoch in flight; the same call resumes later.
+        Set it to end after the epoch in flight, without a report; the same call resumes later.
     on_open, on_event
         Called with what is about to begin, and with every event.
 
@@ -174,14 +174,16 @@ def tune(
     )
     run.search(workers)
     run.confirm()
-    describe_at(opened, url)  # with what was confirmed
     summary = summarize(opened, spec)
-    ended = _ended(summary)
-    folder = report or workspace.report_folder(spec.name)
-    # Imported when there is something to draw: Plotly would hold up the first trial.
-    from gru_optuna.report.page import render_report
+    ended, page = _ended(summary), None
+    # Who was asked to leave leaves: the next run draws the notes and the report.
+    if not run.stop.is_set():
+        describe_at(opened, url)  # with what was confirmed
+        if ended:
+            # Imported when there is something to draw: Plotly would hold up the first trial.
+            from gru_optuna.report.page import render_report
 
-    page = render_report(opened, spec, folder) if ended else None
+            page = render_report(opened, spec, report or workspace.report_folder(spec.name))
     return TuningResult(summary, page, run.stop.is_set(), ended - _ended(before), run.abandoned)
 
 

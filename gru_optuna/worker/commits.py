@@ -37,7 +37,7 @@ lose."""
 STANDBY_SECONDS = 0.5
 """Between two looks at the other workers, when there is nothing else to do."""
 
-LEAVE_SECONDS = 3.0
+LEAVE_SECONDS = 2.0
 """How long a worker that should stop waits for the epoch in flight."""
 
 Result = TypeVar("Result")

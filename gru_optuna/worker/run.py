@@ -144,9 +144,10 @@ def work(
         checkpoints = open_study_checkpoints(study, url)
         worker = Worker(mirror, registration, checkpoints, spec, pool, size.slots, stop, on_event)
         worker.run()
-        # Other workers may have committed since; and a note is no reason to fail.
-        with suppress(SQLAlchemyError):
-            write_note(worker.study, database, study_id(study))
+        # Other workers may have committed since; and a note is no reason to fail, or to stay.
+        if not stop.is_set():
+            with suppress(SQLAlchemyError):
+                write_note(worker.study, database, study_id(study))
     finally:
         database.dispose()
     return worker

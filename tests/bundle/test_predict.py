@@ -73,6 +73,7 @@ def gru_optuna_in(
     yield lambda *arguments: CliRunner().invoke(app, arguments)
     for number, handler in before.items():
         signal.signal(number, handler)
+    signal.set_wakeup_fd(-1)
 
 
 def test_from_a_study_file_to_predictions(

@@ -10,7 +10,9 @@ A fault is named by its function below, and described in JSON::
 from __future__ import annotations
 
 import builtins
+import ctypes
 import errno
+import importlib
 import json
 import os
 import signal
@@ -127,6 +129,19 @@ def memory(slots: int) -> None:
 def slow(seconds: float) -> None:
     """An epoch of one slot takes so much longer."""
     _before(CPUEngine, "_train_slot", lambda *_: time.sleep(seconds))
+
+
+def stuck(at: str, sign: str) -> None:
+    """The main thread comes to a step that is one long instruction, and leaves a file as a sign."""
+
+    def hang(*_: Any, **__: Any) -> None:
+        Path(sign).touch()
+        lock, system = ctypes.create_string_buffer(128), ctypes.CDLL(None)
+        system.pthread_mutex_lock(lock)
+        system.pthread_mutex_lock(lock)  # forever; no signal interrupts it
+
+    module, _, name = at.rpartition(".")
+    setattr(importlib.import_module(module), name, hang)
 
 
 def full_disk(after: int, seconds: float) -> None:
@@ -332,8 +347,8 @@ def _leave(hit: Callable[[], None]) -> None:
 FAULTS: dict[str, Callable[..., None]] = {
     fault.__name__: fault
     for fault in (
-        log, strike, eager, fatal, crash, memory, slow, full_disk, full_database, clock, give_up,
-        workers, broken,
+        log, strike, eager, fatal, crash, memory, slow, stuck, full_disk, full_database,
+        clock, give_up, workers, broken,
     )
 }  # fmt: skip
 

@@ -20,6 +20,7 @@ from optuna.trial import TrialState
 from sqlalchemy import Table, select
 
 from gru_optuna import seeds, study_file
+from gru_optuna.checkpoints.stores import MARKER
 from gru_optuna.data.load import load_dataset
 from gru_optuna.storage.database.open import checkpoint_folder, open_engine, open_storage
 from gru_optuna.storage.database.tables import checkpoints, leases, workers
@@ -214,10 +215,10 @@ class Lab:
 
     @property
     def files(self) -> list[Path]:
-        """All files where checkpoints lie."""
+        """All files where checkpoints lie, but for the marker of the place."""
         folder = checkpoint_folder(self.url)
         found = folder.rglob("*") if folder else ()
-        return sorted(path for path in found if path.is_file())
+        return sorted(path for path in found if path.is_file() and path.name != MARKER)
 
     def rows(self, table: Table) -> list[dict[str, Any]]:
         """The rows of one of our own tables."""

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import signal
 import sqlite3
+import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import optuna
@@ -22,10 +24,9 @@ from gru_optuna.storage.database.tables import checkpoints, leases
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
     from typing import Any
 
-    from helpers.processes import Lab
+    from helpers.processes import Lab, Nursery, Process
 
 pytestmark = pytest.mark.timeout(600)
 SOAK = pytest.mark.soak
@@ -312,3 +313,65 @@ def test_nobody_waits_for_an_epoch_that_takes_long(
     worker.signal(signal.SIGINT)
     assert worker.wait(2) == 130
     assert "stopped at once" in worker.said
+
+
+def test_a_process_leaves_within_seconds_whatever_it_is_doing(
+    nursery: Nursery, new_lab: Callable[..., Lab], tmp_path: Path
+) -> None:
+    """Python runs no handler of signals while it is in one long instruction."""
+    steps = {
+        "data": "gru_optuna.tuning.tune.load_folds",
+        "intervals": "gru_optuna.tuning.confirm.metric_interval",
+        "report": "gru_optuna.report.page.render_report",
+    }
+    settings = [part for setting in SMALL for part in ("--set", setting)]
+    labs = {step: new_lab(f"sqlite:///{tmp_path / step}.db", *SMALL) for step in steps}
+
+    def tune(step: str, **faults: Any) -> Process:
+        return nursery.start(
+            "tune", "tiny.toml", "--storage", labs[step].url, "--device", "cpu", "--threads", "1",
+            "--slots", "2", "--lease", "1", *settings, folder=labs[step].folder, faults=faults,
+        )  # fmt: skip
+
+    signs = {step: tmp_path / f"in {step}" for step in steps}
+    running = [tune(step, stuck={"at": at, "sign": str(signs[step])}) for step, at in steps.items()]
+    for step, sign in signs.items():
+        wait_for(step, sign.exists)
+    asked = time.monotonic()
+    for process in running:
+        process.signal(signal.SIGTERM)
+    for process in running:
+        assert process.wait(15) == 130
+        assert "Run the same command to resume" in process.said
+    assert time.monotonic() - asked < 6  # five, and one for machines that are busy
+    report = Path("dashboards", "tiny", "index.html")
+    assert not any((lab.folder / report).exists() for lab in labs.values())
+
+    for process in [tune(step) for step in steps]:
+        assert process.wait() == 0, process.said
+    trained = [curves(lab.trials) for lab in labs.values()]
+    expected = curves(undisturbed(new_lab, tmp_path, *SMALL).trials)
+    assert trained == [expected] * len(labs)
+    assert all((lab.folder / report).exists() for lab in labs.values())
+
+
+def test_an_interrupted_search_leaves_its_report_to_the_next_run(
+    nursery: Nursery, new_lab: Callable[..., Lab], tmp_path: Path
+) -> None:
+    lab = new_lab(f"sqlite:///{tmp_path / 'study.db'}", *SMALL)
+    settings = [part for setting in SMALL for part in ("--set", setting)]
+    command = (
+        "tune", "tiny.toml", "--storage", lab.url, "--device", "cpu", "--threads", "1",
+        "--slots", "2", *settings,
+    )  # fmt: skip
+    faults = {"slow": {"seconds": 0.1}, "log": {"path": str(lab.log)}}
+    process = nursery.start(*command, folder=lab.folder, faults=faults)
+    wait_for("a trial that ended", lambda: any(trial.state.is_finished() for trial in lab.trials))
+    process.signal(signal.SIGTERM)
+    assert process.wait(15) == 130
+    assert "stopped; nothing is lost" in process.said
+    assert not (lab.folder / "dashboards").exists()
+    again = nursery.start(*command, folder=lab.folder, faults={"log": {"path": str(lab.log)}})
+    assert again.wait() == 0
+    assert (lab.folder / "dashboards" / "tiny" / "index.html").exists()
+    assert curves(lab.trials) == curves(undisturbed(new_lab, tmp_path, *SMALL).trials)

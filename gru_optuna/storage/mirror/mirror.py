@@ -238,7 +238,7 @@ class Mirror:
         assert self._registration is not None, "a mirror without a worker only reads"
         draft, at = _Draft(), time.monotonic()
         # Before the lock is taken: drawing the figures may take long, and all others would wait.
-        description = self._note_writer.if_due(self.study, self._attrs)
+        description = None if leaving else self._note_writer.if_due(self.study, self._attrs)
         # A commit whose answer is lost may have happened. Until this one has answered, nobody
         # knows what the database holds.
         sure, self._unsure = not self._unsure, True
