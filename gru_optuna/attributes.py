@@ -13,6 +13,9 @@ DEFAULTS_VERSION = "defaults_version"
 FINGERPRINT = "fingerprint"
 """Of the data that the study was made with."""
 
+FORMATS = "column_formats"
+"""How the columns of the data are written, where they aren't plain; see `TableFormats`."""
+
 BUDGET = "budget"
 """The budget that the study was last given."""
 

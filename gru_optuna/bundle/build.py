@@ -104,8 +104,9 @@ def make_bundle(
             )
         )
     categories = any(network.preprocessing.get("words") for network in networks)
+    formats = any(network.preprocessing.get("formats") for network in networks)
     manifest = Manifest(
-        format=format_for(spec, categories=categories),
+        format=format_for(spec, categories=categories, formats=formats),
         versions={"python": platform.python_version()}
         | {name: version(name) for name in _LIBRARIES},
         made_at=datetime.now(UTC).isoformat(timespec="seconds"),

@@ -85,7 +85,8 @@ def bundle_from_files(content: Mapping[str, bytes], source: str) -> Bundle:
     }
     encoders = [used.encoder for used in preprocessing.values()]
     categories = any(bool(e.categories) for e in encoders if isinstance(e, SeriesEncoder))
-    if manifest.format < (needed := format_for(spec, categories=categories)):
+    formats = any(encoder.formats.as_json() for encoder in encoders)
+    if manifest.format < (needed := format_for(spec, categories=categories, formats=formats)):
         declared = f"it declares format {manifest.format}"
         raise damaged(source, f"its content needs format {needed}, but {declared}")
     if len({used.labels for used in preprocessing.values()}) > 1:

@@ -15,6 +15,7 @@ from pydantic import (
     model_validator,
 )
 
+from gru_optuna.data.readers.column_formats import StoredFormats
 from gru_optuna.errors import BundleError
 from gru_optuna.study_file import Metric, Task
 
@@ -23,13 +24,14 @@ if TYPE_CHECKING:
 
     from gru_optuna.study_file import Specification
 
-FORMAT = 2
+FORMAT = 3
 """The newest format of a bundle's files. A version reads its own format and all earlier ones.
 
 1. The first.
 2. Series with categorical columns, or with test or validation rows in a file of their own.
    (Version 0.1.0 also wrote texts with a searched vocabulary as 2.) All others are still written
    as 1, which every version reads.
+3. Tables whose numbers aren't plain, or with fields that stand for a missing value.
 """
 
 _LONGEST = 1_000_000  # steps, more than any real row has
@@ -64,7 +66,7 @@ class Member(_Part):
 class Manifest(_Part):
     """``bundle.json``."""
 
-    format: Literal[1, 2] = 1
+    format: Literal[1, 2, 3] = 1
     versions: dict[str, str]  # this package, Python and the libraries, when it was made
     made_at: str  # UTC
     study: str
@@ -101,6 +103,8 @@ class _TextColumns(_Part):
 class TextPreprocessing(_Labels):
     """``preprocessing/N.json`` of a bundle for texts."""
 
+    formats: StoredFormats | None = None
+
     kind: Literal["texts"]
     columns: _TextColumns
     tokenizer: dict[str, Any]
@@ -115,6 +119,8 @@ class _SequenceColumns(_Part):
 
 class SequencePreprocessing(_Labels):
     """``preprocessing/N.json`` of a bundle for sequences."""
+
+    formats: StoredFormats | None = None
 
     kind: Literal["sequences"]
     columns: _SequenceColumns
@@ -162,6 +168,8 @@ class _Categories(_Part):
 class SeriesPreprocessing(_Part):
     """``preprocessing/N.json`` of a bundle for series."""
 
+    formats: StoredFormats | None = None
+
     kind: Literal["series"]
     columns: _SeriesColumns
     frequency: _Frequency
@@ -187,8 +195,20 @@ class SeriesPreprocessing(_Part):
         return self
 
 
-def format_for(spec: Specification, *, categories: bool) -> Literal[1, 2]:
-    """The oldest format that can hold such a study, with or without categorical columns."""
+def format_for(spec: Specification, *, categories: bool, formats: bool) -> Literal[1, 2, 3]:
+    """The oldest format that can hold such a study.
+
+    Parameters
+    ----------
+    spec
+        The study file.
+    categories
+        Whether covariates are categorical.
+    formats
+        Whether columns aren't plain.
+    """
+    if formats:
+        return 3
     later_files = spec.kind == "series" and any(
         isinstance(part, str) for part in (spec.data.validation, spec.data.test)
     )

@@ -79,7 +79,7 @@ def rows_of(data: object, encoder: Encoder) -> RowsToPredict:
         )
     frame = frame_of(data, str(_SOURCE))
     if frame is not None:
-        return rows_of_table(Table(_SOURCE, frame), encoder)
+        return rows_of_table(Table(_SOURCE, frame, formats=encoder.formats), encoder)
     return _plain_rows(data, encoder)
 
 
@@ -183,14 +183,14 @@ def read_rows(path: Path, encoder: Encoder) -> Iterator[tuple[RowsToPredict, flo
     sequences = isinstance(encoder, SequenceEncoder)
     check_file(path, (*SEQUENCES, *TABLES) if sequences else TABLES)
     if isinstance(encoder, TextEncoder):
-        for table, share in read_table_in_parts(path, CHUNK):
+        for table, share in read_table_in_parts(path, CHUNK, encoder.formats):
             yield rows_of_table(table, encoder), share
         return
     if path.suffix.lower() in SEQUENCES:
         found = read_sequences(path, with_targets=False, held_out=True)
         rows = RowsToPredict(found.values, found.at, {})
     else:
-        rows = rows_of_table(read_table(path), encoder)
+        rows = rows_of_table(read_table(path, encoder.formats), encoder)
     for start in range(0, len(rows), CHUNK):
         end = min(start + CHUNK, len(rows))
         yield rows.part(start, end), end / len(rows)

@@ -186,7 +186,12 @@ class GRUEstimator(BaseEstimator):  # type: ignore[misc]
             else:
                 url, storage = self.storage, open_storage(self.storage, create=True)
             with exclusively(url, f"study-{spec.name}"):
-                study = create_or_resume(storage, spec, datasets[0].fingerprint)
+                study = create_or_resume(
+                    storage,
+                    spec,
+                    datasets[0].fingerprint,
+                    formats=datasets[0].preprocessing.get("formats"),
+                )
             title = self.study_name or type(self).__name__
             try:
                 with bar(spec, title, show=self.progress) as on_event:

@@ -20,9 +20,11 @@ from gru_optuna.attributes import (
     CHECKPOINTS,
     DEFAULTS_VERSION,
     FINGERPRINT,
+    FORMATS,
     SPECIFICATION,
 )
 from gru_optuna.checkpoints.locations import own_place
+from gru_optuna.data.readers.column_formats import TableFormats
 from gru_optuna.errors import StudyError, did_you_mean
 from gru_optuna.search.pruners import make_pruner
 from gru_optuna.search.samplers import make_sampler
@@ -43,6 +45,7 @@ def create_or_resume(
     *,
     checkpoints: str | None = None,
     baselines: Mapping[str, float] | None = None,
+    formats: Mapping[str, Any] | None = None,
 ) -> Study:
     """The study of a study file, created if it doesn't exist.
 
@@ -59,6 +62,8 @@ def create_or_resume(
         now on, in a place of its own; None: where they were.
     baselines
         What simpler predictions of the same rows reach, by name; the study file's are added.
+    formats
+        How the columns of the data are written, as `TableFormats.as_json` has it.
 
     Raises
     ------
@@ -84,6 +89,8 @@ def create_or_resume(
         # New, or its creator died before this. The specification comes last: a study that has
         # one is whole.
         study.set_user_attr(FINGERPRINT, fingerprint)
+        if formats:
+            study.set_user_attr(FORMATS, dict(formats))
         study.set_user_attr(DEFAULTS_VERSION, study_file.VERSION)
         study.set_user_attr(SPECIFICATION, spec.model_dump(mode="json"))
     else:
@@ -91,7 +98,8 @@ def create_or_resume(
         if attributes[FINGERPRINT] != fingerprint:
             raise StudyError(
                 f'study "{spec.name}": the data differ from those it was made with '
-                f"({spec.data.train}). Restore the old files, or give the study a new name."
+                f"({spec.data.train}). {about_formats(study, formats)}"
+                f"Restore the old files, or give the study a new name."
             )
     if attributes.get(BUDGET) != (budget := spec.budget.model_dump(mode="json")):
         study.set_user_attr(BUDGET, budget)
@@ -103,6 +111,18 @@ def create_or_resume(
             CHECKPOINTS, own_place(checkpoints, spec.name, attributes.get(CHECKPOINTS))
         )
     return study
+
+
+def about_formats(study: Study, formats: Mapping[str, Any] | None) -> str:
+    """A sentence about columns that are read differently now; empty where all are read alike."""
+    before, now = study.user_attrs.get(FORMATS) or {}, dict(formats or {})
+    if before == now:
+        return ""
+    return (
+        f"They are also read differently: then {TableFormats.from_json(before)}, "
+        f"now {TableFormats.from_json(now)}. What was learned then stays usable: "
+        f"its report, and the bundles that were exported. "
+    )
 
 
 def with_stored_defaults(spec: Specification, storage: BaseStorage) -> Specification:
@@ -175,8 +195,8 @@ def _refuse_changes(stored: Specification, given: Specification, written: Specif
     )
     changed = [
         key
-        for key in before
-        if before[key] != now[key] and not _may_change(key, before[key], now[key])
+        for key in before | now
+        if before.get(key) != now.get(key) and not _may_change(key, before.get(key), now.get(key))
     ]
     if {"training.epochs", "pruner.name"} & set(changed):
         # The pruner's defaults follow from these; only what was written is a change of its own.
@@ -185,7 +205,7 @@ def _refuse_changes(stored: Specification, given: Specification, written: Specif
         raise StudyError(
             f'study "{given.name}" was made with another specification:\n'
             + "\n".join(
-                f"  {key}: {before[key]} in the database, {now[key]} now" for key in changed
+                f"  {key}: {before.get(key)} in the database, {now.get(key)} now" for key in changed
             )
             + "\nUndo the change, or give the study a new name."
         )

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    SerializerFunctionWrapHandler,
     ValidationInfo,
     WithJsonSchema,
     field_validator,
+    model_serializer,
 )
 
 from gru_optuna.study_file.searchable import Number, Range, Searchable
@@ -18,6 +20,7 @@ from gru_optuna.study_file.searchable import Number, Range, Searchable
 _Name = Annotated[str, Field(min_length=1)]
 _Part = Annotated[float, Field(gt=0, lt=1)] | Annotated[int, Field(ge=1)] | _Name
 _Share = Annotated[Searchable, Number(at_least=0, at_most=1)]
+_NEWER = ("missing_values", "decimal", "thousands")  # keys that version 0.1.0 doesn't know
 _Vocabulary = Annotated[
     Searchable,
     Number(integer=True, at_least=3),
@@ -110,7 +113,22 @@ class Data(StudySection):
     missing: Literal["interpolate", "drop", "refuse"] = Field(
         "interpolate", description="What to do with missing values."
     )
+    missing_values: list[_Name] = Field(
+        [], description='Fields that stand for a missing value, in any column, such as "-999".'
+    )
+    decimal: Literal[".", ","] | None = Field(
+        None, description="Decimal sign of numbers in text files; else from the data."
+    )
+    thousands: Literal["", ".", ",", " ", "'"] | None = Field(
+        None, description='Sign between thousands in text files, "" for none; else from the data.'
+    )
     calendar: bool = Field(True, description="Hour, weekday, day of the year as channels.")
+
+    @model_serializer(mode="wrap")
+    def _without_newer_keys(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Version 0.1.0 refuses keys that it doesn't know, so only studies that need them have them.
+        content: dict[str, Any] = serialize(self)
+        return {k: v for k, v in content.items() if k not in _NEWER or v not in (None, [])}
 
     @field_validator("vocabulary")
     @classmethod

@@ -216,6 +216,7 @@ def _create_or_resume(
             datasets[0].fingerprint,
             checkpoints=checkpoints,
             baselines=_to_beat(datasets),
+            formats=datasets[0].preprocessing.get("formats"),
         )
         before = summarize(study, spec)
         return study, before, None if source is None else begin_from(study, spec, source)

@@ -22,7 +22,7 @@ from gru_optuna.storage.mirror.mirror import Mirror
 from gru_optuna.storage.optuna_private import study_id
 from gru_optuna.storage.workers.heartbeats import LEASE_SECONDS
 from gru_optuna.storage.workers.leases import Host, Registration
-from gru_optuna.study.study import load_study
+from gru_optuna.study.study import about_formats, load_study
 from gru_optuna.training.pool_factory import Device, choose_device, make_pool
 from gru_optuna.worker.commits import storage_events
 from gru_optuna.worker.events import EngineReady
@@ -113,9 +113,11 @@ def load_data(study: Study, spec: Specification, folder: Path, device: Device) -
     """
     where, datasets = choose_device(device), load_folds(spec, folder)
     if datasets[0].fingerprint != study.user_attrs[FINGERPRINT]:
+        differently = about_formats(study, datasets[0].preprocessing.get("formats"))
         raise StudyError(
             f'study "{spec.name}": the data in {folder} differ from those it was made with '
-            f"({spec.data.train}). Copy the original files there, or name their folder with --data."
+            f"({spec.data.train}). {differently}Copy the original files there, or name their "
+            f"folder with --data."
         )
     return [data.to(where) for data in datasets]
 

@@ -356,7 +356,7 @@ def lying_header(files: dict[str, bytes]) -> None:
 
 
 HOSTILE: dict[str, tuple[Callable[[dict[str, bytes]], None], str]] = {
-    "newer format": (in_json(MANIFEST, format=3, more=1), "format 3, and this version reads up"),
+    "newer format": (in_json(MANIFEST, format=4, more=1), "format 4, and this version reads up"),
     "path out of the folder": (
         in_json(MANIFEST, members__0__weights="../../etc/passwd"), "weights: String should match"),
     "absolute path": (

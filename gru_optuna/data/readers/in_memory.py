@@ -7,6 +7,7 @@ name. Both go through the same checks, splits and encoders.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
+    from gru_optuna.data.readers.column_formats import TableFormats
     from gru_optuna.study_file import Task
 
     RowsByName: TypeAlias = Mapping[str, Table | Sequences]
@@ -89,7 +91,12 @@ def _task_of(targets: ArrayLike) -> Task:
 
 
 def open_rows(
-    source: Source, name: str, task: Task | None = None, *, held_out: bool = False
+    source: Source,
+    name: str,
+    formats: TableFormats,
+    task: Task | None = None,
+    *,
+    held_out: bool = False,
 ) -> Table | Sequences:
     """The rows that a name under ``[data]`` refers to.
 
@@ -97,6 +104,8 @@ def open_rows(
     ----------
     source, name
         Where the rows are, and their name.
+    formats
+        Shared with the study's other tables.
     task, held_out
         As in `read_npz`: the study's task, and whether these aren't the training rows.
 
@@ -106,14 +115,14 @@ def open_rows(
         If the file can't be read, or there are no such rows.
     """
     if not isinstance(source, Path):
-        return _rows_in_memory(source, name)
+        return _rows_in_memory(source, name, formats)
     path = source / name
     if path.suffix.lower() in TABLES:
-        return read_table(path)
+        return read_table(path, formats)
     return read_sequences(path, task=task, held_out=held_out)
 
 
-def open_table(source: Source, name: str) -> Table:
+def open_table(source: Source, name: str, formats: TableFormats) -> Table:
     """The table that a name under ``[data]`` refers to.
 
     Raises
@@ -122,20 +131,21 @@ def open_table(source: Source, name: str) -> Table:
         If the file can't be read, or the rows aren't a table.
     """
     if isinstance(source, Path):
-        return read_table(source / name)
-    rows = _rows_in_memory(source, name)
+        return read_table(source / name, formats)
+    rows = _rows_in_memory(source, name, formats)
     if not isinstance(rows, Table):
         raise DataError(f"{rows.source}: these rows are sequences, not a table. Give a frame.")
     return rows
 
 
-def _rows_in_memory(source: RowsByName, name: str) -> Table | Sequences:
+def _rows_in_memory(source: RowsByName, name: str, formats: TableFormats) -> Table | Sequences:
     if name not in source:
         raise DataError(
             f'"{name}" names a file, but the training rows are in memory. Give a share of them, '
             f"such as 0.2, or give all rows as files."
         )
-    return source[name]
+    rows = source[name]
+    return replace(rows, formats=formats) if isinstance(rows, Table) else rows
 
 
 def frame_of(data: object, name: str) -> pl.DataFrame | None:

@@ -7,6 +7,7 @@ columns from all rows; here each row is read by itself.
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, cast
@@ -27,10 +28,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from gru_optuna.data.readers.column_formats import TableFormats
+
 _BLOCK = 1 << 20
 
 
-def read_table_in_parts(path: Path, rows: int) -> Iterator[tuple[Table, float]]:
+def read_table_in_parts(
+    path: Path, rows: int, formats: TableFormats | None = None
+) -> Iterator[tuple[Table, float]]:
     """Reads a table in parts of up to `rows` rows.
 
     Yields
@@ -50,7 +55,7 @@ def read_table_in_parts(path: Path, rows: int) -> Iterator[tuple[Table, float]]:
     for table, share in parts:
         if len(table):
             empty = False
-            yield table, share
+            yield replace(table, formats=formats or table.formats), share
     if empty:
         raise DataError(
             f"{path}: no rows below the names of the columns. Name a file that has some."

@@ -7,7 +7,7 @@ missing, and a row of such fields only is not a row.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,7 @@ import polars as pl
 
 from gru_optuna.data.readers import times
 from gru_optuna.data.readers.blank_rows import without_blanks
+from gru_optuna.data.readers.column_formats import TableFormats
 from gru_optuna.data.readers.delimited import line_of, read_delimited
 from gru_optuna.data.readers.json_lines import line_of_object, read_json_lines
 from gru_optuna.data.readers.labels import Labels
@@ -51,6 +52,7 @@ class Table:
     records: NDArray[np.int64] | None = None  # (N,) rows of the file; None: all, in order
     line_of: Callable[[int], int] | None = None  # the line of a record; None: a file without lines
     decimal_comma: bool = False  # 1,5 means 1.5, as where semicolons separate the fields
+    formats: TableFormats = field(default_factory=TableFormats)  # shared with other tables
 
     def __len__(self) -> int:
         return self.frame.height
@@ -178,8 +180,15 @@ def read_times(
         raise DataError(f'{place}: column "{name}" {error}') from None
 
 
-def read_table(path: Path) -> Table:
+def read_table(path: Path, formats: TableFormats | None = None) -> Table:
     """Reads a table; one that doesn't fit into memory is mapped from a temporary file.
+
+    Parameters
+    ----------
+    path
+        The file.
+    formats
+        What other tables of the same study, or of the training, have decided about its columns.
 
     Raises
     ------
@@ -202,7 +211,7 @@ def read_table(path: Path) -> Table:
         raise DataError(
             f"{path}: no rows below the names of the columns. Name a file that has some."
         )
-    return Table(path, frame, records, line, decimal_comma)
+    return Table(path, frame, records, line, decimal_comma, formats or TableFormats())
 
 
 def _read_delimited(path: Path) -> tuple[Rows, Dialect]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gru_optuna.data.readers.column_formats import TableFormats
 from gru_optuna.data.readers.in_memory import open_rows
 from gru_optuna.data.readers.labels import Labels
 from gru_optuna.data.readers.long_format import sequences_from_table
@@ -38,6 +39,7 @@ class SequenceFiles:
     files: Files[NDArray[np.float64]]
     features: list[str] | None  # columns of the channels; None: the files are no tables
     fingerprint: str  # of all rows
+    formats: TableFormats
 
 
 def read_study_sequences(spec: Specification, source: Source) -> SequenceFiles:
@@ -54,18 +56,19 @@ def read_study_sequences(spec: Specification, source: Source) -> SequenceFiles:
     ------
     DataError
     """
-    data = spec.data
-    train, features = _read(spec, open_rows(source, data.train, spec.task))
+    data, formats = spec.data, TableFormats.of(spec.data)
+    train, features = _read(spec, open_rows(source, data.train, formats, spec.task))
 
     def read_like(part: float | str | None) -> Examples[NDArray[np.float64]] | None:
         if not isinstance(part, str):
             return None
-        other, _ = _read(spec, open_rows(source, part, spec.task, held_out=True), features)
+        rows = open_rows(source, part, formats, spec.task, held_out=True)
+        other, _ = _read(spec, rows, features)
         _check_channels(other, train)
         return other
 
     files = Files(train, validation=read_like(data.validation), test=read_like(data.test))
-    return SequenceFiles(files, features, fingerprint(files.all()))
+    return SequenceFiles(files, features, fingerprint(files.all()), formats)
 
 
 def prepare_sequences(
@@ -95,6 +98,7 @@ def prepare_sequences(
         id=data.id,
         time=data.time,
         features=read.features,
+        formats=read.formats,
     )
 
     def encode(part: Part[NDArray[np.float64]]) -> tuple[Tensor, Tensor]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from gru_optuna.data.mapped_tensors import Growing
+from gru_optuna.data.readers.column_formats import TableFormats
 from gru_optuna.errors import DataError
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ class SequenceEncoder:
     id: str | None = None
     time: str | None = None
     features: list[str] | None = None  # columns of the channels; None: the rows aren't a table's
+    formats: TableFormats = field(default_factory=TableFormats)
 
     @classmethod
     def fit(
@@ -58,10 +60,12 @@ class SequenceEncoder:
         id: str | None = None,  # noqa: A002 (the study file's word)
         time: str | None = None,
         features: list[str] | None = None,
+        formats: TableFormats | None = None,
     ) -> SequenceEncoder:
         """Measures mean and deviation of each channel over all steps of the training rows."""
         means, deviations = measure_channels(np.concatenate(rows)) if standardize else (None, None)
-        return cls(rows[0].shape[1], means, deviations, id, time, features)
+        formats = formats or TableFormats()
+        return cls(rows[0].shape[1], means, deviations, id, time, features, formats)
 
     def encode(
         self, rows: Sequence[NDArray[np.float64]], at: Callable[[int], str]
@@ -99,6 +103,7 @@ class SequenceEncoder:
             "channels": self.channels,
             "means": None if self.means is None else self.means.tolist(),
             "deviations": None if self.deviations is None else self.deviations.tolist(),
+            **self.formats.in_json(),
         }
 
     @classmethod
@@ -113,6 +118,7 @@ class SequenceEncoder:
             columns["id"],
             columns["time"],
             columns["features"],
+            TableFormats.from_json(content.get("formats")),
         )
 
     def _scaled(self, row: NDArray[np.float64]) -> NDArray[np.float64]:

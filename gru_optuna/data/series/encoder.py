@@ -7,13 +7,14 @@ channels, O the horizon.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from gru_optuna.data.dataset import Units
+from gru_optuna.data.readers.column_formats import TableFormats
 from gru_optuna.data.series import windows
 from gru_optuna.data.series.categories import Categories, is_present
 from gru_optuna.data.series.frequency import Frequency
@@ -64,6 +65,7 @@ class SeriesEncoder:
     scales: Mapping[str, Scales]  # by the series' name
     categories: Mapping[str, Categories]  # by the name of their column
     data: Data  # the columns, and how missing values are treated
+    formats: TableFormats = field(default_factory=TableFormats)
 
     @property
     def channels(self) -> int:
@@ -199,7 +201,7 @@ class SeriesEncoder:
                 name: {"kept": list(found.kept), "rest": found.rest}
                 for name, found in self.categories.items()
             }
-        return content
+        return content | self.formats.in_json()
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any], data: Data) -> SeriesEncoder:
@@ -225,7 +227,8 @@ class SeriesEncoder:
             name: Categories(tuple(found["kept"]), found["rest"])
             for name, found in content.get("words", {}).items()
         }
-        return cls(plan, scales, categories, data)
+        formats = TableFormats.from_json(content.get("formats"))
+        return cls(plan, scales, categories, data, formats)
 
 
 def joined_units(units: Sequence[Units]) -> Units:

@@ -25,6 +25,7 @@ import torch
 from gru_optuna.data.dataset import Dataset, Split
 from gru_optuna.data.mapped_tensors import Growing
 from gru_optuna.data.metrics import measure
+from gru_optuna.data.readers.column_formats import TableFormats
 from gru_optuna.data.readers.in_memory import open_table
 from gru_optuna.data.series import windows
 from gru_optuna.data.series.encoder import Prepared, SeriesEncoder, joined_units
@@ -64,6 +65,7 @@ class SeriesFiles:
     series: list[Series]
     frequency: Frequency
     fingerprint: str
+    formats: TableFormats
 
 
 def read_forecasting(spec: Specification, source: Source) -> SeriesFiles:
@@ -80,15 +82,17 @@ def read_forecasting(spec: Specification, source: Source) -> SeriesFiles:
     ------
     DataError
     """
-    data = spec.data
+    data, formats = spec.data, TableFormats.of(spec.data)
     files = {"training": data.train, "validation": data.validation, "test": data.test}
     tables = {
-        name: open_table(source, file) for name, file in files.items() if isinstance(file, str)
+        name: open_table(source, file, formats)
+        for name, file in files.items()
+        if isinstance(file, str)
     }
     trained_on = tables["training"].source
     sources = {name: tables[name].source if name in tables else trained_on for name in files}
     series, frequency = read_series(list(tables.values()), data)
-    return SeriesFiles(sources, series, frequency, fingerprint(series))
+    return SeriesFiles(sources, series, frequency, fingerprint(series), formats)
 
 
 def prepare_forecasting(
@@ -121,7 +125,7 @@ def prepare_forecasting(
     stride = data.stride or choose_stride(splits, plan)
     scales = measure_scales(series, splits, plan, stride)
     by_name = {each.name: scale for each, scale in zip(series, scales, strict=True)}
-    encoder = SeriesEncoder(plan, by_name, categories, data)
+    encoder = SeriesEncoder(plan, by_name, categories, data, read.formats)
     # RMSE is dominated by outliers, so networks must learn them; the other metrics forgive them.
     limit = math.inf if spec.metric == "rmse" else _FAR
     prepared = [

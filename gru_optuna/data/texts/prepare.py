@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gru_optuna.data.readers.column_formats import TableFormats
 from gru_optuna.data.readers.in_memory import open_table
 from gru_optuna.data.readers.sequences import classes_of
 from gru_optuna.data.readers.text_column import Texts
@@ -50,6 +51,7 @@ class TextFiles:
     files: Files[str]
     fingerprint: str  # of all rows, dropped ones included
     dropped: dict[str, int]  # numbers of rows, by reason
+    formats: TableFormats
 
 
 def read_texts(spec: Specification, source: Source) -> TextFiles:
@@ -77,12 +79,13 @@ def read_texts(spec: Specification, source: Source) -> TextFiles:
         )
 
     def read_part(part: float | str | None) -> Examples[str] | None:
-        return _read(spec, open_table(source, part)) if isinstance(part, str) else None
+        return _read(spec, open_table(source, part, formats)) if isinstance(part, str) else None
 
-    train = _read(spec, open_table(source, data.train))
+    formats = TableFormats.of(data)
+    train = _read(spec, open_table(source, data.train, formats))
     read = Files(train, validation=read_part(data.validation), test=read_part(data.test))
     files, dropped = deduplicate(read) if data.deduplicate else (read, {})
-    return TextFiles(files, fingerprint(read.all()), dropped)
+    return TextFiles(files, fingerprint(read.all()), dropped, formats)
 
 
 def prepare_texts(
@@ -113,7 +116,9 @@ def prepare_texts(
             f"{read.files.train.source}: no {data.tokenizer} token occurs twice in the training "
             f"rows. Add rows, or use another tokenizer."
         )
-    encoder = TextEncoder(tokenizer, _limit(spec, tokenizer, parts.train.rows), data.text)
+    encoder = TextEncoder(
+        tokenizer, _limit(spec, tokenizer, parts.train.rows), data.text, read.formats
+    )
     return assemble(
         spec,
         parts,

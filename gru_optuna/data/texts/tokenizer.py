@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -17,6 +17,7 @@ from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, tr
 
 from gru_optuna.data.dataset import UNKNOWN
 from gru_optuna.data.mapped_tensors import Growing
+from gru_optuna.data.readers.column_formats import TableFormats
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -42,6 +43,7 @@ class TextEncoder:
     tokenizer: Tokenizer
     limit: int  # number of tokens of a text to keep: the most that a trial may read
     column: str | None  # of the texts, in a table
+    formats: TableFormats = field(default_factory=TableFormats)
 
     @property
     def vocabulary(self) -> int:
@@ -64,13 +66,15 @@ class TextEncoder:
             "columns": {"text": self.column},
             "tokenizer": json.loads(self.tokenizer.to_str()),
             "max_tokens": self.limit,
+            **self.formats.in_json(),
         }
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> TextEncoder:
         """The encoder that `as_json` wrote."""
         tokenizer = Tokenizer.from_str(json.dumps(content["tokenizer"]))
-        return cls(tokenizer, content["max_tokens"], content["columns"]["text"])
+        formats = TableFormats.from_json(content.get("formats"))
+        return cls(tokenizer, content["max_tokens"], content["columns"]["text"], formats)
 
 
 def train_tokenizer(name: TokenizerName, texts: Sequence[str], size: int | None) -> Tokenizer:

@@ -24,6 +24,8 @@ from gru_optuna.study_file import Specification, parse
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from gru_optuna.data.readers.column_formats import TableFormats
+
 # The limit counts pages of the heap, but not those of a mapped file. It is set after a first run,
 # so that what the libraries take for themselves is not part of it.
 CHILD = """
@@ -263,9 +265,9 @@ def test_folds_read_each_file_once_and_are_what_each_alone_is(
     alone = [load_dataset(spec, tmp_path, fold) for fold in range(3)]
     opened: list[Path] = []
 
-    def counted(path: Path) -> Any:
+    def counted(path: Path, formats: TableFormats) -> Any:
         opened.append(path)
-        return read_table(path)
+        return read_table(path, formats)
 
     monkeypatch.setattr(in_memory, "read_table", counted)
     together = load_folds(spec, tmp_path)
