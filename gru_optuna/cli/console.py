@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
@@ -16,9 +17,10 @@ from gru_optuna.workspace import STORAGE_VARIABLE, Workspace, storage_url
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from optuna import Study
     from optuna.storages import BaseStorage
 
-    from gru_optuna.study.summary import Summary
+    from gru_optuna.study_file import Specification
 
 
 def _without_bool(params: list[Any]) -> list[Any]:
@@ -48,7 +50,7 @@ class Group(TyperGroup):
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="The study's name.")]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="The study's name, or its file.")]
 Storage = Annotated[
     str | None,
     typer.Option(
@@ -100,19 +102,62 @@ def current_workspace() -> Workspace:
     return Workspace.around(Path.cwd())
 
 
+@dataclass(frozen=True)
+class StudyPlace:
+    """A study that a command names, and where it is."""
+
+    name: str
+    workspace: Workspace
+    url: str  # of the database
+    data: Path  # the folder that data paths are relative to
+
+    @classmethod
+    def of(cls, name: str, storage: str | None) -> StudyPlace:
+        """Finds a study by its name, or by its file, whose workspace it then is.
+
+        Raises
+        ------
+        UserError
+            If the file can't be read.
+        """
+        path, workspace = Path(name), current_workspace()
+        if path.suffix != ".toml":
+            url = storage_url(storage, workspace)
+            return cls(name, workspace, url, workspace.folder / "studies")
+        from gru_optuna import study_file
+
+        workspace = Workspace.around(path.parent)
+        spec = study_file.load(path)
+        return cls(spec.name, workspace, storage_url(storage, workspace), path.absolute().parent)
+
+    def open(self) -> BaseStorage:
+        """Its database.
+
+        Raises
+        ------
+        UserError
+        """
+        from gru_optuna.storage.database.open import open_storage
+
+        return open_storage(self.url)
+
+    def load(self) -> tuple[Study, Specification]:
+        """The study, and the specification that is stored with it.
+
+        Raises
+        ------
+        UserError
+        """
+        from gru_optuna.study.study import load_study
+
+        return load_study(self.open(), self.name)
+
+
 def open_database(storage: str | None) -> BaseStorage:
     """The database that a flag, the environment or the workspace names."""
     from gru_optuna.storage.database.open import open_storage
 
     return open_storage(storage_url(storage, current_workspace()))
-
-
-def summary_of(name: str, storage: str | None) -> Summary:
-    """How far a study is."""
-    from gru_optuna.study.study import load_study
-    from gru_optuna.study.summary import summarize
-
-    return summarize(*load_study(open_database(storage), name))
 
 
 def say(line: str) -> None:

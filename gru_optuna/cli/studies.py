@@ -13,17 +13,16 @@ from gru_optuna.cli.console import (
     AsJson,
     Name,
     Storage,
-    current_workspace,
+    StudyPlace,
     open_database,
     plain_errors,
     say,
-    summary_of,
 )
 from gru_optuna.cli.output import print_best, print_json, print_table, print_workers, shown_value
 from gru_optuna.cli.process import begin_work
 from gru_optuna.errors import UserError
 from gru_optuna.storage.optuna_private import study_id
-from gru_optuna.workspace import shown, storage_url
+from gru_optuna.workspace import shown
 
 if TYPE_CHECKING:
     from wsgiref.simple_server import WSGIServer
@@ -58,12 +57,12 @@ def status(name: Name, storage: Storage = None, as_json: AsJson = False) -> None
     """
     with plain_errors():
         from gru_optuna.storage.workers.status import read_workers
-        from gru_optuna.study.study import load_study
         from gru_optuna.study.summary import summarize
 
-        study, spec = load_study(open_database(storage), name)
+        place = StudyPlace.of(name, storage)
+        study, spec = place.load()
         summary = summarize(study, spec)
-        workers = read_workers(storage_url(storage, current_workspace()), study_id(study))
+        workers = read_workers(place.url, study_id(study))
         if as_json:
             print_json(summary.status(workers))
             return
@@ -73,6 +72,8 @@ def status(name: Name, storage: Storage = None, as_json: AsJson = False) -> None
         print(f"trials   {counts or 'none yet'}")
         print(f"budget   {summary.budget['claimed']} of {budget or 'unlimited'} trials begun")
         print(f"best     {shown_value(summary.best, summary.metric)}")
+        if summary.no_result is not None:
+            print(f"         {summary.no_result}")
         print_workers(workers)
 
 
@@ -91,9 +92,11 @@ def best(
     with plain_errors():
         if as_json and as_toml:
             raise UserError("--json and --toml exclude each other. Give one.")
-        summary = summary_of(name, storage)
+        from gru_optuna.study.summary import summarize
+
+        summary = summarize(*StudyPlace.of(name, storage).load())
         if summary.best is None:
-            raise UserError(f'study "{name}" has no complete trial yet.')
+            raise UserError(f'study "{summary.study}" has no result: {summary.no_result}')
         if as_json:
             print_json(summary.best.as_json())
         elif as_toml:
@@ -120,15 +123,17 @@ def report(
     """
     with plain_errors():
         from gru_optuna.report.page import render_report
-        from gru_optuna.study.study import load_study
 
-        study, spec = load_study(open_database(storage), name)
-        folder = out or current_workspace().report_folder(name)
+        place = StudyPlace.of(name, storage)
+        study, spec = place.load()
+        folder = out or place.workspace.report_folder(place.name)
         print(shown(render_report(study, spec, folder, images)))
 
 
 def dashboard(
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="The study to open.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", help="The study to open, or its file.")
+    ] = None,
     host: Annotated[
         str | None,
         typer.Option(
@@ -158,12 +163,13 @@ def dashboard(
         from gru_optuna.study.study import load_study
 
         begin_work()
-        workspace = current_workspace()
+        place = StudyPlace.of(name or "", storage)
+        workspace = place.workspace
         settings = DashboardSettings.read(workspace.dashboard_settings, host, port)
         rules = rules_for(settings.host, allow_host or (), write=write)
-        backend = open_database(storage)
+        backend = place.open()
         path = (
-            f"/dashboard/studies/{study_id(load_study(backend, name)[0])}"
+            f"/dashboard/studies/{study_id(load_study(backend, place.name)[0])}"
             if name
             else "/dashboard/"
         )

@@ -16,6 +16,7 @@ from gru_optuna.cli.console import (
     Name,
     Slots,
     Storage,
+    StudyPlace,
     Threads,
     current_workspace,
     plain_errors,
@@ -24,9 +25,11 @@ from gru_optuna.cli.console import (
 from gru_optuna.cli.output import print_best
 from gru_optuna.cli.process import EXIT_CRASHED, _stop_when_stdin_ends, leave, stop_on_signals
 from gru_optuna.errors import GRUOptunaError
-from gru_optuna.workspace import shown, storage_url
+from gru_optuna.workspace import Workspace, shown
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from gru_optuna.tuning.tune import TuningResult
 
 Checkpoints = Annotated[
@@ -136,7 +139,7 @@ def tune(
         if result.interrupted:
             say(f"stopped; nothing is lost. To resume: {again}")
             leave(EXIT_INTERRUPTED, at_once=result.abandoned)
-        _print_result(result, study)
+        _print_result(result, study, storage)
         if result.best is None:
             sys.exit(EXIT_FAILED)
 
@@ -170,15 +173,14 @@ def worker(
         from gru_optuna.cli.progress import PlainView
         from gru_optuna.worker.run import WorkerSettings, join
 
-        workspace = current_workspace()
+        place = StudyPlace.of(name, storage)
         view = PlainView(Console(stderr=True))
         stop = stop_on_signals(view)
         if with_parent:
             _stop_when_stdin_ends(stop)
         settings = WorkerSettings(device, threads, slots, lease)
-        url, folder = storage_url(storage, workspace), data or workspace.folder / "studies"
         try:
-            one = join(name, url, folder, settings, stop, view.happened)
+            one = join(place.name, place.url, data or place.data, settings, stop, view.happened)
         except GRUOptunaError:
             raise
         except Exception:
@@ -190,29 +192,44 @@ def worker(
         if stop.is_set():
             say("stopped; nothing is lost.")
             leave(EXIT_INTERRUPTED, at_once=one.abandoned)
-        say(f"nothing is left to do in {name}")
+        say(f"nothing is left to do in {place.name}")
 
 
-def _print_result(result: TuningResult, study: Path) -> None:
+def _print_result(result: TuningResult, study: Path, storage: str | None) -> None:
     summary = result.summary
     if not result.ran:
         print(f"{summary.study} is finished: all {summary.budget['trials']} trials are done")
     if summary.best is None:
-        say(f"no trial of {summary.study} came to its end; see gru-optuna status {summary.study}")
+        say(f"{summary.study} has no result: {summary.no_result}")
         return
     print_best(summary)
     if result.report:
         print(f"\nreport  {shown(result.report)}")
-    more = (summary.budget["claimed"] or 0) + 10
-    say(f"next    gru-optuna dashboard {summary.study}")
-    say(f"        gru-optuna export {summary.study} --out bundles/{summary.study}")
-    say(f"        gru-optuna tune {study} --trials {more}")
+    name, more = _name_here(summary.study, study), (summary.budget["claimed"] or 0) + 10
+    commands = (
+        ["dashboard", name],
+        ["export", name, "--out", f"bundles/{summary.study}"],
+        ["tune", str(study), "--trials", str(more)],
+    )
+    for heading, command in zip(("next", "", ""), commands, strict=True):
+        given = [] if storage is None else ["--storage", storage]
+        say(f"{heading:<8}{_shown_command([*command, *given])}")
+
+
+def _name_here(name: str, study: Path) -> str:
+    """What names the study in the current folder: its name, or its file in another workspace."""
+    own, current = Workspace.around(study.parent).folder, current_workspace().folder
+    return name if own.resolve() == current.resolve() else str(study)
 
 
 def _same_command() -> str:
+    return _shown_command(sys.argv[1:])
+
+
+def _shown_command(arguments: Sequence[str]) -> str:
     import re
     import shlex
 
     # A password may stand in --storage: between the last colon and the @ of a URL.
-    arguments = [re.sub(r"(://[^/@]*:)[^/]*@", r"\1***@", one) for one in sys.argv[1:]]
-    return shlex.join(["gru-optuna", *arguments])
+    shown = [re.sub(r"(://[^/@]*:)[^/]*@", r"\1***@", argument) for argument in arguments]
+    return shlex.join(["gru-optuna", *shown])

@@ -15,8 +15,8 @@ from gru_optuna.cli.console import (
     Name,
     Slots,
     Storage,
+    StudyPlace,
     Threads,
-    current_workspace,
     plain_errors,
     say,
 )
@@ -24,7 +24,7 @@ from gru_optuna.cli.output import print_best, print_json, print_table
 from gru_optuna.cli.process import leave, stop_on_signals
 from gru_optuna.errors import UserError
 from gru_optuna.formatting import NONE, format_interval, format_metric
-from gru_optuna.workspace import shown, storage_url
+from gru_optuna.workspace import shown
 
 if TYPE_CHECKING:
     from gru_optuna.study.confirmation import Candidate, Decision
@@ -71,22 +71,20 @@ def confirm(
         from gru_optuna.tuning.retrain import Abandoned
         from gru_optuna.worker.run import WorkerSettings
 
-        workspace = current_workspace()
+        at = StudyPlace.of(name, storage)
         view = PlainView(Console(stderr=True))
         stop = stop_on_signals(view)
-        place = Place(
-            storage_url(storage, workspace),
-            data or workspace.folder / "studies",
-            WorkerSettings(device, threads, slots),
-        )
+        place = Place(at.url, data or at.data, WorkerSettings(device, threads, slots))
         try:
-            study, spec, found = confirm_study(name, place, candidates, seeds, stop, view.happened)
+            study, spec, found = confirm_study(
+                at.name, place, candidates, seeds, stop, view.happened
+            )
         except Abandoned:
             _stopped(at_once=True)
         if stop.is_set():
             _stopped(at_once=False)
         if found is None:
-            raise UserError(f'study "{name}" has no complete trial yet. Tune it first.')
+            raise UserError(f'study "{at.name}" has no complete trial yet. Tune it first.')
         if as_json:
             print_json(found.as_json())
             return
@@ -128,15 +126,11 @@ def export(
         from gru_optuna.tuning.retrain import Abandoned
         from gru_optuna.worker.run import WorkerSettings
 
-        workspace = current_workspace()
+        at = StudyPlace.of(name, storage)
         stop = stop_on_signals(PlainView(Console(stderr=True)))
-        place = Place(
-            storage_url(storage, workspace),
-            data or workspace.folder / "studies",
-            WorkerSettings(device, threads, slots),
-        )
+        place = Place(at.url, data or at.data, WorkerSettings(device, threads, slots))
         try:
-            bundle = make_winner(name, place, stop, refit=refit, ensemble=ensemble)
+            bundle = make_winner(at.name, place, stop, refit=refit, ensemble=ensemble)
         except Abandoned:
             say("stopped; nothing was written.")
             sys.exit(EXIT_INTERRUPTED)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from optuna.trial import TrialState
 
-from gru_optuna.attributes import BASELINES, TEST
+from gru_optuna.attributes import BASELINES, TEST, WORKED_SECONDS
 from gru_optuna.search import space
 from gru_optuna.study import budget
 from gru_optuna.study.confirmation import ranked, read_decision
@@ -98,6 +98,7 @@ class Summary:
     budget: dict[str, int | None]
     best: Winner | None
     baselines: dict[str, float]  # the metric of simpler predictions on the test rows, by name
+    no_result: str | None = None  # why there is no best trial, in a sentence
 
     def status(self, workers: Sequence[WorkerStatus]) -> dict[str, Any]:
         """The content that ``status --json`` prints."""
@@ -125,6 +126,7 @@ def summarize(study: Study, spec: Specification) -> Summary:
     counts = Counter(trial.state for trial in study.get_trials(deepcopy=False))
     # From the counts, to agree with them: workers may claim more trials meanwhile.
     claimed = sum(counts.values()) - counts[TrialState.WAITING]
+    best = find_winner(study, spec)
     return Summary(
         study=study.study_name,
         task=spec.task,
@@ -132,9 +134,40 @@ def summarize(study: Study, spec: Specification) -> Summary:
         direction=spec.direction,
         trials={name: counts[state] for name, state in _STATES.items()},
         budget={"trials": budget.trial_limit(spec), "claimed": claimed},
-        best=find_winner(study, spec),
+        best=best,
         baselines=dict(study.user_attrs.get(BASELINES, {})),
+        no_result=_about_no_result(study, spec) if best is None else None,
     )
+
+
+def _about_no_result(study: Study, spec: Specification) -> str:
+    """Why no trial is complete, and what to try."""
+    trials = study.get_trials(deepcopy=False)
+    states = Counter(trial.state for trial in trials)
+    failed = [
+        TrialAttributes.read(trial).outcome or "no reason was recorded"
+        for trial in trials
+        if trial.state == TrialState.FAIL
+    ]
+    outcomes = ""
+    if failed:
+        (reason, count), *others = Counter(failed).most_common()
+        outcomes = f"{len(failed)} of {len(trials)} trials failed"
+        usual = "" if not others else f", most often ({count} times)"
+        outcomes += f"{usual}: {reason.rstrip('.')}. "
+    worked = float(study.user_attrs.get(WORKED_SECONDS, 0.0))
+    if states[TrialState.RUNNING]:
+        count = states[TrialState.RUNNING]
+        training = f"{count} trial{'s are' if count > 1 else ' is'} in training"
+        return f"{outcomes}{training}, and none is complete yet."
+    if budget.seconds_left(spec, worked) <= 0:
+        return (
+            f"{outcomes}The budget of {spec.budget.hours:g} hours is over, and no trial is "
+            f"complete. Give more with --hours, or make networks and data smaller."
+        )
+    if not budget.trials_left(study, spec):
+        return f"{outcomes}All trials of the budget are over. Give more with --trials."
+    return f"{outcomes}{'No trial is complete' if trials else 'No trial has started'} yet."
 
 
 def find_winner(study: Study, spec: Specification) -> Winner | None:

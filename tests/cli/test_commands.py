@@ -134,6 +134,33 @@ def test_best_as_toml_is_a_study_file_that_fixes_everything(workspace: Workspace
     assert json.loads(workspace.run("best", "fixed", "--json").stdout)["params"] == {}
 
 
+def test_a_study_file_names_its_study_and_workspace_from_anywhere(
+    workspace: Workspace, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    monkeypatch.chdir(elsewhere)
+    monkeypatch.delenv("GRU_OPTUNA_STORAGE", raising=False)
+    file = os.path.relpath(workspace.folder / TINY, elsewhere)
+    tuned = CliRunner().invoke(app, ["tune", file, "--trials", "1", "--no-confirm"])
+    assert tuned.exit_code == 0, tuned.output
+    offered = [line[8:] for line in tuned.stderr.splitlines() if line[8:].startswith("gru-optuna")]
+    assert [command.split()[1:3] for command in offered] == [
+        ["dashboard", file], ["export", file], ["tune", file],
+    ]  # fmt: skip
+    for command in ("status", "best"):
+        shown = CliRunner().invoke(app, [command, file, "--json"])
+        assert shown.exit_code == 0, shown.output
+        assert json.loads(shown.stdout)
+    rendered = CliRunner().invoke(app, ["report", file])
+    page = workspace.folder / "dashboards" / "tiny" / "index.html"
+    assert page.samefile(rendered.stdout.strip())
+    bundle = CliRunner().invoke(app, offered[1].split()[1:])
+    assert bundle.exit_code == 0, bundle.output
+    assert (elsewhere / "bundles" / "tiny").is_dir()
+    assert CliRunner().invoke(app, ["status", "none.toml"]).exit_code == 2
+    assert sorted(path.name for path in elsewhere.iterdir()) == ["bundles"]
+
+
 def test_report_can_be_rendered_elsewhere(workspace: Workspace) -> None:
     ran(workspace)
     shown = workspace.run("report", "tiny", "--out", "mine").stdout

@@ -1,0 +1,52 @@
+"""A study without a result says why."""
+
+from __future__ import annotations
+
+import pytest
+from helpers.report_studies import specification, study_of, trial
+from optuna.trial import TrialState
+
+from gru_optuna.study.summary import summarize
+
+FAIL, PRUNED, RUNNING = TrialState.FAIL, TrialState.PRUNED, TrialState.RUNNING
+DIVERGED = "diverged in epoch 1: the training loss is not finite"
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "budget", "reason"),
+    [
+        ([], {"trials": 8}, "No trial has started yet."),
+        ([(RUNNING, "")], {"trials": 8}, "1 trial is in training, and none is complete yet."),
+        ([(PRUNED, "pruned after epoch 1")], {"trials": 8}, "No trial is complete yet."),
+        (
+            [(PRUNED, "the study's hours are over")],
+            {"hours": 0.025},
+            "The budget of 0.025 hours is over, and no trial is complete. Give more with --hours, "
+            "or make networks and data smaller.",
+        ),
+        (
+            [(FAIL, DIVERGED)] * 2,
+            {"trials": 2},
+            f"2 of 2 trials failed: {DIVERGED}. All trials of the budget are over. Give more with "
+            f"--trials.",
+        ),
+        (
+            [(FAIL, DIVERGED), (FAIL, "out of memory"), (FAIL, DIVERGED), (RUNNING, "")],
+            {"trials": 8},
+            f"3 of 4 trials failed, most often (2 times): {DIVERGED}. 1 trial is in training, and "
+            f"none is complete yet.",
+        ),
+    ],
+)
+def test_a_study_without_a_result_says_why(
+    outcomes: list[tuple[TrialState, str]], budget: dict[str, float], reason: str
+) -> None:
+    trials = [trial(state, [], 0.01, outcome=outcome) for state, outcome in outcomes]
+    assert summarize(study_of(trials), specification(budget=budget)).no_result == reason
+
+
+def test_a_study_with_a_result_has_nothing_to_explain() -> None:
+    study = study_of([trial(TrialState.COMPLETE, [0.5], 0.01), trial(FAIL, [], 0.01)])
+    summary = summarize(study, specification())
+    assert summary.best is not None
+    assert summary.no_result is None
