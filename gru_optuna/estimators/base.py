@@ -120,7 +120,7 @@ class GRUEstimator(BaseEstimator):  # type: ignore[misc]
     seconds: float | None = 600.0
     metric: Metric | None = None
     epochs: int | None = None
-    patience: int = 5
+    patience: int | None = None
     validation: float = 0.2
     data: Mapping[str, Any] | None = None
     confirm: int = 0
@@ -235,7 +235,10 @@ class GRUEstimator(BaseEstimator):  # type: ignore[misc]
             "seed": self._seed(),
             "data": {**data, **searched.pop("data"), **(self.data or {})},
             **searched,
-            "training": {"epochs": self.epochs or default.epochs, "patience": self.patience},
+            "training": {
+                "epochs": self.epochs or default.epochs,
+                "patience": self.patience or default.patience,
+            },
             "budget": budget,
             "confirmation": {"candidates": self.confirm},
             "sampler": {"name": self.sampler},

@@ -104,7 +104,7 @@ class GRUForecaster(GRUEstimator):
         steps = self.window or 2 * self.horizon
         with value_errors():
             source = {"y": frame_rows(rows, "y")}
-        sizes = choose_default_sizes(rows.height, steps, channels)
+        sizes = choose_default_sizes("windows", rows.height, steps, channels)
         self._tune(self.space, {"train": "y", **columns}, source, sizes)
         self.history_ = rows
         self._timed = self._by_columns() or _has_times(y)

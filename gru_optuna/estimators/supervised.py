@@ -18,7 +18,7 @@ from gru_optuna.data.readers.in_memory import TARGET, TEXT, array_rows, text_row
 from gru_optuna.data.texts.prepare import MOST_TOKENS
 from gru_optuna.estimators.base import GRUEstimator, value_errors
 from gru_optuna.estimators.inputs import EstimatorInput, read_rows
-from gru_optuna.search.default_sizes import choose_default_sizes
+from gru_optuna.search.default_sizes import Rows, choose_default_sizes
 
 if TYPE_CHECKING:
     from typing import Self
@@ -67,7 +67,8 @@ class _Labelled(GRUEstimator):
             data |= {"validation": "X again", **({"deduplicate": False} if "text" in data else {})}
             source["X again"] = source["X"]
         usual = min(int(np.quantile(steps, 0.9)) + 1, MOST_TOKENS if "text" in data else 10**9)
-        sizes = choose_default_sizes(len(rows), usual, rows.channels or None)
+        kind: Rows = "texts" if "text" in data else "sequences"
+        sizes = choose_default_sizes(kind, len(rows), usual, rows.channels or None)
         self._tune(self.space, {"train": "X", **data}, source, sizes)
 
     def _can_hold_out(self, targets: NDArray[Any], classes: int) -> bool:

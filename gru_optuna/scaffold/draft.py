@@ -44,8 +44,8 @@ if TYPE_CHECKING:
 
 _TEST, _VALIDATION, _VALIDATION_IN_TIME = 0.2, 0.2, 0.1
 _LONG_SIGNS = 64  # if texts without spaces have more characters, bpe shortens them
-_PIECES_A_WORD, _SIGNS_A_PIECE = 1.4, 1.6  # bpe: pieces in a word, characters in a piece
-_LONGEST_TEXT = 128  # tokens; most texts say what matters early
+_SIGNS_A_PIECE = 1.6  # bpe: characters in a piece
+_LONGEST_TEXT = 256  # tokens; most texts say what matters early
 _MOST_COVARIATES = 16
 _CALENDAR_CHANNELS = 7  # the target included
 _FEW_ROWS = 30  # of validation or test: values on fewer say little
@@ -253,7 +253,7 @@ def _texts(files: tuple[Path, ...], inspection: Inspection) -> dict[str, Any]:
         **_labelled(inspection, rows, files),
         # Batches are padded to their longest row, so most steps count as if texts were long.
         "defaults": choose_default_sizes(
-            rows, int(min(longest, np.quantile(tokens, 0.9))), channels=None
+            "texts", rows, int(min(longest, np.quantile(tokens, 0.9))), channels=None
         ),
         "tokenizer": tokenizer,
         "about_tokenizer": why,
@@ -275,7 +275,9 @@ def _sequences(files: tuple[Path, ...], inspection: Inspection) -> dict[str, Any
     rows = _training_rows(_all(sequences, report), files)
     return {
         **_labelled(inspection, rows, files),
-        "defaults": choose_default_sizes(rows, int(report.lengths.high), report.channels or 1),
+        "defaults": choose_default_sizes(
+            "sequences", rows, int(report.lengths.high), report.channels or 1
+        ),
         "groups": [],
     }
 
@@ -361,7 +363,9 @@ def _series(files: tuple[Path, ...], inspection: Inspection) -> Iterator[dict[st
                 for column in report.columns
                 if column.kind == "text" and column.name not in given
             ],
-            "defaults": choose_default_sizes(rows, reach.window, 1 + channels + _CALENDAR_CHANNELS),
+            "defaults": choose_default_sizes(
+                "windows", rows, reach.window, 1 + channels + _CALENDAR_CHANNELS
+            ),
             "batch_sizes": _batch_sizes(rows),
         }
 
@@ -415,7 +419,7 @@ def _tokens(table: Table, column: Column) -> tuple[str, NDArray[np.float64], str
     scripts = column.scripts or {}
     if not without_spaces(scripts):
         words = texts.str.count_matches(r"\w+|[^\w\s]").to_numpy()
-        return "bpe", words * _PIECES_A_WORD, "pieces of words, learned from the training rows"
+        return "word", words.astype(np.float64), "words that are frequent in the training rows"
     script = next(iter(scripts))
     if np.median(signs) <= _LONG_SIGNS:
         return "char", signs, f"{script} has no spaces between words, and the texts are short"
@@ -425,8 +429,9 @@ def _tokens(table: Table, column: Column) -> tuple[str, NDArray[np.float64], str
 def _vocabulary(tokenizer: str, tokens: NDArray[np.float64]) -> int:
     if tokenizer == "char":
         return 4000
-    # So that each token occurs a few dozen times on average.
-    return int(min(8000, max(1000, round(float(tokens.sum()) / 40, -3))))
+    # So that a token occurs a dozen times or more on average: the frequent ones do much oftener.
+    times = 40 if tokenizer == "bpe" else 12
+    return int(min(8000, max(1000, round(float(tokens.sum()) / times, -3))))
 
 
 def _batch_sizes(rows: int) -> list[int]:

@@ -69,7 +69,7 @@ def test_a_draft_for_sentences() -> None:
     assert (data["train"], data["text"], data["label"]) == (
         "data/movie_snippets.csv", "text", "label",
     )  # fmt: skip
-    assert (data["tokenizer"], data["max_tokens"], data["test"]) == ("bpe", 64, 0.2)
+    assert (data["tokenizer"], data["max_tokens"], data["test"]) == ("word", 48, 0.2)
     assert content["budget"] == {"trials": 30}
 
 
@@ -137,7 +137,7 @@ def test_a_test_file_without_labels_is_no_test_file(tmp_path: Path) -> None:
     [
         ("这家店的第{}个菜好吃", "char"),
         ("这家店的第{}个菜" * 20, "bpe"),
-        ("a fine dish no {}", "bpe"),
+        ("a fine dish no {}", "word"),
     ],
 )
 def test_the_tokenizer_suits_the_script(tmp_path: Path, sentence: str, tokenizer: str) -> None:
@@ -259,13 +259,24 @@ def test_a_task_that_the_data_cannot_have_is_refused() -> None:
 
 def test_more_data_means_smaller_networks_and_fewer_epochs() -> None:
     efforts = [
-        choose_default_sizes(rows, steps=40, channels=None)
+        choose_default_sizes("texts", rows, steps=40, channels=None)
         for rows in (200, 7_000, 40_000, 1_000_000)
     ]
     assert [max(effort.sizes) for effort in efforts] == [128, 64, 16, 16]
-    assert efforts[0].epochs == 40
+    assert (efforts[0].epochs, efforts[0].patience) == (15, 4)
     assert all(effort.epochs >= 4 for effort in efforts)
     assert all(effort.minutes < 5 for effort in efforts[:3])
+
+
+def test_small_data_trains_long_and_patiently() -> None:
+    """As the best epochs of sequences and windows are late, and an epoch of few rows is cheap."""
+    sequences = choose_default_sizes("sequences", 200, steps=40, channels=2)
+    windows = choose_default_sizes("windows", 200, steps=40, channels=2)
+    assert (sequences.epochs, sequences.patience) == (100, 25)
+    assert (windows.epochs, windows.patience) == (80, 15)
+    large = choose_default_sizes("sequences", 20_000, steps=100, channels=2)
+    assert large.epochs < 40
+    assert 3 <= large.patience <= large.epochs / 3
 
 
 # --- what stands in the way ---
