@@ -13,6 +13,7 @@
     │   ├── OutOfMemory           its epoch didn't fit
     │   └── Crashed               its epoch raised anything else
     ├── DamagedCheckpoint     (in checkpoints.checkpoint) the trial needs an earlier one
+    ├── DatabaseLost          its file was deleted or replaced while it was used (exit code 1)
     └── StudyFailed           every trial fails: going on would waste the budget (exit code 1)
 
 A message says what, where, got, and what to try.
@@ -26,6 +27,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from pathlib import Path
 
 
 class GRUOptunaError(Exception):
@@ -101,6 +103,27 @@ class Crashed(TrialFailed):
     def __init__(self, error: Exception, epoch: int) -> None:
         super().__init__(f"epoch {epoch} raised {type(error).__name__}{_first_line(error)}")
         self.__cause__ = error
+
+
+class DatabaseLost(GRUOptunaError):  # noqa: N818
+    """Somebody deleted or replaced the file of the database while this process used it.
+
+    Attributes
+    ----------
+    saved : pathlib.Path, optional
+        A new database with everything that was in it and isn't stored elsewhere.
+    """
+
+    def __init__(self, lost: Path, saved: Path | None = None) -> None:
+        self.lost, self.saved = lost, saved
+        what = "deleted" if not lost.exists() else "replaced or lost its -wal file"
+        kept = (
+            f"Everything that it held, with what was trained since, is in {saved}. To continue "
+            f"there, run the same command with --storage sqlite:///{saved}."
+            if saved
+            else "What was trained since is lost. Restore a backup."
+        )
+        super().__init__(f"{lost} was {what} while this command used it. {kept}")
 
 
 class StudyFailed(GRUOptunaError):  # noqa: N818

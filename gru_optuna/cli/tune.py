@@ -180,7 +180,9 @@ def worker(
             _stop_when_stdin_ends(stop)
         settings = WorkerSettings(device, threads, slots, lease)
         try:
-            one = join(place.name, place.url, data or place.data, settings, stop, view.happened)
+            folder = data or place.data
+            reports = Workspace.around(folder).report_folder(place.name)
+            one = join(place.name, place.url, folder, settings, stop, view.happened, reports)
         except GRUOptunaError:
             raise
         except Exception:

@@ -11,11 +11,18 @@ if TYPE_CHECKING:
     from optuna import Study
     from optuna.distributions import BaseDistribution
     from optuna.trial import FrozenTrial
+    from sqlalchemy import Engine
 
 
 def study_id(study: Study) -> int:
     """A study's id in its storage."""
     return study._study_id
+
+
+def engine_of(study: Study) -> Engine:
+    """The engine of a study in a database."""
+    engine: Engine = study._storage._backend.engine  # type: ignore[attr-defined]
+    return engine
 
 
 def enqueued_parameters(trial: FrozenTrial) -> dict[str, Any] | None:

@@ -15,10 +15,11 @@ from optuna.trial import TrialState
 from gru_optuna import study_file
 from gru_optuna.attributes import WORKED_SECONDS
 from gru_optuna.data.load import load_folds
-from gru_optuna.errors import StorageError
+from gru_optuna.errors import DatabaseLost, StorageError
 from gru_optuna.launch.local import supervise
 from gru_optuna.report.notes import describe_at
-from gru_optuna.storage.database.open import exclusively, open_storage
+from gru_optuna.storage.database.open import exclusively, open_storage, watch_file
+from gru_optuna.storage.maintenance.backup import rescue
 from gru_optuna.storage.workers.heartbeats import LEASE_SECONDS
 from gru_optuna.study import budget
 from gru_optuna.study.confirmation import finalists, is_current, read_decision
@@ -162,6 +163,7 @@ def tune(
             warm_start=warm_start,
         )
     )
+    folder = report or workspace.report_folder(spec.name)
     run = _Run(
         opened,
         url,
@@ -171,19 +173,24 @@ def tune(
         WorkerSettings(device, threads, slots, lease_seconds),
         stop or threading.Event(),
         on_event,
+        folder,
     )
-    run.search(workers)
-    run.confirm()
-    summary = summarize(opened, spec)
+    engine = watch_file(opened, url)
+    try:
+        run.search(workers)
+        run.confirm()
+        summary = summarize(opened, spec)
+        # Who was asked to leave leaves: the next run draws the notes and the report.
+        if not run.stop.is_set():
+            describe_at(opened, url)  # with what was confirmed
+    except DatabaseLost as lost:
+        raise lost if lost.saved else rescue(engine, lost, folder) from None
     ended, page = _ended(summary), None
-    # Who was asked to leave leaves: the next run draws the notes and the report.
-    if not run.stop.is_set():
-        describe_at(opened, url)  # with what was confirmed
-        if ended:
-            # Imported when there is something to draw: Plotly would hold up the first trial.
-            from gru_optuna.report.page import render_report
+    if ended and not run.stop.is_set():
+        # Imported when there is something to draw: Plotly would hold up the first trial.
+        from gru_optuna.report.page import render_report
 
-            page = render_report(opened, spec, report or workspace.report_folder(spec.name))
+        page = render_report(opened, spec, folder)
     return TuningResult(summary, page, run.stop.is_set(), ended - _ended(before), run.abandoned)
 
 
@@ -234,6 +241,7 @@ class _Run:
     settings: WorkerSettings
     stop: threading.Event
     on_event: Callable[[WorkerEvent], None]
+    rescue_folder: Path
     abandoned: bool = False
 
     def search(self, workers: int) -> None:
@@ -250,8 +258,9 @@ class _Run:
             return
         pool, size = self._make_pool()
         worker = work(
-            self.study, self.url, self.spec, pool, size, self.settings, self.stop, self.on_event
-        )
+            self.study, self.url, self.spec, pool, size, self.settings, self.stop, self.on_event,
+            self.rescue_folder,
+        )  # fmt: skip
         self.abandoned = worker.abandoned
         self.settings = replace(self.settings, threads=size.threads, slots=size.slots)
 

@@ -11,7 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from gru_optuna.attributes import WORKED_SECONDS
 from gru_optuna.checkpoints.checkpoint import DamagedCheckpoint
-from gru_optuna.errors import StorageError
+from gru_optuna.errors import GRUOptunaError
 from gru_optuna.storage.database.retry import with_retries
 from gru_optuna.storage.mirror.mirror import Synced
 from gru_optuna.worker.events import CheckpointDamaged, StorageAway, StorageBack
@@ -163,7 +163,7 @@ class Commits:
             while not over.wait(pause):
                 if self.seconds_since_commit() > pause:
                     # Not retried here: if the database fails, the next commit waits for it.
-                    with suppress(SQLAlchemyError, OSError):
+                    with suppress(SQLAlchemyError, OSError, GRUOptunaError):
                         self._registration.beat_alone()
 
         threading.Thread(target=beat, name="beat", daemon=True).start()
@@ -175,7 +175,7 @@ class Commits:
     def leave(self) -> None:
         """Releases all trials, and removes the checkpoints that dead workers left."""
         # If this can't be written, the others find out when the lease ends.
-        with suppress(SQLAlchemyError, OSError, StorageError):
+        with suppress(SQLAlchemyError, OSError, GRUOptunaError):
             self._registration.leave()
             self._checkpoints.sweep(self.mirror.over())
 

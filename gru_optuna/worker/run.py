@@ -12,12 +12,13 @@ from gru_optuna.attributes import CHECKPOINTS, FINGERPRINT
 from gru_optuna.checkpoints.stores import Folder, open_store
 from gru_optuna.checkpoints.study_checkpoints import StudyCheckpoints
 from gru_optuna.data.load import load_folds
-from gru_optuna.errors import StudyError
+from gru_optuna.errors import DatabaseLost, StudyError
 from gru_optuna.report.notes import make_note_writer, write_note
 from gru_optuna.search.pruners import make_pruner
 from gru_optuna.search.samplers import make_sampler
 from gru_optuna.storage.database.open import checkpoint_folder, open_engine, open_storage
 from gru_optuna.storage.database.retry import with_retries
+from gru_optuna.storage.maintenance.backup import rescue
 from gru_optuna.storage.mirror.mirror import Mirror
 from gru_optuna.storage.optuna_private import study_id
 from gru_optuna.storage.workers.heartbeats import LEASE_SECONDS
@@ -70,6 +71,7 @@ def join(
     settings: WorkerSettings,
     stop: Event,
     on_event: Callable[[WorkerEvent], None] = lambda event: None,
+    rescue_folder: Path | None = None,
 ) -> Worker:
     """Works on a study that exists already, created here or on another host.
 
@@ -87,9 +89,13 @@ def join(
         Set it to end after the epoch in flight.
     on_event
         Called with every `WorkerEvent`, in order.
+    rescue_folder
+        Where everything is saved if the database's file is lost; None: `folder`.
 
     Raises
     ------
+    DatabaseLost
+        If somebody deletes or replaces the database's file.
     UserError
         If the study or its data are missing, the data differ, or the checkpoints' place is refused.
     StudyFailed
@@ -100,7 +106,7 @@ def join(
     open_study_checkpoints(study, url)  # refused before anything is read or measured
     datasets = load_data(study, spec, folder, settings.device)
     pool, size = make_pool(spec, datasets, settings.threads, settings.slots)
-    return work(study, url, spec, pool, size, settings, stop, on_event)
+    return work(study, url, spec, pool, size, settings, stop, on_event, rescue_folder or folder)
 
 
 def load_data(study: Study, spec: Specification, folder: Path, device: Device) -> list[Dataset]:
@@ -131,8 +137,12 @@ def work(
     settings: WorkerSettings,
     stop: Event,
     on_event: Callable[[WorkerEvent], None],
+    rescue_folder: Path | None = None,
 ) -> Worker:
-    """Works on an open study until it is done or stopped; returns the worker."""
+    """Works on an open study until it is done or stopped; returns the worker.
+
+    If the database's file is lost, what it held is saved in `rescue_folder`, where there is one.
+    """
     on_event(EngineReady(size))
     database = open_engine(url)
     try:
@@ -145,7 +155,12 @@ def work(
         mirror = Mirror(study, database, registration, make_note_writer())
         checkpoints = open_study_checkpoints(study, url)
         worker = Worker(mirror, registration, checkpoints, spec, pool, size.slots, stop, on_event)
-        worker.run()
+        try:
+            worker.run()
+        except DatabaseLost as lost:
+            if rescue_folder is None:
+                raise
+            raise rescue(database, lost, rescue_folder, mirror.save_to) from None
         # Other workers may have committed since; and a note is no reason to fail, or to stay.
         if not stop.is_set():
             with suppress(SQLAlchemyError):

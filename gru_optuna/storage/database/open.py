@@ -20,10 +20,12 @@ from gru_optuna.storage.database import schema
 from gru_optuna.storage.database.postgresql import PostgreSQL
 from gru_optuna.storage.database.sqlite import SQLite
 from gru_optuna.storage.database.tables import studies
+from gru_optuna.storage.optuna_private import engine_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from optuna import Study
     from optuna.storages import BaseStorage
     from sqlalchemy import URL, Connection, Engine
 
@@ -84,6 +86,16 @@ def upgrade_storage(url: str) -> tuple[schema.Revisions, schema.Revisions]:
 def open_engine(url: str) -> Engine:
     """An SQLAlchemy engine for our own transactions; on PostgreSQL it holds one connection."""
     return locate(url).engine()
+
+
+def watch_file(study: Study, url: str) -> Engine:
+    """Lets a study raise `DatabaseLost` if its file is deleted or replaced from now on.
+
+    Returns the engine of its storage.
+    """
+    engine = engine_of(study)
+    locate(url).watch(engine)
+    return engine
 
 
 @contextmanager

@@ -86,6 +86,9 @@ class PostgreSQL:
         event.listen(engine, "connect", _set_session)
         return engine
 
+    def watch(self, engine: Engine) -> None:
+        """Does nothing: a server holds its database itself."""
+
     def passing_engine(self) -> Engine:
         """For a command: no connection is kept open."""
         return create_engine(self._address, poolclass=NullPool)

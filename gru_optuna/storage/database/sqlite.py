@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from optuna.exceptions import StorageInternalError
-from sqlalchemy import NullPool, create_engine
+from sqlalchemy import NullPool, create_engine, event
 from sqlalchemy.exc import SQLAlchemyError
 
-from gru_optuna.errors import StorageError
+from gru_optuna.errors import DatabaseLost, StorageError
 from gru_optuna.storage.database.tables import refuse_strangers
 
 if TYPE_CHECKING:
@@ -47,9 +47,19 @@ def connect(path: str, busy_seconds: float = BUSY_SECONDS) -> sqlite3.Connection
     would be lost with that, and would miss the first connection.
     """
     # IMMEDIATE: a writer waits for its turn at BEGIN, and never fails at an upgrade from reading.
-    connection = sqlite3.connect(
-        path, timeout=busy_seconds, isolation_level="IMMEDIATE", check_same_thread=False
-    )
+    try:
+        connection = sqlite3.connect(
+            # rw: if somebody has deleted the file, no empty one must take its place.
+            f"{Path(path).absolute().as_uri()}?mode=rw",
+            uri=True,
+            timeout=busy_seconds,
+            isolation_level="IMMEDIATE",
+            check_same_thread=False,
+        )
+    except sqlite3.OperationalError:
+        if not Path(path).exists():  # it did a moment ago: `prepare` makes it, `exists` asks
+            raise DatabaseLost(Path(path)) from None
+        raise
     # WAL: the dashboard must not block a worker's commit.
     _use_wal(connection)
     # A power cut may lose the last commits, never the database; a killed process loses nothing.
@@ -116,7 +126,42 @@ class SQLite:
     def engine(self) -> Engine:
         """For a worker: connections are kept open."""
         creator = partial(connect, str(self.path), WORKER_BUSY_SECONDS)
-        return create_engine(self.url, creator=creator)
+        engine = create_engine(self.url, creator=creator)
+        self.watch(engine)
+        return engine
+
+    def watch(self, engine: Engine) -> None:
+        """Lets an engine raise `DatabaseLost` once its file was deleted or replaced.
+
+        SQLite itself goes on writing to the deleted file, which nobody will ever read.
+        """
+        opened, log = _identity(self.path), Path(f"{self.path}-wal")
+        first_log: tuple[int, int] | None = None
+        connections, lost = 0, False
+
+        def look() -> None:
+            nonlocal first_log, lost
+            here = _identity(log)
+            lost = lost or _identity(self.path) != opened or bool(first_log and here != first_log)
+            if lost:
+                raise DatabaseLost(self.path)
+            first_log = here
+
+        def connected(_connection: object, _record: object) -> None:
+            nonlocal connections
+            connections += 1
+            look()
+
+        def closed(_connection: object, _record: object) -> None:
+            nonlocal connections, first_log
+            connections -= 1
+            if connections <= 0:  # the last one takes the -wal file along
+                first_log = None
+
+        event.listen(engine, "connect", connected)
+        event.listen(engine, "close", closed)
+        for moment in ("begin", "commit"):  # a commit that is refused is rolled back
+            event.listen(engine, moment, lambda _connection: look())
 
     def passing_engine(self) -> Engine:
         """For a command: no connection is kept open."""
@@ -127,9 +172,11 @@ class SQLite:
         return self.path.exists()
 
     def prepare(self) -> None:
-        """Creates the folder."""
+        """Creates the folder, and an empty file, which SQLite takes for an empty database."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         _refuse_network_file_system(self.path.parent)
+        with suppress(OSError):  # it exists, or `probe` says what is wrong
+            self.path.touch(exist_ok=False)
 
     def probe(self, *, write: bool) -> None:
         """Checks, before anything is written, that it is a database, ours, and not locked."""
@@ -187,6 +234,15 @@ class SQLite:
             raise StorageError(f"{self}: {explained}") from error
         except OSError as error:
             raise StorageError(f"{self}: {error.strerror or error}. Check the path.") from error
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Device and inode; None if there is no file."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _explain(error: BaseException) -> str:

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from contextlib import closing
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from optuna.storages._rdb.models import StudyUserAttributeModel
+from sqlalchemy.exc import SQLAlchemyError
 
 from gru_optuna.attributes import CHECKPOINTS
-from gru_optuna.errors import StorageError
+from gru_optuna.errors import DatabaseLost, GRUOptunaError, StorageError
 from gru_optuna.files import written_whole
 from gru_optuna.storage.database import schema
 from gru_optuna.storage.database.open import existing
 from gru_optuna.storage.database.sqlite import SQLite
 from gru_optuna.storage.database.tables import checkpoints, leases, workers
-from gru_optuna.storage.maintenance.copy import copy_snapshot, snapshot, studies_in
+from gru_optuna.storage.maintenance.copy import copy_snapshot, read_contents, snapshot, studies_in
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
     from pathlib import Path
+
+    from sqlalchemy import Engine
 
     from gru_optuna.storage.maintenance.copy import Snapshot
 
@@ -60,26 +66,72 @@ def backup(source: str, out: Path) -> int:
             return _copy_rows(before, SQLite(beside))
 
 
+def rescue(
+    engine: Engine, lost: DatabaseLost, folder: Path, add: Callable[[Engine], None] | None = None
+) -> DatabaseLost:
+    """Saves a SQLite database whose file is gone, through a connection that is still open.
+
+    Parameters
+    ----------
+    engine
+        Of the process that noticed the loss.
+    lost
+        The error that it raised.
+    folder
+        Where the new database is written.
+    add
+        Called with the new database, to write what the old one doesn't hold yet.
+
+    Returns
+    -------
+    DatabaseLost
+        The error to raise, which names the new database; without one if nothing can be read.
+    """
+    moment = datetime.now().astimezone()
+    out = folder / f"{lost.lost.stem}-rescued-{moment:%Y%m%d-%H%M%S}-{os.getpid()}.db"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with written_whole(out) as beside, closing(engine.raw_connection()) as source:
+            with closing(sqlite3.connect(beside)) as target:
+                source.driver_connection.backup(target)  # type: ignore[union-attr]
+            copy = SQLite(beside).engine()
+            if add is not None:
+                add(copy)
+            with copy.connect() as connection:
+                contents = read_contents(connection, SQLite(lost.lost).checkpoint_folder)
+            copy.dispose()
+            with closing(sqlite3.connect(beside)) as target:
+                _stand_alone(target, contents)
+    except (sqlite3.Error, SQLAlchemyError, OSError, GRUOptunaError):
+        return DatabaseLost(lost.lost)
+    return DatabaseLost(lost.lost, out)
+
+
 def _copy_pages(before: Snapshot, out: Path) -> int:
     source = before.connection.connection.driver_connection
     assert isinstance(source, sqlite3.Connection)
     with closing(sqlite3.connect(out)) as target:
         source.backup(target)
-        # One file, without -wal and -shm next to it.
-        target.execute("PRAGMA journal_mode=DELETE")
-        if not before.has_checkpoints:
-            return 0
-        with target:
-            target.executemany(
-                f"UPDATE {checkpoints} SET content = ? WHERE name = ?",  # noqa: S608
-                [(content, name) for name, content in before.contents.items()],
-            )
-            lost = target.execute(f"DELETE FROM {checkpoints} WHERE content IS NULL").rowcount  # noqa: S608
-            # New checkpoints must not go where the original database keeps its own.
-            attrs = StudyUserAttributeModel.__table__
-            target.execute(f"DELETE FROM {attrs} WHERE key = ?", (CHECKPOINTS,))  # noqa: S608
-            target.execute(f"UPDATE {leases} SET worker_id = NULL")  # noqa: S608
-            target.execute(f"DELETE FROM {workers}")  # noqa: S608
+        return _stand_alone(target, before.contents if before.has_checkpoints else None)
+
+
+def _stand_alone(target: sqlite3.Connection, contents: Mapping[str, bytes] | None) -> int:
+    """Makes a copy of all pages a database of its own; returns how many checkpoints it lacks."""
+    # One file, without -wal and -shm next to it.
+    target.execute("PRAGMA journal_mode=DELETE")
+    if contents is None:  # an older version's, without our tables
+        return 0
+    with target:
+        target.executemany(
+            f"UPDATE {checkpoints} SET content = ? WHERE name = ?",  # noqa: S608
+            [(content, name) for name, content in contents.items()],
+        )
+        lost = target.execute(f"DELETE FROM {checkpoints} WHERE content IS NULL").rowcount  # noqa: S608
+        # New checkpoints must not go where the original database keeps its own.
+        attrs = StudyUserAttributeModel.__table__
+        target.execute(f"DELETE FROM {attrs} WHERE key = ?", (CHECKPOINTS,))  # noqa: S608
+        target.execute(f"UPDATE {leases} SET worker_id = NULL")  # noqa: S608
+        target.execute(f"DELETE FROM {workers}")  # noqa: S608
     return lost
 
 
@@ -89,6 +141,7 @@ def _copy_rows(before: Snapshot, out: SQLite) -> int:
             f"{before.database} was made by another version of Optuna, whose rows this one can't "
             f"read. Back it up with pg_dump."
         )
+    out.prepare()
     schema.make(out)
     copied = copy_snapshot(before, out, studies_in(before))
     with closing(sqlite3.connect(out.path)) as target:

@@ -130,7 +130,7 @@ def snapshot(database: Database) -> Iterator[Snapshot]:
                     connection.execution_options(
                         isolation_level="REPEATABLE READ", postgresql_readonly=True
                     )
-                contents = _contents(connection, database.checkpoint_folder)
+                contents = read_contents(connection, database.checkpoint_folder)
         yield Snapshot(database, connection, contents)
 
 
@@ -164,7 +164,8 @@ def studies_in(before: Snapshot, names: Sequence[str] = ()) -> dict[str, int]:
     return {name: known[name] for name in dict.fromkeys(names or known)}
 
 
-def _contents(connection: Connection, default: Path | None) -> dict[str, bytes]:
+def read_contents(connection: Connection, default: Path | None) -> dict[str, bytes]:
+    """The contents of the intact checkpoints whose rows hold none, by name."""
     contents: dict[str, bytes] = {}
     if not inspect(connection).has_table(checkpoints.name):
         return contents

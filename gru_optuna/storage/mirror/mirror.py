@@ -179,6 +179,13 @@ class Mirror:
             draft.attrs = replace(self._attrs, user=user, system=system)
         self._accept(draft, {})
 
+    def save_to(self, copy: Engine) -> None:
+        """Writes what isn't committed yet to a copy of the database, and uses that from now on."""
+        self._engine, self._unsure = copy, True
+        # A trial that still runs resumes in the copy at its last checkpoint.
+        unsaved = [n for n in self._mine if not self._memory.trial(self._id, n).state.is_finished()]
+        self.sync(unsaved=unsaved, leaving=True)
+
     def sync(
         self,
         wanted: int = 0,
