@@ -15,16 +15,34 @@ if TYPE_CHECKING:
 _SECOND = 1_000_000  # microseconds
 _MINUTE, _HOUR, _DAY, _WEEK = (seconds * _SECOND for seconds in (60, 3600, 86_400, 604_800))
 _YEAR = int(365.25 * _DAY)
+_SEEN_WEEKS = 3  # so long must a weekday have no rows to be stepped over
+_MONDAY_TO_FRIDAY = "1111100"
+_WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 _UNITS = {"second": _SECOND, "minute": _MINUTE, "hour": _HOUR, "day": _DAY, "week": _WEEK}
 _CYCLES = {"minute of hour": _HOUR, "hour of day": _DAY, "day of week": _WEEK, "day of year": _YEAR}
 
 
 @dataclass(frozen=True)
 class Frequency:
-    """The time from one row to the next: a number of microseconds, or of calendar months."""
+    """The time from one row to the next: a number of microseconds, or of calendar months.
+
+    Attributes
+    ----------
+    count, unit
+        How many microseconds or months.
+    day
+        The day of the month on which a step of months falls, or the last day of a month that is
+        shorter; None: that of the first step.
+    weekdays
+        "1111100" if only Monday to Friday have steps. Others are stepped over, and the count of
+        microseconds doesn't include them; a step of months moves into the month to the nearest
+        of these days. None: all days.
+    """
 
     count: int
     unit: Literal["us", "M"]
+    day: int | None = None
+    weekdays: str | None = None
 
     @classmethod
     def of(cls, groups: list[Times]) -> Frequency:
@@ -33,8 +51,14 @@ class Frequency:
         months = np.concatenate([np.diff(_months(times)) for times in groups])
         # Months and years differ in length: their numbers are what is regular.
         if passed.min() >= 28 * _DAY and months.min() > 0 and not _are_days(passed, groups):
-            return cls(_most_common(months), "M")
-        return cls(_most_common(passed), "us")
+            return cls(_most_common(months), "M", *_place_in_month(groups))
+        plain = cls(_most_common(passed), "us")
+        weekdays = _weekdays_with_rows(groups)
+        if weekdays is None or (passed == plain.count).all() or plain.count % _WEEK == 0:
+            return plain
+        trading = cls(_DAY if (passed % _DAY == 0).all() else plain.count, "us", None, weekdays)
+        fits = _DAY % trading.count == 0 and trading.fits(groups)
+        return trading if fits else plain
 
     def between(self, groups: list[Times]) -> NDArray[np.int64]:
         """From each time to the next, in its own unit; the times rise within each group."""
@@ -46,17 +70,25 @@ class Frequency:
 
     def _passed(self, times: Times) -> NDArray[np.int64]:
         """In its own unit (S,), from any beginning."""
-        return _months(times) if self.unit == "M" else (times - times[0]).astype(np.int64)
+        if self.unit == "M":
+            return _months(times)
+        if self.weekdays is None:
+            return (times - times[0]).astype(np.int64)
+        days = times.astype("datetime64[D]")
+        passed = np.busday_count(days[0], days, weekmask=self.weekdays)
+        return _DAY * passed + (times - days).astype(np.int64)
 
     def __str__(self) -> str:
         if self.unit == "M":
             if self.count % 12 == 0:
                 return _counted(self.count // 12, "year")
             return "1 quarter" if self.count == 3 else _counted(self.count, "month")
+        shown = f"{self.count / _SECOND:g} seconds"
         for name, size in reversed(_UNITS.items()):
             if self.count % size == 0:
-                return _counted(self.count // size, name)
-        return f"{self.count / _SECOND:g} seconds"
+                shown = _counted(self.count // size, name)
+                break
+        return shown if self.weekdays is None else f"{shown} on {_shown_weekdays(self.weekdays)}"
 
     def described(self, steps: int) -> str:
         """The length of some steps, such as 11 years."""
@@ -64,25 +96,50 @@ class Frequency:
 
     @property
     def microseconds(self) -> int:
-        """Its length; that of months on average."""
-        return self.count * (_YEAR // 12 if self.unit == "M" else 1)
+        """Its length; that of months, and of days among which some are stepped over, on average."""
+        if self.unit == "M":
+            return self.count * (_YEAR // 12)
+        # A step within a day is as long as it seems: only whole days are stepped over.
+        return round(self.count / self._share_of_days) if self.count >= _DAY else self.count
+
+    @property
+    def _share_of_days(self) -> float:
+        """The share of days that have steps."""
+        return 1.0 if self.weekdays is None else self.weekdays.count("1") / 7
 
     def places(self, times: Times) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         """How many steps each time (S,) lies after the first, and whether these are whole."""
         passed = self._passed(times)
         passed = passed - passed[0]
-        return passed // self.count, passed % self.count == 0
+        whole = passed % self.count == 0
+        if self.weekdays is not None and self.unit == "us":
+            whole &= np.is_busday(times.astype("datetime64[D]"), weekmask=self.weekdays)
+        return passed // self.count, whole
 
     def times(self, first: np.datetime64, steps: int) -> Times:
         """The first times of the grid that begins at `first`, one for each step."""
         passed = np.arange(steps) * self.count
-        times: Times
-        if self.unit == "us":
-            times = first.astype("datetime64[us]") + passed.astype("timedelta64[us]")
+        if self.unit == "M":
+            return self._times_by_month(first.astype("datetime64[us]"), passed)
+        if self.weekdays is None:
+            times: Times = first.astype("datetime64[us]") + passed.astype("timedelta64[us]")
+            return times
+        day = first.astype("datetime64[D]")
+        days, into = np.divmod((first - day).astype("timedelta64[us]").astype(int) + passed, _DAY)
+        dates = np.busday_offset(day, days, "forward", weekmask=self.weekdays)
+        return dates.astype("datetime64[us]") + into.astype("timedelta64[us]")
+
+    def _times_by_month(self, first: np.datetime64, passed: NDArray[np.int64]) -> Times:
+        months = first.astype("datetime64[M]") + passed.astype("timedelta64[M]")
+        date = first.astype("datetime64[D]")
+        if self.day is not None and self.weekdays is not None:
+            roll: Literal["forward", "backward"] = "forward" if self.day == 1 else "backward"
+            dates = np.busday_offset(_on_day(months, self.day), 0, roll, weekmask=self.weekdays)
+        elif self.day is not None and _on_day(months[:1], self.day)[0] == date:
+            dates = _on_day(months, self.day)
         else:
-            month = first.astype("datetime64[M]")
-            into = first - month.astype("datetime64[us]")
-            times = (month + passed.astype("timedelta64[M]")).astype("datetime64[us]") + into
+            dates = _on_day(months, int(_day_of_month(date)))
+        times: Times = dates.astype("datetime64[us]") + (first - date)
         return times
 
     def seasons(self) -> dict[int, str]:
@@ -90,13 +147,13 @@ class Frequency:
         if self.unit == "M":
             return {12 // self.count: "year"} if 12 % self.count == 0 and self.count < 12 else {}
         cycles = {
-            cycle // self.count: name
+            round(cycle * (self._share_of_days if cycle == _WEEK else 1)) // self.count: name
             for name, cycle in _UNITS.items()
             if cycle > _SECOND and cycle % self.count == 0
         }
         # For hourly rows, a year ago is too far back to say more than a week ago.
         if self.count >= _DAY:
-            cycles[round(_YEAR / self.count)] = "year"
+            cycles[round(_YEAR * self._share_of_days / self.count)] = "year"
         return {steps: name for steps, name in cycles.items() if steps > 1}
 
     def calendar(self, steps: int) -> tuple[str, ...]:
@@ -128,6 +185,57 @@ def calendar_channels(times: Times, names: tuple[str, ...]) -> NDArray[np.float6
 
 def _months(times: Times) -> NDArray[np.int64]:
     return times.astype("datetime64[M]").astype(np.int64)
+
+
+def _day_of_month(times: Times | np.datetime64) -> NDArray[np.int64]:
+    days = times.astype("datetime64[D]") - times.astype("datetime64[M]").astype("datetime64[D]")
+    return days.astype(np.int64) + 1
+
+
+def _on_day(months: NDArray[np.datetime64], day: int) -> NDArray[np.datetime64]:
+    """A day of each month, or its last where it is shorter."""
+    last = (months + 1).astype("datetime64[D]") - 1
+    dates: NDArray[np.datetime64] = np.minimum(months.astype("datetime64[D]") + (day - 1), last)
+    return dates
+
+
+def _place_in_month(groups: list[Times]) -> tuple[int | None, str | None]:
+    """The day on which steps of months fall, and the weekdays to which they move.
+
+    None as the day if each series stays on a day that all months have, or if the days follow no
+    rule.
+    """
+    found: list[int] = []
+    for times in groups:
+        months, dates = times.astype("datetime64[M]"), times.astype("datetime64[D]")
+        # Month ends come first: of 30 June and 30 September, the next is 31 December.
+        days = [31, int(_day_of_month(times).max())]
+        found += [day for day in days if day > 28 and (_on_day(months, day) == dates).all()][:1]
+    if found:
+        return max(found), None
+    every = np.concatenate(groups).astype("datetime64[D]")
+    months = every.astype("datetime64[M]")
+    for day, roll in ((31, "backward"), (1, "forward")):
+        moved = np.busday_offset(_on_day(months, day), 0, roll, weekmask=_MONDAY_TO_FRIDAY)
+        if (moved == every).all() and len(np.unique(_day_of_month(every))) > 1:
+            return day, _MONDAY_TO_FRIDAY
+    return None, None
+
+
+def _weekdays_with_rows(groups: list[Times]) -> str | None:
+    """The weekdays that have rows, if the others never have any though they occur several times."""
+    if max(times[-1] - times[0] for times in groups) < np.timedelta64(_SEEN_WEEKS * _WEEK, "us"):
+        return None
+    days = np.unique(np.concatenate(groups).astype("datetime64[D]")).astype(np.int64)
+    found = np.bincount((days + 3) % 7, minlength=7) > 0  # 1970-01-01 was a Thursday
+    return "".join("01"[has] for has in found.astype(int)) if 1 < found.sum() < 7 else None
+
+
+def _shown_weekdays(weekdays: str) -> str:
+    names = [name for name, has in zip(_WEEKDAYS, weekdays, strict=True) if has == "1"]
+    if "0" not in weekdays.strip("0"):
+        return f"{names[0]} to {names[-1]}"
+    return ", ".join(names)
 
 
 def _are_days(passed: NDArray[np.int64], groups: list[Times]) -> bool:
