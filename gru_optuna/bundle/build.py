@@ -103,10 +103,8 @@ def make_bundle(
                 validation=network.validation,
             )
         )
-    categories = any(network.preprocessing.get("words") for network in networks)
-    formats = any(network.preprocessing.get("formats") for network in networks)
     manifest = Manifest(
-        format=format_for(spec, categories=categories, formats=formats),
+        format=format_for(spec, [network.preprocessing for network in networks]),
         versions={"python": platform.python_version()}
         | {name: version(name) for name in _LIBRARIES},
         made_at=datetime.now(UTC).isoformat(timespec="seconds"),

@@ -199,8 +199,10 @@ class Bundle:
             for name, values in rows.names.items()
         }
         if (times := encoded[0].times) is not None:
-            assert self.spec.data.time is not None
-            columns[self.spec.data.time] = times
+            found = pl.Series(values=times)
+            # Bundles of earlier versions don't know how the times came.
+            written = [form.write(found) for form in rows.forms] or [found]
+            columns |= zip(self.spec.data.times, written, strict=True)
         return pl.DataFrame({**columns, PREDICTION: numbers.ravel()})
 
     def probabilities(self, rows: RowsToPredict) -> NDArray[np.float64]:

@@ -64,7 +64,7 @@ def measured(
 def _reads(bundle: Bundle) -> str:
     data = bundle.spec.data
     if bundle.kind == "series":
-        columns = [data.time, data.target, data.series, *data.covariates, *data.known]
+        columns = [*data.times, data.target, data.series, *data.covariates, *data.known]
         return (
             f"It reads the columns {_listed(columns)} and predicts the {data.horizon} steps "
             f"after the last value of `{data.target}`.{''.join(_categories(bundle))}"
@@ -74,7 +74,7 @@ def _reads(bundle: Bundle) -> str:
     if data.id is None:
         return "It reads `.ts`, `.npz` and arrays (N, T, C)."
     features = bundle.encoder.as_json()["columns"]["features"]
-    return f"It reads the columns {_listed([data.id, data.time, *features])}, one step a row."
+    return f"It reads the columns {_listed([data.id, *data.times, *features])}, one step a row."
 
 
 def _categories(bundle: Bundle) -> Iterator[str]:

@@ -84,9 +84,9 @@ def bundle_from_files(content: Mapping[str, bytes], source: str) -> Bundle:
         for name in dict.fromkeys(member.preprocessing for member in manifest.members)
     }
     encoders = [used.encoder for used in preprocessing.values()]
-    categories = any(bool(e.categories) for e in encoders if isinstance(e, SeriesEncoder))
-    formats = any(encoder.formats.as_json() for encoder in encoders)
-    if manifest.format < (needed := format_for(spec, categories=categories, formats=formats)):
+    described = [used.as_json() for used in encoders if isinstance(used, SeriesEncoder)]
+    described += [used.formats.in_json() for used in encoders]
+    if manifest.format < (needed := format_for(spec, described)):
         declared = f"it declares format {manifest.format}"
         raise damaged(source, f"its content needs format {needed}, but {declared}")
     if len({used.labels for used in preprocessing.values()}) > 1:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
+import polars as pl
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -16,11 +18,12 @@ from pydantic import (
 )
 
 from gru_optuna.data.readers.column_formats import StoredFormats
+from gru_optuna.data.readers.time_forms import Case, Stored, TimeForm
 from gru_optuna.errors import BundleError
 from gru_optuna.study_file import Metric, Task
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from gru_optuna.study_file import Specification
 
@@ -29,12 +32,16 @@ FORMAT = 3
 
 1. The first.
 2. Series with categorical columns, or with test or validation rows in a file of their own.
-   (Version 0.1.0 also wrote texts with a searched vocabulary as 2.) All others are still written
-   as 1, which every version reads.
-3. Tables whose numbers aren't plain, or with fields that stand for a missing value.
+   (Version 0.1.0 also wrote texts with a searched vocabulary as 2.)
+3. Series, with the form of their times; tables whose numbers aren't plain, or with fields that
+   stand for a missing value.
+
+Others are still written as 1, which every version reads.
 """
 
 _LONGEST = 1_000_000  # steps, more than any real row has
+
+_LONGEST_PATTERN = 200
 
 _Count = Annotated[int, Field(ge=1, le=_LONGEST)]
 _Spread = Annotated[float, Field(gt=0)]
@@ -137,7 +144,7 @@ class SequencePreprocessing(_Labels):
 
 
 class _SeriesColumns(_Part):
-    time: str
+    time: str | list[str]
     target: str
     series: str | None
     covariates: list[str]
@@ -147,6 +154,8 @@ class _SeriesColumns(_Part):
 class _Frequency(_Part):
     count: int = Field(ge=1, lt=2**63)
     unit: Literal["us", "M"]
+    day: int | None = Field(None, ge=1, le=31)
+    weekdays: str | None = Field(None, pattern="^0*1[01]*$", min_length=7, max_length=7)
 
 
 class _Scale(_Part):
@@ -163,6 +172,26 @@ class _Covariates(_Part):
 class _Categories(_Part):
     kept: _Names
     rest: bool
+
+
+class _TimeForm(_Part):
+    reads: str = Field(max_length=_LONGEST_PATTERN)
+    writes: str = Field("", max_length=_LONGEST_PATTERN)
+    stored: Stored = "text"
+    zone: str | None = Field(None, max_length=_LONGEST_PATTERN)
+    decimals: int = Field(0, ge=0, le=30)
+    case: Case | None = None
+    midnight_is_24: bool = False
+    local: bool = False
+
+    @model_validator(mode="after")
+    def _writes_times(self) -> _TimeForm:
+        # What a pattern or a zone may be is up to polars, which reports it in several ways.
+        try:
+            TimeForm(**self.model_dump()).write(pl.Series(values=[datetime(2024, 1, 31)]))
+        except Exception as error:
+            raise ValueError(f"no such form of times ({error})") from None
+        return self
 
 
 class SeriesPreprocessing(_Part):
@@ -182,10 +211,14 @@ class SeriesPreprocessing(_Part):
     series: Annotated[dict[str, _Scale], Field(min_length=1)]
     covariates: _Covariates
     words: dict[str, _Categories] = {}
+    times: list[_TimeForm] = []
 
     @model_validator(mode="after")
     def _one_a_column(self) -> SeriesPreprocessing:
         columns = [*self.columns.covariates, *self.columns.known]
+        named = self.columns.time
+        if self.times and len(self.times) != (1 if isinstance(named, str) else len(named)):
+            raise ValueError(f"{len(self.times)} forms of times for the columns {named}")
         if unknown := self.words.keys() - set(columns):
             raise ValueError(f"categories of {min(unknown)}, which is not a covariate")
         needed = sum(name not in self.words for name in columns)
@@ -195,20 +228,12 @@ class SeriesPreprocessing(_Part):
         return self
 
 
-def format_for(spec: Specification, *, categories: bool, formats: bool) -> Literal[1, 2, 3]:
-    """The oldest format that can hold such a study.
-
-    Parameters
-    ----------
-    spec
-        The study file.
-    categories
-        Whether covariates are categorical.
-    formats
-        Whether columns aren't plain.
-    """
-    if formats:
+def format_for(spec: Specification, preprocessing: Iterable[Mapping[str, Any]]) -> Literal[1, 2, 3]:
+    """The oldest format that can hold such a study and its networks' preprocessing."""
+    parts = list(preprocessing)
+    if any(part.get("times") or part.get("formats") for part in parts):
         return 3
+    categories = any(part.get("words") for part in parts)
     later_files = spec.kind == "series" and any(
         isinstance(part, str) for part in (spec.data.validation, spec.data.test)
     )

@@ -20,7 +20,7 @@ from gru_optuna.data.readers.sequence_files import SEQUENCES, read_sequences
 from gru_optuna.data.readers.tables import TABLES, Table, read_table
 from gru_optuna.data.readers.text_files import check_file
 from gru_optuna.data.sequences.scaler import SequenceEncoder
-from gru_optuna.data.series.series import read_series
+from gru_optuna.data.series.series import Learned, read_series
 from gru_optuna.data.texts.prepare import texts_of
 from gru_optuna.data.texts.tokenizer import TextEncoder
 from gru_optuna.errors import DataError
@@ -28,6 +28,7 @@ from gru_optuna.errors import DataError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from gru_optuna.data.readers.time_forms import TimeForm
     from gru_optuna.data.series.encoder import SeriesEncoder
 
 
@@ -46,6 +47,7 @@ class RowsToPredict:
     rows: Sequence[Any]  # texts, (T, C) arrays, or series
     at: Callable[[int], str]  # the place of a row, with which messages about it begin
     names: dict[str, list[str]]  # of the rows, by the column they come from; may be empty
+    forms: tuple[TimeForm, ...] = ()  # of the times that forecasts for series get
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -53,7 +55,8 @@ class RowsToPredict:
     def part(self, begin: int, end: int) -> RowsToPredict:
         """The rows from `begin` up to `end`."""
         names = {column: values[begin:end] for column, values in self.names.items()}
-        return RowsToPredict(self.rows[begin:end], lambda row: self.at(begin + row), names)
+        at = lambda row: self.at(begin + row)  # noqa: E731
+        return RowsToPredict(self.rows[begin:end], at, names, self.forms)
 
 
 def rows_of(data: object, encoder: Encoder) -> RowsToPredict:
@@ -108,16 +111,16 @@ def rows_of_table(table: Table, encoder: Encoder) -> RowsToPredict:
             steps.values, lambda row: f'{source}, id "{names[row]}"', {encoder.id: steps.ids}
         )
     data = encoder.data
-    assert data.time is not None
     assert data.target is not None
-    needed = [data.time, data.target, data.series, *data.covariates, *data.known]
+    needed = [*data.times, data.target, data.series, *data.covariates, *data.known]
     _check_columns(table, [name for name in needed if name is not None])
     # Rows after the present have no target, so the study's "refuse" must not refuse them here.
     lenient = data.model_copy(update={"missing": "interpolate"})
-    series, frequency = read_series([table], lenient, encoder.categories)
-    encoder.check_frequency(frequency, table.source)
-    ids = {data.series: [each.name for each in series]} if data.series is not None else {}
-    return RowsToPredict(series, lambda _: table.source, ids)
+    learned = Learned(encoder.categories, encoder.plan.frequency, encoder.forms)
+    read = read_series([table], lenient, learned)
+    ids = {data.series: [each.name for each in read.series]} if data.series is not None else {}
+    forms = read.forms if encoder.forms else ()
+    return RowsToPredict(read.series, lambda _: table.source, ids, forms)
 
 
 def _plain_rows(data: object, encoder: Encoder) -> RowsToPredict:

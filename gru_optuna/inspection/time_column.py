@@ -142,7 +142,7 @@ def read_time_column(
 
 def usual_reach(step: str | None) -> tuple[int, int]:
     """The horizon and the window that are usual for steps such as "15 minutes", in steps."""
-    count, _, unit = (step or "").partition(" ")
+    count, _, unit = (step or "").partition(" on ")[0].partition(" ")  # some days only, or all
     unit = unit.removesuffix("s")
     if count == "1" or unit not in _SECONDS:
         return _STEPS_AHEAD.get(unit, (12, 24))

@@ -55,6 +55,11 @@ def check_data(data: Data, task: Task, *, stored: bool = False) -> None:
                 f"{key} is for {' and '.join(kinds)}, but the rows here are {kind}. "
                 f"Remove it{_OR_NAME_TEXT if kinds == ('texts',) else ''}."
             )
+    if kind != "series" and isinstance(data.time, list):
+        raise ValueError(
+            f"time = {data.time} names several columns, which only forecasting reads together. "
+            f"Name one column."
+        )
     for needed, value in _needed(task, kind):
         if getattr(data, needed) is None:
             raise ValueError(f"{needed} is missing. Write {needed} = {value}.")

@@ -92,7 +92,11 @@ class Data(StudySection):
     # sequences in long form, one step a row
     id: str | None = Field(None, description="Column that identifies the sequence.")
     features: list[_Name] = Field([], description="Columns of a step; else all that remain.")
-    time: str | None = Field(None, description="Column of times, in ascending order.")
+    time: str | Annotated[list[str], Field(min_length=2)] | None = Field(
+        None,
+        description="Column of times, in ascending order; forecasting: or the columns of their "
+        'parts, such as ["year", "month"].',
+    )
     # series
     series: str | None = Field(None, description="Column that identifies the series.")
     covariates: list[_Name] = Field(
@@ -129,6 +133,13 @@ class Data(StudySection):
         # Version 0.1.0 refuses keys that it doesn't know, so only studies that need them have them.
         content: dict[str, Any] = serialize(self)
         return {k: v for k, v in content.items() if k not in _NEWER or v not in (None, [])}
+
+    @property
+    def times(self) -> tuple[str, ...]:
+        """The columns that make the times together; none if the rows have no times."""
+        if self.time is None:
+            return ()
+        return (self.time,) if isinstance(self.time, str) else tuple(self.time)
 
     @field_validator("vocabulary")
     @classmethod

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-from gru_optuna.data.readers import times
 from gru_optuna.data.readers.blank_rows import without_blanks
 from gru_optuna.data.readers.column_formats import TableFormats
 from gru_optuna.data.readers.delimited import line_of, read_delimited
@@ -29,16 +28,20 @@ from gru_optuna.data.readers.larger_than_memory import (
 from gru_optuna.data.readers.numbers import about_no_number, parse_numbers
 from gru_optuna.data.readers.parquet import read_parquet
 from gru_optuna.data.readers.text_files import check_file
+from gru_optuna.data.readers.time_columns import parse_columns
+from gru_optuna.data.readers.times import NoTimeError
 from gru_optuna.errors import DataError, did_you_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
 
     from gru_optuna.data.readers.delimited import Dialect
     from gru_optuna.data.readers.larger_than_memory import Rows
+    from gru_optuna.data.readers.time_forms import TimeForm
+    from gru_optuna.data.readers.times import ParsedTimes
 
 TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 
@@ -147,37 +150,50 @@ class Table:
         others = int(refused.sum())
         return len(numbers) - int((numbers.is_null() | numbers.is_nan()).sum()) - others, others
 
-    def times(self, name: str) -> NDArray[np.datetime64]:
-        """One column as points in time (N,), datetime64[us], in UTC where zones are given.
-
-        Reads ISO dates and times, the usual orders of day, month and year, and epoch seconds
-        or milliseconds.
+    def times(self, *names: str) -> NDArray[np.datetime64]:
+        """The points in time (N,), datetime64[us], in UTC where zones are given.
 
         Raises
         ------
         DataError
             Naming the first row whose time is missing or can't be read.
         """
+        return read_times([self.time_column(name) for name in names], self.source, self.at).values
+
+    def time_column(self, name: str) -> pl.Series:
+        """A column of times or of a part of them: dates and numbers as they are, or texts."""
         column = self.column(name)
         if not column.dtype.is_temporal() and not column.dtype.is_numeric():
             column = self.strings(name)
-        return read_times(column, name, self.source, self.at)
+        return column.alias(name)
 
 
 def read_times(
-    column: pl.Series, name: str, source: str, at: Callable[[int], str]
-) -> NDArray[np.datetime64]:
-    """A column as points in time (N,); `source` and `at` give its place in messages.
+    columns: Sequence[pl.Series],
+    source: str,
+    at: Callable[[int], str],
+    decided: Sequence[TimeForm] = (),
+) -> ParsedTimes:
+    """The points in time that columns hold, with the places of rows in messages.
+
+    Parameters
+    ----------
+    columns, decided
+        As in `parse_columns`.
+    source, at
+        The place of the columns, and of a row.
 
     Raises
     ------
     DataError
     """
     try:
-        return times.parse_times(column).values
-    except times.NoTimeError as error:
+        return parse_columns(columns, decided)
+    except NoTimeError as error:
         place = source if error.row is None else at(error.row)
-        raise DataError(f'{place}: column "{name}" {error}') from None
+        named = " and ".join(f'"{column.name}"' for column in columns)
+        of = f"column {named}" if len(columns) == 1 else f"columns {named}: the time"
+        raise DataError(f"{place}: {of} {error}") from None
 
 
 def read_table(path: Path, formats: TableFormats | None = None) -> Table:

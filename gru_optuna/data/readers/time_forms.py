@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 import polars as pl
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
 Case: TypeAlias = Literal["upper", "lower"]
 Stored: TypeAlias = Literal["text", "integer", "number", "date", "ms", "us", "ns"]
@@ -46,7 +46,7 @@ class TimeForm:
     reads
         What the fields are: texts, by the order of day, month and year (``%d-%m-%Y``); "compact",
         digits such as 20240131; "excel"; "decimal year"; "year.month"; "epoch s" (ms, us, ns); or
-        "typed".
+        "typed"; or the part of a time that several columns hold, such as "month".
     writes
         The pattern that writes a time as the column does; "" where `reads` says it.
     stored
@@ -60,6 +60,9 @@ class TimeForm:
         Of names, where they aren't written as "Jan".
     midnight_is_24
         Whether midnight is 24:00 of the day before.
+    local
+        Whether the steps of the series follow the clock of the zone, as midnights do: the times to
+        write are then those of that clock, not UTC.
     """
 
     reads: str
@@ -69,16 +72,15 @@ class TimeForm:
     decimals: int = 0
     case: Case | None = None
     midnight_is_24: bool = False
+    local: bool = False
 
     def write(self, times: pl.Series) -> pl.Series:
-        """Writes times (N,), in UTC if the column has a zone, with the type of the column."""
+        """Writes times (N,), in UTC if the column has a zone (but see `local`), as it does."""
         if self.stored == "date":
             return times.cast(pl.Date)
         if self.stored in ("ms", "us", "ns"):
             times = times.dt.cast_time_unit(self.stored)
-            if self.zone is None:
-                return times
-            return times.dt.replace_time_zone("UTC").dt.convert_time_zone(self.zone)
+            return times if self.zone is None else self._in_zone(times, self.zone)
         numbers = self._numbers(times)
         if numbers is None:
             numbers = self.texts(times)
@@ -105,6 +107,17 @@ class TimeForm:
             return (times.dt.year() + times.dt.month() / 100).round(self.decimals)
         return None
 
+    def _in_zone(self, times: pl.Series, zone: str) -> pl.Series:
+        if not self.local:
+            return times.dt.replace_time_zone("UTC").dt.convert_time_zone(zone)
+        # An hour that the clock leaves out in spring is the one after it, as it is for a clock
+        # that isn't set; one that it has twice in autumn is the first.
+        found = times.dt.replace_time_zone(zone, ambiguous="earliest", non_existent="null")
+        later = (times + timedelta(hours=1)).dt.replace_time_zone(
+            zone, ambiguous="earliest", non_existent="null"
+        )
+        return found.fill_null(later)
+
     def texts(self, times: pl.Series) -> pl.Series:
         """Times (N,) as the pattern writes them, whatever type the fields have."""
         pattern, local = self.writes, times
@@ -112,14 +125,14 @@ class TimeForm:
             # An offset alone is no zone of polars: its text is a constant of the pattern.
             offset = datetime.strptime(self.zone, "%z").utcoffset()
             assert offset is not None
-            local = times + offset
+            local = times if self.local else times + offset
             hours, minutes = self.zone[:3], self.zone[4:]
             for directive, text in (
                 ("%:::z", hours), ("%:z", f"{hours}:{minutes}"), ("%z", hours + minutes)
             ):  # fmt: skip
                 pattern = pattern.replace(directive, text)
         elif self.zone is not None:
-            local = times.dt.replace_time_zone("UTC").dt.convert_time_zone(self.zone)
+            local = self._in_zone(times, self.zone)
         texts = local.dt.strftime(pattern)
         if self.midnight_is_24:
             before = (local - timedelta(days=1)).dt.strftime(pattern.replace("%H", "24"))
@@ -144,12 +157,19 @@ def fit_form(form: TimeForm, fields: pl.Series, times: pl.Series) -> TimeForm | 
     TimeForm or None
         None where no pattern writes most fields.
     """
-    fits, most = None, len(fields) / 2
     # The longest field has the most parts: a zero at the end may be left out.
     example = str(fields[int(fields.str.len_chars().arg_max() or 0)])
+    return fit_patterns(form, _patterns(example, form.reads), fields, times)
+
+
+def fit_patterns(
+    form: TimeForm, patterns: Iterable[str], fields: pl.Series, times: pl.Series
+) -> TimeForm | None:
+    """The form with the first of the patterns that writes the most fields, if these are most."""
+    fits, most = None, len(fields) / 2
     midnight_is_24 = bool(fields.str.contains(r"\b24:00").any())
     cases: tuple[Case | None, ...] = (None, "upper", "lower")
-    for pattern, case in product(_patterns(example, form.reads), cases):
+    for pattern, case in product(patterns, cases):
         at_end = midnight_is_24 and "%H" in pattern
         candidate = replace(form, writes=pattern, case=case, midnight_is_24=at_end)
         try:
@@ -237,10 +257,9 @@ def _date_directives(tokens: Sequence[str], reads: str, pad: str) -> Iterator[st
         year = "%y" if reads.endswith("y") else "%Y"
         years = [number for number in numbers if len(number) == 4] or numbers[1:2] or numbers
         return iter([year if number is years[0] else day for number in numbers[:2]])
-    if reads == "%Y-%m-%d" and len(numbers[0]) == 8:
-        return iter(["%Y%m%d"])
-    if reads == "%Y-%m-%d" and len(numbers[0]) < 4:  # a month and its year
-        return iter([month, "%Y"])
+    first = len(numbers[0]) if numbers else 4  # no digits: a time of day alone
+    if reads == "%Y-%m-%d" and first != 4:
+        return iter(["%Y%m%d"] if first == 8 else [month, "%Y"])
     letters = {"%d": day, "%m": month}
     return iter([letters.get(part, part) for part in reads.split("-")])
 

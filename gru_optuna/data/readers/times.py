@@ -26,6 +26,7 @@ from gru_optuna.data.readers.time_forms import (
     fit_form,
     iso_form,
 )
+from gru_optuna.data.readers.time_zones import zone_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -163,7 +164,7 @@ class ParsedTimes:
     """The points in time of a column, and how the column writes them. Letters: N rows."""
 
     values: NDArray[np.datetime64]  # (N,) microseconds, in UTC where the column gives zones
-    form: TimeForm
+    forms: tuple[TimeForm, ...]  # of each column that they were read from
     offsets: NDArray[np.timedelta64] | None = None  # (N,) from UTC to the times as written
 
 
@@ -227,15 +228,15 @@ class _Fields:
 
 def _parse_typed(column: pl.Series) -> ParsedTimes:
     if isinstance(column.dtype, pl.Date):
-        return ParsedTimes(_numpy(column), TimeForm("typed", stored="date"))
+        return ParsedTimes(_numpy(column), (TimeForm("typed", stored="date"),))
     if not isinstance(column.dtype, pl.Datetime):
         raise NoTimeError(None, f"holds {column.dtype} values, not dates. Give full dates.")
     zone = column.dtype.time_zone
     form = TimeForm("typed", stored=column.dtype.time_unit, zone=zone)
     if zone is None:
-        return ParsedTimes(_numpy(column), form)
+        return ParsedTimes(_numpy(column), (form,))
     times = _numpy(column.dt.convert_time_zone("UTC").dt.replace_time_zone(None))
-    return ParsedTimes(times, form, _numpy(column.dt.replace_time_zone(None)) - times)
+    return ParsedTimes(times, (form,), _numpy(column.dt.replace_time_zone(None)) - times)
 
 
 def _parse_texts(fields: _Fields, decided: TimeForm | None) -> ParsedTimes:
@@ -244,12 +245,13 @@ def _parse_texts(fields: _Fields, decided: TimeForm | None) -> ParsedTimes:
     local = _numpy(times)
     form = TimeForm(order, stored=fields.stored)
     if offsets is None:
-        return ParsedTimes(local, _fitted(form, fields, times))
+        return ParsedTimes(local, (_fitted(form, fields, times),))
     fields.refuse_first(offsets.is_null(), offsets.is_not_null())
     passed = offsets.to_numpy().astype("timedelta64[us]")
-    form = replace(form, zone=_shown_offset(int(offsets[-1])))
     values = local - passed
-    return ParsedTimes(values, _fitted(form, fields, pl.Series(values=values)), passed)
+    zone = zone_of(values, passed) or _shown_offset(int(offsets[-1]))
+    form = replace(form, zone=zone)
+    return ParsedTimes(values, (_fitted(form, fields, pl.Series(values=values)),), passed)
 
 
 def _fitted(form: TimeForm, fields: _Fields, times: pl.Series) -> TimeForm:
@@ -400,14 +402,14 @@ def _parse_numbers(fields: _Fields, decided: TimeForm | None) -> ParsedTimes | N
         fields.refuse_first(numbers.is_null(), numbers.is_not_null())
         seconds = _rounded(86_400 * numbers.to_numpy())
         times = np.datetime64(EXCEL_EPOCH, "us") + (1e6 * seconds).astype("timedelta64[us]")
-        return ParsedTimes(times, replace(form, reads="excel"))
+        return ParsedTimes(times, (replace(form, reads="excel"),))
     if not reads.startswith("epoch"):
         middle = known.median()
         if not isinstance(middle, float) or middle < _EARLIEST_EPOCH:
             return None
         unit = next((unit for unit, low in _EPOCHS_FROM.items() if middle >= low), "s")
         form = replace(form, reads=f"epoch {unit}")
-    return ParsedTimes(_epoch(fields, numbers, form.reads), form)
+    return ParsedTimes(_epoch(fields, numbers, form.reads), (form,))
 
 
 def _parse_compact(fields: _Fields, decided: TimeForm | None) -> ParsedTimes | None:
@@ -433,7 +435,7 @@ def _parse_compact(fields: _Fields, decided: TimeForm | None) -> ParsedTimes | N
     for writes, times in read.items():
         fields.refuse_first(times.is_null(), times.is_not_null())
         form = TimeForm("compact", writes, fields.stored)
-        return ParsedTimes(_numpy(times), form)
+        return ParsedTimes(_numpy(times), (form,))
     return None
 
 
@@ -454,7 +456,7 @@ def _parse_years(fields: _Fields, numbers: pl.Series, form: TimeForm) -> ParsedT
         )
     passed = (12 * (years - 1970) + np.round(months)).astype("timedelta64[M]")
     times = (np.datetime64("1970-01", "M") + passed).astype("datetime64[us]")
-    return ParsedTimes(times, form)
+    return ParsedTimes(times, (form,))
 
 
 def _rounded(seconds: NDArray[np.float64]) -> NDArray[np.float64]:

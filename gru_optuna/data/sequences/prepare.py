@@ -96,7 +96,7 @@ def prepare_sequences(
         parts.train.rows,
         standardize=data.standardize,
         id=data.id,
-        time=data.time,
+        time=next(iter(data.times), None),
         features=read.features,
         formats=read.formats,
     )
@@ -168,7 +168,7 @@ def _read_table(
     taken = (data.id, data.time, data.group, column)
     features = features or data.features or [name for name in table.names if name not in taken]
     sequences = sequences_from_table(
-        table, id=data.id, time=data.time, features=features, **{key: column}
+        table, id=data.id, time=next(iter(data.times), None), features=features, **{key: column}
     )
     groups = None
     if data.group is not None:

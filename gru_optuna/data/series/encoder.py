@@ -7,7 +7,7 @@ channels, O the horizon.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +15,7 @@ import torch
 
 from gru_optuna.data.dataset import Units
 from gru_optuna.data.readers.column_formats import TableFormats
+from gru_optuna.data.readers.time_forms import TimeForm
 from gru_optuna.data.series import windows
 from gru_optuna.data.series.categories import Categories, is_present
 from gru_optuna.data.series.frequency import Frequency
@@ -66,6 +67,8 @@ class SeriesEncoder:
     categories: Mapping[str, Categories]  # by the name of their column
     data: Data  # the columns, and how missing values are treated
     formats: TableFormats = field(default_factory=TableFormats)
+    # How the columns of times are written; none if an earlier version made the bundle.
+    forms: tuple[TimeForm, ...] = ()
 
     @property
     def channels(self) -> int:
@@ -157,19 +160,6 @@ class SeriesEncoder:
         units = prepared.units(usual)
         return Present(series.name, torch.from_numpy(values), units, times[origin + 1 :])
 
-    def check_frequency(self, frequency: Frequency, source: str) -> None:
-        """Refuses rows that are further apart or closer together than those of training.
-
-        Raises
-        ------
-        DataError
-        """
-        if frequency != self.plan.frequency:
-            raise DataError(
-                f"{source}: the rows are {frequency} apart, but those of training are "
-                f"{self.plan.frequency} apart. Resample them, or name another file."
-            )
-
     def as_json(self) -> dict[str, Any]:
         """Everything that encoding needs; the specification repeats the columns' roles."""
         plan = self.plan
@@ -180,7 +170,7 @@ class SeriesEncoder:
                 key: getattr(self.data, key)
                 for key in ("time", "target", "series", "covariates", "known")
             },
-            "frequency": {"count": plan.frequency.count, "unit": plan.frequency.unit},
+            "frequency": _without_defaults(plan.frequency),
             "window": plan.window,
             "horizon": plan.horizon,
             "season": plan.season,
@@ -201,19 +191,20 @@ class SeriesEncoder:
                 name: {"kept": list(found.kept), "rest": found.rest}
                 for name, found in self.categories.items()
             }
+        if self.forms:
+            content["times"] = [_without_defaults(form) for form in self.forms]
         return content | self.formats.in_json()
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any], data: Data) -> SeriesEncoder:
         """The encoder that `as_json` wrote."""
-        frequency = Frequency(content["frequency"]["count"], content["frequency"]["unit"])
         plan = WindowPlan(
             window=content["window"],
             horizon=content["horizon"],
             season=content["season"],
             seasons=content["seasons"],
             calendar=tuple(content["calendar"]),
-            frequency=frequency,
+            frequency=Frequency(**content["frequency"]),
         )
         covariates = content["covariates"]
         means = np.array(covariates["means"], np.float64)
@@ -228,7 +219,17 @@ class SeriesEncoder:
             for name, found in content.get("words", {}).items()
         }
         formats = TableFormats.from_json(content.get("formats"))
-        return cls(plan, scales, categories, data, formats)
+        forms = tuple(TimeForm(**form) for form in content.get("times", ()))
+        return cls(plan, scales, categories, data, formats, forms)
+
+
+def _without_defaults(part: Frequency | TimeForm) -> dict[str, Any]:
+    """The fields that differ from their defaults, so that earlier versions can read the rest."""
+    return {
+        each.name: getattr(part, each.name)
+        for each in fields(part)
+        if getattr(part, each.name) != each.default
+    }
 
 
 def joined_units(units: Sequence[Units]) -> Units:

@@ -72,11 +72,12 @@ class Frequency:
         """In its own unit (S,), from any beginning."""
         if self.unit == "M":
             return _months(times)
-        if self.weekdays is None:
-            return (times - times[0]).astype(np.int64)
-        days = times.astype("datetime64[D]")
-        passed = np.busday_count(days[0], days, weekmask=self.weekdays)
-        return _DAY * passed + (times - days).astype(np.int64)
+        passed: NDArray[np.int64] = (times - times[0]).astype(np.int64)
+        if self.weekdays is not None:
+            days = times.astype("datetime64[D]")
+            before = np.busday_count(days[0], days, weekmask=self.weekdays)
+            passed = _DAY * before + (times - days).astype(np.int64)
+        return passed
 
     def __str__(self) -> str:
         if self.unit == "M":
@@ -121,20 +122,20 @@ class Frequency:
         passed = np.arange(steps) * self.count
         if self.unit == "M":
             return self._times_by_month(first.astype("datetime64[us]"), passed)
+        times: Times = first.astype("datetime64[us]") + passed.astype("timedelta64[us]")
         if self.weekdays is None:
-            times: Times = first.astype("datetime64[us]") + passed.astype("timedelta64[us]")
             return times
         day = first.astype("datetime64[D]")
         days, into = np.divmod((first - day).astype("timedelta64[us]").astype(int) + passed, _DAY)
         dates = np.busday_offset(day, days, "forward", weekmask=self.weekdays)
-        return dates.astype("datetime64[us]") + into.astype("timedelta64[us]")
+        times = dates.astype("datetime64[us]") + into.astype("timedelta64[us]")
+        return times  # noqa: RET504 (numpy types the sum as Any)
 
     def _times_by_month(self, first: np.datetime64, passed: NDArray[np.int64]) -> Times:
         months = first.astype("datetime64[M]") + passed.astype("timedelta64[M]")
         date = first.astype("datetime64[D]")
         if self.day is not None and self.weekdays is not None:
-            roll: Literal["forward", "backward"] = "forward" if self.day == 1 else "backward"
-            dates = np.busday_offset(_on_day(months, self.day), 0, roll, weekmask=self.weekdays)
+            dates = _on_weekday(months, self.day, self.weekdays)
         elif self.day is not None and _on_day(months[:1], self.day)[0] == date:
             dates = _on_day(months, self.day)
         else:
@@ -188,8 +189,9 @@ def _months(times: Times) -> NDArray[np.int64]:
 
 
 def _day_of_month(times: Times | np.datetime64) -> NDArray[np.int64]:
-    days = times.astype("datetime64[D]") - times.astype("datetime64[M]").astype("datetime64[D]")
-    return days.astype(np.int64) + 1
+    into = times.astype("datetime64[D]") - times.astype("datetime64[M]").astype("datetime64[D]")
+    days: NDArray[np.int64] = into.astype(np.int64) + 1
+    return days
 
 
 def _on_day(months: NDArray[np.datetime64], day: int) -> NDArray[np.datetime64]:
@@ -197,6 +199,12 @@ def _on_day(months: NDArray[np.datetime64], day: int) -> NDArray[np.datetime64]:
     last = (months + 1).astype("datetime64[D]") - 1
     dates: NDArray[np.datetime64] = np.minimum(months.astype("datetime64[D]") + (day - 1), last)
     return dates
+
+
+def _on_weekday(months: NDArray[np.datetime64], day: int, weekdays: str) -> NDArray[np.datetime64]:
+    """The first (day 1) or last (day 31) of these weekdays in each month."""
+    roll: Literal["forward", "backward"] = "forward" if day == 1 else "backward"
+    return np.busday_offset(_on_day(months, day), 0, roll, weekmask=weekdays)
 
 
 def _place_in_month(groups: list[Times]) -> tuple[int | None, str | None]:
@@ -215,8 +223,8 @@ def _place_in_month(groups: list[Times]) -> tuple[int | None, str | None]:
         return max(found), None
     every = np.concatenate(groups).astype("datetime64[D]")
     months = every.astype("datetime64[M]")
-    for day, roll in ((31, "backward"), (1, "forward")):
-        moved = np.busday_offset(_on_day(months, day), 0, roll, weekmask=_MONDAY_TO_FRIDAY)
+    for day in (31, 1):
+        moved = _on_weekday(months, day, _MONDAY_TO_FRIDAY)
         if (moved == every).all() and len(np.unique(_day_of_month(every))) > 1:
             return day, _MONDAY_TO_FRIDAY
     return None, None

@@ -11,6 +11,7 @@ import polars as pl
 
 from gru_optuna.data.readers.labels import Labels
 from gru_optuna.data.readers.tables import read_times
+from gru_optuna.data.readers.times import ParsedTimes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gru_optuna.data.readers.tables import Table
+    from gru_optuna.data.readers.time_forms import TimeForm
 
 
 @dataclass(frozen=True)
@@ -53,8 +55,8 @@ class JoinedTables:
         table = self.table_of(row)
         return table.at(row - int(self._ends[self.owners[row]]) + len(table))
 
-    def times(self, name: str) -> NDArray[np.datetime64]:
-        """Reads a column of times (N,).
+    def times(self, names: Sequence[str], decided: Sequence[TimeForm] = ()) -> ParsedTimes:
+        """Reads the times of the rows (N,), from one column or several that make them together.
 
         Texts of all files are read together: 03/04 is ambiguous, but another file may have 25/04.
 
@@ -63,10 +65,17 @@ class JoinedTables:
         DataError
             As `Table.times`.
         """
-        columns = [table.column(name) for table in self.tables]
-        if all(column.dtype == pl.String for column in columns):
-            return read_times(pl.concat(columns), name, self.source, self.at)
-        return np.concatenate([table.times(name) for table in self.tables])
+        by_table = [[table.time_column(name) for name in names] for table in self.tables]
+        by_name = list(zip(*by_table, strict=True))
+        if all(len({column.dtype for column in columns}) == 1 for columns in by_name):
+            columns = [pl.concat(columns) for columns in by_name]
+            return read_times(columns, self.source, self.at, decided)
+        read = [
+            read_times(columns, table.source, table.at, decided)
+            for columns, table in zip(by_table, self.tables, strict=True)
+        ]
+        # Without offsets: the steps of series whose files differ so follow UTC.
+        return ParsedTimes(np.concatenate([part.values for part in read]), read[0].forms)
 
     def numbers(self, name: str) -> NDArray[np.float64]:
         """Reads a column of numbers (N,), NaN where one is missing.

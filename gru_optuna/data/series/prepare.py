@@ -49,8 +49,7 @@ if TYPE_CHECKING:
     from gru_optuna.data.dataset import Units
     from gru_optuna.data.readers.in_memory import Source
     from gru_optuna.data.series.categories import Categories
-    from gru_optuna.data.series.frequency import Frequency
-    from gru_optuna.data.series.series import Series, Span
+    from gru_optuna.data.series.series import Series, SeriesRows, Span
     from gru_optuna.data.series.windows import WindowPlan
     from gru_optuna.study_file import Data, Metric, Specification
 
@@ -62,8 +61,7 @@ class SeriesFiles:
     """The series of the study's files."""
 
     sources: dict[str, str]  # the file of each part, as messages name it
-    series: list[Series]
-    frequency: Frequency
+    rows: SeriesRows
     fingerprint: str
     formats: TableFormats
 
@@ -91,8 +89,8 @@ def read_forecasting(spec: Specification, source: Source) -> SeriesFiles:
     }
     trained_on = tables["training"].source
     sources = {name: tables[name].source if name in tables else trained_on for name in files}
-    series, frequency = read_series(list(tables.values()), data)
-    return SeriesFiles(sources, series, frequency, fingerprint(series), formats)
+    read = read_series(list(tables.values()), data)
+    return SeriesFiles(sources, read, fingerprint(read.series), formats)
 
 
 def prepare_forecasting(
@@ -113,19 +111,19 @@ def prepare_forecasting(
     ------
     DataError
     """
-    data, series, sources = spec.data, read.series, read.sources
+    data, series, sources = spec.data, read.rows.series, read.sources
     trained_on = sources["training"]
     splits = [SeriesSplit.of(each.files, data, fold) for each in series]
     splits = [split.refitting() for split in splits] if refit else splits
     categories = choose_categories(series, splits)
     _check_parts(series, splits, data, sources)
     _check_columns(series, splits, categories, data, trained_on)
-    plan = make_plan(series, splits, read.frequency, data)
+    plan = make_plan(series, splits, read.rows.frequency, data)
     _check_training(series, splits, plan, trained_on)
     stride = data.stride or choose_stride(splits, plan)
     scales = measure_scales(series, splits, plan, stride)
     by_name = {each.name: scale for each, scale in zip(series, scales, strict=True)}
-    encoder = SeriesEncoder(plan, by_name, categories, data, read.formats)
+    encoder = SeriesEncoder(plan, by_name, categories, data, read.formats, read.rows.forms)
     # RMSE is dominated by outliers, so networks must learn them; the other metrics forgive them.
     limit = math.inf if spec.metric == "rmse" else _FAR
     prepared = [

@@ -6,11 +6,12 @@ Steps without a row are missing values, within a table and between two.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from gru_optuna.data.readers.time_zones import clock_that_goes_back, with_offset
 from gru_optuna.data.series.categories import is_present
 from gru_optuna.data.series.frequency import Frequency
 from gru_optuna.data.series.joined_tables import JoinedTables, holds_categories
@@ -22,11 +23,16 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gru_optuna.data.readers.tables import Table
+    from gru_optuna.data.readers.time_forms import TimeForm
+    from gru_optuna.data.readers.times import ParsedTimes
     from gru_optuna.data.series.frequency import Times
     from gru_optuna.study_file import Data
 
 Span: TypeAlias = tuple[int, int]
 """Steps of a series: the first, and the one after the last."""
+
+
+_DAY = 86_400_000_000  # microseconds
 
 
 @dataclass(frozen=True)
@@ -48,10 +54,26 @@ class Series:
         return len(self.target)
 
 
-def read_series(
-    tables: Sequence[Table], data: Data, categorical: Collection[str] | None = None
-) -> tuple[list[Series], Frequency]:
-    """Reads the series of tables, in the order of their names, and how far apart the steps are.
+@dataclass(frozen=True)
+class SeriesRows:
+    """Series, the step that they share, and how the columns of their times are written."""
+
+    series: list[Series]  # in the order of their names
+    frequency: Frequency
+    forms: tuple[TimeForm, ...]
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What the training rows decided, which later rows of the same series can't decide again."""
+
+    categorical: Collection[str]  # the covariates that hold categories
+    frequency: Frequency
+    forms: tuple[TimeForm, ...]  # none if an earlier version made the bundle
+
+
+def read_series(tables: Sequence[Table], data: Data, learned: Learned | None = None) -> SeriesRows:
+    """Reads the series of tables.
 
     Parameters
     ----------
@@ -60,8 +82,8 @@ def read_series(
         becomes a missing value.
     data
         The roles of the columns, and how missing values are treated.
-    categorical
-        The covariates that hold categories; None: those most of whose fields aren't numbers.
+    learned
+        Where the rows follow those of training; None: these rows decide.
 
     Raises
     ------
@@ -72,9 +94,11 @@ def read_series(
     assert data.time is not None
     assert data.target is not None
     rows = JoinedTables(tuple(tables))
-    times = rows.times(data.time)
+    parsed = rows.times(data.times, learned.forms if learned is not None else ())
     covariates = (*data.covariates, *data.known)
-    if categorical is None:
+    if learned is not None:
+        categorical = learned.categorical
+    else:
         categorical = {name for name in covariates if holds_categories(tables, name)}
     numeric = [name for name in (data.target, *covariates) if name not in categorical]
     numbers = {name: rows.numbers(name) for name in numeric}
@@ -84,8 +108,10 @@ def read_series(
     places_of = _rows_by_series(rows, data.series)
     for name, places in places_of.items():
         _check_tables(rows, places, name)
+    times, forms = _by_one_clock(parsed, list(places_of.values()), learned, rows)
+    for name, places in places_of.items():
         _check_order(rows, times, places, name)
-    frequency = _frequency(rows, times, places_of)
+    frequency = _frequency(rows, times, places_of, learned)
     past, known = ([n for n in names if n in numbers] for names in (data.covariates, data.known))
     found: list[Series] = []
     for name, places in places_of.items():
@@ -108,7 +134,66 @@ def read_series(
                 files=_files(rows, places, steps),
             )
         )
-    return found, frequency
+    return SeriesRows(found, frequency, forms)
+
+
+def _by_one_clock(
+    parsed: ParsedTimes,
+    groups: Sequence[NDArray[np.int64]],
+    learned: Learned | None,
+    rows: JoinedTables,
+) -> tuple[Times, tuple[TimeForm, ...]]:
+    """The times by the clock that the steps follow, and the forms in which forecasts have theirs.
+
+    Steps follow UTC, unless they are days or months that are only regular by the clock of their
+    zone: midnights in Berlin are once a year 23 hours apart.
+    """
+    forms = parsed.forms
+    local = any(form.local for form in forms)
+    if learned is not None and learned.forms:
+        if (parsed.offsets is None) != (learned.forms[0].zone is None):
+            has, had = ("no ", "") if parsed.offsets is None else ("", "no ")
+            raise DataError(
+                f"{rows.source}: the times have {has}offsets from UTC, but those of training had "
+                f"{had}offsets. Write them alike."
+            )
+        local = learned.forms[0].local
+        forms = tuple(
+            _like_training(form, trained)
+            for form, trained in zip(forms, learned.forms, strict=True)
+        )
+    elif parsed.offsets is not None and learned is None:
+        utc, by_clock = (
+            [np.unique(times[places]) for places in groups if len(places) > 1]
+            for times in (parsed.values, parsed.values + parsed.offsets)
+        )
+        if utc and len(np.unique(parsed.offsets)) > 1:
+            local = _on_grid_share(by_clock) > _on_grid_share(utc)
+        forms = tuple(replace(form, local=local) for form in forms)
+    if local and parsed.offsets is not None:
+        return parsed.values + parsed.offsets, forms
+    return parsed.values, forms
+
+
+def _like_training(form: TimeForm, trained: TimeForm) -> TimeForm:
+    """The form for forecasts: that of training, with the type that the later rows have."""
+    if form.reads == "typed":
+        return replace(form, local=trained.local)
+    if (form.reads, form.writes) == (trained.reads, trained.writes):
+        return replace(trained, stored=form.stored)
+    return trained
+
+
+def _on_grid_share(groups: list[Times]) -> float:
+    """The share of times that lie on the grid of their usual step, if that is whole days."""
+    frequency = Frequency.of(groups)
+    if frequency.microseconds < _DAY:
+        return 0.0
+    fits: list[NDArray[np.bool_]] = []
+    for times in groups:
+        places, _ = frequency.places(times)
+        fits.append(frequency.times(times[0], int(places[-1]) + 1)[places] == times)
+    return float(np.concatenate(fits).mean())
 
 
 def _refuse_missing(
@@ -168,6 +253,13 @@ def _check_order(rows: JoinedTables, times: Times, places: NDArray[np.int64], na
     or_several = (
         "" if name else ' If there are several series, name their column: series = "COLUMN".'
     )
+    if zone := clock_that_goes_back(times[places], int(wrong.argmax())):
+        raise DataError(
+            f"{at}: the time {time}{of} follows {earlier}. It looks like the end of daylight "
+            f"saving time, when clocks go back and show an hour twice, as in {zone}. Write the "
+            f"times in UTC or with their offsets, such as {with_offset(times[row], zone, 0)} and "
+            f"then {with_offset(times[row], zone, 1)}."
+        )
     if time == earlier:
         raise DataError(f"{at}: the time {time}{of} occurs twice. Keep one row.{or_several}")
     raise DataError(
@@ -176,9 +268,12 @@ def _check_order(rows: JoinedTables, times: Times, places: NDArray[np.int64], na
 
 
 def _frequency(
-    rows: JoinedTables, times: Times, places_of: dict[str, NDArray[np.int64]]
+    rows: JoinedTables,
+    times: Times,
+    places_of: dict[str, NDArray[np.int64]],
+    learned: Learned | None,
 ) -> Frequency:
-    """The frequency of the first table, which the others must share."""
+    """The frequency of training or of the first table, which the other tables must share."""
     by_table: list[list[Times]] = [
         [
             times[own]
@@ -189,6 +284,9 @@ def _frequency(
     ]
     if not by_table[0]:
         raise DataError(f"{rows.source}: a series needs at least two rows. Add rows.")
+    if learned is not None:
+        _check_frequency(learned.frequency, by_table[0], rows.source)
+        return learned.frequency
     frequency = Frequency.of(by_table[0])
     for table, groups in zip(rows.tables, by_table, strict=True):
         if groups and not frequency.fits(groups):
@@ -197,6 +295,18 @@ def _frequency(
                 f"{rows.source} {frequency}. Resample them, or name another file."
             )
     return frequency
+
+
+def _check_frequency(trained: Frequency, groups: list[Times], source: str) -> None:
+    """Refuses rows that are further apart or closer together than those of training."""
+    found = Frequency.of(groups)
+    alike = (found.count, found.unit) == (trained.count, trained.unit)
+    # Few rows may show neither that days are stepped over, nor that their days are those of months.
+    if not trained.fits(groups) or not (alike or trained.weekdays or trained.day):
+        raise DataError(
+            f"{source}: the rows are {found} apart, but those of training are {trained} apart. "
+            f"Resample them, or name another file."
+        )
 
 
 def _steps(

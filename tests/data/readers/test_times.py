@@ -133,7 +133,7 @@ def test_times_are_read_and_written_in_their_form(
     parsed = parse_times(pl.Series(values=written[:60]))
     times = calendar.to_numpy().astype("datetime64[us]")
     assert (parsed.values == times[:60]).all()
-    assert parsed.form.write(pl.Series(values=times)).to_list() == written
+    assert parsed.forms[0].write(pl.Series(values=times)).to_list() == written
 
 
 @given(
@@ -154,7 +154,7 @@ def test_the_order_of_a_date_is_found_or_asked_for(first: datetime, order: str, 
 
 
 def test_training_decides_the_order_for_later_rows() -> None:
-    decided = parse_times(pl.Series(values=["31/01/2024", "01/02/2024"])).form
+    decided = parse_times(pl.Series(values=["31/01/2024", "01/02/2024"])).forms[0]
     later = pl.Series(values=["03/02/2024", "04/02/2024"])
     assert str(parse_times(later, decided).values[1]).startswith("2024-02-04")
     with pytest.raises(NoTimeError, match="day or month first"):
@@ -181,14 +181,14 @@ def test_an_interval_is_read_by_its_start(written: str, start: str) -> None:
     parsed = parse_times(pl.Series(values=[written.format(*pair) for pair in hours]))
     assert str(parsed.values[3]) == "2024-01-31T03:00:00.000000"
     starts = [start.format(*pair) for pair in hours]
-    assert parsed.form.write(pl.Series(values=parsed.values)).to_list() == starts
+    assert parsed.forms[0].write(pl.Series(values=parsed.values)).to_list() == starts
 
 
 def test_midnight_may_be_written_as_24_hours() -> None:
     written = ["2024-02-28 23:00", "2024-02-28 24:00", "2024-02-29 01:00"]
     parsed = parse_times(pl.Series(values=written))
     assert (np.diff(parsed.values) == np.timedelta64(1, "h")).all()
-    assert parsed.form.write(pl.Series(values=parsed.values)).to_list() == written
+    assert parsed.forms[0].write(pl.Series(values=parsed.values)).to_list() == written
 
 
 @pytest.mark.parametrize(

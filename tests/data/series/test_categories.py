@@ -218,7 +218,7 @@ def ahead(rows: pl.DataFrame) -> pl.DataFrame:
 
 
 def test_a_bundle_tells_what_its_trial_told(model: Model, tmp_path: Path) -> None:
-    assert model.bundle.manifest.format == 2
+    assert model.bundle.manifest.format == 3
     model.bundle.save(tmp_path / "bundle")
     bundle = gru_optuna.load_bundle(tmp_path / "bundle")
     test = model.dataset.test
@@ -266,25 +266,24 @@ def test_a_missing_word_is_refused_in_prediction_too(tmp_path: Path) -> None:
         bundle.predict(rows.with_columns(pl.when(~gap).then("w")))
 
 
-def test_bundles_without_words_are_of_the_first_format(tmp_path: Path) -> None:
+def test_bundles_without_words_hold_none(tmp_path: Path) -> None:
     write(tmp_path, {"y": noise(200)})
     (tmp_path / "x.toml").write_text(
         'name = "x"\ntask = "forecasting"\n[data]\ntrain = "series.csv"\ntime = "time"\n'
         'target = "y"\nhorizon = 3\ntest = 40\n'
     )
     bundle = train(tmp_path / "x.toml").bundle
-    assert bundle.manifest.format == 1
-    # Key by key what the first release wrote.
+    # Key by key what the first release wrote, and how times are written.
     assert sorted(json.loads(bundle.files["preprocessing/0.json"])) == [
         "calendar", "columns", "covariates", "frequency", "horizon", "kind", "missing", "season",
-        "seasons", "series", "window",
+        "seasons", "series", "times", "window",
     ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
     ("changed", "file", "message"),
     [
-        ({"format": 1}, "bundle.json", "its content needs format 2, but it declares format 1"),
+        ({"format": 1}, "bundle.json", "its content needs format 3, but it declares format 1"),
         ({"words": {"x": {"kept": ["a"], "rest": False}}}, "preprocessing/0.json",
          "categories of x, which is not a covariate"),
         ({"words": {"holiday": {"kept": ["a", "a"], "rest": False}}}, "preprocessing/0.json",

@@ -1,0 +1,156 @@
+"""Reads the times of rows from one column, or from several that each hold a part of them.
+
+A year and its month, a date and the hour: the parts of a row are written as one text, which is
+then read like the field of a single column.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from gru_optuna.data.readers.time_forms import TimeForm, fit_form, fit_patterns
+from gru_optuna.data.readers.times import NoTimeError, ParsedTimes, parse_times
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from gru_optuna.data.readers.time_forms import Stored
+
+_NAMES = {
+    "quarter": r"q|qtr|quarter|quartal|trimestre?|kwartał|季度",
+    "month": r"m|mo|mon|month|monat|mois|mes|mês|mese|maand|månad|月",
+    "week": r"w|wk|kw|week|isoweek|woche|semaine|semana|settimana|vecka",
+    "day": r"d|dd|dy|day|dom|mday|tag|jour|d[ií]a|giorno|dag|日",
+    "hour": r"h|hr|hh|hour|stunde|heure|hora|ora|uur|時|时",
+    "minute": r"min|minute|minuto|分",
+    "year": r"y|yr|yyyy|year|jahr|ann[ée]e|a[ñn]o|anno|jaar|år|年",
+}
+_WORDS = {
+    part: re.compile(rf"(?i)(?<![^\W_])(?:{names})(?![^\W_])") for part, names in _NAMES.items()
+}
+_YEARS = (1500, 2199)
+_MONTH = r"(?i)^(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)"
+
+_TOGETHER = {
+    frozenset({"year", "quarter"}): ("{}Q{}", "year", "quarter"),
+    frozenset({"year", "month"}): ("{}-{}", "year", "month"),
+    frozenset({"year", "month", "day"}): ("{}-{}-{}", "year", "month", "day"),
+    frozenset({"year", "week"}): ("{}-W{}", "year", "week"),
+    frozenset({"date"}): ("{}", "date"),
+}
+"""Parts that make a day, or the first of several, and how they are written in one field."""
+
+_CLOCKS = {
+    frozenset(): ("",),
+    frozenset({"hour"}): (" {}:00", "hour"),
+    frozenset({"hour", "minute"}): (" {}:{}", "hour", "minute"),
+    frozenset({"clock"}): (" {}", "clock"),
+}
+_OF_THE_CLOCK = frozenset({"hour", "minute", "clock"})
+
+_PATTERNS = {
+    "year": ("%Y", "%G"),
+    "quarter": ("%q", "Q%q", "q%q"),
+    "month": ("%-m", "%m", "%b", "%B"),
+    "week": ("%-V", "%V", "W%V"),
+    "day": ("%-d", "%d"),
+    "hour": ("%-H", "%H"),
+    "minute": ("%-M", "%M"),
+}
+"""How a part may be written; the first pattern that fits the column is taken."""
+
+
+def parse_columns(columns: Sequence[pl.Series], decided: Sequence[TimeForm] = ()) -> ParsedTimes:
+    """Reads the times of rows from one column, or from the columns of their parts.
+
+    Parameters
+    ----------
+    columns
+        One column (N,) of whole times; or a year and its quarter, month, week, or month and day,
+        or else a date; either perhaps with the hour, the hour and minute, or the time of day.
+    decided
+        As in `parse_times`, for each column.
+
+    Raises
+    ------
+    NoTimeError
+        If a row is no time, or the columns don't make one.
+    """
+    if len(columns) == 1:
+        return parse_times(columns[0], next(iter(decided), None))
+    parts = [part_of(column) for column in columns]
+    day, clock = frozenset(parts) - _OF_THE_CLOCK, frozenset(parts) & _OF_THE_CLOCK
+    if day not in _TOGETHER or clock not in _CLOCKS or len(set(parts)) < len(parts):
+        raise NoTimeError(
+            None,
+            f"can't be read: they seem to hold {', '.join(parts)}, which make no time together. "
+            f"Name a year and its quarter, month or week, or a date and its hour.",
+        )
+    fields = {part: _fields(part, column) for part, column in zip(parts, columns, strict=True)}
+    (date, *of_date), (time, *of_time) = _TOGETHER[day], _CLOCKS[clock]
+    if "month" in parts and fields["month"].str.contains(_MONTH).all():
+        date, of_date = "{} {} {}", ["day", "month", "year"]
+        fields.setdefault("day", pl.Series(values=["1"] * len(fields["month"])))
+    together = pl.select(pl.format(date + time, *(fields[part] for part in of_date + of_time)))
+    of_a_date = decided[parts.index("date")] if decided and "date" in parts else None
+    read = parse_times(together.to_series(), of_a_date)
+    whole = read.forms[0]
+    times = pl.Series(values=read.values if read.offsets is None else read.values + read.offsets)
+    forms = tuple(
+        _form(part, column, fields[part], times, whole.reads)
+        for part, column in zip(parts, columns, strict=True)
+    )
+    return ParsedTimes(read.values, forms, read.offsets)
+
+
+def part_of(column: pl.Series) -> str:
+    """The part of a time that a column holds, by its name and its fields."""
+    if column.dtype.is_temporal():
+        return "clock" if column.dtype == pl.Time else "date"
+    texts = column.drop_nulls().cast(pl.String).str.strip_chars()
+    if texts.str.contains(r"^\d{1,2}:\d{2}").all():
+        return "clock"
+    whole = texts.str.extract(r"^(?:[A-Za-z]{1,2} ?)?(\d{1,4})$").cast(pl.Int64, strict=False)
+    if not whole.null_count():
+        named = next((part for part, word in _WORDS.items() if word.search(column.name)), None)
+        if named or whole.is_between(*_YEARS).all():
+            return named or "year"
+    return "month" if texts.str.contains(_MONTH).all() else "date"
+
+
+def _fields(part: str, column: pl.Series) -> pl.Series:
+    """A column as texts, numbers without what stands before or after them."""
+    if column.null_count():
+        row = int(column.is_null().arg_max() or 0)
+        raise NoTimeError(
+            row, "is incomplete. Every row needs a time: fill it in, or remove the row."
+        )
+    if column.dtype.is_float():
+        column = column.cast(pl.Int64)
+    texts = column.cast(pl.String).str.strip_chars()
+    if part in ("date", "clock") or texts.str.contains(_MONTH).all():
+        return texts
+    return texts.str.extract(r"(\d+)")
+
+
+def _form(
+    part: str, column: pl.Series, fields: pl.Series, times: pl.Series, reads: str
+) -> TimeForm:
+    stored: Stored = "text"
+    if column.dtype.is_numeric():
+        stored = "integer" if column.dtype.is_integer() else "number"
+    if column.dtype == pl.Date:
+        return TimeForm("typed", stored="date")
+    texts = fields if stored != "text" else column.cast(pl.String).str.strip_chars()
+    if part in ("date", "clock"):
+        form = TimeForm(reads, stored=stored)
+        return fit_form(form, texts, times) or TimeForm(
+            reads, "%Y-%m-%d" if part == "date" else "%H:%M"
+        )
+    form = TimeForm(part, stored=stored)
+    # The year of an ISO week isn't always that of its Monday.
+    patterns = _PATTERNS[part][::-1] if part == "year" and "%G" in reads else _PATTERNS[part]
+    return fit_patterns(form, patterns, texts, times) or TimeForm(part, _PATTERNS[part][0])
