@@ -4,7 +4,8 @@
     ├── UserError             the input is wrong: one plain message, exit code 2
     │   ├── StudyFileError        the TOML file, or a flag that overrides it
     │   ├── DataError             the data it names
-    │   │   └── TooFewRows            fewer than its parts, window, horizon and season need
+    │   │   ├── TooFewRows            fewer than its parts, window, horizon and season need
+    │   │   └── RareClass             a class with too few rows to hold some out
     │   ├── StorageError          the database
     │   ├── StudyError            the study in the database
     │   └── BundleError           a bundle that can't be made, read or trusted
@@ -60,6 +61,14 @@ class StudyError(UserError):
 
 class BundleError(UserError):
     """A bundle that can't be written, isn't one, or isn't what was exported."""
+
+
+class RareClass(DataError):  # noqa: N818 (what was found, as `TrialFailed`)
+    """A class has too few rows to hold some of them out."""
+
+    def __init__(self, message: str, label: str) -> None:
+        super().__init__(message)
+        self.label = label
 
 
 class TrialFailed(GRUOptunaError):  # noqa: N818 (an ending, told as one)

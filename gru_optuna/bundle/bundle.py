@@ -19,6 +19,7 @@ import torch
 from gru_optuna.bundle.folder import write_files
 from gru_optuna.bundle.rows import CHUNK, check_steps, read_rows, rows_of
 from gru_optuna.data.dataset import Split, Units, starts_of
+from gru_optuna.data.readers.in_memory import is_pandas
 from gru_optuna.data.sequences.scaler import SequenceEncoder
 from gru_optuna.data.series.encoder import SeriesEncoder, joined_units
 from gru_optuna.data.targets import Classes, Numbers
@@ -144,9 +145,9 @@ class Bundle:
 
         Returns
         -------
-        numpy.ndarray, or polars.DataFrame
-            (N,) labels, or numbers in the data's units. For series, a frame with the times of
-            the horizon and the forecasts in the data's units.
+        numpy.ndarray, polars.DataFrame or pandas.DataFrame
+            (N,) labels, or numbers in the data's units. For series, the frame of `predict_frame`,
+            with the times of the horizon and the forecasts in the data's units.
 
         Raises
         ------
@@ -172,15 +173,20 @@ class Bundle:
             )
         return np.concatenate([self.probabilities(part) for part in self._parts(data)])
 
-    def predict_frame(self, data: object) -> pl.DataFrame:
+    def predict_frame(self, data: object) -> Any:
         """The table that ``gru-optuna predict`` writes: one row per row, or per step ahead.
+
+        Returns
+        -------
+        polars.DataFrame, or pandas.DataFrame if the data are one
 
         Raises
         ------
         DataError
             As `predict`.
         """
-        return pl.concat([self.predict_rows(part) for part in self._parts(data)])
+        frame = pl.concat([self.predict_rows(part) for part in self._parts(data)])
+        return frame.to_pandas() if is_pandas(data) else frame
 
     def predict_rows(self, rows: RowsToPredict) -> pl.DataFrame:
         """The predictions for rows that are encoded all at once, up to `CHUNK` of them."""

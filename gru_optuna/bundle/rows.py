@@ -82,7 +82,8 @@ def rows_of(data: object, encoder: Encoder) -> RowsToPredict:
         )
     frame = frame_of(data, str(_SOURCE))
     if frame is not None:
-        return rows_of_table(Table(_SOURCE, frame, formats=encoder.formats), encoder)
+        table = Table(_SOURCE, frame, first_row=0, formats=encoder.formats)
+        return rows_of_table(table, encoder)
     return _plain_rows(data, encoder)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from gru_optuna import seeds
 from gru_optuna.data.readers.text_column import Texts
-from gru_optuna.errors import DataError, did_you_mean
+from gru_optuna.errors import DataError, RareClass, did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -226,9 +226,10 @@ def _check_classes(train: Examples[Any], will_be_split: bool) -> None:
         )
     for label, count in counts.items():
         if count < 2 and will_be_split:
-            raise DataError(
+            raise RareClass(
                 f'{train.at(train.labels.first(label))}: class "{label}" has this single row, '
-                f"but training and validation need one each. Add rows, or remove the class."
+                f"but training and validation need one each. Add rows, or remove the class.",
+                label,
             )
 
 
@@ -405,8 +406,9 @@ def _check_shares(
     for half, name in zip(halves, ("training", part), strict=True):
         held = () if rows.examples.labels is None else half.labels.counts()
         if missing := set(rows.examples.classes) - set(held):
-            raise DataError(
+            raise RareClass(
                 f'{rows.examples.source}: class "{min(missing)}" has too few '
                 f"{'rows' if rows.groups is None else 'groups'} for {wish}: none is left for "
-                f"{name}. Change the fraction, add rows, or name a {part} file."
+                f"{name}. Change the fraction, add rows, or name a {part} file.",
+                min(missing),
             )

@@ -30,7 +30,7 @@ from sklearn.utils import check_random_state
 from gru_optuna import study_file
 from gru_optuna.bundle.load import bundle_from_files
 from gru_optuna.data.load import load_dataset, load_folds
-from gru_optuna.errors import StorageError, StudyFailed, UserError
+from gru_optuna.errors import RareClass, StorageError, StudyFailed, UserError
 from gru_optuna.estimators.progress_bar import bar
 from gru_optuna.search.space import sections
 from gru_optuna.storage.database.open import exclusively, open_storage
@@ -53,6 +53,10 @@ if TYPE_CHECKING:
     from gru_optuna.search.default_sizes import DefaultSizes
     from gru_optuna.study_file import Metric, Specification, Task
     from gru_optuna.training.pool_factory import Device
+
+AGAIN = "X again"
+"""Names the training rows as validation rows: there are too few to hold some out, so that trials
+were compared on the rows that they learned from, and those are all."""
 
 TOGETHER = 8
 """Trials that train at once. The same everywhere, because the sampler's proposals depend on it."""
@@ -151,6 +155,7 @@ class GRUEstimator(BaseEstimator):  # type: ignore[misc]
         data: Mapping[str, Any],
         source: RowsByName,
         sizes: DefaultSizes,
+        seed: int,
     ) -> None:
         """Tunes, and sets the attributes of a fitted estimator.
 
@@ -164,18 +169,22 @@ class GRUEstimator(BaseEstimator):  # type: ignore[misc]
             The rows that they name.
         sizes
             Sizes and epochs for these rows, used where the user gave none.
+        seed
+            The study's, from `_seed`.
 
         Raises
         ------
         ValueError
             If data or parameters can't be used.
+        RareClass
+            If a class has too few rows to hold some out for validation.
         StudyFailed
             If no trial completes.
         """
         self.__dict__.pop("bundle_", None)
         with value_errors():
             where = choose_device(self.device)
-            spec = self._specification(space or {}, data, sizes)
+            spec = self._specification(space or {}, data, sizes, seed)
             datasets = [self._weighted(part).to(where) for part in load_folds(spec, source)]
             spec = self._named(spec, datasets[0].fingerprint)
             threads = joblib.effective_n_jobs(-1 if self.n_jobs is None else self.n_jobs)
@@ -212,8 +221,7 @@ class GRUEstimator(BaseEstimator):  # type: ignore[misc]
         confirmed = read_decision(self.study_)
         self.best_params_ = winner.configuration()
         self.best_score_ = winner.value if confirmed is None else confirmed.won.mean
-        # With two sources, trials were compared on the rows that they learned from: those are all.
-        refit = self.refit and len(source) == 1
+        refit = self.refit and AGAIN not in source
         if refit:
             datasets = [self._weighted(load_dataset(spec, source, refit=True)).to(where)]
             pool, _ = make_pool(without_folds(spec), datasets, threads=1, slots=1)
@@ -221,7 +229,7 @@ class GRUEstimator(BaseEstimator):  # type: ignore[misc]
         self.bundle_ = bundle_of_trial(spec, datasets, pool, trial, confirmed, refitted=refit)
 
     def _specification(
-        self, space: Mapping[str, Any], data: Mapping[str, Any], default: DefaultSizes
+        self, space: Mapping[str, Any], data: Mapping[str, Any], default: DefaultSizes, seed: int
     ) -> Specification:
         """The study file that says the same as these parameters."""
         sizes = ["hidden_size", "embedding_size"] if data.get("text") else ["hidden_size"]
@@ -232,7 +240,7 @@ class GRUEstimator(BaseEstimator):  # type: ignore[misc]
         content: dict[str, Any] = {
             "name": type(self).__name__,
             "task": self._task,
-            "seed": self._seed(),
+            "seed": seed,
             "data": {**data, **searched.pop("data"), **(self.data or {})},
             **searched,
             "training": {
@@ -317,5 +325,7 @@ def value_errors() -> Iterator[None]:
     """Raises ValueError for unusable data and parameters, as scikit-learn's users expect."""
     try:
         yield
+    except RareClass:
+        raise
     except UserError as error:
         raise ValueError(str(error)) from None

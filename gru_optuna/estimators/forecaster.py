@@ -11,16 +11,17 @@ from sklearn.metrics import mean_absolute_error
 from sklearn.utils.validation import check_is_fitted
 
 from gru_optuna.bundle.bundle import PREDICTION
-from gru_optuna.data.readers.in_memory import frame_rows
+from gru_optuna.data.readers.in_memory import frame_rows, is_pandas
 from gru_optuna.errors import DataError
 from gru_optuna.estimators.base import GRUEstimator, value_errors
+from gru_optuna.estimators.pandas_times import PandasTimes
 from gru_optuna.search.default_sizes import choose_default_sizes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Self
 
-    from numpy.typing import ArrayLike, NDArray
+    from numpy.typing import ArrayLike
 
 _TIME, _VALUES = "time", "y"
 _CALENDAR_CHANNELS = 4
@@ -98,21 +99,20 @@ class GRUForecaster(GRUEstimator):
         if not self._by_columns():
             covariates = [name for name in rows.columns if name not in (_TIME, _VALUES)]
             columns = {"time": _TIME, "target": _VALUES, "covariates": covariates}
-            columns |= {"calendar": _has_times(y)}
+            columns |= {"calendar": self._times(y) is not None}
         columns |= {"horizon": self.horizon, "window": self.window, "season": self.season}
         channels = 1 + len(columns["covariates"]) + len(self.known) + _CALENDAR_CHANNELS
         steps = self.window or 2 * self.horizon
         with value_errors():
             source = {"y": frame_rows(rows, "y")}
         sizes = choose_default_sizes("windows", rows.height, steps, channels)
-        self._tune(self.space, {"train": "y", **columns}, source, sizes)
+        self._tune(self.space, {"train": "y", **columns}, source, sizes, self._seed())
         self.history_ = rows
-        self._timed = self._by_columns() or _has_times(y)
+        self._timed = self._by_columns() or self._times(y) is not None
+        self._pandas_form = self._form(y)
         return self
 
-    def predict(
-        self, horizon: int | None = None, *, y: Any = None, X: Any = None
-    ) -> NDArray[np.float64]:
+    def predict(self, horizon: int | None = None, *, y: Any = None, X: Any = None) -> Any:
         """Predicts the next values, in the units of the data.
 
         Parameters
@@ -125,22 +125,32 @@ class GRUForecaster(GRUEstimator):
 
         Returns
         -------
-        ndarray
-            (horizon,), or (series, horizon) for several series, in the order of their names.
+        ndarray, or of pandas where y is
+            (horizon,), or (series, horizon) for several series, in the order of their names. A
+            series of pandas has the times as its index, a frame the names.
 
         Raises
         ------
         ValueError
             If there are too few rows, or `horizon` exceeds the forecaster's.
         """
-        values = self.predict_frame(horizon, y=y, X=X)[PREDICTION].to_numpy()
-        several = self.bundle_.spec.data.series is not None
-        return values.reshape(-1, horizon or self._most) if several else values
+        frame = self.predict_frame(horizon, y=y, X=X)
+        values, series = frame[PREDICTION].to_numpy(), self.bundle_.spec.data.series
+        if series is None:
+            if not is_pandas(frame):
+                return values
+            return (frame.set_index(self._time_column) if self._timed else frame)[PREDICTION]
+        table = values.reshape(-1, horizon or self._most)
+        if not is_pandas(frame):
+            return table
+        steps = [str(step + 1) for step in range(table.shape[1])]
+        names = frame[series].iloc[:: len(steps)]
+        return pl.DataFrame(table, schema=steps).to_pandas().set_axis(names, axis="index")
 
-    def predict_frame(
-        self, horizon: int | None = None, *, y: Any = None, X: Any = None
-    ) -> pl.DataFrame:
+    def predict_frame(self, horizon: int | None = None, *, y: Any = None, X: Any = None) -> Any:
         """Predicts the next values as a frame with series, times and the column ``prediction``.
+
+        It is a frame of polars; of pandas where y is, with times in the form that they have there.
 
         Raises
         ------
@@ -159,7 +169,14 @@ class GRUForecaster(GRUEstimator):
             rows = self.history_ if y is None else self._read(y, X)
             frame: pl.DataFrame = self.bundle_.predict_frame(rows)
         frame = frame.filter(pl.int_range(pl.len()) % most < ahead)
-        return frame if self._timed else frame.drop(_TIME)
+        frame = frame if self._timed else frame.drop(_TIME)
+        form = self._pandas_form if y is None else self._form(y)
+        if form is None:
+            return frame
+        found = frame.to_pandas()
+        if self._timed:
+            found[self._time_column] = form.restored(found[self._time_column])
+        return found
 
     def score(self, y: ArrayLike, X: Any = None) -> float:
         """Minus the mean absolute error of the forecast of the values that followed.
@@ -183,9 +200,29 @@ class GRUForecaster(GRUEstimator):
         assert self.bundle_.spec.data.horizon is not None
         return int(self.bundle_.spec.data.horizon)
 
+    @property
+    def _time_column(self) -> str:
+        return self.time or _TIME
+
     def _by_columns(self) -> bool:
         """Whether rows are given as frames whose columns are named."""
         return self.time is not None or self.target is not None
+
+    def _times(self, y: Any) -> Any:
+        """The times of a pandas frame or Series as an index; None if it has none."""
+        if not is_pandas(y) or not hasattr(y, "index"):
+            return None
+        by_column = self.time is not None and self.time in getattr(y, "columns", ())
+        index = y.set_index(self.time).index if by_column else y.index
+        is_time = hasattr(index, "to_pydatetime") or hasattr(index, "to_timestamp")
+        return index if is_time else None
+
+    def _form(self, y: Any) -> PandasTimes | None:
+        """How a pandas frame or Series holds its times; None if y isn't of pandas."""
+        if not is_pandas(y):
+            return None
+        times = self._times(y)
+        return PandasTimes() if times is None else PandasTimes.of(times)
 
     def _read(self, y: Any, X: Any) -> pl.DataFrame:
         """The rows as a frame with a column of times."""
@@ -194,6 +231,9 @@ class GRUForecaster(GRUEstimator):
                 raise DataError("X: y is a frame, so its columns are the covariates. Name them.")
             if self.time is None or self.target is None:
                 raise DataError("y is a frame. Name its columns: time=… and target=….")
+            times, form = self._times(y), self._form(y)
+            if form is not None and form != PandasTimes():
+                y = y.assign(**{self.time: form.plain(times)})
             rows = frame_rows(y, "y").frame
             roles = [self.time, self.target, self.series, *self.covariates, *self.known]
             return rows.select([name for name in roles if name in rows.columns])
@@ -205,8 +245,10 @@ class GRUForecaster(GRUEstimator):
                 f"GRUForecaster(time=…, target=…)."
             )
         # Without times, each step is a microsecond, which fits no calendar and no season.
-        times = y.index.to_numpy() if _has_times(y) else np.arange(len(values))
-        frame = pl.DataFrame({_TIME: times.astype("datetime64[us]"), _VALUES: values})
+        times = np.arange(len(values)).astype("datetime64[us]")
+        if (index := self._times(y)) is not None:
+            times = PandasTimes.of(index).plain(index)
+        frame = pl.DataFrame({_TIME: times, _VALUES: values})
         if X is None:
             return frame
         if hasattr(X, "columns"):
@@ -217,8 +259,3 @@ class GRUForecaster(GRUEstimator):
         if covariates.height != frame.height:
             raise DataError(f"X has {covariates.height} rows, but y has {frame.height}.")
         return frame.hstack(covariates)
-
-
-def _has_times(y: Any) -> bool:
-    """Whether y is a pandas Series whose index holds times."""
-    return hasattr(getattr(y, "index", None), "to_pydatetime")

@@ -13,11 +13,13 @@ import numpy as np
 from sklearn.utils import check_array
 from sklearn.utils.validation import validate_data
 
-from gru_optuna.data.readers.in_memory import is_texts, sequence_values
+from gru_optuna.data.readers.in_memory import is_frame, sequence_values, texts_in
+from gru_optuna.errors import DataError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from numpy.typing import NDArray
     from sklearn.base import BaseEstimator
 
 
@@ -60,21 +62,25 @@ def read_rows(
     if like is None:
         for learned in ("n_features_in_", "feature_names_in_"):
             estimator.__dict__.pop(learned, None)
-    if is_texts(X):
-        rows = EstimatorInput("texts", [str(text) for text in X])
-        for number, text in enumerate(rows.values):
-            if not text or text.isspace():
-                raise ValueError(
-                    f"X, row {number}: the text is empty. Fill it in, or leave the row out."
-                )
+    if (texts := texts_in(X, "X")) is not None:
+        rows = EstimatorInput("texts", texts)
     elif _is_matrix(X) and (like is None or like.kind == "matrix"):
-        matrix = validate_data(
-            estimator, X, reset=like is None, dtype=np.float64, ensure_min_samples=fewest
-        )
+        try:
+            matrix = validate_data(
+                estimator,
+                X,
+                reset=like is None,
+                dtype=np.float64,
+                ensure_min_samples=fewest,
+                ensure_all_finite=False,
+            )
+        except TypeError as error:  # of what no library turns into a number, such as times
+            raise DataError(f"X: not a matrix of numbers ({error}).") from None
+        _check_finite(matrix, list(X.columns) if is_frame(X) else None)
         rows = EstimatorInput("matrix", list(matrix[:, :, None]))
     else:
         if (isinstance(X, np.ndarray) and X.dtype != object) or _is_matrix(X):
-            X = check_array(X, dtype=np.float64, allow_nd=True)
+            X = check_array(X, dtype=np.float64, allow_nd=True, ensure_all_finite=False)
         rows = EstimatorInput("sequences", sequence_values(X, "X"))
     if len(rows) < fewest:
         raise ValueError(f"X has {len(rows)} sample, and a minimum of {fewest} is required.")
@@ -86,6 +92,18 @@ def read_rows(
     if like is None and rows.kind == "sequences":
         estimator.n_features_in_ = rows.channels
     return rows
+
+
+def _check_finite(matrix: NDArray[np.float64], columns: list[Any] | None) -> None:
+    """Refuses a matrix that lacks a number, and names its first place."""
+    faults = np.argwhere(~np.isfinite(matrix))
+    if len(faults):
+        row, column = (int(place) for place in faults[0])
+        named = f'column "{columns[column]}"' if columns else f"column {column}"
+        fault = "missing (NaN)" if np.isnan(matrix[row, column]) else f"{matrix[row, column]}"
+        raise DataError(
+            f"X, row {row}: {named} is {fault}. Fill in such values, or leave out their rows."
+        )
 
 
 def _is_matrix(X: Any) -> bool:

@@ -14,9 +14,13 @@ from sklearn.base import ClassifierMixin, RegressorMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d
 
-from gru_optuna.data.readers.in_memory import TARGET, TEXT, array_rows, text_rows
+from gru_optuna import seeds
+from gru_optuna.data.readers.in_memory import TARGET, TEXT, array_rows, check_targets, text_rows
+from gru_optuna.data.readers.tables import Table
+from gru_optuna.data.splitting import draw_halves
 from gru_optuna.data.texts.prepare import MOST_TOKENS
-from gru_optuna.estimators.base import GRUEstimator, value_errors
+from gru_optuna.errors import RareClass
+from gru_optuna.estimators.base import AGAIN, GRUEstimator, value_errors
 from gru_optuna.estimators.inputs import EstimatorInput, read_rows
 from gru_optuna.search.default_sizes import Rows, choose_default_sizes
 
@@ -27,6 +31,7 @@ if TYPE_CHECKING:
     from sklearn.utils import Tags
 
     from gru_optuna.data.dataset import Dataset
+    from gru_optuna.data.readers.sequences import Sequences
 
 _TOKENS_A_WORD = 1.5
 
@@ -49,37 +54,78 @@ class _Labelled(GRUEstimator):
     ) -> None:
         self._like = EstimatorInput(rows.kind, rows.values[:1])
         role = "label" if classes else "target"
+        whole: Table | Sequences
         with value_errors():
-            source: dict[str, Any]
             if rows.kind == "texts":
                 data = {"text": TEXT, role: TARGET, **data}
-                source = {"X": text_rows(rows.values, targets, self._task, "X")}
+                whole = text_rows(rows.values, targets, self._task, "X")
                 steps = [len(text.split()) * _TOKENS_A_WORD for text in rows.values]
             else:
-                source = {"X": array_rows(rows.values, targets, self._task, "X")}
+                whole = array_rows(rows.values, targets, self._task, "X")
                 steps = [len(row) for row in rows.values]
-        if not self._can_hold_out(targets, classes):
+        source: dict[str, Table | Sequences] = {"X": whole}
+        if not self._can_hold_out(len(rows), classes):
             warnings.warn(
                 f"{len(rows)} rows are too few to hold some out for validation, so trials are "
                 f"compared on the rows that they train on.",
                 stacklevel=3,
             )
-            data |= {"validation": "X again", **({"deduplicate": False} if "text" in data else {})}
-            source["X again"] = source["X"]
+            data |= {"validation": AGAIN, **({"deduplicate": False} if "text" in data else {})}
+            source[AGAIN] = whole
         usual = min(int(np.quantile(steps, 0.9)) + 1, MOST_TOKENS if "text" in data else 10**9)
         kind: Rows = "texts" if "text" in data else "sequences"
         sizes = choose_default_sizes(kind, len(rows), usual, rows.channels or None)
-        self._tune(self.space, {"train": "X", **data}, source, sizes)
+        seed, rare = self._seed(), set[str]()
+        while True:
+            try:
+                return self._tune(self.space, {"train": "X", **data}, source, sizes, seed)
+            except RareClass as error:
+                self._check_rare(error, rows, targets, rare)
+                rare.add(error.label)
+            held_out = self._hold_out(targets, rare, seed)
+            source = {"X": _taken(whole, ~held_out), "X held out": _taken(whole, held_out)}
+            data |= {"validation": "X held out"}
 
-    def _can_hold_out(self, targets: NDArray[Any], classes: int) -> bool:
+    def _can_hold_out(self, rows: int, classes: int) -> bool:
         """Whether validation rows can be held out, or the study file's checks decide instead."""
-        if self.data and ({"folds", "validation"} & set(self.data)):
+        if not self._draws_validation():
             return True
-        if not isinstance(self.validation, float) or not 0 < self.validation < 1:
-            return True
-        held = round(len(targets) * self.validation)
-        fewest = int(np.unique(targets, return_counts=True)[1].min()) if classes else 2
-        return fewest > 1 and min(held, len(targets) - held) >= max(classes, 1)
+        held = round(rows * self.validation)
+        return min(held, rows - held) >= max(classes, 1)
+
+    def _draws_validation(self) -> bool:
+        """Whether a share of the rows is for validation, and no key under `data` says otherwise."""
+        given = bool(self.data and ({"folds", "validation"} & set(self.data)))
+        return not given and isinstance(self.validation, float) and 0 < self.validation < 1
+
+    def _check_rare(
+        self, error: RareClass, rows: EstimatorInput, targets: NDArray[Any], rare: set[str]
+    ) -> None:
+        """Refuses a class without which there is nothing to hold out, or whose rows are equal."""
+        own = np.flatnonzero(targets == error.label).tolist()
+        if rows.kind == "texts" and len({rows.values[row] for row in own}) < len(own):
+            raise ValueError(
+                f"{error} Equal texts count as one row; data={{'deduplicate': False}} keeps all."
+            ) from None
+        others = set(targets) - rare - {error.label}
+        if not self._draws_validation() or len(others) < 2:
+            raise ValueError(str(error)) from None
+        count = "1 row, which stays" if len(own) == 1 else f"{len(own)} rows, which stay"
+        warnings.warn(
+            f'class "{error.label}" has only {count} in training: the rows held out for '
+            f"validation are of the other classes.",
+            stacklevel=4,
+        )
+
+    def _hold_out(self, targets: NDArray[Any], rare: set[str], seed: int) -> NDArray[np.bool_]:
+        """Which rows (N,) are for validation: none of a rare class, a share of each other one."""
+        (frequent,) = np.nonzero(~np.isin(targets, list(rare)))
+        strata = np.unique(targets[frequent], return_inverse=True)[1]
+        count = max(1, round(len(frequent) * self.validation))
+        random = seeds.seed_for(seed, "split", 0) % 2**32
+        held_out = np.zeros(len(targets), dtype=bool)
+        held_out[frequent[draw_halves(len(frequent), count, strata, random)[1]]] = True
+        return held_out
 
     def _rows(self, X: Any) -> Any:
         """The rows of X, as the bundle reads them."""
@@ -240,7 +286,8 @@ class GRURegressor(RegressorMixin, _Labelled):  # type: ignore[misc]
             rows = read_rows(self, X)
         targets = _targets(self, y, rows).astype(np.float64)
         if not np.isfinite(targets).all():
-            raise ValueError("y contains NaN or infinity. Remove such rows.")
+            row = int((~np.isfinite(targets)).argmax())
+            raise ValueError(f"y, row {row}: the target is {targets[row]}. Leave the row out.")
         self._fit_rows(rows, targets, classes=0)
         return self
 
@@ -258,11 +305,26 @@ class GRURegressor(RegressorMixin, _Labelled):  # type: ignore[misc]
         return predictions
 
 
+def _taken(rows: Table | Sequences, chosen: NDArray[np.bool_]) -> Table | Sequences:
+    """The chosen rows (N,), which messages still name by their places among all."""
+    index = np.flatnonzero(chosen)
+    if isinstance(rows, Table):
+        return replace(rows, frame=rows.frame[index], records=index)
+    return replace(
+        rows,
+        values=[rows.values[row] for row in index],
+        labels=[rows.labels[row] for row in index],
+        lines=index.tolist(),
+    )
+
+
 def _targets(estimator: GRUEstimator, y: ArrayLike, rows: EstimatorInput) -> NDArray[Any]:
     if y is None:
         raise ValueError(
             f"{type(estimator).__name__} requires y to be passed, but the target y is None."
         )
+    with value_errors():
+        check_targets(y)
     targets: NDArray[Any] = column_or_1d(y, warn=True)
     check_consistent_length(rows.values, targets)
     return targets

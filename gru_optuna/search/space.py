@@ -108,12 +108,22 @@ def _resolve(spec: Specification, ask: Callable[[str], Any]) -> Hyperparameters:
         if not applies(name, values.get("decay")):
             continue
         values[name] = ask(name) if isinstance(value, list | Range) else value
+        if isinstance(value, list) and values[name] in value:
+            # As the study file writes it: someone may have enqueued 16.0 for the choice 16.
+            values[name] = value[value.index(values[name])]
     if values["clip_norm"] == OFF:
         values["clip_norm"] = None
     return Hyperparameters(**values)
 
 
 def _ask(trial: optuna.Trial, name: str, distribution: BaseDistribution) -> Any:
+    try:
+        return _suggest(trial, name, distribution)
+    except ValueError as error:  # someone enqueued a value that the study doesn't have
+        raise ValueError(f"{name}: {error}") from None
+
+
+def _suggest(trial: optuna.Trial, name: str, distribution: BaseDistribution) -> Any:
     match distribution:
         case CategoricalDistribution(choices=choices):
             return trial.suggest_categorical(name, choices)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import tomllib
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ValidationError
@@ -14,7 +15,7 @@ from gru_optuna.study_file.data_section import StudySection
 from gru_optuna.study_file.sections import Specification
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from pydantic_core import ErrorDetails
@@ -68,7 +69,7 @@ def parse(content: Mapping[str, Any], source: str, *, stored: bool = False) -> S
         Naming every place that is wrong.
     """
     try:
-        return Specification.model_validate(content, context={"stored": stored})
+        return Specification.model_validate(_plain(content), context={"stored": stored})
     except ValidationError as error:
         # A union reports an error for each of its members at one place; the first says enough.
         messages: dict[tuple[int | str, ...], str] = {}
@@ -81,6 +82,16 @@ def parse(content: Mapping[str, Any], source: str, *, stored: bool = False) -> S
                 messages[place] = f"{messages[place].removesuffix('.')}, or {other}."
             messages.setdefault(place, _describe(detail, source))
         raise StudyFileError("\n".join(messages.values())) from None
+
+
+def _plain(content: Any) -> Any:
+    """The content with Python's own numbers in place of numpy's, which Python's callers may use."""
+    if isinstance(content, Mapping):
+        return {key: _plain(value) for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [_plain(value) for value in content]
+    # Not by numpy's types: commands that only look at a study need not import it.
+    return content.tolist() if type(content).__module__ == "numpy" else content
 
 
 def json_schema() -> dict[str, Any]:

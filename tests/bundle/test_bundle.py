@@ -455,7 +455,7 @@ def test_frames_of_pandas_are_read(sentences: Model, traffic: Model) -> None:
     np.testing.assert_array_equal(
         sentences.bundle.predict_proba(frame), sentences.bundle.predict_proba(texts.tolist())
     )
-    with pytest.raises(DataError, match='the given rows, row 2: column "text" is empty'):
+    with pytest.raises(DataError, match='the given rows, row 1: column "text" is empty'):
         sentences.bundle.predict(PandasLike(text=np.array(["a delight", np.nan], dtype=object)))
     hours = pl.read_csv(DATA / "traffic_hourly.csv", infer_schema_length=None)[-2000:]
     times = hours["datetime"].str.to_datetime().to_numpy().astype("datetime64[ns]")

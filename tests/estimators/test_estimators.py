@@ -309,9 +309,138 @@ def test_a_pandas_series_brings_its_times() -> None:
     hours = pd.date_range("2024-01-01", periods=300, freq="h")
     model = GRUForecaster(3, **SMALL).fit(pd.Series(WAVE, index=hours))
     predictions = model.predict_frame()
-    assert predictions["time"][0] == (hours[-1] + pd.Timedelta("1h")).to_pydatetime()
+    assert isinstance(predictions, pd.DataFrame)
+    assert predictions["time"][0] == hours[-1] + pd.Timedelta("1h")
     assert model.bundle_.encoder.plan.season == 24
     assert predictions["prediction"].to_list() == model.predict().tolist()
+
+
+@pytest.mark.parametrize(
+    "times",
+    [
+        pd.date_range("2024-03-20", periods=303, freq="h", tz="Europe/Berlin"),
+        pd.date_range("2024-01-01", periods=303, freq="D", tz="Europe/Berlin"),
+        pd.date_range("2024-01-01", periods=303, freq="15min"),
+        pd.period_range("1961-01", periods=303, freq="M"),
+    ],
+    ids=["across-a-change-of-clocks", "days-of-23-hours", "without-a-zone", "months"],
+)
+def test_pandas_gets_its_times_back_in_the_form_in_which_they_came(times: Any) -> None:
+    past = pd.Series(WAVE, index=times[:300])
+    of_series = GRUForecaster(3, **SMALL).fit(past).predict()
+    assert of_series.index.tolist() == times[300:].tolist()
+    frame = pd.concat(
+        pd.DataFrame({"who": who, "when": times[:300], "value": WAVE}) for who in ("a", "b")
+    )
+    model = GRUForecaster(3, time="when", target="value", series="who", **SMALL).fit(frame)
+    assert model.predict_frame()["when"].tolist() == [*times[300:]] * 2
+    assert model.predict().index.tolist() == ["a", "b"]
+    later = model.predict_frame(1, y=frame[frame["when"] < times[290]])
+    assert later["when"].tolist() == [times[290]] * 2
+
+
+def test_pandas_without_times_gets_a_series_without_times() -> None:
+    predictions = GRUForecaster(3, **SMALL).fit(pd.Series(WAVE)).predict()
+    assert isinstance(predictions, pd.Series)
+    assert len(predictions) == 3
+
+
+@pytest.mark.parametrize("library", [pd, pl])
+def test_a_frame_of_numbers_is_a_matrix_and_a_column_of_strings_is_texts(library: Any) -> None:
+    numbers = np.random.default_rng(0).normal(size=(20, 20))
+    labels = np.arange(20) % 2
+    options = SMALL | {"epochs": 1}
+    of_array = GRUClassifier(**options).fit(numbers, labels)
+    frame = library.DataFrame({f"c{n}": numbers[:, n] for n in range(20)})
+    of_frame = GRUClassifier(**options).fit(frame, labels)
+    np.testing.assert_array_equal(of_frame.predict_proba(frame), of_array.predict_proba(numbers))
+    texts = [f"{'good' if label else 'bad'} film" for label in labels]
+    options["data"] = {"deduplicate": False, "tokenizer": "word"}
+    of_list = GRUClassifier(**options).fit(texts, labels)
+    column = library.DataFrame({"review": texts})
+    of_column = GRUClassifier(**options).fit(column, labels)
+    np.testing.assert_array_equal(of_column.predict_proba(column), of_list.predict_proba(texts))
+
+
+FILMS = [f"film {n}" for n in range(60)]
+CLASSES = ["ab"[n % 2] for n in range(60)]
+GRID = np.arange(240.0).reshape(60, 4)
+
+
+def with_fault(rows: list[Any], fault: Any) -> list[Any]:
+    """The rows with a fault in row 7."""
+    return [*rows[:7], fault, *rows[8:]]
+
+
+@pytest.mark.parametrize(
+    ("kind", "rows", "targets", "message"),
+    [
+        (GRUClassifier, FILMS, with_fault(CLASSES, None), r"y, row 7: .* missing \(None\)"),
+        (GRUClassifier, FILMS, with_fault(CLASSES, pd.NA), r"y, row 7: .* missing \(<NA>\)"),
+        (GRUClassifier, GRID, with_fault([1.0, 2.0] * 30, np.nan), r"y, row 7: .* missing \(NaN\)"),
+        (GRURegressor, GRID, with_fault([1.0] * 60, np.nan), r"y, row 7: .* missing \(NaN\)"),
+        (GRURegressor, GRID, with_fault([1.0] * 60, np.inf), r"y, row 7: the target is inf"),
+        (GRUClassifier, with_fault(FILMS, None), CLASSES, r"X, row 7: .* missing \(None\)"),
+        (GRUClassifier, with_fault(FILMS, pd.NaT), CLASSES, r"X, row 7: .* missing \(NaT\)"),
+        (GRUClassifier, with_fault(FILMS, " "), CLASSES, r"X, row 7: the text is empty"),
+        (
+            GRUClassifier,
+            pd.DataFrame({"film": with_fault(FILMS, None)}),
+            CLASSES,
+            r"X, row 7: the text is missing",
+        ),
+        (
+            GRUClassifier,
+            pd.DataFrame(GRID, columns=list("pqrs")).replace(30.0, np.nan),
+            CLASSES,
+            r'X, row 7: column "r" is missing \(NaN\)',
+        ),
+        (GRUClassifier, np.where(GRID == 30, np.inf, GRID), CLASSES, r"X, row 7: column 2 is inf"),
+        (
+            GRUClassifier,
+            with_fault([np.ones((3, 2))] * 60, np.full((3, 2), np.nan)),
+            CLASSES,
+            r"X, row 7: channel 0, step 0 is nan",
+        ),
+    ],
+)
+def test_a_missing_value_is_refused_with_its_row(
+    kind: Any, rows: Any, targets: Any, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        kind(**SMALL).fit(rows, targets)
+
+
+def test_rows_of_a_rare_class_stay_in_training() -> None:
+    texts = [f"{'good' if n % 2 else 'bad'} film {n}" for n in range(300)]
+    labels = np.array(["rare", *(["no", "yes"][n % 2] for n in range(1, 300))])
+    with pytest.warns(UserWarning, match='class "rare" has only 1 row, which stays in training'):
+        model = GRUClassifier(**SMALL | {"epochs": 1}).fit(texts, labels)
+    assert set(model.classes_) == {"rare", "no", "yes"}
+    spec = model.study_.user_attrs["specification"]
+    assert spec["data"]["validation"] == "X held out"
+    # Other rows count as before, and the final network learns from all of them.
+    assert set(model.predict(texts[:5])) <= set(model.classes_)
+
+
+def test_a_class_without_which_one_is_left_is_refused() -> None:
+    texts = [f"film {n}" for n in range(60)]
+    with pytest.raises(ValueError, match='X, row 3: class "b" has this single row'):
+        GRUClassifier(**SMALL).fit(texts, ["b" if n == 3 else "a" for n in range(60)])
+    equal = ["same" if n % 2 else "other" for n in range(60)]
+    with pytest.raises(ValueError, match=r"single row, .* Equal texts count as one row"):
+        GRUClassifier(**SMALL).fit(equal, CLASSES)
+
+
+def test_numbers_of_numpy_are_numbers(vowels: Rows) -> None:
+    space = {"hidden_size": [np.int64(4), np.int32(8)], "dropout": np.float32(0.5)}
+    space["learning_rate"] = {"low": np.float64(1e-3), "high": np.float64(1e-2), "log": np.True_}
+    model = GRUClassifier(
+        space, trials=np.int64(2), epochs=np.int64(1), seconds=np.float64(60), n_jobs=1,
+        random_state=0, progress=False,
+    ).fit(*vowels)  # fmt: skip
+    assert model.best_params_["hidden_size"] in (4, 8)
+    assert model.best_params_["dropout"] == 0.5
 
 
 def test_covariates_and_gaps() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, get_args
 
+import numpy as np
 import optuna
 import pytest
 
@@ -246,3 +247,26 @@ def test_a_budget_that_was_raised_counts() -> None:
     assert budget.renewed(spec, {}) is spec
     assert budget.renewed(spec, {"budget": {"trials": 5, "hours": None}}) is spec
     assert budget.trial_limit(budget.renewed(spec, {"budget": {"trials": 9}})) == 9
+
+
+@pytest.mark.parametrize("enqueued", [16, 16.0, np.float64(16)])
+def test_an_enqueued_number_is_the_choice_that_equals_it(enqueued: Any) -> None:
+    spec = parse(search={"batch_size": [8, 16]}, model={"hidden_size": {"low": 4, "high": 64}})
+    study = optuna.create_study()
+    study.enqueue_trial({"batch_size": enqueued, "hidden_size": 32.0})
+    chosen = space.suggest(trial := study.ask(), spec)
+    assert (chosen.batch_size, chosen.hidden_size) == (16, 32)
+    assert type(chosen.batch_size) is type(chosen.hidden_size) is int
+    study.tell(trial, 0.0)
+    assert type(space.hyperparameters(study.trials[0].params, spec).batch_size) is int
+
+
+def test_an_enqueued_value_that_is_no_choice_is_refused_by_its_parameters_name() -> None:
+    spec = parse(model={"hidden_size": [32, 64]}, search={"learning_rate": {"low": 0.1, "high": 1}})
+    study = optuna.create_study()
+    study.enqueue_trial({"hidden_size": 7})
+    study.enqueue_trial({"hidden_size": 32, "learning_rate": "fast"})
+    with pytest.raises(ValueError, match=r"^hidden_size: .*7.*32, 64"):
+        space.suggest(study.ask(), spec)
+    with pytest.raises(ValueError, match=r"^learning_rate: .*fast"):
+        space.suggest(study.ask(), spec)

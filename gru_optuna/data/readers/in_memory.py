@@ -56,10 +56,10 @@ def describe(
     if isinstance(dataset, tuple) and len(dataset) == 2:
         rows, targets = dataset
         task = task or _task_of(targets)
-        if is_texts(rows):
+        if (texts := texts_in(rows, "X")) is not None:
             role = "label" if task == "classification" else "target"
             section = {"train": "X", "text": TEXT, role: TARGET}
-            return section, {"X": text_rows(list(rows), targets, task, "X")}, task
+            return section, {"X": text_rows(texts, targets, task, "X")}, task
         return {"train": "X"}, {"X": array_rows(rows, targets, task, "X")}, task
     if task is None and "horizon" in data:
         task = "forecasting"
@@ -69,11 +69,80 @@ def describe(
     return {"train": "frame"}, {"frame": frame_rows(dataset, "frame")}, task
 
 
-def is_texts(rows: Any) -> bool:
-    """Whether rows are texts: a list, an array or a column of strings only."""
-    if isinstance(rows, str) or (isinstance(rows, np.ndarray) and rows.dtype.kind in "fiubc"):
-        return False
-    return hasattr(rows, "__len__") and len(rows) > 0 and all(isinstance(row, str) for row in rows)
+def texts_in(rows: Any, name: str) -> list[str] | None:
+    """The texts, if rows are a list, an array or a column of strings, or a frame of one column.
+
+    Returns
+    -------
+    list of str or None
+        None if the rows are something else.
+
+    Raises
+    ------
+    DataError
+        Naming the row, from 0, whose text is missing or empty.
+    """
+    if is_frame(rows):
+        frame = frame_of(rows, name)
+        assert frame is not None
+        rows = frame.to_series() if frame.width == 1 else ()
+    if isinstance(rows, str) or hasattr(rows, "toarray"):  # a sparse matrix has no length
+        return None
+    if isinstance(rows, np.ndarray) and rows.dtype.kind in "fiubc":
+        return None
+    texts = list(rows) if hasattr(rows, "__len__") and not isinstance(rows, Mapping) else []
+    strings = [isinstance(text, str) for text in texts]
+    others = (text for text, is_string in zip(texts, strings, strict=True) if not is_string)
+    if not any(strings) or not all(map(is_missing, others)):
+        return None
+    for number, text in enumerate(texts):
+        if not strings[number] or not text or text.isspace():
+            fault = "empty" if strings[number] else f"missing ({text})"
+            raise DataError(
+                f"{name}, row {number}: the text is {fault}. Fill it in, or leave the row out."
+            )
+    return [str(text) for text in texts]
+
+
+def is_frame(rows: Any) -> bool:
+    """Whether rows are a frame of polars, pandas or pyarrow."""
+    return isinstance(rows, pl.LazyFrame) or hasattr(rows, "columns")
+
+
+def is_pandas(data: Any) -> bool:
+    """Whether data are a frame, a series or an index of pandas, which need not be installed."""
+    return type(data).__module__.partition(".")[0] == "pandas"
+
+
+def is_missing(value: Any) -> bool:
+    """Whether a value is None, NaN, NaT or pandas' NA."""
+    if value is None or type(value).__name__ == "NAType":
+        return True
+    return np.ndim(value) == 0 and bool(value != value)  # noqa: PLR0124 (only NaN and NaT differ)
+
+
+def check_targets(targets: ArrayLike) -> None:
+    """Refuses targets of which one is missing.
+
+    Raises
+    ------
+    DataError
+        Naming its row, from 0.
+    """
+    values = np.asarray(targets)
+    if values.dtype.kind not in "OfcmM":
+        return
+    for number, value in enumerate(values.ravel() if values.dtype.kind != "f" else ()):
+        if is_missing(value):
+            raise _missing_target(number, value)
+    if values.dtype.kind == "f" and np.isnan(values).any():
+        raise _missing_target(int(np.isnan(values.ravel()).argmax()), "NaN")
+
+
+def _missing_target(row: int, value: Any) -> DataError:
+    return DataError(
+        f"y, row {row}: the target is missing ({value}). Fill it in, or leave the row out."
+    )
 
 
 def _task_of(targets: ArrayLike) -> Task:
@@ -199,7 +268,7 @@ def frame_rows(frame: Any, name: str) -> Table:
         raise DataError(f"{name}: not a frame. Give one of polars, pandas or pyarrow.")
     if not frame.height or not frame.width:
         raise DataError(f"{name}: the frame has no rows. Give one with rows.")
-    return Table(Path(name), frame)
+    return Table(Path(name), frame, first_row=0)
 
 
 def text_rows(texts: Sequence[str], targets: ArrayLike, task: Task, name: str) -> Table:
@@ -213,7 +282,7 @@ def text_rows(texts: Sequence[str], targets: ArrayLike, task: Task, name: str) -
     column: Any = _one_per_row(targets, len(texts), name)
     if task == "classification":
         column = list(map(str, column.tolist()))
-    return Table(Path(name), pl.DataFrame({TEXT: list(texts), TARGET: column}))
+    return Table(Path(name), pl.DataFrame({TEXT: list(texts), TARGET: column}), first_row=0)
 
 
 def array_rows(
@@ -237,7 +306,7 @@ def array_rows(
     DataError
         Naming the row that can't be used.
     """
-    values = sequence_values(rows, name)
+    values = sequence_values(np.asarray(rows) if is_frame(rows) else rows, name)
     found = _one_per_row(targets, len(values), name)
     labels = list(map(str, found.tolist())) if task == "classification" else []
     return Sequences(
@@ -290,6 +359,7 @@ def sequence_values(rows: ArrayLike | Sequence[ArrayLike], name: str) -> list[ND
 
 
 def _one_per_row(targets: ArrayLike, rows: int, name: str) -> NDArray[Any]:
+    check_targets(targets)
     found = np.asarray(targets)
     if found.shape != (rows,):
         raise DataError(

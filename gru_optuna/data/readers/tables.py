@@ -54,6 +54,7 @@ class Table:
     frame: pl.DataFrame  # N rows; columns of texts, or of the types in Parquet and JSON
     records: NDArray[np.int64] | None = None  # (N,) rows of the file; None: all, in order
     line_of: Callable[[int], int] | None = None  # the line of a record; None: a file without lines
+    first_row: int = 1  # the number of the first row in messages; 0 in memory, as Python counts
     decimal_comma: bool = False  # 1,5 means 1.5, as where semicolons separate the fields
     formats: TableFormats = field(default_factory=TableFormats)  # shared with other tables
 
@@ -71,10 +72,10 @@ class Table:
         return self.frame.columns
 
     def at(self, row: int) -> str:
-        """The place of a row: ``file.csv, line 17``, or ``file.parquet, row 16``, from 1."""
+        """The place of a row: ``file.csv, line 17``, or ``file.parquet, row 16``."""
         record = row if self.records is None else int(self.records[row])
         if self.line_of is None:
-            return f"{self.path}, row {record + 1}"
+            return f"{self.path}, row {record + self.first_row}"
         return f"{self.path}, line {self.line_of(record)}"
 
     def column(self, name: str) -> pl.Series:
