@@ -54,9 +54,9 @@ class Table:
     frame: pl.DataFrame  # N rows; columns of texts, or of the types in Parquet and JSON
     records: NDArray[np.int64] | None = None  # (N,) rows of the file; None: all, in order
     line_of: Callable[[int], int] | None = None  # the line of a record; None: a file without lines
-    first_row: int = 1  # the number of the first row in messages; 0 in memory, as Python counts
     decimal_comma: bool = False  # 1,5 means 1.5, as where semicolons separate the fields
     formats: TableFormats = field(default_factory=TableFormats)  # shared with other tables
+    first_row: int = 1  # the number of the first row in messages; 0 in memory, as Python counts
 
     def __len__(self) -> int:
         return self.frame.height
