@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import polars as pl
 
-from gru_optuna.data.readers.numbers import parse_numbers
 from gru_optuna.data.readers.times import share_of_times
 from gru_optuna.data.series.joined_tables import holds_categories
 from gru_optuna.errors import DataError
@@ -132,7 +131,7 @@ def _numeric_kind(table: Table, name: str) -> tuple[ColumnKind, str | None]:
     if table.column(name).dtype in (pl.Date, pl.Datetime):
         return "time", None
     sample = table.strings(name).drop_nulls().head(_SAMPLE)
-    _, refused = parse_numbers(sample, decimal_comma=table.decimal_comma)
+    refused = table.parsed(name)[1].filter(table.column(name).is_not_null()).head(_SAMPLE)
     numeric = int(refused.sum()) <= (1 - _MOSTLY) * len(sample)
     if numeric:
         # Among names of holidays, "None" is a category, not a missing number.
@@ -158,8 +157,7 @@ def _numbers(table: Table, name: str) -> NDArray[np.float64]:
     try:
         return table.numbers(name)
     except DataError:
-        fields, decimal_comma = table.strings(name), table.decimal_comma
-        numbers, refused = parse_numbers(fields, decimal_comma=decimal_comma)
+        numbers, refused = table.parsed(name)
         return numbers.set(refused, None).fill_null(np.nan).to_numpy()
 
 

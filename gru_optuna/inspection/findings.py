@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import polars as pl
 
-from gru_optuna.data.readers.numbers import parse_numbers
 from gru_optuna.data.series.categories import MOST_CATEGORIES
 from gru_optuna.errors import DataError
 
@@ -308,5 +307,5 @@ def _correlation(table: Table, name: str, target: str) -> float:
 
 
 def _numbers(table: Table, name: str) -> NDArray[np.float64]:
-    fields, _ = parse_numbers(table.strings(name), decimal_comma=table.decimal_comma)
-    return fields.fill_null(np.nan).to_numpy()
+    numbers, _ = table.parsed(name)
+    return numbers.fill_null(np.nan).to_numpy()

@@ -146,7 +146,7 @@ def read_records(
     Returns
     -------
     list of str, bool, iterator
-        The names of the columns, whether numbers have decimal commas, and the line and fields of
+        The names of the columns, whether semicolons separate the fields, and the line and fields of
         each record: "" for an empty field, None in a blank line.
 
     Raises

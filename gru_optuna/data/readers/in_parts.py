@@ -95,11 +95,11 @@ def read_spread(path: Path, every: int) -> Table:
 
 
 def _lines(path: Path, rows: int, ending: str, every: int = 1) -> Iterator[tuple[Table, float]]:
-    total, decimal_comma = _count_lines(path), False
+    total, semicolons = _count_lines(path), False
     records: Iterator[tuple[int, Any]]
     frame_of: Callable[[list[tuple[int, Any]]], pl.DataFrame] = frame_of_objects
     if ending in (".csv", ".tsv"):
-        names, decimal_comma, records = read_records(path)
+        names, semicolons, records = read_records(path)
         frame_of = partial(frame_of_records, names)
     else:
         records = read_objects(path)
@@ -108,7 +108,7 @@ def _lines(path: Path, rows: int, ending: str, every: int = 1) -> Iterator[tuple
         frame, places = without_blanks(frame_of(part))
         lines = [line for line, _ in part]
         share = lines[-1] / total if len(part) == rows else 1.0
-        yield Table(path, frame, places, lines.__getitem__, decimal_comma), share
+        yield Table(path, frame, places, lines.__getitem__, semicolons), share
 
 
 def _parquet(path: Path, rows: int, every: int = 1) -> Iterator[tuple[Table, float]]:

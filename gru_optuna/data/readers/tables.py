@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 
 from gru_optuna.data.readers.blank_rows import without_blanks
-from gru_optuna.data.readers.column_formats import TableFormats
+from gru_optuna.data.readers.column_formats import PLAIN, TableFormats
 from gru_optuna.data.readers.delimited import line_of, read_delimited
 from gru_optuna.data.readers.json_lines import line_of_object, read_json_lines
 from gru_optuna.data.readers.labels import Labels
@@ -25,7 +25,14 @@ from gru_optuna.data.readers.larger_than_memory import (
     map_json_lines,
     map_parquet,
 )
-from gru_optuna.data.readers.numbers import about_no_number, parse_numbers
+from gru_optuna.data.readers.numbers import (
+    Hints,
+    UndecidedError,
+    about_no_number,
+    decide_format,
+    parse_numbers,
+    shown_decimal,
+)
 from gru_optuna.data.readers.parquet import read_parquet
 from gru_optuna.data.readers.text_files import check_file
 from gru_optuna.data.readers.time_columns import parse_columns
@@ -38,6 +45,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from gru_optuna.data.readers.column_formats import ColumnFormat, DecimalSign
     from gru_optuna.data.readers.delimited import Dialect
     from gru_optuna.data.readers.larger_than_memory import Rows
     from gru_optuna.data.readers.time_forms import TimeForm
@@ -54,7 +62,7 @@ class Table:
     frame: pl.DataFrame  # N rows; columns of texts, or of the types in Parquet and JSON
     records: NDArray[np.int64] | None = None  # (N,) rows of the file; None: all, in order
     line_of: Callable[[int], int] | None = None  # the line of a record; None: a file without lines
-    decimal_comma: bool = False  # 1,5 means 1.5, as where semicolons separate the fields
+    semicolons: bool = False  # whether they separate the fields
     formats: TableFormats = field(default_factory=TableFormats)  # shared with other tables
     first_row: int = 1  # the number of the first row in messages; 0 in memory, as Python counts
 
@@ -88,7 +96,10 @@ class Table:
         """
         if name not in self.frame.columns:
             raise DataError(f'{self.path}: no column "{name}". {did_you_mean(name, self.names)}')
-        return self.frame[name]
+        column = self.frame[name]
+        if not self.formats.missing_values:
+            return column
+        return _without_markers(column, self.formats.missing_values)
 
     def strings(self, name: str) -> pl.Series:
         """One column as texts (N,), null where missing; a text file's are not copied."""
@@ -135,10 +146,11 @@ class Table:
             numbers = column.cast(pl.Float64)
             refused = numbers.is_infinite().fill_null(value=False)
         else:
-            numbers, refused = parse_numbers(self.strings(name), decimal_comma=self.decimal_comma)
+            written = decide_formats([self], name)
+            numbers, refused = parse_numbers(self.strings(name), written)
         if refused.any():
             row = int(refused.arg_max() or 0)
-            about = about_no_number(str(column[row]).strip())
+            about = about_no_number(str(column[row]).strip(), self.formats.columns.get(name, PLAIN))
             raise DataError(f'{self.at(row)}: column "{name}" {about}')
         return numbers.fill_null(np.nan).to_numpy()
 
@@ -147,9 +159,17 @@ class Table:
         column = self.column(name)
         if column.dtype.is_numeric() or column.dtype.is_temporal() or column.dtype == pl.Boolean:
             return len(column) - column.null_count(), 0
-        numbers, refused = parse_numbers(self.strings(name), decimal_comma=self.decimal_comma)
+        numbers, refused = self.parsed(name)
         others = int(refused.sum())
         return len(numbers) - int((numbers.is_null() | numbers.is_nan()).sum()) - others, others
+
+    def parsed(self, name: str) -> tuple[pl.Series, pl.Series]:
+        """A column as numbers (N,), null or NaN where missing, and whether a field is neither."""
+        try:
+            written = decide_formats([self], name)
+        except DataError:
+            written = PLAIN  # `numbers` says what could be two things
+        return parse_numbers(self.strings(name), written)
 
     def times(self, *names: str) -> NDArray[np.datetime64]:
         """The points in time (N,), datetime64[us], in UTC where zones are given.
@@ -167,6 +187,69 @@ class Table:
         if not column.dtype.is_temporal() and not column.dtype.is_numeric():
             column = self.strings(name)
         return column.alias(name)
+
+
+def decide_formats(tables: Sequence[Table], name: str) -> ColumnFormat:
+    """How a column of numbers is written, in all tables together; decided once for a study.
+
+    Raises
+    ------
+    DataError
+        Naming the first field that could be two numbers.
+    """
+    formats = tables[0].formats
+    if name in formats.columns:
+        return formats.columns[name]
+    texts = [table.strings(name) for table in tables if not table.column(name).dtype.is_numeric()]
+    if not texts:
+        return PLAIN
+    fields = pl.concat([text.alias(name) for text in texts], rechunk=False)
+    if (
+        formats.trained
+        and fields.drop_nulls().str.strip_chars().cast(pl.Float64, strict=False).is_not_null().all()
+    ):
+        return PLAIN  # what training recorded nothing about
+    hints = Hints(
+        formats.decimal,
+        formats.thousands,
+        any(table.semicolons for table in tables),
+        lambda: _sign_of_file(tables, name),
+    )
+    try:
+        formats.columns[name] = decide_format(fields, hints)
+    except UndecidedError as error:
+        row, places = (
+            error.row,
+            [table for table in tables if not table.column(name).dtype.is_numeric()],
+        )
+        while row >= len(places[0]):
+            row -= len(places.pop(0))
+        raise DataError(f'{places[0].at(row)}: column "{name}" {error}') from None
+    return formats.columns[name]
+
+
+def _sign_of_file(tables: Sequence[Table], but: str) -> DecimalSign | None:
+    """The decimal sign that the other columns show; None if none does, or if they differ."""
+    shown = {
+        shown_decimal(table.frame[name])
+        for table in tables
+        for name in table.names
+        if name != but and table.frame[name].dtype == pl.String
+    } - {None}
+    return shown.pop() if len(shown) == 1 else None
+
+
+def _without_markers(column: pl.Series, markers: Sequence[str]) -> pl.Series:
+    """A column with null where a field is one of the markers."""
+    if column.dtype.is_numeric():
+        values = pl.Series(list(markers)).cast(pl.Float64, strict=False).drop_nulls()
+        return column.set(
+            column.cast(pl.Float64).is_in(values.implode()).fill_null(value=False), None
+        )
+    if column.dtype != pl.String:
+        return column
+    marked = column.str.strip_chars().is_in(pl.Series(list(markers)).implode())
+    return column.set(marked.fill_null(value=False), None)
 
 
 def read_times(
@@ -213,11 +296,11 @@ def read_table(path: Path, formats: TableFormats | None = None) -> Table:
         If there is no such file, its format isn't known, or a row can't be read; with the line.
     """
     check_file(path, TABLES)
-    line, decimal_comma = None, False
+    line, semicolons = None, False
     ending = path.suffix.lower()
     if ending in (".csv", ".tsv"):
         (frame, records), dialect = _read_delimited(path)
-        line, decimal_comma = partial(line_of, path, dialect), dialect.separator == ";"
+        line, semicolons = partial(line_of, path, dialect), dialect.separator == ";"
     elif ending == ".parquet":
         frame, records = map_parquet(path) if is_large(path) else without_blanks(read_parquet(path))
     else:
@@ -228,7 +311,7 @@ def read_table(path: Path, formats: TableFormats | None = None) -> Table:
         raise DataError(
             f"{path}: no rows below the names of the columns. Name a file that has some."
         )
-    return Table(path, frame, records, line, decimal_comma, formats or TableFormats())
+    return Table(path, frame, records, line, semicolons, formats or TableFormats())
 
 
 def _read_delimited(path: Path) -> tuple[Rows, Dialect]:

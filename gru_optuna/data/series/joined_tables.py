@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from gru_optuna.data.readers.labels import Labels
-from gru_optuna.data.readers.tables import read_times
+from gru_optuna.data.readers.tables import decide_formats, read_times
 from gru_optuna.data.readers.times import ParsedTimes
 
 if TYPE_CHECKING:
@@ -85,6 +85,7 @@ class JoinedTables:
         DataError
             As `Table.numbers`.
         """
+        decide_formats(self.tables, name)
         return np.concatenate([table.numbers(name) for table in self.tables])
 
     def labels(self, name: str) -> Labels:

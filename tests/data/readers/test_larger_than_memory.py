@@ -56,7 +56,7 @@ def same(one: Table | str, other: Table | str) -> None:
         return
     assert one.frame.schema == other.frame.schema
     assert one.frame.equals(other.frame)
-    assert one.decimal_comma == other.decimal_comma
+    assert one.semicolons == other.semicolons
     assert [one.at(row) for row in range(len(one))] == [other.at(row) for row in range(len(one))]
 
 
