@@ -6,15 +6,17 @@ from typing import TYPE_CHECKING
 
 import optuna
 import pytest
-from helpers.mirrors import claim, make
+from helpers.mirrors import Worker, claim, make, silence
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from optuna.trial import TrialState
-from sqlalchemy import event
+from sqlalchemy import event, select
 from sqlalchemy.exc import OperationalError
 
+from gru_optuna.checkpoints.checkpoint import Saved
 from gru_optuna.errors import StudyError
 from gru_optuna.storage.database.open import open_engine, open_storage
+from gru_optuna.storage.database.tables import checkpoints, leases
 from gru_optuna.storage.mirror.mirror import Mirror
 from gru_optuna.storage.workers.leases import Host, Registration
 
@@ -282,3 +284,107 @@ def test_worked_seconds_are_wall_time_whoever_works(
     assert fresh.sync().worked_seconds == pytest.approx(60)
     later(5)
     assert fresh.sync().worked_seconds == pytest.approx(65)
+
+
+# --- reports and checkpoints ---
+
+
+def saved_at(epoch: int, number: int = 0) -> dict[int, Saved]:
+    return {number: Saved(epoch, f"0/{number}-{epoch}", "0" * 64)}
+
+
+def stored_epochs(mirror: Mirror) -> list[int]:
+    with mirror._engine.connect() as connection:
+        return sorted(connection.scalars(select(checkpoints.c.epoch)))
+
+
+def test_reports_wait_for_the_checkpoint_that_they_belong_to(database_url: str) -> None:
+    """A worker that adopted the trial in between would report the same epochs again."""
+    mirror = mirror_of(database_url)
+    (trial,) = claim(mirror)
+    trial.report(0.25, step=1)
+    mirror.sync(unsaved={0})
+    assert make(database_url).trials[0].intermediate_values == {}
+    trial.report(0.5, step=2)
+    mirror.sync(saved=saved_at(2))
+    assert make(database_url).trials[0].intermediate_values == {1: 0.25, 2: 0.5}
+    assert stored_epochs(mirror) == [2]
+
+
+def test_the_two_newest_checkpoints_stay_and_older_names_are_given_out(database_url: str) -> None:
+    mirror = mirror_of(database_url)
+    claim(mirror)
+    superseded = [mirror.sync(saved=saved_at(epoch)).superseded for epoch in (1, 2, 3, 4)]
+    assert superseded == [(), (), ("0/0-1",), ("0/0-2",)]
+    assert stored_epochs(mirror) == [3, 4]
+
+
+def test_a_checkpoint_before_a_damaged_one_replaces_it(database_url: str) -> None:
+    """Epoch 6 couldn't be read, so the trial went on from epoch 3."""
+    mirror = mirror_of(database_url)
+    claim(mirror)
+    for epoch in (3, 6):
+        mirror.sync(saved=saved_at(epoch))
+    assert mirror.sync(saved=saved_at(4)).superseded == ("0/0-6",)
+    assert stored_epochs(mirror) == [3, 4]
+
+
+def test_a_lost_trials_new_checkpoint_gets_no_row_and_is_given_out(database_url: str) -> None:
+    sleeper, heir = Worker(database_url), Worker(database_url)
+    sleeper.claim(1)
+    sleeper.mirror.sync(saved=saved_at(1))
+    silence(sleeper, heir)
+    assert heir.claim(1, limit=1) == {0: True}
+    synced = sleeper.mirror.sync(saved=saved_at(2))
+    assert synced.lost == (0,)
+    assert synced.superseded == ("0/0-2",)
+    assert stored_epochs(sleeper.mirror) == [1]
+
+
+def test_a_checkpoint_clears_a_trial_of_blame(database_url: str) -> None:
+    """As a report does: with its epoch committed, the trial has shown that it can be trained."""
+    holder, heir = Worker(database_url), Worker(database_url)
+    holder.claim(1)
+    holder.die()
+    silence(holder, heir)
+    ((_, claim),) = heir.mirror.sync(1, limit=1).claims
+    assert claim.deaths == 1
+    heir.mirror.sync()
+    with heir.engine.connect() as connection:
+        assert list(connection.scalars(select(leases.c.deaths))) == [1]
+    heir.mirror.sync(saved=saved_at(1))
+    with heir.engine.connect() as connection:
+        assert list(connection.scalars(select(leases.c.deaths))) == [0]
+
+
+def test_only_running_trials_of_others_count_as_trained_by_others(database_url: str) -> None:
+    mirror, other = mirror_of(database_url), mirror_of(database_url)
+    study = make(database_url)
+    first, _ = claim(mirror, 2)
+    (trial,) = claim(other)
+    other.study.tell(trial, 0.5)
+    study.enqueue_trial({})
+    assert (trial.number, first.number) == (2, 0)
+    assert other.sync().others_running == 2
+    assert mirror.sync().others_running == 0
+    assert other.sync(give_back=[]).others_running == 2
+    mirror.study.tell(first, 0.5)
+    mirror.sync()
+    assert other.sync().others_running == 1
+
+
+def test_a_mirror_that_only_reads_follows_and_writes_nothing(database_url: str) -> None:
+    mirror, engine = mirror_of(database_url), open_engine(database_url)
+    reader = Mirror(make(database_url), engine)
+    (trial,) = claim(mirror)
+    trial.report(0.5, step=1)
+    mirror.sync()
+    mirror.study.set_user_attr("key", "value")
+    mirror.sync(leaving=True)
+    statements: list[str] = []
+    event.listen(engine, "before_cursor_execute", lambda *a: statements.append(a[2]))
+    reader.pull()
+    assert reader.study.trials[0].intermediate_values == {1: 0.5}
+    assert reader.study.user_attrs["key"] == "value"
+    assert statements
+    assert all(statement.lstrip().upper().startswith("SELECT") for statement in statements)
