@@ -12,6 +12,7 @@ import polars as pl
 from gru_optuna.data.readers.times import share_of_times
 from gru_optuna.data.series.joined_tables import holds_categories
 from gru_optuna.errors import DataError
+from gru_optuna.inspection.role_words import name_speaks
 from gru_optuna.inspection.scripts import scripts_of, without_spaces
 
 if TYPE_CHECKING:
@@ -136,7 +137,7 @@ def _numeric_kind(table: Table, name: str) -> tuple[ColumnKind, str | None]:
     if numeric:
         # Among names of holidays, "None" is a category, not a missing number.
         numeric = not holds_categories([table], name)
-    if _TIME_NAMES.search(name) if numeric else share_of_times(sample) >= _MOSTLY:
+    if _is_time_name(name) if numeric else share_of_times(sample) >= _MOSTLY:
         try:
             table.times(name)
         except DataError as error:
@@ -150,6 +151,11 @@ def _numeric_kind(table: Table, name: str) -> tuple[ColumnKind, str | None]:
     except DataError as error:
         return "number", str(error)
     return "number", None
+
+
+def _is_time_name(name: str) -> bool:
+    named = name_speaks(name, "time") or name_speaks(name, "calendar")
+    return bool(named or _TIME_NAMES.search(name))
 
 
 def _numbers(table: Table, name: str) -> NDArray[np.float64]:

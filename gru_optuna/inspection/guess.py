@@ -381,7 +381,7 @@ class _Guesses:
 
     def _step_column(self, owner: str) -> str | None:
         for column in self._known.values():
-            named = name_speaks(column.name, "step")
+            named = max(name_speaks(column.name, "step"), name_speaks(column.name, "time"))
             if column.name == owner or not (named or column.kind == "time"):
                 continue
             # "position_x" may be a measurement, and "time_s" not.

@@ -25,7 +25,7 @@ _MOSTLY_ABSENT = 2  # steps for each row: the values are too sparse to measure a
 _CYCLES_SEEN = 3  # to tell a cycle that the calendar doesn't have from chance
 _CLEARLY = 0.9  # such a cycle leaves less of the error of any season of the calendar
 _NOISE = 1e-6  # of the deviation: what rounding leaves of a straight line
-_NEARLY = 0.9  # of the highest peak: chance decides which of them is higher
+_NEARLY = 0.9  # of the highest peak or error: chance decides between those beyond
 _ALIKE = 0.3  # the autocorrelation of values one such cycle apart
 
 _STEPS_AHEAD = {
@@ -72,9 +72,13 @@ class TimeColumn:
     @property
     def season(self) -> int | None:
         """Steps after which the series resembles itself most; None if its mean says more."""
-        best = self.cycle or next(iter(self.seasons), None)
-        if best is None:
+        if (best := self.cycle or next(iter(self.seasons), None)) is None:
             return None
+        for season in self.seasons:
+            # A day and a week that say the same: the day leaves more rows to learn from.
+            nearly = season.error is not None and season.error * _NEARLY <= (best.error or 0.0)
+            if nearly and season.steps < best.steps:
+                best = season
         if best.error is not None and self.mean_error is not None and best.error > self.mean_error:
             return None
         return best.steps

@@ -162,6 +162,13 @@ def test_a_table_with_a_column_for_each_month_is_explained(tmp_path: Path, names
     assert "frame.melt(id_vars=['region'" in found.reason
 
 
+@pytest.mark.parametrize("name", ["MESS_DATUM", "fecha", "Zeit", "время", "日期", "timestamp"])
+def test_numbers_are_times_where_the_name_says_so(tmp_path: Path, name: str) -> None:
+    rows = [f"{day:%Y%m%d}00,{n * 37 % 101 / 7}" for n, day in enumerate(DAYS)]
+    found = guess(tmp_path, f"{name},level", rows)
+    assert (found.task, found.roles.time) == ("forecasting", name)
+
+
 # --- roles that are given ---
 
 

@@ -384,6 +384,14 @@ def test_the_season_that_leaves_the_smallest_error_is_drafted(
     assert data["season"] == season
 
 
+def test_of_seasons_that_err_alike_the_shorter_is_drafted(tmp_path: Path) -> None:
+    generator = np.random.default_rng(3)
+    times = [datetime(2024, 1, 1) + timedelta(hours=n) for n in range(24 * 7 * 5)]
+    rows = [f"{time},{np.sin(time.hour / 4) + generator.normal() / 9:.3f}" for time in times]
+    draft = draft_study(reviews(tmp_path, rows, "time,y"))
+    assert tomllib.loads(draft.toml)["data"]["season"] == 24
+
+
 def test_years_have_the_cycle_that_their_values_show(tmp_path: Path) -> None:
     generator = np.random.default_rng(0)
     values = [50 + 40 * np.sin(2 * np.pi * n / 11) + generator.normal() for n in range(200)]
