@@ -7,6 +7,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from gru_optuna.urls import given_url
+
 STORAGE_VARIABLE = "GRU_OPTUNA_STORAGE"
 
 
@@ -45,7 +47,7 @@ class Workspace:
 
 def storage_url(flag: str | None, workspace: Workspace) -> str:
     """Which database to use: the flag, else the environment, else the workspace's own."""
-    return flag or os.environ.get(STORAGE_VARIABLE) or workspace.storage_url
+    return given_url(flag or os.environ.get(STORAGE_VARIABLE) or workspace.storage_url)
 
 
 def shown(path: Path) -> str:

@@ -12,6 +12,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from gru_optuna.errors import GRUOptunaError, UserError
+from gru_optuna.urls import masked
 from gru_optuna.workspace import STORAGE_VARIABLE, Workspace, storage_url
 
 if TYPE_CHECKING:
@@ -167,5 +168,5 @@ def say(line: str) -> None:
 
 def fail(message: str, code: int) -> NoReturn:
     """Ends the process with one plain message."""
-    say(message)
+    say(masked(message))
     sys.exit(code)

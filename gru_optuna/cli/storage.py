@@ -20,6 +20,7 @@ from gru_optuna.cli.console import (
     say,
 )
 from gru_optuna.cli.output import print_json, print_table
+from gru_optuna.urls import given_url
 from gru_optuna.workspace import shown, storage_url
 
 app = typer.Typer(
@@ -112,14 +113,15 @@ def copy(
     """Copy complete studies to another database, SQLite or PostgreSQL.
 
     Stop their workers first: their later results would not be copied. Running trials resume in
-    the target database, from their checkpoints.
+    the target database, from their checkpoints. Instead of a URL, env:VARIABLE and file:PATH are
+    read, too: they keep a password out of the list of processes.
 
     Example: gru-optuna storage copy sqlite:///storage/gru_optuna.db postgresql://me@host/tuning
     """
     with plain_errors():
         from gru_optuna.storage.maintenance.copy import copy_studies
 
-        copied = copy_studies(source, target, study or ())
+        copied = copy_studies(given_url(source), given_url(target), study or ())
         print_table(
             ("study", "trials", "checkpoints"),
             [(one.study, str(one.trials), str(one.checkpoints)) for one in copied],

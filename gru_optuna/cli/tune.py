@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import traceback
 from pathlib import Path  # noqa: TC003 (typer reads the annotations)
@@ -25,6 +26,7 @@ from gru_optuna.cli.console import (
 from gru_optuna.cli.output import print_best
 from gru_optuna.cli.process import EXIT_CRASHED, _stop_when_stdin_ends, leave, stop_on_signals
 from gru_optuna.errors import GRUOptunaError
+from gru_optuna.urls import masked, masked_url
 from gru_optuna.workspace import Workspace, shown
 
 if TYPE_CHECKING:
@@ -229,9 +231,12 @@ def _same_command() -> str:
 
 
 def _shown_command(arguments: Sequence[str]) -> str:
-    import re
     import shlex
 
-    # A password may stand in --storage: between the last colon and the @ of a URL.
-    shown = [re.sub(r"(://[^/@]*:)[^/]*@", r"\1***@", argument) for argument in arguments]
-    return shlex.join(["gru-optuna", *shown])
+    return shlex.join(["gru-optuna", *map(_masked_argument, arguments)])
+
+
+def _masked_argument(argument: str) -> str:
+    # An argument is one URL, however many words its password has.
+    url = re.fullmatch(r"(--[\w-]+=)?(.*:/.*)", argument, re.DOTALL)
+    return f"{url[1] or ''}{masked_url(url[2])}" if url else masked(argument)

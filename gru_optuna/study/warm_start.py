@@ -26,6 +26,7 @@ from gru_optuna.storage.optuna_private import enqueued_parameters, may_have
 from gru_optuna.study import budget
 from gru_optuna.study.confirmation import ranked, read_decision
 from gru_optuna.study.study import load_study
+from gru_optuna.urls import given_url
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -116,6 +117,7 @@ def find_source(given: str, url: str, spec: Specification) -> Source | None:
             f"can't start from another study. Drop --from, or choose another sampler."
         )
     other, _, name = given.rpartition("#")
+    other = given_url(other)
     here = not other or shown_url(other) == shown_url(url)
     if here and name == spec.name:
         raise StudyError(

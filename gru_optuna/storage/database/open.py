@@ -21,6 +21,7 @@ from gru_optuna.storage.database.postgresql import PostgreSQL
 from gru_optuna.storage.database.sqlite import SQLite
 from gru_optuna.storage.database.tables import studies
 from gru_optuna.storage.optuna_private import engine_of
+from gru_optuna.urls import masked_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -206,10 +207,8 @@ def locate(url: str) -> Database:
         # Heroku's and others' short form, which SQLAlchemy doesn't know.
         parsed = make_url(re.sub("^postgres://", "postgresql://", url))
     except (ArgumentError, ValueError):  # ValueError: a port that is not a number
-        # Whatever it is, a password can stand only between a colon and an @, or in the query.
-        text = re.sub(r"\?.*", "", re.sub("(?<=:).*@", "***@", url))
         raise StorageError(
-            f'storage "{text}" is not a URL. {_FORMS}, for example sqlite:///storage/gru_optuna.db.'
+            f'storage "{masked_url(url)}" is not a URL. {_FORMS}, for example sqlite:///storage/gru_optuna.db.'
         ) from None
     match parsed.get_backend_name():
         case "sqlite":
@@ -247,7 +246,7 @@ def _postgresql(parsed: URL) -> PostgreSQL:
 
 
 def _hidden(parsed: URL) -> str:
-    return parsed.set(query={}).render_as_string(hide_password=True)
+    return masked_url(parsed.render_as_string(hide_password=False))
 
 
 def _is_made(database: Database) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 
 from gru_optuna.errors import StorageError
 from gru_optuna.storage.database.tables import refuse_collisions
+from gru_optuna.urls import SHOWN_OPTIONS, masked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,6 +52,9 @@ class PostgreSQL:
         place = {key: address.query[key] for key in ("host", "port") if key in address.query}
         self._shown = address.set(drivername="postgresql", query=place).render_as_string()
         self.name = address.database or ""
+        hidden = (value for key, value in address.query.items() if key not in SHOWN_OPTIONS)
+        values = [v for value in hidden for v in ([value] if isinstance(value, str) else value)]
+        self._secrets = [value for value in (address.password, *values) if value]
         self._address = address.set(
             drivername="postgresql+psycopg", query=_DEFAULTS | dict(address.query)
         )
@@ -149,6 +154,9 @@ class PostgreSQL:
     def _explain(self, error: BaseException) -> str:
         cause = getattr(error, "orig", None) or error
         text = " ".join(str(cause).split())
+        for secret in self._secrets:  # drivers and servers repeat options that they don't accept
+            text = re.sub(rf"(?<!\w){re.escape(secret)}(?!\w)", "***", text)
+        text = masked(text)
         for part, explanation in {
             "password": "the user name or the password is wrong.",
             "no pg_hba.conf entry": (

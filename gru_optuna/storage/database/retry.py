@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 from sqlalchemy import exc
 
 from gru_optuna.errors import StorageError
+from gru_optuna.urls import masked
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -90,7 +91,7 @@ def _plain_reason(error: exc.DBAPIError | exc.TimeoutError | OSError | StorageEr
         where = f"{error.filename}: " if error.filename else ""
         return f"{where}{error.strerror or error}"
     text = " ".join(str(error.orig or error).split())
-    return f"the database failed: {text}"
+    return f"the database failed: {masked(text)}"
 
 
 def _may_pass(error: BaseException | None) -> bool:
