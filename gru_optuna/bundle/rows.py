@@ -187,7 +187,7 @@ def read_rows(path: Path, encoder: Encoder) -> Iterator[tuple[RowsToPredict, flo
     sequences = isinstance(encoder, SequenceEncoder)
     check_file(path, (*SEQUENCES, *TABLES) if sequences else TABLES)
     if isinstance(encoder, TextEncoder):
-        for table, share in read_table_in_parts(path, CHUNK, encoder.formats):
+        for table, share in read_table_in_parts(path, CHUNK, encoder.formats, every=True):
             yield rows_of_table(table, encoder), share
         return
     if path.suffix.lower() in SEQUENCES:

@@ -138,6 +138,7 @@ def _inspect_tables(
         described = columns if table is first else describe_columns(table)
         clock = _clock(table, described, guess)
         files.append(_report(sample, described, guess, clock))
+        found += [DataFinding("header", table.source, note) for note in table.notes]
         found += findings.in_columns(table, described, guess)
         # Labels matter where the network learns; everything else is checked in all files.
         if table is first:

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import csv
 from contextlib import contextmanager
-from dataclasses import dataclass
-from itertools import islice
+from dataclasses import dataclass, replace
+from itertools import chain, islice
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 import numpy as np
 import polars as pl
 
+from gru_optuna.data.readers.headers import lacks_header, lines_above, separator_line
 from gru_optuna.data.readers.text_files import (
     LONGEST,
     Encoding,
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 _GUESSED_FROM = 50  # records, which decide on the separator
 _SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs"}
 _SHOWN = 40  # characters of a field, in messages
+_LONGEST_SEPARATOR_LINE = 16  # characters
 
 Fields: TypeAlias = "Sequence[str | None]"
 Found = TypeVar("Found")
@@ -52,11 +54,27 @@ class Dialect:
     encoding: Encoding
     separator: str
     quotes: bool = True  # whether quotes enclose fields; in many a TSV they are characters
+    above: int = 0  # lines above the header that are skipped
+    header: bool = True  # whether the first record names the columns
 
     @property
     def fields(self) -> str:
         """The name of the separator, for messages."""
-        return _SEPARATORS[self.separator]
+        return _SEPARATORS.get(self.separator, f"{self.separator!r}")
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader of the file should know, in sentences."""
+        notes = []
+        if self.above:
+            lines = "the first line is" if self.above == 1 else f"the first {self.above} lines are"
+            notes.append(f"{lines} above the names of the columns, and skipped")
+        if not self.header:
+            notes.append(
+                "no line names the columns: the first is data like the others, so they are called "
+                "column_1, column_2, and so on"
+            )
+        return tuple(notes)
 
 
 @dataclass(frozen=True)
@@ -97,7 +115,7 @@ def in_its_dialect(path: Path, read: Callable[[Path, Dialect], Found]) -> tuple[
     except DataError:
         if dialect.separator != "\t":
             raise
-        unquoted = Dialect(dialect.encoding, "\t", quotes=False)
+        unquoted = replace(dialect, quotes=False)
         try:
             return read(path, unquoted), unquoted
         except DataError:
@@ -115,13 +133,13 @@ def records_by_polars(path: Path, dialect: Dialect, size: int) -> Iterator[pl.Da
     DataError
         Naming the line.
     """
-    header = _header(path, _records(path, dialect))
-    names = _names(path, header)
-    above, skipped, short = b"", header.line - 1, False
+    names, skipped, _ = _begin(path, dialect)
+    above, short, header = b"", False, dialect.header
     for block in _whole_records(path, dialect, size):
-        frame = _by_polars(above + block, dialect, skipped)
+        frame = _by_polars(above + block, replace(dialect, header=header), skipped)
         # Only the first block has a header, so the others get one of the same width.
         above, skipped = f"{dialect.separator.join('c' * len(names))}\n".encode(), 0
+        header = True
         if frame is None or frame.width != len(names) or (dialect.quotes and _holds_quotes(frame)):
             raise DisputedError
         short |= frame.width > 1 and bool(frame.to_series(-1).null_count())
@@ -159,13 +177,13 @@ def read_records(
         if dialect.separator == "\t":
             # Only a whole pass shows whether quotes are characters: the last may not be closed.
             try:
-                _check(path, dialect, _names(path, _header(path, _records(path, dialect))))
+                _check(path, dialect, _begin(path, dialect)[0])
             except DataError:
-                dialect = Dialect(dialect.encoding, "\t", quotes=False)
-    names = _names(path, _header(path, _records(path, dialect)))
+                dialect = replace(dialect, quotes=False)
+    names, _, _ = _begin(path, dialect)
     blank = [None] * len(names)
     records = (
-        (record.line, blank if record.blank else record.fields)
+        (record.line, blank if len(record.fields) < len(names) else record.fields)
         for record in _checked(path, dialect, names)
     )
     return names, dialect.separator == ";", records
@@ -183,18 +201,15 @@ def frame_of_records(names: Sequence[str], records: Iterable[tuple[int, Fields]]
 
 def line_of(path: Path, dialect: Dialect, record: int) -> int:
     """The line where a record begins, from 1; record 0 is the first below the header."""
-    records = _records(path, dialect)
-    _header(path, records)
-    return next(islice(records, record, None)).line
+    return next(islice(_begin(path, dialect)[2], record, None)).line
 
 
 def _read_as(path: Path, dialect: Dialect) -> pl.DataFrame:
-    header = _header(path, _records(path, dialect))
-    names = _names(path, header)
+    names, skipped, _ = _begin(path, dialect)
     source: Path | bytes = path
     if dialect.encoding == "utf-16":
         source = read_text(path).encode()
-    frame = _by_polars(source, dialect, lines_above=header.line - 1)
+    frame = _by_polars(source, dialect, skipped)
     if frame is None or frame.width != len(names) or (dialect.quotes and _holds_quotes(frame)):
         return frame_of_records(names, read_records(path, dialect)[2])
     # Polars fills short rows with nulls, so a null in the last column may be a short row.
@@ -204,13 +219,14 @@ def _read_as(path: Path, dialect: Dialect) -> pl.DataFrame:
     return frame
 
 
-def _by_polars(source: Path | bytes, dialect: Dialect, lines_above: int = 0) -> pl.DataFrame | None:
+def _by_polars(source: Path | bytes, dialect: Dialect, skipped: int) -> pl.DataFrame | None:
     try:
         return pl.read_csv(
             source,
             separator=dialect.separator,
             quote_char='"' if dialect.quotes else None,
-            skip_lines=lines_above,
+            skip_lines=skipped,
+            has_header=dialect.header,
             infer_schema=False,
         )
     except pl.exceptions.PolarsError:
@@ -257,15 +273,16 @@ def _last_end(block: bytes, *, quotes: bool) -> int:
 
 
 def _checked(path: Path, dialect: Dialect, names: list[str]) -> Iterator[Record]:
-    records = _records(path, dialect)
-    _header(path, records)
-    for record in records:
+    for record in _begin(path, dialect)[2]:
         if len(record.fields) != len(names) and not record.blank:
             last = record.fields[-1][:_SHOWN]
+            advice = "Give every row one field for each column."
+            if dialect.separator == ",":
+                advice = "Put quotes around fields that hold commas."
             raise DataError(
                 f"{path}, line {record.line}: {_count(len(record.fields), 'field')}, but the "
                 f"header has {_count(len(names), 'column')}. The last field is "
-                f'"{last}". Put quotes around fields that hold {dialect.fields}.'
+                f'"{last}". {advice}'
             )
         yield record
 
@@ -280,6 +297,8 @@ def _records(path: Path, dialect: Dialect) -> Iterator[Record]:
     longest = max(LONGEST, allowance() // 8)
     csv.field_size_limit(longest)
     with _text(path, dialect.encoding) as file:
+        for _ in range(dialect.above):
+            file.readline()
         reader = csv.reader(
             file,
             delimiter=dialect.separator,
@@ -287,7 +306,7 @@ def _records(path: Path, dialect: Dialect) -> Iterator[Record]:
             strict=True,
         )
         while True:
-            line = reader.line_num + 1
+            line = dialect.above + reader.line_num + 1
             try:
                 yield Record(line, next(reader))
             except StopIteration:
@@ -317,26 +336,39 @@ def _text(path: Path, encoding: Encoding) -> Iterator[io.TextIOWrapper]:
 
 def _dialect_of(path: Path, encoding: Encoding) -> Dialect:
     """The separator that gives all of the first records the same, largest number of fields."""
-    if path.suffix.lower() == ".tsv":
-        return Dialect(encoding, "\t")
-    best, most = Dialect(encoding, ","), 1
-    for separator in _SEPARATORS:
-        dialect = Dialect(encoding, separator)
+    with _text(path, encoding) as file:
+        named = separator_line(file.readline(_LONGEST_SEPARATOR_LINE))
+    first = Dialect(encoding, named or ",", above=1 if named else 0)
+    separators = [named] if named else ["\t"] if path.suffix.lower() == ".tsv" else _SEPARATORS
+    best, most = replace(first, separator=named or next(iter(separators))), 1
+    for separator in separators:
+        dialect = replace(first, separator=separator)
         try:
             head = [r for r in islice(_records(path, dialect), _GUESSED_FROM) if not r.blank]
         except DataError:
             continue  # reading the file raises it again, if this is the separator after all
-        widths = {len(record.fields) for record in head}
-        if len(widths) == 1 and (width := widths.pop()) > most:
-            best, most = dialect, width
+        above = lines_above([record.fields for record in head])
+        if above is None or len(head[-1].fields) < most + (len(separators) > 1):
+            continue
+        if above:
+            dialect = replace(dialect, above=head[above].line - 1)
+        header = not lacks_header([record.fields for record in head[above:]])
+        best, most = replace(dialect, header=header), len(head[-1].fields)
     return best
 
 
-def _header(path: Path, records: Iterator[Record]) -> Record:
+def _begin(path: Path, dialect: Dialect) -> tuple[list[str], int, Iterator[Record]]:
+    """The names of the columns, the lines above the first record, and the records of data."""
+    records = _records(path, dialect)
     for record in records:
         if not record.blank:
-            return record
-    raise DataError(f"{path}: the file is empty. Name a file with rows.")
+            break
+    else:
+        raise DataError(f"{path}: the file is empty. Name a file with rows.")
+    if dialect.header:
+        return _names(path, record), record.line - 1, records
+    names = [f"column_{number}" for number, _ in enumerate(record.fields, start=1)]
+    return names, record.line - 1, chain([record], records)
 
 
 def _names(path: Path, header: Record) -> list[str]:

@@ -10,7 +10,7 @@ import sys
 from dataclasses import replace
 from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import numpy as np
 import polars as pl
@@ -34,9 +34,20 @@ _BLOCK = 1 << 20
 
 
 def read_table_in_parts(
-    path: Path, rows: int, formats: TableFormats | None = None
+    path: Path, rows: int, formats: TableFormats | None = None, *, every: bool = False
 ) -> Iterator[tuple[Table, float]]:
     """Reads a table in parts of up to `rows` rows.
+
+    Parameters
+    ----------
+    path
+        The file.
+    rows
+        The most rows of a part.
+    formats
+        As in `tables.read_table`.
+    every
+        Whether every row matters, so that an empty one is refused instead of left out.
 
     Yields
     ------
@@ -50,7 +61,10 @@ def read_table_in_parts(
     """
     check_file(path, TABLES)
     ending = path.suffix.lower()
-    parts = _parquet(path, rows) if ending == ".parquet" else _lines(path, rows, ending)
+    if ending == ".parquet":
+        parts = _parquet(path, rows, refuse_empty=every)
+    else:
+        parts = _lines(path, rows, ending, refuse_empty=every)
     empty = True
     for table, share in parts:
         if len(table):
@@ -94,7 +108,9 @@ def read_spread(path: Path, every: int) -> Table:
     return table
 
 
-def _lines(path: Path, rows: int, ending: str, every: int = 1) -> Iterator[tuple[Table, float]]:
+def _lines(
+    path: Path, rows: int, ending: str, every: int = 1, *, refuse_empty: bool = False
+) -> Iterator[tuple[Table, float]]:
     total, semicolons = _count_lines(path), False
     records: Iterator[tuple[int, Any]]
     frame_of: Callable[[list[tuple[int, Any]]], pl.DataFrame] = frame_of_objects
@@ -103,6 +119,8 @@ def _lines(path: Path, rows: int, ending: str, every: int = 1) -> Iterator[tuple
         frame_of = partial(frame_of_records, names)
     else:
         records = read_objects(path)
+    if refuse_empty:
+        records = _without_empty(path, records)
     records = islice(records, 0, None, every)
     while part := list(islice(records, rows)):
         frame, places = without_blanks(frame_of(part))
@@ -111,7 +129,28 @@ def _lines(path: Path, rows: int, ending: str, every: int = 1) -> Iterator[tuple
         yield Table(path, frame, places, lines.__getitem__, semicolons), share
 
 
-def _parquet(path: Path, rows: int, every: int = 1) -> Iterator[tuple[Table, float]]:
+def _without_empty(path: Path, records: Iterator[tuple[int, Any]]) -> Iterator[tuple[int, Any]]:
+    """All records but blank lines, which are rows only between the rows of a single column."""
+    blank = None
+    for line, fields in records:
+        values = list(fields.values() if isinstance(fields, dict) else fields)
+        if isinstance(fields, list) and all(value is None for value in values):
+            blank = blank or (line if len(values) == 1 else None)
+            continue
+        if blank or not any((value or "").strip() for value in values):
+            _refuse_empty(f"{path}, line {blank or line}")
+        yield line, fields
+
+
+def _refuse_empty(at: str) -> NoReturn:
+    raise DataError(
+        f"{at}: the row is empty, so there is nothing to predict from. Fill it in, or remove it."
+    )
+
+
+def _parquet(
+    path: Path, rows: int, every: int = 1, *, refuse_empty: bool = False
+) -> Iterator[tuple[Table, float]]:
     total, start = count_parquet_rows(path), 0
     for whole in read_parquet_slices(path, rows):
         end = start + whole.height
@@ -122,6 +161,9 @@ def _parquet(path: Path, rows: int, every: int = 1) -> Iterator[tuple[Table, flo
             arrow = whole[taken].to_arrow(compat_level=pl.CompatLevel.oldest())
             part = cast("pl.DataFrame", pl.from_arrow(arrow))
         frame, records = without_blanks(part)
+        if refuse_empty and records is not None:
+            kept = np.append(records, part.height)
+            _refuse_empty(f"{path}, row {start + int((kept != np.arange(len(kept))).argmax()) + 1}")
         yield (
             Table(path, frame, start + (taken if records is None else taken[records])),
             end / total,

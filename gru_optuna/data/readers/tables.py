@@ -63,6 +63,7 @@ class Table:
     records: NDArray[np.int64] | None = None  # (N,) rows of the file; None: all, in order
     line_of: Callable[[int], int] | None = None  # the line of a record; None: a file without lines
     semicolons: bool = False  # whether they separate the fields
+    notes: tuple[str, ...] = ()  # about lines that were skipped, and columns without names
     formats: TableFormats = field(default_factory=TableFormats)  # shared with other tables
     first_row: int = 1  # the number of the first row in messages; 0 in memory, as Python counts
 
@@ -297,10 +298,12 @@ def read_table(path: Path, formats: TableFormats | None = None) -> Table:
     """
     check_file(path, TABLES)
     line, semicolons = None, False
+    notes: tuple[str, ...] = ()
     ending = path.suffix.lower()
     if ending in (".csv", ".tsv"):
         (frame, records), dialect = _read_delimited(path)
         line, semicolons = partial(line_of, path, dialect), dialect.separator == ";"
+        notes = dialect.notes
     elif ending == ".parquet":
         frame, records = map_parquet(path) if is_large(path) else without_blanks(read_parquet(path))
     else:
@@ -311,7 +314,7 @@ def read_table(path: Path, formats: TableFormats | None = None) -> Table:
         raise DataError(
             f"{path}: no rows below the names of the columns. Name a file that has some."
         )
-    return Table(path, frame, records, line, semicolons, formats or TableFormats())
+    return Table(path, frame, records, line, semicolons, notes, formats or TableFormats())
 
 
 def _read_delimited(path: Path) -> tuple[Rows, Dialect]:

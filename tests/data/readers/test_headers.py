@@ -1,0 +1,130 @@
+"""Where a delimited file begins, and every row of a file to predict."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gru_optuna.data.readers.headers import lacks_header, lines_above
+from gru_optuna.data.readers.in_parts import read_table_in_parts
+from gru_optuna.data.readers.tables import read_table
+from gru_optuna.errors import DataError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+ROWS = "2024-01-01{0}1.5\n2024-01-02{0}2.5\n2024-01-03{0}3.5\n"
+
+
+def read(folder: Path, text: str) -> tuple[list[str], int, tuple[str, ...]]:
+    path = folder / "x.csv"
+    path.write_text(text)
+    table = read_table(path)
+    assert path.read_text().splitlines()[int(table.at(0).split()[-1]) - 1].split(";")[0] != ""
+    return table.names, len(table), table.notes
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_a_file_without_names_is_read_whole(tmp_path: Path, separator: str) -> None:
+    names, rows, notes = read(tmp_path, ROWS.format(separator))
+    assert (names, rows) == (["column_1", "column_2"], 3)
+    assert "no line names the columns" in notes[0]
+
+
+@pytest.mark.parametrize(
+    "above",
+    [
+        "sep=;\n",
+        "# made by a logger\n# in 2024\n",
+        "Station report\n\n",
+        "Station: Oslo\nUnit: mm\n",
+    ],
+)
+def test_lines_above_the_names_are_skipped_with_a_note(tmp_path: Path, above: str) -> None:
+    names, rows, notes = read(tmp_path, f"{above}time;rain\n" + ROWS.format(";"))
+    assert (names, rows) == (["time", "rain"], 3)
+    assert "above the names of the columns" in notes[0]
+
+
+def test_the_line_of_a_row_counts_the_skipped_ones(tmp_path: Path) -> None:
+    path = tmp_path / "x.csv"
+    path.write_text("# a comment\n# another\ntime,y\n2024-01-01,1\n2024-01-02,abc\n2024-01-03,1\n")
+    with pytest.raises(DataError, match=r"line 5: column .y. is .abc."):
+        read_table(path).numbers("y")
+
+
+@pytest.mark.parametrize(
+    "header",
+    ["time,1", "time,2001", ",0", "0,1", "2001,2002", "400.0,400.5", "a,b", "time,y (mm)"],
+)
+def test_names_that_look_like_numbers_stay_names(header: str) -> None:
+    first = header.split(",")
+    if header == "400.0,400.5":
+        first = ["400.0", "400.5", "401.0"]
+    rows = [[f"{1.5 * row + column:.2f}" for column in range(len(first))] for row in range(9)]
+    assert not lacks_header([first, *rows])
+
+
+def test_texts_with_classes_need_no_names() -> None:
+    rows = [["spam", "win a big prize"], ["ham", "see you at noon"], ["spam", "win it now today"]]
+    rows += [["ham", "are you there yet"], ["spam", "last chance to win"], ["ham", "ok"]]
+    assert lacks_header(rows)
+    assert not lacks_header([["label", "text"], *rows])
+
+
+def test_a_row_that_is_too_long_is_no_header(tmp_path: Path) -> None:
+    path = tmp_path / "x.csv"
+    path.write_text("text,label\ngood, really,1\nbad, really,0\n")
+    with pytest.raises(DataError, match=r"line 2: 3 fields, .* Put quotes around .* commas"):
+        read_table(path)
+
+
+def test_quotes_are_advised_only_where_commas_separate(tmp_path: Path) -> None:
+    path = tmp_path / "x.csv"
+    path.write_text("time;y\n1;2\n" + "1;2\n" * 60 + "1;2;3\n")
+    with pytest.raises(DataError, match="Give every row one field for each column"):
+        read_table(path)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.lists(st.text(max_size=5), min_size=1, max_size=3), min_size=1, max_size=6))
+def test_any_records_have_a_beginning_or_none(head: list[list[str]]) -> None:
+    above = lines_above(head)
+    assert above is None or 0 <= above < len(head)
+    if above is not None:
+        assert lacks_header(head[above:]) in (True, False)
+
+
+EMPTY = {
+    "a quoted row of a single column": ("x.csv", 'text\ngood\n""\nbad\n', "line 3"),
+    "a last quoted row": ("x.csv", 'text\ngood\n""\n', "line 3"),
+    "a line between rows": ("x.csv", "text\ngood\n\nbad\n", "line 3"),
+    "commas alone": ("x.csv", "text,n\ngood,1\n,\nbad,2\n", "line 3"),
+    "an object without values": ("x.jsonl", '{"text": "good"}\n{}\n', "line 2"),
+    "an object of nulls": ("x.jsonl", '{"text": "good"}\n{"text": null}\n', "line 2"),
+}
+
+
+@pytest.mark.parametrize("case", EMPTY)
+def test_an_empty_row_to_predict_is_refused_with_its_line(tmp_path: Path, case: str) -> None:
+    name, text, place = EMPTY[case]
+    (tmp_path / name).write_text(text)
+    with pytest.raises(DataError, match=f"{place}: the row is empty"):
+        list(read_table_in_parts(tmp_path / name, 2, every=True))
+
+
+def test_an_empty_row_of_parquet_is_refused_too(tmp_path: Path) -> None:
+    pl.DataFrame({"text": ["good", "fine", "", "bad"]}).write_parquet(tmp_path / "x.parquet")
+    with pytest.raises(DataError, match="row 3: the row is empty"):
+        list(read_table_in_parts(tmp_path / "x.parquet", 2, every=True))
+
+
+@pytest.mark.parametrize("text", ["text\ngood\nbad\n\n\n", "text,n\n\ngood,1\n\nbad,2\n"])
+def test_blank_lines_that_are_no_rows_are_left_out(tmp_path: Path, text: str) -> None:
+    (tmp_path / "x.csv").write_text(text)
+    parts = list(read_table_in_parts(tmp_path / "x.csv", 1, every=True))
+    assert [table.strings("text")[0] for table, _ in parts] == ["good", "bad"]
