@@ -71,7 +71,7 @@ class RareClass(DataError):  # noqa: N818 (what was found, as `TrialFailed`)
         self.label = label
 
 
-class TrialFailed(GRUOptunaError):  # noqa: N818 (an ending, told as one)
+class TrialFailed(GRUOptunaError):  # noqa: N818 (an ending, not a fault)
     """One trial can't go on. The message becomes the reason in its attributes."""
 
     def in_fold(self, fold: int, folds: int) -> TrialFailed:
@@ -107,7 +107,7 @@ class OutOfMemory(TrialFailed):
 
 
 class Crashed(TrialFailed):
-    """An epoch raised what nobody expected; that is this one's ``__cause__``."""
+    """An epoch raised something unexpected, which is this one's ``__cause__``."""
 
     def __init__(self, error: Exception, epoch: int) -> None:
         super().__init__(f"epoch {epoch} raised {type(error).__name__}{_first_line(error)}")

@@ -1,4 +1,4 @@
-"""Random streams: addressed by seed, purpose and index, and alike for nobody else."""
+"""Random streams: addressed by seed, purpose and index, and shared by nothing else."""
 
 from __future__ import annotations
 

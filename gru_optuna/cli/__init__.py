@@ -9,7 +9,7 @@ import typer
 from gru_optuna.cli.console import Command, Group
 from gru_optuna.cli.data import init, inspect
 from gru_optuna.cli.predict import predict
-from gru_optuna.cli.storage import app as storage
+from gru_optuna.cli.storage import storage_app
 from gru_optuna.cli.studies import best, dashboard, report, status, studies
 from gru_optuna.cli.tune import tune, worker
 from gru_optuna.cli.winner import confirm, export
@@ -39,7 +39,7 @@ for command in (
     dashboard,
 ):
     app.command(cls=Command)(command)
-app.add_typer(storage)
+app.add_typer(storage_app)
 
 
 def main() -> None:

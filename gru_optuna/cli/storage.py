@@ -23,7 +23,7 @@ from gru_optuna.cli.output import print_json, print_table
 from gru_optuna.urls import given_url
 from gru_optuna.workspace import shown, storage_url
 
-app = typer.Typer(
+storage_app = typer.Typer(
     name="storage",
     cls=Group,
     help="Maintain the database: check, back up, copy and upgrade it.",
@@ -31,10 +31,10 @@ app = typer.Typer(
 )
 
 
-@app.command(cls=Command)
-def check(
+@storage_app.command("check", cls=Command)
+def check_storage(
     storage: Storage = None,
-    clean: Annotated[
+    remove: Annotated[
         bool, typer.Option("--clean", help="Remove rows and files that no trial needs.")
     ] = False,
     as_json: AsJson = False,
@@ -44,11 +44,11 @@ def check(
     Example: gru-optuna storage check
     """
     with plain_errors():
-        from gru_optuna.storage.maintenance import check as checking
+        from gru_optuna.storage.maintenance.check import check, clean
 
         url = storage_url(storage, current_workspace())
-        removed = checking.clean(url) if clean else None
-        findings = checking.check(url)
+        removed = clean(url) if remove else None
+        findings = check(url)
         problems = [finding for finding in findings if not finding.ok]
         if as_json:
             print_json(
@@ -73,8 +73,8 @@ def check(
             sys.exit(EXIT_FAILED)
 
 
-@app.command(cls=Command)
-def backup(
+@storage_app.command("backup", cls=Command)
+def back_up_storage(
     storage: Storage = None,
     out: Annotated[
         Path | None,
@@ -88,17 +88,17 @@ def backup(
     Example: gru-optuna storage backup --out before-upgrade.db
     """
     with plain_errors():
-        from gru_optuna.storage.maintenance.backup import backup as write_backup
+        from gru_optuna.storage.maintenance.backup import backup
 
         workspace = current_workspace()
         url = storage_url(storage, workspace)
-        lost = write_backup(url, out := out or _dated(workspace.folder / "storage", url))
+        lost = backup(url, out := out or _dated(workspace.folder / "storage", url))
         if lost:
             say(f"{lost} checkpoints can't be read: their trials resume from an earlier epoch")
         print(shown(out))
 
 
-@app.command(cls=Command)
+@storage_app.command(cls=Command)
 def copy(
     source: Annotated[str, typer.Argument(metavar="FROM", help="The database to copy from.")],
     target: Annotated[
@@ -130,7 +130,7 @@ def copy(
             say(f"{lost} checkpoints can't be read: their trials resume from an earlier epoch")
 
 
-@app.command(cls=Command)
+@storage_app.command(cls=Command)
 def adopt(
     place: Annotated[
         str, typer.Argument(metavar="WHERE", help="The folder, or s3://BUCKET/PREFIX.")
@@ -149,7 +149,7 @@ def adopt(
         print(f"{place} is used for checkpoints from now on")
 
 
-@app.command(cls=Command)
+@storage_app.command(cls=Command)
 def upgrade(storage: Storage = None) -> None:
     """Upgrade a database that an older version wrote. Stop its workers first.
 

@@ -221,7 +221,7 @@ class Worker:
         return trained
 
     def _is_time_to_save(self) -> bool:
-        # An adopted trial's first epochs are saved at once: if this worker dies, too, nobody has to
+        # An adopted trial's first epochs are saved at once: if this worker dies, too, no one has to
         # train them a third time.
         return any(r.unproven and r.unsaved for r in self._all()) or self._commits.is_time_to_save()
 

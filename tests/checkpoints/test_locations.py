@@ -25,7 +25,7 @@ NAMES = ["1/0-4-1.safetensors", "1/0-5-1.safetensors"]
 
 @pytest.fixture(params=["folder", "s3"])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """Where two studies might be told to keep their checkpoints."""
+    """Where two studies might keep their checkpoints."""
     if request.param == "folder":
         return str(tmp_path / "shared")
     return f"s3://{request.getfixturevalue('bucket')}/shared"

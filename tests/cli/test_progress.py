@@ -1,4 +1,4 @@
-"""What `tune` shows while it runs: both views, told of everything that can happen."""
+"""What `tune` shows while it runs: both views, shown everything that can happen."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import io
 import re
 import tomllib
 from dataclasses import replace
-from typing import get_args
 
 import pytest
 from helpers.workspaces import TINY_STUDY
@@ -105,36 +104,40 @@ class Clock:
         return self.seconds
 
 
-Told = WorkerEvent | float
+Happening = WorkerEvent | float
 """What happens, or so many seconds pass."""
 
 
-def tell(view: View, clock: Clock, told: tuple[Told, ...]) -> None:
-    for one in told:
+def tell(view: View, clock: Clock, events: tuple[Happening, ...]) -> None:
+    for one in events:
         if isinstance(one, float):
             clock.seconds += one
         else:
             view.happened(one)
 
 
-def plain(*told: Told, opening: RunStart = OPENING) -> list[str]:
+def plain(*events: Happening, opening: RunStart = OPENING) -> list[str]:
     """The lines that a file gets, without the headline."""
     file, clock = io.StringIO(), Clock()
     view = PlainView(Console(file=file, width=40), clock)
     view.opened(opening)
-    tell(view, clock, told)
+    tell(view, clock, events)
     view.close()
     return file.getvalue().splitlines()[1:]
 
 
 def live(
-    *told: Told, opening: RunStart = OPENING, width: int = 120, height: int = 60, end: bool = False
+    *events: Happening,
+    opening: RunStart = OPENING,
+    width: int = 120,
+    height: int = 60,
+    end: bool = False,
 ) -> list[str]:
     """The lines of the picture that is there then; without colours."""
     clock = Clock()
     view = LiveView(Console(file=io.StringIO(), width=width, height=height), clock)
     view.opened(opening)
-    tell(view, clock, told)
+    tell(view, clock, events)
     if end:
         view.close()
     paper = Console(file=io.StringIO(), width=width, height=height)
@@ -143,10 +146,10 @@ def live(
     return [line for line in paper.file.getvalue().splitlines() if line.strip()]
 
 
-def rows(*told: Told) -> dict[int, list[str]]:
+def rows(*events: Happening) -> dict[int, list[str]]:
     """The table's rows, by trial."""
-    lines = live(*told)
-    heads = [line.split()[:1] for line in lines].index(["trial"]) if told else 0
+    lines = live(*events)
+    heads = [line.split()[:1] for line in lines].index(["trial"]) if events else 0
     cells = [line.split() for line in lines[heads + 1 :]]
     return {int(row[0]): row[1:] for row in cells if row[0].isdigit()}
 
@@ -172,11 +175,13 @@ def test_the_headline_tells_of_folds() -> None:
 
 def test_every_event_is_known() -> None:
     ordinary = {EngineReady, EpochTrained, TrialEnded}
-    assert {type(event) for event, _ in TOLD} | ordinary == set(get_args(WorkerEvent))
+    assert {type(event) for event, _ in TOLD} | ordinary == set(WorkerEvent.__subclasses__())
 
 
 @pytest.mark.parametrize(("event", "words"), TOLD, ids=lambda part: type(part).__name__)
-def test_what_is_out_of_the_ordinary_is_told_in_plain_words(event: WorkerEvent, words: str) -> None:
+def test_what_is_out_of_the_ordinary_is_reported_in_plain_words(
+    event: WorkerEvent, words: str
+) -> None:
     assert notice(event) == words
     assert plain(event) == [words]
 
@@ -209,10 +214,10 @@ def test_the_first_trials_have_a_line_each() -> None:
 def test_then_there_is_a_line_now_and_then() -> None:
     """Five hundred trials in a minute and a half: the first ones, the better ones, progress."""
     opening = replace(OPENING, before=replace(BEFORE, budget={"trials": 500, "claimed": 0}))
-    told: list[Told] = [started(0), ended(0, 0.5)]
+    events: list[Happening] = [started(0), ended(0, 0.5)]
     for number in range(1, 500):
-        told += [0.18, started(number), ended(number, 0.9 if number == 99 else None, 1)]
-    lines = plain(*told, opening=opening)
+        events += [0.18, started(number), ended(number, 0.9 if number == 99 else None, 1)]
+    lines = plain(*events, opening=opening)
     assert lines[:2] == [
         "trial 0: accuracy 0.5000, trained all 3 epochs, the best so far",
         "trial 1: pruned after epoch 1",
@@ -281,7 +286,7 @@ def test_no_color_means_none() -> None:
 # --- the picture ---
 
 
-def test_standing_by_is_told_once_until_a_trial_begins() -> None:
+def test_standing_by_is_reported_once_until_a_trial_begins() -> None:
     events = [
         StandingBy(2),
         StandingBy(2),
@@ -291,8 +296,8 @@ def test_standing_by_is_told_once_until_a_trial_begins() -> None:
         StandingBy(1),
         StandingBy(1),
     ]
-    for told in (plain(*events), live(*events)):
-        assert sum("standing by" in line for line in told) == 2
+    for lines in (plain(*events), live(*events)):
+        assert sum("standing by" in line for line in lines) == 2
 
 
 def test_an_adopted_trial_shows_the_curve_it_had() -> None:
@@ -336,9 +341,9 @@ def test_a_trial_keeps_its_place_and_the_next_one_takes_it() -> None:
 
 
 def test_only_the_last_notices_stay() -> None:
-    told = live(*[LeaseLost(number) for number in range(9)])
-    assert told[-4:] == [f"trial {n}: another worker has taken it over" for n in (5, 6, 7, 8)]
-    assert not any(line.startswith("trial 4:") for line in told)
+    events = live(*[LeaseLost(number) for number in range(9)])
+    assert events[-4:] == [f"trial {n}: another worker has taken it over" for n in (5, 6, 7, 8)]
+    assert not any(line.startswith("trial 4:") for line in events)
 
 
 def test_several_workers_are_counted() -> None:
@@ -358,13 +363,13 @@ def test_several_workers_are_counted() -> None:
 def test_the_best_follows_the_direction(metric: str, best: int) -> None:
     values = (0.5, 0.9, 0.7)
     opening = replace(OPENING, spec=SPEC.model_copy(update={"metric": metric}))
-    told = [ended(number, value) for number, value in enumerate(values)]
-    lines = live(*told, opening=opening)
+    events = [ended(number, value) for number, value in enumerate(values)]
+    lines = live(*events, opening=opening)
     assert any(f"best {values[best]:.4f} (trial {best})  0 pruned" in line for line in lines)
     assert any(line.endswith("3/9 trials") for line in lines)
 
 
-BUSY: tuple[Told, ...] = (
+BUSY: tuple[Happening, ...] = (
     EngineReady(Size(2, 24, 2**30)),
     *(started(number) for number in range(30)),
     *(EpochTrained(n, e, 0.04 * n + 0.01 * e) for e in range(1, 40) for n in range(30)),
@@ -406,18 +411,20 @@ def test_the_last_picture_says_how_long_it_took() -> None:
 # --- the time left ---
 
 
-def left(*told: Told, hours: float | None = None, worked: float = 0.0, trials: int = 9) -> str:
+def left(
+    *events: Happening, hours: float | None = None, worked: float = 0.0, trials: int = 9
+) -> str:
     """What is said about the time left."""
     budget = SPEC.budget.model_copy(update={"hours": hours})
     training = SPEC.training.model_copy(update={"epochs": 10})
     spec = SPEC.model_copy(update={"budget": budget, "training": training})
     before = replace(BEFORE, budget={"trials": trials or None, "claimed": 0})
     opening = replace(OPENING, spec=spec, before=before, worked_seconds=worked)
-    line = next(line for line in live(*told, opening=opening) if "trials" in line)
+    line = next(line for line in live(*events, opening=opening) if "trials" in line)
     return line.split("trials")[1].strip()
 
 
-def trained(number: int, epochs: int) -> list[Told]:
+def trained(number: int, epochs: int) -> list[Happening]:
     """A trial that trains an epoch a second and is pruned then."""
     epochs_of_it = [[1.0, EpochTrained(number, epoch + 1, 0.5)] for epoch in range(epochs)]
     return [
@@ -436,11 +443,11 @@ def test_trials_that_train_still_are_known_to_be_long() -> None:
     ends = [TrialEnded(n, TrialState.PRUNED, None, "pruned after epoch 1", 1) for n in range(5)]
     long = [EpochTrained(9, epoch + 1, 0.5) for epoch in range(9)]
     short = [EpochTrained(number, 1, 0.5) for number in range(5)]
-    told = [*(started(n) for n in (9, 0, 1, 2, 3, 4)), *short, *long, 14.0, *ends]
+    events = [*(started(n) for n in (9, 0, 1, 2, 3, 4)), *short, *long, 14.0, *ends]
     # 14 epochs in 14 s. Of six trials one goes on after epoch 1, up to epoch 10 as far as is
     # known: 1 + 9/6 epochs for each of 94 trials, and 1 for the one in training.
-    assert left(*told, trials=100) == "about 4 min left"
-    # By counting endings it would be 14 s / 5 * 95, or 4 min 26 s; once all short ones are told.
+    assert left(*events, trials=100) == "about 4 min left"
+    # By counting endings it would be 14 s / 5 * 95, or 4 min 26 s; once all short ones have ended.
 
 
 def test_pruning_that_sets_in_is_believed_soon() -> None:
@@ -457,9 +464,9 @@ def test_hours_are_counted_over_all_runs() -> None:
 
 
 def test_the_nearer_of_two_limits_counts() -> None:
-    told = [one for number in range(6) for one in trained(number, 10)]
-    assert left(*told, 0.9, hours=1.0, trials=106) == "about 17 min left"
-    assert left(*told, hours=0.1, trials=106) == "about 5 min left"
+    events = [one for number in range(6) for one in trained(number, 10)]
+    assert left(*events, 0.9, hours=1.0, trials=106) == "about 17 min left"
+    assert left(*events, hours=0.1, trials=106) == "about 5 min left"
 
 
 def test_survival_by_hand() -> None:

@@ -65,8 +65,8 @@ def refusal(folder: Path, metric: str = "mae", **data: Any) -> str:
     return str(caught.value).replace(f"{folder}/", "")
 
 
-def told(split: Split | None) -> Tensor:
-    """What is to be predicted (N, O), in the data's units."""
+def targets_of(split: Split | None) -> Tensor:
+    """The targets (N, O), in the data's units."""
     assert split is not None
     assert split.units is not None
     return split.units.restore(split.targets)

@@ -207,7 +207,7 @@ def test_hours_are_wall_time_whatever_the_number_of_workers_and_restarts(
     wait_for("half of it", lambda: lab.study.user_attrs.get("worked_seconds", 0) > 5)
     for worker in two:
         worker.kill()
-    time.sleep(4)  # in which nobody works
+    time.sleep(4)  # in which no worker works
     two = [lab.worker(slow={"seconds": 0.1}) for _ in range(2)]
     assert [worker.wait() for worker in two] == [0, 0]
     worked, passed = lab.study.user_attrs["worked_seconds"], time.monotonic() - began

@@ -36,7 +36,7 @@ def draws(seed: int = 0) -> torch.Generator:
 
 
 def sentences(lengths: list[int]) -> tuple[Tensor, Tensor]:
-    """Rows of distinct tokens 2, 3, …, so that each can be told from every other."""
+    """Rows of distinct tokens 2, 3, …, so that each differs from every other."""
     steps = torch.arange(max(lengths))
     held = steps < torch.tensor(lengths)[:, None]
     return torch.where(held, steps + 2, 0), torch.tensor(lengths)

@@ -429,8 +429,8 @@ def test_who_failed_on_a_seed_comes_last() -> None:
     assert winner_of(shaky, sound) == (2, [2])
     assert winner_of(shaky) == (1, [1])
     assert shaky.typical == 0
-    nobody = study_file.parse({"name": "x", "data": {"train": "x.ts"}}, "x")
-    assert decide([candidate(1, [None])], nobody) is None
+    spec = study_file.parse({"name": "x", "data": {"train": "x.ts"}}, "x")
+    assert decide([candidate(1, [None])], spec) is None
 
 
 def test_the_typical_run_has_the_median_value() -> None:

@@ -2,7 +2,7 @@
 
 Real processes die of real signals, some at the very points where it hurts (`faulty`). The
 proposals of these studies don't depend on results, so every curve can be compared with that of
-one worker that nobody disturbed. ``make soak`` does the same a hundred times.
+one undisturbed worker. ``make soak`` does the same a hundred times.
 """
 
 from __future__ import annotations

@@ -227,7 +227,7 @@ def test_a_trial_killed_between_its_parameters_is_adopted_with_the_same_ones(
     study = opened(tmp_path / "killed", spec, vowels)
     study.ask().suggest_float("learning_rate", 1e-3, 3e-2, log=True)  # and here it died
     adopted, events = run(tmp_path / "killed", spec, vowels)
-    assert isinstance(events[0], StandingBy)  # until it is sure that nobody trains it
+    assert isinstance(events[0], StandingBy)  # until it is sure that no worker trains it
     assert (events[-5].number, events[-5].adopted) == (0, True)
     assert [t.params for t in adopted.trials] == [t.params for t in whole.trials]
 

@@ -30,10 +30,10 @@ class View(Protocol):
     """Watches a tuning run."""
 
     def opened(self, opening: RunStart) -> None:
-        """Told once, before the first trial."""
+        """Called once, before the first trial."""
 
     def happened(self, event: WorkerEvent) -> None:
-        """Told about everything, in order."""
+        """Called with every event, in order."""
 
     def close(self) -> None:
         """Leaves the terminal as it was."""

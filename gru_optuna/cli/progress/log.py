@@ -24,7 +24,7 @@ EACH_ITS_LINE = 12
 """The first trials have a line each; later ones only if they are the best so far."""
 
 MOST_FAILURES = 20
-"""Failed trials that are told one by one; a study of failures says the same again and again."""
+"""Failed trials that are reported one by one; a study of failures repeats itself."""
 
 PROGRESS_SECONDS = (10.0, 60.0)
 """Between two lines of progress: at first, and at most; each pause is half as long again."""

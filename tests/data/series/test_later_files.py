@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 import torch
 from helpers.bundles import DATA, train
-from helpers.series_rows import HOUR, START, daily, load, noise, refusal, study, told, write
+from helpers.series_rows import HOUR, START, daily, load, noise, refusal, study, targets_of, write
 
 from gru_optuna.data.load import load_dataset, load_folds
 from gru_optuna.estimators import GRUForecaster
@@ -49,7 +49,7 @@ def assert_equal(one: Dataset, other: Dataset) -> None:
     ):  # fmt: skip
         if a is not None and b is not None:
             assert torch.equal(inputs(a), inputs(b))
-            torch.testing.assert_close(told(a), told(b), rtol=0, atol=0, equal_nan=True)
+            torch.testing.assert_close(targets_of(a), targets_of(b), rtol=0, atol=0, equal_nan=True)
     assert one.preprocessing == other.preprocessing
     assert one.baselines == other.baselines
 
@@ -163,7 +163,7 @@ def test_steps_between_two_files_are_missing_and_in_no_part(
     write(tmp_path, {"y": range(206, 260)}, file="1.csv", first=206)
     keys = {"train": "0.csv", "season": 1, "gap": gap, "calendar": False}
     data = load(tmp_path, "rmse", **keys, validation="1.csv", stride=1)
-    trained, validated = told(data.train).round(), told(data.validation).round()
+    trained, validated = targets_of(data.train).round(), targets_of(data.validation).round()
     assert int(trained.max()) == last_trained
     assert (int(validated.min()), int(validated.max())) == (206, 259)
     assert not data.validation.targets.isnan().any()
@@ -172,7 +172,7 @@ def test_steps_between_two_files_are_missing_and_in_no_part(
     present = inputs(data.validation)[0, :, 0].double() * scale["deviation"] + scale["mean"]
     assert present.round().tolist() == [199] * 6
     dropped = load(tmp_path, "rmse", **keys, validation="1.csv", missing="drop", stride=1)
-    assert int(told(dropped.validation).round().min()) == 206 + 6
+    assert int(targets_of(dropped.validation).round().min()) == 206 + 6
 
 
 def test_a_split_of_one_file_keeps_its_fingerprint() -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 import torch
-from helpers.series_rows import HOUR, START, daily, load, noise, refusal, study, told, write
+from helpers.series_rows import HOUR, START, daily, load, noise, refusal, study, targets_of, write
 from helpers.workspaces import REPOSITORY
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -80,10 +80,10 @@ def test_windows_end_before_what_they_tell_and_no_value_is_told_in_two_parts(
         calendar=False,
     )
     parts = (data.train, data.validation, data.test)
-    rows = [told(part).round().long() for part in parts]
+    rows = [targets_of(part).round().long() for part in parts]
     for part, numbers in zip(parts, rows, strict=True):
         assert part is not None
-        torch.testing.assert_close(told(part), numbers.double(), atol=1e-3, rtol=0)
+        torch.testing.assert_close(targets_of(part), numbers.double(), atol=1e-3, rtol=0)
         inputs = seen(part, 0, data).round().long()
         expected = numbers[:, :1] - torch.arange(horizon + longer, 0, -1)
         assert torch.equal(inputs, expected)
@@ -93,7 +93,7 @@ def test_windows_end_before_what_they_tell_and_no_value_is_told_in_two_parts(
     assert last[1] < first[2] - gap
     assert (first[2], last[2]) == (steps - test, steps - 1)
     assert last[1] <= steps - test - gap - 1
-    # Every step of the test is told, whatever the stride.
+    # Every step of the test is targets_of, whatever the stride.
     assert set(rows[2].flatten().tolist()) == set(range(steps - test, steps))
     assert {int(b - a) for a, b in zip(rows[0][:-1, 0], rows[0][1:, 0], strict=True)} <= {stride}
 
@@ -129,7 +129,7 @@ def test_last_seasons_are_channels_and_end_with_those_of_the_steps_to_predict(
     write(tmp_path, {"y": range(steps)})
     data = load(tmp_path, metric="rmse", season=24, test=48, horizon=6, window=8, calendar=False)
     assert data.channels == 1 + 4
-    targets = told(data.test).round()
+    targets = targets_of(data.test).round()
     for back in range(1, 5):
         channel = seen(data.test, back, data).round()
         assert torch.equal(channel[:, -6:], targets - 24 * back)
@@ -139,7 +139,7 @@ def test_a_horizon_beyond_the_season_looks_back_on_seasons_that_are_known(tmp_pa
     steps = 200
     write(tmp_path, {"y": range(steps)})
     data = load(tmp_path, metric="rmse", season=4, test=20, horizon=6, window=6, calendar=False)
-    targets = told(data.test).round()
+    targets = targets_of(data.test).round()
     # Two seasons ahead: of the fifth and sixth step, one season back isn't known yet.
     assert torch.equal(seen(data.test, 1, data).round(), targets - 8)
     assert data.baselines["seasonal-naive"] == pytest.approx(math.sqrt((4 * 16 + 2 * 64) / 6))
@@ -289,7 +289,7 @@ def test_windows_that_touch_a_gap_are_dropped_if_asked_for(tmp_path: Path) -> No
     before = len(load(tmp_path, season=1).train)
     write(tmp_path, {"y": values})
     data = load(tmp_path, season=1, missing="drop")
-    assert len(data.train) == before - (6 + 3)  # in the window, or to be told
+    assert len(data.train) == before - (6 + 3)  # in the window, or to be targets_of
     for split in (data.train, data.validation):
         assert split.batch().values.isfinite().all()
         assert split.targets.isfinite().all()
@@ -308,7 +308,7 @@ def test_steps_without_a_row_are_missing_values(tmp_path: Path) -> None:
     values = [float(row) for row in range(120) if row not in (50, 51)]
     write(tmp_path, {"time": times, "y": values})
     data = load(tmp_path, metric="rmse", season=1)
-    assert {50, 51} <= set(told(data.train).round().flatten().tolist())
+    assert {50, 51} <= set(targets_of(data.train).round().flatten().tolist())
     assert refusal(tmp_path, missing="refuse") == (
         "series.csv, line 52: the time 2024-01-03 04:00:00 follows 2024-01-03 01:00:00, but most "
         "rows are 1 hour apart. 2 of 120 rows are missing. Add them, or resample the series "
@@ -348,7 +348,7 @@ def test_folds_validate_later_and_later_rows_and_leave_the_test_alone(tmp_path: 
     folds = load_folds(study("rmse", folds=3, test=60, season=1, gap=2), tmp_path)
     spans = [
         tuple(
-            int(bound(told(part).round()))
+            int(bound(targets_of(part).round()))
             for part in (fold.train, fold.validation)
             for bound in (torch.min, torch.max)
         )
@@ -358,7 +358,7 @@ def test_folds_validate_later_and_later_rows_and_leave_the_test_alone(tmp_path: 
     assert spans == [(6, 58, 61, 119), (6, 117, 120, 178), (6, 176, 179, 237)]
     for fold in folds:
         assert fold.test is not None
-        assert int(told(fold.test).min().round()) == 240
+        assert int(targets_of(fold.test).min().round()) == 240
 
 
 # --- several series ---

@@ -361,7 +361,7 @@ def test_a_slot_diverges_as_the_reference_does_and_disturbs_nobody(
         atol=1e-9,
         equal_nan=True,
     )
-    # Left in the pool, it goes on disturbing nobody.
+    # Left in the pool, it disturbs no other slot.
     assert not isinstance(result, Diverged)
     for _ in range(EPOCHS - 1):
         pool.train_epoch()
