@@ -139,6 +139,9 @@ class StudyFailed(GRUOptunaError):  # noqa: N818
     """No trial of the study succeeds."""
 
 
+_MOST_COMPARED, _LONGEST_NAME, _MOST_LISTED = 5_000, 200, 100
+
+
 def did_you_mean(got: str, known: Iterable[str]) -> str:
     """The end of an error sentence: the nearest known name, or all of them.
 
@@ -148,9 +151,12 @@ def did_you_mean(got: str, known: Iterable[str]) -> str:
     'Known: l1, l2.'
     """
     names = sorted(known)
-    if near := get_close_matches(got, names, n=1):
+    # A file can bring a million names, which would be compared, and listed, for minutes.
+    if near := get_close_matches(got[:_LONGEST_NAME], names[:_MOST_COMPARED], n=1):
         return f'Did you mean "{near[0]}"?'
-    return f"Known: {', '.join(names)}." if names else "There is none."
+    few = names[:_MOST_LISTED]
+    more = f" and {len(names) - len(few):,} more" if len(names) > len(few) else ""
+    return f"Known: {', '.join(few)}{more}." if names else "There is none."
 
 
 def _first_line(error: Exception) -> str:

@@ -41,6 +41,8 @@ _NAME = re.compile(
 _LITTER = re.compile(r"\..*|Thumbs\.db|desktop\.ini", re.IGNORECASE)
 _LINE = re.compile(r"([0-9a-f]{64})  (\S+)")
 _MOST_BYTES = 4 * 2**30  # of one file, far beyond the weights of any GRU
+_MOST_TEXT = 64 * 2**20  # bytes of a JSON file or the model card: a large vocabulary has ten
+_WEIGHTS = (".safetensors", ".onnx")
 _AGAIN = "Copy the bundle from its origin again, or export it again."
 
 
@@ -121,7 +123,7 @@ def _read(folder: Path, name: str) -> bytes:
         # Reading a pipe might never end, and a link may lead out of the folder.
         if not stat.S_ISREG(found.st_mode) or path.parent.is_symlink():
             raise BundleError(f"{path}: not a plain file. {_AGAIN}")
-        if found.st_size > _MOST_BYTES:
+        if found.st_size > (_MOST_BYTES if name.endswith(_WEIGHTS) else _MOST_TEXT):
             raise BundleError(
                 f"{path}: {found.st_size} bytes, more than any file of a bundle. {_AGAIN}"
             )

@@ -14,6 +14,7 @@ from pydantic import (
     Field,
     TypeAdapter,
     ValidationError,
+    field_validator,
     model_validator,
 )
 
@@ -38,6 +39,9 @@ FORMAT = 3
 
 Others are still written as 1, which every version reads.
 """
+
+MOST_MEMBERS = 10_000
+"""The most networks of a bundle, each with weights of its own."""
 
 _LONGEST = 1_000_000  # steps, more than any real row has
 
@@ -82,9 +86,15 @@ class Manifest(_Part):
     trial: int = Field(ge=0)
     configuration: dict[str, Any]  # the trial's hyperparameters; checked as a study file is
     refitted: bool  # on training and validation rows together
-    members: Annotated[list[Member], Field(min_length=1)]
+    members: Annotated[list[Member], Field(min_length=1, max_length=MOST_MEMBERS)]
     metrics: dict[str, Any]  # for the model card; nothing is computed from them
     fingerprint: str  # of the data
+
+    @field_validator("members")
+    @classmethod
+    def _have_their_own_weights(cls, members: list[Member]) -> list[Member]:
+        _distinct([member.weights for member in members])
+        return members
 
 
 class _Labels(_Part):

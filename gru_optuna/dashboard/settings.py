@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import tomllib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from gru_optuna.dashboard.server import HOST, PORT
 from gru_optuna.errors import UserError
+from gru_optuna.toml import parse_toml
 from gru_optuna.workspace import shown
 
 if TYPE_CHECKING:
@@ -64,8 +64,8 @@ def _table(file: Path) -> dict[str, Any]:
     if not file.is_file():
         return {}
     try:
-        content = tomllib.loads(file.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        content = parse_toml(file.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
         raise UserError(f"{shown(file)} can't be read: {error}.") from None
     table = content.get("optuna_dashboard", {})
     for key, kind in _KINDS.items():

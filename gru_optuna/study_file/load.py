@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import tomllib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 from gru_optuna.errors import StudyFileError, did_you_mean
 from gru_optuna.study_file.data_section import StudySection
 from gru_optuna.study_file.sections import Specification
+from gru_optuna.toml import MOST_BYTES, parse_toml
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,7 +37,8 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Specification:
         Naming the file and every place in it that is wrong.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        with path.open(encoding="utf-8-sig") as file:
+            text = file.read(MOST_BYTES + 1)
     except FileNotFoundError:
         raise StudyFileError(f"{path}: no such file. {_nearby(path)}") from None
     except IsADirectoryError:
@@ -49,9 +50,9 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Specification:
     except OSError as error:
         raise StudyFileError(f"{path}: {error.strerror}.") from None
     try:
-        content = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise StudyFileError(f"{path}: not valid TOML: {error}.") from None
+        content = parse_toml(text)
+    except ValueError as error:
+        raise StudyFileError(f"{path}: {error}.") from None
     for override in overrides:
         _apply(content, override)
     return parse(content, source=str(path))
@@ -68,6 +69,7 @@ def parse(content: Mapping[str, Any], source: str, *, stored: bool = False) -> S
     StudyFileError
         Naming every place that is wrong.
     """
+    _refuse_long_numbers(content, source)
     try:
         return Specification.model_validate(_plain(content), context={"stored": stored})
     except ValidationError as error:
@@ -103,14 +105,30 @@ def json_schema() -> dict[str, Any]:
     }
 
 
+def _refuse_long_numbers(content: object, source: str) -> None:
+    """Refuses whole numbers that databases and libraries can't hold, wherever they stand."""
+    if not isinstance(content, Mapping):
+        return  # which is refused anyway
+    for section, keys in content.items():
+        for key, value in keys.items() if isinstance(keys, dict) else [("", keys)]:
+            inside = value.values() if isinstance(value, dict) else value
+            for number in inside if isinstance(value, list | dict) else [value]:
+                if isinstance(number, int) and abs(number) >= 2**63:
+                    place = f"{section}.{key}" if key else section
+                    raise StudyFileError(
+                        f"{source} [{place}]: a whole number of {number.bit_length()} bits, but "
+                        f"at most 63 are read. Give a smaller one."
+                    )
+
+
 def _apply(content: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     path = key.strip().split(".")
     if not equals or not all(path):
         raise StudyFileError(f"--set {override}: write --set section.key=value.")
     try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+        value = parse_toml(f"value = {text}")["value"]
+    except ValueError:
         # A bare word, for shells that eat quotes: --set search.optimizer=adam.
         value = text.strip()
     table = content

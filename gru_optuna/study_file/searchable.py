@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from pydantic.json_schema import JsonSchemaValue
 
 
+_MOST_CHOICES = 10_000  # of one hyperparameter
+
+
 class Range(BaseModel):
     """All numbers from `low` to `high`, both included; evenly on a log scale if `log`."""
 
@@ -68,13 +71,18 @@ class _Hyperparameter:
             return self._parse_one(raw, name)
         if not raw:
             raise ValueError(f"{name} = [] leaves nothing to choose from. List at least one value.")
-        values: list[Value] = []
+        if len(raw) > _MOST_CHOICES:
+            raise ValueError(
+                f"{name} lists {len(raw):,} choices, but at most {_MOST_CHOICES:,} are read. "
+                f"Give a range: {name} = {{ low = …, high = … }}."
+            )
+        values: dict[Value, None] = {}  # in order
         for item in raw:
             value = self._parse_one(item, name)
             if value in values:
                 raise ValueError(f"{name} lists {_show(value)} twice. Remove one of them.")
-            values.append(value)
-        return values
+            values[value] = None
+        return list(values)
 
     def _parse_one(self, raw: object, name: str) -> Value:
         raise NotImplementedError

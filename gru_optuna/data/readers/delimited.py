@@ -17,6 +17,7 @@ import numpy as np
 import polars as pl
 
 from gru_optuna.data.readers.headers import lacks_header, lines_above, separator_line
+from gru_optuna.data.readers.limits import LONGEST_FIELD, check_columns
 from gru_optuna.data.readers.text_files import (
     LONGEST,
     Encoding,
@@ -27,7 +28,6 @@ from gru_optuna.data.readers.text_files import (
     refuse_line,
 )
 from gru_optuna.errors import DataError
-from gru_optuna.machine import allowance
 
 if TYPE_CHECKING:
     import io
@@ -293,9 +293,8 @@ def _check(path: Path, dialect: Dialect, names: list[str]) -> None:
 
 
 def _records(path: Path, dialect: Dialect) -> Iterator[Record]:
-    # Texts may be long, but after a quote that never closes, the field is the rest of the file.
-    longest = max(LONGEST, allowance() // 8)
-    csv.field_size_limit(longest)
+    # After a quote that never closes, the field is the rest of the file.
+    csv.field_size_limit(LONGEST_FIELD)
     with _text(path, dialect.encoding) as file:
         for _ in range(dialect.above):
             file.readline()
@@ -314,8 +313,8 @@ def _records(path: Path, dialect: Dialect) -> Iterator[Record]:
             except csv.Error as error:
                 if "field limit" in str(error):
                     raise DataError(
-                        f"{path}, line {line}: a field is longer than {longest >> 20} MiB. Close "
-                        f"the quote that opens it, or write one row a line."
+                        f"{path}, line {line}: a field is longer than {LONGEST_FIELD >> 20} MiB. "
+                        f"Close the quote that opens it, or write one row a line."
                     ) from None
                 unclosed = "unexpected end" in str(error)
                 what = "is never closed" if unclosed else "is closed in the middle of a field"
@@ -372,6 +371,7 @@ def _begin(path: Path, dialect: Dialect) -> tuple[list[str], int, Iterator[Recor
 
 
 def _names(path: Path, header: Record) -> list[str]:
+    check_columns(f"{path}, line {header.line}", len(header.fields))
     names = [name.strip() for name in header.fields]
     first: dict[str, int] = {}
     for number, name in enumerate(names, start=1):

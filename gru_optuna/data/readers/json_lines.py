@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from gru_optuna.data.readers.delimited import DisputedError
+from gru_optuna.data.readers.limits import LONGEST_LINE, check_columns
 from gru_optuna.data.readers.text_files import encoding_of, lines_of, read_text, refuse_encoding
 from gru_optuna.errors import DataError
 
@@ -33,10 +34,12 @@ def read_json_lines(path: Path) -> pl.DataFrame:
     source: Path | io.BytesIO = path
     if encoding_of(path) == "utf-16" or _has_mark(path):
         source = io.BytesIO(read_text(path).encode())
+    _check_first_line(path)
     try:
         frame = pl.read_ndjson(source, infer_schema_length=None)
     except pl.exceptions.PolarsError:
         return frame_of_objects(read_objects(path))
+    check_columns(str(path), frame.width)
     # Lists and objects stay in their JSON form, which only Python's reader keeps.
     if any(dtype.is_nested() for dtype in frame.dtypes):
         return frame_of_objects(read_objects(path))
@@ -58,6 +61,7 @@ def objects_by_polars(path: Path, size: int) -> Iterator[pl.DataFrame]:
         if encoding == "utf-16" or _has_mark(path):
             schema = _schema_of_parts(lines_of(path, encoding, size))
         else:
+            _check_first_line(path)
             # Polars reads every row for its types, but keeps none.
             schema = pl.scan_ndjson(path, infer_schema_length=None).collect_schema()
         if any(dtype.is_nested() for dtype in schema.dtypes()):
@@ -85,6 +89,18 @@ def line_of_object(path: Path, record: int) -> int:
             if seen == record:
                 return number
     raise IndexError(record)
+
+
+def _check_first_line(path: Path) -> None:
+    """Refuses too many keys before polars makes a column of each, which takes minutes."""
+    with path.open("rb") as file:
+        line = file.readline(LONGEST_LINE)
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        return  # whoever reads the lines says what is wrong
+    if isinstance(row, dict):
+        check_columns(f"{path}, line 1", len(row))
 
 
 def _has_mark(path: Path) -> bool:
@@ -115,6 +131,7 @@ def frame_of_objects(objects: Iterable[tuple[int, dict[str, str | None]]]) -> pl
     """The fields of objects from `read_objects` as columns of texts."""
     rows = [row for _, row in objects]
     names = dict.fromkeys(name for row in rows for name in row)
+    check_columns("the lines together", len(names))
     columns = {name: [row.get(name) for row in rows] for name in names}
     return pl.DataFrame(columns, schema=dict.fromkeys(names, pl.String))
 
@@ -122,8 +139,9 @@ def frame_of_objects(objects: Iterable[tuple[int, dict[str, str | None]]]) -> pl
 def _parse(path: Path, number: int, line: str) -> dict[str, object]:
     try:
         row = json.loads(line)
-    except (json.JSONDecodeError, RecursionError) as error:
-        what = error.msg if isinstance(error, json.JSONDecodeError) else "nested too deeply"
+    except (ValueError, RecursionError) as error:
+        too_much = "nested too deeply" if isinstance(error, RecursionError) else "too many digits"
+        what = error.msg if isinstance(error, json.JSONDecodeError) else too_much
         column = error.colno if isinstance(error, json.JSONDecodeError) else 1
         raise DataError(
             f"{path}, line {number}: not JSON at column {column} ({what}). "
@@ -134,6 +152,7 @@ def _parse(path: Path, number: int, line: str) -> dict[str, object]:
         raise DataError(
             f'{path}, line {number}: {kind}, but each line must be an object: {{"text": …}}.'
         )
+    check_columns(f"{path}, line {number}", len(row))
     return row
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gru_optuna.data.readers.limits import check_archive
 from gru_optuna.data.readers.sequences import Sequences, classes_of
 from gru_optuna.errors import DataError, did_you_mean
 
@@ -143,6 +144,8 @@ def _are_whole(numbers: NDArray[np.generic]) -> bool:
 def _load(path: Path) -> dict[str, NDArray[np.generic]]:
     try:
         with np.load(path, allow_pickle=False) as file:
+            if isinstance(file, np.lib.npyio.NpzFile):
+                check_archive(path)
             if not isinstance(file, np.lib.npyio.NpzFile):
                 raise DataError(f"{path}: a single unnamed array. Write it with numpy.savez.")
             return {name: file[name] for name in file.files}

@@ -12,6 +12,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NoReturn
 
+from gru_optuna.data.readers.limits import LONGEST_LINE, check_lines
 from gru_optuna.errors import DataError, did_you_mean
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 Encoding = Literal["utf-8-sig", "utf-16"]
 
-LONGEST = 1 << 26
+LONGEST = LONGEST_LINE
 """The most bytes of a line, in files that are read part by part."""
 
 _HEAD = 1 << 16  # bytes that show the kind of a file
@@ -77,7 +78,7 @@ def check_file(path: Path, endings: Collection[str]) -> None:
 
 
 def encoding_of(path: Path) -> Encoding:
-    """The encoding of a text file, by its byte-order mark.
+    """The encoding of a text file, by its byte-order mark; checks that its lines end.
 
     Raises
     ------
@@ -87,6 +88,7 @@ def encoding_of(path: Path) -> Encoding:
     try:
         with path.open("rb") as file:
             head = file.read(_HEAD)
+        check_lines(path)
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}.") from None
     for mark, what in _NOT_TEXT.items():

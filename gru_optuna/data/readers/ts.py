@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gru_optuna.data.readers.limits import check_columns, check_steps
 from gru_optuna.data.readers.sequences import Sequences
 from gru_optuna.data.readers.text_files import read_text
 from gru_optuna.errors import DataError, did_you_mean
@@ -138,7 +139,9 @@ def _parse_row(content: str, place: str) -> NDArray[np.float64]:
     if not content:
         raise DataError(f"{place}: there is no channel before the label. Write CHANNEL:…:LABEL.")
     columns: list[NDArray[np.float64]] = []
+    check_columns(place, content.count(":") + 1, "channels")
     for index, channel in enumerate(content.split(":"), start=1):
+        check_steps(place, channel.count(",") + 1)
         steps = channel.split(",")
         try:
             if "_" in channel:  # Python would read 1_000 as a number
