@@ -18,7 +18,7 @@ MODULES = {_name(path): path for path in sorted((REPOSITORY / "gru_optuna").rglo
 
 # Floors from the ground up: a file may import from its own floor and from those below.
 FLOORS = (
-    ("attributes", "errors", "files", "formatting", "seeds", "urls", "workspace"),
+    ("attributes", "errors", "files", "formatting", "seeds", "toml", "urls", "workspace"),
     ("checkpoints", "hyperparameters", "machine"),
     ("storage", "study_file"),
     ("data", "search"),

@@ -124,7 +124,7 @@ def _refuse_long_numbers(content: object, source: str) -> None:
 def _apply(content: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     path = key.strip().split(".")
-    if not equals or not all(path):
+    if not equals or not all(path) or len(path) > 2:
         raise StudyFileError(f"--set {override}: write --set section.key=value.")
     try:
         value = parse_toml(f"value = {text}")["value"]

@@ -170,7 +170,7 @@ def test_a_line_without_an_end_is_refused_before_memory_is_full(
 ) -> None:
     no_memory.setattr(large, "part_size", lambda: 1 << 18)
     no_memory.setattr("gru_optuna.data.readers.text_files.LONGEST", 1 << 20)
-    no_memory.setattr("gru_optuna.data.readers.delimited.LONGEST", 1 << 20)
+    no_memory.setattr("gru_optuna.data.readers.delimited.LONGEST_FIELD", 1 << 20)
     assert "line 2: a field is longer than 1 MiB" in refusal(
         tmp_path, b"a,b\n" + b"x" * (3 << 20), "x.csv"
     )
