@@ -154,7 +154,7 @@ def test_bytes_of_anything_are_damage_and_nothing_worse(content: bytes) -> None:
         ),
     ],
 )
-def test_damage_is_told_plainly(content: bytes, reason: str) -> None:
+def test_damage_is_reported_plainly(content: bytes, reason: str) -> None:
     with pytest.raises(DamagedCheckpoint, match=reason):
         Checkpoint.from_bytes(content)
 
@@ -327,7 +327,7 @@ def test_what_else_lies_in_the_folder_is_left_alone(folder: Folder) -> None:
     assert folder.names(unfinished=True) == [ONE]
 
 
-def test_a_folder_that_is_a_file_is_told_plainly(tmp_path: Path) -> None:
+def test_a_folder_that_is_a_file_is_reported_plainly(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     store = Folder(tmp_path / "file", default=True)
     assert store.names() == []
@@ -360,7 +360,7 @@ def test_a_prefix_keeps_studies_of_one_bucket_apart(bucket: str) -> None:
     assert open_store(f"s3://{bucket}").names() == []
 
 
-def test_a_bucket_that_is_not_there_is_told_plainly(bucket: str) -> None:
+def test_a_bucket_that_is_not_there_is_reported_plainly(bucket: str) -> None:
     store = open_store("s3://elsewhere/prefix")
     with pytest.raises(StorageError, match=r"prefix/.*Check the bucket"):
         store.mark()

@@ -301,7 +301,7 @@ def test_a_cookie_that_cant_be_read_is_no_permission() -> None:
     assert seen[1][:3] == "401"
 
 
-def test_with_write_a_method_that_nobody_knows_is_still_refused(storage: BaseStorage) -> None:
+def test_with_write_an_unknown_method_is_still_refused(storage: BaseStorage) -> None:
     refused = (403, "Only the dashboard's own pages can change studies.")
     with serving(storage, write=True) as port:
         for method in ("TRACE", "PURGE", "get"):

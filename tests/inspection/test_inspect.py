@@ -155,7 +155,7 @@ def test_one_mistake_does_not_make_a_number_a_text(tmp_path: Path) -> None:
         ("123 !?", {}, False),
     ],
 )
-def test_scripts_are_told_apart(text: str, scripts: dict[str, float], spaceless: bool) -> None:
+def test_scripts_are_distinguished(text: str, scripts: dict[str, float], spaceless: bool) -> None:
     assert scripts_of(pl.Series([text, None])) == scripts
     assert without_spaces(scripts) is spaceless
 
@@ -291,7 +291,7 @@ def test_long_form_is_seen_by_its_ids(tmp_path: Path) -> None:
     assert report.lengths.high == 5
 
 
-def test_several_series_are_told_apart(tmp_path: Path) -> None:
+def test_several_series_are_distinguished(tmp_path: Path) -> None:
     days = [date(2024, 1, 1) + timedelta(days=day) for day in range(40)]
     rows = [f"{day},{shop},{n / 3}" for shop in ("north", "south") for n, day in enumerate(days)]
     inspection = look(tmp_path, "date,shop,sales\n" + "\n".join(rows))

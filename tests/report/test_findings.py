@@ -86,7 +86,7 @@ def test_a_range_is_narrow_only_against_all_that_was_tried() -> None:
     ("low", "high", "between"),
     [(0.0273, 0.0341, 0.03), (1e-4, 2e-4, 1e-4), (16, 32, 30), (0.1, 0.10001, 0.1), (0, 1, 0)],
 )
-def test_a_cut_is_told_with_few_digits(low: float, high: float, between: float) -> None:
+def test_a_cut_has_few_digits(low: float, high: float, between: float) -> None:
     assert round_between(low, high) == pytest.approx(between)
     assert low <= round_between(low, high) < high
 
@@ -120,7 +120,7 @@ def test_nothing_is_said_of_trials_that_differ_by_luck() -> None:
     assert said(trials) == []
 
 
-def test_trials_at_chance_are_told_with_what_chance_is() -> None:
+def test_trials_at_chance_are_reported_with_its_value() -> None:
     learned = [trial(DONE, [0.3, 0.5, 0.6], 1e-2) for _ in range(12)]
     stuck = [trial(CUT, [0.2, 0.2, 0.25], 1e-4 + n * 1e-6) for n in range(8)]
     text = starting(said(learned + stuck, {"baselines": {"majority class": 0.25}}), "8 of 20")

@@ -282,7 +282,7 @@ def test_the_pause_is_as_long_as_words_are_dear() -> None:
     assert words.if_due(made, seen) is None
 
 
-def test_words_that_cannot_be_found_stop_nobody(
+def test_a_note_that_cannot_be_made_stops_no_worker(
     database_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     def broken(*_: object) -> Any:

@@ -70,7 +70,7 @@ def test_a_file_that_is_locked_for_twenty_seconds_is_waited_for(
     assert curves(lab.trials) == curves(undisturbed(new_lab, tmp_path, *SMALL).trials)
 
 
-def test_a_locked_file_holds_nobody_who_is_to_leave(
+def test_a_locked_file_keeps_no_worker_from_leaving(
     new_lab: Callable[..., Lab], tmp_path: Path
 ) -> None:
     lab = new_lab(f"sqlite:///{tmp_path / 'study.db'}", *SMALL)
@@ -146,7 +146,7 @@ def test_eight_claim_two_hundred_trials(new_lab: Callable[..., Lab], database_ur
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_an_epoch_of_compiled_code_holds_nobody_who_is_to_leave(
+def test_an_epoch_of_compiled_code_keeps_no_worker_from_leaving(
     nursery: Nursery, new_lab: Callable[..., Lab], database_url: str, number: int
 ) -> None:
     lab = new_lab(

@@ -172,7 +172,7 @@ def test_a_refilled_slot_starts_from_nothing(spec: Specification, single: Datase
     assert len(curve_of(first)) == 3  # a released slot is left alone
 
 
-def test_a_diverging_neighbour_harms_nobody(spec: Specification, single: Dataset) -> None:
+def test_a_diverging_neighbour_harms_no_other_slot(spec: Specification, single: Dataset) -> None:
     quiet = pooled(spec, single, [BASE, BASE, BASE], epochs=3, threads=1)
     loud = pooled(spec, single, [BASE, EXPLODING, BASE], epochs=3, threads=1)
     assert curve_of(loud[0]) == curve_of(quiet[0])
@@ -180,7 +180,9 @@ def test_a_diverging_neighbour_harms_nobody(spec: Specification, single: Dataset
     assert len(curve_of(loud[1])) < 3
 
 
-def test_divergence_is_told_as_the_reference_tells_it(spec: Specification, single: Dataset) -> None:
+def test_divergence_is_reported_as_the_reference_reports_it(
+    spec: Specification, single: Dataset
+) -> None:
     pool = Pool(spec, single, CPUEngine(spec, single))
     slot = pool.admit(EXPLODING, seed=0)
     result = None
@@ -260,7 +262,7 @@ def fail_for(monkeypatch: pytest.MonkeyPatch, trial: Hyperparameters, error: Bas
 
 
 @pytest.mark.parametrize(("error", "kind", "message"), ERRORS)
-def test_what_one_slot_raises_ends_its_trial_and_harms_nobody(
+def test_what_one_slot_raises_ends_its_trial_and_no_other(
     spec: Specification,
     single: Dataset,
     monkeypatch: pytest.MonkeyPatch,

@@ -115,7 +115,7 @@ def drop_connections(lab: Lab) -> None:
 
 
 @pytest.mark.parametrize("hours", [-1, pytest.param(1, marks=SOAK)])
-def test_a_clock_that_is_set_makes_nobody_look_dead(
+def test_a_clock_that_is_set_makes_no_worker_look_dead(
     new_lab: Callable[..., Lab], database_url: str, hours: int
 ) -> None:
     """Another worker looks on; who lives keeps the trials, and time isn't counted wrongly."""
@@ -296,7 +296,7 @@ def test_a_worker_that_is_asked_to_leave_gives_everything_back(
     assert set(check_work(lab)) == {1}
 
 
-def test_nobody_waits_for_an_epoch_that_takes_long(
+def test_no_worker_waits_for_an_epoch_that_takes_long(
     new_lab: Callable[..., Lab], tmp_path: Path
 ) -> None:
     lab = new_lab(f"sqlite:///{tmp_path / 'study.db'}", *SMALL)

@@ -296,7 +296,7 @@ def test_every_row_is_validated_by_one_fold(tmp_path: Path, answer: str, grouped
             assert not {row // 6 for row in trained} & {row // 6 for row in part}
 
 
-def test_a_number_may_be_told_of_a_sequence(tmp_path: Path) -> None:
+def test_a_number_may_be_predicted_for_a_sequence(tmp_path: Path) -> None:
     long_form(tmp_path, "long.csv", range(50), "target")
     keys = {"train": "long.csv", "id": "id", "time": "step", "target": "target", "group": "subject"}
     keys |= {"test": 0.2}
@@ -362,7 +362,7 @@ def test_a_column_of_a_file_that_has_none_is_refused(numbered: Path) -> None:
     )
 
 
-def test_labels_where_numbers_are_to_be_told_are_refused(numbered: Path) -> None:
+def test_labels_where_numbers_are_to_be_predicted_are_refused(numbered: Path) -> None:
     content = {"name": "x", "task": "regression", "data": {"train": "train.ts"}}
     with pytest.raises(DataError, match=r'holds labels, but task = "regression" needs numbers'):
         load_dataset(study_file.parse(content, source="x.toml"), numbered)

@@ -135,7 +135,7 @@ def test_several_series_share_their_words(tmp_path: Path) -> None:
 # --- missing words ---
 
 
-def test_a_missing_word_is_told_as_none(tmp_path: Path) -> None:
+def test_a_missing_category_is_none(tmp_path: Path) -> None:
     words: list[str] = weather(200)
     words[190] = ""
     write(tmp_path, {"y": noise(200), "w": words})

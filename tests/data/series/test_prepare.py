@@ -54,7 +54,7 @@ def seen(split: Split | None, channel: int, data: Dataset) -> Tensor:
     stride=st.integers(1, 4),
     season=st.sampled_from([1, 3, 7]),
 )
-def test_windows_end_before_what_they_tell_and_no_value_is_told_in_two_parts(
+def test_windows_end_before_their_targets_and_no_value_is_a_target_in_two_parts(
     tmp_path: Path,
     steps: int,
     horizon: int,

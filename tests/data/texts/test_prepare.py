@@ -201,7 +201,7 @@ def test_rare_classes_weigh_more(tmp_path: Path) -> None:
     torch.testing.assert_close(weights, torch.tensor([80 / (2 * 72), 80 / (2 * 8)]))
 
 
-def test_a_number_may_be_told_of_a_text(tmp_path: Path) -> None:
+def test_a_number_may_be_predicted_for_a_text(tmp_path: Path) -> None:
     rows = [(text, (label == "good") * 4 + 1) for text, label in ROWS]
     write(tmp_path, "train.csv", rows, "text", "target")
     data = load(tmp_path, task="regression")

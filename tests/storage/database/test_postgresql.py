@@ -103,14 +103,14 @@ def test_a_suspended_worker_lets_go_of_its_locks(url: str) -> None:
 
 
 @pytest.mark.parametrize("create", [False, True])
-def test_a_wrong_password_is_told_and_not_repeated(guarded: str, create: bool) -> None:
+def test_a_wrong_password_is_reported_and_not_repeated(guarded: str, create: bool) -> None:
     wrong = changed(guarded, password="not secret")  # noqa: S106
     assert refusal(wrong, create=create) == "the user name or the password is wrong."
     nobody = changed(guarded, username="nobody")
     assert refusal(nobody, create=create) == "the user name or the password is wrong."
 
 
-def test_a_user_who_may_make_no_tables_is_told_so(guarded: str) -> None:
+def test_a_user_who_may_make_no_tables_is_reported(guarded: str) -> None:
     assert refusal(guarded, create=True) == (
         "this user may not create tables. As the database's owner, run: "
         "GRANT CREATE ON SCHEMA public TO guest;"
@@ -123,7 +123,7 @@ def test_a_database_that_is_not_there_is_told(url: str) -> None:
     )
 
 
-def test_a_server_that_is_not_there_is_told_at_once() -> None:
+def test_a_server_that_is_not_there_is_reported_at_once() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # and nobody listens
         port = taken.getsockname()[1]

@@ -74,7 +74,7 @@ def test_orphaned_files_are_found_and_removed_when_they_are_old(tmp_path: Path) 
     assert store.names() == sorted([*kept, "1/78-1-1.safetensors"])
 
 
-def test_a_checkpoint_that_cant_be_gone_on_from_is_told_and_kept(database_url: str) -> None:
+def test_a_checkpoint_that_cant_be_resumed_is_reported_and_kept(database_url: str) -> None:
     study = fill(database_url)
     number = next(t.number for t in study.trials if t.state == TrialState.RUNNING)
     if database_url.startswith("sqlite"):

@@ -207,7 +207,7 @@ def test_a_trial_that_plain_optuna_ends_is_let_go(database_url: str) -> None:
     assert_same(database_url, mirror)
 
 
-def test_a_study_that_was_deleted_is_told_plainly(database_url: str) -> None:
+def test_a_study_that_was_deleted_is_reported_plainly(database_url: str) -> None:
     mirror = mirror_of(database_url)
     claim(mirror)
     optuna.delete_study(study_name="x", storage=open_storage(database_url))

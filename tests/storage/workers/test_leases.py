@@ -61,7 +61,7 @@ def test_a_worker_that_stops_beating_is_silent_after_a_lease() -> None:
     assert monitor.look({1: 8, 2: 101}, 101.0) == set()  # and lives again
 
 
-def test_time_in_which_nobody_looked_makes_nobody_silent() -> None:
+def test_time_in_which_no_worker_looked_makes_none_silent() -> None:
     """This process was stopped, or the database was away, for an hour: the others may live."""
     monitor = HeartbeatMonitor(LEASE)
     monitor.look({1: 7}, 0.0)
@@ -173,7 +173,7 @@ def test_a_sleeper_writes_nothing_of_what_it_lost(database_url: str) -> None:
         assert connection.scalar(select(func.count()).select_from(checkpoints)) == 0
 
 
-def test_a_sleeper_that_nobody_missed_goes_on(database_url: str) -> None:
+def test_a_sleeper_that_no_worker_missed_continues(database_url: str) -> None:
     """Its row is gone, for it was found dead; its trial is still its own."""
     sleeper, other = Worker(database_url), Worker(database_url)
     sleeper.mirror.sync()
@@ -196,7 +196,7 @@ def test_who_leaves_gives_everything_back(database_url: str) -> None:
         assert connection.scalar(select(func.count()).select_from(workers)) == 1
 
 
-def test_a_beat_that_comes_after_the_leaving_brings_nobody_back(database_url: str) -> None:
+def test_a_beat_after_leaving_brings_no_worker_back(database_url: str) -> None:
     leaver = Worker(database_url)
     leaver.registration.leave()
     leaver.registration.beat_alone()  # another thread's, that was on its way
@@ -448,7 +448,7 @@ def test_a_worker_holds_one_connection(new_postgresql: object, database_url: str
     assert open_now == 1
 
 
-def test_a_beat_is_told_with_its_time(database_url: str) -> None:
+def test_a_beat_is_written_with_its_time(database_url: str) -> None:
     worker = Worker(database_url)
     with worker.engine.begin() as connection:
         connection.execute(update(workers).values(beaten_at=func.current_timestamp()))

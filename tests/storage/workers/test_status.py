@@ -69,7 +69,7 @@ def shown(url: str, *flags: str) -> str:
 # --- status ---
 
 
-def test_nobody_works_at_first(database_url: str, study: Study) -> None:
+def test_no_worker_runs_at_first(database_url: str, study: Study) -> None:
     assert read_workers(database_url, study._study_id) == []
     assert shown(database_url).endswith("\nworkers  none\n")
     assert json.loads(shown(database_url, "--json"))["workers"] == []
@@ -117,7 +117,7 @@ def test_a_worker_silent_for_longer_than_a_lease_is_marked(
     alive.leave()
 
 
-def test_a_trial_that_is_over_is_held_by_nobody(
+def test_a_trial_that_is_over_is_held_by_no_worker(
     database_url: str, study: Study, engine: Engine
 ) -> None:
     one, mirror = join(engine, study, 11)
@@ -188,7 +188,7 @@ def test_a_watcher_tells_an_adoption_with_the_curve_until_then(
     two.leave()
 
 
-def test_a_trial_left_running_before_is_told_when_somebody_goes_on(
+def test_a_trial_left_running_is_reported_when_a_worker_resumes_it(
     study: Study, engine: Engine
 ) -> None:
     one, mirror = join(engine, study, 11)
@@ -215,7 +215,7 @@ def test_a_trial_that_somebody_elsewhere_trains_on_is_no_adoption(
     one.leave()
 
 
-def test_a_trial_of_plain_optuna_that_holds_no_lease_is_told_too(
+def test_a_trial_of_plain_optuna_without_a_lease_is_reported_too(
     study: Study, engine: Engine
 ) -> None:
     watcher = Watcher(study, engine)
@@ -227,7 +227,7 @@ def test_a_trial_of_plain_optuna_that_holds_no_lease_is_told_too(
     assert isinstance(ended, TrialEnded)
 
 
-def test_a_watcher_writes_nothing_and_waits_for_nobody(study: Study, engine: Engine) -> None:
+def test_a_watcher_writes_nothing_and_waits_for_no_worker(study: Study, engine: Engine) -> None:
     """Another's open transaction, a commit in flight, doesn't hold it up."""
     other = open_engine(str(engine.url.render_as_string(hide_password=False)))
     watcher = Watcher(study, engine)

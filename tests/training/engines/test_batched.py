@@ -340,7 +340,7 @@ EXPLODING = {
 
 
 @pytest.mark.parametrize("what", EXPLODING)
-def test_a_slot_diverges_as_the_reference_does_and_disturbs_nobody(
+def test_a_slot_diverges_as_the_reference_does_and_disturbs_no_other(
     spec: Specification, dataset: Dataset, alone: Slot, what: str
 ) -> None:
     pool = make_pool(spec, dataset)

@@ -201,7 +201,7 @@ def test_a_workspace_carries_nothing_from_trial_to_trial(dtype: type, vocabulary
             np.testing.assert_array_equal(expected, result)
 
 
-def test_a_diverged_step_is_told_and_leaves_the_slot_as_it_was() -> None:
+def test_a_diverged_step_is_reported_and_leaves_the_slot_as_it_was() -> None:
     split = split_of(NETWORK)
     split.steps[split.starts[9], 0] = math.nan
     rows, order = RowArrays.of(split, np.float64), np.arange(13)
@@ -223,7 +223,7 @@ def test_a_diverged_step_is_told_and_leaves_the_slot_as_it_was() -> None:
     assert np.isfinite(slot.parameters).all()
 
 
-def test_a_diverged_gradient_is_told_from_a_diverged_loss() -> None:
+def test_a_diverged_gradient_is_distinguished_from_a_diverged_loss() -> None:
     network = replace(NETWORK, outputs=1)
     split = split_of(network, regression=True)
     rows = RowArrays.of(replace(split, targets=split.targets * 1e18))
