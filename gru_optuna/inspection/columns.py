@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import polars as pl
 
-from gru_optuna.data.readers.times import share_of_times
+from gru_optuna.data.readers.times import are_days, share_of_times
 from gru_optuna.data.series.joined_tables import holds_categories
 from gru_optuna.errors import DataError
 from gru_optuna.inspection.role_words import name_speaks
@@ -30,6 +30,7 @@ _FEW_ROWS = 16  # in which all values may differ by chance
 _FEW_VALUES = 50  # that may be classes, and are counted
 _MANY_VALUES = 100  # that are texts even if each occurs twice
 _TIME_NAMES = re.compile(r"time|date|stamp|year|month|^ds$|^ts$|时间|日期", re.IGNORECASE)
+_WHOLE_NAME = 2  # how clearly a name speaks that is one word
 
 
 @dataclass(frozen=True)
@@ -137,7 +138,12 @@ def _numeric_kind(table: Table, name: str) -> tuple[ColumnKind, str | None]:
     if numeric:
         # Among names of holidays, "None" is a category, not a missing number.
         numeric = not holds_categories([table], name)
-    if _is_time_name(name) if numeric else share_of_times(sample) >= _MOSTLY:
+    if numeric:
+        timed = _is_time_name(name) or are_days(sample)
+    else:
+        named = max(name_speaks(name, "time"), name_speaks(name, "date")) == _WHOLE_NAME
+        timed = named or share_of_times(sample) >= _MOSTLY
+    if timed:
         try:
             table.times(name)
         except DataError as error:

@@ -55,7 +55,7 @@ class DataFinding:
 def in_columns(table: Table, columns: Sequence[Column], guess: Guess) -> Iterator[DataFinding]:
     """Mistakes, columns that say nothing, and columns that may leak the label."""
     yield from _in_header(table)
-    parts = (guess.roles.id, guess.roles.series, guess.roles.time)
+    parts = (guess.roles.id, guess.roles.series, *guess.roles.times)
     for column in columns:
         name = column.name
         if column.mistake:
@@ -169,14 +169,21 @@ def overlaps(first: Table, second: Table, guess: Guess) -> Iterator[DataFinding]
                 return
 
 
-def in_time(table: Table, clock: TimeColumn) -> Iterator[DataFinding]:
+def in_time(table: Table, clock: TimeColumn, roles: Roles) -> Iterator[DataFinding]:
     """Times that are doubled, out of order, or missing."""
-    name = clock.column
+    name = next(iter(roles.times), clock.column)
     if clock.first_doubled is not None:
         or_else = "" if clock.series > 1 else ", or name the column of the series"
+        advice = f"keep one row for each time{or_else}"
+        if clock.clocks_back is not None:
+            advice = (
+                f"it looks like the end of daylight saving time, when clocks go back and show an "
+                f"hour twice, as in {clock.clocks_back}: write the times in UTC or with their "
+                f"offsets, such as +02:00"
+            )
         message = (
             f"{_number(clock.doubled, 'row repeats', 'rows repeat')} an earlier time, the first "
-            f"at {table.at(clock.first_doubled)}: keep one row for each time{or_else}"
+            f"at {table.at(clock.first_doubled)}: {advice}"
         )
         yield DataFinding("time", table.source, message, name, blocks=True)
     if clock.first_unordered is not None:
@@ -213,7 +220,7 @@ def _in_header(table: Table) -> Iterator[DataFinding]:
 def _gaps(table: Table, columns: Sequence[Column], guess: Guess) -> Iterator[DataFinding]:
     """Missing fields that every row needs."""
     roles = guess.roles
-    needed = {roles.text, roles.label, roles.time, roles.id, roles.series}
+    needed = {roles.text, roles.label, *roles.times, roles.id, roles.series}
     if guess.rows != "series":
         needed |= {roles.target, *roles.features}  # a series can be interpolated
     for column in columns:
@@ -259,7 +266,7 @@ def _number(count: int, one: str, many: str) -> str:
 
 def leaks(table: Table, columns: Sequence[Column], roles: Roles) -> Iterator[tuple[str, str]]:
     """Columns that may have been made from the label or target, each with a sentence about it."""
-    taken = {roles.text, roles.label, roles.target, roles.time, roles.id, roles.series}
+    taken = {roles.text, roles.label, roles.target, *roles.times, roles.id, roles.series}
     for column in columns:
         if column.name in taken or column.kind not in ("category", "number"):
             continue

@@ -19,9 +19,10 @@ from gru_optuna.errors import DataError
 from gru_optuna.formatting import format_list
 from gru_optuna.inspection.role_words import name_speaks
 from gru_optuna.inspection.roles import NO_ROLES, Roles
+from gru_optuna.inspection.time_column import combined_times, is_decimal_year
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -104,7 +105,8 @@ def guess_task(
             return guess
     what = f"no data for {task}" if task else "neither texts, nor sequences, nor a series in time"
     held = ", ".join(f"{column.name} ({column.kind})" for column in columns)
-    return Guess(task, None, f"{what}; the columns are {held}", given)
+    unread = "".join(guesses.unread_times())
+    return Guess(task, None, f"{what}; the columns are {held}{unread}", given)
 
 
 def owners_of(table: Table, series: str | None) -> NDArray[np.int64]:
@@ -208,7 +210,7 @@ class _Guesses:
         """Long form: one row for each step, an id, and a class or number for each sequence."""
         for owner in [self._given.id] if self._given.id else self._owners():
             time = self._step_column(owner) if self._given.time is None else self._given.time
-            taken = {owner} | self._taken | ({time} if time is not None else set())
+            taken = {owner} | self._taken | ({time} if isinstance(time, str) else set())
             named = self._given.label or self._given.target
             target = _Choice(named) if named else self._constant_target(owner, taken)
             if target.name is None and not (target.undecided and self._given.id):
@@ -242,12 +244,10 @@ class _Guesses:
 
     def as_series(self, _task: Task | None) -> Guess | None:
         """A column of times, and a number for each."""
-        time = self._given.time
-        if time is None:
-            time = next(iter(self._times()), None)
-        if time is None:
+        time = self._given.times or self._time()
+        if not time:
             return None
-        taken = {time} | self._taken
+        taken = {*time, *self._taken}
         series = self._given.series
         if series is None:
             series = self._series(time, taken)
@@ -255,14 +255,16 @@ class _Guesses:
         target = _Choice(self._given.target) if self._given.target else self._target(taken)
         if target.name is None and not target.undecided:
             return None
-        roles = replace(self._given, time=time, series=series)
+        roles = replace(self._given, time=time if len(time) > 1 else time[0], series=series)
+        named = " and ".join(f'"{name}"' for name in time)
+        held = f"{named} hold{'s' if len(time) == 1 else ''} times"
         several = f', "{series}" names the series' if series is not None else ""
         if target.name is None:
-            return _undecided("forecasting", "series", f'"{time}" holds times', roles, target)
+            return _undecided("forecasting", "series", held, roles, target)
         return Guess(
             "forecasting",
             "series",
-            f'"{time}" holds times, "{target.name}" a number for each{several}',
+            f'{held}, "{target.name}" a number for each{several}',
             replace(roles, target=target.name, features=self._numeric(taken | {target.name})),
             target.others,
         )
@@ -332,11 +334,38 @@ class _Guesses:
         )
 
     def _times(self) -> list[str]:
-        return [
-            column.name
+        """The columns of times, first those without a mistake."""
+        times = [
+            column
             for column in self._known.values()
             if column.kind == "time" and column.name not in self._taken
         ]
+        return [column.name for column in sorted(times, key=lambda column: bool(column.mistake))]
+
+    def _time(self) -> tuple[str, ...]:
+        """The column of times, or the columns of their parts; none if there are no times."""
+        alone = self._times()
+        free = [name for name in self._known if name not in self._taken]
+        together = combined_times(self._table, free, alone)
+        if together is None:
+            return tuple(alone[:1])
+        most = self._table.frame.select(together).n_unique()
+        # A column that tells as many times apart is simpler, unless it holds fractions of years.
+        whole = [
+            name
+            for name in alone
+            if self._known[name].distinct >= most and not is_decimal_year(self._table, name)
+        ]
+        return tuple(whole[:1]) or together
+
+    def unread_times(self) -> Iterator[str]:
+        """Why columns that are named after times, but hold numbers, aren't read as such."""
+        for column in self._known.values():
+            if column.kind in ("number", "id") and name_speaks(column.name, "time") == 2:
+                try:
+                    self._table.times(column.name)
+                except DataError as error:
+                    yield f". {error}".removesuffix(".")
 
     def _has_regular_times(self) -> bool:
         """Whether there is a time for each row, most of them equally far apart."""
@@ -390,15 +419,15 @@ class _Guesses:
                 return column.name
         return None
 
-    def _series(self, time: str, taken: set[str]) -> str | None:
+    def _series(self, time: Sequence[str], taken: set[str]) -> str | None:
         """If times repeat, the column for each of whose values they don't."""
-        if self._known[time].distinct == len(self._table):
+        if not self._table.frame.select(time).is_duplicated().any():
             return None
         for column in self._known.values():
             repeats = 2 <= column.distinct <= len(self._table) / 2
             fits = column.kind == "category" or name_speaks(column.name, "id")
-            free = column.name != time and column.name not in taken
-            if free and repeats and fits and self._unique_within(time, column.name):
+            free = column.name not in taken
+            if free and repeats and fits and self._unique_within(*time, column.name):
                 return column.name
         return None
 
@@ -411,8 +440,8 @@ class _Guesses:
         rise = self._table.frame.select((numbers.diff() > 0).over(owner).fill_null(value=True))
         return bool(rise.to_series().all())
 
-    def _unique_within(self, name: str, owner: str) -> bool:
-        return not self._table.frame.select(owner, name).is_duplicated().any()
+    def _unique_within(self, *names: str) -> bool:
+        return not self._table.frame.select(names).is_duplicated().any()
 
 
 def _undecided(task: Task, rows: Kind, held: str, roles: Roles, choice: _Choice) -> Guess:

@@ -146,7 +146,7 @@ def _inspect_tables(
         if guess.roles.text is None or guess.roles.text in table.names:
             found += findings.duplicates(table, guess)
         if clock is not None and guess.rows == "series":
-            found += findings.in_time(table, clock)
+            found += findings.in_time(table, clock, guess.roles)
         if table is not first:
             found += findings.overlaps(first, table, guess)
     return Inspection(tuple(files), tuple(found), guess)
@@ -174,18 +174,18 @@ def _report(
 
 
 def _clock(table: Table, columns: Sequence[Column], guess: Guess) -> TimeColumn | None:
-    named = next((column.name for column in columns if column.kind == "time"), None)
-    name = named if guess.roles.time is None else guess.roles.time
-    if name is None or name not in table.names:
+    named = [column.name for column in columns if column.kind == "time"][:1]
+    names = guess.roles.times or tuple(named)
+    if not names or any(name not in table.names for name in names):
         return None
     target = guess.roles.target if guess.rows == "series" else None
     try:
-        times = table.times(name)
+        times = table.times(*names)
         values = table.numbers(target) if target in table.names and target is not None else None
     except DataError:
         return None  # numbered steps, or a mistake, which its column reports
     owner = guess.roles.id if guess.roles.series is None else guess.roles.series
-    return read_time_column(name, times, owners_of(table, owner), values)
+    return read_time_column(", ".join(names), times, owners_of(table, owner), values)
 
 
 def _inspect_sequences(parts: Sequence[Sequences]) -> Inspection:

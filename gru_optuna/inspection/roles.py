@@ -28,7 +28,9 @@ class Roles:
     text: str | None = _role("The column of the texts.", ("texts",))
     label: str | None = _role("The column of the class labels.", _LABELLED)
     target: str | None = _role("The column of the numbers to predict.", (*_LABELLED, "series"))
-    time: str | None = _role("The column of the times.", ("sequences", "series"))
+    time: str | tuple[str, ...] | None = _role(
+        "The column of the times, or those of their parts: year,month.", ("sequences", "series")
+    )
     series: str | None = _role("The column of the names of the series.", _FORECAST)
     id: str | None = _role("The column of the ids that separate sequences.", ("sequences",))
     covariates: tuple[str, ...] = _role(
@@ -41,6 +43,13 @@ class Roles:
     season: int | None = _role("Steps after which a series repeats itself; 1: never.", _FORECAST)
     group: str | None = _role("The column of rows that stay in one part together.", _LABELLED)
     features: tuple[str, ...] = ()  # the other numeric columns: channels, or covariates
+
+    @property
+    def times(self) -> tuple[str, ...]:
+        """The columns that make the times together."""
+        if self.time is None:
+            return ()
+        return (self.time,) if isinstance(self.time, str) else self.time
 
     def columns(self) -> Iterator[tuple[str, str]]:
         """Each role that the user can give and its column; a role may have several."""
@@ -84,8 +93,10 @@ class Roles:
         DataError
             If a column isn't there, or has two roles.
         """
+        times = [part for name in self.times for part in _parts(name, names)]
         roles = replace(
             self,
+            time=self.time if len(times) < 2 else tuple(times),
             covariates=tuple(part for name in self.covariates for part in _parts(name, names)),
             known=tuple(part for name in self.known for part in _parts(name, names)),
         )

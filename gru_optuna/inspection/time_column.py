@@ -11,12 +11,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gru_optuna.data.readers.time_columns import parse_columns, part_of
+from gru_optuna.data.readers.time_zones import zone_that_repeats
 from gru_optuna.data.series.frequency import Frequency
 from gru_optuna.data.series.windows import naive_error
+from gru_optuna.errors import DataError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
+    from gru_optuna.data.readers.tables import Table
     from gru_optuna.data.series.frequency import Times
 
 _LONGEST_SEASON = 1000  # steps: a longer window than anyone trains
@@ -63,6 +69,7 @@ class TimeColumn:
     first_gap: str | None  # the time before the first of them
     doubled: int  # rows at a time that their series has already
     first_doubled: int | None  # row
+    clocks_back: str | None  # a zone whose clocks show that time twice, in autumn
     unordered: int  # rows earlier than the one above them, of the same series
     first_unordered: int | None  # row
     seasons: tuple[Season, ...]  # of the calendar, the one with the smallest error first
@@ -112,6 +119,7 @@ def read_time_column(
     kept = order[np.concatenate([[True], ~again])]
     groups = np.split(times[kept], np.flatnonzero(np.diff(owners[kept])) + 1)
     steps = max(map(len, groups))
+    within_days = len(np.unique(times - times.astype("datetime64[D]"))) > 1
     frequency = _usual_frequency(groups) if steps > 1 else None
     gaps: list[int] = []
     seasons: list[Season] = []
@@ -135,6 +143,7 @@ def read_time_column(
         first_gap=_shown(before[gaps].min()) if gaps else None,
         doubled=len(doubled),
         first_doubled=int(doubled.min()) if len(doubled) else None,
+        clocks_back=zone_that_repeats(times[doubled]) if len(doubled) and within_days else None,
         unordered=len(unordered),
         first_unordered=int(unordered.min()) if len(unordered) else None,
         # Without a measure the shortest first: a window holds it soonest.
@@ -255,3 +264,55 @@ def _peak(target: NDArray[np.float64]) -> int | None:
 def _shown(time: np.datetime64) -> str:
     text = str(time.astype("datetime64[s]")).replace("T", " ")
     return text.removesuffix(" 00:00:00")
+
+
+_DAYS = (("year", "month", "day"), ("year", "quarter"), ("year", "month"), ("year", "week"),
+         ("date",))  # fmt: skip
+_CLOCKS: tuple[tuple[str, ...], ...] = (("hour", "minute"), ("hour",), ("clock",), ())
+
+
+def combined_times(
+    table: Table, names: Sequence[str], alone: Sequence[str]
+) -> tuple[str, ...] | None:
+    """The columns whose parts make a time together, such as a year and a month.
+
+    Parameters
+    ----------
+    table
+        The rows.
+    names
+        The columns that may be used.
+    alone
+        Those that are times by themselves.
+
+    Returns
+    -------
+    tuple of str or None
+        None if there are none.
+    """
+    parts: dict[str, str] = {}
+    for name in names:
+        try:
+            part = part_of(table.time_column(name))
+        except DataError:
+            continue  # lists, for example
+        if part != "date" or name in alone:
+            parts.setdefault(part, name)
+    for day in _DAYS:
+        for clock in _CLOCKS:
+            together = (*day, *clock)
+            if len(together) < 2 or any(part not in parts for part in together):
+                continue
+            columns = tuple(parts[part] for part in together)
+            try:
+                table.times(*columns)
+            except DataError:
+                continue
+            return columns
+    return None
+
+
+def is_decimal_year(table: Table, name: str) -> bool:
+    """Whether a column of times holds years with fractions."""
+    found = parse_columns([table.time_column(name)]).forms[0]
+    return found.reads == "decimal year"

@@ -212,7 +212,7 @@ def _refuse_unusable(inspection: Inspection, task: Task | None) -> None:
             f"{report.file}: {guess.reason}: that is {guess.task}, not {task}. Remove --task."
         )
     roles = guess.roles
-    used = {roles.text, roles.label, roles.target, roles.time, roles.id, roles.series, None}
+    used = {roles.text, roles.label, roles.target, *roles.times, roles.id, roles.series, None}
     if guess.rows == "sequences":
         used |= set(roles.features)
     for finding in inspection.findings:
@@ -319,7 +319,7 @@ def _series(files: tuple[Path, ...], inspection: Inspection) -> Iterator[dict[st
     clock = report.clock
     if clock is None:
         raise DataError(
-            f'{report.file}: column "{roles.time}" can\'t be read as times. Write them as '
+            f"{report.file}: {', '.join(roles.times)} can't be read as times. Write them as "
             f"2024-12-31."
         )
     mistaken = {column.name for column in report.columns if column.mistake}
@@ -328,7 +328,7 @@ def _series(files: tuple[Path, ...], inspection: Inspection) -> Iterator[dict[st
         column
         for column in report.columns
         if column.kind == "category"
-        and column.name not in (roles.series, roles.target, roles.time)
+        and column.name not in (roles.series, roles.target, *roles.times)
         and holds_categories([table], column.name)
     ]
     given = {*roles.covariates, *roles.known}

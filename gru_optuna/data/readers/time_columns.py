@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from gru_optuna.data.readers.time_forms import Stored
 
 _NAMES = {
-    "quarter": r"q|qtr|quarter|quartal|trimestre?|kwartał|季度",
-    "month": r"m|mo|mon|month|monat|mois|mes|mês|mese|maand|månad|月",
-    "week": r"w|wk|kw|week|isoweek|woche|semaine|semana|settimana|vecka",
-    "day": r"d|dd|dy|day|dom|mday|tag|jour|d[ií]a|giorno|dag|日",
-    "hour": r"h|hr|hh|hour|stunde|heure|hora|ora|uur|時|时",
+    "quarter": r"qtr|quarter|quartal|trimestre?|kwartał|季度",
+    "month": r"mon|month|monat|mois|mes|mês|mese|maand|månad|月",
+    "week": r"wk|kw|week|isoweek|woche|semaine|semana|settimana|vecka",
+    "day": r"day|dom|mday|tag|jour|d[ií]a|giorno|dag|日",
+    "hour": r"hr|hour|stunde|heure|hora|ora|uur|時|时",
     "minute": r"min|minute|minuto|分",
-    "year": r"y|yr|yyyy|year|jahr|ann[ée]e|a[ñn]o|anno|jaar|år|年",
+    "year": r"yr|yyyy|year|jahr|ann[ée]e|a[ñn]o|anno|jaar|år|年",
 }
 _WORDS = {
     part: re.compile(rf"(?i)(?<![^\W_])(?:{names})(?![^\W_])") for part, names in _NAMES.items()
@@ -111,6 +111,8 @@ def part_of(column: pl.Series) -> str:
     if column.dtype.is_temporal():
         return "clock" if column.dtype == pl.Time else "date"
     texts = column.drop_nulls().cast(pl.String).str.strip_chars()
+    if not len(texts):
+        return "date"
     if texts.str.contains(r"^\d{1,2}:\d{2}").all():
         return "clock"
     whole = texts.str.extract(r"^(?:[A-Za-z]{1,2} ?)?(\d{1,4})$").cast(pl.Int64, strict=False)

@@ -72,12 +72,18 @@ def clock_that_goes_back(times: NDArray[np.datetime64], row: int) -> str | None:
     # Days and months have no hour to repeat.
     if len(clocks) == 1 or before - again > np.timedelta64(1, "h"):
         return None
-    time: datetime = again.astype("datetime64[s]").tolist()
-    for name, zone in _zones():
-        first, second = (time.replace(tzinfo=zone, fold=fold).utcoffset() for fold in (0, 1))
-        if first is not None and second is not None and first > second:
-            return name
-    return None
+    return zone_that_repeats(np.array([again]))
+
+
+def zone_that_repeats(times: NDArray[np.datetime64]) -> str | None:
+    """A zone whose clocks show each of some times (N,) twice; None if there is none."""
+    few: list[datetime] = np.unique(times.astype("datetime64[s]"))[:_MOST_CHANGES].tolist()
+    return next((name for name, zone in _zones() if all(_shows_twice(zone, t) for t in few)), None)
+
+
+def _shows_twice(zone: ZoneInfo, local: datetime) -> bool:
+    first, second = (local.replace(tzinfo=zone, fold=fold).utcoffset() for fold in (0, 1))
+    return first is not None and second is not None and first > second
 
 
 def with_offset(local: np.datetime64, zone: str, fold: int) -> str:

@@ -205,6 +205,15 @@ def share_of_times(texts: pl.Series) -> float:
     return max(_parsed(spelled, date).count() for date in _DATES) / len(texts)
 
 
+def are_days(texts: pl.Series) -> bool:
+    """Whether all texts are digits such as 20240131 or 2024013123, whatever their column is called.
+
+    Digits that are only a month or a year could be any numbers.
+    """
+    days = (pattern for writes, (pattern, _) in _COMPACT.items() if writes.startswith("%Y%m%d"))
+    return any(texts.str.strip_chars().str.contains(f"^{pattern}$").all() for pattern in days)
+
+
 @dataclass(frozen=True)
 class _Fields:
     """A column, none of whose fields is missing."""
@@ -344,11 +353,13 @@ def _orders(head: pl.Series, decided: TimeForm | None) -> Iterable[str]:
 
 
 def _is_regular(times: pl.Series) -> bool:
-    """Whether the steps between times are all equal, in time or in months."""
+    """Whether the steps between times are all equal: up to a week, or in months."""
     distinct = times.drop_nulls().unique().sort()
-    months = 12 * distinct.dt.year() + distinct.dt.month()
-    return distinct.diff().n_unique() == 2 or (  # the first step is null
-        months.diff().n_unique() == 2 and distinct.dt.day().n_unique() == 1
+    steps = distinct.diff().drop_nulls().unique()
+    months = (12 * distinct.dt.year() + distinct.dt.month()).diff().drop_nulls().unique()
+    # Thirty-one days are equal steps too, but nobody's: they may be by chance.
+    return (len(steps) == 1 and steps[0] <= timedelta(weeks=1)) or (
+        len(months) == 1 and distinct.dt.day().n_unique() == 1
     )
 
 
