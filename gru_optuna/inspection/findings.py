@@ -76,6 +76,7 @@ def in_columns(table: Table, columns: Sequence[Column], guess: Guess) -> Iterato
         if (
             guess.rows == "series"
             and column.kind == "category"
+            and name not in parts
             and column.distinct > MOST_CATEGORIES
         ):
             message = (

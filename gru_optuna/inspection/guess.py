@@ -306,25 +306,23 @@ class _Guesses:
         return column.kind == "category" or (column.kind == "text" and says_class)
 
     def _target(self, taken: set[str]) -> _Choice:
-        """The number to predict: constants, counts, parts of times and 0/1 columns come last."""
-        tiers: list[list[Column]] = [[], [], []]
-        counting: list[Column] = []
-        constant: list[Column] = []
+        """The number to predict: 0/1 columns, parts of times, ids and constants come last."""
+        measured: list[Column] = []
+        binary: list[Column] = []
+        labels: list[Column] = []  # parts of times, and ids
+        empty: list[Column] = []  # counting and constant columns
         for column in self._known.values():
-            if column.name in taken:
+            numeric = column.numbers is not None or self._table.count_numbers(column.name)[0]
+            if column.name in taken or not numeric:
                 continue
-            if column.kind == "constant":
-                if self._table.count_numbers(column.name)[0]:
-                    constant.append(column)
-            elif column.numbers is None:
-                continue
-            elif column.kind == "id":
-                counting.append(column)
+            if column.kind in ("constant", "id"):
+                empty.append(column)
             elif name_speaks(column.name, "calendar") or name_speaks(column.name, "id"):
-                tiers[2].append(column)
+                labels.append(column)
             elif column.kind == "number":
-                tiers[1 if column.distinct <= 2 and column.whole else 0].append(column)
-        return _choose(tiers if any(tiers) else (counting, constant), "target")
+                zero_one = column.distinct <= 2 and column.whole
+                (binary if zero_one else measured).append(column)
+        return _choose((measured, binary) if measured or binary else (labels, empty), "target")
 
     def _numeric(self, taken: set[str]) -> tuple[str, ...]:
         return tuple(
@@ -426,7 +424,8 @@ class _Guesses:
         for column in self._known.values():
             repeats = 2 <= column.distinct <= len(self._table) / 2
             fits = column.kind == "category" or name_speaks(column.name, "id")
-            free = column.name not in taken
+            # January of each year is no series of its own.
+            free = column.name not in taken and not name_speaks(column.name, "calendar")
             if free and repeats and fits and self._unique_within(*time, column.name):
                 return column.name
         return None

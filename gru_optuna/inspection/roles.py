@@ -86,7 +86,7 @@ class Roles:
         return kinds
 
     def checked(self, names: Sequence[str], source: str) -> Roles:
-        """These roles, with lists such as ``temp,wind`` as the columns that they name.
+        """These roles, with lists such as ``year,month`` as the columns that they name.
 
         Raises
         ------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from datetime import date, timedelta
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ from gru_optuna.errors import DataError
 from gru_optuna.inspection.inspect import inspect
 from gru_optuna.inspection.role_words import name_speaks
 from gru_optuna.inspection.roles import Roles
+from gru_optuna.scaffold.draft import draft_study
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -89,7 +91,7 @@ def test_letters_around_a_word_make_another_word(letters: str) -> None:
         ("date,open,y", ("{b}", "{r}"), "y", ("open",)),
         ("date,n,level", ("{n}", "{r}"), "level", ()),
         ("date,flat,level", ("7", "{r}"), "level", ()),
-        ("date,month,level", ("{n}.5", "{r}"), "level", ("month",)),
+        ("date,month,level", ("{n}.5", "{r}"), "level", ()),
         ("date,sales,volume,other", ("{r}", "{r}", "{r}"), "sales", ("volume", "other")),
         ("date,open", ("{b}",), "open", ()),
     ],
@@ -160,6 +162,45 @@ def test_a_table_with_a_column_for_each_month_is_explained(tmp_path: Path, names
     assert (found.task, found.undecided) == (None, True)
     assert found.reason.startswith("a wide table: ")
     assert "frame.melt(id_vars=['region'" in found.reason
+
+
+MONTHS = [(year, month) for year in range(2018, 2024) for month in range(1, 13)]
+NAMES = ("January", "February", "March", "April", "May", "June", "July", "August", "September",
+         "October", "November", "December")  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("header", "rows", "step"),
+    [
+        ("year,month,y", [f"{y},{m}" for y, m in MONTHS], "1 month"),
+        ("Jahr,Monat,y", [f"{y},{m}" for y, m in MONTHS], "1 month"),
+        ("year,month,y", [f"{y},{NAMES[m - 1]}" for y, m in MONTHS], "1 month"),
+        ("month,year,y", [f"{NAMES[m - 1][:3]},{y}" for y, m in MONTHS], "1 month"),
+        ("year,quarter,y", [f"{y},{q}" for y in range(1990, 2010) for q in range(1, 5)],
+         "1 quarter"),
+        ("date,hour,y", [f"{d},{h}" for d in DAYS[:5] for h in range(24)], "1 hour"),
+        ("year,month,day,y", [f"{d.year},{d.month},{d.day}" for d in DAYS], "1 day"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("several", [False, True])
+def test_columns_of_the_parts_of_a_time_make_it(
+    tmp_path: Path, header: str, rows: list[str], step: str, several: bool
+) -> None:
+    *parts, _ = header.split(",")
+    table = [f"{row},{n * 37 % 101 / 7}" for n, row in enumerate(rows)]
+    if several:
+        header, table = f"{header},shop", [f"{row},{shop}" for shop in "ab" for row in table]
+    found = guess(tmp_path, header, table)
+    order = ("date", "year", "Jahr", "month", "Monat", "quarter", "day", "hour")
+    assert found.roles.times == tuple(sorted(parts, key=order.index))
+    assert (found.roles.target, found.roles.series) == ("y", "shop" if several else None)
+    clock = inspect([tmp_path / "x.csv"]).files[0].clock
+    assert clock is not None
+    assert (clock.step, clock.doubled, clock.missing) == (step, 0, 0)
+    draft = draft_study(tmp_path / "x.csv")
+    assert tomllib.loads(draft.toml)["data"]["time"] == list(found.roles.times)
+    by_hand = guess(tmp_path, header, table, time=",".join(parts))
+    assert by_hand.roles.times == tuple(parts)
 
 
 @pytest.mark.parametrize("name", ["MESS_DATUM", "fecha", "Zeit", "время", "日期", "timestamp"])
