@@ -65,8 +65,21 @@ def _confirmation_seconds(study: Study, spec: Specification, slots: int) -> floa
 
 
 def renewed(spec: Specification, user_attrs: Mapping[str, Any]) -> Specification:
-    """The specification with the budget that the study has now: someone may have raised it."""
+    """The specification with the budget that is in force: someone may have given another one.
+
+    Of two values for the same limit, the larger one counts, so that nobody who joins ends the
+    work of the others. A limit that only one of them has is taken from the study.
+    """
     stored = user_attrs.get(BUDGET)
     if not stored or stored == spec.budget.model_dump(mode="json"):
         return spec
-    return spec.model_copy(update={"budget": Budget.model_validate(stored)})
+    given, own = Budget.model_validate(stored), spec.budget
+    larger = {
+        key: max(here, there)
+        for key, here, there in (
+            ("trials", own.trials, given.trials),
+            ("hours", own.hours, given.hours),
+        )
+        if here is not None and there is not None
+    }
+    return spec.model_copy(update={"budget": given.model_copy(update=larger)})

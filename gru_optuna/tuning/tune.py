@@ -179,7 +179,7 @@ def tune(
     try:
         run.search(workers)
         run.confirm()
-        summary = summarize(opened, spec)
+        summary = summarize(opened, run.spec)
         # Who was asked to leave leaves: the next run draws the notes and the report.
         if not run.stop.is_set():
             describe_at(opened, url)  # with what was confirmed
@@ -190,7 +190,7 @@ def tune(
         # Imported when there is something to draw: Plotly would hold up the first trial.
         from gru_optuna.report.page import render_report
 
-        page = render_report(opened, spec, folder)
+        page = render_report(opened, run.spec, folder)
     return TuningResult(summary, page, run.stop.is_set(), ended - _ended(before), run.abandoned)
 
 
@@ -245,7 +245,12 @@ class _Run:
     abandoned: bool = False
 
     def search(self, workers: int) -> None:
-        """Trains trials, in this process or in `workers` others."""
+        """Trains trials, in this process or in `workers` others, until the budget is spent."""
+        self._search(workers)
+        # What counts from here on: another process may have given a larger one.
+        self.spec = budget.renewed(self.spec, self.study.user_attrs)
+
+    def _search(self, workers: int) -> None:
         if not _trials_to_train(self.study, self.spec):
             return
         open_study_checkpoints(self.study, self.url)  # refused before anything is measured

@@ -77,6 +77,14 @@ class FewerSlots(WorkerEvent):
 
 
 @dataclass(frozen=True)
+class BudgetChanged(WorkerEvent):
+    """Another process gave the study another budget; this one is in force."""
+
+    trials: int | None
+    hours: float | None
+
+
+@dataclass(frozen=True)
 class StorageAway(WorkerEvent):
     """The database or the disk fails; the worker waits until it works again."""
 

@@ -19,6 +19,7 @@ from optuna.trial import TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
 from gru_optuna import seeds
+from gru_optuna.attributes import BUDGET
 from gru_optuna.checkpoints.checkpoint import DamagedCheckpoint
 from gru_optuna.errors import (
     Diverged,
@@ -35,6 +36,7 @@ from gru_optuna.study.trial_attributes import TrialAttributes, hours_over, prune
 from gru_optuna.training.slot import EpochResult
 from gru_optuna.worker.commits import LEAVE_SECONDS, STANDBY_SECONDS, Commits
 from gru_optuna.worker.events import (
+    BudgetChanged,
     CheckpointDamaged,
     EpochTrained,
     FewerSlots,
@@ -255,7 +257,7 @@ class Worker:
             leaving=leaving,
         )
         self._more = len(synced.claims) == wanted
-        self.spec = budget.renewed(self.spec, self._commits.mirror.user_attrs)
+        self._renew_budget()
         for running in self._all():
             if running.number in synced.lost:
                 self._drop(running)
@@ -264,6 +266,17 @@ class Worker:
                 running.saved_epoch = len(snapshots[running.number].state["curve"])
                 running.suspect = False
         return [self._ask(number, claim) for number, claim in synced.claims]
+
+    def _renew_budget(self) -> None:
+        stored = self._commits.mirror.user_attrs.get(BUDGET)
+        if stored in (None, self.spec.budget.model_dump(mode="json")):
+            return
+        self.spec = budget.renewed(self.spec, {BUDGET: stored})
+        limits = self.spec.budget
+        if stored != (in_force := limits.model_dump(mode="json")):
+            # Somebody joined with a smaller one. The next commit tells the others.
+            self.study.set_user_attr(BUDGET, in_force)
+        self.on_event(BudgetChanged(limits.trials, limits.hours))
 
     def _ask(self, number: int, claim: Claim) -> Admission:
         """Suggests parameters for a trial; a trial that has some already keeps them."""

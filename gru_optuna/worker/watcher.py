@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 from optuna.trial import TrialState
 
+from gru_optuna.attributes import BUDGET
 from gru_optuna.storage.mirror.mirror import Mirror
 from gru_optuna.storage.optuna_private import study_id
 from gru_optuna.storage.workers.status import read_tokens
 from gru_optuna.study.trial_attributes import TrialAttributes
-from gru_optuna.worker.events import EpochTrained, TrialEnded, TrialStarted
+from gru_optuna.worker.events import BudgetChanged, EpochTrained, TrialEnded, TrialStarted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -60,7 +61,10 @@ class Watcher:
         """The events since the last look, by trial."""
         # Tokens before trials: news that a newer token brings is then left for the next look.
         tokens = read_tokens(self._engine, self._study_id)
+        budget = self._mirror.user_attrs.get(BUDGET)
         self._mirror.pull()
+        if (now := self._mirror.user_attrs.get(BUDGET)) != budget and now:
+            yield BudgetChanged(now.get("trials"), now.get("hours"))
         for trial in self._trials():
             if trial.number not in self._over and trial.state != TrialState.WAITING:
                 # Plain Optuna takes no lease; a worker's first token is 1.

@@ -20,6 +20,7 @@ from gru_optuna.study.summary import Summary
 from gru_optuna.training.sizing import Size
 from gru_optuna.tuning.tune import RunStart
 from gru_optuna.worker.events import (
+    BudgetChanged,
     CheckpointDamaged,
     Confirming,
     ConfirmingElsewhere,
@@ -68,6 +69,10 @@ TOLD: list[tuple[WorkerEvent, str]] = [
         "its content has changed",
     ),
     (LeaseLost(4), "trial 4: another worker has taken it over"),
+    (
+        BudgetChanged(12, 1.5),
+        "another process gave this study another budget; 12 trials and 1.5 hours count",
+    ),
     (FewerSlots(2, "out of memory"), "2 trials train together from now on: out of memory"),
     (FewerSlots(1, "out of memory"), "one trial trains alone from now on: out of memory"),
     (StorageAway("the disk is full"), "waiting for the storage: the disk is full"),

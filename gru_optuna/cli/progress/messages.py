@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from gru_optuna.formatting import format_duration
 from gru_optuna.worker.events import (
+    BudgetChanged,
     CheckpointDamaged,
     Confirming,
     ConfirmingElsewhere,
@@ -52,7 +53,7 @@ def engine(size: Size, workers: int) -> str:
     return f"{trials} in {threads}{memory}{each}"
 
 
-def notice(event: WorkerEvent) -> str | None:
+def notice(event: WorkerEvent) -> str | None:  # noqa: PLR0912 (one case for each event)
     """What is out of the ordinary, in a sentence; None for what isn't.
 
     >>> notice(LeaseLost(3))
@@ -71,6 +72,10 @@ def notice(event: WorkerEvent) -> str | None:
         case FewerSlots(slots, reason):
             together = f"{slots} trials train together" if slots > 1 else "one trial trains alone"
             words = f"{together} from now on: {reason}"
+        case BudgetChanged(trials, hours):
+            limits = [f"{trials} trials"] if trials is not None else []
+            limits += [f"{hours:g} hours"] if hours is not None else []
+            words = f"another process gave this study another budget; {' and '.join(limits)} count"
         case StorageAway(reason):
             words = f"waiting for the storage: {reason}"
         case StorageBack(seconds):

@@ -10,6 +10,7 @@ from optuna.trial import TrialState
 
 from gru_optuna.cli.progress.time_left import Rate, epochs_left
 from gru_optuna.worker.events import (
+    BudgetChanged,
     EngineReady,
     EpochTrained,
     LeaseLost,
@@ -85,6 +86,7 @@ class RunState:
         self._ended_here = 0
         self._epochs: Rate | None = None
         self._trials: Rate | None = None
+        self._budget: BudgetChanged | None = None
 
     def opened(self, opening: RunStart) -> None:
         """Takes over what earlier runs have reached."""
@@ -114,6 +116,8 @@ class RunState:
                 self._end(event)
             case LeaseLost():
                 self._free(event.number)
+            case BudgetChanged():
+                self._budget = event
             case WorkerStarted():
                 self.workers.add(event.index)
             case WorkerDied():
@@ -142,6 +146,8 @@ class RunState:
     @property
     def limit(self) -> int | None:
         """Trials in all; None: as many as the hours allow, or the caller doesn't know."""
+        if self._budget is not None:
+            return self._budget.trials
         return self.opening.before.budget["trials"] if self.opening else None
 
     def elapsed(self) -> float:
@@ -188,6 +194,8 @@ class RunState:
         return epochs_left(ended, running, unbegun, self.opening.spec.training.epochs) / rate
 
     def _hours(self) -> float | None:
+        if self._budget is not None:
+            return self._budget.hours
         return self.opening.spec.budget.hours if self.opening else None
 
     def _worked(self) -> float:
