@@ -30,7 +30,6 @@ from gru_optuna.report.trials import (
 )
 from gru_optuna.search import space
 from gru_optuna.study.confirmation import ranked
-from gru_optuna.study.trial_attributes import TrialAttributes
 from gru_optuna.study_file.searchable import Range
 
 if TYPE_CHECKING:
@@ -90,7 +89,7 @@ def find_findings(context: Context, numbers: StudyNumbers) -> list[StudyFinding]
         _chance(ended, health),
         *_best_trials(study, spec, ended),
         *_edges(study, spec),
-        _fit(study),
+        _fit(health),
         _clipped(health),
         _ties(study, result),
         _pruned_too_soon(study, spec, result) or _progress(study),
@@ -199,14 +198,12 @@ def _edges(study: Study, spec: Specification) -> list[StudyFinding]:
     return found
 
 
-def _fit(study: Study) -> StudyFinding | None:
-    ratios = []
-    for trial in complete(study):
-        attributes = TrialAttributes.read(trial)
-        at, train = attributes.best_epoch - 1, attributes.train_loss
-        validation = attributes.validation_loss
-        if 0 <= at < min(len(train), len(validation)) and train[at] and train[at] > 0:
-            ratios.append(validation[at] / train[at])
+def _fit(health: Health) -> StudyFinding | None:
+    ratios = [
+        gap.validation_loss / gap.train_loss
+        for gap in health.gaps
+        if gap.state == "complete" and gap.train_loss > 0
+    ]
     if len(ratios) < BEST_TRIALS:
         return None
     middle = median(ratios)

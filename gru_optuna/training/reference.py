@@ -178,10 +178,6 @@ class Trainer:
             }
         return result
 
-    def restore_best(self) -> None:
-        """Returns to the best epoch's weights."""
-        self.model.load_state_dict(self.best_weights)
-
     def predict(self, split: Split) -> Tensor:
         """Logits or scaled numbers (N, O) of a whole split, in its order, without dropout."""
         batches = split.cut(self.hyperparameters.max_tokens).batches(EVALUATION_BATCH)

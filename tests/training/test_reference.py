@@ -449,7 +449,7 @@ def test_early_stopping_restores_the_best_epochs_weights(
         weights.append(trainer.model.head.weight.detach().clone())
     best = trainer.progress.best_epoch
     assert best < trainer.progress.epoch
-    trainer.restore_best()
+    trainer.model.load_state_dict(trainer.best_weights)
     assert torch.equal(trainer.model.head.weight, weights[best - 1])
     validation = vowels.validation
     expected = nn.functional.cross_entropy(trainer.predict(validation), validation.targets)

@@ -72,7 +72,7 @@ def assert_pool_agrees(
         # The test rows, later, are predicted as the validation rows are.
         rows = pool.dataset.train
         outputs = pool.engine.predict(slot, slot.best_weights, rows)
-        trainer.restore_best()
+        trainer.model.load_state_dict(trainer.best_weights)
         expected = trainer.predict(rows)
         torch.testing.assert_close(outputs, expected, rtol=tolerance, atol=tolerance)
 

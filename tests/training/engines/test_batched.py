@@ -184,7 +184,7 @@ def test_in_one_pool_every_kind_trains_what_the_reference_trains(
     trainer = reference(spec, dataset, slot.hyperparameters, slot.seed)
     assert_same(pool, slot, trainer)
     logits = pool.engine.predict(slot, slot.best_weights, dataset.train)
-    trainer.restore_best()
+    trainer.model.load_state_dict(trainer.best_weights)
     torch.testing.assert_close(logits, trainer.predict(dataset.train), **EXACT)
 
 
