@@ -5,6 +5,7 @@ JSON, TOML and CSV files keep every digit and use none of this.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -12,6 +13,32 @@ if TYPE_CHECKING:
 
 NONE = "–"
 """Stands where a value is missing."""
+
+
+# Control characters, and those that turn the direction of text around or hide between letters.
+_INVISIBLE = re.compile(
+    "[\\x00-\\x1f\\x7f-\\x9f\\u061c\\u200e\\u200f\\u2028-\\u202e\\u2066-\\u2069\\ufeff]"
+)
+
+
+def visible(text: str, *, keep: str = "\n\t") -> str:
+    r"""A text from anywhere, whose characters can neither command a terminal nor mislead a reader.
+
+    They are written as JSON and TOML write them, so that these formats keep their meaning.
+
+    Parameters
+    ----------
+    text
+        Such as a study's name in a database.
+    keep
+        The control characters that stay.
+
+    >>> visible("a\x1b[2Jb")
+    'a\\\\u001b[2Jb'
+    """
+    return _INVISIBLE.sub(
+        lambda found: found[0] if found[0] in keep else f"\\u{ord(found[0]):04x}", text
+    )
 
 
 def format_metric(value: float | None) -> str:

@@ -7,9 +7,15 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from gru_optuna.errors import UserError
 from gru_optuna.urls import given_url
 
 STORAGE_VARIABLE = "GRU_OPTUNA_STORAGE"
+
+
+def is_plain_name(part: str) -> bool:
+    """Whether a part of a path is an ordinary name that can't leave its folder, on any system."""
+    return part not in ("", ".", "..") and not set(part) & set("/\\:\0") and part.isprintable()
 
 
 @dataclass(frozen=True)
@@ -41,7 +47,18 @@ class Workspace:
         return self.folder / "dashboards" / "optuna-dashboard.toml"
 
     def report_folder(self, study: str) -> Path:
-        """Where a study's report is rendered."""
+        """Where a study's report is rendered.
+
+        Raises
+        ------
+        UserError
+            If the study has a name in the database that is no folder's name.
+        """
+        if not is_plain_name(study):
+            raise UserError(
+                f'the study\'s name "{study}" names no folder, so its report has no place of its '
+                f"own. Name one: gru-optuna report NAME --out DIR."
+            )
         return self.folder / "dashboards" / study
 
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import html
+import re
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from gru_optuna.formatting import visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -31,6 +35,7 @@ def model_card(bundle: Bundle) -> str:
 
     template = Path(__file__).with_name("card.md").read_text(encoding="utf-8")
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=False)  # noqa: S701 (no HTML)
+    environment.filters |= {"text": lambda value: _as_text(str(value))}
     count, labels = len(bundle.networks), bundle.labels
     more = f" and {len(labels) - _LABELS} more" if len(labels) > _LABELS else ""
     data = bundle.spec.data
@@ -42,8 +47,8 @@ def model_card(bundle: Bundle) -> str:
         reads=_reads(bundle),
         metrics=list(_lines(bundle.manifest.metrics)),
         size=bundle.networks[0].network.size(),
-        labels=", ".join(labels[:_LABELS]) + more,
-        files=", ".join(f"`{part}`" for part in (data.train, data.test) if isinstance(part, str)),
+        labels=", ".join(map(_as_text, labels[:_LABELS])) + more,
+        files=_listed([part for part in (data.train, data.test) if isinstance(part, str)]),
     )
 
 
@@ -67,7 +72,7 @@ def _reads(bundle: Bundle) -> str:
         columns = [*data.times, data.target, data.series, *data.covariates, *data.known]
         return (
             f"It reads the columns {_listed(columns)} and predicts the {data.horizon} steps "
-            f"after the last value of `{data.target}`.{''.join(_categories(bundle))}"
+            f"after the last value of {_as_code(str(data.target))}.{''.join(_categories(bundle))}"
         )
     if bundle.kind == "texts":
         return f"It reads the column {_listed([data.text])} of a table, or a list of texts."
@@ -81,11 +86,27 @@ def _categories(bundle: Bundle) -> Iterator[str]:
     """The values of each categorical column that the network tells apart."""
     for name, categories in bundle.encoder.as_json().get("words", {}).items():
         others = "treated alike" if categories["rest"] else "ignored"
-        yield f" In `{name}` it knows {', '.join(categories['kept'])}; other values are {others}."
+        kept = ", ".join(map(_as_text, categories["kept"]))
+        yield f" In {_as_code(name)} it knows {kept}; other values are {others}."
 
 
 def _listed(columns: list[str | None]) -> str:
-    return ", ".join(f"`{name}`" for name in columns if name is not None)
+    return ", ".join(_as_code(name) for name in columns if name is not None)
+
+
+def _as_code(name: str) -> str:
+    """A name from a file as code, in which neither Markdown nor HTML means anything."""
+    return f"`{_in_one_line(name).replace('`', chr(39))}`"
+
+
+def _as_text(name: str) -> str:
+    """A name from a file as text that is neither Markdown nor HTML."""
+    escaped = html.escape(_in_one_line(name), quote=False)
+    return re.sub(r"([\\`*_\[\]|~#!])", r"\\\1", escaped)
+
+
+def _in_one_line(name: str) -> str:
+    return visible(name, keep="")
 
 
 def _lines(metrics: dict[str, Any]) -> Iterator[_Line]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import tempfile
 from contextlib import contextmanager
@@ -20,6 +21,9 @@ ENDINGS = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 """Endings of the files that predictions can be written to."""
 
 
+_FORMULA = r"^[=+\-@\t\r]"  # what a spreadsheet takes for the beginning of a formula
+
+
 class Writer(Protocol):
     """Receives the predictions in order."""
 
@@ -28,11 +32,19 @@ class Writer(Protocol):
 
 
 @contextmanager
-def writing(out: Path | None) -> Iterator[Writer]:
+def writing(out: Path | None, *, for_spreadsheets: bool = False) -> Iterator[Writer]:
     """Opens a writer for a file, in the format of its ending, or for CSV on stdout.
 
     The file appears, or replaces an earlier one, once it holds the last row. If anything fails,
     an earlier file stays.
+
+    Parameters
+    ----------
+    out
+        The file; None: stdout.
+    for_spreadsheets
+        Whether texts in CSV and TSV that a spreadsheet would take for a formula get an apostrophe
+        in front.
 
     Raises
     ------
@@ -40,7 +52,7 @@ def writing(out: Path | None) -> Iterator[Writer]:
         If the ending isn't known, or the file can't be written.
     """
     if out is None:
-        yield _DelimitedWriter(sys.stdout.buffer, ",")
+        yield _DelimitedWriter(sys.stdout.buffer, ",", for_spreadsheets)
         return
     ending = out.suffix.lower()
     if ending not in ENDINGS:
@@ -57,16 +69,25 @@ def writing(out: Path | None) -> Iterator[Writer]:
                 return
             with beside.open("wb") as file:
                 separator = "\t" if ending == ".tsv" else ","
-                yield _JSONWriter(file) if "json" in ending else _DelimitedWriter(file, separator)
+                yield (
+                    _JSONWriter(file)
+                    if "json" in ending
+                    else _DelimitedWriter(file, separator, for_spreadsheets)
+                )
     except OSError as error:
         raise DataError(f"{out}: {error.strerror or error}. Check the path.") from None
 
 
 class _DelimitedWriter:
-    def __init__(self, file: IO[bytes], separator: str) -> None:
+    def __init__(self, file: IO[bytes], separator: str, for_spreadsheets: bool) -> None:
         self._file, self._separator, self._has_header = file, separator, False
+        self._for_spreadsheets = for_spreadsheets
 
     def write(self, frame: pl.DataFrame) -> None:
+        if self._for_spreadsheets:
+            frame = frame.with_columns(pl.col(pl.String).str.replace(_FORMULA, "'$0")).rename(
+                lambda name: re.sub(_FORMULA, r"'\g<0>", name)
+            )
         text = frame.write_csv(
             separator=self._separator,
             include_header=not self._has_header,

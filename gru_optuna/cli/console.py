@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn, TextIO
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
 from gru_optuna.errors import GRUOptunaError, UserError
+from gru_optuna.formatting import visible
 from gru_optuna.urls import masked
 from gru_optuna.workspace import STORAGE_VARIABLE, Workspace, storage_url
 
@@ -72,6 +74,26 @@ Slots = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
+class _VisibleText(io.TextIOBase):
+    """A stream that shows what can't be seen: names come from databases and files."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self.buffer = getattr(stream, "buffer", None)  # for bytes, which aren't names
+
+    def write(self, text: str) -> int:
+        return self._stream.write(visible(text))
+
+    def flush(self) -> None:
+        self._stream.flush()
+
+    def fileno(self) -> int:
+        return self._stream.fileno()
+
+    def isatty(self) -> bool:
+        return self._stream.isatty()
+
+
 @contextmanager
 def plain_errors() -> Iterator[None]:
     """Turns what the package raises into one message and an exit code, without a traceback."""
@@ -80,7 +102,8 @@ def plain_errors() -> Iterator[None]:
     # Optuna marks what it may still change; the lock pins what we have.
     warnings.filterwarnings("ignore", module="optuna")
     try:
-        yield
+        with redirect_stdout(_VisibleText(sys.stdout)):
+            yield
     except UserError as error:
         fail(str(error), EXIT_USAGE)
     except GRUOptunaError as error:
@@ -163,7 +186,7 @@ def open_database(storage: str | None) -> BaseStorage:
 
 def say(line: str) -> None:
     """A line for people, on stderr."""
-    print(line, file=sys.stderr, flush=True)
+    print(visible(line), file=sys.stderr, flush=True)
 
 
 def fail(message: str, code: int) -> NoReturn:

@@ -5,7 +5,14 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from gru_optuna.formatting import NONE, format_interval, format_list, format_metric, format_value
+from gru_optuna.formatting import (
+    NONE,
+    format_interval,
+    format_list,
+    format_metric,
+    format_value,
+    visible,
+)
 
 if TYPE_CHECKING:
     from gru_optuna.storage.workers.status import WorkerStatus
@@ -97,6 +104,7 @@ def shown_value(winner: Winner | None, metric: str) -> str:
 
 def print_table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
     """Columns, aligned."""
+    rows = [tuple(visible(cell, keep="") for cell in row) for row in rows]
     widths = [max(_width(row[i]) for row in (header, *rows)) for i in range(len(header))]
     for row in (header, *rows):
         cells = (cell + " " * (w - _width(cell)) for cell, w in zip(row, widths, strict=True))

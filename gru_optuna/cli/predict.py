@@ -29,6 +29,13 @@ def predict(
             metavar="FILE", help="The file to write: .csv .tsv .jsonl .parquet. Default: stdout."
         ),
     ] = None,
+    for_spreadsheets: Annotated[
+        bool,
+        typer.Option(
+            "--for-spreadsheets",
+            help="Put an apostrophe before texts that a spreadsheet would run as formulas.",
+        ),
+    ] = False,
 ) -> None:
     """Predict the rows of a file, in order.
 
@@ -50,7 +57,7 @@ def predict(
         columns = (BarColumn(), TextColumn("{task.fields[rows]} rows"), TimeRemainingColumn())
         try:
             with (
-                writing(out) as writer,
+                writing(out, for_spreadsheets=for_spreadsheets) as writer,
                 Progress(*columns, console=console, disable=not console.is_terminal) as progress,
             ):
                 bar = progress.add_task("predict", total=1.0, rows="0")

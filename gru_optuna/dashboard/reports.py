@@ -14,6 +14,7 @@ from urllib.parse import quote
 from gru_optuna.errors import GRUOptunaError
 from gru_optuna.report.page import render_report
 from gru_optuna.study.study import load_study
+from gru_optuna.workspace import is_plain_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -60,7 +61,7 @@ class Reports:
         # In WSGI, a path is its UTF-8 bytes, decoded as Latin-1.
         path = str(environ["PATH_INFO"]).encode("latin-1").decode(errors="replace")
         name, slash, rest = path.removeprefix(PREFIX).partition("/")
-        if not _is_plain(name) or not all(map(_is_plain, filter(None, rest.split("/")))):
+        if not is_plain_name(name) or not all(map(is_plain_name, filter(None, rest.split("/")))):
             return _not_found(start_response, "Page not found.")
         if not slash:
             location = f"{PREFIX}{quote(name, safe='')}/"
@@ -106,11 +107,6 @@ def with_reports(app: WSGIApplication, reports: Reports) -> WSGIApplication:
         return (reports if is_report else app)(environ, start_response)
 
     return respond
-
-
-def _is_plain(part: str) -> bool:
-    """Whether a part of a path is an ordinary name that can't leave its folder, on any system."""
-    return part not in ("", ".", "..") and not set(part) & set("/\\:\0") and part.isprintable()
 
 
 def _file(start_response: StartResponse, folder: Path, name: str) -> Iterable[bytes]:

@@ -9,7 +9,7 @@ from optuna.trial import TrialState
 
 from gru_optuna.cli.progress.messages import COMPILING, engine, headline, notice
 from gru_optuna.cli.progress.run_state import RunState
-from gru_optuna.formatting import format_estimate, format_metric, format_rate
+from gru_optuna.formatting import format_estimate, format_metric, format_rate, visible
 from gru_optuna.worker.events import Confirming, EngineReady, StandingBy, TrialEnded, TrialStarted
 
 if TYPE_CHECKING:
@@ -121,4 +121,4 @@ class PlainView:
         self._said_at, self._unsaid = self._now(), False
 
     def _print(self, line: str) -> None:
-        self._console.print(line, highlight=False, soft_wrap=True, markup=False)
+        self._console.print(visible(line, keep=""), highlight=False, soft_wrap=True, markup=False)

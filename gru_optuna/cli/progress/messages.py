@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gru_optuna.formatting import format_duration
+from gru_optuna.formatting import format_duration, visible
 from gru_optuna.worker.events import (
     BudgetChanged,
     CheckpointDamaged,
@@ -93,7 +93,7 @@ def notice(event: WorkerEvent) -> str | None:  # noqa: PLR0912 (one case for eac
             words = f"confirming {best} on {seeds} fresh seeds: {done} of {of} runs done"
         case ConfirmingElsewhere():
             words = "another process confirms the winner; waiting for it"
-    return words
+    return None if words is None else visible(words, keep="")
 
 
 def sparkline(

@@ -6,6 +6,7 @@ Optuna leaves SQLite at its defaults: a rollback journal, an fsync for each comm
 
 from __future__ import annotations
 
+import re
 import sqlite3
 import time
 from contextlib import contextmanager, suppress
@@ -213,7 +214,9 @@ class SQLite:
 
         with self.plain_errors():
             self._locks.mkdir(exist_ok=True)
-            file = self._locks / f"{name}.lock"
+            # A name may come from a database; names that become alike only wait for each other.
+            plain = re.sub(r"[^\w.-]", "_", name)
+            file = self._locks / f"{plain}.lock"
             lock = FileLock(file, timeout=-1 if timeout is None else timeout)
             lock.acquire()
         try:
