@@ -23,7 +23,6 @@ from gru_optuna.data.readers.text_files import (
     Encoding,
     blocks_of,
     encoding_of,
-    read_text,
     refuse_encoding,
     refuse_line,
 )
@@ -90,17 +89,6 @@ class Record:
         return not any(field.strip() for field in self.fields) and len(self.fields) <= 1
 
 
-def read_delimited(path: Path) -> tuple[pl.DataFrame, Dialect]:
-    """Reads all records below the header, every field as text, blank lines as rows of nulls.
-
-    Raises
-    ------
-    DataError
-        Naming the line.
-    """
-    return in_its_dialect(path, _read_as)
-
-
 def in_its_dialect(path: Path, read: Callable[[Path, Dialect], Found]) -> tuple[Found, Dialect]:
     """Calls `read` with the file's dialect; returns its result and the dialect that fits.
 
@@ -124,7 +112,9 @@ def in_its_dialect(path: Path, read: Callable[[Path, Dialect], Found]) -> tuple[
 
 
 def records_by_polars(path: Path, dialect: Dialect, size: int) -> Iterator[pl.DataFrame]:
-    """Reads the records of `read_delimited` with polars, about `size` bytes at a time.
+    """Reads all records below the header with polars, about `size` bytes at a time.
+
+    Every field is a text, and a blank line is a row of nulls.
 
     Raises
     ------
@@ -152,7 +142,7 @@ def records_by_polars(path: Path, dialect: Dialect, size: int) -> Iterator[pl.Da
 def read_records(
     path: Path, dialect: Dialect | None = None
 ) -> tuple[list[str], bool, Iterator[tuple[int, Fields]]]:
-    """Reads the records of `read_delimited` one after another with Python's csv module.
+    """Reads the records of `records_by_polars` one after another with Python's csv module.
 
     Parameters
     ----------
@@ -204,22 +194,7 @@ def line_of(path: Path, dialect: Dialect, record: int) -> int:
     return next(islice(_begin(path, dialect)[2], record, None)).line
 
 
-def _read_as(path: Path, dialect: Dialect) -> pl.DataFrame:
-    names, skipped, _ = _begin(path, dialect)
-    source: Path | bytes = path
-    if dialect.encoding == "utf-16":
-        source = read_text(path).encode()
-    frame = _by_polars(source, dialect, skipped)
-    if frame is None or frame.width != len(names) or (dialect.quotes and _holds_quotes(frame)):
-        return frame_of_records(names, read_records(path, dialect)[2])
-    # Polars fills short rows with nulls, so a null in the last column may be a short row.
-    if frame.width > 1 and frame.to_series(-1).null_count():
-        _check(path, dialect, names)
-    frame.columns = names
-    return frame
-
-
-def _by_polars(source: Path | bytes, dialect: Dialect, skipped: int) -> pl.DataFrame | None:
+def _by_polars(source: bytes, dialect: Dialect, skipped: int) -> pl.DataFrame | None:
     try:
         return pl.read_csv(
             source,
@@ -253,7 +228,7 @@ def _whole_records(path: Path, dialect: Dialect, size: int) -> Iterator[bytes]:
                 yield rest[:end]
                 lines += rest.count(b"\n", 0, end)
                 rest = rest[end:]
-            elif len(rest) > LONGEST:
+            elif len(rest) > LONGEST and b"\r" not in rest:
                 if b"\n" in rest:
                     raise DisputedError
                 refuse_line(path, lines + 1)

@@ -7,7 +7,6 @@ columns of mixed types, and can name the wrong line.
 from __future__ import annotations
 
 import codecs
-import io
 import json
 from typing import TYPE_CHECKING
 
@@ -15,7 +14,12 @@ import polars as pl
 
 from gru_optuna.data.readers.delimited import DisputedError
 from gru_optuna.data.readers.limits import LONGEST_LINE, check_columns
-from gru_optuna.data.readers.text_files import encoding_of, lines_of, read_text, refuse_encoding
+from gru_optuna.data.readers.text_files import (
+    blocks_of,
+    encoding_of,
+    lines_of,
+    refuse_encoding,
+)
 from gru_optuna.errors import DataError
 
 if TYPE_CHECKING:
@@ -23,31 +27,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def read_json_lines(path: Path) -> pl.DataFrame:
-    """Reads all objects of a file; a key that an object lacks is null in its row.
-
-    Raises
-    ------
-    DataError
-        Naming the line.
-    """
-    source: Path | io.BytesIO = path
-    if encoding_of(path) == "utf-16" or _has_mark(path):
-        source = io.BytesIO(read_text(path).encode())
-    _check_first_line(path)
-    try:
-        frame = pl.read_ndjson(source, infer_schema_length=None)
-    except pl.exceptions.PolarsError:
-        return frame_of_objects(read_objects(path))
-    check_columns(str(path), frame.width)
-    # Lists and objects stay in their JSON form, which only Python's reader keeps.
-    if any(dtype.is_nested() for dtype in frame.dtypes):
-        return frame_of_objects(read_objects(path))
-    return frame
-
-
 def objects_by_polars(path: Path, size: int) -> Iterator[pl.DataFrame]:
-    """Reads the rows of `read_json_lines` with polars, about `size` bytes at a time.
+    """Reads all objects with polars, about `size` bytes at a time.
+
+    A key that an object lacks is null in its row. All objects decide the types of the columns.
 
     Raises
     ------
@@ -57,18 +40,26 @@ def objects_by_polars(path: Path, size: int) -> Iterator[pl.DataFrame]:
         Naming the line.
     """
     encoding = encoding_of(path)
+    schema: pl.Schema | None = None
+    _check_first_line(path)
     try:
-        if encoding == "utf-16" or _has_mark(path):
+        if path.stat().st_size <= size:
+            parts = iter([b"".join(blocks_of(path, encoding, size))])
+        elif encoding == "utf-16" or _has_mark(path):
             schema = _schema_of_parts(lines_of(path, encoding, size))
+            parts = lines_of(path, encoding, size)
         else:
-            _check_first_line(path)
             # Polars reads every row for its types, but keeps none.
             schema = pl.scan_ndjson(path, infer_schema_length=None).collect_schema()
-        if any(dtype.is_nested() for dtype in schema.dtypes()):
-            raise DisputedError
-        for lines in lines_of(path, encoding, size):
+            parts = lines_of(path, encoding, size)
+        for lines in parts:
             if lines.strip():
-                yield pl.read_ndjson(lines, schema=schema)
+                frame = pl.read_ndjson(lines, schema=schema, infer_schema_length=None)
+                check_columns(str(path), frame.width)
+                # Lists and objects stay in their JSON form, which only Python's reader keeps.
+                if any(dtype.is_nested() for dtype in frame.dtypes):
+                    raise DisputedError
+                yield frame
     except UnicodeError:
         refuse_encoding(path, encoding)
     except pl.exceptions.PolarsError:

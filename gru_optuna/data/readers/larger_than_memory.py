@@ -1,10 +1,12 @@
-"""Tables that don't fit into memory: read part by part into a frame that is mapped from a file.
+"""Tables in blocks: one generator of blocks for each format, however large the file.
 
-It holds what a frame in memory would, row for row and type for type.
+A table is all of its blocks, in memory or mapped from a temporary file where they don't fit; the
+head of a table is its first blocks.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +34,7 @@ from gru_optuna.errors import DataError
 from gru_optuna.machine import allowance, fits
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -48,6 +50,9 @@ _PARTS = 16  # parts of the memory for data, one of which is read at a time
 
 Rows = tuple[pl.DataFrame, "NDArray[np.int64] | None"]
 """A frame without blank rows, and their positions in the file; None: all rows, in order."""
+
+Gather = Callable[["Path", "Iterator[pl.DataFrame]"], Rows]
+"""Makes a frame of the blocks of a file."""
 
 
 def is_large(path: Path) -> bool:
@@ -69,28 +74,30 @@ def rows_that_fit(path: Path) -> int:
     return max(_FEWEST, int(room * rows / size))
 
 
-def map_delimited(path: Path) -> tuple[Rows, Dialect]:
-    """Reads as `delimited.read_delimited` does, into a mapped frame.
+def read_delimited(path: Path, gather: Gather) -> tuple[Rows, Dialect]:
+    """Reads CSV or TSV, every field as text.
 
     Raises
     ------
     DataError
         Naming the line.
     """
+    size = _block_size(path)
 
     def read(path: Path, dialect: Dialect) -> Rows:
         try:
-            return _spooled(path, records_by_polars(path, dialect, part_size()))
+            return gather(path, records_by_polars(path, dialect, size))
         except DisputedError:
             names, _, records = read_records(path, dialect)
-            return _spooled(path, _frames(records, partial(frame_of_records, names)))
+            return gather(path, _frames(records, partial(frame_of_records, names)))
 
-    next(lines_of(path, encoding_of(path), part_size()))  # refuses a file without ends of lines
+    if is_large(path):
+        next(lines_of(path, encoding_of(path), size))  # refuses a file without ends of lines
     return in_its_dialect(path, read)
 
 
-def map_json_lines(path: Path) -> Rows:
-    """Reads as `json_lines.read_json_lines` does, into a mapped frame.
+def read_json_lines(path: Path, gather: Gather) -> Rows:
+    """Reads JSON lines, with the types that all objects decide.
 
     Raises
     ------
@@ -98,21 +105,53 @@ def map_json_lines(path: Path) -> Rows:
         Naming the line.
     """
     try:
-        return _spooled(path, objects_by_polars(path, part_size()))
+        return gather(path, objects_by_polars(path, _block_size(path)))
     except DisputedError:
-        return _spooled(path, _frames(read_objects(path), frame_of_objects))
+        return gather(path, _frames(read_objects(path), frame_of_objects))
 
 
-def map_parquet(path: Path) -> Rows:
-    """Reads as `parquet.read_parquet` does, into a mapped frame.
+def read_parquet(path: Path, gather: Gather) -> Rows:
+    """Reads Parquet.
 
     Raises
     ------
     DataError
         If the file isn't Parquet, or is damaged.
     """
-    a_row = measure_parquet(path) / max(count_parquet_rows(path), 1)
-    return _spooled(path, read_parquet_slices(path, max(1, int(part_size() / (a_row + 1)))))
+    rows = max(count_parquet_rows(path), 1)
+    if is_large(path):
+        rows = max(1, int(part_size() / (measure_parquet(path) / rows + 1)))
+    return gather(path, read_parquet_slices(path, rows))
+
+
+def whole(path: Path, blocks: Iterator[pl.DataFrame]) -> Rows:
+    """All blocks, in memory, or mapped from a temporary file if they don't fit.
+
+    Raises
+    ------
+    DataError
+        If the temporary file can't be written.
+    """
+    return _spooled(path, blocks) if is_large(path) else _joined(list(blocks))
+
+
+def head(rows: int, path: Path, blocks: Iterator[pl.DataFrame]) -> Rows:  # noqa: ARG001 (a `Gather`)
+    """The first blocks with so many rows."""
+    taken: list[pl.DataFrame] = []
+    while sum(block.height for block in taken) < rows and (block := next(blocks, None)) is not None:
+        taken.append(block)
+    return _joined([pl.concat(taken, how="diagonal", rechunk=False).head(rows)] if taken else [])
+
+
+def _joined(blocks: list[pl.DataFrame]) -> Rows:
+    if not blocks:
+        return pl.DataFrame(), None
+    return without_blanks(pl.concat(blocks, how="diagonal", rechunk=False))
+
+
+def _block_size(path: Path) -> int:
+    """How many bytes to read at a time: all of a file that fits into memory."""
+    return part_size() if is_large(path) else path.stat().st_size
 
 
 def part_size() -> int:

@@ -17,18 +17,6 @@ _HEAD = 1 << 13  # rows that tell how much memory the others take
 _OVERHEAD = 16  # bytes of each field, at most, beyond its value
 
 
-def read_parquet(path: Path) -> pl.DataFrame:
-    """All rows.
-
-    Raises
-    ------
-    DataError
-        If the file isn't Parquet, or is damaged.
-    """
-    with _readable(path):
-        return pl.read_parquet(path)
-
-
 def read_parquet_slices(path: Path, rows: int) -> Iterator[pl.DataFrame]:
     """The rows in order, up to `rows` at a time.
 

@@ -14,16 +14,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-from gru_optuna.data.readers.blank_rows import without_blanks
 from gru_optuna.data.readers.column_formats import PLAIN, TableFormats
-from gru_optuna.data.readers.delimited import line_of, read_delimited
-from gru_optuna.data.readers.json_lines import line_of_object, read_json_lines
+from gru_optuna.data.readers.delimited import line_of
+from gru_optuna.data.readers.json_lines import line_of_object
 from gru_optuna.data.readers.labels import Labels
 from gru_optuna.data.readers.larger_than_memory import (
-    is_large,
-    map_delimited,
-    map_json_lines,
-    map_parquet,
+    read_delimited,
+    read_json_lines,
+    read_parquet,
+    whole,
 )
 from gru_optuna.data.readers.numbers import (
     Hints,
@@ -33,7 +32,6 @@ from gru_optuna.data.readers.numbers import (
     parse_numbers,
     shown_decimal,
 )
-from gru_optuna.data.readers.parquet import read_parquet
 from gru_optuna.data.readers.text_files import check_file
 from gru_optuna.data.readers.time_columns import parse_columns
 from gru_optuna.data.readers.times import NoTimeError
@@ -46,8 +44,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gru_optuna.data.readers.column_formats import ColumnFormat, DecimalSign
-    from gru_optuna.data.readers.delimited import Dialect
-    from gru_optuna.data.readers.larger_than_memory import Rows
+    from gru_optuna.data.readers.larger_than_memory import Gather
     from gru_optuna.data.readers.time_forms import TimeForm
     from gru_optuna.data.readers.times import ParsedTimes
 
@@ -281,7 +278,7 @@ def read_times(
         raise DataError(f"{place}: {of} {error}") from None
 
 
-def read_table(path: Path, formats: TableFormats | None = None) -> Table:
+def read_table(path: Path, formats: TableFormats | None = None, gather: Gather = whole) -> Table:
     """Reads a table; one that doesn't fit into memory is mapped from a temporary file.
 
     Parameters
@@ -290,6 +287,8 @@ def read_table(path: Path, formats: TableFormats | None = None) -> Table:
         The file.
     formats
         What other tables of the same study, or of the training, have decided about its columns.
+    gather
+        Takes the blocks of the file: all of them, or the first.
 
     Raises
     ------
@@ -301,24 +300,16 @@ def read_table(path: Path, formats: TableFormats | None = None) -> Table:
     notes: tuple[str, ...] = ()
     ending = path.suffix.lower()
     if ending in (".csv", ".tsv"):
-        (frame, records), dialect = _read_delimited(path)
+        (frame, records), dialect = read_delimited(path, gather)
         line, semicolons = partial(line_of, path, dialect), dialect.separator == ";"
         notes = dialect.notes
     elif ending == ".parquet":
-        frame, records = map_parquet(path) if is_large(path) else without_blanks(read_parquet(path))
+        frame, records = read_parquet(path, gather)
     else:
-        large = is_large(path)
-        frame, records = map_json_lines(path) if large else without_blanks(read_json_lines(path))
+        frame, records = read_json_lines(path, gather)
         line = partial(line_of_object, path)
     if not frame.height:
         raise DataError(
             f"{path}: no rows below the names of the columns. Name a file that has some."
         )
     return Table(path, frame, records, line, semicolons, notes, formats or TableFormats())
-
-
-def _read_delimited(path: Path) -> tuple[Rows, Dialect]:
-    if is_large(path):
-        return map_delimited(path)
-    frame, dialect = read_delimited(path)
-    return without_blanks(frame), dialect
