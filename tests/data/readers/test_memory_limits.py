@@ -34,7 +34,7 @@ from pathlib import Path
 from gru_optuna.data.load import load_dataset
 from gru_optuna.data.texts.prepare import read_texts
 from gru_optuna.inspection.inspect import inspect
-from gru_optuna.scaffold.draft import draft
+from gru_optuna.scaffold.draft import draft_study
 from gru_optuna.study_file import parse
 
 what, study, file, small, room = json.loads(sys.argv[1])
@@ -43,7 +43,7 @@ def run(file):
     if what == "inspect":
         return [[seen.rows, seen.share, seen.every, seen.classes] for seen in inspect([file]).files]
     if what == "init":
-        return draft(file).toml
+        return draft_study(file).toml
     spec = parse(study | {"data": study["data"] | {"train": file.name}}, source="x")
     if what == "read":
         return read_texts(spec, file.parent).fingerprint
