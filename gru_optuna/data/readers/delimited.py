@@ -341,6 +341,7 @@ def _begin(path: Path, dialect: Dialect) -> tuple[list[str], int, Iterator[Recor
         raise DataError(f"{path}: the file is empty. Name a file with rows.")
     if dialect.header:
         return _names(path, record), record.line - 1, records
+    check_columns(f"{path}, line {record.line}", len(record.fields))
     names = [f"column_{number}" for number, _ in enumerate(record.fields, start=1)]
     return names, record.line - 1, chain([record], records)
 
