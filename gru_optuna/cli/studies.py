@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path  # noqa: TC003 (typer reads the annotations)
-from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
 
@@ -21,6 +21,7 @@ from gru_optuna.cli.console import (
 from gru_optuna.cli.output import print_best, print_json, print_table, print_workers, shown_value
 from gru_optuna.cli.process import begin_work
 from gru_optuna.errors import UserError
+from gru_optuna.formatting import NONE
 from gru_optuna.storage.optuna_private import study_id
 from gru_optuna.workspace import shown
 
@@ -37,17 +38,24 @@ def studies(storage: Storage = None, as_json: AsJson = False) -> None:
         from gru_optuna.study.study import load_studies
         from gru_optuna.study.summary import summarize
 
-        summaries = [summarize(*one) for one in load_studies(open_database(storage))]
+        lines: list[dict[str, Any]] = []
+        rows: list[tuple[str, ...]] = []
+        for study, spec in load_studies(open_database(storage)):
+            if isinstance(spec, UserError):
+                # One broken study must not hide the others.
+                trials = len(study.get_trials(deepcopy=False))
+                line = {"study": study.study_name, "task": None, "trials": trials, "best": None}
+                lines.append(line | {"error": str(spec)})
+                rows.append((study.study_name, NONE, str(trials), " ".join(str(spec).split())))
+                continue
+            summary = summarize(study, spec)
+            lines.append(summary.line())
+            best = shown_value(summary.best, summary.metric)
+            rows.append((summary.study, summary.task, str(lines[-1]["trials"]), best))
         if as_json:
-            print_json([summary.line() for summary in summaries])
-            return
-        print_table(
-            ("study", "task", "trials", "best"),
-            [
-                (s.study, s.task, str(sum(s.trials.values())), shown_value(s.best, s.metric))
-                for s in summaries
-            ],
-        )
+            print_json(lines)
+        else:
+            print_table(("study", "task", "trials", "best"), rows)
 
 
 def status(name: Name, storage: Storage = None, as_json: AsJson = False) -> None:

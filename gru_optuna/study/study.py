@@ -25,7 +25,7 @@ from gru_optuna.attributes import (
 )
 from gru_optuna.checkpoints.locations import own_place
 from gru_optuna.data.readers.column_formats import TableFormats
-from gru_optuna.errors import StudyError, did_you_mean
+from gru_optuna.errors import StudyError, UserError, did_you_mean
 from gru_optuna.search.pruners import make_pruner
 from gru_optuna.search.samplers import make_sampler
 
@@ -159,21 +159,42 @@ def load_study(storage: BaseStorage, name: str) -> tuple[Study, Specification]:
     return study, stored_specification(study)
 
 
-def load_studies(storage: BaseStorage) -> Iterator[tuple[Study, Specification]]:
-    """Every study in a database that was created by this package, in the order of their names."""
+def load_studies(storage: BaseStorage) -> Iterator[tuple[Study, Specification | UserError]]:
+    """Every study in a database that was created by this package, in the order of their names.
+
+    A specification that can't be read is replaced by the error that says why.
+    """
     for name in sorted(study.study_name for study in storage.get_all_studies()):
         study = optuna.load_study(storage=storage, study_name=name)
         if SPECIFICATION in study.user_attrs:
-            yield study, stored_specification(study)
+            try:
+                spec: Specification | UserError = stored_specification(study)
+            except UserError as error:
+                spec = error
+            yield study, spec
 
 
 def stored_specification(study: Study) -> Specification:
-    """The specification that a study was created with, and the budget it was last given."""
+    """The specification that a study was created with, and the budget it was last given.
+
+    Raises
+    ------
+    UserError
+        If another program changed what the database holds, or a newer version wrote it.
+    """
     attributes = study.user_attrs
-    content = dict(attributes[SPECIFICATION])
-    content |= {"budget": attributes[BUDGET]} if BUDGET in attributes else {}
-    version = attributes.get(DEFAULTS_VERSION, 1)
-    return study_file.parse_stored(content, _place(study.study_name), version)
+    try:
+        content = dict(attributes[SPECIFICATION])
+        content |= {"budget": attributes[BUDGET]} if BUDGET in attributes else {}
+        version = attributes.get(DEFAULTS_VERSION, 1)
+        return study_file.parse_stored(content, _place(study.study_name), version)
+    except (TypeError, ValueError, LookupError, AttributeError, RecursionError) as error:
+        # Not of the types that a specification has, anywhere in it.
+        reason = f"{type(error).__name__}: {error}".partition("\n")[0]
+        raise StudyError(
+            f"{_place(study.study_name)}: its specification can't be read ({reason}). Restore a "
+            f"backup, or delete the study."
+        ) from None
 
 
 def _place(name: str) -> str:

@@ -1,0 +1,53 @@
+"""``studies`` with a study among them whose specification can't be read."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import optuna
+import pytest
+from helpers.storage_rows import invoke
+from helpers.workspaces import TINY_STUDY
+
+from gru_optuna import study_file
+from gru_optuna.attributes import BUDGET, DEFAULTS_VERSION, SPECIFICATION
+from gru_optuna.storage.database.open import open_storage
+from gru_optuna.study.study import create_or_resume
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = pytest.mark.usefixtures("here")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        *[(SPECIFICATION, value) for value in (None, 3, "text", [], ["ab"], {}, {"task": []})],
+        (SPECIFICATION, {"task": "classification", "data": 7, "pruner": None}),
+        (SPECIFICATION, {"task": "classification", "training": {"epochs": "many"}}),
+        (SPECIFICATION, {"task": "classification", "pruner": {"name": ["hyperband"]}}),
+        *[(BUDGET, value) for value in ("text", [1], {"trials": -1}, {"trials": {}})],
+        *[(DEFAULTS_VERSION, value) for value in (99, "new", [], None, 1.5)],
+    ],
+)
+def test_a_broken_study_is_shown_in_its_row_and_hides_no_other(
+    key: str, value: Any, tmp_path: Path
+) -> None:
+    url = f"sqlite:///{tmp_path / 'x.db'}"
+    storage = open_storage(url, create=True)
+    (tmp_path / "tiny.toml").write_text(TINY_STUDY)
+    spec = study_file.load(tmp_path / "tiny.toml")
+    create_or_resume(storage, spec, "fingerprint")
+    create_or_resume(storage, spec.model_copy(update={"name": "broken"}), "fingerprint")
+    optuna.load_study(storage=storage, study_name="broken").set_user_attr(key, value)
+    broken, tiny = json.loads(invoke("studies", "--storage", url, "--json", code=0).stdout)
+    assert (broken["study"], broken["trials"], broken["best"]) == ("broken", 0, None)
+    assert 'study "broken" in the database' in broken["error"]
+    assert tiny == {"study": "tiny", "task": "classification", "trials": 0, "best": None}
+    table = invoke("studies", "--storage", url, code=0).stdout
+    assert len(table.splitlines()) == 3
+    assert 'study "broken" in the database' in table
+    message = invoke("status", "broken", "--storage", url, code=2).output
+    assert 'study "broken" in the database' in message
