@@ -550,7 +550,8 @@ def test_optuna_dashboard_reads_the_settings_file(tmp_path: Path) -> None:
 
     # Its command line has switches for those, which always win.
     assert not [v for v in tomllib.loads(written)["optuna_dashboard"].values() if v is True]
-    assert written == new_workspace._DASHBOARD
+    packaged = new_workspace._ROOMS / "dashboards" / "optuna-dashboard.toml"
+    assert written == packaged.read_text(encoding="utf-8")
 
 
 def test_our_command_reads_the_same_file(tmp_path: Path) -> None:

@@ -312,13 +312,13 @@ def test_holidays_beside_none_are_words_to_inspect_and_init(tmp_path: Path) -> N
     kinds = {column.name: column.kind for column in found.files[0].columns}
     assert (kinds["holiday"], kinds["weather_main"]) == ("category", "category")
     assert not any(finding.blocks for finding in found.findings)
-    text = draft_study(tmp_path / "traffic.csv", "forecasting")
+    text = draft_study(tmp_path / "traffic.csv", "forecasting").toml
     assert 'known = ["holiday"] # known for' in text
     assert 'weather_main"] # known up to now' in text
     # An empty field in place of "None": the training rows may have no word at all.
     gaps = hours().with_columns(pl.when(pl.col("holiday") != "None").then("holiday"))
     gaps.write_csv(tmp_path / "traffic.csv")
-    text = draft_study(tmp_path / "traffic.csv", "forecasting")
+    text = draft_study(tmp_path / "traffic.csv", "forecasting").toml
     assert "\nknown = [] # known for" in text
     assert '# known = ["holiday"] # where a field is empty' in text
 
