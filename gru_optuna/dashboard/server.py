@@ -6,6 +6,7 @@ import errno
 import ipaddress
 import socket
 import sys
+import threading
 from contextlib import suppress
 from socketserver import ThreadingMixIn
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,15 @@ PORT = 8080
 
 _PORTS_TRIED = 100
 _IDLE_SECONDS = 60
+_REQUEST_SECONDS = 120
+"""The whole time of a request: whoever sends a byte now and then doesn't keep a thread for ever."""
+
+_QUEUE = 256
+"""Connections that wait for `accept`: the system's default of 5 lets browsers wait for minutes."""
+
+_LOOK_SECONDS = 0.2
+_MOST_THREADS = 64
+"""Requests at once; further connections wait in the queue."""
 
 
 def is_loopback(host: str) -> bool:
@@ -82,10 +92,40 @@ class _Server(ThreadingMixIn, WSGIServer):
     """One thread per request, so that a slow request doesn't delay the others."""
 
     daemon_threads = True
+    request_queue_size = _QUEUE
 
     def __init__(self, family: socket.AddressFamily, place: tuple[Any, ...]) -> None:
         self.address_family = family
+        self._is_closing = False
+        self._free = threading.BoundedSemaphore(_MOST_THREADS)
         super().__init__(place, _Handler)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        # Only for a moment, as the caller also has to notice that it is to shut down.
+        while not self._free.acquire(timeout=_LOOK_SECONDS):
+            if self._is_closing:
+                self.shutdown_request(request)
+                return
+        try:
+            super().process_request(request, client_address)
+        except BaseException:
+            self._free.release()
+            raise
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        # `settimeout` limits each read and write; this timer, all of them together.
+        timer = threading.Timer(_REQUEST_SECONDS, _cut_off, [request])
+        timer.daemon = True
+        timer.start()
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            timer.cancel()
+            self._free.release()
+
+    def shutdown(self) -> None:
+        self._is_closing = True
+        super().shutdown()
 
     def server_bind(self) -> None:
         # Not `HTTPServer.server_bind`: it looks up the host's name and may wait for a DNS server.
@@ -108,6 +148,11 @@ class _Handler(WSGIRequestHandler):
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
         pass
+
+
+def _cut_off(request: socket.socket) -> None:
+    with suppress(OSError):  # it has ended meanwhile
+        request.shutdown(socket.SHUT_RDWR)
 
 
 def _resolved(host: str, port: int) -> tuple[socket.AddressFamily, tuple[Any, ...]]:

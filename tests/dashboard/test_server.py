@@ -10,26 +10,28 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from http.client import HTTPConnection
 from typing import TYPE_CHECKING
 from urllib.request import urlopen
 
 import optuna
 import pytest
-from helpers.dashboards import HOST, TOKEN, serving
+from helpers.dashboards import HOST, TOKEN, running, serving
 from helpers.workspaces import REPOSITORY, Workspace
 from optuna.artifacts import FileSystemArtifactStore, upload_artifact
 
 import gru_optuna
 from gru_optuna.dashboard import DashboardSettings, Rules, address, bind, make_app, rules_for
+from gru_optuna.dashboard import server as dashboard_server
 from gru_optuna.errors import UserError
 from gru_optuna.scaffold import new_workspace
 from gru_optuna.storage.database.open import open_storage
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from optuna.storages import BaseStorage
@@ -465,6 +467,72 @@ def test_a_second_request_does_not_wait_for_a_slow_one(storage: BaseStorage) -> 
     with serving(storage) as port, socket.create_connection((HOST, port), timeout=5) as slow:
         slow.sendall(b"GET /api/studies HTTP/1.1\r\n")  # and never ends
         assert ask(port, "/api/studies")[0] == 200
+
+
+def test_two_hundred_clients_at_once_are_all_answered() -> None:
+    """They connect before the server accepts the first of them."""
+
+    def app(environ: object, start: Callable[..., object]) -> list[bytes]:
+        start("200 OK", [("Content-Length", "2")])
+        return [b"ok"]
+
+    server = bind(app, HOST, 0)
+    place = (HOST, server.server_port)
+    with ExitStack() as stack:
+        # One that isn't in the queue would have to ask again, a second later at the earliest.
+        clients = [
+            stack.enter_context(socket.create_connection(place, timeout=0.9)) for _ in range(200)
+        ]
+        stack.enter_context(running(server))
+        for client in clients:
+            client.settimeout(30)
+            client.sendall(b"GET / HTTP/1.0\r\n\r\n")
+        assert all(client.recv(100).startswith(b"HTTP/1.0 200") for client in clients)
+
+
+def test_only_so_many_requests_run_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dashboard_server, "_MOST_THREADS", 3)
+    inside, most, go_on = [], [], threading.Event()
+
+    def app(environ: object, start: Callable[..., object]) -> list[bytes]:
+        inside.append(None)
+        most.append(len(inside))
+        go_on.wait(20)
+        inside.pop()
+        start("200 OK", [])
+        return [b"ok"]
+
+    server = bind(app, HOST, 0)
+    place = (HOST, server.server_port)
+    with running(server), ExitStack() as stack:
+        clients = [
+            stack.enter_context(socket.create_connection(place, timeout=20)) for _ in range(8)
+        ]
+        for client in clients:
+            client.sendall(b"GET / HTTP/1.0\r\n\r\n")
+        while len(most) < 3:
+            time.sleep(0.01)
+        time.sleep(0.2)  # for a fourth, if there were one
+        assert most == [1, 2, 3]
+        go_on.set()
+        assert all(client.recv(100).startswith(b"HTTP/1.0 200") for client in clients)
+    assert max(most) == 3
+
+
+def test_a_client_that_sends_a_byte_now_and_then_is_cut_off(
+    storage: BaseStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dashboard_server, "_REQUEST_SECONDS", 0.5)
+    with serving(storage) as port, socket.create_connection((HOST, port), timeout=20) as slow:
+        slow.sendall(b"GET / HTTP/1.1\r\nX: ")
+
+        def drip() -> None:
+            for _ in range(200):
+                slow.sendall(b"x")
+                time.sleep(0.05)
+
+        with pytest.raises(ConnectionError):
+            drip()
 
 
 # --- commands and settings ---
