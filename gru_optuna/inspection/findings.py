@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import polars as pl
 
+from gru_optuna.data.readers.numbers import MISSING, marker_among
 from gru_optuna.data.series.categories import MOST_CATEGORIES
 from gru_optuna.errors import DataError
 
@@ -61,6 +62,12 @@ def in_columns(table: Table, columns: Sequence[Column], guess: Guess) -> Iterato
         if column.mistake:
             message = column.mistake.removeprefix(f"{table.source}, ").removesuffix(".")
             yield DataFinding("mistake", table.source, message, name, blocks=True)
+        if column.kind == "number" and (marker := marker_among(_numbers(table, name))) is not None:
+            message = (
+                f'column "{name}" holds {marker:g}, far from its other numbers. If that stands for '
+                f'a missing value, write missing_values = ["{marker:g}"] under [data]'
+            )
+            yield DataFinding("missing", table.source, message, name)
         if column.kind == "empty":
             yield DataFinding("constant", table.source, f'column "{name}" is empty', name)
         elif column.kind == "constant":
@@ -100,6 +107,7 @@ def in_labels(table: Table, guess: Guess) -> Iterator[DataFinding]:
         message = f'only one class in "{label}": classification needs two or more'
         yield DataFinding("label", table.source, message, label, blocks=True)
         return
+    yield from _missing_labels(table, label, counts)
     (most, highest), (least, lowest) = (*counts.items(),)[0], (*counts.items(),)[-1]
     if lowest < _RARE:
         rare = sum(count < _RARE for count in counts.values())
@@ -114,6 +122,21 @@ def in_labels(table: Table, guess: Guess) -> Iterator[DataFinding]:
         )
     if text is not None:
         yield from _conflicts(table, text, label)
+
+
+def _missing_labels(table: Table, label: str, counts: dict[str, int]) -> Iterator[DataFinding]:
+    """Classes whose names are words for a missing value; NA is Namibia among codes of countries."""
+    words = [name for name in counts if name.lower() in (*MISSING, "?", "-", "")]
+    others = [name for name in counts if name not in words]
+    if others and all(len(name) == len(others[0]) and name.isupper() for name in others):
+        words = [name for name in words if not (name.isupper() and len(name) == len(others[0]))]
+    if words:
+        named = ", ".join(f'"{name}" ({counts[name]:,})' for name in words)
+        message = (
+            f'column "{label}" has classes that look like missing labels: {named}. If they are, '
+            f"remove their rows"
+        )
+        yield DataFinding("label", table.source, message, label)
 
 
 def count_classes(table: Table, label: str, owner: str | None) -> dict[str, int]:

@@ -385,3 +385,27 @@ def test_the_command_answers_in_one_line_what_it_cannot_read(tmp_path: Path) -> 
     assert (
         f"none.csv: no such file. There is no file of these types in {tmp_path}: ." in result.stderr
     )
+
+
+@pytest.mark.parametrize("marker", ["-999", "-9999.0", "9999", "-99.9"])
+def test_a_number_that_looks_like_a_missing_value_is_named(tmp_path: Path, marker: str) -> None:
+    values = [f"{100 + row % 7}.{row % 10}" for row in range(40)]
+    values[3] = marker
+    rows = "".join(f"2024-01-{row % 28 + 1:02},{value}\n" for row, value in enumerate(values))
+    said = " ".join(found(look(tmp_path, f"day,y\n{rows}")))
+    assert f'missing_values = ["{float(marker):g}"]' in said
+
+
+def test_ordinary_extremes_are_no_missing_values(tmp_path: Path) -> None:
+    rows = "".join(f"{row},{row * 37 % 1000}\n" for row in range(1000))
+    assert "missing_values" not in " ".join(found(look(tmp_path, f"n,y\n{rows}")))
+
+
+@pytest.mark.parametrize(("others", "said"), [(("pos", "neg"), True), (("DE", "FR"), False)])
+def test_labels_that_look_missing_are_named_but_namibia_is_a_country(
+    tmp_path: Path, others: tuple[str, str], said: bool
+) -> None:
+    labels = [*others, "NA"] * 12
+    rows = "".join(f"some words about it {row},{label}\n" for row, label in enumerate(labels))
+    inspection = look(tmp_path, f"text,label\n{rows}", label="label")
+    assert ("look like missing labels" in " ".join(found(inspection))) is said

@@ -10,12 +10,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 import polars as pl
 
 from gru_optuna.data.readers.column_formats import PLAIN, ColumnFormat
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from numpy.typing import NDArray
 
     from gru_optuna.data.readers.column_formats import DecimalSign, ThousandsSign
 
@@ -148,6 +151,22 @@ def about_no_number(got: str, written: ColumnFormat = PLAIN) -> str:
     if pl.Series([got]).str.contains(_LIKE_MARKERS).item():
         hint = f'If it stands for a missing value, write missing_values = ["{got}"] under [data].'
     return f'is "{got[:_SHOWN]}", not a finite number{like}. {hint}'
+
+
+def marker_among(numbers: NDArray[np.float64]) -> float | None:
+    """The number among others that looks like a marker for missing values, such as -999.
+
+    Its digits are nines, and it is farther from the others than they are from each other.
+    """
+    known = numbers[np.isfinite(numbers)]
+    for marker in (known.min(), known.max()) if len(known) else ():
+        digits = f"{abs(marker):.10g}".replace(".", "")
+        others = known[known != marker]
+        if len(digits) < 3 or digits.strip("9") or len(others) < 2:
+            continue
+        if np.abs(others - marker).min() > np.ptp(others):
+            return float(marker)
+    return None
 
 
 @dataclass(frozen=True)
