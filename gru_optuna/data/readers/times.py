@@ -426,7 +426,7 @@ def _parse_numbers(fields: _Fields, decided: TimeForm | None) -> ParsedTimes | N
 def _parse_compact(fields: _Fields, decided: TimeForm | None) -> ParsedTimes | None:
     """Digits such as 20240131, if they are those of a calendar."""
     patterns = list(_COMPACT)
-    if decided is not None and decided.reads == "compact":
+    if decided is not None and decided.writes in _COMPACT:
         patterns = [decided.writes]
     fits = {writes: fields.texts.str.contains(f"^{_COMPACT[writes][0]}$") for writes in patterns}
     read: dict[str, pl.Series] = {}

@@ -12,7 +12,7 @@ import pytest
 from helpers.bundles import train
 
 from gru_optuna.bundle.load import bundle_from_files
-from gru_optuna.errors import DataError
+from gru_optuna.errors import BundleError, DataError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -150,3 +150,30 @@ def test_parts_that_make_no_time_are_refused(tmp_path: Path) -> None:
         DataError, match=r'line 3: columns "year" and "month": the time is "2000-13"'
     ):
         fitted(tmp_path, wrong)
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        {"reads": "%d-%m-%Y", "writes": "%Q!"},
+        {"reads": "%d-%m-%Y", "writes": "%Y", "zone": "Mars/Base"},
+        {"reads": "%d-%m-%Y", "writes": "%Y", "zone": "+99:99"},
+        {"reads": "epoch years"},
+        {"reads": "typed", "stored": "us", "zone": "../../etc/localtime"},
+        {"reads": "%d-%m-%Y", "writes": "%d/%m/%Y", "stored": "integer"},
+    ],
+)
+def test_a_bundle_whose_times_cannot_be_written_is_refused(
+    model: Bundle, form: dict[str, str]
+) -> None:
+    files = dict(model.files)
+    content = json.loads(files["preprocessing/0.json"]) | {"times": [form]}
+    with pytest.raises(BundleError, match="no such form of times"):
+        bundle_from_files(files | {"preprocessing/0.json": json.dumps(content).encode()}, "changed")
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    return fitted(
+        tmp_path_factory.mktemp("x"), {"time": texts(dates("2024-01-01", "D"), "%d/%m/%Y")}
+    )[0]
