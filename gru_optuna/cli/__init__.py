@@ -6,9 +6,10 @@ import gc
 
 import typer
 
-from gru_optuna.cli.console import Command, Group
+from gru_optuna.cli.console import Command, Group, plain_errors
 from gru_optuna.cli.data import init, inspect
 from gru_optuna.cli.predict import predict
+from gru_optuna.cli.process import keep_files_private
 from gru_optuna.cli.storage import storage_app
 from gru_optuna.cli.studies import best, dashboard, report, status, studies
 from gru_optuna.cli.tune import tune, worker
@@ -50,6 +51,8 @@ def main() -> None:
     # walk over them once more, for a second where torch is loaded: frozen, they are left alone.
     gc.disable()
     try:
+        with plain_errors():
+            keep_files_private()
         app()
     finally:
         gc.freeze()

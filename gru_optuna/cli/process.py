@@ -10,6 +10,7 @@ import time
 from typing import TYPE_CHECKING, NoReturn
 
 from gru_optuna.cli.console import EXIT_INTERRUPTED, say
+from gru_optuna.errors import UserError
 
 if TYPE_CHECKING:
     import threading
@@ -23,6 +24,32 @@ EXIT_CRASHED = 70
 _LEAVE_SECONDS = 4.8
 """How long a process lives after Ctrl-C or SIGTERM: whoever stops a service or a container kills it
 soon after. What isn't finished then is abandoned, as if it had been killed."""
+
+
+SHARED_VARIABLE = "GRU_OPTUNA_SHARED"
+"""Who else may read and write the files that a command creates; see `keep_files_private`."""
+
+_UMASKS = {"": 0o077, "group": 0o007}
+
+
+def keep_files_private() -> None:
+    """Lets only this user read what the command and its workers create.
+
+    ``GRU_OPTUNA_SHARED=group`` shares it with the user's group, ``umask`` leaves it to the umask of
+    the process. The mode of a file that exists stays as it is.
+
+    Raises
+    ------
+    UserError
+        If the variable has another value.
+    """
+    given = os.environ.get(SHARED_VARIABLE, "")
+    if given == "umask":
+        return
+    if given not in _UMASKS:
+        raise UserError(f'{SHARED_VARIABLE}="{given}" is unknown. Set it to group or umask.')
+    # The umask, not the modes of single files: SQLite, Arrow and others create files, too.
+    os.umask(_UMASKS[given])
 
 
 def begin_work() -> None:
