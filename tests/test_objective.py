@@ -332,3 +332,9 @@ def test_importing_the_package_stays_quick_and_silent() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_missing_target_is_refused_with_its_row() -> None:
+    texts = [f"film {n}" for n in range(20)]
+    with pytest.raises(DataError, match=r"y, row 3: the target is missing \(None\)"):
+        GRUObjective((texts, ["a", "b", "a", None, *["a", "b"] * 8]), {})

@@ -76,6 +76,13 @@ def read_rows(
             )
         except TypeError as error:  # of what no library turns into a number, such as times
             raise DataError(f"X: not a matrix of numbers ({error}).") from None
+        except ValueError as error:
+            if is_frame(X) and "could not convert string" in str(error):
+                raise DataError(
+                    f"X: a frame of several columns is a matrix of numbers, but one holds texts "
+                    f"({error}). Give the numbers alone, or the column of texts alone."
+                ) from None
+            raise
         _check_finite(matrix, list(X.columns) if is_frame(X) else None)
         rows = EstimatorInput("matrix", list(matrix[:, :, None]))
     else:

@@ -395,6 +395,12 @@ def with_fault(rows: list[Any], fault: Any) -> list[Any]:
             CLASSES,
             r'X, row 7: column "r" is missing \(NaN\)',
         ),
+        (
+            GRUClassifier,
+            pd.DataFrame({"film": FILMS, "year": range(60)}),
+            CLASSES,
+            r"one holds texts .*'film 0'.* column of texts alone",
+        ),
         (GRUClassifier, np.where(GRID == 30, np.inf, GRID), CLASSES, r"X, row 7: column 2 is inf"),
         (
             GRUClassifier,

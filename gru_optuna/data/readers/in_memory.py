@@ -55,6 +55,7 @@ def describe(
     """
     if isinstance(dataset, tuple) and len(dataset) == 2:
         rows, targets = dataset
+        check_targets(targets)
         task = task or _task_of(targets)
         if (texts := texts_in(rows, "X")) is not None:
             role = "label" if task == "classification" else "target"
