@@ -6,6 +6,7 @@ Optuna leaves SQLite at its defaults: a rollback journal, an fsync for each comm
 
 from __future__ import annotations
 
+import os
 import re
 import sqlite3
 import time
@@ -47,20 +48,9 @@ def connect(path: str, busy_seconds: float = BUSY_SECONDS) -> sqlite3.Connection
     A function at module level, because Optuna pickles its engine's arguments: an event listener
     would be lost with that, and would miss the first connection.
     """
-    # IMMEDIATE: a writer waits for its turn at BEGIN, and never fails at an upgrade from reading.
-    try:
-        connection = sqlite3.connect(
-            # rw: if somebody has deleted the file, no empty one must take its place.
-            f"{Path(path).absolute().as_uri()}?mode=rw",
-            uri=True,
-            timeout=busy_seconds,
-            isolation_level="IMMEDIATE",
-            check_same_thread=False,
-        )
-    except sqlite3.OperationalError:
-        if not Path(path).exists():  # it did a moment ago: `prepare` makes it, `exists` asks
-            raise DatabaseLost(Path(path)) from None
-        raise
+    connection = _open(Path(path), busy_seconds)
+    if not is_writable(Path(path)):
+        return connection
     # WAL: the dashboard must not block a worker's commit.
     _use_wal(connection)
     # A power cut may lose the last commits, never the database; a killed process loses nothing.
@@ -68,6 +58,35 @@ def connect(path: str, busy_seconds: float = BUSY_SECONDS) -> sqlite3.Connection
     # A study deleted in the dashboard takes its leases and checkpoints with it.
     connection.execute("PRAGMA foreign_keys=ON")
     return connection
+
+
+def is_writable(path: Path) -> bool:
+    """Whether this process may write a database: its file, and others next to it."""
+    effective = os.access in os.supports_effective_ids
+    return all(os.access(p, os.W_OK, effective_ids=effective) for p in (path, path.parent))
+
+
+def _open(path: Path, busy_seconds: float) -> sqlite3.Connection:
+    # rw: if somebody has deleted the file, no empty one must take its place.
+    mode = "rw"
+    if path.exists() and not is_writable(path):
+        # Without its log, SQLite reads a database in WAL mode only if it may create one, or is
+        # told that nobody writes.
+        mode = "ro" if Path(f"{path}-wal").exists() else "ro&immutable=1"
+    try:
+        # IMMEDIATE: a writer waits for its turn at BEGIN, and never fails at an upgrade from
+        # reading.
+        return sqlite3.connect(
+            f"{path.absolute().as_uri()}?mode={mode}",
+            uri=True,
+            timeout=busy_seconds,
+            isolation_level="IMMEDIATE",
+            check_same_thread=False,
+        )
+    except sqlite3.OperationalError:
+        if not path.exists():  # it did a moment ago: `prepare` makes it, `exists` asks
+            raise DatabaseLost(path) from None
+        raise
 
 
 def _use_wal(connection: sqlite3.Connection) -> None:
@@ -181,7 +200,12 @@ class SQLite:
 
     def probe(self, *, write: bool) -> None:
         """Checks, before anything is written, that it is a database, ours, and not locked."""
-        connection = sqlite3.connect(self.path, timeout=PROBE_SECONDS)
+        # To write, without a look at permissions: SQLite's own error says what is wrong.
+        connection = (
+            sqlite3.connect(self.path, timeout=PROBE_SECONDS)
+            if write
+            else _open(self.path, PROBE_SECONDS)
+        )
         try:
             query = "SELECT name FROM sqlite_master WHERE type='table' AND name NOT LIKE 'sqlite_%'"
             refuse_strangers(str(self), {name for (name,) in connection.execute(query)})

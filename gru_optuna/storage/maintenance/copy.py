@@ -20,6 +20,7 @@ from gru_optuna.attributes import CHECKPOINTS
 from gru_optuna.checkpoints.checkpoint import DamagedCheckpoint, digest
 from gru_optuna.errors import StorageError, StudyError, did_you_mean
 from gru_optuna.storage.database.open import locate, open_storage
+from gru_optuna.storage.database.sqlite import SQLite, is_writable
 from gru_optuna.storage.database.tables import checkpoints, studies, trials
 from gru_optuna.storage.maintenance.checkpoint_stores import study_stores
 
@@ -123,7 +124,9 @@ def snapshot(database: Database) -> Iterator[Snapshot]:
                 # Nobody writes while the contents are read: a worker would replace checkpoints and
                 # remove their files.
                 if engine.dialect.name == "sqlite":
-                    writer.exec_driver_sql("BEGIN IMMEDIATE")
+                    # A database that may only be read can't be locked.
+                    can_lock = isinstance(database, SQLite) and is_writable(database.path)
+                    writer.exec_driver_sql("BEGIN IMMEDIATE" if can_lock else "BEGIN")
                     connection.exec_driver_sql("BEGIN")
                 else:
                     writer.execute(select(studies.c.study_id).with_for_update())

@@ -13,10 +13,13 @@ from typing import TYPE_CHECKING
 
 import optuna
 import pytest
+from helpers.storage_rows import fill
 
 from gru_optuna.errors import StorageError
 from gru_optuna.storage.database import sqlite
 from gru_optuna.storage.database.open import locate, open_storage
+from gru_optuna.storage.maintenance.backup import backup
+from gru_optuna.storage.maintenance.check import check
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -249,3 +252,22 @@ def test_a_folder_may_have_any_name(tmp_path: Path) -> None:
     path = tmp_path / "{day} 100% #1" / "x.db"
     open_storage(url(path), create=True)
     assert path.is_file()
+
+
+@pytest.mark.parametrize("closed", ["file", "folder", "both"])
+def test_what_may_only_be_read_can_be_looked_at_and_backed_up(
+    public_folder: Path, closed: str, tmp_path: Path
+) -> None:
+    path, out = public_folder / "x.db", Path(tempfile.mkdtemp(dir="/tmp")) / "out.db"
+    out.parent.chmod(0o777)
+    fill(url(path))
+    for part in (path, *path.with_name("x.db.checkpoints").rglob("*")):
+        part.chmod(0o755 if part.is_dir() else 0o644)
+    path.chmod(0o444 if closed != "folder" else 0o666)
+    public_folder.chmod(0o555 if closed != "file" else 0o777)
+    with without_privileges():
+        assert len(open_storage(url(path)).get_all_studies()) == 1
+        assert all(result.ok for result in check(url(path)))
+        assert backup(url(path), out) == 0
+    assert all(result.ok for result in check(url(out)))
+    shutil.rmtree(out.parent)
