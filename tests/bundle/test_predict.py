@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 import gru_optuna
 from gru_optuna import tune
+from gru_optuna.bundle.load import bundle_from_files
 from gru_optuna.bundle.rows import CHUNK
 from gru_optuna.cli import app
 from gru_optuna.data.readers.in_parts import read_table_in_parts
@@ -23,7 +24,7 @@ from gru_optuna.data.readers.tables import read_table
 from gru_optuna.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from click.testing import Result
@@ -337,3 +338,43 @@ def test_known_columns_are_asked_for_ahead(tmp_path: Path) -> None:
     np.testing.assert_array_equal(predictions["prediction"][6:], expected[-1])
     with pytest.raises(DataError, match='series "c" was not in training'):
         model.bundle.predict(ahead.with_columns(shop=pl.lit("c"))[:400])
+
+
+WRITTEN = {
+    "dots between thousands": ("{:,.0f}", {",": "."}, ""),
+    "decimal comma": ("{:,.2f}", {",": ".", ".": ","}, ""),
+    "spaces and a currency": ("{:,.0f} €", {",": " "}, ""),
+    "a marker for what is missing": ("{:.2f}", {}, 'missing_values = ["-999"]\n'),
+}
+
+
+@pytest.mark.parametrize("style", WRITTEN)
+def test_a_bundle_reads_numbers_as_the_training_file_wrote_them(tmp_path: Path, style: str) -> None:
+    """However few rows there are to predict, and whatever these alone could mean."""
+    pattern, signs, keys = WRITTEN[style]
+    values = 1000 + 500 * np.sin(np.arange(90) / 5) + np.arange(90)
+    times = [str(np.datetime64("2024-01-01") + day) for day in range(90)]
+
+    def write(name: str, numbers: Sequence[float], sign: str) -> Path:
+        rows = [pattern.format(number).translate(str.maketrans(signs)) for number in numbers]
+        rows = ["-999" if sign and place == 3 else row for place, row in enumerate(rows)]
+        lines = [f"{time};{row}" for time, row in zip(times, rows, strict=False)]
+        path = tmp_path / name
+        path.write_text("\n".join(["time;y", *lines]) + "\n")
+        return path
+
+    write("rows.csv", values, keys)
+    (tmp_path / "study.toml").write_text(
+        f'name = "x"\ntask = "forecasting"\n[data]\ntrain = "rows.csv"\ntime = "time"\n'
+        f'target = "y"\nhorizon = 2\nwindow = 6\ntest = 12\nvalidation = 12\nseason = 1\n'
+        f"calendar = false\n{keys}"
+    )
+    bundle = bundle_from_files(train(tmp_path / "study.toml").bundle.files, "again")
+    # "1.024" alone would be a number near 1, and here it is one near 1,000.
+    few = np.array([1024.0, 1100.0, 1187.0, 1203.0, 1254.0, 1301.0])
+    plain = pl.DataFrame({"time": times[:6], "y": few})
+    if keys:
+        plain[3, "y"] = None
+    predicted = bundle.predict_frame(write("few.csv", few, keys))["prediction"]
+    assert predicted.to_list() == pytest.approx(bundle.predict_frame(plain)["prediction"].to_list())
+    assert predicted.min() > 100
