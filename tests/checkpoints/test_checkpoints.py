@@ -93,7 +93,7 @@ def test_a_truncation_anywhere_is_noticed(end: int) -> None:
         Checkpoint.from_bytes(CONTENT[:end])
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(place=st.integers(0, len(CONTENT) - 1), bit=st.integers(0, 7))
 def test_a_flipped_bit_anywhere_is_noticed(place: int, bit: int) -> None:
     """By the digest. Reading it, one may see nothing, but nothing worse than damage happens."""
@@ -122,7 +122,7 @@ def described(dtype: str, shape: list[int], size: int) -> bytes:
     return with_header(json.dumps({"a": entry}).encode(), bytes(size))
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(content=st.binary(max_size=64) | st.binary(max_size=200).map(with_header))
 @example(b"\xff" * 8)
 @example(with_header(b"{}"))

@@ -59,7 +59,7 @@ _ANY: dict[str, tuple[Any, ...]] = {
     "model.hidden_size": (4, [2, 3], {"low": 1, "high": 5}, {"low": 2, "high": 6, "step": 2}),
     "model.layers": (_N, 2, [1, 2], {"low": 1, "high": 2}),
     "model.bidirectional": (_N, True, [False, True], [True]),
-    "model.pooling": (_N, "mean", ["last", "mean"]),
+    "model.pooling": (_N, "mean", "max", ["last", "mean_max"]),
     "search.learning_rate": (_N, 0.01, [0.01, 0.02], {"low": 0.01, "high": 0.1, "log": True}),
     "search.optimizer": (_N, "adam", "rmsprop", ["rmsprop", "adam"]),
     "search.decay": (_N, "constant", "time", "step", "exponential", "cosine", ["time", "step"]),
@@ -100,6 +100,11 @@ _PARTS: dict[str, tuple[Any, ...]] = {
     "data.test": (_N, 0.3, "file"),
 }
 _TABLE: dict[str, tuple[Any, ...]] = {"data.group": (_N, "person")}
+_NUMBERS: dict[str, tuple[Any, ...]] = {
+    "data.decimal": (_N, "."),
+    "data.thousands": (_N, ",", " "),
+    "data.missing_values": (_N, ["-999"], ["?", "none"]),
+}
 _FORMATS = ("csv", "tsv", "jsonl", "parquet")
 
 VALUES: dict[Rows, dict[str, tuple[Any, ...]]] = {
@@ -115,7 +120,7 @@ VALUES: dict[Rows, dict[str, tuple[Any, ...]]] = {
         "search.token_deletion": (*_SHARE, 1),
         "search.token_swap": (*_SHARE, 1.0),
     },
-    "tables": _ANY | _PARTS | _TABLE | _AUGMENTATION | {
+    "tables": _ANY | _PARTS | _TABLE | _NUMBERS | _AUGMENTATION | {
         "data.train": _FORMATS,
         "data.id": ("walk",),
         "data.time": (_N, "step"),
@@ -126,7 +131,7 @@ VALUES: dict[Rows, dict[str, tuple[Any, ...]]] = {
         "data.train": ("ts", "npz"),
         "data.standardize": (_N, False, True),
     },
-    "series": _ANY | _AUGMENTATION | {
+    "series": _ANY | _NUMBERS | _AUGMENTATION | {
         "data.train": _FORMATS,
         "data.validation": (_N, 0.3, 20, "file"),
         "data.test": (_N, 0.2, 12, "file"),

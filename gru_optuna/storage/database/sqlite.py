@@ -26,7 +26,7 @@ from gru_optuna.storage.database.tables import refuse_strangers
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from sqlalchemy import Engine
+    from sqlalchemy import Connection, Engine
 
 BUSY_SECONDS = 60.0
 """How long a statement waits for another writer."""
@@ -155,33 +155,23 @@ class SQLite:
 
         SQLite itself goes on writing to the deleted file, which nobody will ever read.
         """
-        opened, log = _identity(self.path), Path(f"{self.path}-wal")
-        first_log: tuple[int, int] | None = None
-        connections, lost = 0, False
+        opened, log, lost = _identity(self.path), Path(f"{self.path}-wal"), False
 
-        def look() -> None:
-            nonlocal first_log, lost
+        def look(connection: Connection) -> None:
+            nonlocal opened, lost
+            opened = opened or _identity(self.path)  # made after the engine, before it connects
+            # By connection: while one is open, nobody takes its -wal file away, but when the last
+            # one of all processes is closed, after an error perhaps, the file goes with it.
             here = _identity(log)
-            lost = lost or _identity(self.path) != opened or bool(first_log and here != first_log)
+            if here is not None:
+                connection.info.setdefault("log", here)
+            replaced = connection.info.get("log", here) != here
+            lost = lost or _identity(self.path) != opened or replaced
             if lost:
                 raise DatabaseLost(self.path)
-            first_log = here
 
-        def connected(_connection: object, _record: object) -> None:
-            nonlocal connections
-            connections += 1
-            look()
-
-        def closed(_connection: object, _record: object) -> None:
-            nonlocal connections, first_log
-            connections -= 1
-            if connections <= 0:  # the last one takes the -wal file along
-                first_log = None
-
-        event.listen(engine, "connect", connected)
-        event.listen(engine, "close", closed)
         for moment in ("begin", "commit"):  # a commit that is refused is rolled back
-            event.listen(engine, moment, lambda _connection: look())
+            event.listen(engine, moment, look)
 
     def passing_engine(self) -> Engine:
         """For a command: no connection is kept open."""

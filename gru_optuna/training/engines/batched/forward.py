@@ -79,7 +79,11 @@ def forward(
         if network.pooling != "max":
             pools.append(states.sum(1) / ends.clamp(min=1).unsqueeze(-1))
         if network.pooling != "mean":
-            held = states[:, 1:].masked_fill(~valid.unsqueeze(-1), -torch.inf)
+            forward_states, *reverse_states = states[:, 1:].chunk(D)
+            # In the order of the row's steps: of equal maxima the first gets the gradient.
+            turned = [reverse(of_direction, lengths) for of_direction in reverse_states]
+            in_order = torch.cat([forward_states, *turned])
+            held = in_order.masked_fill(~valid.unsqueeze(-1), -torch.inf)
             # An empty place has no steps, and minus infinity times a mask's 0 would be NaN.
             pools.append(held.max(dim=1).values.masked_fill((ends == 0).unsqueeze(-1), 0))
     by_row = [torch.cat(pool.chunk(D), dim=-1) for pool in pools]  # (K, B, F) each
