@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import re
 import shutil
 import sqlite3
@@ -55,6 +56,25 @@ def test_an_engine_refuses_to_commit_to_a_file_that_is_gone(harm: object, tmp_pa
         connection.commit()
     with pytest.raises(DatabaseLost), engine.begin():
         pass
+
+
+@pytest.mark.parametrize("ending", ["dispose", "invalidate"])
+def test_a_log_that_goes_with_the_last_connection_is_no_loss(ending: str, tmp_path: Path) -> None:
+    """SQLite removes the -wal file itself; the next connection makes another one."""
+    path = tmp_path / "x.db"
+    engine = open_engine(f"sqlite:///{path}")  # before there is a file
+    optuna.create_study(storage=open_storage(f"sqlite:///{path}", create=True), study_name="x")
+    for name in ("y", "z"):
+        with engine.begin() as connection:
+            connection.exec_driver_sql("UPDATE studies SET study_name = ?", (name,))
+        if ending == "dispose":
+            engine.dispose()
+        else:
+            with engine.connect() as connection:
+                connection.invalidate()
+            gc.collect()  # Optuna's own connections
+        path.with_name("other").write_text("takes the inode that has become free")
+    assert optuna.get_all_study_names(f"sqlite:///{path}") == ["z"]
 
 
 def run(nursery: Nursery, folder: Path, *arguments: str) -> tuple[Process, Path]:
