@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 _SAMPLE = 1000  # rows that decide the order of day, month and year
 _SPELLED = 100  # rows that decide how the column is spelled
 _FITTED = 200  # rows that a pattern must write as they are
+_LONGEST = 100  # bytes of a field that may be a time
 _SHOWN = 40  # characters of a field, in messages
 
 _MONTHS = r"(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)"
@@ -201,7 +202,12 @@ def parse_times(column: pl.Series, decided: TimeForm | None = None) -> ParsedTim
 
 def share_of_times(texts: pl.Series) -> float:
     """The share of texts that are dates, with or without a time of day; numbers don't count."""
-    spelled, _ = _without_offsets(_spelled(texts.str.strip_chars()))
+    fields = texts.str.strip_chars()
+    # Long texts are no times, and patterns would search all of them.
+    fields = fields.filter(fields.str.len_bytes() <= _LONGEST)
+    if fields.is_empty():
+        return 0.0
+    spelled, _ = _without_offsets(_spelled(fields))
     return max(_parsed(spelled, date).count() for date in _DATES) / len(texts)
 
 
