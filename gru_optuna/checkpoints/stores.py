@@ -60,7 +60,7 @@ class CheckpointStore(Protocol):
         """
 
     def remove(self, name: str) -> None:
-        """Removes a checkpoint, written whole or not; it is no error if there is none.
+        """Removes a checkpoint, complete or not. A missing one is not an error.
 
         Raises
         ------
@@ -81,7 +81,7 @@ class CheckpointStore(Protocol):
         """Raises StorageError if there is no marker."""
 
     def strangers(self) -> list[str]:
-        """What lies in the place and isn't ours, hidden files left out; the first few of it."""
+        """The first few files in this place that aren't checkpoints; hidden files are ignored."""
 
 
 class Folder(CheckpointStore):
@@ -178,7 +178,7 @@ class Folder(CheckpointStore):
             self.mark()
 
     def strangers(self) -> list[str]:
-        """What lies in the folder and isn't ours, hidden files left out."""
+        """The files in this folder that aren't checkpoints; hidden files are ignored."""
         found = []
         with _plain_errors(self.folder):
             if self.folder.is_dir():
@@ -215,7 +215,7 @@ class Folder(CheckpointStore):
         return path
 
     def _entries(self) -> Iterator[tuple[str, bool]]:
-        """What lies in the folders of studies, by name, and whether it is a file and no link."""
+        """The name of each entry in the studies' folders, and whether it is a regular file."""
         # Others may remove folders meanwhile.
         with suppress(FileNotFoundError, NotADirectoryError), os.scandir(self.folder) as studies:
             for study in studies:

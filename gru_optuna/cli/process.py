@@ -22,8 +22,8 @@ EXIT_CRASHED = 70
 """Of a supervised worker: a bug, not what became of the study."""
 
 _LEAVE_SECONDS = 4.8
-"""How long a process lives after Ctrl-C or SIGTERM: whoever stops a service or a container kills it
-soon after. What isn't finished then is abandoned, as if it had been killed."""
+"""The time a process takes to leave after Ctrl-C or SIGTERM. Service managers and container engines
+send SIGKILL soon afterwards, so unfinished work is abandoned, as after a SIGKILL."""
 
 
 SHARED_VARIABLE = "GRU_OPTUNA_SHARED"

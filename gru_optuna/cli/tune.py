@@ -190,7 +190,8 @@ def worker(
         except Exception:
             if not with_parent:
                 raise
-            # The supervisor tells what a restart may mend from what it can't.
+            # A bug: its own exit code lets the supervisor restart this worker, which it doesn't do
+            # after an error of the user's.
             traceback.print_exc()
             sys.exit(EXIT_CRASHED)
         if stop.is_set():
@@ -221,7 +222,7 @@ def _print_result(result: TuningResult, study: Path, storage: str | None) -> Non
 
 
 def _name_here(name: str, study: Path) -> str:
-    """What names the study in the current folder: its name, or its file in another workspace."""
+    """How commands in this folder name the study: by name, or by file in another workspace."""
     own, current = Workspace.around(study.parent).folder, current_workspace().folder
     return name if own.resolve() == current.resolve() else str(study)
 

@@ -23,7 +23,7 @@ PORT = 8080
 _PORTS_TRIED = 100
 _IDLE_SECONDS = 60
 _REQUEST_SECONDS = 120
-"""The whole time of a request: whoever sends a byte now and then doesn't keep a thread for ever."""
+"""The longest a request may take: a client that sends a byte now and then can't hold a thread."""
 
 _QUEUE = 256
 """Connections that wait for `accept`: the system's default of 5 lets browsers wait for minutes."""
@@ -109,6 +109,7 @@ class _Server(ThreadingMixIn, WSGIServer):
         try:
             super().process_request(request, client_address)
         except BaseException:
+            # No thread was started, and it is the thread that gives the place back.
             self._free.release()
             raise
 
@@ -136,7 +137,7 @@ class _Server(ThreadingMixIn, WSGIServer):
         self.setup_environ()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        # A browser that closed the connection is no reason for a traceback.
+        # A browser may close its connection at any time; that needs no traceback.
         if not isinstance(sys.exception(), ConnectionError | TimeoutError):
             super().handle_error(request, client_address)
 

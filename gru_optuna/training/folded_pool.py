@@ -79,6 +79,7 @@ class FoldedPool:
             if checkpoint is not None:
                 _resume_means(checkpoint, slot)
         except Exception:
+            # Whatever failed in one fold, the folds before it must not keep their slots.
             for pool, fold in zip(self.pools, folds, strict=False):
                 pool.release(fold)
             raise

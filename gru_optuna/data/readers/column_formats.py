@@ -66,11 +66,11 @@ class TableFormats:
 
     @classmethod
     def of(cls, data: Data) -> TableFormats:
-        """What a study file says about all columns."""
+        """The formats that the study file sets for all columns."""
         return cls(data.decimal, data.thousands, tuple(data.missing_values))
 
     def as_json(self) -> dict[str, Any]:
-        """What later rows need in order to be read alike; empty where everything is plain."""
+        """The formats for reading later rows in the same way; empty if all columns are plain."""
         columns = {
             name: written
             for name, column in sorted(self.columns.items())

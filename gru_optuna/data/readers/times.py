@@ -203,7 +203,7 @@ def parse_times(column: pl.Series, decided: TimeForm | None = None) -> ParsedTim
 def share_of_times(texts: pl.Series) -> float:
     """The share of texts that are dates, with or without a time of day; numbers don't count."""
     fields = texts.str.strip_chars()
-    # Long texts are no times, and patterns would search all of them.
+    # A long text isn't a time, and searching it with every pattern is slow.
     fields = fields.filter(fields.str.len_bytes() <= _LONGEST)
     if fields.is_empty():
         return 0.0

@@ -159,9 +159,9 @@ class SQLite:
 
         def look(connection: Connection) -> None:
             nonlocal opened, lost
-            opened = opened or _identity(self.path)  # made after the engine, before it connects
-            # By connection: while one is open, nobody takes its -wal file away, but when the last
-            # one of all processes is closed, after an error perhaps, the file goes with it.
+            opened = opened or _identity(self.path)  # the engine may be older than the file
+            # Compared per connection: SQLite keeps the -wal file while a connection is open, and
+            # deletes it when the last connection of all processes closes, perhaps after an error.
             here = _identity(log)
             if here is not None:
                 connection.info.setdefault("log", here)

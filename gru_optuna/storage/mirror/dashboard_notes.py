@@ -104,7 +104,7 @@ SILENT = NoteWriter(lambda study: None, lambda study, trial: None)
 
 @contextmanager
 def _errors_logged() -> Iterator[None]:
-    """Logs an error instead of raising it: a note is no reason for a worker to stop."""
+    """Logs an error instead of raising it: a worker must not stop because of a note."""
     try:
         yield
     except Exception:
