@@ -107,6 +107,19 @@ def test_no_public_class_is_defined_twice() -> None:
     assert {name: places for name, places in homes.items() if len(places) > 1} == {}
 
 
+def test_no_import_renames_because_a_name_is_taken() -> None:
+    usual = {"np", "pl", "pa", "pc", "sa", "go", "npt", "F"}
+    renamed = [
+        f"{module}: {alias.name} as {alias.asname}"
+        for module in MODULES
+        for node in ast.walk(ast.parse(source(module)))
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for alias in node.names
+        if alias.asname not in {None, alias.name, *usual}
+    ]
+    assert renamed == []
+
+
 def test_public_names_are_documented() -> None:
     undocumented = [
         f"{module}.{node.name}"

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from safetensors.torch import save as save_tensors
+import safetensors.torch
 
 from gru_optuna.bundle.card import model_card
 from gru_optuna.bundle.folder import CARD, MANIFEST, SPECIFICATION
@@ -88,7 +88,7 @@ def make_bundle(
         preprocessing = write_json(network.preprocessing)
         name = names.setdefault(preprocessing, f"preprocessing/{len(names)}.json")
         weights = f"weights/{number}.safetensors"
-        content[weights] = save_tensors(
+        content[weights] = safetensors.torch.save(
             {
                 name: weight.detach().cpu().float().contiguous()
                 for name, weight in network.weights.items()

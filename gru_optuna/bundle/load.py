@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from safetensors.torch import load as load_tensors
+import safetensors.torch
 
 from gru_optuna import study_file
 from gru_optuna.bundle.bundle import Bundle, Preprocessing, TrainedNetwork
@@ -150,7 +150,7 @@ def _network(
         size = f"{len(content)} bytes, too many for the {network.size()} weights of this network"
         raise damaged(source, size)
     try:
-        weights = load_tensors(content)
+        weights = safetensors.torch.load(content)
     except Exception as error:
         reason = str(error).partition("\n")[0]
         raise damaged(source, f"not a safetensors file ({reason})") from None

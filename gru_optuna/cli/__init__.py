@@ -7,12 +7,12 @@ import gc
 import typer
 
 from gru_optuna.cli.console import Command, Group, plain_errors
-from gru_optuna.cli.data import init, inspect
+from gru_optuna.cli.data import init, inspect_files
 from gru_optuna.cli.predict import predict
 from gru_optuna.cli.process import keep_files_private
 from gru_optuna.cli.storage import storage_app
 from gru_optuna.cli.studies import best, dashboard, report, status, studies
-from gru_optuna.cli.tune import tune, worker
+from gru_optuna.cli.tune import tune_study, worker
 from gru_optuna.cli.winner import confirm, export
 
 app = typer.Typer(
@@ -25,21 +25,18 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (
-    init,
-    inspect,
-    tune,
-    worker,
-    studies,
-    status,
-    best,
-    confirm,
-    export,
-    predict,
-    report,
-    dashboard,
-):
-    app.command(cls=Command)(command)
+app.command("init", cls=Command)(init)
+app.command("inspect", cls=Command)(inspect_files)
+app.command("tune", cls=Command)(tune_study)
+app.command("worker", cls=Command)(worker)
+app.command("studies", cls=Command)(studies)
+app.command("status", cls=Command)(status)
+app.command("best", cls=Command)(best)
+app.command("confirm", cls=Command)(confirm)
+app.command("export", cls=Command)(export)
+app.command("predict", cls=Command)(predict)
+app.command("report", cls=Command)(report)
+app.command("dashboard", cls=Command)(dashboard)
 app.add_typer(storage_app)
 
 

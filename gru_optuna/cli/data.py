@@ -66,7 +66,7 @@ def _role_options() -> Iterator[tuple[str, Any]]:
 
 
 @_takes_roles
-def inspect(
+def inspect_files(
     files: Annotated[
         list[Path],
         typer.Argument(metavar="FILE…", help="The training rows first, then the test rows."),
@@ -82,9 +82,9 @@ def inspect(
     Example: gru-optuna inspect reviews.csv --label sentiment
     """
     with plain_errors():
-        from gru_optuna.inspection.inspect import inspect as inspect_files
+        from gru_optuna.inspection.inspect import inspect
 
-        found = inspect_files(files, roles, task=task)
+        found = inspect(files, roles, task=task)
         if as_json:
             print_json(asdict(found))
         else:

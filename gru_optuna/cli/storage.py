@@ -130,8 +130,8 @@ def copy(
             say(f"{lost} checkpoints can't be read: their trials resume from an earlier epoch")
 
 
-@storage_app.command(cls=Command)
-def adopt(
+@storage_app.command("adopt", cls=Command)
+def adopt_place(
     place: Annotated[
         str, typer.Argument(metavar="WHERE", help="The folder, or s3://BUCKET/PREFIX.")
     ],
@@ -143,9 +143,9 @@ def adopt(
     Example: gru-optuna storage adopt /mnt/shared/japanese-vowels-1f0c22ab
     """
     with plain_errors():
-        from gru_optuna.checkpoints.stores import adopt as confirm
+        from gru_optuna.checkpoints.stores import adopt
 
-        confirm(place)
+        adopt(place)
         print(f"{place} is used for checkpoints from now on")
 
 

@@ -32,7 +32,7 @@ from gru_optuna.workspace import Workspace, shown
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from gru_optuna.tuning.tune import TuningResult
+    from gru_optuna.tuning.tune import RunStart, TuningResult
 
 Checkpoints = Annotated[
     str | None,
@@ -51,7 +51,7 @@ Lease = Annotated[
 ]
 
 
-def tune(
+def tune_study(
     study: Annotated[Path, typer.Argument(metavar="STUDY.toml", help="The study file.")],
     trials: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Trials in total, over all runs.")
@@ -108,17 +108,17 @@ def tune(
         from rich.console import Console
 
         from gru_optuna.cli.progress import make_view
-        from gru_optuna.tuning import tune as tuning
+        from gru_optuna.tuning.tune import tune
 
         view = make_view(Console(stderr=True))
 
-        def opened(opening: tuning.RunStart) -> None:
+        def opened(opening: RunStart) -> None:
             for line in opening.warm_start.lines() if opening.warm_start else ():
                 say(line)
             view.opened(opening)
 
         try:
-            result = tuning.tune(
+            result = tune(
                 study,
                 trials=trials,
                 hours=hours,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 import sys
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -44,7 +45,7 @@ class Range(BaseModel):
 Searchable: TypeAlias = Value | list[Value] | Range
 
 
-class _Hyperparameter:
+class _Hyperparameter(ABC):
     """Annotation of a field that takes a value, a list of choices, or perhaps a range."""
 
     def __get_pydantic_core_schema__(
@@ -84,11 +85,11 @@ class _Hyperparameter:
             values[value] = None
         return list(values)
 
-    def _parse_one(self, raw: object, name: str) -> Value:
-        raise NotImplementedError
+    @abstractmethod
+    def _parse_one(self, raw: object, name: str) -> Value: ...
 
-    def _parse_range(self, raw: dict[str, object], name: str) -> Range:
-        raise NotImplementedError
+    @abstractmethod
+    def _parse_range(self, raw: dict[str, object], name: str) -> Range: ...
 
 
 @dataclass(frozen=True)

@@ -163,7 +163,6 @@ def tune(
             warm_start=warm_start,
         )
     )
-    folder = report or workspace.report_folder(spec.name)
     run = _Run(
         opened,
         url,
@@ -173,25 +172,12 @@ def tune(
         WorkerSettings(device, threads, slots, lease_seconds),
         stop or threading.Event(),
         on_event,
-        folder,
+        report or workspace.report_folder(spec.name),
     )
-    engine = watch_file(opened, url)
-    try:
-        run.search(workers)
-        run.confirm()
-        summary = summarize(opened, run.spec)
-        # Who was asked to leave leaves: the next run draws the notes and the report.
-        if not run.stop.is_set():
-            describe_at(opened, url)  # with what was confirmed
-    except DatabaseLost as lost:
-        raise lost if lost.saved else rescue(engine, lost, folder) from None
-    ended, page = _ended(summary), None
-    if ended and not run.stop.is_set():
-        # Imported when there is something to draw: Plotly would hold up the first trial.
-        from gru_optuna.report.page import render_report
-
-        page = render_report(opened, run.spec, folder)
-    return TuningResult(summary, page, run.stop.is_set(), ended - _ended(before), run.abandoned)
+    summary = run.spend_budget(workers)
+    page = run.render_report(summary)
+    ran = _ended(summary) - _ended(before)
+    return TuningResult(summary, page, run.stop.is_set(), ran, run.abandoned)
 
 
 def _read(
@@ -241,16 +227,41 @@ class _Run:
     settings: WorkerSettings
     stop: threading.Event
     on_event: Callable[[WorkerEvent], None]
-    rescue_folder: Path
+    report_folder: Path  # also of the copy that is rescued if the database is lost
     abandoned: bool = False
 
-    def search(self, workers: int) -> None:
-        """Trains trials, in this process or in `workers` others, until the budget is spent."""
-        self._search(workers)
-        # What counts from here on: another process may have given a larger one.
-        self.spec = budget.renewed(self.spec, self.study.user_attrs)
+    def spend_budget(self, workers: int) -> Summary:
+        """Searches, confirms and writes the notes; rescues what is known if the database is lost.
+
+        Raises
+        ------
+        DatabaseLost
+            Naming the copy that was rescued.
+        """
+        engine = watch_file(self.study, self.url)
+        try:
+            self._search(workers)
+            # What counts from here on: another process may have given a larger one.
+            self.spec = budget.renewed(self.spec, self.study.user_attrs)
+            self._confirm()
+            # A run that was asked to stop draws nothing: the next one does.
+            if not self.stop.is_set():
+                describe_at(self.study, self.url)  # with what was confirmed
+            return summarize(self.study, self.spec)
+        except DatabaseLost as lost:
+            raise lost if lost.saved else rescue(engine, lost, self.report_folder) from None
+
+    def render_report(self, summary: Summary) -> Path | None:
+        """Renders the report, unless no trial has ended or the run was asked to stop."""
+        if self.stop.is_set() or not _ended(summary):
+            return None
+        # Imported when there is something to draw: Plotly would hold up the first trial.
+        from gru_optuna.report.page import render_report
+
+        return render_report(self.study, self.spec, self.report_folder)
 
     def _search(self, workers: int) -> None:
+        """Trains trials, in this process or in `workers` others, until the budget is spent."""
         if not _trials_to_train(self.study, self.spec):
             return
         open_study_checkpoints(self.study, self.url)  # refused before anything is measured
@@ -264,12 +275,12 @@ class _Run:
         pool, size = self._make_pool()
         worker = work(
             self.study, self.url, self.spec, pool, size, self.settings, self.stop, self.on_event,
-            self.rescue_folder,
+            self.report_folder,
         )  # fmt: skip
         self.abandoned = worker.abandoned
         self.settings = replace(self.settings, threads=size.threads, slots=size.slots)
 
-    def confirm(self) -> None:
+    def _confirm(self) -> None:
         """Confirms the winner within the study's hours, in which this time counts."""
         if self.stop.is_set() or not _to_confirm(self.study, self.spec):
             return

@@ -94,7 +94,7 @@ def check_archive(path: Path) -> None:
     zipfile.BadZipFile, ValueError, OSError
         If it isn't such a file.
     """
-    from numpy.lib import format as npy
+    from numpy.lib.format import read_array_header_1_0, read_array_header_2_0, read_magic
 
     room, total = allowance(), 0
     with zipfile.ZipFile(path) as archive:
@@ -106,8 +106,8 @@ def check_archive(path: Path) -> None:
         for member in members:
             name = member.filename.removesuffix(".npy")
             with archive.open(member) as file:
-                version = npy.read_magic(file)
-                read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+                version = read_magic(file)
+                read = read_array_header_1_0 if version == (1, 0) else read_array_header_2_0
                 shape, _, dtype = read(file)
             total += max(prod(shape) * dtype.itemsize, member.file_size)
             if total > room:
