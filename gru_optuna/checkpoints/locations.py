@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from gru_optuna.checkpoints.stores import open_store
 
+if TYPE_CHECKING:
+    from gru_optuna.checkpoints.marker import Owner
 
-def own_place(given: str, study: str, before: str | None) -> str:
+
+def own_place(given: str, study: str, before: str | None, owner: Owner | None = None) -> str:
     """A place below the given one that no other study and no other database uses, and our marker.
 
     Parameters
@@ -18,7 +22,10 @@ def own_place(given: str, study: str, before: str | None) -> str:
     study
         The study's name.
     before
-        The place that the study already has; it stays if it lies below the given one.
+        The place that the study already has; it stays if it lies below the given one, and isn't
+        another database's, of which this one is a copy.
+    owner
+        The study's database.
 
     Raises
     ------
@@ -27,8 +34,12 @@ def own_place(given: str, study: str, before: str | None) -> str:
     """
     # Absolute, because workers start in other folders.
     within = given.rstrip("/") if "://" in given else str(Path(given).absolute())
-    if before is not None and before.rpartition("/")[0] == within:
+    if (
+        before is not None
+        and before.rpartition("/")[0] == within
+        and open_store(before, owner).others() is None
+    ):
         return before
     place = f"{within}/{study}-{uuid4().hex[:8]}"
-    open_store(place).mark()
+    open_store(place, owner).mark()
     return place

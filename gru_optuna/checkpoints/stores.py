@@ -2,7 +2,8 @@
 
 A database names the place of its studies' checkpoints, and a database may come from anywhere. So a
 store holds a marker, which we write when we make it. Without the marker nothing in it is read,
-written or removed; with it, only what has the name of a checkpoint.
+written or removed; with it, only what has the name of a checkpoint. The marker also names the
+database that the store belongs to: copies of it may read there, but not write or remove.
 """
 
 from __future__ import annotations
@@ -10,11 +11,13 @@ from __future__ import annotations
 import io
 import os
 import shlex
+from abc import abstractmethod
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, Protocol
 
 from gru_optuna.checkpoints.checkpoint import DamagedCheckpoint
+from gru_optuna.checkpoints.marker import MARKER, marker_content, owner_in
 from gru_optuna.checkpoints.names import is_checkpoint, is_folder, is_unfinished
 from gru_optuna.errors import GRUOptunaError, StorageError
 from gru_optuna.files import written_whole
@@ -25,11 +28,9 @@ if TYPE_CHECKING:
 
     from optuna.artifacts import Boto3ArtifactStore, FileSystemArtifactStore
 
+    from gru_optuna.checkpoints.marker import Owner
 
-MARKER = ".gru-optuna-checkpoints"
-"""The name of the marker: hidden, and unlike any checkpoint's."""
 
-_MARKED = b"gru-optuna keeps checkpoints here and removes them. It touches no other files.\n"
 _CREATING = 10
 _PLACES = "Name a folder, or s3://BUCKET/PREFIX."
 
@@ -38,7 +39,8 @@ class CheckpointStore(Protocol):
     """Keeps bytes under the names of checkpoints (``names.py``), in a place with our marker.
 
     Every method raises StorageError if the place can't be reached, read or written, or if it holds
-    something, but no marker.
+    something, but no marker. So do those that change something, if the marker names another
+    database.
     """
 
     def write(self, name: str, content: bytes) -> None:
@@ -78,13 +80,77 @@ class CheckpointStore(Protocol):
         """Writes the marker, and creates the place if there is none."""
 
     def require_marker(self) -> None:
-        """Raises StorageError if there is no marker."""
+        """Raises StorageError if there is no marker, or it names another database."""
+
+    def others(self) -> Owner | None:
+        """The other database that the marker names; None if this place isn't another's."""
+
+    def marked_owner(self) -> Owner | None:
+        """The database that the marker names."""
 
     def strangers(self) -> list[str]:
         """The first few files in this place that aren't checkpoints; hidden files are ignored."""
 
 
-class Folder(CheckpointStore):
+class _MarkedPlace(CheckpointStore):
+    """A place with a marker.
+
+    Parameters
+    ----------
+    place
+        As its user wrote it.
+    owner
+        The database that uses it; None: whichever the marker names.
+    always_ours
+        Whether it belongs to that database whatever the marker says.
+    """
+
+    def __init__(self, place: str, owner: Owner | None, *, always_ours: bool = False) -> None:
+        self._place = place
+        self._owner = owner
+        self._always_ours = always_ours
+        self._marked = self._owned = False
+
+    def require_marker(self) -> None:
+        """Raises StorageError if there is no marker, or it names another database.
+
+        A marker without an owner, or with one that has moved, gets this one.
+        """
+        self._refuse_strangers()
+        if self._marked and (self._owned or self._owner is None):
+            return
+        self.refuse_others()
+        if not self._marked or self.marked_owner() != self._owner:
+            self.mark()
+        self._owned = True
+
+    def refuse_others(self) -> None:
+        """Raises StorageError if the marker names another database."""
+        if other := self.others():
+            raise StorageError(
+                f"{self._place} keeps the checkpoints of another database ({other.name}). If this "
+                f"one is a copy of it, name another place with tune --checkpoints. If it is the "
+                f"same one, moved or restored here, confirm it: gru-optuna storage adopt "
+                f"{shlex.quote(self._place)} --storage URL."
+            )
+
+    def others(self) -> Owner | None:
+        """The other database that the marker names; None if this place isn't another's."""
+        if self._always_ours or self._owner is None:
+            return None
+        named = self.marked_owner()
+        return named if named is not None and not named.is_same(self._owner) else None
+
+    @abstractmethod
+    def marked_owner(self) -> Owner | None:
+        """The database that the marker names."""
+
+    @abstractmethod
+    def _refuse_strangers(self) -> None:
+        """Raises StorageError if the place may not be ours."""
+
+
+class Folder(_MarkedPlace):
     """Files below a folder, which is created with the first file.
 
     Parameters
@@ -93,13 +159,18 @@ class Folder(CheckpointStore):
         Processes may share it, and so may hosts that see the same files.
     default
         Whether its path follows from the database's own. Such a folder gets its marker when it is
-        needed, if nothing else lies in it: version 0.1.0 wrote no markers.
+        needed, if nothing else lies in it: version 0.1.0 wrote no markers. It belongs to the
+        database next to it, whatever the marker says.
+    owner
+        The database that uses it; None: whichever the marker names.
     """
 
-    def __init__(self, folder: Path | str, *, default: bool = False) -> None:
+    def __init__(
+        self, folder: Path | str, *, default: bool = False, owner: Owner | None = None
+    ) -> None:
+        super().__init__(str(folder), owner, always_ours=default)
         self.folder = Path(folder)
         self._default = default
-        self._marked = False
 
     def write(self, name: str, content: bytes) -> None:
         """Writes a file whole: a reader, or a crash, never meets half of it."""
@@ -166,16 +237,18 @@ class Folder(CheckpointStore):
         """Writes the marker, and creates the folder if there is none."""
         with _plain_errors(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
-            with suppress(FileExistsError), (self.folder / MARKER).open("xb") as file:
-                file.write(_MARKED)
+            if not (self.folder / MARKER).is_symlink():
+                with written_whole(self.folder / MARKER, durable=False) as beside:
+                    beside.write_bytes(marker_content(self._owner))
         if not self._is_marked():
             _refuse(str(self.folder))
+        self._owned = True
 
-    def require_marker(self) -> None:
-        """Raises StorageError if there is no marker; the default folder gets it."""
-        self._refuse_strangers()
-        if not self._marked:
-            self.mark()
+    def marked_owner(self) -> Owner | None:
+        """The database that the marker names."""
+        path = self.folder / MARKER
+        with _plain_errors(path):
+            return owner_in(path.read_bytes()) if _is_plain_file(path) else None
 
     def strangers(self) -> list[str]:
         """The files in this folder that aren't checkpoints; hidden files are ignored."""
@@ -226,7 +299,7 @@ class Folder(CheckpointStore):
                             yield f"{study.name}/{entry.name}", is_file
 
 
-class Artifacts(CheckpointStore):
+class Artifacts(_MarkedPlace):
     """Objects in one of Optuna's artifact stores.
 
     Parameters
@@ -238,6 +311,8 @@ class Artifacts(CheckpointStore):
         Comes before every name, exactly as given.
     where
         The place as its user wrote it.
+    owner
+        The database that uses it; None: whichever the marker names.
     """
 
     def __init__(
@@ -245,11 +320,11 @@ class Artifacts(CheckpointStore):
         store: Boto3ArtifactStore | FileSystemArtifactStore,
         prefix: str = "",
         where: str = "this artifact store",
+        owner: Owner | None = None,
     ) -> None:
+        super().__init__(where, owner)
         self.store = store
         self.prefix = prefix
-        self.where = where
-        self._marked = False
 
     def write(self, name: str, content: bytes) -> None:
         """Uploads; S3 shows an object only when it is complete."""
@@ -262,7 +337,7 @@ class Artifacts(CheckpointStore):
         if not is_checkpoint(name):
             _not_there(name)
         content = self._download(self._key(name))
-        self.require_marker()
+        self._refuse_strangers()
         return content
 
     def remove(self, name: str) -> None:
@@ -278,22 +353,28 @@ class Artifacts(CheckpointStore):
         """Lists a bucket of S3; no other artifact store can list, so no names are returned."""
         names = sorted(filter(is_checkpoint, self._list(prefix)))
         if names:
-            self.require_marker()
+            self._refuse_strangers()
         return names
 
     def mark(self) -> None:
         """Uploads the marker."""
-        self._upload(self._key(MARKER), _MARKED)
-        self._marked = True
+        self._upload(self._key(MARKER), marker_content(self._owner))
+        self._marked = self._owned = True
 
-    def require_marker(self) -> None:
-        """Raises StorageError if there is no marker."""
+    def marked_owner(self) -> Owner | None:
+        """The database that the marker names."""
+        with suppress(DamagedCheckpoint):
+            return owner_in(self._download(self._key(MARKER)))
+        return None
+
+    def _refuse_strangers(self) -> None:
+        """Raises StorageError if the place may not be ours."""
         if self._marked:
             return
         try:
             self._download(self._key(MARKER))
         except DamagedCheckpoint:
-            _refuse(self.where)
+            _refuse(self._place)
         self._marked = True
 
     def strangers(self) -> list[str]:
@@ -334,7 +415,7 @@ class Artifacts(CheckpointStore):
         return self.prefix + name
 
 
-def open_store(where: str) -> CheckpointStore:
+def open_store(where: str, owner: Owner | None = None) -> CheckpointStore:
     """The store at a place.
 
     Parameters
@@ -342,6 +423,8 @@ def open_store(where: str) -> CheckpointStore:
     where
         A folder, or ``s3://BUCKET`` or ``s3://BUCKET/PREFIX``, with the credentials, region and
         endpoint that boto3 finds in the environment.
+    owner
+        The database that uses it; None: to read only, or for whichever the marker names.
 
     Raises
     ------
@@ -352,7 +435,7 @@ def open_store(where: str) -> CheckpointStore:
         raise StorageError(f"{where!r}: checkpoints can't be kept there. {_PLACES}")
     scheme, separator, place = where.partition("://")
     if not separator:
-        return Folder(where)
+        return Folder(where, owner=owner)
     bucket, _, prefix = place.partition("/")
     if scheme != "s3" or not bucket:
         raise StorageError(f"{where}: checkpoints can't be kept there. {_PLACES}")
@@ -367,22 +450,34 @@ def open_store(where: str) -> CheckpointStore:
                 f"{where}: S3 needs boto3, which is not installed. "
                 f"Try: pip install 'gru-optuna[s3]'."
             ) from None
-    return Artifacts(store, f"{prefix}/" if prefix else "", where)
+    return Artifacts(store, f"{prefix}/" if prefix else "", where, owner)
 
 
-def adopt(where: str) -> None:
+def adopt(where: str, owner: Owner | None = None) -> None:
     """Confirms that checkpoints are kept at a place: writes the marker that it lacks.
+
+    Parameters
+    ----------
+    where
+        The place.
+    owner
+        The database that it belongs to from now on; None: the first that writes there.
 
     Raises
     ------
     StorageError
         If there is no such place, or something else lies there.
     """
-    store = open_store(where)
+    store = open_store(where, owner)
     if isinstance(store, Folder) and not store.folder.is_dir():
         raise StorageError(f"{where}: there is no such folder. Check the path.")
     if strangers := store.strangers():
         _refuse(where, strangers)
+    if owner is None and (named := store.marked_owner()):
+        raise StorageError(
+            f"{where} keeps the checkpoints of {named.name}. To give it to another database, add "
+            f"--storage URL."
+        )
     store.mark()
 
 

@@ -135,18 +135,22 @@ def adopt_place(
     place: Annotated[
         str, typer.Argument(metavar="WHERE", help="The folder, or s3://BUCKET/PREFIX.")
     ],
+    storage: Storage = None,
 ) -> None:
     """Confirm that a place holds gru-optuna's checkpoints, so that workers use it.
 
-    Needed after an update for a place that version 0.1.0 created for tune --checkpoints.
+    Needed after an update for a place that version 0.1.0 created for tune --checkpoints, and for
+    a database that was moved to another host: a place belongs to one database, so that a copy
+    of the database never removes the original's checkpoints.
 
     Example: gru-optuna storage adopt /mnt/shared/japanese-vowels-1f0c22ab
     """
     with plain_errors():
-        from gru_optuna.checkpoints.stores import adopt
+        from gru_optuna.storage.maintenance.checkpoint_stores import adopt
 
-        adopt(place)
-        print(f"{place} is used for checkpoints from now on")
+        url = storage_url(storage, current_workspace())
+        owner = adopt(place, url, required=storage is not None)
+        print(f"{place} is used for checkpoints from now on{f' by {owner.name}' if owner else ''}")
 
 
 @storage_app.command(cls=Command)

@@ -28,6 +28,7 @@ from gru_optuna.data.readers.column_formats import TableFormats
 from gru_optuna.errors import StudyError, UserError, did_you_mean
 from gru_optuna.search.pruners import make_pruner
 from gru_optuna.search.samplers import make_sampler
+from gru_optuna.storage.database.open import owner_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -108,7 +109,8 @@ def create_or_resume(
         study.set_user_attr(BASELINES, to_beat)
     if checkpoints is not None:
         study.set_user_attr(
-            CHECKPOINTS, own_place(checkpoints, spec.name, attributes.get(CHECKPOINTS))
+            CHECKPOINTS,
+            own_place(checkpoints, spec.name, attributes.get(CHECKPOINTS), owner_of(study)),
         )
     return study
 

@@ -16,7 +16,12 @@ from gru_optuna.errors import DatabaseLost, StudyError
 from gru_optuna.report.notes import make_note_writer, write_note
 from gru_optuna.search.pruners import make_pruner
 from gru_optuna.search.samplers import make_sampler
-from gru_optuna.storage.database.open import checkpoint_folder, open_engine, open_storage
+from gru_optuna.storage.database.open import (
+    checkpoint_folder,
+    open_engine,
+    open_storage,
+    owner_of,
+)
 from gru_optuna.storage.database.retry import with_retries
 from gru_optuna.storage.maintenance.backup import rescue
 from gru_optuna.storage.mirror.mirror import Mirror
@@ -176,13 +181,14 @@ def open_study_checkpoints(study: Study, url: str) -> StudyCheckpoints:
     Raises
     ------
     StorageError
-        If the database names a place without our marker, or it can't be reached.
+        If the database names a place without our marker, or with that of another database, or it
+        can't be reached.
     """
     store: CheckpointStore | None = None
     if place := study.user_attrs.get(CHECKPOINTS):
-        store = open_store(place)
+        store = open_store(place, owner_of(study))
     elif folder := checkpoint_folder(url):
-        store = Folder(folder, default=True)
+        store = Folder(folder, default=True, owner=owner_of(study))
     if store is not None:
         store.require_marker()
     return StudyCheckpoints(study_id(study), store)

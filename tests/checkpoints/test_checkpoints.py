@@ -17,7 +17,8 @@ from optuna.artifacts import FileSystemArtifactStore
 from safetensors.torch import save
 
 from gru_optuna.checkpoints.checkpoint import Checkpoint, DamagedCheckpoint, digest
-from gru_optuna.checkpoints.stores import MARKER, Artifacts, CheckpointStore, Folder, open_store
+from gru_optuna.checkpoints.marker import MARKER
+from gru_optuna.checkpoints.stores import Artifacts, CheckpointStore, Folder, open_store
 from gru_optuna.errors import StorageError
 
 # --- as bytes ---

@@ -13,7 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gru_optuna.attributes import CHECKPOINTS
-from gru_optuna.checkpoints.stores import MARKER, Folder, adopt, open_store
+from gru_optuna.checkpoints.marker import MARKER
+from gru_optuna.checkpoints.stores import Folder, adopt, open_store
 from gru_optuna.checkpoints.study_checkpoints import StudyCheckpoints
 from gru_optuna.errors import StorageError
 from gru_optuna.storage.database.open import open_storage

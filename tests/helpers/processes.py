@@ -20,7 +20,7 @@ from optuna.trial import TrialState
 from sqlalchemy import Table, select
 
 from gru_optuna import seeds, study_file
-from gru_optuna.checkpoints.stores import MARKER
+from gru_optuna.checkpoints.marker import MARKER
 from gru_optuna.data.load import load_dataset
 from gru_optuna.storage.database.open import checkpoint_folder, open_engine, open_storage
 from gru_optuna.storage.database.tables import checkpoints, leases, workers

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from optuna.storages import BaseStorage
     from sqlalchemy import URL, Connection, Engine
 
+    from gru_optuna.checkpoints.marker import Owner
     from gru_optuna.storage.database.backend import Database
 
 
@@ -169,6 +170,17 @@ def checkpoint_folder(url: str) -> Path | None:
     """Where the checkpoints of a SQLite database lie; None on PostgreSQL, where they are rows."""
     database = locate(url)
     return None if isinstance(database, PostgreSQL) else database.checkpoint_folder
+
+
+def owner_of(study: Study) -> Owner:
+    """The database of a study, as the places of its checkpoints know it.
+
+    Raises
+    ------
+    StorageError
+        If it can't be asked.
+    """
+    return locate(engine_of(study).url.render_as_string(hide_password=False)).owner()
 
 
 def shown_url(url: str) -> str:

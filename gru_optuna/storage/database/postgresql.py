@@ -11,6 +11,7 @@ from optuna.exceptions import StorageInternalError
 from sqlalchemy import NullPool, create_engine, event, func, inspect, select, text
 from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 
+from gru_optuna.checkpoints.marker import Owner
 from gru_optuna.errors import StorageError
 from gru_optuna.storage.database.tables import refuse_collisions
 from gru_optuna.urls import SHOWN_OPTIONS, masked
@@ -83,6 +84,17 @@ class PostgreSQL:
         address = self._address
         host = address.host or str(address.query.get("host", ""))
         return (host, str(address.port or address.query.get("port", 5432)), str(self.name))
+
+    def owner(self) -> Owner:
+        """What tells this database from its copies, for the places of its checkpoints."""
+        with self.plain_errors(), self.passing_engine().connect() as connection:
+            row = connection.execute(
+                text(
+                    "SELECT oid, (SELECT system_identifier FROM pg_control_system()) "
+                    "FROM pg_database WHERE datname = current_database()"
+                )
+            ).one()
+        return Owner(str(self), {"database": str(row[0]), "server": str(row[1])})
 
     def engine(self) -> Engine:
         """For a worker: one connection and never a second, because a server has few."""

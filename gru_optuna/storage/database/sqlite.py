@@ -7,6 +7,7 @@ Optuna leaves SQLite at its defaults: a rollback journal, an fsync for each comm
 from __future__ import annotations
 
 import os
+import platform
 import re
 import sqlite3
 import time
@@ -20,6 +21,7 @@ from optuna.exceptions import StorageInternalError
 from sqlalchemy import NullPool, create_engine, event
 from sqlalchemy.exc import SQLAlchemyError
 
+from gru_optuna.checkpoints.marker import Owner
 from gru_optuna.errors import DatabaseLost, StorageError
 from gru_optuna.storage.database.tables import refuse_strangers
 
@@ -142,6 +144,12 @@ class SQLite:
     def identity(self) -> tuple[str, ...]:
         """Equal for two URLs of the same database."""
         return (str(self.path.resolve()),)
+
+    def owner(self) -> Owner:
+        """What tells this file from its copies, for the places of its checkpoints."""
+        path = self.path.resolve()
+        facts = {"host": platform.node(), "path": str(path), "inode": str(path.stat().st_ino)}
+        return Owner(str(path), facts)
 
     def engine(self) -> Engine:
         """For a worker: connections are kept open."""

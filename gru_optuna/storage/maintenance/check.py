@@ -128,7 +128,7 @@ def clean(url: str) -> Removed:
     rows = 0
     with database.plain_errors(), database.passing_engine().begin() as connection:
         schema.refuse_other_revisions(str(database), connection)
-        stores = study_stores(connection, database.checkpoint_folder)
+        stores = study_stores(connection, database.checkpoint_folder, database.owner())
         files = _files(database, stores)
         for table, orphaned in [*_ROWS_OF_NOBODY.items(), *_ROWS_OF_FINISHED.items()]:
             rows += connection.execute(delete(table).where(orphaned)).rowcount
@@ -159,7 +159,7 @@ def _findings(database: Database, connection: Connection) -> Iterator[CheckResul
     yield _rows(connection, "rows of finished trials", _ROWS_OF_FINISHED)
     yield _rows(connection, "orphaned rows", _ROWS_OF_NOBODY)
     # Before the rows are read, so that a file that gets its row meanwhile isn't an orphan.
-    stores = study_stores(connection, database.checkpoint_folder)
+    stores = study_stores(connection, database.checkpoint_folder, database.owner())
     files = _files(database, stores)
     yield _contents(connection, stores)
     yield _orphans(connection, files)
@@ -292,7 +292,7 @@ def _files(database: Database, stores: Mapping[int, CheckpointStore | None]) -> 
     """The files in all folders; whether an object in S3 is still being written can't be known."""
     folders = {store.folder: store for store in stores.values() if isinstance(store, Folder)}
     if (default := database.checkpoint_folder) is not None:
-        folders[default] = Folder(default, default=True)
+        folders[default] = Folder(default, default=True, owner=database.owner())
     return [_lying_in(store) for _, store in sorted(folders.items())]
 
 
@@ -303,6 +303,7 @@ def _lying_in(store: Folder) -> _Files:
         return store.age(name, now) > (ORPHANED_SECONDS if is_checkpoint(name) else STALE_SECONDS)
 
     try:
+        store.refuse_others()
         return _Files(store, tuple(filter(is_old, store.names(unfinished=True))))
     except StorageError as error:
         return _Files(store, (), error)

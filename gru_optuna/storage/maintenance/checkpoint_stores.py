@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from optuna.storages._rdb import models
 from sqlalchemy import select
 
 from gru_optuna.attributes import CHECKPOINTS
+from gru_optuna.checkpoints import stores
 from gru_optuna.checkpoints.stores import Folder, open_store
+from gru_optuna.errors import StorageError
+from gru_optuna.storage.database.open import existing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     from sqlalchemy import Connection
 
+    from gru_optuna.checkpoints.marker import Owner
     from gru_optuna.checkpoints.stores import CheckpointStore
 
 
 def study_stores(
-    connection: Connection, default: Path | None
+    connection: Connection, default: Path | None, owner: Owner | None = None
 ) -> Mapping[int, CheckpointStore | None]:
     """The stores of all studies, by their ids; None: the contents stand in the rows.
 
@@ -31,6 +35,8 @@ def study_stores(
         To the database.
     default
         Where checkpoints lie of studies without a place of their own.
+    owner
+        The database; None: to read only.
 
     Raises
     ------
@@ -38,10 +44,53 @@ def study_stores(
         If a place can't be used.
     """
     ids = connection.scalars(select(models.StudyModel.study_id)).all()
+    places = _places(connection)
+    beside = Folder(default, default=True, owner=owner) if default else None
+    return {
+        study_id: open_store(places[study_id], owner) if study_id in places else beside
+        for study_id in ids
+    }
+
+
+def adopt(where: str, url: str, *, required: bool) -> Owner | None:
+    """Confirms that checkpoints are kept at a place; returns the database that it belongs to now.
+
+    Parameters
+    ----------
+    where
+        The folder or ``s3://BUCKET/PREFIX``.
+    url
+        The database whose studies may keep their checkpoints there.
+    required
+        Whether it has to be this database. Otherwise the place belongs to the first that writes
+        there, if no study of this one names it.
+
+    Raises
+    ------
+    StorageError
+        If there is no such place, or something else lies there; or if no study names it, and
+        `required`.
+    """
+    place = where.rstrip("/") if "://" in where else str(Path(where).absolute())
+    owner = None
+    try:
+        database = existing(url)
+        with database.plain_errors(), database.passing_engine().connect() as connection:
+            if place in _places(connection).values():
+                owner = database.owner()
+    except StorageError:
+        if required:
+            raise
+    if required and owner is None:
+        raise StorageError(
+            f"{existing(url)}: no study keeps its checkpoints in {place}. Check both names."
+        )
+    stores.adopt(place, owner)
+    return owner
+
+
+def _places(connection: Connection) -> dict[int, Any]:
+    """What the studies with a place of their own name, by their ids; the database isn't trusted."""
     attrs = models.StudyUserAttributeModel
     query = select(attrs.study_id, attrs.value_json).where(attrs.key == CHECKPOINTS)
-    places = {row.study_id: json.loads(row.value_json) for row in connection.execute(query)}
-    beside = Folder(default, default=True) if default else None
-    return {
-        study_id: open_store(places[study_id]) if study_id in places else beside for study_id in ids
-    }
+    return {row.study_id: json.loads(row.value_json) for row in connection.execute(query)}
