@@ -25,13 +25,15 @@ check: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# Ours against torch.nn.GRU and plain Optuna, side by side: ten minutes or so, of a quiet machine.
+# Ours against torch.nn.GRU and plain Optuna, side by side, and what a study's size
+# costs: twenty minutes or so, of a quiet machine.
 bench: $(READY)
 	mkdir -p benchmarks/results
 	$(BIN)/python benchmarks/steps.py --json benchmarks/results/steps.json
 	$(BIN)/python benchmarks/study.py --json benchmarks/results/study.json
 	$(BIN)/python benchmarks/database.py --json benchmarks/results/database.json
 	$(BIN)/python benchmarks/startup.py --json benchmarks/results/startup.json
+	$(BIN)/python benchmarks/growth.py --trials 1000 10000 --json benchmarks/results/growth.json
 	$(BIN)/python benchmarks/plot.py benchmarks/results/steps.json benchmarks/results/study.json \
 	  benchmarks/results/database.json benchmarks/results/index.html
 
