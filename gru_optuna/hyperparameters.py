@@ -58,6 +58,7 @@ class Hyperparameters:
     token_insertion: float | None = None
     token_deletion: float | None = None
     token_swap: float | None = None
+    word_dropout: float | None = None
     jitter: float | None = None
     scaling: float | None = None
     time_masking: float | None = None

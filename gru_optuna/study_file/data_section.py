@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
     BaseModel,
@@ -20,7 +20,6 @@ from gru_optuna.study_file.searchable import Number, Range, Searchable
 _Name = Annotated[str, Field(min_length=1)]
 _Part = Annotated[float, Field(gt=0, lt=1)] | Annotated[int, Field(ge=1)] | _Name
 _Share = Annotated[Searchable, Number(at_least=0, at_most=1)]
-_NEWER = ("missing_values", "decimal", "thousands")  # keys that version 0.1.0 doesn't know
 _Vocabulary = Annotated[
     Searchable,
     Number(integer=True, at_least=3),
@@ -34,6 +33,22 @@ class StudySection(BaseModel):
     # Strict: neither true nor "40" is a number of epochs.
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
+    newer: ClassVar[tuple[str, ...]] = ()
+    """Keys that version 0.1.0 doesn't know, and whose defaults change nothing."""
+
+    @model_serializer(mode="wrap")
+    def _without_newer_keys(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Version 0.1.0 refuses keys that it doesn't know, so only studies that need them have them.
+        content: dict[str, Any] = serialize(self)
+        return {key: value for key, value in content.items() if not self.is_idle(key)}
+
+    def is_idle(self, key: str) -> bool:
+        """Whether the key is newer than version 0.1.0 and isn't used."""
+        if key not in self.newer:
+            return False
+        default = type(self).model_fields[key].get_default(call_default_factory=True)
+        return bool(getattr(self, key) == default)
+
 
 def is_stored(info: ValidationInfo) -> bool:
     """Whether a specification is read that was stored, with every key."""
@@ -42,6 +57,8 @@ def is_stored(info: ValidationInfo) -> bool:
 
 class Data(StudySection):
     """``[data]``: files, relative to the study file, and what their columns mean."""
+
+    newer = ("missing_values", "decimal", "thousands")
 
     train: str = Field(
         min_length=1, description="File of the training rows: .csv .tsv .jsonl .parquet .npz .ts"
@@ -127,12 +144,6 @@ class Data(StudySection):
         None, description='Sign between thousands in text files, "" for none; else from the data.'
     )
     calendar: bool = Field(True, description="Hour, weekday, day of the year as channels.")
-
-    @model_serializer(mode="wrap")
-    def _without_newer_keys(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # Version 0.1.0 refuses keys that it doesn't know, so only studies that need them have them.
-        content: dict[str, Any] = serialize(self)
-        return {k: v for k, v in content.items() if k not in _NEWER or v not in (None, [])}
 
     @property
     def times(self) -> tuple[str, ...]:

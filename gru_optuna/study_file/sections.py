@@ -54,6 +54,8 @@ class Model(StudySection):
 class Search(StudySection):
     """``[search]``: how the network is trained. A key left out is searched as shown here."""
 
+    newer = ("word_dropout",)
+
     learning_rate: Annotated[Searchable, Number(above=0)] = Range(low=1e-4, high=1e-1, log=True)
     optimizer: Annotated[Searchable, Option(get_args(Optimizer))] = list(get_args(Optimizer))
     decay: Annotated[Searchable, Option(get_args(Decay))] = list(get_args(Decay))
@@ -78,6 +80,7 @@ class Search(StudySection):
     token_insertion: _Share = 0.0
     token_deletion: _Share = 0.0
     token_swap: _Share = 0.0
+    word_dropout: _Share = 0.0
     jitter: Annotated[Searchable, Number(at_least=0)] = 0.0
     scaling: Annotated[Searchable, Number(at_least=0)] = 0.0
     time_masking: _Share = 0.0
@@ -248,7 +251,7 @@ class Specification(StudySection):
         idle |= idle_hyperparameters(self.kind)
         for section in (self.model, self.search):
             for name in type(section).model_fields:
-                if name not in idle:
+                if name not in idle and not section.is_idle(name):
                     yield name, getattr(section, name)
         for name in DATA_HYPERPARAMETERS:
             if (value := getattr(self.data, name)) is not None:

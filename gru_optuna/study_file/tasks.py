@@ -71,7 +71,8 @@ DATA_HYPERPARAMETERS = ("vocabulary", "max_tokens")
 
 KINDS_OF_HYPERPARAMETERS: dict[str, tuple[Kind, ...]] = {
     **dict.fromkeys(
-        ("embedding_size", "token_insertion", "token_deletion", "token_swap"), ("texts",)
+        ("embedding_size", "token_insertion", "token_deletion", "token_swap", "word_dropout"),
+        ("texts",),
     ),
     **dict.fromkeys(("jitter", "scaling", "time_masking"), ("sequences", "series")),
 }

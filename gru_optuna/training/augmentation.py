@@ -57,6 +57,8 @@ def augment(
             )
         if h.token_swap:
             values = swap_tokens(values, lengths, h.token_swap, generator)
+        if h.word_dropout:
+            values = drop_words(values, lengths, h.word_dropout, generator)
     else:
         if h.scaling:
             values = scale(values, h.scaling, generator)
@@ -119,6 +121,12 @@ def swap_tokens(
     ranks = torch.arange(T, device=tokens.device).expand_as(tokens)
     partner = torch.where(ranks < 2 * pairs.unsqueeze(1), ranks ^ 1, ranks)
     return tokens.scatter(1, order, tokens.gather(1, order.gather(1, partner)))
+
+
+def drop_words(tokens: Tensor, lengths: Tensor, share: float, generator: torch.Generator) -> Tensor:
+    """Makes each token unknown with probability `share` (Bowman et al. 2016)."""
+    dropped = (_uniform(tokens, generator) < share) & _held(tokens, lengths)
+    return tokens.masked_fill(dropped, UNKNOWN)
 
 
 def jitter(values: Tensor, lengths: Tensor, deviation: float, generator: torch.Generator) -> Tensor:

@@ -28,6 +28,7 @@ STRENGTHS = (
     "token_insertion",
     "token_deletion",
     "token_swap",
+    "word_dropout",
     "jitter",
     "scaling",
     "time_masking",

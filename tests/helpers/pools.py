@@ -92,8 +92,15 @@ TEXT_KINDS = {
     "insertion": replace(TEXT, token_insertion=0.3),
     "deletion": replace(TEXT, token_deletion=0.3),
     "swap": replace(TEXT, token_swap=0.5),
+    "word dropout": replace(TEXT, word_dropout=0.5),
     "all of it": replace(
-        TEXT, token_insertion=0.2, token_deletion=0.2, token_swap=0.2, max_tokens=6, batch_size=7
+        TEXT,
+        token_insertion=0.2,
+        token_deletion=0.2,
+        token_swap=0.2,
+        word_dropout=0.2,
+        max_tokens=6,
+        batch_size=7,
     ),
 }
 

@@ -119,6 +119,7 @@ VALUES: dict[Rows, dict[str, tuple[Any, ...]]] = {
         "search.token_insertion": _SHARE,
         "search.token_deletion": (*_SHARE, 1),
         "search.token_swap": (*_SHARE, 1.0),
+        "search.word_dropout": (*_SHARE, 1.0),
     },
     "tables": _ANY | _PARTS | _TABLE | _NUMBERS | _AUGMENTATION | {
         "data.train": _FORMATS,

@@ -61,7 +61,7 @@ def test_parameters_carry_the_names_of_the_search_table() -> None:
     everything = ask(spec, 40)
     # Fixed at 0, unless a study searches them.
     augmentation = {"jitter", "scaling", "time_masking"}
-    augmentation |= {"token_insertion", "token_deletion", "token_swap"}
+    augmentation |= {"token_insertion", "token_deletion", "token_swap", "word_dropout"}
     names = {"hidden_size", *type(spec.search).model_fields} - augmentation
     assert set().union(*everything) == names
 

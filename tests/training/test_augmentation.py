@@ -12,16 +12,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from gru_optuna.data.dataset import Batch
+from gru_optuna.data.dataset import PADDING, UNKNOWN, Batch
 from gru_optuna.training.augmentation import (
     augment,
     delete_tokens,
+    drop_words,
     insert_tokens,
     jitter,
     mask_time,
     scale,
     swap_tokens,
 )
+from gru_optuna.training.draws import STRENGTHS
 
 if TYPE_CHECKING:
     from gru_optuna.hyperparameters import Hyperparameters
@@ -56,18 +58,18 @@ def rows_of(tokens: Tensor, lengths: Tensor) -> list[list[int]]:
 @given(
     lengths=LENGTHS,
     seed=st.integers(0, 99),
-    shares=st.tuples(SHARES, SHARES, SHARES),
+    shares=st.tuples(SHARES, SHARES, SHARES, SHARES),
     numbers=st.booleans(),
 )
 def test_whatever_is_drawn_a_batch_keeps_its_shape_and_zeros_behind_its_lengths(
-    lengths: list[int], seed: int, shares: tuple[float, float, float], numbers: bool
+    lengths: list[int], seed: int, shares: tuple[float, float, float, float], numbers: bool
 ) -> None:
     values, steps = signals(lengths) if numbers else sentences(lengths)
     batch = Batch(values, steps, torch.arange(len(steps)))
-    keys = ("jitter", "scaling", "time_masking")
+    keys: tuple[str, ...] = ("jitter", "scaling", "time_masking")
     if not numbers:
-        keys = ("token_insertion", "token_deletion", "token_swap")
-    strengths: dict[str, Any] = dict(zip(keys, shares, strict=True))
+        keys = ("token_insertion", "token_deletion", "token_swap", "word_dropout")
+    strengths: dict[str, Any] = dict(zip(keys, shares, strict=False))
     made = augment(batch, replace(PLAIN, **strengths), 0 if numbers else VOCABULARY, draws(seed))
     assert made.values.shape == values.shape
     assert made.values.dtype == values.dtype
@@ -80,14 +82,20 @@ def test_whatever_is_drawn_a_batch_keeps_its_shape_and_zeros_behind_its_lengths(
     if numbers:
         assert torch.equal(made.lengths, steps)
     else:
-        assert (made.values[~behind] >= 2).all()
+        assert (made.values[~behind] >= (1 if strengths["word_dropout"] else 2)).all()
         assert (made.values < VOCABULARY).all()
 
 
 @pytest.mark.parametrize("off", [None, 0.0])
 def test_strengths_that_are_off_change_and_draw_nothing(off: float | None) -> None:
     trial: Hyperparameters = replace(
-        PLAIN, token_deletion=off, token_insertion=off, token_swap=off, jitter=off, scaling=off
+        PLAIN,
+        token_deletion=off,
+        token_insertion=off,
+        token_swap=off,
+        word_dropout=off,
+        jitter=off,
+        scaling=off,
     )
     generator = draws()
     before = generator.get_state()
@@ -148,6 +156,27 @@ def test_swapping_moves_tokens_within_their_row(
         assert sorted(row) == before
 
 
+@settings(max_examples=60, deadline=None)
+@given(lengths=LENGTHS, share=SHARES, seed=st.integers(0, 99))
+def test_word_dropout_makes_tokens_unknown_and_leaves_the_others_in_their_places(
+    lengths: list[int], share: float, seed: int
+) -> None:
+    tokens, steps = sentences(lengths)
+    made = drop_words(tokens, steps, share, draws(seed))
+    assert ((made == tokens) | ((made == UNKNOWN) & (tokens != PADDING))).all()
+    assert torch.equal(drop_words(tokens, steps, 0.0, draws(seed)), tokens)
+    assert (drop_words(tokens, steps, 1.0, draws(seed))[tokens != PADDING] == UNKNOWN).all()
+
+
+def test_word_dropout_of_one_row_does_not_depend_on_the_words_of_another() -> None:
+    tokens, steps = sentences([6, 4, 5])
+    others = tokens.clone()
+    others[1:] = torch.where(others[1:] > 0, others[1:] + 20, 0)
+    made, changed = (drop_words(rows, steps, 0.5, draws(1)) for rows in (tokens, others))
+    assert torch.equal(made[0], changed[0])
+    assert torch.equal(made == UNKNOWN, changed == UNKNOWN)
+
+
 @pytest.mark.parametrize("share", [0.1, 0.5])
 def test_a_strength_is_the_share_of_tokens_that_is_changed(share: float) -> None:
     tokens, lengths = sentences([40] * 500)
@@ -155,6 +184,8 @@ def test_a_strength_is_the_share_of_tokens_that_is_changed(share: float) -> None
     deleted = delete_tokens(tokens, lengths, share, draws())[1].float().mean()
     inserted = insert_tokens(roomy, lengths, share, VOCABULARY, draws())[1].float().mean()
     moved = (swap_tokens(tokens, lengths, share, draws()) != tokens).float().mean()
+    dropped = (drop_words(tokens, lengths, share, draws()) == UNKNOWN).float().mean()
+    assert dropped.item() == pytest.approx(share, rel=0.03)
     assert deleted.item() == pytest.approx(40 * (1 - share), rel=0.03)
     assert inserted.item() == pytest.approx(40 * (1 + share), rel=0.03)
     assert moved.item() == pytest.approx(share, rel=0.03)
@@ -217,11 +248,12 @@ def test_masks_reach_every_step() -> None:
 def test_each_change_is_made_in_its_turn_with_the_trials_draws() -> None:
     """As if the functions were called by hand, one after another, with one generator."""
     tokens, lengths = sentences([9, 5, 1, 12])
-    h = replace(PLAIN, token_deletion=0.3, token_insertion=0.4, token_swap=0.5)
+    h = replace(PLAIN, token_deletion=0.3, token_insertion=0.4, token_swap=0.5, word_dropout=0.6)
     by_hand, generator = tokens, draws(3)
     by_hand, ends = delete_tokens(by_hand, lengths, 0.3, generator)
     by_hand, ends = insert_tokens(by_hand, ends, 0.4, VOCABULARY, generator)
     by_hand = swap_tokens(by_hand, ends, 0.5, generator)
+    by_hand = drop_words(by_hand, ends, 0.6, generator)
     made = augment(Batch(tokens, lengths, torch.arange(4)), h, VOCABULARY, draws(3))
     assert torch.equal(made.values, by_hand)
     assert torch.equal(made.lengths, ends)
@@ -236,11 +268,9 @@ def test_each_change_is_made_in_its_turn_with_the_trials_draws() -> None:
     assert torch.equal(made.values, by_hand)
 
 
-@pytest.mark.parametrize(
-    "name", ["token_deletion", "token_insertion", "token_swap", "jitter", "scaling", "time_masking"]
-)
+@pytest.mark.parametrize("name", STRENGTHS)
 def test_each_strength_alone_changes_a_batch(name: str) -> None:
-    numbers = not name.startswith("token")
+    numbers = name in ("jitter", "scaling", "time_masking")
     values, lengths = signals([12] * 20) if numbers else sentences([12] * 20)
     batch = Batch(values, lengths, torch.arange(20))
     made = augment(batch, replace(PLAIN, **{name: 0.5}), 0 if numbers else VOCABULARY, draws())
@@ -278,4 +308,5 @@ def test_a_generator_of_ones_own_leaves_the_common_one_alone() -> None:
     swap_tokens(tokens, ends, 0.5, draws())
     insert_tokens(tokens, ends, 0.5, VOCABULARY, draws())
     delete_tokens(tokens, ends, 0.5, draws())
+    drop_words(tokens, ends, 0.5, draws())
     assert torch.equal(torch.random.get_rng_state(), before)

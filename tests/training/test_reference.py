@@ -385,7 +385,14 @@ def test_a_trial_learns_numbers_and_is_measured_in_their_units() -> None:
 
 # --- augmentation ---
 
-NOISY = replace(TEXT, token_deletion=0.2, token_insertion=0.2, token_swap=0.2, batch_size=16)
+NOISY = replace(
+    TEXT,
+    token_deletion=0.2,
+    token_insertion=0.2,
+    token_swap=0.2,
+    word_dropout=0.2,
+    batch_size=16,
+)
 
 
 def test_augmentation_is_drawn_again_in_each_epoch_from_the_trials_own_generator(

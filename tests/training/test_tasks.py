@@ -109,6 +109,7 @@ TEXT_TRIALS = st.builds(
     token_insertion=SHARES,
     token_deletion=SHARES,
     token_swap=SHARES,
+    word_dropout=SHARES,
 )
 
 
