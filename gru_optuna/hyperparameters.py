@@ -14,6 +14,12 @@ Initializer = Literal[
     "normal", "xavier_uniform", "xavier_normal", "he_uniform", "he_normal", "orthogonal"
 ]
 
+Normalization = Literal["channel", "none", "row", "row_stats"]
+Residual = Literal["none", "last", "season", "level", "drift", "yearly"]
+
+VIEW_KEYS = ("normalize", "differences", "patch", "residual", "log")
+"""The hyperparameters that decide how a trial reads the data."""
+
 DECAY_PARAMETERS: dict[Decay, tuple[str, ...]] = {
     "constant": (),
     "time": ("decay_rate",),
@@ -55,6 +61,11 @@ class Hyperparameters:
     embedding_size: int | None = None
     vocabulary: int | None = None
     max_tokens: int | None = None
+    normalize: Normalization | None = None
+    differences: int | None = None
+    patch: int | None = None
+    residual: Residual | None = None
+    log: bool | None = None
     token_insertion: float | None = None
     token_deletion: float | None = None
     token_swap: float | None = None

@@ -41,16 +41,16 @@ class MemberNetwork:
 
 
 def trained_on(
-    datasets: Sequence[Dataset],
+    views: Sequence[Dataset],
     networks: Sequence[Mapping[str, Tensor]],
     seed: int,
     epochs: int,
     validation: float | None,
 ) -> list[MemberNetwork]:
-    """The networks of one run, one for each of the datasets that it was trained on."""
+    """The networks of one run, one for each of the datasets in the view that it read."""
     return [
-        MemberNetwork(weights, dataset.preprocessing, seed, epochs, validation)
-        for dataset, weights in zip(datasets, networks, strict=True)
+        MemberNetwork(weights, view.preprocessing, seed, epochs, validation)
+        for view, weights in zip(views, networks, strict=True)
     ]
 
 

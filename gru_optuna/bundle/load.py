@@ -142,7 +142,7 @@ def _network(
     if isinstance(encoder, TextEncoder):
         vocabulary = encoder.vocabulary
     else:
-        channels = encoder.channels
+        channels = encoder.inputs
         outputs = encoder.plan.horizon if isinstance(encoder, SeriesEncoder) else outputs
     network = Network.of(hyperparameters, channels, outputs, vocabulary)
     # Checked before any tensor is made: the size follows from the values checked above.

@@ -20,7 +20,9 @@ from pydantic import (
 
 from gru_optuna.data.readers.column_formats import StoredFormats
 from gru_optuna.data.readers.time_forms import Case, Stored, TimeForm
+from gru_optuna.data.views import View
 from gru_optuna.errors import BundleError
+from gru_optuna.hyperparameters import Normalization, Residual
 from gru_optuna.study_file import Metric, Task
 
 if TYPE_CHECKING:
@@ -35,7 +37,7 @@ FORMAT = 3
 2. Series with categorical columns, or with test or validation rows in a file of their own.
    (Version 0.1.0 also wrote texts with a searched vocabulary as 2.)
 3. Series, with the form of their times; tables whose numbers aren't plain, or with fields that
-   stand for a missing value.
+   stand for a missing value; views, and sequences with missing values.
 
 Others are still written as 1, which every version reads.
 """
@@ -134,6 +136,19 @@ class _SequenceColumns(_Part):
     features: list[str] | None
 
 
+class _View(_Part):
+    normalize: Normalization = "channel"
+    differences: int = Field(0, ge=0, le=2)
+    patch: int = Field(1, ge=1, le=64)
+    residual: Residual = "season"
+    log: bool = False
+
+
+class _Added(_Part):
+    means: list[float]
+    deviations: list[_Spread]
+
+
 class SequencePreprocessing(_Labels):
     """``preprocessing/N.json`` of a bundle for sequences."""
 
@@ -144,12 +159,27 @@ class SequencePreprocessing(_Labels):
     channels: _Count
     means: list[float] | None
     deviations: list[_Spread] | None
+    view: _View | None = None
+    added: _Added | None = None
+    gaps: list[Annotated[int, Field(ge=0)]] = []
 
     @model_validator(mode="after")
     def _one_a_channel(self) -> SequencePreprocessing:
         for numbers in (self.means, self.deviations, self.columns.features):
             if numbers is not None and len(numbers) != self.channels:
                 raise ValueError(f"{len(numbers)} entries for {self.channels} channels")
+        if self.gaps and (max(self.gaps) >= self.channels or len(set(self.gaps)) < len(self.gaps)):
+            raise ValueError(f"gaps {self.gaps} of {self.channels} channels")
+        view = View(**self.view.model_dump()) if self.view else View()
+        if (self.means is None) != (self.deviations is None):
+            raise ValueError("needs either both means and deviations, or neither")
+        if view.by_row and self.means is None:
+            raise ValueError("rows scaled by themselves need means and deviations, too")
+        adding = 0 if self.means is None else self.channels * view.differences
+        adding += 2 * self.channels if view.statistics else 0
+        added = [self.added.means, self.added.deviations] if self.added else [[], []]
+        if any(len(numbers) != adding for numbers in added):
+            raise ValueError(f"{len(added[0])} entries for {adding} added channels")
         return self
 
 
@@ -172,6 +202,8 @@ class _Scale(_Part):
     mean: float
     deviation: _Spread
     error: _Spread
+    changes: list[_Spread] = []
+    curve: list[float] = []
 
 
 class _Covariates(_Part):
@@ -222,6 +254,19 @@ class SeriesPreprocessing(_Part):
     covariates: _Covariates
     words: dict[str, _Categories] = {}
     times: list[_TimeForm] = []
+    view: _View | None = None
+
+    @model_validator(mode="after")
+    def _scales_of_the_view(self) -> SeriesPreprocessing:
+        view = self.view or _View()
+        curve = 5 if view.residual == "yearly" else 0
+        for scale in self.series.values():
+            if len(scale.changes) != view.differences or len(scale.curve) != curve:
+                raise ValueError(
+                    f"{len(scale.changes)} changes for {view.differences} differences, and "
+                    f"{len(scale.curve)} coefficients of a curve that has {curve}"
+                )
+        return self
 
     @model_validator(mode="after")
     def _one_a_column(self) -> SeriesPreprocessing:
@@ -238,10 +283,13 @@ class SeriesPreprocessing(_Part):
         return self
 
 
+_SINCE_FORMAT_3 = ("times", "formats", "view", "gaps")
+
+
 def format_for(spec: Specification, preprocessing: Iterable[Mapping[str, Any]]) -> Literal[1, 2, 3]:
     """The oldest format that can hold such a study and its networks' preprocessing."""
     parts = list(preprocessing)
-    if any(part.get("times") or part.get("formats") for part in parts):
+    if any(part.get(key) for part in parts for key in _SINCE_FORMAT_3):
         return 3
     categories = any(part.get("words") for part in parts)
     later_files = spec.kind == "series" and any(

@@ -15,7 +15,7 @@ from gru_optuna.errors import UserError
 if TYPE_CHECKING:
     import threading
 
-    from gru_optuna.cli.progress import View
+    from gru_optuna.cli.progress import ProgressView
 
 
 EXIT_CRASHED = 70
@@ -58,7 +58,7 @@ def begin_work() -> None:
     gc.enable()
 
 
-def stop_on_signals(view: View) -> threading.Event:
+def stop_on_signals(view: ProgressView) -> threading.Event:
     """Set by the first Ctrl-C or SIGTERM; the second one ends the process at once.
 
     Whatever it is doing, the process ends some seconds after the first.
@@ -83,7 +83,7 @@ def stop_on_signals(view: View) -> threading.Event:
     return stop
 
 
-def _end_in_time(view: View) -> None:
+def _end_in_time(view: ProgressView) -> None:
     """Ends the process some seconds after the first signal, unless it has ended by itself."""
     import socket
     import threading

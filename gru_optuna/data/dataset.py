@@ -7,45 +7,63 @@ channels, H hidden size, O outputs (classes, or numbers to predict).
 from __future__ import annotations
 
 import math
+from collections import OrderedDict
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from gru_optuna.data.views import PLAIN, View, views_of
+from gru_optuna.machine import allowance
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from torch import Tensor
+
+    from gru_optuna.hyperparameters import Hyperparameters
+    from gru_optuna.study_file import Specification
 
 PADDING, UNKNOWN = 0, 1
 """Token ids of every vocabulary; known tokens begin at 2."""
 
+_LARGEST_LOG = 300.0
+
+_TOGETHER = 4
+"""The data and the views of them that are kept share the allowance of memory."""
+
 
 @dataclass(frozen=True)
 class Units:
-    """What scaled predictions mean: ``offset + scale * prediction`` in the data's own units."""
+    """What scaled predictions mean in the data's own units.
+
+    ``offset + scale * prediction``, or e to the power of that where `log` is set.
+    """
 
     offset: Tensor  # (N, O) float64
     scale: Tensor  # (N, 1) float64
     naive: Tensor | None = None  # (N, 1) mean seasonal-naive error in training: MASE's divisor
+    log: bool = False
 
     def restore(self, scaled: Tensor) -> Tensor:
         """Converts scaled predictions or targets (N, O) to the data's units, in float64."""
-        return self.offset + self.scale * scaled.double()
+        values = self.offset + self.scale * scaled.double()
+        # The square of e to the power of 300 is finite: a wild network is bad, not undefined.
+        return values.clamp(max=_LARGEST_LOG).exp() if self.log else values
 
     def scaled(self, values: Tensor) -> Tensor:
         """Scales values in the data's units (N, O), as a network would predict them."""
-        return (values - self.offset) / self.scale
+        return ((values.log() if self.log else values) - self.offset) / self.scale
 
     def rows(self, index: Tensor) -> Units:
         """The units of the rows at `index` (B,)."""
         naive = None if self.naive is None else self.naive[index]
-        return Units(self.offset[index], self.scale[index], naive)
+        return Units(self.offset[index], self.scale[index], naive, self.log)
 
     def to(self, device: torch.device) -> Units:
         """Moves them to a device, still in float64, in which metrics are computed."""
         naive = None if self.naive is None else self.naive.to(device)
-        return Units(self.offset.to(device), self.scale.to(device), naive)
+        return Units(self.offset.to(device), self.scale.to(device), naive, self.log)
 
 
 @dataclass(frozen=True)
@@ -174,9 +192,9 @@ def side_by_side(split: Split) -> Tensor:
     return values.masked_fill_(padding.view(*padding.shape, *(1,) * (values.dim() - 2)), 0)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Dataset:
-    """One study's data, split and scaled."""
+    """One study's data, split and scaled, in one view."""
 
     train: Split
     validation: Split
@@ -193,6 +211,32 @@ class Dataset:
     preprocessing: dict[str, Any] = field(default_factory=dict)
     dropped: dict[str, int] = field(default_factory=dict)  # numbers of rows left out, by reason
     embedding_dtype: torch.dtype = torch.float32
+    view: View = PLAIN
+    views: Views | None = None  # the other views of the same rows, if trials may choose
+
+    def seen_by(self, hyperparameters: Hyperparameters) -> Dataset:
+        """The same rows in the view that a trial reads."""
+        view = self.view.of(hyperparameters)
+        if view == self.view:
+            return self
+        assert self.views is not None, f"{view} of a dataset that has only {self.view}"
+        return self.views[view]
+
+    def changed(self, change: Callable[[Dataset], Dataset]) -> Dataset:
+        """A dataset made of this one; each of its views is changed in the same way."""
+        views = self.views and self.views.changed(change)
+        return replace(change(replace(self, views=None)), views=views)
+
+    def shapes(self, spec: Specification) -> set[tuple[int, int]]:
+        """The channels and the steps of the longest row, in each view of the study's trials."""
+        if self.views is None:
+            return {(self.channels, self.longest)}
+        return {self.views.shape(view) for view in views_of(spec)}
+
+    @property
+    def longest(self) -> int:
+        """T, the steps of the longest row of all parts."""
+        return max(split.longest for split in (self.train, self.validation, self.test) if split)
 
     @property
     def channels(self) -> int:
@@ -214,6 +258,9 @@ class Dataset:
 
         Steps that would fill half of a GPU's free memory or more stay on the host.
         """
+        return self.changed(lambda view: view._sent(device, dtype))
+
+    def _sent(self, device: torch.device, dtype: torch.dtype) -> Dataset:
         weights = self.class_weights
         sent: dict[int, Tensor] = {}  # by the id of what was sent: all windows share their steps
         parts = [split for split in (self.train, self.validation, self.test) if split is not None]
@@ -234,6 +281,62 @@ class Dataset:
             class_weights=None if weights is None else weights.to(device, dtype),
             embedding_dtype=dtype,
         )
+
+
+class Views:
+    """The views of one dataset, each made when it is first asked for, and shared by its trials.
+
+    Views that no trial reads any more are kept while a quarter of the memory allowed for data
+    (`gru_optuna.machine.allowance`) holds them; the least recently used go first.
+
+    Parameters
+    ----------
+    make
+        Makes a view of the dataset. It must give equal data for equal views.
+    shape
+        The channels, and the steps of the longest row, that a view has.
+    """
+
+    def __init__(
+        self, make: Callable[[View], Dataset], shape: Callable[[View], tuple[int, int]]
+    ) -> None:
+        self._make, self.shape = make, shape
+        self._made: OrderedDict[View, Dataset] = OrderedDict()
+
+    def __getitem__(self, view: View) -> Dataset:
+        made = self._made.pop(view, None) or self._make(view)
+        self._made[view] = made
+        while len(self._made) > 1 and self._bytes() > allowance() / _TOGETHER:
+            self._made.popitem(last=False)
+        return made
+
+    def changed(self, change: Callable[[Dataset], Dataset]) -> Views:
+        """The same views, each changed after it is made."""
+        return Views(lambda view: change(self[view]), self.shape)
+
+    def _bytes(self) -> int:
+        return sum(
+            split.nbytes
+            for made in self._made.values()
+            for split in (made.train, made.validation, made.test)
+            if split is not None
+        )
+
+
+def with_views(
+    spec: Specification, make: Callable[[View], Dataset], shape: Callable[[View], tuple[int, int]]
+) -> Dataset:
+    """The dataset of a study in its first view, which makes the others when trials ask for them.
+
+    Parameters
+    ----------
+    spec
+        Says which views its trials may have.
+    make, shape
+        As in `Views`.
+    """
+    first, *others = views_of(spec)
+    return replace(make(first), views=Views(make, shape) if others else None)
 
 
 def _room_on(device: torch.device) -> float:

@@ -10,6 +10,7 @@ import torch
 
 from gru_optuna.data.dataset import Dataset, Split, Units, starts_of
 from gru_optuna.data.metrics import measure
+from gru_optuna.data.views import PLAIN, View
 from gru_optuna.errors import DataError
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ def assemble(
     preprocessing: Mapping[str, Any],
     vocabulary: int = 0,
     dropped: Mapping[str, int] | None = None,
+    view: View = PLAIN,
 ) -> Dataset:
     """Makes the dataset of three parts.
 
@@ -42,7 +44,7 @@ def assemble(
         Rows with the labels or numbers to predict.
     encode
         Turns a part's rows into steps and lengths; it has learned from the training part.
-    fingerprint, preprocessing, vocabulary, dropped
+    fingerprint, preprocessing, vocabulary, dropped, view
         As in `Dataset`.
 
     Raises
@@ -81,6 +83,7 @@ def assemble(
         baselines=baselines,
         preprocessing={**preprocessing, **outputs.as_json()},
         dropped=dict(dropped or {}),
+        view=view,
     )
 
 

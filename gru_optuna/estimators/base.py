@@ -185,7 +185,7 @@ class GRUEstimator(BaseEstimator):  # type: ignore[misc]
         with value_errors():
             where = choose_device(self.device)
             spec = self._specification(space or {}, data, sizes, seed)
-            datasets = [self._weighted(part).to(where) for part in load_folds(spec, source)]
+            datasets = [part.changed(self._weighted).to(where) for part in load_folds(spec, source)]
             spec = self._named(spec, datasets[0].fingerprint)
             threads = joblib.effective_n_jobs(-1 if self.n_jobs is None else self.n_jobs)
             settings = WorkerSettings(self.device, min(threads, TOGETHER), TOGETHER)
@@ -223,7 +223,7 @@ class GRUEstimator(BaseEstimator):  # type: ignore[misc]
         self.best_score_ = winner.value if confirmed is None else confirmed.won.mean
         refit = self.refit and AGAIN not in source
         if refit:
-            datasets = [self._weighted(load_dataset(spec, source, refit=True)).to(where)]
+            datasets = [load_dataset(spec, source, refit=True).changed(self._weighted).to(where)]
             pool, _ = make_pool(without_folds(spec), datasets, threads=1, slots=1)
         trial = self.study_.trials[winner.number]
         self.bundle_ = bundle_of_trial(spec, datasets, pool, trial, confirmed, refitted=refit)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from gru_optuna.study_file.data_section import Data, StudySection
+    from gru_optuna.study_file.searchable import Searchable
 
 
 _OR_NAME_TEXT = ', or name the column of texts: text = "COLUMN" under [data]'
@@ -55,6 +56,16 @@ def check_data(data: Data, task: Task, *, stored: bool = False) -> None:
                 f"{key} is for {' and '.join(kinds)}, but the rows here are {kind}. "
                 f"Remove it{_OR_NAME_TEXT if kinds == ('texts',) else ''}."
             )
+    if data.normalize is not None and not data.standardize:
+        raise ValueError(
+            "normalize and standardize = false exclude each other: both say how numbers are "
+            "scaled. Remove standardize."
+        )
+    if kind == "series" and "none" in _choices(data.normalize):
+        raise ValueError(
+            f'normalize = {data.normalize}: "none" is for sequences; series are always scaled. '
+            f"Remove it."
+        )
     if kind != "series" and isinstance(data.time, list):
         raise ValueError(
             f"time = {data.time} names several columns, which only forecasting reads together. "
@@ -90,6 +101,10 @@ def check_data(data: Data, task: Task, *, stored: bool = False) -> None:
             "folds and validation exclude each other: every fold is validated in turn. "
             "Remove one of them."
         )
+
+
+def _choices(value: Searchable | None) -> list[object]:
+    return list(value) if isinstance(value, list) else [value]
 
 
 def _needed(task: Task, kind: Kind) -> list[tuple[str, str]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import (
     BaseModel,
@@ -15,7 +15,8 @@ from pydantic import (
     model_serializer,
 )
 
-from gru_optuna.study_file.searchable import Number, Range, Searchable
+from gru_optuna.hyperparameters import VIEW_KEYS, Normalization, Residual
+from gru_optuna.study_file.searchable import Number, Option, Range, Searchable
 
 _Name = Annotated[str, Field(min_length=1)]
 _Part = Annotated[float, Field(gt=0, lt=1)] | Annotated[int, Field(ge=1)] | _Name
@@ -58,7 +59,7 @@ def is_stored(info: ValidationInfo) -> bool:
 class Data(StudySection):
     """``[data]``: files, relative to the study file, and what their columns mean."""
 
-    newer = ("missing_values", "decimal", "thousands")
+    newer = ("missing_values", "decimal", "thousands", *VIEW_KEYS)
 
     train: str = Field(
         min_length=1, description="File of the training rows: .csv .tsv .jsonl .parquet .npz .ts"
@@ -79,6 +80,27 @@ class Data(StudySection):
     )
     standardize: bool = Field(
         True, description="Give every channel mean 0 and deviation 1, as seen in training."
+    )
+    normalize: Annotated[Searchable, Option(get_args(Normalization))] | None = Field(
+        None,
+        description="How numbers are scaled. channel: by each channel's mean and deviation in "
+        "training; row: by those of the row itself; row_stats: likewise, and they are channels "
+        "too; none.",
+    )
+    differences: Annotated[Searchable, Number(integer=True, at_least=0, at_most=2)] | None = Field(
+        None, description="Changes from step to step as more channels; 2: their changes, too."
+    )
+    patch: Annotated[Searchable, Number(integer=True, at_least=1, at_most=64)] | None = Field(
+        None, description="So many neighbouring steps are read as one."
+    )
+    residual: Annotated[Searchable, Option(get_args(Residual))] | None = Field(
+        None,
+        description="What a forecast is measured from. season: the median of past seasons; level: "
+        "the same, moved to the present level; drift: the last season, and the change since; "
+        "last: the last value; yearly: a smooth curve over the year; none: the mean.",
+    )
+    log: Annotated[Searchable, Option((False, True))] | None = Field(
+        None, description="Read and predict the logarithms of the target, which is positive."
     )
     # texts
     text: _Name | None = Field(None, description="Column of texts.")

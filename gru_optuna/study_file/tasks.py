@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+from gru_optuna.hyperparameters import VIEW_KEYS
+
 Task = Literal["classification", "regression", "forecasting"]
 Metric = Literal[
     "accuracy",
@@ -53,6 +55,8 @@ TASKS_OF_KEYS: dict[str, tuple[Task, ...]] = {
             "stride",
             "missing",
             "calendar",
+            "residual",
+            "log",
         ),
         ("forecasting",),
     ),
@@ -62,11 +66,11 @@ TASKS_OF_KEYS: dict[str, tuple[Task, ...]] = {
 KINDS_OF_KEYS: dict[str, tuple[Kind, ...]] = {
     **dict.fromkeys(("tokenizer", "vocabulary", "max_tokens", "deduplicate"), ("texts",)),
     **dict.fromkeys(("id", "features", "standardize"), ("sequences",)),
-    "time": ("sequences", "series"),
+    **dict.fromkeys(("time", "normalize", "differences", "patch"), ("sequences", "series")),
 }
 """Keys of ``[data]`` that apply only to some kinds of rows."""
 
-DATA_HYPERPARAMETERS = ("vocabulary", "max_tokens")
+DATA_HYPERPARAMETERS = ("vocabulary", "max_tokens", *VIEW_KEYS)
 """Keys of ``[data]`` that are hyperparameters of a trial where they are given."""
 
 KINDS_OF_HYPERPARAMETERS: dict[str, tuple[Kind, ...]] = {

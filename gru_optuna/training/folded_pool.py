@@ -42,8 +42,8 @@ class FoldedPool:
     """Slots whose trials train one network for each fold, with the methods of `Pool`.
 
     A slot's ``state`` is the list of its folds' slots and its ``progress`` that of their means.
-    Its ``network`` is the first fold's, since a trial's size is reported as that of one network.
-    It has no ``best_weights``: each fold keeps its own.
+    Its ``dataset`` and ``network`` are the first fold's, since a trial's size is reported as that
+    of one network. It has no ``best_weights``: each fold keeps its own.
 
     Parameters
     ----------
@@ -75,7 +75,8 @@ class FoldedPool:
                 with _naming(number, count):
                     folds.append(pool.admit(hyperparameters, seed, part))
             progress = Progress.of(self.spec)
-            slot = Slot(hyperparameters, seed, folds[0].network, progress, state=folds)
+            first = folds[0]
+            slot = Slot(hyperparameters, seed, first.dataset, first.network, progress, state=folds)
             if checkpoint is not None:
                 _resume_means(checkpoint, slot)
         except Exception:

@@ -49,7 +49,7 @@ class Pool:
     spec
         The study.
     dataset
-        Its data, on the device to train on.
+        Its data, on the device to train on; each trial reads it in its own view.
     engine
         Trains the slots, on the same dataset.
     """
@@ -89,8 +89,8 @@ class Pool:
         """
         progress = Progress.of(self.spec)
         try:
-            network = self._network(hyperparameters)
-            slot = Slot(hyperparameters, seed, network, progress, state=None)
+            slot = self._slot(hyperparameters, seed, progress)
+            network = slot.network
             if checkpoint is None:
                 slot.state = self.engine.start(network, hyperparameters, seed)
             else:
@@ -152,15 +152,15 @@ class Pool:
         list of (Tensor, Split)
             Logits or scaled numbers (N, O), and the rows as that network reads them.
         """
-        split = self.dataset.validation if part == "validation" else self.dataset.test
+        slot = self._slot(hyperparameters, 0, Progress.of(self.spec))
+        split = slot.dataset.validation if part == "validation" else slot.dataset.test
         assert split is not None, "a study without test rows has nothing to measure"
-        network = self._network(hyperparameters)
-        slot = Slot(hyperparameters, 0, network, Progress.of(self.spec), state=None)
         return [(self.engine.predict(slot, weights, split), split) for weights in networks]
 
-    def _network(self, hyperparameters: Hyperparameters) -> Network:
-        data = self.dataset
-        return Network.of(hyperparameters, data.channels, data.outputs, data.vocabulary)
+    def _slot(self, hyperparameters: Hyperparameters, seed: int, progress: Progress) -> Slot:
+        data = self.dataset.seen_by(hyperparameters)
+        network = Network.of(hyperparameters, data.channels, data.outputs, data.vocabulary)
+        return Slot(hyperparameters, seed, data, network, progress, state=None)
 
     def _outcome(self, slot: Slot, trained: EpochOutput) -> EpochResult | TrialFailed:
         epoch = slot.progress.epoch + 1
@@ -176,7 +176,7 @@ class Pool:
             return _failure(error, epoch)
 
     def _measure(self, slot: Slot, trained: EpochOutput) -> EpochResult:
-        outputs, validation = trained.validation_outputs, self.dataset.validation
+        outputs, validation = trained.validation_outputs, slot.dataset.validation
         epoch = slot.progress.epoch + 1
         assert outputs is not None
         # Finite losses can have an infinite sum, which a checkpoint's JSON can't hold.

@@ -122,7 +122,7 @@ class Trainer:
         seed: int,
     ) -> None:
         self.spec = spec
-        self.dataset = dataset
+        self.dataset = dataset = dataset.seen_by(hyperparameters)
         self.hyperparameters = hyperparameters
         self.seed = seed
         self.progress = Progress.of(spec)

@@ -15,7 +15,7 @@ from gru_optuna.machine import free_memory
 from gru_optuna.study_file.searchable import Range
 from gru_optuna.training.draws import STRENGTHS, augments
 from gru_optuna.training.engines.compiled.workspace import workspace_bytes
-from gru_optuna.training.engines.cpu import PREDICTED_TOGETHER, CPUEngine, longest_row, stretch_of
+from gru_optuna.training.engines.cpu import PREDICTED_TOGETHER, CPUEngine, stretch_of
 from gru_optuna.training.network import Network
 from gru_optuna.training.pool import Pool
 
@@ -69,7 +69,7 @@ def choose_size(
         threads = max(1, joblib.cpu_count() // workers)
     elif threads is None:
         threads = _measure_threads(spec, datasets[0], joblib.cpu_count())
-    folds = [_memory(largest, dataset) for dataset in datasets]
+    folds = [_memory(largest, dataset, spec) for dataset in datasets]
     a_slot = sum(fold.slot for fold in folds)
     # A thread keeps the workspaces of all folds, but trains one fold's epoch at a time.
     a_thread = sum(fold.workspace for fold in folds) + max(fold.epoch for fold in folds)
@@ -119,19 +119,30 @@ class _Memory(NamedTuple):
     epoch: int  # for each thread that trains
 
 
-def _memory(largest: Hyperparameters, dataset: Dataset) -> _Memory:
-    network = Network.of(largest, dataset.channels, dataset.outputs, dataset.vocabulary)
+def _memory(largest: Hyperparameters, dataset: Dataset, spec: Specification) -> _Memory:
+    """The most that any view of the dataset takes."""
+    every = [
+        _memory_of_view(largest, dataset, channels, longest)
+        for channels, longest in dataset.shapes(spec)
+    ]
+    return _Memory(*(max(bytes_of_views) for bytes_of_views in zip(*every, strict=True)))
+
+
+def _memory_of_view(
+    largest: Hyperparameters, dataset: Dataset, channels: int, longest: int
+) -> _Memory:
+    network = Network.of(largest, channels, dataset.outputs, dataset.vocabulary)
     train = dataset.train
     rows = max(min(largest.batch_size, len(train)), PREDICTED_TOGETHER)
     # Masks and augmented rows of a stretch count twice: drawn batch by batch, then joined.
     stretch = min(stretch_of(largest.batch_size), len(train))
     epoch = 2 * network.layers * stretch * network.features * _FLOAT
     if augments(largest):
-        a_step = dataset.channels * _FLOAT or train.steps.itemsize
-        epoch += 2 * stretch * train.longest * a_step
+        a_step = channels * _FLOAT or train.steps.itemsize
+        epoch += 2 * stretch * longest * a_step
     return _Memory(
         slot=4 * network.size() * _FLOAT,  # weights, two moments, the best epoch's weights
-        workspace=workspace_bytes(network, rows, longest_row(dataset)),
+        workspace=workspace_bytes(network, rows, longest),
         epoch=epoch,
     )
 
@@ -139,8 +150,10 @@ def _memory(largest: Hyperparameters, dataset: Dataset) -> _Memory:
 def _measure_threads(spec: Specification, dataset: Dataset, cores: int) -> int:
     """The number of threads that trains most epochs per second, on a few rows of the real data."""
     chosen = torch.arange(min(_MEASURED_ROWS, len(dataset.train)))
-    sample = replace(
-        dataset, train=dataset.train.rows(chosen), validation=dataset.train.rows(chosen[:8])
+    sample = dataset.changed(
+        lambda view: replace(
+            view, train=view.train.rows(chosen), validation=view.train.rows(chosen[:8])
+        )
     )
     largest = largest_hyperparameters(spec)
     hyperparameters = replace(

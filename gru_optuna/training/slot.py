@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from gru_optuna.data.dataset import Dataset
     from gru_optuna.hyperparameters import Hyperparameters
     from gru_optuna.study_file import Specification
     from gru_optuna.training.network import Network
@@ -93,6 +94,7 @@ class Slot:
 
     hyperparameters: Hyperparameters
     seed: int
+    dataset: Dataset  # in the trial's view
     network: Network
     progress: Progress
     # The engine's own: weights, moments, number of updates. In a `FoldedPool`: the folds' slots.

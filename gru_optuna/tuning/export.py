@@ -180,10 +180,11 @@ def _bundle(
 ) -> Bundle:
     """The networks of these runs of one configuration, trained again."""
     networks: list[MemberNetwork] = []
+    views = [dataset.seen_by(runs[0].run.hyperparameters) for dataset in datasets]
     trained = train_again(pool, runs, slots, stop)
     for finished, (weights, value) in zip(runs, trained, strict=True):
         validation = None if refitted else value
-        networks += trained_on(datasets, weights, finished.run.seed, finished.epochs, validation)
+        networks += trained_on(views, weights, finished.run.seed, finished.epochs, validation)
     run = runs[0].run
     return make_bundle(
         spec, run.number, run.hyperparameters, networks,

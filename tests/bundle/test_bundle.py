@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
@@ -130,6 +130,48 @@ def test_a_forecast_is_in_the_datas_units_and_has_its_times(traffic: Model) -> N
         np.testing.assert_array_equal(predictions["prediction"], expected[-1 - ahead])
         times = frame["datetime"][len(frame) - 24 - ahead :][:24]
         assert predictions["datetime"].to_list() == times.to_list()
+
+
+@pytest.mark.parametrize(
+    "view",
+    [
+        {"residual": "level", "differences": 1},
+        {"residual": "drift", "normalize": "row_stats", "patch": 8, "log": True},
+        {"residual": "last", "patch": 4, "differences": 2},
+        {"residual": "none", "normalize": "row"},
+    ],
+)
+def test_forecasts_in_any_view_are_those_of_the_trial(view: dict[str, Any]) -> None:
+    model = train("traffic.toml", replace(PLAIN, **view), 1, *_choices(view))
+    test, data = model.dataset.test, pl.read_csv(DATA / "traffic_hourly.csv")
+    assert test is not None
+    assert test.units is not None
+    expected = test.units.restore(model.outputs[0])
+    predictions = model.bundle.predict(data[: len(data) - 24 - 57])["prediction"]
+    np.testing.assert_array_equal(predictions, expected[-1 - 57])
+    assert model.bundle.manifest.format == 3
+    loaded = bundle_from_files(model.bundle.files, "again")
+    assert loaded.predict(data[:-24])["prediction"].to_list() == expected[-1].tolist()
+
+
+@pytest.mark.parametrize(
+    "view",
+    [
+        {"normalize": "row_stats", "differences": 2, "patch": 4},
+        {"normalize": "none", "differences": 1},
+        {"normalize": "row"},
+    ],
+)
+def test_sequences_in_any_view_are_predicted_as_the_trial_predicted_them(
+    view: dict[str, Any],
+) -> None:
+    model = train("japanese-vowels.toml", replace(PLAIN, **view), 1, *_choices(view))
+    loaded = bundle_from_files(model.bundle.files, "again")
+    np.testing.assert_array_equal(loaded.predict_proba(VOWELS), softmax(model.outputs[0]))
+
+
+def _choices(view: dict[str, Any]) -> list[str]:
+    return [f"data.{key}={json.dumps(value)}" for key, value in view.items()]
 
 
 def test_numbers_are_in_their_own_units(tmp_path: Path) -> None:

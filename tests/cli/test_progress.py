@@ -13,7 +13,7 @@ from optuna.trial import TrialState
 from rich.console import Console
 
 from gru_optuna import study_file
-from gru_optuna.cli.progress import LiveView, PlainView, View, make_view
+from gru_optuna.cli.progress import LiveView, PlainView, ProgressView, make_view
 from gru_optuna.cli.progress.messages import notice, sparkline
 from gru_optuna.cli.progress.time_left import Rate, epochs_left, survival
 from gru_optuna.study.summary import Summary
@@ -113,7 +113,7 @@ Happening = WorkerEvent | float
 """What happens, or so many seconds pass."""
 
 
-def tell(view: View, clock: Clock, events: tuple[Happening, ...]) -> None:
+def tell(view: ProgressView, clock: Clock, events: tuple[Happening, ...]) -> None:
     for one in events:
         if isinstance(one, float):
             clock.seconds += one

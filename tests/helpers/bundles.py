@@ -42,10 +42,11 @@ def train(
     """Trains one epoch of each network and makes a bundle of them."""
     path = REPOSITORY / "studies" / study
     spec = study_file.load(path, overrides)
-    data = load_dataset(spec, path.parent)
+    every = load_dataset(spec, path.parent)
+    data = every.seen_by(trial)
     if spec.kind == "texts":
         trial = replace(trial, embedding_size=8)
-    pool = Pool(spec, data, CPUEngine(spec, data))
+    pool = Pool(spec, every, CPUEngine(spec, every))
     slots = [pool.admit(trial, seed) for seed in range(networks)]
     pool.train_epoch()
     trained = [

@@ -4,7 +4,7 @@
 for a terminal, ``live`` keeps the drawing fresh, and ``log`` writes lines for a pipe or a file.
 """
 
-from gru_optuna.cli.progress.live import LiveView, View, make_view
+from gru_optuna.cli.progress.live import LiveView, ProgressView, make_view
 from gru_optuna.cli.progress.log import PlainView
 
-__all__ = ["LiveView", "PlainView", "View", "make_view"]
+__all__ = ["LiveView", "PlainView", "ProgressView", "make_view"]

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _LAST_NOTICES = 4
 
 
-class View(Protocol):
+class ProgressView(Protocol):
     """Watches a tuning run."""
 
     def opened(self, opening: RunStart) -> None:
@@ -39,7 +39,7 @@ class View(Protocol):
         """Leaves the terminal as it was."""
 
 
-def make_view(console: Console) -> View:
+def make_view(console: Console) -> ProgressView:
     """The view that suits where stderr goes.
 
     A terminal that can't move its cursor (``TERM=dumb``), or has no signs but ASCII, gets lines.

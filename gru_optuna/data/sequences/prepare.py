@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gru_optuna.data.dataset import with_views
 from gru_optuna.data.readers.column_formats import TableFormats
 from gru_optuna.data.readers.in_memory import open_rows
 from gru_optuna.data.readers.labels import Labels
 from gru_optuna.data.readers.long_format import sequences_from_table
 from gru_optuna.data.readers.tables import TABLES, Table
-from gru_optuna.data.sequences.scaler import SequenceEncoder
+from gru_optuna.data.sequences.scaler import SequenceEncoder, channels_with_gaps
 from gru_optuna.data.splitting import Examples, Files, divide
 from gru_optuna.data.targets import assemble
 from gru_optuna.errors import DataError
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from gru_optuna.data.readers.in_memory import Source
     from gru_optuna.data.readers.sequences import Sequences
     from gru_optuna.data.splitting import Part
+    from gru_optuna.data.views import View
     from gru_optuna.study_file import Specification
 
 
@@ -92,25 +94,41 @@ def prepare_sequences(
     data = spec.data
     parts = divide(spec, read.files, fold)
     parts = parts.refitting() if refit else parts
-    encoder = SequenceEncoder.fit(
-        parts.train.rows,
-        standardize=data.standardize,
-        id=data.id,
-        time=next(iter(data.times), None),
-        features=read.features,
-        formats=read.formats,
-    )
 
-    def encode(part: Part[NDArray[np.float64]]) -> tuple[Tensor, Tensor]:
-        return encoder.encode(part.rows, lambda row: part.examples.at(int(part.index[row])))
+    rows = parts.train.rows
+    gaps = channels_with_gaps(rows)
+    longest = max(len(row) for file in read.files.all() for row in file.rows)
 
-    return assemble(
-        spec,
-        parts,
-        encode,
-        fingerprint=read.fingerprint,
-        preprocessing=encoder.as_json(),
-    )
+    def encoder_of(view: View) -> SequenceEncoder:
+        return SequenceEncoder(
+            channels=rows[0].shape[1],
+            id=data.id,
+            time=next(iter(data.times), None),
+            features=read.features,
+            formats=read.formats,
+            view=view,
+            gaps=gaps,
+        )
+
+    def shape(view: View) -> tuple[int, int]:
+        return encoder_of(view).inputs, -(-longest // view.patch)
+
+    def make(view: View) -> Dataset:
+        encoder = encoder_of(view).fitted(rows)
+
+        def encode(part: Part[NDArray[np.float64]]) -> tuple[Tensor, Tensor]:
+            return encoder.encode(part.rows, lambda row: part.examples.at(int(part.index[row])))
+
+        return assemble(
+            spec,
+            parts,
+            encode,
+            fingerprint=read.fingerprint,
+            preprocessing=encoder.as_json(),
+            view=view,
+        )
+
+    return with_views(spec, make, shape)
 
 
 def fingerprint(files: list[Examples[Any]]) -> str:

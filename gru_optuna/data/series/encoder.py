@@ -19,7 +19,9 @@ from gru_optuna.data.readers.time_forms import TimeForm
 from gru_optuna.data.series import windows
 from gru_optuna.data.series.categories import Categories, is_present
 from gru_optuna.data.series.frequency import Frequency
+from gru_optuna.data.series.reference_values import ForecastUnits
 from gru_optuna.data.series.windows import Scales, WindowPlan
+from gru_optuna.data.views import PLAIN, View, differences_of, patched
 from gru_optuna.errors import DataError, did_you_mean
 
 if TYPE_CHECKING:
@@ -37,15 +39,42 @@ if TYPE_CHECKING:
 class Prepared:
     """One series, ready to be cut into windows."""
 
-    plan: WindowPlan
-    scales: Scales
-    channels: NDArray[np.float32]  # (S, C)
-    target: NDArray[np.float64]  # (S,) filled, unless windows with missing values are dropped
+    units: ForecastUnits
+    channels: NDArray[np.float32]  # (S, C), before windows are scaled and patches are made
+    values: NDArray[np.float64]  # (S,) filled, unless windows with missing values are dropped
+    added: int  # the last channels, which the view adds: changes of the target
 
-    def units(self, usual: NDArray[np.float64]) -> Units:
-        """The units of scaled forecasts, around the usual values (N, O)."""
-        rows = torch.ones(len(usual), 1, dtype=torch.float64)
-        return Units(torch.from_numpy(usual), self.scales.error * rows, self.scales.naive * rows)
+    @property
+    def shares_steps(self) -> bool:
+        """Whether all windows read the same steps, so that they may overlap."""
+        view = self.units.view
+        return view.patch == 1 and not view.by_row and view.residual != "last"
+
+    def inputs(self, origins: NDArray[np.int64]) -> NDArray[np.float32]:
+        """The steps (N, T', C') of the windows that end at `origins` (N,), as a network reads them.
+
+        T' and C' are T and C unless the view makes patches or adds statistics.
+        """
+        plan, scales, view = self.units.plan, self.units.scales, self.units.view
+        steps = self.channels[origins[:, None] + np.arange(1 - plan.window, 1)].astype(np.float64)
+        levels = (self.units.levels(origins) - scales.mean) / scales.deviation
+        spreads = self.units.spreads(origins)
+        if view.by_row:
+            spreads = spreads / scales.deviation
+        targets = 1 + len(plan.lags)  # the first channels: the target, and earlier seasons
+        steps[:, :, :targets] -= levels[:, None, None]
+        if view.residual == "last":
+            steps[:, :, :targets] -= steps[:, -1:, :1]
+        for scaled in (slice(targets), slice(steps.shape[2] - self.added, None)):
+            steps[:, :, scaled] /= spreads[:, None, None]
+        lengths = np.full(len(origins), plan.window)
+        flat, _ = patched(steps.reshape(-1, steps.shape[2]), lengths, view.patch)
+        patches = flat.reshape(len(origins), -1, flat.shape[1])
+        if view.statistics:
+            statistics = np.column_stack([levels, np.log(spreads)])[:, None]
+            constant = np.broadcast_to(statistics, (*patches.shape[:2], 2))
+            patches = np.concatenate([patches, constant], axis=2)
+        return patches.astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -69,10 +98,25 @@ class SeriesEncoder:
     formats: TableFormats = field(default_factory=TableFormats)
     # How the columns of times are written; none if an earlier version made the bundle.
     forms: tuple[TimeForm, ...] = ()
+    view: View = PLAIN
+
+    @property
+    def inputs(self) -> int:
+        """The channels of a step as a network reads it."""
+        statistics = 2 if self.view.statistics else 0
+        return (self.channels + self._added) * self.view.patch + statistics
+
+    @property
+    def _added(self) -> int:
+        return self._sees_seasonal_change + self.view.differences
+
+    @property
+    def _sees_seasonal_change(self) -> bool:
+        return self.view.residual in ("level", "drift") and self.plan.season > 1
 
     @property
     def channels(self) -> int:
-        """C: target, earlier seasons, covariates, calendar."""
+        """C of a plain view: target, earlier seasons, covariates, calendar."""
         covariates = sum(
             self.categories[name].channels if name in self.categories else 1
             for name in (*self.data.covariates, *self.data.known)
@@ -96,17 +140,40 @@ class SeriesEncoder:
         columns = np.column_stack([series.target, series.past, series.known])
         if self.data.missing != "drop":
             columns = windows.fill(columns, training)
-        target = columns[:, 0]
+        values = columns[:, 0]
+        if self.view.log and (values <= 0).any():
+            raise DataError(
+                f'"{self.data.target}" is {values[values <= 0][0]:g}'
+                f"{_of(series)}, but this model reads its logarithms. Give positive values."
+            )
+        target = np.log(values) if self.view.log else values
         scaled = (columns[:, 1:] - scales.means) / scales.deviations
         past, known = np.split(scaled, [series.past.shape[1]], axis=1)
+        of_target = (target - scales.mean) / scales.deviation
         channels = windows.channels(
             series.first,
-            (target - scales.mean) / scales.deviation,
+            of_target,
             np.column_stack([past, *self._one_hot(series, self.data.covariates)]),
             np.column_stack([known, *self._one_hot(series, self.data.known)]),
             self.plan,
         )
-        return Prepared(self.plan, scales, channels, target)
+        added = list(self._changes(of_target, scales))
+        if added:
+            channels = np.column_stack([channels, *added]).astype(np.float32)
+        units = ForecastUnits(self.plan, scales, self.view, series.first, target)
+        return Prepared(units, channels, values, len(added))
+
+    def _changes(
+        self, target: NDArray[np.float64], scales: Scales
+    ) -> Iterator[NDArray[np.float64]]:
+        """The changes (S,) of a scaled target that the view adds; 0 where there is none yet."""
+        if self._sees_seasonal_change:
+            change = np.zeros_like(target)
+            change[self.plan.season :] = target[self.plan.season :] - target[: -self.plan.season]
+            yield np.nan_to_num(change)
+        orders = differences_of(target[:, None], np.zeros(1, np.int64), self.view.differences)
+        for difference, deviation in zip(orders, scales.changes, strict=True):
+            yield np.nan_to_num(difference[:, 0]) * scales.deviation / deviation
 
     def _one_hot(self, series: Series, names: Sequence[str]) -> Iterator[NDArray[np.float64]]:
         """The channels (S, W) of each categorical column among `names`; they aren't scaled."""
@@ -125,7 +192,7 @@ class SeriesEncoder:
         DataError
             If there are too few rows, a gap that can't be filled, or no known values ahead.
         """
-        plan, of = self.plan, f' of series "{series.name}"' if series.name else ""
+        plan, of = self.plan, _of(series)
         observed = np.flatnonzero(np.isfinite(series.target))
         origin = int(observed[-1]) if len(observed) else -1
         if origin < plan.first_origin:
@@ -143,8 +210,8 @@ class SeriesEncoder:
             )
         times = plan.frequency.times(series.first, origin + 1 + plan.horizon)
         prepared = self.prepare(series)
-        values = prepared.channels[origin - plan.window + 1 : origin + 1]
-        usual = windows.usual(prepared.target, np.array([origin]), plan)
+        read = np.array([origin])
+        values, units = prepared.inputs(read)[0], prepared.units.of(read)
         seen = slice(origin - plan.first_origin, origin + 1)
         whole = np.isfinite(np.column_stack([series.target, series.past])[seen]).all() and all(
             is_present(series.categories[name][seen]).all()
@@ -152,12 +219,11 @@ class SeriesEncoder:
             if name in self.categories
         )
         refused = self.data.missing == "refuse" and not whole
-        if refused or not (np.isfinite(values).all() and np.isfinite(usual).all()):
+        if refused or not (np.isfinite(values).all() and units.offset.isfinite().all()):
             raise DataError(
                 f"{source}: a value is missing{of} in the {plan.first_origin + 1} rows that a "
                 f"forecast needs, up to {times[origin]}. Fill it in."
             )
-        units = prepared.units(usual)
         return Present(series.name, torch.from_numpy(values), units, times[origin + 1 :])
 
     def as_json(self) -> dict[str, Any]:
@@ -178,7 +244,8 @@ class SeriesEncoder:
             "calendar": list(plan.calendar),
             "missing": self.data.missing,
             "series": {
-                name: {"mean": scale.mean, "deviation": scale.deviation, "error": scale.error}
+                name: {key: getattr(scale, key) for key in ("mean", "deviation", "error")}
+                | {key: list(of) for key in ("changes", "curve") if (of := getattr(scale, key))}
                 for name, scale in self.scales.items()
             },
             "covariates": {
@@ -193,6 +260,8 @@ class SeriesEncoder:
             }
         if self.forms:
             content["times"] = [_without_defaults(form) for form in self.forms]
+        if view := self.view.as_json():
+            content["view"] = view
         return content | self.formats.in_json()
 
     @classmethod
@@ -211,7 +280,16 @@ class SeriesEncoder:
         deviations = np.array(covariates["deviations"], np.float64)
         scales = {
             # New rows have no targets to measure errors on, so the divisor isn't needed.
-            name: Scales(**scale, naive=float("nan"), means=means, deviations=deviations)
+            name: Scales(
+                scale["mean"],
+                scale["deviation"],
+                scale["error"],
+                naive=float("nan"),
+                means=means,
+                deviations=deviations,
+                changes=tuple(scale.get("changes", ())),
+                curve=tuple(scale.get("curve", ())),
+            )
             for name, scale in content["series"].items()
         }
         categories = {
@@ -220,7 +298,12 @@ class SeriesEncoder:
         }
         formats = TableFormats.from_json(content.get("formats"))
         forms = tuple(TimeForm(**form) for form in content.get("times", ()))
-        return cls(plan, scales, categories, data, formats, forms)
+        view = View(**(content.get("view") or {}))
+        return cls(plan, scales, categories, data, formats, forms, view)
+
+
+def _of(series: Series) -> str:
+    return f' of series "{series.name}"' if series.name else ""
 
 
 def _without_defaults(part: Frequency | TimeForm) -> dict[str, Any]:
@@ -239,4 +322,5 @@ def joined_units(units: Sequence[Units]) -> Units:
         torch.cat([part.offset for part in units]),
         torch.cat([part.scale for part in units]),
         torch.cat(naive) if naive else None,
+        units[0].log,
     )

@@ -13,13 +13,17 @@ import numpy as np
 
 from gru_optuna.data.series import windows
 from gru_optuna.data.series.categories import Categories
+from gru_optuna.data.series.reference_values import ForecastUnits, yearly_curve
 from gru_optuna.data.series.windows import Scales, WindowPlan
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from numpy.typing import NDArray
+
     from gru_optuna.data.series.frequency import Frequency
     from gru_optuna.data.series.series import Series, Span
+    from gru_optuna.data.views import View
     from gru_optuna.study_file import Data
 
 
@@ -130,7 +134,7 @@ def _season(series: list[Series], training: list[int], frequency: Frequency, hor
 
 
 def measure_scales(
-    series: list[Series], splits: list[SeriesSplit], plan: WindowPlan, stride: int
+    series: list[Series], splits: list[SeriesSplit], plan: WindowPlan, stride: int, view: View
 ) -> list[Scales]:
     """Measures the scales of each series: its target's own, and the covariates' of all series.
 
@@ -146,22 +150,35 @@ def measure_scales(
     means, deviations = np.nanmean(covariates, axis=0), np.nanstd(covariates, axis=0)
     found: list[Scales] = []
     for each, rows in zip(series, training, strict=True):
-        target = each.target[:rows]
-        origins = plan.origins(0, rows, stride)
-        errors = windows.targets(target, origins, plan) - windows.usual(target, origins, plan)
+        target = np.log(each.target[:rows]) if view.log else each.target[:rows]
         # A constant series is 0 once centred, whatever it is divided by.
         deviation = float(np.nanstd(target)) or 1.0
-        found.append(
-            Scales(
-                mean=float(np.nanmean(target)),
-                deviation=deviation,
-                error=windows.robust_deviation(errors) or deviation,
-                naive=windows.naive_error(target, plan.season),
-                means=means,
-                deviations=np.where(deviations > 0, deviations, 1.0),
-            )
+        curve: tuple[float, ...] = ()
+        if view.residual == "yearly":
+            curve = yearly_curve(plan.frequency.times(each.first, rows), target)
+        scales = Scales(
+            mean=float(np.nanmean(target)),
+            deviation=deviation,
+            error=1.0,
+            naive=windows.naive_error(each.target[:rows], plan.season),
+            means=means,
+            deviations=np.where(deviations > 0, deviations, 1.0),
+            changes=_changes(target, view.differences),
+            curve=curve,
         )
+        origins = plan.origins(0, rows, stride)
+        reference = ForecastUnits(plan, scales, view, each.first, target)
+        errors = windows.targets(target, origins, plan) - reference.offsets(origins)
+        spreads = reference.spreads(origins)
+        usual_error = windows.robust_deviation(errors / spreads[:, None])
+        found.append(replace(scales, error=usual_error or (1.0 if view.by_row else deviation)))
     return found
+
+
+def _changes(target: NDArray[np.float64], order: int) -> tuple[float, ...]:
+    """The deviation of each order of differences of a series (S,); 1 where nothing changes."""
+    differences = [np.diff(target, number) for number in range(1, order + 1)]
+    return tuple(float(np.nanstd(each)) or 1.0 for each in differences)
 
 
 def choose_stride(splits: list[SeriesSplit], plan: WindowPlan) -> int:

@@ -5,8 +5,8 @@ season, categories and the filling of gaps know the training rows alone. The inp
 window may reach back into training rows, as those of a real forecast do. Rows of several files are
 one series, split where the files meet.
 
-A network predicts how far each step will be from its usual value, the median of the past seasons:
-even an untrained one forecasts well.
+A network predicts how far each step will be from a simple forecast, such as the median of past
+seasons (`reference_values`): even an untrained one forecasts well.
 
 Letters: S steps of a series, N windows, C channels, O the horizon.
 """
@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from gru_optuna.data.dataset import Dataset, Split
+from gru_optuna.data.dataset import Dataset, Split, with_views
 from gru_optuna.data.mapped_tensors import Growing
 from gru_optuna.data.metrics import measure
 from gru_optuna.data.readers.column_formats import TableFormats
@@ -36,8 +36,10 @@ from gru_optuna.data.series.plan import (
     make_plan,
     measure_scales,
 )
+from gru_optuna.data.series.reference_values import usual
 from gru_optuna.data.series.series import read_series
 from gru_optuna.data.targets import check_defined
+from gru_optuna.data.views import views_of
 from gru_optuna.errors import DataError, TooFewRows
 
 if TYPE_CHECKING:
@@ -51,8 +53,10 @@ if TYPE_CHECKING:
     from gru_optuna.data.series.categories import Categories
     from gru_optuna.data.series.series import Series, SeriesRows, Span
     from gru_optuna.data.series.windows import WindowPlan
+    from gru_optuna.data.views import View
     from gru_optuna.study_file import Data, Metric, Specification
 
+_TOGETHER = 1024  # windows whose steps are made at a time
 _FAR = 3.0  # usual errors; a training target further away is an outlier (Hampel 1974)
 
 
@@ -121,45 +125,59 @@ def prepare_forecasting(
     plan = make_plan(series, splits, read.rows.frequency, data)
     _check_training(series, splits, plan, trained_on)
     stride = data.stride or choose_stride(splits, plan)
-    scales = measure_scales(series, splits, plan, stride)
-    by_name = {each.name: scale for each, scale in zip(series, scales, strict=True)}
-    encoder = SeriesEncoder(plan, by_name, categories, data, read.formats, read.rows.forms)
+    _check_views(spec, series, splits, plan, trained_on)
     # RMSE is dominated by outliers, so networks must learn them; the other metrics forgive them.
     limit = math.inf if spec.metric == "rmse" else _FAR
-    prepared = [
-        _Prepared(encoder.prepare(each, split.train[1]), each.target, limit)
-        for each, split in zip(series, splits, strict=True)
-    ]
-    steps = Growing()
-    for each in prepared:
-        steps.append(torch.from_numpy(each.ready.channels))
-    all_steps = steps.whole()
-    parts = {
-        "training": _part(all_steps, prepared, [split.train for split in splits], stride),
-        "validation": _part(
-            all_steps, prepared, [split.validation for split in splits], stride, evaluated=True
-        ),
-    }
-    if data.test is not None:
-        # Every step of the test is forecast, from every origin.
-        spans = [split.test for split in splits if split.test is not None]
-        parts["test"] = _part(all_steps, prepared, spans, stride=1, evaluated=True)
-    baselines: dict[str, float] = {}
-    for name, part in parts.items():
-        _check_windows(part, name, sources[name])
-        if name != "training":  # the test comes last: its baselines are kept
-            baselines = part.baselines(spec.metric)
-            check_defined(spec, baselines, sources[name], name)
-    return Dataset(
-        train=parts["training"].split,
-        validation=parts["validation"].split,
-        test=parts["test"].split if "test" in parts else None,
-        classes=(),
-        fingerprint=read.fingerprint,
-        task=spec.task,
-        baselines=baselines,
-        preprocessing=encoder.as_json(),
-    )
+
+    def make(view: View) -> Dataset:
+        scales = measure_scales(series, splits, plan, stride, view)
+        by_name = {each.name: scale for each, scale in zip(series, scales, strict=True)}
+        encoder = SeriesEncoder(
+            plan, by_name, categories, data, read.formats, read.rows.forms, view
+        )
+        prepared = [
+            _Prepared(encoder.prepare(each, split.train[1]), each.target, limit)
+            for each, split in zip(series, splits, strict=True)
+        ]
+        shared: Tensor | None = None
+        if prepared[0].ready.shares_steps:
+            steps = Growing()
+            for each in prepared:
+                steps.append(torch.from_numpy(each.ready.channels))
+            shared = steps.whole()
+        parts = {
+            "training": _part(shared, prepared, [split.train for split in splits], stride),
+            "validation": _part(
+                shared, prepared, [split.validation for split in splits], stride, evaluated=True
+            ),
+        }
+        if data.test is not None:
+            # Every step of the test is forecast, from every origin.
+            spans = [split.test for split in splits if split.test is not None]
+            parts["test"] = _part(shared, prepared, spans, stride=1, evaluated=True)
+        baselines: dict[str, float] = {}
+        for name, part in parts.items():
+            _check_windows(part, name, sources[name])
+            if name != "training":  # the test comes last: its baselines are kept
+                baselines = part.baselines(spec.metric)
+                check_defined(spec, baselines, sources[name], name)
+        return Dataset(
+            train=parts["training"].split,
+            validation=parts["validation"].split,
+            test=parts["test"].split if "test" in parts else None,
+            classes=(),
+            fingerprint=read.fingerprint,
+            task=spec.task,
+            baselines=baselines,
+            preprocessing=encoder.as_json(),
+            view=view,
+        )
+
+    def shape(view: View) -> tuple[int, int]:
+        encoder = SeriesEncoder(plan, {}, categories, data, view=view)
+        return encoder.inputs, -(-plan.window // view.patch)
+
+    return with_views(spec, make, shape)
 
 
 def fingerprint(series: list[Series]) -> str:
@@ -204,17 +222,17 @@ class _Prepared:
 
         Windows to evaluate have only targets that were observed; training uses filled ones, too.
         """
-        plan, target = self.ready.plan, self.ready.target
+        ready, plan, values = self.ready, self.ready.units.plan, self.ready.values
         origins = plan.origins(*span, stride)
-        usual = windows.usual(target, origins, plan)
-        truth = windows.targets(target, origins, plan)
+        in_past = usual(values, origins, plan)
+        truth = windows.targets(values, origins, plan)
         # Where gaps aren't filled, windows that touch one are dropped.
-        whole = windows.are_whole(self.ready.channels, origins, plan)
-        whole &= np.isfinite(usual + truth).all(axis=1)
-        origins, usual, truth = origins[whole], usual[whole], truth[whole]
+        whole = windows.are_whole(ready.channels, origins, plan)
+        whole &= np.isfinite(in_past + truth).all(axis=1)
+        origins, in_past, truth = origins[whole], in_past[whole], truth[whole]
         if evaluated:
             truth = windows.targets(self.observed, origins, plan)
-        units = self.ready.units(usual)
+        units = ready.units.of(origins)
         targets = units.scaled(torch.from_numpy(truth))
         if not evaluated:
             targets = targets.clamp(-self.limit, self.limit)
@@ -222,13 +240,13 @@ class _Prepared:
         if plan.season > 1:
             seasons = {"seasonal-naive": plan.season} | seasons
         naive = {
-            name: windows.naive_forecasts(target, origins, plan.horizon, season)
+            name: windows.naive_forecasts(values, origins, plan.horizon, season)
             for name, season in seasons.items()
         }
         if plan.seasons > 1:
-            naive = {f"median of {plan.seasons} seasons": usual} | naive
+            naive = {f"median of {plan.seasons} seasons": in_past} | naive
         return _Windows(
-            starts=torch.from_numpy(origins) - plan.window + 1,
+            origins=origins,
             targets=targets.float(),
             units=units,
             naive={name: torch.from_numpy(forecasts) for name, forecasts in naive.items()},
@@ -239,14 +257,14 @@ class _Prepared:
 class _Windows:
     """Windows of one series."""
 
-    starts: Tensor  # (N,) first steps, counted in the series
+    origins: NDArray[np.int64]  # (N,)
     targets: Tensor  # (N, O)
     units: Units
     naive: dict[str, Tensor]
 
 
 def _part(
-    steps: Tensor,  # (M, C) of all series, one after another
+    shared: Tensor | None,  # (M, C) of all series, one after another, if windows may overlap
     prepared: Sequence[_Prepared],
     spans: Sequence[Span],
     stride: int,
@@ -256,19 +274,61 @@ def _part(
     found = [
         each.windows(span, stride, evaluated) for each, span in zip(prepared, spans, strict=True)
     ]
-    firsts = np.cumsum([0, *(len(each.ready.channels) for each in prepared[:-1])])
-    starts = [each.starts + int(first) for each, first in zip(found, firsts, strict=True)]
-    counts = torch.tensor([len(own) for own in starts])
+    counts = torch.tensor([len(each.origins) for each in found])
+    rows, window = int(counts.sum()), prepared[0].ready.units.plan.window
+    if shared is not None:
+        firsts = np.cumsum([0, *(len(each.ready.channels) for each in prepared[:-1])])
+        ends = [each.origins + first for each, first in zip(found, firsts, strict=True)]
+        steps, starts = shared, torch.from_numpy(np.concatenate(ends)) - window + 1
+    else:
+        window = -(-window // prepared[0].ready.units.view.patch)
+        steps, starts = _steps_of(prepared, found), torch.arange(rows) * window
     split = Split(
         steps=steps,
-        starts=torch.cat(starts),
-        lengths=torch.full((int(counts.sum()),), prepared[0].ready.plan.window),
+        starts=starts,
+        lengths=torch.full((rows,), window),
         targets=torch.cat([each.targets for each in found]),
         units=joined_units([each.units for each in found]),
         groups=torch.arange(len(found)).repeat_interleave(counts),
     )
     naive = {name: torch.cat([each.naive[name] for each in found]) for name in found[0].naive}
     return _Part(split, naive)
+
+
+def _steps_of(prepared: Sequence[_Prepared], found: Sequence[_Windows]) -> Tensor:
+    """The steps (M, C) of all windows, one after another: each has its own."""
+    steps = Growing()
+    for each, windows_of_one in zip(prepared, found, strict=True):
+        origins = windows_of_one.origins
+        for first in range(0, max(1, len(origins)), _TOGETHER):
+            chunk = each.ready.inputs(origins[first : first + _TOGETHER])
+            steps.append(torch.from_numpy(chunk).flatten(0, 1))
+    return steps.whole()
+
+
+def _check_views(
+    spec: Specification,
+    series: list[Series],
+    splits: list[SeriesSplit],
+    plan: WindowPlan,
+    source: str,
+) -> None:
+    """Refuses views that these series can't have."""
+    views = list(views_of(spec))
+    training = min(split.train[1] for split in splits)
+    if any(view.residual == "yearly" for view in views) and (
+        "day of year" not in plan.frequency.calendar(training)
+    ):
+        raise TooFewRows(
+            f'{source}: residual = "yearly" needs a year of training rows, and there are '
+            f"{training} rows of {plan.frequency}. Remove it, or add rows."
+        )
+    for each in series:
+        if any(view.log for view in views) and (each.target <= 0).any():
+            raise DataError(
+                f'{source}: log needs positive values, but "{spec.data.target}" is '
+                f"{each.target[each.target <= 0][0]:g}{_of(each)}. Remove log under [data]."
+            )
 
 
 def _check_columns(

@@ -63,10 +63,12 @@ class Scales:
 
     mean: float  # of the target
     deviation: float
-    error: float  # usual distance of the target from its usual value (`usual`)
+    error: float  # usual distance of the target from what forecasts are measured from
     naive: float  # mean error of the seasonal-naive forecast: MASE's divisor
     means: NDArray[np.float64]  # (P + K,) of the numeric covariates
     deviations: NDArray[np.float64]
+    changes: tuple[float, ...] = ()  # deviations of the target's differences that a view adds
+    curve: tuple[float, ...] = ()  # of the year (`origins.yearly_curve`)
 
 
 def fill(columns: NDArray[np.float64], training: int) -> NDArray[np.float64]:
@@ -133,7 +135,8 @@ def targets(
     target: NDArray[np.float64], origins: NDArray[np.int64], plan: WindowPlan
 ) -> NDArray[np.float64]:
     """The values (N, O) of the steps after `origins` (N,)."""
-    return _at(target, origins[:, None] + np.arange(1, plan.horizon + 1))
+    found: NDArray[np.float64] = target[origins[:, None] + np.arange(1, plan.horizon + 1)]
+    return found
 
 
 def naive_forecasts(
@@ -145,18 +148,8 @@ def naive_forecasts(
     season of 1 repeats the last value.
     """
     ahead = np.arange(1, horizon + 1)
-    return _at(target, origins[:, None] + ahead - season * -(-ahead // season))
-
-
-def usual(
-    target: NDArray[np.float64], origins: NDArray[np.int64], plan: WindowPlan
-) -> NDArray[np.float64]:
-    """The median (N, O) of the past seasons at each step; one holiday hardly moves it."""
-    reach = plan.season * np.arange(plan.seasons)
-    forecasts = [
-        naive_forecasts(target, origins - back, plan.horizon, plan.season) for back in reach
-    ]
-    return np.median(forecasts, axis=0)
+    found: NDArray[np.float64] = target[origins[:, None] + ahead - season * -(-ahead // season)]
+    return found
 
 
 def naive_error(target: NDArray[np.float64], season: int) -> float:
@@ -173,11 +166,6 @@ def robust_deviation(values: NDArray[np.float64]) -> float:
     """
     sizes = np.abs(values[np.isfinite(values)])
     return float(np.quantile(sizes, 0.9)) / _NORMAL_90 if len(sizes) else 0.0
-
-
-def _at(target: NDArray[np.float64], places: NDArray[np.int64]) -> NDArray[np.float64]:
-    values: NDArray[np.float64] = target[places]
-    return values
 
 
 def _moved(columns: NDArray[np.float64], steps: int) -> NDArray[np.float64]:

@@ -15,14 +15,14 @@ import math
 import threading
 from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property
 from itertools import islice
 from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
 
-from gru_optuna.data.dataset import one_after_another
+from gru_optuna.data.dataset import Dataset, one_after_another
 from gru_optuna.training.draws import augmented_batches, augments, masks_of_batches, order_of_rows
 from gru_optuna.training.engines.base import EpochOutput
 from gru_optuna.training.engines.compiled.compiler import code_folder
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from torch import Tensor
 
-    from gru_optuna.data.dataset import Dataset, Split
+    from gru_optuna.data.dataset import Split
     from gru_optuna.hyperparameters import Hyperparameters
     from gru_optuna.study_file import Specification
     from gru_optuna.training.network import Network
@@ -76,6 +76,8 @@ class CPUEngine:
         self._dataset = dataset
         # Now, because it may take a quarter of a minute, and the first epoch is timed.
         warm_up(self._dtype)
+        # Weak: nothing here keeps a view that no trial reads any more.
+        self._rows = WeakKeyDictionary[Dataset, tuple[RowArrays, RowArrays]]()
         self._executor = ThreadPoolExecutor(threads, "train")
         self._local = threading.local()
 
@@ -94,7 +96,7 @@ class CPUEngine:
 
     def predict(self, slot: Slot, weights: dict[str, Tensor], split: Split) -> Tensor:
         """Logits or scaled numbers (N, O) of a split."""
-        workspace = self._workspace(slot.network, PREDICTED_TOGETHER)
+        workspace = self._workspace(slot, PREDICTED_TOGETHER)
         flat = flatten(slot.network, weights, self._dtype)
         rows = self._rows_of(split).cut(slot.hyperparameters.max_tokens)
         return torch.from_numpy(predict(workspace, flat, rows))
@@ -120,19 +122,16 @@ class CPUEngine:
         except Exception as error:
             return EpochOutput(math.nan, error=error)
 
-    # Both on first use: whoever only predicts test rows needs neither.
-    @cached_property
-    def _train_rows(self) -> RowArrays:
-        return self._rows_of(self._dataset.train)
-
-    @cached_property
-    def _validation_rows(self) -> RowArrays:
-        return self._rows_of(self._dataset.validation)
+    def _rows_for(self, dataset: Dataset) -> tuple[RowArrays, RowArrays]:
+        """The training and validation rows of a view."""
+        if dataset not in self._rows:
+            self._rows[dataset] = self._rows_of(dataset.train), self._rows_of(dataset.validation)
+        return self._rows[dataset]
 
     def _train_slot(self, slot: Slot) -> EpochOutput:
         h, epoch = slot.hyperparameters, slot.progress.epoch
-        count = len(self._dataset.train)
-        workspace = self._workspace(slot.network, min(h.batch_size, count))
+        count = len(slot.dataset.train)
+        workspace = self._workspace(slot, min(h.batch_size, count))
         recipe = Recipe.of(h, learning_rate(h, epoch, self._epochs))
         loss, clipped = 0.0, 0
         for rows, order, masks in self._stretches(slot):
@@ -141,7 +140,7 @@ class CPUEngine:
                 return EpochOutput(mean, diverged=DIVERGED[ending])
             loss += mean * (len(order) / count)
             clipped += int(workspace.buffers.clipped[0])
-        validation = self._validation_rows.cut(h.max_tokens)
+        validation = self._rows_for(slot.dataset)[1].cut(h.max_tokens)
         logits = predict(workspace, slot.state.parameters, validation)
         share = clipped / math.ceil(count / h.batch_size)
         return EpochOutput(loss, validation_outputs=torch.from_numpy(logits), clipped=share)
@@ -150,10 +149,10 @@ class CPUEngine:
         self, slot: Slot
     ) -> Iterator[tuple[RowArrays, npt.NDArray[np.int64], npt.NDArray[np.floating] | None]]:
         """Stretches of the slot's next epoch: rows, the order to train on, and dropout masks."""
-        h, train = slot.hyperparameters, self._dataset.train
+        h, train = slot.hyperparameters, slot.dataset.train
         order, masks = order_of_rows(slot, len(train)), masks_of_batches(slot, len(train))
         batches = augmented_batches(slot, train, order) if augments(h) else None
-        unchanged = self._train_rows.cut(h.max_tokens)
+        unchanged = self._rows_for(slot.dataset)[0].cut(h.max_tokens)
         for stretch in torch.split(order, stretch_of(h.batch_size)):
             count = math.ceil(len(stretch) / h.batch_size)
             drawn = self._joined(islice(masks, count))
@@ -173,16 +172,17 @@ class CPUEngine:
     def _rows_of(self, split: Split) -> RowArrays:
         return RowArrays.of(split, self._dtype, self._dataset.class_weights)
 
-    def _workspace(self, network: Network, batch_size: int) -> KernelWorkspace:
-        """This thread's workspace for a network, with room for the batch."""
+    def _workspace(self, slot: Slot, batch_size: int) -> KernelWorkspace:
+        """This thread's workspace for a slot's network, with room for the batch."""
         if not hasattr(self._local, "workspaces"):
             self._local.workspaces = OrderedDict()
         kept: OrderedDict[Network, KernelWorkspace] = self._local.workspaces
-        workspace = kept.pop(network, None)
-        if workspace is None or workspace.batch_size < batch_size:
-            room = max(batch_size, min(PREDICTED_TOGETHER, len(self._dataset.validation)))
-            workspace = KernelWorkspace.of(network, room, longest_row(self._dataset), self._dtype)
-        kept[network] = workspace
+        steps = slot.dataset.longest
+        workspace = kept.pop(slot.network, None)
+        if workspace is None or workspace.batch_size < batch_size or workspace.steps < steps:
+            room = max(batch_size, min(PREDICTED_TOGETHER, len(slot.dataset.validation)))
+            workspace = KernelWorkspace.of(slot.network, room, steps, self._dtype)
+        kept[slot.network] = workspace
         if len(kept) > _WORKSPACES:
             kept.popitem(last=False)
         return workspace
@@ -191,12 +191,6 @@ class CPUEngine:
 def stretch_of(batch_size: int) -> int:
     """The number of rows in a stretch: whole batches."""
     return batch_size * max(1, STRETCH // batch_size)
-
-
-def longest_row(dataset: Dataset) -> int:
-    """The steps of the longest row, for which a workspace needs room."""
-    splits = (dataset.train, dataset.validation, dataset.test)
-    return max(split.longest for split in splits if split is not None)
 
 
 def is_compiled() -> bool:

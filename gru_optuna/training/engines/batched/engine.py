@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
+from weakref import WeakKeyDictionary
 
 import torch
 from torch.nn import functional as F
 
+from gru_optuna.data.dataset import Dataset, Split
 from gru_optuna.errors import Quantity
 from gru_optuna.training.engines.base import EpochOutput
 from gru_optuna.training.engines.batched.batches import MicroBatch, active_rows, micro_batches
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from gru_optuna.data.dataset import Dataset, Split
+    from gru_optuna.data.views import View
     from gru_optuna.hyperparameters import Hyperparameters
     from gru_optuna.study_file import Specification
     from gru_optuna.training.network import Network
@@ -31,12 +33,14 @@ if TYPE_CHECKING:
 EVALUATION_ROWS = 4096
 """Rows predicted at a time, of all slots together; this bounds the memory of a prediction."""
 
+_Group: TypeAlias = "tuple[Network, View]"  # what the slots that train together have in common
+
 FINE, LOSS, GRADIENT = 0, 1, 2
 FAULTS = {LOSS: Quantity.TRAINING_LOSS, GRADIENT: Quantity.GRADIENT}
 
 
 class BatchedEngine:
-    """Trains slots of one network together, whatever their other hyperparameters.
+    """Trains slots of one network and view together, whatever their other hyperparameters.
 
     It works on every device that torch knows, but hasn't run on a GPU yet. Nothing within an
     epoch waits for the device: whether a slot diverged is read once, at the end. `train_step`
@@ -53,9 +57,10 @@ class BatchedEngine:
     def __init__(self, spec: Specification, dataset: Dataset) -> None:
         self._spec = spec
         self._dataset = dataset
-        self._train_on_host: Split | None = None
-        # The slots that trained together last, stacked; their states are views of the stack.
-        self._stacks: dict[Network, tuple[list[State], State]] = {}
+        # Weak: nothing here keeps a view that no trial reads any more.
+        self._on_host = WeakKeyDictionary[Dataset, Split]()
+        # The slots that trained together last, stacked; their states are parts of the stack.
+        self._stacks: dict[_Group, tuple[list[State], State]] = {}
 
     def start(self, network: Network, hyperparameters: Hyperparameters, seed: int) -> State:
         """First weights and moments of zero."""
@@ -64,14 +69,14 @@ class BatchedEngine:
 
     def train_epoch(self, slots: Sequence[Slot]) -> list[EpochOutput]:
         """Trains each slot's next epoch and predicts the validation rows."""
-        groups: dict[Network, list[Slot]] = {}
+        groups: dict[_Group, list[Slot]] = {}
         for slot in slots:
-            groups.setdefault(slot.network, []).append(slot)
-        self._stacks = {network: self._stack(network, group) for network, group in groups.items()}
+            groups.setdefault((slot.network, slot.dataset.view), []).append(slot)
+        self._stacks = {key: self._stack(key, group) for key, group in groups.items()}
         trained: dict[Slot, EpochOutput] = {}
-        for network, group in groups.items():
-            _, state = self._stacks[network]
-            trained |= zip(group, self._train(network, group, state), strict=True)
+        for key, group in groups.items():
+            _, state = self._stacks[key]
+            trained |= zip(group, self._train(group, state), strict=True)
         return [trained[slot] for slot in slots]
 
     def weights(self, slot: Slot) -> dict[str, Tensor]:
@@ -103,22 +108,22 @@ class BatchedEngine:
         """Moves parameters to the dataset's device and dtype."""
         return flat.to(self._dataset.train.device, self._dataset.dtype)
 
-    def _stack(self, network: Network, group: Sequence[Slot]) -> tuple[list[State], State]:
+    def _stack(self, key: _Group, group: Sequence[Slot]) -> tuple[list[State], State]:
         """A group's states and their stack, which is made only if the group has changed."""
         states = [slot.state for slot in group]
         # States are compared by identity (eq=False).
-        if network in self._stacks and self._stacks[network][0] == states:
-            return self._stacks[network]
+        if key in self._stacks and self._stacks[key][0] == states:
+            return self._stacks[key]
         return states, State.stack(states)
 
-    def _train(self, network: Network, group: Sequence[Slot], state: State) -> list[EpochOutput]:
-        data, weights = self._dataset, state.weights
+    def _train(self, group: Sequence[Slot], state: State) -> list[EpochOutput]:
+        network, data, weights = group[0].network, group[0].dataset, state.weights
         split, class_weights = data.train, data.class_weights
-        if self._train_on_host is None:
-            self._train_on_host = split.to(torch.device("cpu"), data.dtype)
+        if data not in self._on_host:
+            self._on_host[data] = split.to(torch.device("cpu"), data.dtype)
         recipes = Recipes.of(network, group, self._spec.training.epochs, weights)
         sums = EpochSums.of(weights)
-        for batch in micro_batches(group, self._train_on_host, split.carried):
+        for batch in micro_batches(group, self._on_host[data], split.carried):
             sent = to_device(batch, weights)
             train_step(network, state, recipes, sums, split, sent, class_weights)
         outputs = predict(group, weights, data.validation)

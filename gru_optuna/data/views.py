@@ -1,0 +1,142 @@
+"""Views: the ways in which a trial may read the rows of a dataset.
+
+A view is chosen by hyperparameters of the data (`VIEW_KEYS`). All views of a dataset have the
+same rows, targets and parts; only what stands in a row's steps differs, and for series what a
+forecast is measured from. So values of the metric, which are in the data's own units, can be
+compared across views. Losses can't.
+
+Letters: N rows, M steps of all of them, L steps of a row, C channels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gru_optuna.hyperparameters import VIEW_KEYS, Hyperparameters, Normalization, Residual
+from gru_optuna.study_file.searchable import Range
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    from gru_optuna.study_file import Specification
+    from gru_optuna.study_file.searchable import Searchable
+
+
+@dataclass(frozen=True)
+class View:
+    """One way of reading rows; the defaults are those of a study file that names none."""
+
+    normalize: Normalization = "channel"
+    differences: int = 0
+    patch: int = 1
+    residual: Residual = "season"  # series only
+    log: bool = False  # series only
+
+    @property
+    def statistics(self) -> bool:
+        """Whether a row's own mean and deviation are channels, too."""
+        return self.normalize == "row_stats"
+
+    @property
+    def by_row(self) -> bool:
+        """Whether each row is scaled by its own mean and deviation."""
+        return self.normalize in ("row", "row_stats")
+
+    def of(self, hyperparameters: Hyperparameters) -> View:
+        """The view of a trial; what the trial leaves open is as in this view."""
+        values: dict[str, Any] = {key: getattr(hyperparameters, key) for key in VIEW_KEYS}
+        return replace(self, **{key: value for key, value in values.items() if value is not None})
+
+    def as_json(self) -> dict[str, Any]:
+        """What differs from the defaults."""
+        return {key: value for key, value in vars(self).items() if value != getattr(PLAIN, key)}
+
+
+PLAIN = View()
+"""The view of a study that chooses none."""
+
+
+def views_of(spec: Specification) -> Iterator[View]:
+    """All views that a study's trials can have, its first choices first; of a range, only its ends.
+
+    A study that searches none has a single view.
+    """
+    data = spec.data
+    plain = PLAIN if data.standardize or spec.kind != "sequences" else View(normalize="none")
+    choices = [_choices(getattr(data, key), getattr(plain, key)) for key in VIEW_KEYS]
+    for values in product(*choices):
+        yield View(**dict(zip(VIEW_KEYS, values, strict=True)))
+
+
+def _choices(value: Searchable | None, default: object) -> list[Any]:
+    if value is None:
+        return [default]
+    if isinstance(value, Range):
+        return sorted({value.low, value.high})
+    return value if isinstance(value, list) else [value]
+
+
+def differences_of(
+    steps: NDArray[np.float64], starts: NDArray[np.int64], order: int
+) -> list[NDArray[np.float64]]:
+    """First differences (M, C), differences of these, and so on; 0 before a row has any.
+
+    Parameters
+    ----------
+    steps
+        (M, C), row after row.
+    starts
+        (N,), each row's first step.
+    order
+        How many.
+    """
+    found: list[NDArray[np.float64]] = []
+    ends = np.append(starts[1:], len(steps))
+    for number in range(order):
+        of = found[-1] if found else steps
+        changes = np.zeros_like(of)
+        changes[1:] = of[1:] - of[:-1]
+        for before in range(number + 1):
+            places = starts + before
+            changes[places[places < ends]] = 0
+        found.append(changes)
+    return found
+
+
+def patched(
+    steps: NDArray[Any], lengths: NDArray[np.int64], patch: int
+) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """Puts this many neighbouring steps side by side, as one step with as many times the channels.
+
+    The last step of a row is always the last of a patch. What its first patch lacks is zero.
+
+    Source: patches of a series as tokens, Nie et al., "A Time Series is Worth 64 Words", ICLR 2023.
+
+    Parameters
+    ----------
+    steps
+        (M, C), row after row.
+    lengths
+        (N,)
+    patch
+        How many steps make one.
+
+    Returns
+    -------
+    steps, lengths
+        (M', patch * C) and (N,)
+    """
+    if patch == 1:
+        return steps, lengths
+    counts = -(-lengths // patch)
+    missing = counts * patch - lengths  # in front of each row
+    places = np.arange(len(steps)) + np.repeat(missing.cumsum(), lengths)
+    wide = np.zeros((int(counts.sum()) * patch, steps.shape[1]), steps.dtype)
+    wide[places] = steps
+    return wide.reshape(-1, patch * steps.shape[1]), counts
