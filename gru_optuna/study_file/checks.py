@@ -56,16 +56,7 @@ def check_data(data: Data, task: Task, *, stored: bool = False) -> None:
                 f"{key} is for {' and '.join(kinds)}, but the rows here are {kind}. "
                 f"Remove it{_OR_NAME_TEXT if kinds == ('texts',) else ''}."
             )
-    if data.normalize is not None and not data.standardize:
-        raise ValueError(
-            "normalize and standardize = false exclude each other: both say how numbers are "
-            "scaled. Remove standardize."
-        )
-    if kind == "series" and "none" in _choices(data.normalize):
-        raise ValueError(
-            f'normalize = {data.normalize}: "none" is for sequences; series are always scaled. '
-            f"Remove it."
-        )
+    _check_scaling(data, kind)
     if kind != "series" and isinstance(data.time, list):
         raise ValueError(
             f"time = {data.time} names several columns, which only forecasting reads together. "
@@ -100,6 +91,19 @@ def check_data(data: Data, task: Task, *, stored: bool = False) -> None:
         raise ValueError(
             "folds and validation exclude each other: every fold is validated in turn. "
             "Remove one of them."
+        )
+
+
+def _check_scaling(data: Data, kind: Kind) -> None:
+    if data.normalize is not None and not data.standardize:
+        raise ValueError(
+            "normalize and standardize = false exclude each other: both say how numbers are "
+            "scaled. Remove standardize."
+        )
+    if kind == "series" and "none" in _choices(data.normalize):
+        raise ValueError(
+            f'normalize = {data.normalize}: "none" is for sequences; series are always scaled. '
+            f"Remove it."
         )
 
 

@@ -1,4 +1,4 @@
-"""Trials of different views in one pool: each trains as it would alone, whatever reads beside it."""
+"""Trials of different views in one pool: each trains as it would alone."""
 
 from __future__ import annotations
 
