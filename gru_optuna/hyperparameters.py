@@ -13,6 +13,7 @@ Decay = Literal["constant", "time", "step", "exponential", "cosine"]
 Initializer = Literal[
     "normal", "xavier_uniform", "xavier_normal", "he_uniform", "he_normal", "orthogonal"
 ]
+EmbeddingInitializer = Literal["uniform", "ppmi"]
 
 Normalization = Literal["channel", "none", "row", "row_stats"]
 Residual = Literal["none", "last", "season", "level", "drift", "yearly"]
@@ -59,6 +60,7 @@ class Hyperparameters:
     decay_gamma: float | None = None
     decay_floor: float | None = None
     embedding_size: int | None = None
+    embedding_initializer: EmbeddingInitializer | None = None
     vocabulary: int | None = None
     max_tokens: int | None = None
     normalize: Normalization | None = None

@@ -11,6 +11,7 @@ from gru_optuna.errors import did_you_mean
 from gru_optuna.hyperparameters import (
     DECAY_PARAMETERS,
     Decay,
+    EmbeddingInitializer,
     Initializer,
     Optimizer,
     Pooling,
@@ -54,7 +55,7 @@ class Model(StudySection):
 class Search(StudySection):
     """``[search]``: how the network is trained. A key left out is searched as shown here."""
 
-    newer = ("word_dropout",)
+    newer = ("embedding_initializer", "word_dropout")
 
     learning_rate: Annotated[Searchable, Number(above=0)] = Range(low=1e-4, high=1e-1, log=True)
     optimizer: Annotated[Searchable, Option(get_args(Optimizer))] = list(get_args(Optimizer))
@@ -73,6 +74,7 @@ class Search(StudySection):
     initializer: Annotated[Searchable, Option(get_args(Initializer))] = [
         name for name in get_args(Initializer) if name != "he_uniform"
     ]
+    embedding_initializer: Annotated[Searchable, Option(get_args(EmbeddingInitializer))] = "uniform"
     l1: Annotated[Searchable, Number(at_least=0)] = Range(low=1e-8, high=1e-3, log=True)
     l2: Annotated[Searchable, Number(at_least=0)] = Range(low=1e-8, high=1e-2, log=True)
     dropout: Annotated[Searchable, Number(at_least=0, below=1)] = Range(low=0.0, high=0.6)

@@ -75,7 +75,14 @@ DATA_HYPERPARAMETERS = ("vocabulary", "max_tokens", *VIEW_KEYS)
 
 KINDS_OF_HYPERPARAMETERS: dict[str, tuple[Kind, ...]] = {
     **dict.fromkeys(
-        ("embedding_size", "token_insertion", "token_deletion", "token_swap", "word_dropout"),
+        (
+            "embedding_size",
+            "embedding_initializer",
+            "token_insertion",
+            "token_deletion",
+            "token_swap",
+            "word_dropout",
+        ),
         ("texts",),
     ),
     **dict.fromkeys(("jitter", "scaling", "time_masking"), ("sequences", "series")),

@@ -17,7 +17,7 @@ from gru_optuna import seeds
 from gru_optuna.data.metrics import measure
 from gru_optuna.errors import Diverged, Quantity
 from gru_optuna.training.augmentation import augment
-from gru_optuna.training.initializers import initial_parameters
+from gru_optuna.training.embeddings import FirstWeights
 from gru_optuna.training.losses import loss
 from gru_optuna.training.network import Network, is_kernel
 from gru_optuna.training.optimizers import make_optimizer, set_learning_rate
@@ -130,9 +130,7 @@ class Trainer:
             hyperparameters, dataset.channels, dataset.outputs, dataset.vocabulary
         )
         self.model = GRU(self.network)
-        self.model.load_state_dict(
-            initial_parameters(self.network, hyperparameters.initializer, seed)
-        )
+        self.model.load_state_dict(FirstWeights(dataset).draw(self.network, hyperparameters, seed))
         self.model.to(dataset.train.device, dataset.dtype)
         self.optimizer = make_optimizer(
             hyperparameters.optimizer, self.model.parameters(), hyperparameters.learning_rate

@@ -116,6 +116,7 @@ VALUES: dict[Rows, dict[str, tuple[Any, ...]]] = {
         "data.max_tokens": (_N, 4, [1, 3], {"low": 2, "high": 6}),
         "data.deduplicate": (_N, False, True),
         "model.embedding_size": (4, [2, 3], {"low": 1, "high": 5}),
+        "search.embedding_initializer": (_N, "ppmi", ["uniform", "ppmi"]),
         "search.token_insertion": _SHARE,
         "search.token_deletion": (*_SHARE, 1),
         "search.token_swap": (*_SHARE, 1.0),

@@ -325,6 +325,28 @@ def test_a_study_stored_by_the_first_release_still_loads() -> None:
     assert study_file.parse(stored, source="stored") == study_file.load(DEMO)
 
 
+@pytest.mark.parametrize(
+    ("key", "off", "on"),
+    [("word_dropout", 0, 0.2), ("embedding_initializer", "uniform", ["uniform", "ppmi"])],
+)
+def test_a_hyperparameter_that_the_first_release_lacks_is_stored_where_it_is_used(
+    key: str, off: object, on: object
+) -> None:
+    data = {"train": "x.csv", "text": "t", "label": "l"}
+
+    def parse(**search: object) -> Specification:
+        return study_file.parse({"name": "x", "data": data, "search": search}, source="x")
+
+    plain = parse()
+    assert parse(**{key: off}) == plain
+    assert key not in plain.model_dump(mode="json")["search"]
+    assert key not in dict(plain.searchable())
+    used = parse(**{key: on})
+    assert used.model_dump(mode="json")["search"][key] == on
+    assert dict(used.searchable())[key] == on
+    assert study_file.parse_stored(used.model_dump(mode="json"), "x").search == used.search
+
+
 def test_only_what_can_matter_is_a_hyperparameter(tmp_path: Path) -> None:
     of_text = {"embedding_size", "token_insertion", "token_deletion", "token_swap"}
     of_numbers = {"jitter", "scaling", "time_masking"}

@@ -110,6 +110,7 @@ TEXT_TRIALS = st.builds(
     token_deletion=SHARES,
     token_swap=SHARES,
     word_dropout=SHARES,
+    embedding_initializer=st.sampled_from([None, "uniform", "ppmi"]),
 )
 
 

@@ -33,7 +33,7 @@ class Engine(Protocol):
     """The arithmetic of a pool, whose slots may have different networks.
 
     An engine takes random numbers from where ``reference.Trainer`` takes them: first weights
-    from ``initial_parameters``, the rest of an epoch from ``training.draws``.
+    from ``embeddings.FirstWeights``, the rest of an epoch from ``training.draws``.
     """
 
     def start(self, network: Network, hyperparameters: Hyperparameters, seed: int) -> Any:

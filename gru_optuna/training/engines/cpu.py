@@ -24,13 +24,13 @@ import torch
 
 from gru_optuna.data.dataset import Dataset, one_after_another
 from gru_optuna.training.draws import augmented_batches, augments, masks_of_batches, order_of_rows
+from gru_optuna.training.embeddings import FirstWeights
 from gru_optuna.training.engines.base import EpochOutput
 from gru_optuna.training.engines.compiled.compiler import code_folder
 from gru_optuna.training.engines.compiled.epoch import DIVERGED, FINE, predict, train_epoch, warm_up
 from gru_optuna.training.engines.compiled.slots import RowArrays, SlotArrays, flatten, unflatten
 from gru_optuna.training.engines.compiled.updates import Recipe
 from gru_optuna.training.engines.compiled.workspace import KernelWorkspace
-from gru_optuna.training.initializers import initial_parameters
 from gru_optuna.training.pool_checkpoints import LEARNED, UPDATES, name_tensors, part_of
 from gru_optuna.training.schedules import learning_rate
 
@@ -74,6 +74,7 @@ class CPUEngine:
         self._epochs = spec.training.epochs
         self._dtype: npt.DTypeLike = torch.empty(0, dtype=dataset.dtype).numpy().dtype
         self._dataset = dataset
+        self._first_weights = FirstWeights(dataset)
         # Now, because it may take a quarter of a minute, and the first epoch is timed.
         warm_up(self._dtype)
         # Weak: nothing here keeps a view that no trial reads any more.
@@ -83,7 +84,7 @@ class CPUEngine:
 
     def start(self, network: Network, hyperparameters: Hyperparameters, seed: int) -> SlotArrays:
         """First weights and moments of zero."""
-        parameters = initial_parameters(network, hyperparameters.initializer, seed)
+        parameters = self._first_weights.draw(network, hyperparameters, seed)
         return SlotArrays.of(flatten(network, parameters, self._dtype))
 
     def train_epoch(self, slots: Sequence[Slot]) -> list[EpochOutput]:

@@ -12,11 +12,11 @@ from torch.nn import functional as F
 
 from gru_optuna.data.dataset import Dataset, Split
 from gru_optuna.errors import Quantity
+from gru_optuna.training.embeddings import FirstWeights
 from gru_optuna.training.engines.base import EpochOutput
 from gru_optuna.training.engines.batched.batches import MicroBatch, active_rows, micro_batches
 from gru_optuna.training.engines.batched.forward import forward
 from gru_optuna.training.engines.batched.updates import Recipes, State, add_penalty, clip, update
-from gru_optuna.training.initializers import initial_parameters
 from gru_optuna.training.pool_checkpoints import LEARNED, UPDATES, name_tensors, part_of
 
 if TYPE_CHECKING:
@@ -57,6 +57,7 @@ class BatchedEngine:
     def __init__(self, spec: Specification, dataset: Dataset) -> None:
         self._spec = spec
         self._dataset = dataset
+        self._first_weights = FirstWeights(dataset)
         # Weak: nothing here keeps a view that no trial reads any more.
         self._on_host = WeakKeyDictionary[Dataset, Split]()
         # The slots that trained together last, stacked; their states are parts of the stack.
@@ -64,7 +65,7 @@ class BatchedEngine:
 
     def start(self, network: Network, hyperparameters: Hyperparameters, seed: int) -> State:
         """First weights and moments of zero."""
-        parameters = initial_parameters(network, hyperparameters.initializer, seed)
+        parameters = self._first_weights.draw(network, hyperparameters, seed)
         return State.of(self._send(network.flatten(parameters)))
 
     def train_epoch(self, slots: Sequence[Slot]) -> list[EpochOutput]:
