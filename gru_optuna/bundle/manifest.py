@@ -225,6 +225,10 @@ class _TimeForm(_Part):
     case: Case | None = None
     midnight_is_24: bool = False
     local: bool = False
+    months: list[str] = []
+    weekdays: list[str] = []
+    until: str = Field("", max_length=_LONGEST_PATTERN)
+    lasts: Annotated[list[int], Field(min_length=2, max_length=2)] = [0, 0]
 
     @model_validator(mode="after")
     def _writes_times(self) -> _TimeForm:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import polars as pl
 
+from gru_optuna.data.readers.tables import decide_formats
 from gru_optuna.data.readers.times import are_days, share_of_times
 from gru_optuna.data.series.joined_tables import holds_categories
 from gru_optuna.errors import DataError
@@ -16,6 +17,8 @@ from gru_optuna.inspection.role_words import name_speaks
 from gru_optuna.inspection.scripts import scripts_of, without_spaces
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
     from gru_optuna.data.readers.tables import Table
@@ -30,6 +33,10 @@ _FEW_ROWS = 16  # in which all values may differ by chance
 _FEW_VALUES = 50  # that may be classes, and are counted
 _MANY_VALUES = 100  # that are texts even if each occurs twice
 _TIME_NAMES = re.compile(r"time|date|stamp|year|month|^ds$|^ts$|时间|日期", re.IGNORECASE)
+_LONGEST_TIME = 40  # characters
+_FEW_NAMES = 12  # such as months
+_FEW_UNITS = 5
+_QUANTITY = r"^[+-]?\d[\d.,' ]*( ?[^\d\s.,'+%-][^\d\s]{0,9})$"  # 1.2K, 108 kW
 _WHOLE_NAME = 2  # how clearly a name speaks that is one word
 
 
@@ -84,8 +91,8 @@ def _describe(table: Table, name: str) -> Column:
     if distinct == 1:
         return Column(name, "constant", missing, distinct, values)
     kind, mistake = _numeric_kind(table, name)
-    if kind == "time":
-        return Column(name, "time", missing, distinct, {}, mistake=mistake)
+    if kind == "time" or (kind == "number" and mistake and table.count_numbers(name)[0] <= 0):
+        return Column(name, kind, missing, distinct, {}, mistake=mistake)
     described = (_describe_numbers if kind == "number" else _describe_texts)(table, name)
     return replace(described, distinct=distinct, values=values, mistake=mistake)
 
@@ -133,30 +140,63 @@ def _numeric_kind(table: Table, name: str) -> tuple[ColumnKind, str | None]:
     if table.column(name).dtype in (pl.Date, pl.Datetime):
         return "time", None
     sample = table.strings(name).drop_nulls().head(_SAMPLE)
+    numeric = _are_numbers(table, name, sample)
+    if _are_times(name, sample, numeric=numeric):
+        mistake = _mistake(table.times, name)
+        # A numeric column that is named time may number steps.
+        if mistake is None or not numeric:
+            return "time", mistake
+    if not numeric and not _are_quantities(sample):
+        return "text", None
+    return "number", _mistake(table.numbers, name)
+
+
+def _mistake(read: Callable[[str], object], name: str) -> str | None:
+    """Why a column can't be read; None if it can."""
+    try:
+        read(name)
+    except DataError as error:
+        return str(error)
+    return None
+
+
+def _are_numbers(table: Table, name: str, sample: pl.Series) -> bool:
+    """Whether a column holds numbers, among them those that can be read in two ways."""
+    if _mistake(lambda column: decide_formats([table], column), name) is not None:
+        return True
     refused = table.parsed(name)[1].filter(table.column(name).is_not_null()).head(_SAMPLE)
     numeric = int(refused.sum()) <= (1 - _MOSTLY) * len(sample)
+    # Among names of holidays, "None" is a category, not a missing number.
+    return numeric and not holds_categories([table], name)
+
+
+def _are_times(name: str, sample: pl.Series, *, numeric: bool) -> bool:
+    """Whether a column is meant to hold times, by its name or its fields."""
     if numeric:
-        # Among names of holidays, "None" is a category, not a missing number.
-        numeric = not holds_categories([table], name)
-    if numeric:
-        timed = _is_time_name(name) or are_days(sample)
-    else:
-        named = max(name_speaks(name, "time"), name_speaks(name, "date")) == _WHOLE_NAME
-        timed = named or share_of_times(sample) >= _MOSTLY
-    if timed:
-        try:
-            table.times(name)
-        except DataError as error:
-            # A numeric column that is named time may number steps.
-            return ("number", None) if numeric else ("time", str(error))
-        return "time", None
-    if not numeric:
-        return "text", None
-    try:
-        table.numbers(name)
-    except DataError as error:
-        return "number", str(error)
-    return "number", None
+        return _is_time_name(name) or are_days(sample)
+    named = max(name_speaks(name, "time"), name_speaks(name, "date"))
+    if named == _WHOLE_NAME or share_of_times(sample) >= _MOSTLY:
+        return True
+    return bool(named or name_speaks(name, "calendar")) and _may_be_times(sample)
+
+
+def _may_be_times(sample: pl.Series) -> bool:
+    """Whether short texts with digits, most of them different, can be times in some form."""
+    short = sample.str.len_chars() <= _LONGEST_TIME
+    return bool(
+        (short & sample.str.contains(r"\d")).mean() >= _MOSTLY  # type: ignore[operator]
+        and sample.n_unique() > max(len(sample) / 2, _FEW_NAMES)
+    )
+
+
+def _are_quantities(sample: pl.Series) -> bool:
+    """Whether texts are many different numbers, each followed by one of a few units."""
+    units = sample.str.extract(_QUANTITY)
+    return (
+        units.count() >= _MOSTLY * len(sample)
+        and units.n_unique() <= _FEW_UNITS
+        and sample.n_unique() > min(len(sample) / 2, _FEW_VALUES)
+    )
 
 
 def _is_time_name(name: str) -> bool:

@@ -57,9 +57,11 @@ def in_columns(table: Table, columns: Sequence[Column], guess: Guess) -> Iterato
     """Mistakes, columns that say nothing, and columns that may leak the label."""
     yield from _in_header(table)
     parts = (guess.roles.id, guess.roles.series, *guess.roles.times)
+    # A part of a time is none by itself, but has been read together with the others.
+    together = guess.roles.times if len(guess.roles.times) > 1 else ()
     for column in columns:
         name = column.name
-        if column.mistake:
+        if column.mistake and name not in together:
             message = column.mistake.removeprefix(f"{table.source}, ").removesuffix(".")
             yield DataFinding("mistake", table.source, message, name, blocks=True)
         if column.kind == "number" and (marker := marker_among(_numbers(table, name))) is not None:

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
 
+from gru_optuna.data.readers.calendar_names import month_of
 from gru_optuna.data.series.frequency import Frequency
 from gru_optuna.errors import DataError
 from gru_optuna.formatting import format_list
@@ -35,6 +37,7 @@ _ROWS_PER_CLASS = 5
 _MANY_NUMBERS = 50  # whole numbers with more values are classes only if their name says so
 _WIDE = 4  # columns whose names are times: the table has one for each month or year
 _NAMED = 12  # columns in a message
+_UNREAD = 2  # likewise, with the reason why they aren't read
 _TIME_IN_NAME = re.compile(
     r"^[XY]?(19|20)\d\d([-_/. ]?(0?[1-9]|1[0-2]|Q[1-4])([-_/. ]?\d{1,2})?)?$"
     r"|^(\d{1,2}[-_/. ]){1,2}(19|20)?\d\d$|^Q[1-4][-_/. ]?(19|20)?\d\d$",
@@ -104,8 +107,10 @@ def guess_task(
         if guess is not None and (task is None or guess.task == task):
             return guess
     what = f"no data for {task}" if task else "neither texts, nor sequences, nor a series in time"
-    held = ", ".join(f"{column.name} ({column.kind})" for column in columns)
-    unread = "".join(guesses.unread_times())
+    held = format_list(
+        [f"{column.name} ({column.kind})" for column in columns], most=_NAMED, last=", "
+    )
+    unread = "".join(islice(guesses.unread(), _UNREAD))
     return Guess(task, None, f"{what}; the columns are {held}{unread}", given)
 
 
@@ -312,7 +317,7 @@ class _Guesses:
         labels: list[Column] = []  # parts of times, and ids
         empty: list[Column] = []  # counting and constant columns
         for column in self._known.values():
-            numeric = column.numbers is not None or self._table.count_numbers(column.name)[0]
+            numeric = column.kind == "number" or self._table.count_numbers(column.name)[0] > 0
             if column.name in taken or not numeric:
                 continue
             if column.kind in ("constant", "id"):
@@ -356,10 +361,12 @@ class _Guesses:
         ]
         return tuple(whole[:1]) or together
 
-    def unread_times(self) -> Iterator[str]:
-        """Why columns that are named after times, but hold numbers, aren't read as such."""
+    def unread(self) -> Iterator[str]:
+        """Why columns aren't read as the numbers or times that they seem to hold."""
         for column in self._known.values():
-            if column.kind in ("number", "id") and name_speaks(column.name, "time") == 2:
+            if column.mistake:
+                yield f". {column.mistake}".removesuffix(".")
+            elif column.kind in ("number", "id") and name_speaks(column.name, "time") == 2:
                 try:
                     self._table.times(column.name)
                 except DataError as error:
@@ -453,4 +460,4 @@ def _undecided(task: Task, rows: Kind, held: str, roles: Roles, choice: _Choice)
 def _is_time(name: str) -> bool:
     """Whether a column's name is a date, a quarter, a month or a year."""
     letters = re.sub(r"[\W\d_]+", " ", name).strip()
-    return bool(_TIME_IN_NAME.match(name.strip())) or name_speaks(letters, "month") == 2
+    return bool(_TIME_IN_NAME.match(name.strip()) or month_of(letters))

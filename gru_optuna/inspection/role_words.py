@@ -10,7 +10,7 @@ from importlib.resources import files
 from typing import Literal, TypeAlias
 
 Subject: TypeAlias = Literal[
-    "label", "class", "target", "id", "step", "time", "date", "calendar", "month", "group", "known"
+    "label", "class", "target", "id", "step", "time", "date", "calendar", "group", "known"
 ]  # the sections of role_words.toml
 
 _CAMEL_CASE = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")

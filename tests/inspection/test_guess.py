@@ -248,3 +248,57 @@ def test_a_list_of_columns_may_be_one_value(tmp_path: Path) -> None:
     rows = daily("{r}", "{r}1", "{b}")
     found = guess(tmp_path, "date,mw,a,b", rows, covariates=("a,b",))
     assert found.roles.covariates == ("a", "b")
+
+
+# --- columns that can't be read as what they seem to hold ---
+
+
+@pytest.mark.parametrize("name", ["start_date", "Jour", "fecha_hora", "Kalenderwoche", "Periodo"])
+def test_a_column_named_after_times_is_never_a_text_or_an_id(tmp_path: Path, name: str) -> None:
+    rows = [f"on the day {n:03},{n * 37 % 101 / 7}" for n in range(60)]
+    (tmp_path / "x.csv").write_text("\n".join([f"{name},y", *rows]), encoding="utf-8")
+    with pytest.raises(DataError, match=f'line 2: column "{name}" is "on the day 000", not a time'):
+        draft_study(tmp_path / "x.csv")
+
+
+@pytest.mark.parametrize("unit", ["K", " kW", " °C", "m/s"])
+def test_numbers_with_units_are_no_classes_of_a_series(tmp_path: Path, unit: str) -> None:
+    found = guess(tmp_path, "day,power", daily(f"{{r:.3f}}{unit}"))
+    assert (found.task, found.roles.target) == ("forecasting", "power")
+    with pytest.raises(DataError, match="Write only the number, in the same unit"):
+        draft_study(tmp_path / "x.csv")
+    found = guess(tmp_path, "day,load,speed", daily("{r:.3f}", f"{{r:.3f}}{unit}"))
+    draft = draft_study(tmp_path / "x.csv")
+    assert "speed" not in tomllib.loads(draft.toml)["data"].get("covariates", [])
+    assert any("speed" in finding.message for finding in draft.inspection.findings)
+
+
+def test_months_with_a_letter_next_to_a_year_are_no_series(tmp_path: Path) -> None:
+    rows = [f"CU,{2005 + n // 12},M{n % 12 + 1:02},{n * 37 % 101}" for n in range(60)]
+    found = guess(tmp_path, "Series ID,Year,Period,Value", rows)
+    assert (found.roles.time, found.roles.series) == (("Year", "Period"), None)
+    assert found.roles.target == "Value"
+
+
+@pytest.mark.parametrize("clock", ["{h:02}:00:00", "{h:02}.00.00", "{h}:00"])
+def test_a_time_of_day_next_to_its_date_is_no_mistake(tmp_path: Path, clock: str) -> None:
+    rows = [
+        f"{date(2024, 1, 1 + n // 24):%d/%m/%Y};{clock.format(h=n % 24)};{n * 37 % 101}"
+        for n in range(200)
+    ]
+    found = guess(tmp_path, "Date;Time;load", rows)
+    assert found.roles.time == ("Date", "Time")
+    draft = draft_study(tmp_path / "x.csv")
+    assert not [each for each in draft.inspection.findings if each.about == "mistake"]
+
+
+def test_a_message_about_many_columns_names_the_first_and_counts_the_others(tmp_path: Path) -> None:
+    header = ",".join(
+        ["label", *(f"sensor{chr(97 + n % 26)}{chr(97 + n // 26)}" for n in range(60))]
+    )
+    found = guess(
+        tmp_path, header, [",".join(str((n * i) % 7) for i in range(61)) for n in range(9)]
+    )
+    assert found.task is None
+    assert "more" in found.reason
+    assert len(found.reason) < 500

@@ -32,6 +32,7 @@ class ColumnFormat(BaseModel):
     percent: bool = False  # 12% is 12
     currency: Annotated[str, Field(max_length=8)] = ""  # before or after each number
     parentheses: bool = False  # (12) is -12
+    minus_after: bool = False  # 12- is -12
 
     def __str__(self) -> str:
         parts = ["decimal commas"] if self.decimal == "," else []
@@ -43,6 +44,8 @@ class ColumnFormat(BaseModel):
             parts.append(f"amounts in {self.currency}")
         if self.parentheses:
             parts.append("parentheses around negative numbers")
+        if self.minus_after:
+            parts.append("a minus after negative numbers")
         return ", ".join(parts) or "plain numbers"
 
 

@@ -7,6 +7,7 @@ other columns of the file show its decimal sign.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,7 @@ MISSING = ("na", "n/a", "nan", "null", "none")
 """Words for a missing number, in lower case; in a column of texts they are ordinary words."""
 
 _SHOWN = 40  # characters of a field, in messages
+_LONGEST_MARKER = 2  # characters that can hardly be anything else, such as "?" or "--"
 _CODES = (
     "EUR|USD|GBP|CHF|JPY|CNY|INR|SEK|NOK|DKK|PLN|CZK|HUF|RON|BGN|TRY|RUB|UAH|BRL|MXN|ARS|CLP|COP|"
     "CAD|AUD|NZD|SGD|HKD|TWD|KRW|THB|IDR|MYR|PHP|VND|ZAR|ILS|AED|SAR|EGP|NGN|KES"
@@ -33,11 +35,11 @@ _CODES = (
 _CURRENCY = rf"(?:[A-Z]{{0,2}}\p{{Sc}}|(?:{_CODES})\b|kr\b\.?|Kč|zł|Fr\.)"
 _BEFORE = rf"^([+-]?\(?[+-]?) ?({_CURRENCY}) ?"
 _AFTER = rf" ?({_CURRENCY})(\)?)$"
+_MINUS_AFTER = r"^([^+(-]*\d(?:[^-]*[^-.,])?)-$"  # but "5.-" are five francs
 _STYLES: tuple[tuple[DecimalSign, ThousandsSign], ...] = (
     (".", ""), (",", ""), (".", ","), (",", "."), (".", " "), (",", " "), (".", "'"), (",", "'"),
 )  # fmt: skip
 _GROUPED = r"^[+-]?[1-9]\d{0,2}(?:[.,]\d{3})+$"
-_LIKE_MARKERS = r"^[^\p{L}\d]{1,3}$|^\p{L}(?:[./]\p{L}\.?)?$"  # "?", "-", "--", "x", "n.a."
 
 
 class UndecidedError(ValueError):
@@ -148,8 +150,12 @@ def about_no_number(got: str, written: ColumnFormat = PLAIN) -> str:
     hint = "Correct it, or leave it empty where it is missing."
     if written.decimal == "." and got.replace(",", "", 1).isdigit():
         hint = f"Write a decimal point. {hint}"
-    if pl.Series([got]).str.contains(_LIKE_MARKERS).item():
-        hint = f'If it stands for a missing value, write missing_values = ["{got}"] under [data].'
+    if re.match(r"[+-]?\d[\d.,']* ?[^\d\s]+$", got):
+        hint = "Write only the number, in the same unit in every row."
+    if not any(map(str.isdigit, got)):
+        correct = "Correct it. " if len(got) > _LONGEST_MARKER else ""
+        marker = f'missing_values = ["{got[:_SHOWN]}"]'
+        hint = f"{correct}If it stands for a missing value, write {marker} under [data]."
     return f'is "{got[:_SHOWN]}", not a finite number{like}. {hint}'
 
 
@@ -177,18 +183,21 @@ class _Bare:
     currencies: pl.Series  # (N,) null where there is none
     percent: pl.Series  # (N,) whether a per cent sign follows
     parentheses: pl.Series  # (N,) whether they enclose the number
+    minus_after: pl.Series  # (N,) whether the minus follows the number
 
     @classmethod
     def of(cls, fields: pl.Series) -> _Bare:
         texts = fields.str.replace_all(r"\s", " ").str.replace_all("−", "-", literal=True)
         texts = texts.str.replace_all("’", "'", literal=True)
+        minus_after = texts.str.contains(_MINUS_AFTER)
+        texts = texts.str.replace(_MINUS_AFTER, "-${1}")
         currencies = texts.str.extract(_BEFORE, 2).fill_null(texts.str.extract(_AFTER, 1))
         texts = texts.str.replace(_BEFORE, "${1}").str.replace(_AFTER, "${2}")
         percent = texts.str.contains(r"\d ?%\)?$")
         texts = texts.str.replace(r" ?%(\)?)$", "${1}")
         parentheses = texts.str.contains(r"^\([^+-].*\)$")
         texts = texts.str.replace(r"^\(([^+-].*)\)$", "${1}").str.replace(r"^([+-]) +", "${1}")
-        return cls(texts, currencies, percent, parentheses)
+        return cls(texts, currencies, percent, parentheses, minus_after)
 
 
 def _fits(bodies: pl.Series, style: tuple[DecimalSign, ThousandsSign]) -> pl.Series:
@@ -220,6 +229,8 @@ def _parse(fields: pl.Series, written: ColumnFormat) -> pl.Series:
     wrong |= bare.currencies.is_not_null() & (bare.currencies != written.currency)
     if not written.parentheses:
         wrong |= bare.parentheses
+    if not written.minus_after:
+        wrong |= bare.minus_after
     signed = numbers.zip_with(~bare.parentheses.fill_null(value=False), -numbers)
     return signed.set(wrong.fill_null(value=False), None)
 
@@ -234,7 +245,7 @@ def _decide_signs(fields: pl.Series, bare: _Bare, words: pl.Series, hints: Hints
     for style, count in read.items():
         if count == most and not any(numbers_of[style].equals(numbers_of[b]) for b in best):
             best.append(style)
-    style = best[0] if len(best) == 1 else _choose(fields, bare.bodies, best, numbers_of, hints)
+    style = best[0] if len(best) == 1 else _choose(fields, bare, best, numbers_of, hints)
     numeric = numbers_of[style].is_not_null()
     inside = numeric & bare.parentheses
     if inside.any() and inside.sum() == most:
@@ -252,17 +263,23 @@ def _decide_signs(fields: pl.Series, bare: _Bare, words: pl.Series, hints: Hints
         percent=percent,
         currency=currency,
         parentheses=bool(inside.any()),
+        minus_after=bool((numeric & bare.minus_after).any() and not _minus_before(bare, numeric)),
     )
+
+
+def _minus_before(bare: _Bare, numeric: pl.Series) -> bool:
+    return bool((numeric & ~bare.minus_after & bare.bodies.str.starts_with("-")).any())
 
 
 def _choose(
     fields: pl.Series,
-    bodies: pl.Series,
+    bare: _Bare,
     styles: Sequence[tuple[DecimalSign, ThousandsSign]],
     numbers_of: dict[tuple[DecimalSign, ThousandsSign], pl.Series],
     hints: Hints,
 ) -> tuple[DecimalSign, ThousandsSign]:
     """The style of a column of which several can read all numbers, to different values."""
+    bodies, amounts = bare.bodies, bare.currencies.count()
     whole = bodies.str.contains(r"^[+-]?\d+$").fill_null(value=False)
     small = (whole & bodies.str.contains(r"^[+-]?[1-9]\d{0,2}$")).any()
     large = (whole & bodies.str.contains(r"^[+-]?\d{4,}$")).any()
@@ -270,6 +287,8 @@ def _choose(
     plain = [style for style in styles if not style[1]]
     # Numbers below a thousand have no sign, as in 987 and 1.024: decimals would end at chance.
     by_column = grouped[0] if len(grouped) == 1 and small and not large else None
+    if by_column is None and len(grouped) == 1 and not whole.any() and amounts:
+        by_column = grouped[0]  # amounts of money don't all have three decimals
     shown = hints.sign_of_file()
     of_file = [style for style in styles if style[0] == shown]
     if shown is not None and len(of_file) == 1 and by_column in (None, of_file[0]):

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from gru_optuna.data.readers.time_forms import TimeForm, fit_form, fit_patterns
+from gru_optuna.data.readers.calendar_names import month_of
+from gru_optuna.data.readers.time_forms import TimeForm, fit_form, fit_patterns, with_names
 from gru_optuna.data.readers.times import NoTimeError, ParsedTimes, parse_times
 
 if TYPE_CHECKING:
@@ -31,8 +32,12 @@ _NAMES = {
 _WORDS = {
     part: re.compile(rf"(?i)(?<![^\W_])(?:{names})(?![^\W_])") for part, names in _NAMES.items()
 }
+_TIME = re.compile(r"(?i)(?<![^\W_])(?:time|zeit|uhrzeit|heure|hora|ora|tijd|godzina|час|時刻)")
+_LETTERS = {"q": "quarter", "t": "quarter", "m": "month", "w": "week", "kw": "week"}
+"""Parts by the letters in front of their numbers, as in Q1 and M01."""
+
+_NUMBERED = r"^([A-Za-z]{0,2})[ .-]?(\d{1,4})$"
 _YEARS = (1500, 2199)
-_MONTH = r"(?i)^(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)"
 
 _TOGETHER = {
     frozenset({"year", "quarter"}): ("{}Q{}", "year", "quarter"),
@@ -61,6 +66,9 @@ _PATTERNS = {
     "minute": ("%-M", "%M"),
 }
 """How a part may be written; the first pattern that fits the column is taken."""
+
+_POINTED = ("%H.%M.%S", "%H.%M")
+"""Patterns of a time of day without colons."""
 
 
 def parse_columns(columns: Sequence[pl.Series], decided: Sequence[TimeForm] = ()) -> ParsedTimes:
@@ -91,7 +99,7 @@ def parse_columns(columns: Sequence[pl.Series], decided: Sequence[TimeForm] = ()
         )
     fields = {part: _fields(part, column) for part, column in zip(parts, columns, strict=True)}
     (date, *of_date), (time, *of_time) = _TOGETHER[day], _CLOCKS[clock]
-    if "month" in parts and fields["month"].str.contains(_MONTH).all():
+    if "month" in parts and _are_months(fields["month"]):
         date, of_date = "{} {} {}", ["day", "month", "year"]
         fields.setdefault("day", pl.Series(values=["1"] * len(fields["month"])))
     together = pl.select(pl.format(date + time, *(fields[part] for part in of_date + of_time)))
@@ -113,14 +121,16 @@ def part_of(column: pl.Series) -> str:
     texts = column.drop_nulls().cast(pl.String).str.strip_chars()
     if not len(texts):
         return "date"
-    if texts.str.contains(r"^\d{1,2}:\d{2}").all():
+    if _is_clock(column.name, texts):
         return "clock"
-    whole = texts.str.extract(r"^(?:[A-Za-z]{1,2} ?)?(\d{1,4})$").cast(pl.Int64, strict=False)
+    whole = texts.str.extract(_NUMBERED, 2).cast(pl.Int64, strict=False)
     if not whole.null_count():
         named = next((part for part, word in _WORDS.items() if word.search(column.name)), None)
+        letters = texts.str.extract(_NUMBERED, 1).str.to_lowercase().unique().to_list()
+        named = named or (_LETTERS.get(letters[0]) if len(letters) == 1 else None)
         if named or whole.is_between(*_YEARS).all():
             return named or "year"
-    return "month" if texts.str.contains(_MONTH).all() else "date"
+    return "month" if _are_months(texts) else "date"
 
 
 def _fields(part: str, column: pl.Series) -> pl.Series:
@@ -133,9 +143,20 @@ def _fields(part: str, column: pl.Series) -> pl.Series:
     if column.dtype.is_float():
         column = column.cast(pl.Int64)
     texts = column.cast(pl.String).str.strip_chars()
-    if part in ("date", "clock") or texts.str.contains(_MONTH).all():
+    if part in ("date", "clock") or _are_months(texts):
         return texts
     return texts.str.extract(r"(\d+)")
+
+
+def _is_clock(name: str, texts: pl.Series) -> bool:
+    """Whether texts are times of day; 18.30 is one only in a column that is named so."""
+    if texts.str.contains(r"^\d{1,2}:\d{2}").all():
+        return True
+    return bool(_TIME.search(name)) and texts.str.contains(r"^\d{1,2}\.\d{2}(?:\.\d{2})?$").all()
+
+
+def _are_months(texts: pl.Series) -> bool:
+    return all(map(month_of, texts.unique().to_list()))
 
 
 def _form(
@@ -149,10 +170,14 @@ def _form(
     texts = fields if stored != "text" else column.cast(pl.String).str.strip_chars()
     if part in ("date", "clock"):
         form = TimeForm(reads, stored=stored)
+        if part == "clock" and (pointed := fit_patterns(form, _POINTED, texts, times)) is not None:
+            return pointed
         return fit_form(form, texts, times) or TimeForm(
             reads, "%Y-%m-%d" if part == "date" else "%H:%M"
         )
     form = TimeForm(part, stored=stored)
+    if part == "month":
+        form = with_names(form, texts, times)
     # The year of an ISO week isn't always that of its Monday.
     patterns = _PATTERNS[part][::-1] if part == "year" and "%G" in reads else _PATTERNS[part]
     return fit_patterns(form, patterns, texts, times) or TimeForm(part, _PATTERNS[part][0])

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import polars as pl
 
+from gru_optuna.data.readers.calendar_names import in_english, names_in
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
@@ -28,13 +30,18 @@ EPOCH_UNITS = {"s": 10**6, "ms": 10**3, "us": 1}
 
 _DAY = 86_400_000_000  # microseconds
 _CONSTANT = {"UTC", "GMT", "KW", "Uhr", "AM", "PM", "am", "pm"}
+_COMPARED = 50  # fields, which share a word that is a constant
+_HALF = "%½"  # a directive of our own: the half of the year
+_MARK = "\x01"  # around a number that a name replaces
 _DIGITS = {4: "%H%M", 6: "%H%M%S"}  # of a time of day without colons
 _CLOCKS = {_DAY: "", 60_000_000: " %H:%M", 1_000_000: " %H:%M:%S", 1: " %H:%M:%S%.f"}
 _CLOCK = re.compile(r"(?<!\d)(\d{1,2}):(\d{2})(?::(\d{2})(?:([.,])(\d+))?)?(?!\d)")
 _TOKEN = re.compile(r"\0|\d+|[^\W\d_]+|[\W_]")
+_WORD = re.compile(r"[^\W\d_]+")
 _WEEKDAY = re.compile(r"(?i)(?:mon|tues?|wed(?:nes)?|thu(?:rs)?|fri|sat(?:ur)?|sun)(day)?$")
 _MONTH = re.compile(r"(?i)(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)([a-z]*)$")
-_OFFSET = re.compile(r"(?<=\d)( ?)[+-]\d{2}(:?)(\d{2})?$")
+_OFFSET = re.compile(r"(?<=\d)( ?)[+-]\d{2}(:?)(\d{2})?(?=$|\[)")
+_ABBREVIATION = re.compile(r"( ?)[A-Z]{2,5}$")
 
 
 @dataclass(frozen=True)
@@ -57,12 +64,17 @@ class TimeForm:
     decimals
         Of numbers with fractions.
     case
-        Of names, where they aren't written as "Jan".
+        Of English names, where they aren't written as "Jan".
     midnight_is_24
         Whether midnight is 24:00 of the day before.
     local
         Whether the steps of the series follow the clock of the zone, as midnights do: the times to
         write are then those of that clock, not UTC.
+    months, weekdays
+        Their names in another language, as the column writes them; none: English.
+    until, lasts
+        Of intervals, which are read by their starts: the pattern of what follows the start, and
+        how many months and microseconds the end is later.
     """
 
     reads: str
@@ -73,6 +85,10 @@ class TimeForm:
     case: Case | None = None
     midnight_is_24: bool = False
     local: bool = False
+    months: tuple[str, ...] = ()
+    weekdays: tuple[str, ...] = ()
+    until: str = ""
+    lasts: tuple[int, int] = (0, 0)
 
     def write(self, times: pl.Series) -> pl.Series:
         """Writes times (N,), in UTC if the column has a zone (but see `local`), as it does."""
@@ -120,6 +136,11 @@ class TimeForm:
 
     def texts(self, times: pl.Series) -> pl.Series:
         """Times (N,) as the pattern writes them, whatever type the fields have."""
+        if self.until:
+            months, microseconds = self.lasts
+            ends = times.dt.offset_by(f"{months}mo") + timedelta(microseconds=microseconds)
+            start, end = replace(self, until=""), replace(self, writes=self.until, until="")
+            return start.texts(times) + end.texts(ends)
         pattern, local = self.writes, times
         if self.zone is not None and self.zone[0] in "+-":
             # An offset alone is no zone of polars: its text is a constant of the pattern.
@@ -133,13 +154,42 @@ class TimeForm:
                 pattern = pattern.replace(directive, text)
         elif self.zone is not None:
             local = self._in_zone(times, self.zone)
+        named = self._named()
+        for directive, number, _ in named:
+            pattern = re.sub(directive, f"{_MARK}{number}{_MARK}", pattern)
         texts = local.dt.strftime(pattern)
         if self.midnight_is_24:
             before = (local - timedelta(days=1)).dt.strftime(pattern.replace("%H", "24"))
             texts = before.zip_with(local.dt.time() == time(0), texts)
+        for _, number, names in named:
+            for place, name in enumerate(names, start=1):
+                shown = number.replace("%m", f"{place:02}").replace("%u", str(place))
+                texts = texts.str.replace_all(f"{_MARK}{shown}{_MARK}", name, literal=True)
         if self.case is not None:
             texts = texts.str.to_uppercase() if self.case == "upper" else texts.str.to_lowercase()
         return texts
+
+    def _named(self) -> list[tuple[str, str, tuple[str, ...]]]:
+        """Directives that strftime doesn't know, the numbers in their place, and what these mean.
+
+        The numbers of two directives differ by their first letter.
+        """
+        halves = ("1",) * 6 + ("2",) * 6
+        named = (
+            ("%[bB]", "m%m", tuple(self.months)),
+            ("%[aA]", "w%u", tuple(self.weekdays)),
+            (_HALF, "h%m", halves),
+        )
+        return [(directive, number, names) for directive, number, names in named if names]
+
+
+def with_names(form: TimeForm, fields: pl.Series, times: pl.Series) -> TimeForm:
+    """A form with the names of months and weekdays that a column (N,) has, unless in English."""
+    return replace(
+        form,
+        months=names_in(fields, times.dt.month(), "months"),
+        weekdays=names_in(fields, times.dt.weekday(), "weekdays"),
+    )
 
 
 def fit_form(form: TimeForm, fields: pl.Series, times: pl.Series) -> TimeForm | None:
@@ -159,7 +209,66 @@ def fit_form(form: TimeForm, fields: pl.Series, times: pl.Series) -> TimeForm | 
     """
     # The longest field has the most parts: a zero at the end may be left out.
     example = str(fields[int(fields.str.len_chars().arg_max() or 0)])
-    return fit_patterns(form, _patterns(example, form.reads), fields, times)
+    example = in_english(example, fields.drop_nulls().head(_COMPARED))
+    zone = form.zone is not None and form.zone[0] not in "+-"
+    patterns = _patterns(example, form.reads, _constant_words(fields), abbreviated=zone)
+    return fit_patterns(form, patterns, fields, times)
+
+
+def fit_interval(
+    form: TimeForm, fields: pl.Series, starts: pl.Series, times: pl.Series
+) -> TimeForm | None:
+    """The form of a column of intervals, such as ``01:00 - 02:00``.
+
+    Parameters
+    ----------
+    form, fields, times
+        As in `fit_form`.
+    starts
+        The starts (N,) of the intervals, as the fields have them.
+
+    Returns
+    -------
+    TimeForm or None
+        None if the fields aren't intervals that end where, or just before, the next begins.
+    """
+    field, start = str(fields[-1]), str(starts[-1])
+    if start == field or start not in field:
+        return None
+    end = field.index(start) + len(start)
+    ahead = fields.str.head(end)
+    fitted = fit_form(form, ahead.set(fields.str.len_chars() != len(field), None), times)
+    if fitted is None:
+        return None
+    rest = in_english(field[end:], fields.head(_COMPARED))
+    years = re.sub(r"\d{2}$", "%y", re.sub(r"\d{4}$", "%Y", rest))
+    for until in (*_patterns(rest, form.reads, _constant_words(fields)), years):
+        for lasts in _lengths(times):
+            candidate = replace(fitted, until=until, lasts=lasts)
+            if 2 * (candidate.texts(times) == fields).sum() > len(fields):
+                return candidate
+    return None
+
+
+def _lengths(times: pl.Series) -> Iterator[tuple[int, int]]:
+    """Months and microseconds from the start of an interval to its end, likely ones first."""
+    rising = times.unique().sort()
+    passed = rising.diff().drop_nulls().dt.total_microseconds()
+    months = (12 * rising.dt.year() + rising.dt.month()).diff().drop_nulls()
+    if passed.is_empty():
+        return
+    step = int(passed.mode(maintain_order=True)[0])
+    of_months = rising.dt.day().n_unique() == 1 and (months > 0).all()
+    length = (int(months.mode(maintain_order=True)[0]), 0) if of_months else (0, step)
+    # An end may be named by its last day, minute or second.
+    for short in (0, _DAY, 60_000_000, 1_000_000, 1000, 1):
+        yield length[0], length[1] - short
+
+
+def _constant_words(fields: pl.Series) -> set[str]:
+    """The words that several fields share."""
+    words = [set(_WORD.findall(field)) for field in fields.head(_COMPARED).drop_nulls()]
+    return set.intersection(*words) if len(words) > 1 else set()
 
 
 def fit_patterns(
@@ -192,17 +301,32 @@ def iso_form(form: TimeForm, times: pl.Series) -> TimeForm:
     return replace(form, writes=f"%Y-%m-%d{clock}", stored="text")
 
 
-def _patterns(field: str, reads: str) -> Iterator[str]:
-    """Patterns that may have written a field, zeros in front of one digit or none."""
-    clock = _CLOCK.search(field)
-    offset = _OFFSET.search(field) if clock else None
+def _patterns(
+    field: str, reads: str, constant: set[str], *, abbreviated: bool = False
+) -> Iterator[str]:
+    """Patterns that may have written a field, zeros in front of one digit or none.
+
+    Parameters
+    ----------
+    field, reads
+        The field, with English names, and the order in which it is read.
+    constant
+        The words that stand in every field.
+    abbreviated
+        Whether the last word may be the abbreviation of a zone, such as CET or CEST.
+    """
     zone = ""
-    if offset is not None:
+    clock = _CLOCK.search(field)
+    if clock is not None and (offset := _OFFSET.search(field)) is not None:
         zone = offset[1] + ("%:z" if offset[2] else "%z" if offset[3] else "%:::z")
+        zone += field[offset.end() :].replace("%", "%%")  # such as [Europe/Berlin]
         field = field[: offset.start()]
+    elif clock is not None and abbreviated and (named := _ABBREVIATION.search(field)) is not None:
+        zone, field = f"{named[1]}%Z", field[: named.start()]
     if clock is not None:
         field = f"{field[: clock.start()]}\0{field[clock.end() :]}"
-    if any(not _is_known(word) for word in _TOKEN.findall(field) if word.isalpha()):
+    words = {word for word in _TOKEN.findall(field) if word.isalpha()}
+    if not all(map(_is_known, words - constant)):
         return
     for day, hour in product(("", "-"), repeat=2):
         yield _pattern(field, reads, clock, day, hour) + zone
@@ -251,8 +375,9 @@ def _date_directives(tokens: Sequence[str], reads: str, pad: str) -> Iterator[st
     if reads == "%G-W%V-%u":
         week = ["%G", f"%{pad}V"] if len(numbers[0]) == 4 else [f"%{pad}V", "%G"]
         return iter([*week, "%u"])
-    if any(word[0] in "Qq" for word in words):
-        return iter(["%Y", "%q"] if len(numbers[0]) == 4 else ["%q", "%Y"])
+    if any(word[0] in "QqTtHhSs" for word in words) and {*map(len, numbers)} == {1, 4}:
+        part = _HALF if any(word in "HhSs" for word in words) else "%q"
+        return iter(["%Y", part] if len(numbers[0]) == 4 else [part, "%Y"])
     if any(map(_MONTH.match, words)):
         year = "%y" if reads.endswith("y") else "%Y"
         years = [number for number in numbers if len(number) == 4] or numbers[1:2] or numbers

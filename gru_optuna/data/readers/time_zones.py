@@ -21,13 +21,17 @@ _WELL_KNOWN = (
 )  # fmt: skip
 
 
-def zone_of(times: NDArray[np.datetime64], offsets: NDArray[np.timedelta64]) -> str | None:
+def zone_of(
+    times: NDArray[np.datetime64], offsets: NDArray[np.timedelta64], named: str | None = None
+) -> str | None:
     """The zone with these offsets.
 
     Parameters
     ----------
     times, offsets
         Points in time (N,) in UTC, and the offset (N,) that each is written with.
+    named
+        The zone that the column names; None: it names none.
 
     Returns
     -------
@@ -37,7 +41,7 @@ def zone_of(times: NDArray[np.datetime64], offsets: NDArray[np.timedelta64]) -> 
     """
     order = np.argsort(times, kind="stable")
     changes = np.flatnonzero(np.diff(offsets[order]))
-    if not len(changes):
+    if not len(changes) and named is None:
         return None
     places = np.unique(np.concatenate([[0], changes, changes + 1, [len(times) - 1]]))
     places = order[places[-2 * _MOST_CHANGES :]]
@@ -47,7 +51,7 @@ def zone_of(times: NDArray[np.datetime64], offsets: NDArray[np.timedelta64]) -> 
     fitting = {
         name: tuple(_offset(zone, time) for time in ahead)
         for name, zone in _zones()
-        if all(_offset(zone, time) == offset for time, offset in known)
+        if named in (None, name) and all(_offset(zone, time) == offset for time, offset in known)
     }
     return next(iter(fitting)) if len(set(fitting.values())) == 1 else None
 

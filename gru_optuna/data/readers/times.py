@@ -19,12 +19,15 @@ from typing import TYPE_CHECKING, NoReturn
 import numpy as np
 import polars as pl
 
+from gru_optuna.data.readers.calendar_names import spellings_for
 from gru_optuna.data.readers.time_forms import (
     EPOCH_UNITS,
     EXCEL_EPOCH,
     TimeForm,
     fit_form,
+    fit_interval,
     iso_form,
+    with_names,
 )
 from gru_optuna.data.readers.time_zones import zone_of
 
@@ -44,6 +47,7 @@ _SHOWN = 40  # characters of a field, in messages
 _MONTHS = r"(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)"
 _REST_OF_MONTH = r"(?:uary|ruary|ch|il|e|y|ust|t|tember|ober|ember)?"
 _WEEKDAYS = r"(?:mon|tues?|wed(?:nes)?|thu(?:rs)?|fri|sat(?:ur)?|sun)(?:day)?"
+_QUARTER = r"(?:Q|T|Qtr|Quarter|Quartal|Trim|Trimestre|Kwartaal)"
 _DAY_OF = r"\d+-\d+-\d+|\d+ [^\W\d_]+ \d+"  # in the spelling that the clock follows
 _ABBREVIATIONS = (  # those of RFC 2822, and of Central Europe
     ("UTC|GMT", "+00:00"), ("CET|MEZ", "+01:00"), ("CEST|MESZ", "+02:00"), ("EST", "-05:00"),
@@ -60,7 +64,8 @@ _WRAPPINGS = (
     (r"^[\[(](.*\d.*?)[,;].*[\])]$", "${1}"),
     (r"^(.*\d.*?)(?: [-–—] | to | until | bis |\.\.)\s*\S*\d.*$", "${1}"),
     (r"^(\d{4}-\d{2}-\d{2}[^/]*)/.*$", "${1}"),
-    (r"^[^\W\d_]{2,}\.?,?\s+(\d{1,4}[./-]\d)", "${1}"),
+    # A weekday; "KW 05/2024" is a week, so the date must be whole.
+    (r"^[^\W\d_]{2,}\.?,?\s+(\d{1,4}[./-]\d{1,2}[./-]\d)", "${1}"),
     (r"(\d)\s*(?:Uhr|h)$", "${1}"),
 )
 
@@ -68,15 +73,28 @@ _WRAPPINGS = (
 _SPELLINGS = (
     *_WRAPPINGS,
     (rf"(?i)^{_WEEKDAYS}\.?,?\s+(.*\d)", "${1}"),
+    (rf"(?i)^(\d.*\d),? {_WEEKDAYS}$", "${1}"),
     # The year stands behind the clock.
     (r"^([^\W\d_]{3,} +\d{1,2}) (\d{1,2}:\d{2}(?::\d{2})?)( [A-Z]{3,4}| [+-]\d{4})? (\d{4})$",
      "${1} ${4} ${2}${3}"),
     *((rf"(:\d{{2}}|[AP]M) ?(?:{names})$", f"${{1}}{offset}") for names, offset in _ABBREVIATIONS),
     (rf"(?i)(\b|\d){_MONTHS}{_REST_OF_MONTH}\b\.?", "${1}${2}"),
+    # Words between a day, its month and the year, as in "1 de Jan de 2021".
+    (rf"(?i)^(?:le )?(\d{{1,2}})(?:er|[º°ª])? ?(?:de |d['’] ?)?{_MONTHS}(?: de| del)? (\d{{4}})",
+     "${1} ${2} ${3}"),
+    (rf"(?i)^{_MONTHS} (?:de|del) (\d{{4}})$", "${1} ${2}"),
+    (r"(?i)^(.*\d{4}) ?(?:г\.|года|год|r\.|roku|年|년)$", "${1}"),
     # Quarters, ISO weeks and months by their number.
-    (r"(?i)^(\d{4})[-/ .:]{0,2}Q ?([1-4])$", "${1}Q${2}"),
-    (r"(?i)^Q\.? ?([1-4])[-/ .:]{0,2}(\d{4})$", "${2}Q${1}"),
-    (r"(?i)^([1-4])\.? ?(?:Q|Quartal|quarter)[-/ .]{0,2}(\d{4})$", "${2}Q${1}"),
+    (rf"(?i)^(\d{{4}})[-/ .:]{{0,2}}{_QUARTER}\.? ?([1-4])$", "${1}Q${2}"),
+    (rf"(?i)^{_QUARTER}\.? ?([1-4])[-/ .:]{{0,2}}(\d{{4}})$", "${2}Q${1}"),
+    (rf"(?i)^([1-4])(?:st|nd|rd|th|er|e|[º°ª])?\.? ?{_QUARTER}[-/ .]{{0,2}}(\d{{4}})$",
+     "${2}Q${1}"),
+    (r"(?i)^([1-4])\.? ?(?:kw\.|kwartał) ?(\d{4})$", "${2}Q${1}"),
+    (r"(?i)^(\d{4})[-/ .:]{0,2}[HS] ?([12])$", "${1}H${2}"),
+    (r"(?i)^[HS] ?([12])[-/ .:]{0,2}(\d{4})$", "${2}H${1}"),
+    (r"(?i)^([12])[HS][-/ .]{0,2}(\d{4})$", "${2}H${1}"),
+    (r"^(\d{4})H1$", "${1}-1-1"),
+    (r"^(\d{4})H2$", "${1}-7-1"),
     *((rf"^(\d{{4}})Q{quarter}$", f"${{1}}-{3 * quarter - 2}-1") for quarter in (1, 2, 3, 4)),
     (r"(?i)^(\d{4})[-/ ]?(?:W|KW|week) ?-?(\d{1,2})$", "${1}-W${2}-1"),
     (r"(?i)^(?:W|KW|week) ?-?(\d{1,2})[-/ ,]+(\d{4})$", "${2}-W${1}-1"),
@@ -91,15 +109,17 @@ _SPELLINGS = (
     (r"^(\d{4})[-/ ,:]*([^\W\d_]{3,})$", "1 ${2} ${1}"),
     (r"^(\d+ [^\W\d_]+ \d+)(?:[T:_-]|,? +)(\d)", "${1} ${2}"),
     # Digits alone.
-    (r"^(\d{4})年(\d{1,2})月(\d{1,2})日", "${1}-${2}-${3}"),
-    (r"^(\d{4})年(\d{1,2})月$", "${1}-${2}-01"),
+    (r"^(\d{4})[年년] ?(\d{1,2})[月월] ?(\d{1,2})[日일]", "${1}-${2}-${3}"),
+    (r"^(\d{4}\. ?\d{1,2}\. ?\d{1,2})\.", "${1}"),
+    (r"^(\d{4})[年년] ?(\d{1,2})[月월]$", "${1}-${2}-01"),
     (r"^(\d{1,4})[./-] ?(\d{1,2})[./-] ?(\d{1,4})", "${1}-${2}-${3}"),
     (r"^((?:1[5-9]|2[01])\d{2})(\d{2})(\d{2})([T _-]\d.*)?$", "${1}-${2}-${3}${4}"),
     (r"^(\d+-\d+-\d+)(?:[T_-]|,? +)(\d)", "${1} ${2}"),
     (r"^(\d{4})[./-](\d{1,2})$", "${1}-${2}-01"),
     (r"^(\d{1,2})[./-](\d{4})$", "${2}-${1}-01"),
-    (r"^((?:1[5-9]|2[01])\d{2})$", "${1}-01-01"),
+    (r"^(?:FY ?)?((?:1[5-9]|2[01])\d{2})$", "${1}-01-01"),
     # The time of day.
+    (rf"(?i)^({_DAY_OF}),? (?:at|um|om|à|às|a las|alle|ore|o|в) (\d)", "${1} ${2}"),
     (rf"^({_DAY_OF}) (\d{{1,2}})[hH.](\d{{2}})$", "${1} ${2}:${3}"),
     (rf"^({_DAY_OF}) (\d{{1,2}})[-.](\d{{2}})[-.](\d{{2}})$", "${1} ${2}:${3}:${4}"),
     (rf"^({_DAY_OF}) (\d{{2}})(\d{{2}})(\d{{2}})(Z|[+-]\d{{2}}:?\d{{2}})?$",
@@ -125,8 +145,11 @@ _DATES = {
 _AMBIGUOUS = ("%d-%m-%Y", "%m-%d-%Y", "%d-%m-%y", "%m-%d-%y", "%y-%m-%d")
 _CLOCKS = ("", " %H:%M", " %H:%M:%S%.f", " %I:%M %p", " %I:%M:%S %p")
 _OFFSET = r"(:\d{2}(?:\.\d+)?(?: [AP]M)?)(?:(Z)|([+-])(\d{2}):?(\d{2})?)$"
+_ZONE = r"\[([A-Za-z]+(?:/[\w+-]+)+)\]$"
 _MIDNIGHT = r" 24:00(:00(?:\.0+)?)?$"
 _CLOCK_TO_CLOCK = r"(\d{1,2}):(\d{2}) ?[-–] ?(\d{1,2}):(\d{2})$"
+_YEAR_TO_YEAR = r"^(\d{4}) ?[/–-] ?(\d{2}|\d{4})$"
+_LEAST_PAIRS = 3
 _MINUTES_OF_DAY = 1440
 _CENTURY_UNKNOWN = (2030, 2068)  # POSIX reads 69 as 1969, but Excel 30 as 1930
 
@@ -255,25 +278,35 @@ def _parse_typed(column: pl.Series) -> ParsedTimes:
 
 
 def _parse_texts(fields: _Fields, decided: TimeForm | None) -> ParsedTimes:
-    texts, offsets = _without_offsets(_spelled(_without_ends(fields.texts)))
+    texts, offsets = _without_offsets(_spelled(_without_ends(fields.texts, decided)))
     times, order = _by_order(texts, fields, decided)
     local = _numpy(times)
     form = TimeForm(order, stored=fields.stored)
     if offsets is None:
-        return ParsedTimes(local, (_fitted(form, fields, times),))
+        return ParsedTimes(local, (_fitted(form, fields, times, decided),))
     fields.refuse_first(offsets.is_null(), offsets.is_not_null())
     passed = offsets.to_numpy().astype("timedelta64[us]")
     values = local - passed
-    zone = zone_of(values, passed) or _shown_offset(int(offsets[-1]))
+    named = fields.texts.str.extract(_ZONE).unique().to_list()
+    zone = zone_of(values, passed, named[0] if len(named) == 1 else None)
+    zone = zone or _shown_offset(int(offsets[-1]))
     form = replace(form, zone=zone)
-    return ParsedTimes(values, (_fitted(form, fields, pl.Series(values=values)),), passed)
+    return ParsedTimes(values, (_fitted(form, fields, pl.Series(values=values), decided),), passed)
 
 
-def _fitted(form: TimeForm, fields: _Fields, times: pl.Series) -> TimeForm:
+def _fitted(
+    form: TimeForm, fields: _Fields, times: pl.Series, decided: TimeForm | None
+) -> TimeForm:
     """The form with its pattern: that of whole fields, or else of the times that they hold."""
+    form = with_names(form, fields.texts, times)
     texts, times = fields.texts.tail(_FITTED), times.tail(_FITTED)
-    core = _spelled(_without_ends(texts), _WRAPPINGS)
-    return fit_form(form, texts, times) or fit_form(form, core, times) or iso_form(form, times)
+    core = _spelled(_without_ends(texts, decided), _WRAPPINGS)
+    return (
+        fit_form(form, texts, times)
+        or fit_interval(form, texts, core, times)
+        or fit_form(form, core, times)
+        or iso_form(form, times)
+    )
 
 
 def _spelled(texts: pl.Series, spellings: Iterable[tuple[str, str]] = _SPELLINGS) -> pl.Series:
@@ -283,7 +316,7 @@ def _spelled(texts: pl.Series, spellings: Iterable[tuple[str, str]] = _SPELLINGS
     from all over the column tell which; Python rewrites few texts faster than polars does.
     """
     sample = set(texts.gather_every(max(1, len(texts) // _SPELLED)))
-    for pattern, spelling in spellings:
+    for pattern, spelling in (*spellings_for(sample), *spellings):
         by_python = spelling.replace("${", r"\g<").replace("}", ">")
         changed = {re.sub(pattern, by_python, text, count=1) for text in sample}
         if changed != sample:
@@ -291,11 +324,15 @@ def _spelled(texts: pl.Series, spellings: Iterable[tuple[str, str]] = _SPELLINGS
     return texts
 
 
-def _without_ends(texts: pl.Series) -> pl.Series:
-    """Intervals such as "2024-01-31 22:00-23:00" without their ends, which look like offsets.
+def _without_ends(texts: pl.Series, decided: TimeForm | None) -> pl.Series:
+    """Intervals without their ends, where these look like something else.
 
-    An offset stays the same, or changes twice a year; the end of an interval moves with its start.
+    The end of "2024-01-31 22:00-23:00" looks like an offset, which stays the same, or changes twice
+    a year; the end of an interval moves with its start. The end of 2001/02, a school year, looks
+    like a month.
     """
+    if _are_pairs_of_years(texts.head(_SAMPLE), decided):
+        return texts.str.replace(_YEAR_TO_YEAR, "${1}")
     ends = texts.head(_SAMPLE).str.extract_groups(_CLOCK_TO_CLOCK).struct.unnest().drop_nulls()
     if len(ends) < min(len(texts), _SAMPLE) / 2:
         return texts
@@ -307,6 +344,19 @@ def _without_ends(texts: pl.Series) -> pl.Series:
     if minutes["end"].n_unique() < 3 or lengths.n_unique() > 1:
         return texts
     return texts.str.replace(_CLOCK_TO_CLOCK, "${1}:${2}")
+
+
+def _are_pairs_of_years(texts: pl.Series, decided: TimeForm | None) -> bool:
+    """Whether all texts are a year and the next, as 2001/02, and not months of one or more years.
+
+    Rows that follow those of training are read as these were.
+    """
+    few = texts.n_unique() < _LEAST_PAIRS
+    if few if decided is None else not decided.until:
+        return False
+    pairs = texts.str.extract_groups(_YEAR_TO_YEAR).struct.unnest().cast(pl.Int64, strict=False)
+    years, nexts = pairs["1"], pairs["2"]
+    return bool((((years + 1 - nexts) % 100) == 0).fill_null(value=False).all())
 
 
 def _without_offsets(texts: pl.Series) -> tuple[pl.Series, pl.Series | None]:

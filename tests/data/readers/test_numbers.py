@@ -38,7 +38,7 @@ def column(values: list[str | None], **formats: object) -> Table:
     decimals=st.sampled_from([1, 2, 4, 5]),
     signs=st.sampled_from(SIGNS),
     around=st.sampled_from(AROUND),
-    minus=st.sampled_from(["-{}", "\u2212{}", "({})"]),
+    minus=st.sampled_from(["-{}", "\u2212{}", "({})", "{}-"]),
 )
 def test_numbers_are_read_back_from_every_style(
     numbers: list[int], decimals: int, signs: tuple[str, str], around: str, minus: str
@@ -113,7 +113,16 @@ def test_one_mistake_changes_nothing_about_the_others() -> None:
         table.numbers("y")
 
 
-@pytest.mark.parametrize("marker", ["?", "-", "--", "n.a.", "x"])
+def test_francs_without_centimes_are_not_negative() -> None:
+    with pytest.raises(DataError, match='is "5.-", not a finite number'):
+        column(["7.50", "5.-", "6.20", "1.30"]).numbers("y")
+
+
+def test_amounts_of_money_dont_all_have_three_decimals() -> None:
+    assert column(["¥98,123", "¥101,234"]).numbers("y").tolist() == [98123, 101234]
+
+
+@pytest.mark.parametrize("marker", ["?", "-", "--", "n.a.", "x", "#N/A", "missing", "k.A."])
 def test_what_looks_like_a_missing_value_is_offered_as_one(marker: str) -> None:
     fields = ["1.5", marker, "2.5"]
     with pytest.raises(DataError, match=r"missing_values = \["):

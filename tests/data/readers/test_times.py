@@ -167,22 +167,67 @@ def test_training_decides_the_order_for_later_rows() -> None:
 
 
 @pytest.mark.parametrize(
-    ("written", "start"),
+    "written",
     [
-        ("2024-01-31 {0}:00 - 2024-01-31 {1}:00", "2024-01-31 {0}:00"),
-        ("31.01.2024 {0}:00 - 31.01.2024 {1}:00 (CET/CEST)", "31.01.2024 {0}:00"),
-        ("2024-01-31 {0}:00-{1}:00", "2024-01-31 {0}:00"),
-        ("2024-01-31T{0}:00Z/PT1H", "2024-01-31T{0}:00Z"),
-        ("[2024-01-31 {0}:00:00, 2024-01-31 {1}:00:00)", "2024-01-31 {0}:00:00"),
-        ("So 31.01.2024 {0}:00", "31.01.2024 {0}:00"),
+        "2024-01-31 {0}:00 - 2024-01-31 {1}:00",
+        "31.01.2024 {0}:00 - 31.01.2024 {1}:00 (CET/CEST)",
+        "2024-01-31 {0}:00-{1}:00",
+        "2024-01-31T{0}:00Z/2024-01-31T{1}:00Z",
+        "2024-01-31T{0}:00Z/PT1H",
+        "[2024-01-31 {0}:00:00, 2024-01-31 {1}:00:00)",
+        "2024-01-31 {0}:00 to {0}:59:59",
+        "So 31.01.2024 {0}:00",
     ],
 )
-def test_an_interval_is_read_by_its_start(written: str, start: str) -> None:
-    hours = [(f"{hour:02}", f"{hour + 1:02}") for hour in range(20)]
-    parsed = parse_times(pl.Series(values=[written.format(*pair) for pair in hours]))
+def test_an_interval_is_read_by_its_start_and_comes_back_whole(written: str) -> None:
+    fields = [written.format(f"{hour:02}", f"{hour + 1:02}") for hour in range(20)]
+    parsed = parse_times(pl.Series(values=fields))
     assert str(parsed.values[3]) == "2024-01-31T03:00:00.000000"
-    starts = [start.format(*pair) for pair in hours]
-    assert parsed.forms[0].write(pl.Series(values=parsed.values)).to_list() == starts
+    assert parsed.forms[0].write(pl.Series(values=parsed.values)).to_list() == fields
+
+
+@pytest.mark.parametrize("year", ["{0}/{1:02}", "{0}-{1:02}", "{0}-{2}", "{0}/{2}"])
+def test_a_year_and_the_next_are_one_year_and_no_months(year: str) -> None:
+    # As months, 2001/02 and 2002/03 would be thirteen months apart.
+    fields = [year.format(first, (first + 1) % 100, first + 1) for first in range(2001, 2011)]
+    parsed = parse_times(pl.Series(values=fields))
+    assert parsed.values.astype("datetime64[Y]").astype(str).tolist() == [
+        str(first) for first in range(2001, 2011)
+    ]
+    assert parsed.forms[0].write(pl.Series(values=parsed.values)).to_list() == fields
+    later = parse_times(pl.Series(values=[year.format(2011, 12, 2012)]), parsed.forms[0])
+    assert str(later.values[0]).startswith("2011-01")
+
+
+def test_months_of_one_year_and_the_next_stay_months() -> None:
+    fields = ["2001/02", "2001/03", "2001/04"]
+    assert str(parse_times(pl.Series(values=fields)).values[2]).startswith("2001-04")
+
+
+@pytest.mark.parametrize("periods", [(0, 3), (60, 90)])
+@pytest.mark.parametrize(
+    ("weeks", "length", "written"),
+    [
+        (True, pd.Timedelta("6D"), "{0:%d.%m.%Y} - {1:%d.%m.%Y}"),
+        (True, pd.Timedelta("7D"), "{0:%Y-%m-%d}/{1:%Y-%m-%d}"),
+        (False, pd.offsets.MonthEnd(), "{0:%m/%d/%Y} to {1:%m/%d/%Y}"),
+        (False, pd.offsets.MonthBegin(), "({0:%Y-%m-%d}, {1:%Y-%m-%d}]"),
+    ],
+)
+def test_ends_of_weeks_and_months_follow_the_calendar(
+    weeks: bool, length: pd.Timedelta, written: str, periods: tuple[int, int]
+) -> None:
+    starts = pd.date_range(
+        "2023-01-02" if weeks else "2023-01-01", periods=90, freq="W-MON" if weeks else "MS"
+    )
+    fields = [written.format(start, start + length) for start in starts]
+    parsed = parse_times(pl.Series(values=fields[:60]))
+    assert (parsed.values == starts.to_numpy()[:60]).all()
+    part = slice(*periods)
+    shown = parsed.forms[0].write(
+        pl.Series(values=starts.to_numpy()[part].astype("datetime64[us]"))
+    )
+    assert shown.to_list() == fields[part]
 
 
 def test_midnight_may_be_written_as_24_hours() -> None:
