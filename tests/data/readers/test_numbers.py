@@ -114,7 +114,7 @@ def test_one_mistake_changes_nothing_about_the_others() -> None:
 
 
 def test_francs_without_centimes_are_not_negative() -> None:
-    with pytest.raises(DataError, match='is "5[.]-", not a finite'):
+    with pytest.raises(DataError, match="not a finite number"):
         column(["7.50", "5.-", "6.20", "1.30"]).numbers("y")
 
 
