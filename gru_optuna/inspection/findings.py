@@ -248,7 +248,7 @@ def _gaps(table: Table, columns: Sequence[Column], guess: Guess) -> Iterator[Dat
     roles = guess.roles
     needed = {roles.text, roles.label, *roles.times, roles.id, roles.series}
     if guess.rows != "series":
-        needed |= {roles.target, *roles.features}  # a series can be interpolated
+        needed.add(roles.target)  # a series can be interpolated, and so can the steps of a row
     for column in columns:
         if column.missing and column.name in needed:
             empty = table.column(column.name).is_null()

@@ -266,8 +266,8 @@ def test_rows_unlike_those_of_fit_are_refused(
         speakers.predict(snippets[0])
     with pytest.raises(ValueError, match="X has sequences of 3 channels, but"):
         speakers.predict([np.ones((5, 3))])
-    with pytest.raises(ValueError, match="X, row 1: channel 0, step 2 is nan"):
-        speakers.fit([np.ones((5, 1)), np.array([1, 1, np.nan])], [0, 1])
+    with pytest.raises(ValueError, match="X, row 1: channel 0, step 2 is inf"):
+        speakers.fit([np.ones((5, 1)), np.array([1, 1, np.inf])], [0, 1])
     with pytest.raises(ValueError, match="X, row 1: the text is empty"):
         speakers.fit(["a", " "], [0, 1])
 

@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 
 from gru_optuna.data.readers.sequence_files import read_sequences
-from gru_optuna.data.readers.sequences import Sequences, classes_of
+from gru_optuna.data.readers.sequences import Sequences, classes_of, known_steps
 from gru_optuna.data.readers.tables import TABLES, Table, read_table
 from gru_optuna.errors import DataError
 
@@ -322,7 +322,9 @@ def array_rows(
 
 
 def sequence_values(rows: ArrayLike | Sequence[ArrayLike], name: str) -> list[NDArray[np.float64]]:
-    """The rows as arrays (T, C) of one C, without missing values.
+    """The rows as arrays (T, C) of one C, NaN where a value is missing.
+
+    A row ends with its last step that has a value: rows of an array are padded with NaN.
 
     Raises
     ------
@@ -347,13 +349,13 @@ def sequence_values(rows: ArrayLike | Sequence[ArrayLike], name: str) -> list[ND
                 f"{at}: the row has {array.shape[1]} channels, but the first row has {channels}. "
                 f"Give every row the same channels."
             )
-        if not np.isfinite(array).all():
-            step, channel = (int(index) for index in np.argwhere(~np.isfinite(array))[0])
+        if np.isinf(array).any():
+            step, channel = (int(index) for index in np.argwhere(np.isinf(array))[0])
             raise DataError(
                 f"{at}: channel {channel}, step {step} is {array[step, channel]}. "
-                f"Fill in such values, or remove their rows."
+                f"Correct such values, or remove their rows."
             )
-        values.append(array)
+        values.append(array[: known_steps(array, at)])
     if not values:
         raise DataError(f"{name}: there are no rows. Give at least one.")
     return values

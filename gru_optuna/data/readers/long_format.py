@@ -47,8 +47,7 @@ def sequences_from_table(
     Raises
     ------
     DataError
-        Naming the row of a repeated time, a label that changes, or a number that is missing or
-        can't be read.
+        Naming the row of a repeated time, a label that changes, or a number that can't be read.
     """
     predicted = label or target
     if predicted is None or (label and target):
@@ -60,6 +59,12 @@ def sequences_from_table(
         raise DataError(
             f"{table.source}: there is no column of features, only {others}. Add at least one."
         )
+    for name in features:
+        if table.column(name).null_count() == len(table):
+            raise DataError(
+                f'{table.source}: column "{name}" has no value. Name the other columns under '
+                f"features."
+            )
     steps = steps_by_id(table, id, time, features)
     coded = table.labels(predicted) if label else None
     targets = _complete(table, predicted) if coded is None else coded.places
@@ -93,14 +98,14 @@ def steps_by_id(table: Table, id: str, time: str | None, features: Sequence[str]
     Raises
     ------
     DataError
-        Naming the row of a repeated time, or of a number that is missing or can't be read.
+        Naming the row of a repeated time, or of a number that can't be read.
     """
     names, owners = _owners(table, id)
     order = _in_time(table, owners, time, names)
     # One array (N, C) in order of ids and times, of which each sequence is a view.
     steps = np.empty((len(table), len(features)))
     for column, feature in enumerate(features):
-        steps[:, column] = _complete(table, feature)[order]
+        steps[:, column] = table.numbers(feature)[order]
     ends = np.cumsum(np.bincount(owners))
     return Steps(names, np.split(steps, ends[:-1]), owners)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gru_optuna.data.readers.limits import check_archive
-from gru_optuna.data.readers.sequences import Sequences, classes_of
+from gru_optuna.data.readers.sequences import Sequences, classes_of, known_steps
 from gru_optuna.errors import DataError, did_you_mean
 
 if TYPE_CHECKING:
@@ -61,9 +61,10 @@ def read_npz(
     The file holds these arrays:
 
     ``values``
-        (N, T, C), or (N, T) for one channel.
+        (N, T, C), or (N, T) for one channel; NaN where a value is missing.
     ``lengths``
-        (N,) whole numbers from 1 to T; later steps are padding. Without it, all rows have T.
+        (N,) whole numbers from 1 to T; later steps are padding. Without it, a row ends with its
+        last step that has a value.
     ``labels``
         (N,) texts or whole numbers, for classification.
     ``targets``
@@ -81,7 +82,11 @@ def read_npz(
     _check_names(path, list(arrays), with_targets=with_targets)
     values = _values(path, arrays["values"])
     lengths = _lengths(path, arrays.get("lengths"), *values.shape[:2])
-    _refuse_gaps(path, values, lengths)
+    _refuse_infinite(path, values, lengths)
+    if "lengths" not in arrays and np.isnan(values).any():
+        lengths = np.array(
+            [known_steps(row, f"{path}, row {n}") for n, row in enumerate(values, start=1)]
+        )
     labels: list[str] = []
     targets: NDArray[np.float64] | None = None
     if with_targets and "labels" in arrays:
@@ -90,7 +95,7 @@ def read_npz(
         targets = _targets(path, arrays["targets"], len(values))
     return Sequences(
         source=str(path),
-        values=[row[:length] for row, length in zip(values, lengths, strict=True)],
+        values=[row[:length] for row, length in zip(values, lengths.tolist(), strict=True)],
         labels=labels,
         lines=list(range(1, len(values) + 1)),
         classes=classes_of(labels),
@@ -212,16 +217,16 @@ def _lengths(
     return whole
 
 
-def _refuse_gaps(path: Path, values: NDArray[np.float64], lengths: NDArray[np.int64]) -> None:
-    if np.isfinite(values).all():
+def _refuse_infinite(path: Path, values: NDArray[np.float64], lengths: NDArray[np.int64]) -> None:
+    if not np.isinf(values).any():
         return
     held = np.arange(values.shape[1]) < lengths[:, None]
-    gaps = ~np.isfinite(values) & held[:, :, None]
-    if gaps.any():
-        row, step, channel = (int(index) for index in np.argwhere(gaps)[0])
+    infinite = np.isinf(values) & held[:, :, None]
+    if infinite.any():
+        row, step, channel = (int(index) for index in np.argwhere(infinite)[0])
         raise DataError(
             f"{path}, row {row + 1}: channel {channel + 1}, step {step + 1} is "
-            f"{values[row, step, channel]}. Fill in such values, or remove their rows."
+            f"{values[row, step, channel]}. Correct such values, or remove their rows."
         )
 
 

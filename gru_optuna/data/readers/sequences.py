@@ -5,10 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from gru_optuna.errors import DataError
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    import numpy as np
     from numpy.typing import NDArray
 
 
@@ -42,6 +45,20 @@ class Sequences:
         if self.ids is not None:
             return f'{self.source}, id "{self.ids[row]}"'
         return f"{self.source}, {self.unit} {self.lines[row]}"
+
+
+def known_steps(row: NDArray[np.float64], at: str) -> int:
+    """The steps of a row (T, C) up to its last value.
+
+    Raises
+    ------
+    DataError
+        If it has no value at all; `at` says where it stands.
+    """
+    there = np.flatnonzero(~np.isnan(row).all(axis=1))
+    if not len(there):
+        raise DataError(f"{at}: every value is missing. Leave out the row.")
+    return int(there[-1]) + 1
 
 
 def classes_of(labels: Iterable[str]) -> tuple[str, ...]:

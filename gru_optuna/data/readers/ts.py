@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gru_optuna.data.readers.limits import check_columns, check_steps
-from gru_optuna.data.readers.sequences import Sequences
+from gru_optuna.data.readers.sequences import Sequences, known_steps
 from gru_optuna.data.readers.text_files import read_text
 from gru_optuna.errors import DataError, did_you_mean
 
@@ -146,18 +146,19 @@ def _parse_row(content: str, place: str) -> NDArray[np.float64]:
         try:
             if "_" in channel:  # Python would read 1_000 as a number
                 raise ValueError
-            column = np.array(steps, dtype=np.float64)
+            known = ["nan" if step.strip() == "?" else step for step in steps]
+            column = np.array(known, dtype=np.float64)
         except ValueError:
             step, got = _first_unreadable(steps)
             raise DataError(
                 f'{place}: channel {index}, step {step} is "{got}", not a number. '
                 f"{_about_unreadable(got)}"
             ) from None
-        if not np.isfinite(column).all():
-            step = int(np.flatnonzero(~np.isfinite(column))[0]) + 1
+        if np.isinf(column).any():
+            step = int(np.flatnonzero(np.isinf(column))[0]) + 1
             raise DataError(
                 f"{place}: channel {index}, step {step} is {column[step - 1]}. "
-                f"Fill in such values, or remove their rows."
+                f"Correct such values, or remove their rows."
             )
         if columns and len(column) != len(columns[0]):
             raise DataError(
@@ -165,7 +166,9 @@ def _parse_row(content: str, place: str) -> NDArray[np.float64]:
                 f"{len(columns[0])}. All channels of a row need the same steps."
             )
         columns.append(column)
-    return np.stack(columns, axis=1)
+    row = np.stack(columns, axis=1)
+    known_steps(row, place)  # refuses a row without values
+    return row
 
 
 def _first_unreadable(steps: list[str]) -> tuple[int, str]:
@@ -173,15 +176,14 @@ def _first_unreadable(steps: list[str]) -> tuple[int, str]:
         try:
             if "_" in step:
                 raise ValueError
-            float(step)
+            if step.strip() != "?":
+                float(step)
         except ValueError:
             return number, step.strip()
     raise AssertionError("numpy refused what float() reads")
 
 
 def _about_unreadable(got: str) -> str:
-    if got == "?":
-        return "It marks a missing value: fill in such values, or remove their rows."
     if not got:
         return "There may be a comma or colon too many."
     return "Steps are separated by commas, channels by colons."

@@ -12,9 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from gru_optuna import study_file
 from gru_optuna.data.readers.long_format import sequences_from_table
 from gru_optuna.data.readers.sequence_files import read_sequences
 from gru_optuna.data.readers.tables import read_table
+from gru_optuna.data.sequences.prepare import read_study_sequences
 from gru_optuna.errors import DataError
 
 if TYPE_CHECKING:
@@ -241,10 +243,9 @@ HOSTILE = [
     (HEADER + b"1,2:3:a\n", "x.ts, line 5: channel 2 has 1 steps, but channel 1 has 2."),
     (HEADER + b"1:3:a\n1:b\n", f"x.ts, line 6: the row has 1 {NOT_THE_SAME_CHANNELS}"),
     (HEADER + b"1:3:a\n1:2:3:b\n", f"x.ts, line 6: the row has 3 {NOT_THE_SAME_CHANNELS}"),
-    (HEADER + b"1:1,?:a", 'line 5: channel 2, step 2 is "?", not a number. It marks a missing'),
-    (HEADER + b"1,nan:a", "line 5: channel 1, step 2 is nan. Fill in such values, or"),
-    (HEADER + b"1:a\n-inf:a", "line 6: channel 1, step 1 is -inf. Fill in such"),
-    (HEADER + b"1e999:a", "line 5: channel 1, step 1 is inf. Fill in such"),
+    (HEADER + b"1,2:?,?:a\n?,?:NaN,?:a", "line 6: every value is missing. Leave out the row."),
+    (HEADER + b"1:a\n-inf:a", "line 6: channel 1, step 1 is -inf. Correct such"),
+    (HEADER + b"1e999:a", "line 5: channel 1, step 1 is inf. Correct such"),
     (HEADER + b"1:2,3,x:a", 'line 5: channel 2, step 3 is "x", not a number. Steps are'),
     (HEADER + b"1,:a", 'line 5: channel 1, step 2 is "", not a number. There may be a comma'),
     (HEADER + b"1::a", 'line 5: channel 2, step 1 is "", not a number. There may be a comma'),
@@ -414,7 +415,6 @@ def test_a_target_is_a_number_for_each_sequence(tmp_path: Path) -> None:
         (("b,1,", "b,2,"), {}, 'x.csv, line 4: id "b" has the time "2" twice.'),
         (("40,no", "40,yes"), {}, 'x.csv, line 5: label is "yes", but "no" in the first row of id'),
         (("40,no", "40,"), {}, 'x.csv, line 5: column "label" is empty.'),
-        (("a,2,4", "a,2,"), {}, 'x.csv, line 5: column "x" is empty. Fill it in'),
         (("a,2,4", "a,2,four"), {}, 'x.csv, line 5: column "x" is "four", not a finite number.'),
         (("a,1", ",1"), {}, 'x.csv, line 3: column "id" is empty. Every step needs the id'),
         (("a,1", "a,"), {}, 'x.csv, line 3: column "t" is empty. Every row needs a time'),
@@ -429,3 +429,19 @@ def test_a_step_that_cannot_be_used_is_named(
     with pytest.raises(DataError) as caught:
         long_form(tmp_path, LONG.replace(*change) if change[0] else LONG, **columns)
     assert message in str(caught.value).replace(f"{tmp_path}/", "")
+
+
+def test_missing_values_of_sequences_are_kept_wherever_they_stand(tmp_path: Path) -> None:
+    nan = np.nan
+    (tmp_path / "x.ts").write_bytes(HEADER + b"1,?,3:?,NaN,6:a\n7,8:9,?:b")
+    first, second = read_sequences(tmp_path / "x.ts").values
+    np.testing.assert_array_equal(first, [[1, nan], [nan, nan], [3, 6]])
+    np.testing.assert_array_equal(second, [[7, 9], [8, nan]])
+    padded = np.array([[[1.0], [nan], [3.0]], [[4.0], [nan], [nan]]])  # the second row is shorter
+    np.savez(tmp_path / "x.npz", values=padded, labels=["a", "b"])
+    assert [row.ravel().tolist() for row in read_sequences(tmp_path / "x.npz").values][1] == [4.0]
+    (tmp_path / "x.csv").write_text("id,x,y,label\na,1,,u\na,,2,u\nb,3,4,v\n")
+    content = {"name": "x", "data": {"train": "x.csv", "id": "id", "label": "label"}}
+    spec = study_file.parse(content, source="x.toml")
+    rows = read_study_sequences(spec, tmp_path).files.train.rows
+    np.testing.assert_array_equal(rows[0], [[1, nan], [nan, 2]])
