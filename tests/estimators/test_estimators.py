@@ -406,7 +406,7 @@ def with_fault(rows: list[Any], fault: Any) -> list[Any]:
             GRUClassifier,
             with_fault([np.ones((3, 2))] * 60, np.full((3, 2), np.nan)),
             CLASSES,
-            r"X, row 7: channel 0, step 0 is nan",
+            r"X, row 7: every value is missing",
         ),
     ],
 )
