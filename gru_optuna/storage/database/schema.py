@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -52,6 +53,7 @@ def stored(connection: Connection) -> Revisions:
     )
 
 
+@cache  # it runs a dozen scripts to read what they are called
 def newest() -> Revisions:
     """The revisions that this version creates."""
     return Revisions(
@@ -112,22 +114,20 @@ def upgrade(database: Database) -> tuple[Revisions, Revisions]:
     now = newest()
     if before.optuna != now.optuna:
         with _own_logging():
-            optuna_storage(database, check=False).upgrade()
+            optuna_storage(database).upgrade()
     if before.ours != now.ours:
         _migrate(database)
     return before, now
 
 
-def optuna_storage(
-    database: Database, *, make_tables: bool = False, check: bool = True
-) -> RDBStorage:
-    """Optuna's own storage for a database."""
+def optuna_storage(database: Database, *, make_tables: bool = False) -> RDBStorage:
+    """Optuna's own storage for a database, whose revisions the caller has compared or will."""
     # Optuna fills in the URL as a template, so braces in a password must be doubled.
     url = database.url.replace("{", "{{").replace("}", "}}")
     return RDBStorage(
         url,
         engine_kwargs=database.optuna_arguments,
-        skip_compatibility_check=not check,
+        skip_compatibility_check=True,
         skip_table_creation=not make_tables,
     )
 
