@@ -308,11 +308,16 @@ SEARCH = (
 """Settings under which no trial's result changes another's proposal or end."""
 
 
-def undisturbed(new_lab: Callable[..., Lab], folder: Path, *overrides: str) -> Lab:
-    """The study after one worker that nothing disturbed."""
-    lab = new_lab(f"sqlite:///{folder / 'undisturbed.db'}", *overrides)
-    assert lab.worker(slots=3).wait() == 0
-    return lab
+_UNDISTURBED: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+
+
+def undisturbed(new_lab: Callable[..., Lab], folder: Path, *overrides: str) -> list[dict[str, Any]]:
+    """The curves of the study after one worker that nothing disturbed, which is trained once."""
+    if overrides not in _UNDISTURBED:
+        lab = new_lab(f"sqlite:///{folder / 'undisturbed.db'}", *overrides)
+        assert lab.worker(slots=3).wait() == 0
+        _UNDISTURBED[overrides] = curves(lab.trials)
+    return _UNDISTURBED[overrides]
 
 
 SMALL = (*SEARCH, "budget.trials=6", "training.epochs=15", "training.patience='off'")

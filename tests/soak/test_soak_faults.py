@@ -48,7 +48,7 @@ def test_a_server_that_stops_for_twenty_seconds_is_waited_for(
         assert all(re.search(r"works again after (1\d|2\d|3\d) s", w.said) for w in two)
         check_exact(lab)
         assert set(check_work(lab)) == {1}
-        assert curves(lab.trials) == curves(undisturbed(new_lab, tmp_path, *SMALL).trials)
+        assert curves(lab.trials) == undisturbed(new_lab, tmp_path, *SMALL)
     finally:
         server.cleanup()
 
@@ -67,7 +67,7 @@ def test_a_file_that_is_locked_for_twenty_seconds_is_waited_for(
     assert all("the storage works again after" in worker.said for worker in two)
     check_exact(lab)
     assert set(check_work(lab)) == {1}
-    assert curves(lab.trials) == curves(undisturbed(new_lab, tmp_path, *SMALL).trials)
+    assert curves(lab.trials) == undisturbed(new_lab, tmp_path, *SMALL)
 
 
 def test_a_locked_file_keeps_no_worker_from_leaving(
@@ -109,7 +109,7 @@ def test_who_sleeps_within_a_transaction_holds_the_others_up_for_a_while(
     sleeper.signal(signal.SIGCONT)
     assert (sleeper.wait(), other.wait()) == (0, 0)
     check_exact(lab)
-    assert curves(lab.trials) == curves(undisturbed(new_lab, tmp_path, *SMALL).trials)
+    assert curves(lab.trials) == undisturbed(new_lab, tmp_path, *SMALL)
 
 
 # --- many at once ---

@@ -51,7 +51,7 @@ def test_a_full_disk_is_waited_for(new_lab: Callable[..., Lab], tmp_path: Path, 
     assert "the storage works again after" in worker.said
     check_exact(lab)
     check_work(lab)
-    assert curves(lab.trials) == curves(undisturbed(new_lab, tmp_path, *study).trials)
+    assert curves(lab.trials) == undisturbed(new_lab, tmp_path, *study)
 
 
 @pytest.mark.parametrize("fault", [pytest.param("full_disk", marks=SOAK), "full_database"])
@@ -68,7 +68,7 @@ def test_a_disk_that_stays_full_stops_the_worker_and_loses_nothing(
     assert lab.worker().wait() == 0
     check_exact(lab)
     check_work(lab)
-    assert curves(lab.trials) == curves(undisturbed(new_lab, tmp_path, *study).trials)
+    assert curves(lab.trials) == undisturbed(new_lab, tmp_path, *study)
 
 
 @SOAK
@@ -165,7 +165,7 @@ def test_a_damaged_checkpoint_is_noticed_and_the_one_before_is_taken(
     assert "checkpoint" in worker.said
     assert ("adopted after epoch 5" if newest else "adopted, from its start") in worker.said
     check_exact(lab)
-    assert curves(lab.trials) == curves(undisturbed(new_lab, tmp_path, *settings).trials)
+    assert curves(lab.trials) == undisturbed(new_lab, tmp_path, *settings)
 
 
 def write_over(lab: Lab, row: dict[str, Any], how: str) -> None:
@@ -194,7 +194,7 @@ def test_out_of_memory_leaves_fewer_slots_and_fails_nothing(
     worker = lab.worker(slots=4, memory={"slots": 2})
     assert worker.wait() == 0
     check_exact(lab)
-    assert curves(lab.trials) == curves(undisturbed(new_lab, tmp_path, *SMALL).trials)
+    assert curves(lab.trials) == undisturbed(new_lab, tmp_path, *SMALL)
 
 
 def test_a_trial_too_large_for_the_memory_fails_alone(
@@ -277,6 +277,9 @@ def test_a_study_that_is_deleted_ends_its_workers_with_a_plain_message(
 
 # --- signals ---
 
+SHORT = (*SMALL, "confirmation.candidates=2", "confirmation.seeds=2")
+"""For whole runs of ``tune``: a usual confirmation would take most of their time."""
+
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=SOAK)])
 def test_a_worker_that_is_asked_to_leave_gives_everything_back(
@@ -324,8 +327,8 @@ def test_a_process_leaves_within_seconds_whatever_it_is_doing(
         "intervals": "gru_optuna.tuning.confirm.metric_interval",
         "report": "gru_optuna.report.page.render_report",
     }
-    settings = [part for setting in SMALL for part in ("--set", setting)]
-    labs = {step: new_lab(f"sqlite:///{tmp_path / step}.db", *SMALL) for step in steps}
+    settings = [part for setting in SHORT for part in ("--set", setting)]
+    labs = {step: new_lab(f"sqlite:///{tmp_path / step}.db", *SHORT) for step in steps}
 
     def tune(step: str, **faults: Any) -> Process:
         return nursery.start(
@@ -350,7 +353,7 @@ def test_a_process_leaves_within_seconds_whatever_it_is_doing(
     for process in [tune(step) for step in steps]:
         assert process.wait() == 0, process.said
     trained = [curves(lab.trials) for lab in labs.values()]
-    expected = curves(undisturbed(new_lab, tmp_path, *SMALL).trials)
+    expected = undisturbed(new_lab, tmp_path, *SMALL)
     assert trained == [expected] * len(labs)
     assert all((lab.folder / report).exists() for lab in labs.values())
 
@@ -358,8 +361,8 @@ def test_a_process_leaves_within_seconds_whatever_it_is_doing(
 def test_an_interrupted_search_leaves_its_report_to_the_next_run(
     nursery: Nursery, new_lab: Callable[..., Lab], tmp_path: Path
 ) -> None:
-    lab = new_lab(f"sqlite:///{tmp_path / 'study.db'}", *SMALL)
-    settings = [part for setting in SMALL for part in ("--set", setting)]
+    lab = new_lab(f"sqlite:///{tmp_path / 'study.db'}", *SHORT)
+    settings = [part for setting in SHORT for part in ("--set", setting)]
     command = (
         "tune", "tiny.toml", "--storage", lab.url, "--device", "cpu", "--threads", "1",
         "--slots", "2", *settings,
@@ -374,4 +377,4 @@ def test_an_interrupted_search_leaves_its_report_to_the_next_run(
     again = nursery.start(*command, folder=lab.folder, faults={"log": {"path": str(lab.log)}})
     assert again.wait() == 0
     assert (lab.folder / "dashboards" / "tiny" / "index.html").exists()
-    assert curves(lab.trials) == curves(undisturbed(new_lab, tmp_path, *SMALL).trials)
+    assert curves(lab.trials) == undisturbed(new_lab, tmp_path, *SMALL)

@@ -40,7 +40,7 @@ def test_a_study_whose_workers_are_killed_ends_as_if_none_had_been(
     assert kill_often(lab, kills=8).total() == 8  # long enough that none comes too late
     check_exact(lab)
     check_work(lab)
-    assert curves(lab.trials) == curves(undisturbed(new_lab, tmp_path, *settings).trials)
+    assert curves(lab.trials) == undisturbed(new_lab, tmp_path, *settings)
 
 
 def test_one_worker_adopts_what_all_others_left(
@@ -60,7 +60,7 @@ def test_one_worker_adopts_what_all_others_left(
     assert last.said.count("adopted after epoch") == 6
     check_exact(lab)
     check_work(lab)
-    assert curves(lab.trials) == curves(undisturbed(new_lab, tmp_path, *settings).trials)
+    assert curves(lab.trials) == undisturbed(new_lab, tmp_path, *settings)
 
 
 def test_an_adopted_trial_has_the_weights_it_would_have_had(
@@ -124,7 +124,7 @@ def test_a_worker_that_slept_past_its_lease_writes_nothing_of_what_it_lost(
     assert (sleeper.wait(), adopter.wait()) == (0, 0)
     check_exact(lab)
     whole = undisturbed(new_lab, tmp_path, *settings, "budget.trials=6")
-    assert curves(lab.trials) == curves(whole.trials)
+    assert curves(lab.trials) == whole
 
 
 def written(lab: Lab) -> tuple[object, ...]:
