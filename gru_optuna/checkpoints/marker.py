@@ -46,7 +46,7 @@ def marker_content(owner: Owner | None) -> bytes:
 def owner_in(content: bytes) -> Owner | None:
     """The owner that a marker names; None if it names none.
 
-    A line that can't be read names nobody's database, so that a damaged marker protects the place.
+    A line that can't be read names no database, so that a damaged marker protects the place.
     """
     line = content.decode(errors="replace").removeprefix(_SENTENCE).strip()
     if not line:

@@ -11,10 +11,10 @@ from __future__ import annotations
 import io
 import os
 import shlex
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn, Protocol
+from typing import TYPE_CHECKING, NoReturn
 
 from gru_optuna.checkpoints.checkpoint import DamagedCheckpoint
 from gru_optuna.checkpoints.marker import MARKER, marker_content, owner_in
@@ -35,65 +35,12 @@ _CREATING = 10
 _PLACES = "Name a folder, or s3://BUCKET/PREFIX."
 
 
-class CheckpointStore(Protocol):
+class CheckpointStore(ABC):
     """Keeps bytes under the names of checkpoints (``names.py``), in a place with our marker.
 
     Every method raises StorageError if the place can't be reached, read or written, or if it holds
     something, but no marker. So do those that change something, if the marker names another
     database.
-    """
-
-    def write(self, name: str, content: bytes) -> None:
-        """Stores `content`, replacing what was stored under this name.
-
-        Raises
-        ------
-        ValueError
-            If no checkpoint can have this name.
-        """
-
-    def read(self, name: str) -> bytes:
-        """The content that was last written.
-
-        Raises
-        ------
-        DamagedCheckpoint
-            If nothing is stored under this name.
-        """
-
-    def remove(self, name: str) -> None:
-        """Removes a checkpoint, complete or not. A missing one is not an error.
-
-        Raises
-        ------
-        ValueError
-            If no checkpoint can have this name.
-        """
-
-    def names(self, prefix: str = "", *, unfinished: bool = False) -> list[str]:
-        """All names that begin with `prefix`, sorted; none if the store can't list.
-
-        With `unfinished`, also the files of writers that haven't ended, or have died.
-        """
-
-    def mark(self) -> None:
-        """Writes the marker, and creates the place if there is none."""
-
-    def require_marker(self) -> None:
-        """Raises StorageError if there is no marker, or it names another database."""
-
-    def others(self) -> Owner | None:
-        """The other database that the marker names; None if this place isn't another's."""
-
-    def marked_owner(self) -> Owner | None:
-        """The database that the marker names."""
-
-    def strangers(self) -> list[str]:
-        """The first few files in this place that aren't checkpoints; hidden files are ignored."""
-
-
-class _MarkedPlace(CheckpointStore):
-    """A place with a marker.
 
     Parameters
     ----------
@@ -110,6 +57,59 @@ class _MarkedPlace(CheckpointStore):
         self._owner = owner
         self._always_ours = always_ours
         self._marked = self._owned = False
+
+    @abstractmethod
+    def write(self, name: str, content: bytes) -> None:
+        """Stores `content`, replacing what was stored under this name.
+
+        Raises
+        ------
+        ValueError
+            If no checkpoint can have this name.
+        """
+
+    @abstractmethod
+    def read(self, name: str) -> bytes:
+        """The content that was last written.
+
+        Raises
+        ------
+        DamagedCheckpoint
+            If nothing is stored under this name.
+        """
+
+    @abstractmethod
+    def remove(self, name: str) -> None:
+        """Removes a checkpoint, complete or not. A missing one is not an error.
+
+        Raises
+        ------
+        ValueError
+            If no checkpoint can have this name.
+        """
+
+    @abstractmethod
+    def names(self, prefix: str = "", *, unfinished: bool = False) -> list[str]:
+        """All names that begin with `prefix`, sorted; none if the store can't list.
+
+        With `unfinished`, also the files of writers that haven't ended, or have died.
+        """
+
+    @abstractmethod
+    def mark(self) -> None:
+        """Writes the marker, and creates the place if there is none."""
+
+    @abstractmethod
+    def marked_owner(self) -> Owner | None:
+        """The database that the marker names."""
+
+    @abstractmethod
+    def strangers(self) -> list[str]:
+        """The first few files in this place that aren't checkpoints; hidden files are ignored."""
+
+    @abstractmethod
+    def _refuse_strangers(self) -> None:
+        """Raises StorageError if the place may not be ours."""
 
     def require_marker(self) -> None:
         """Raises StorageError if there is no marker, or it names another database.
@@ -141,16 +141,8 @@ class _MarkedPlace(CheckpointStore):
         named = self.marked_owner()
         return named if named is not None and not named.is_same(self._owner) else None
 
-    @abstractmethod
-    def marked_owner(self) -> Owner | None:
-        """The database that the marker names."""
 
-    @abstractmethod
-    def _refuse_strangers(self) -> None:
-        """Raises StorageError if the place may not be ours."""
-
-
-class Folder(_MarkedPlace):
+class Folder(CheckpointStore):
     """Files below a folder, which is created with the first file.
 
     Parameters
@@ -299,7 +291,7 @@ class Folder(_MarkedPlace):
                             yield f"{study.name}/{entry.name}", is_file
 
 
-class Artifacts(_MarkedPlace):
+class Artifacts(CheckpointStore):
     """Objects in one of Optuna's artifact stores.
 
     Parameters

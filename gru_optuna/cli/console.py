@@ -1,4 +1,4 @@
-"""What every command shares: its options, the way it opens things, prints them, and fails."""
+"""What all commands share: options, opening a study, plain errors."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def _without_bool(params: list[Any]) -> list[Any]:
-    # typer writes <bool> beside every flag, and an empty metavar keeps it from that.
+    # typer writes <bool> after every flag whose metavar isn't empty.
     for param in params:
         if getattr(param, "is_flag", False) and param.metavar is None:
             param.metavar = ""
@@ -35,7 +35,7 @@ def _without_bool(params: list[Any]) -> list[Any]:
 
 
 class Command(TyperCommand):
-    """A command whose ``--help`` shows no type beside flags."""
+    """A command whose ``--help`` shows no type after flags."""
 
     def get_params(self, ctx: Any) -> list[Any]:
         """The parameters, as typer's own method returns them."""
@@ -43,7 +43,7 @@ class Command(TyperCommand):
 
 
 class Group(TyperGroup):
-    """A group of commands whose ``--help`` shows no type beside flags."""
+    """A group of commands whose ``--help`` shows no type after flags."""
 
     def get_params(self, ctx: Any) -> list[Any]:
         """The parameters, as typer's own method returns them."""
@@ -75,7 +75,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 class _VisibleText(io.TextIOBase):
-    """A stream that shows what can't be seen: names come from databases and files."""
+    """A stream that makes invisible characters visible: names come from databases and files."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -185,7 +185,7 @@ def open_database(storage: str | None) -> BaseStorage:
 
 
 def say(line: str) -> None:
-    """A line for people, on stderr."""
+    """Prints a line for people, on stderr."""
     print(visible(line), file=sys.stderr, flush=True)
 
 

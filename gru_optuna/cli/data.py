@@ -198,5 +198,5 @@ def _cut(value: str) -> str:
 
 
 def _spread(spread: Spread) -> str:
-    """Least, middle, greatest."""
+    """The least, the median and the greatest value."""
     return " … ".join(f"{value:,.6g}" for value in (spread.low, spread.median, spread.high))

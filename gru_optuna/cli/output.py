@@ -24,7 +24,7 @@ _MOST_NUMBERS = 12  # trials of a worker; a GPU holds more than a line does
 
 
 def print_workers(workers: list[WorkerStatus]) -> None:
-    """Who works on a study, for people."""
+    """Prints the workers of a study as a table."""
     if not workers:
         print("workers  none")
         return
@@ -47,7 +47,7 @@ def print_workers(workers: list[WorkerStatus]) -> None:
 
 
 def print_best(summary: Summary) -> None:
-    """The best configuration, for people."""
+    """Prints the best configuration as text."""
     winner = summary.best
     assert winner is not None
     trials = summary.trials
@@ -70,7 +70,7 @@ def print_best(summary: Summary) -> None:
 
 
 def _print_confirmed(found: Decision, metric: str) -> None:
-    """What is left of the best of many on fresh seeds, and the look at the test."""
+    """Prints the winner's mean on fresh seeds, and its value on the test rows."""
     won, first = found.won, found.candidates[0]
     assert won.mean is not None
     if first is not won:
@@ -83,9 +83,9 @@ def _print_confirmed(found: Decision, metric: str) -> None:
         f"confirmed validation {metric} {format_metric(won.mean)} ({_between(won.interval)}{fresh})"
     )
     if found.test is None:
-        print("no test rows: how it does on rows that chose nothing is not known")
+        print("no test rows: its value on rows that weren't used to choose it is unknown")
         return
-    uses = "" if found.test_uses == 1 else f"; test rows looked at {found.test_uses} times"
+    uses = "" if found.test_uses == 1 else f"; test rows used {found.test_uses} times"
     value, between = format_metric(found.test.value), _between(found.test.interval)
     print(f"test {metric} {value} ({between}same networks{uses})")
 
@@ -103,7 +103,7 @@ def shown_value(winner: Winner | None, metric: str) -> str:
 
 
 def print_table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
-    """Columns, aligned."""
+    """Prints aligned columns."""
     rows = [tuple(visible(cell, keep="") for cell in row) for row in rows]
     widths = [max(_width(row[i]) for row in (header, *rows)) for i in range(len(header))]
     for row in (header, *rows):
@@ -112,12 +112,12 @@ def print_table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
 
 
 def _width(text: str) -> int:
-    """Columns of a terminal: signs of East Asian scripts take two."""
+    """Columns of a terminal that a text takes: East Asian characters take two."""
     import unicodedata
 
     return sum(2 if unicodedata.east_asian_width(sign) in "WF" else 1 for sign in text)
 
 
 def print_json(content: object) -> None:
-    """JSON for programs, on stdout."""
+    """Prints JSON for programs."""
     print(json.dumps(content, indent=2, ensure_ascii=False))

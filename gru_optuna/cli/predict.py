@@ -68,7 +68,7 @@ def predict(
         except KeyboardInterrupt:
             say("stopped; nothing was written." if out else "stopped.")
             sys.exit(EXIT_INTERRUPTED)
-        except BrokenPipeError:  # whoever reads has seen enough
+        except BrokenPipeError:  # the reader, such as head, has seen enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return
         if out is not None:

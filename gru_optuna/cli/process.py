@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 EXIT_CRASHED = 70
-"""Of a supervised worker: a bug, not what became of the study."""
+"""The exit code of a supervised worker that met a bug, which isn't an error of the study."""
 
 _LEAVE_SECONDS = 4.8
 """The time a process takes to leave after Ctrl-C or SIGTERM. Service managers and container engines
@@ -59,7 +59,7 @@ def begin_work() -> None:
 
 
 def stop_on_signals(view: ProgressView) -> threading.Event:
-    """Set by the first Ctrl-C or SIGTERM; the second one ends the process at once.
+    """An event that the first Ctrl-C or SIGTERM sets; the second one ends the process at once.
 
     Whatever it is doing, the process ends some seconds after the first.
     """
@@ -75,7 +75,7 @@ def stop_on_signals(view: ProgressView) -> threading.Event:
             # Not an exception: compiled code in other threads would hold up its way out.
             os._exit(EXIT_INTERRUPTED)
         stop.set()
-        say("stopping after this epoch; again to stop at once")
+        say("stopping after this epoch; press Ctrl-C again to stop at once")
 
     signal.signal(signal.SIGINT, on_signal)
     signal.signal(signal.SIGTERM, on_signal)
@@ -99,7 +99,7 @@ def _end_in_time(view: ProgressView) -> None:
             while received.recv(1)[0] not in (signal.SIGINT, signal.SIGTERM):
                 pass  # a signal that something else handles
             time.sleep(_LEAVE_SECONDS)
-            # In a thread of its own: somebody who holds the terminal's lock may never return it.
+            # In a separate thread: the one that holds the terminal's lock may never release it.
             closing = threading.Thread(target=view.close, name="close", daemon=True)
             closing.start()
             closing.join(0.1)
@@ -110,7 +110,7 @@ def _end_in_time(view: ProgressView) -> None:
 
 
 def _stop_when_stdin_ends(stop: threading.Event) -> None:
-    """Whoever started this process holds the other end, and the system closes it with them."""
+    """Sets `stop` when the process that started this one ends: it holds the other end of stdin."""
     import threading
 
     def wait() -> None:

@@ -164,7 +164,7 @@ def upgrade(storage: Storage = None) -> None:
 
         before, now = upgrade_storage(storage_url(storage, current_workspace()))
         if before == now:
-            print(f"nothing to do: {now} is the newest form")
+            print(f"nothing to upgrade: {now} is the newest version")
         else:
             print(f"from {before}\nto   {now}")
 

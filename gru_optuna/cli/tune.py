@@ -38,7 +38,8 @@ Checkpoints = Annotated[
     str | None,
     typer.Option(
         metavar="WHERE",
-        help="Folder or s3://BUCKET/PREFIX for all workers. Default: beside SQLite, in PostgreSQL.",
+        help="Folder or s3://BUCKET/PREFIX for all workers. "
+        "Default: next to a SQLite file, or in PostgreSQL.",
     ),
 ]
 Lease = Annotated[

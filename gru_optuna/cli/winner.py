@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -133,7 +132,7 @@ def export(
             bundle = make_winner(at.name, place, stop, refit=refit, ensemble=ensemble)
         except Abandoned:
             say("stopped; nothing was written.")
-            sys.exit(EXIT_INTERRUPTED)
+            leave(EXIT_INTERRUPTED, at_once=True)
         if onnx:
             from gru_optuna.bundle.onnx import with_onnx
 

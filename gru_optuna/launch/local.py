@@ -37,7 +37,7 @@ SOON_SECONDS = 60.0
 """A worker that lived longer isn't broken: its deaths are counted from 1 again."""
 
 LOOK_SECONDS = 0.25
-"""Between two looks at the study and the processes."""
+"""The pause between two checks of the study and the processes."""
 
 _LEAVING_SECONDS = 6.0  # a worker takes five at most
 _DONE, _FAILED, _USER_ERROR, _INTERRUPTED = 0, 1, 2, 130
@@ -106,14 +106,14 @@ def supervise(
         raise failure
     if not stop.is_set() and all(worker.given_up for worker in workers):
         raise StudyFailed(
-            f"every worker died {MOST_CRASHES} times in a row. The last one said: "
+            f"every worker died {MOST_CRASHES} times in a row. The last message: "
             f"{workers[-1].last_words()}"
         )
 
 
 @dataclass
 class _Supervised:
-    """One worker: its process, and the processes that it had before."""
+    """One worker: its process, and what is known of those before it."""
 
     index: int
     settings: WorkerSettings

@@ -8,8 +8,6 @@ matter which process trained which.
 from __future__ import annotations
 
 import math
-from collections import deque
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -21,7 +19,7 @@ from gru_optuna import seeds
 from gru_optuna.attributes import CONFIRMATION, CONFIRMATION_RUNS, PREDICTIONS, TEST
 from gru_optuna.data.intervals import metric_interval
 from gru_optuna.data.metrics import combined, mean_metric
-from gru_optuna.errors import OutOfMemory, StudyFailed, TrialFailed
+from gru_optuna.errors import StudyFailed, TrialFailed
 from gru_optuna.report.notes import describe_at
 from gru_optuna.storage.database.open import locate, open_storage
 from gru_optuna.storage.database.retry import with_retries
@@ -41,10 +39,9 @@ from gru_optuna.study.confirmation import (
 from gru_optuna.study.predictions import describe_predictions
 from gru_optuna.study.study import load_study
 from gru_optuna.training.pool_factory import make_pool
-from gru_optuna.tuning.retrain import Abandoned, FinishedRun, PlannedRun, train_again
+from gru_optuna.tuning.retrain import FinishedRun, PlannedRun, train_again, train_runs
 from gru_optuna.worker.commits import storage_events
 from gru_optuna.worker.events import Confirming, ConfirmingElsewhere
-from gru_optuna.worker.loop import await_epoch, short_turns
 from gru_optuna.worker.run import WorkerSettings, load_data
 
 if TYPE_CHECKING:
@@ -228,8 +225,7 @@ class _ConfirmingRuns:
             return None
         # A thread more within one operation costs more than it brings.
         torch.set_num_threads(1)
-        with short_turns():
-            self._train(slots)
+        self._train(slots)
         count = 0 if self.stop.is_set() else self._finished_seeds()
         if not count:
             return None
@@ -282,69 +278,39 @@ class _ConfirmingRuns:
             for index in range(self.spec.confirmation.seeds)
             for trial, hyperparameters in self.finalists
         ]
-        waiting = deque(run for run in planned if run.key not in self.runs)
-        running: dict[Slot, PlannedRun] = {}
-        best: dict[Slot, Networks] = {}
-        self._report(planned, begins=True)
-        background = ThreadPoolExecutor(1, "confirm")
-        try:
-            while not self.stop.is_set():
-                while waiting and len(running) < slots and self._has_time_for(waiting[0]):
-                    run = waiting.popleft()
-                    running[self.pool.admit(run.hyperparameters, run.seed)] = run
-                    self.started_seeds.add(run.index)
-                if not running:
-                    return
-                outcomes = await_epoch(background.submit(self.pool.train_epoch), self.stop)
-                if outcomes is None:
-                    raise Abandoned
-                if len(running) > 1 and any(isinstance(o, OutOfMemory) for _, o in outcomes):
-                    # All of them from their start: each may well train with fewer beside it.
-                    slots = len(running) // 2
-                    waiting.extendleft(self._release(running, slot) for slot in list(running))
-                    best.clear()
-                    continue
-                ended = [slot for slot, outcome in outcomes if self._note(slot, outcome, best)]
-                for slot in ended:
-                    self._finish(self._release(running, slot), slot, best.pop(slot, []))
-                if ended:
-                    self._write(CONFIRMATION_RUNS, runs_as_json(self.runs))
-                    self._report(planned)
-        finally:
-            background.shutdown(wait=False)
-            for slot in list(running):
-                self._release(running, slot)
+        best: dict[tuple[int, int], Networks] = {}
 
-    def _release(self, running: dict[Slot, PlannedRun], slot: Slot) -> PlannedRun:
-        self.pool.release(slot)
-        return running.pop(slot)
-
-    def _note(
-        self, slot: Slot, outcome: EpochResult | TrialFailed, best: dict[Slot, Networks]
-    ) -> bool:
-        """Keeps the networks of the best epoch so far; returns whether the run is over."""
-        progress = slot.progress
-        if isinstance(outcome, TrialFailed):
-            best.pop(slot, None)
+        def is_over(run: PlannedRun, slot: Slot, outcome: EpochResult | TrialFailed) -> bool:
+            progress = slot.progress
+            if isinstance(outcome, TrialFailed):
+                self.runs[run.key] = Run(None, 0, progress.epoch)
+            else:
+                if progress.best_epoch == progress.epoch:
+                    best[run.key] = self.pool.networks(slot)
+                if not progress.ending:
+                    return False
+                self.runs[run.key] = Run(progress.best.value, progress.best_epoch, progress.epoch)
+                self._keep_weights(run, best.pop(run.key))
+            self._write(CONFIRMATION_RUNS, runs_as_json(self.runs))
+            self._report(planned)
             return True
-        if progress.best_epoch == progress.epoch:
-            best[slot] = self.pool.networks(slot)
-        return progress.finished or progress.out_of_patience
 
-    def _finish(self, run: PlannedRun, slot: Slot, networks: Networks) -> None:
-        progress = slot.progress
-        if not networks:
-            self.runs[run.key] = Run(None, 0, progress.epoch)
-            return
-        self.runs[run.key] = Run(progress.best.value, progress.best_epoch, progress.epoch)
+        self._report(planned, begins=True)
+        unfinished = [run for run in planned if run.key not in self.runs]
+        train_runs(self.pool, unfinished, slots, self.stop, is_over, self._may_start)
+
+    def _keep_weights(self, run: PlannedRun, networks: Networks) -> None:
         kept = [*self.kept.values(), networks]
         weights = [w for nets in kept for network in nets for w in network.values()]
         if sum(weight.nbytes for weight in weights) <= _KEPT_BYTES:
             self.kept[run.key] = networks
 
-    def _has_time_for(self, run: PlannedRun) -> bool:
-        """Whether a run may start. A seed that one candidate has started, all of them get."""
-        return run.index in self.started_seeds or not self.out_of_time()
+    def _may_start(self, run: PlannedRun) -> bool:
+        """Whether there is time for a run; a seed that one candidate has started, all get."""
+        if run.index not in self.started_seeds and self.out_of_time():
+            return False
+        self.started_seeds.add(run.index)
+        return True
 
     def _finished_seeds(self) -> int:
         """How many seeds all candidates have finished."""

@@ -1,17 +1,19 @@
-"""A finished run once more, for its weights: each run is a function of what it is made of."""
+"""Runs of chosen configurations: on fresh seeds, or once more for their weights."""
 
 from __future__ import annotations
 
 import logging
 from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 from gru_optuna import seeds
-from gru_optuna.errors import StudyFailed, TrialFailed
+from gru_optuna.errors import OutOfMemory, StudyFailed, TrialFailed
+from gru_optuna.worker.loop import await_epoch, short_turns
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from threading import Event
 
     from torch import Tensor
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
     from gru_optuna.hyperparameters import Hyperparameters
     from gru_optuna.study_file import Specification
     from gru_optuna.training.folded_pool import TrialPool
-    from gru_optuna.training.slot import Slot
+    from gru_optuna.training.slot import EpochResult, Slot
 
 logger = logging.getLogger(__name__)
 
@@ -63,6 +65,71 @@ class Abandoned(Exception):  # noqa: N818 (as `TrialFailed`)
     """The epoch in flight takes too long to wait for; a thread goes on training it."""
 
 
+def train_runs(
+    pool: TrialPool,
+    runs: Sequence[PlannedRun],
+    slots: int,
+    stop: Event,
+    is_over: Callable[[PlannedRun, Slot, EpochResult | TrialFailed], bool],
+    may_start: Callable[[PlannedRun], bool] = lambda run: True,
+) -> None:
+    """Trains runs together, in this order, until all are over or may not start.
+
+    Other slots of the pool pause. If memory runs out, all runs that train together begin again,
+    half as many at a time.
+
+    Parameters
+    ----------
+    pool, slots
+        Where they train, and how many at a time.
+    runs
+        The runs, which aren't in the pool yet.
+    stop
+        Set it to leave after the epoch in flight.
+    is_over
+        Called with each run after each of its epochs; returns whether it leaves its slot.
+    may_start
+        Whether a run may start now; the first one that may not ends the call with the others.
+
+    Raises
+    ------
+    Abandoned
+        If the epoch in flight would take too long.
+    """
+    waiting = deque(runs)
+    running: dict[Slot, PlannedRun] = {}
+
+    def release(slot: Slot) -> PlannedRun:
+        pool.release(slot)
+        return running.pop(slot)
+
+    background = ThreadPoolExecutor(1, "runs")
+    try:
+        with short_turns():
+            while not stop.is_set():
+                while waiting and len(running) < slots and may_start(waiting[0]):
+                    run = waiting.popleft()
+                    running[pool.admit(run.hyperparameters, run.seed)] = run
+                if not running:
+                    return
+                training = background.submit(pool.train_epoch, list(running))
+                outcomes = await_epoch(training, stop)
+                if outcomes is None:
+                    raise Abandoned
+                if len(running) > 1 and any(isinstance(o, OutOfMemory) for _, o in outcomes):
+                    # All of them from their start: each may well train with fewer beside it.
+                    slots = len(running) // 2
+                    waiting.extendleft([release(slot) for slot in list(running)])
+                    continue
+                for slot, outcome in outcomes:
+                    if is_over(running[slot], slot, outcome):
+                        release(slot)
+    finally:
+        background.shutdown(wait=False)
+        for slot in list(running):
+            release(slot)
+
+
 def train_again(
     pool: TrialPool, finished: Sequence[FinishedRun], slots: int, stop: Event
 ) -> list[tuple[Networks, float]]:
@@ -78,26 +145,22 @@ def train_again(
     Abandoned
         If `stop` was set.
     """
-    trained: dict[int, tuple[Networks, float]] = {}
-    waiting = deque(enumerate(finished))
-    running: dict[Slot, tuple[int, FinishedRun]] = {}
-    while waiting or running:
-        while waiting and len(running) < slots:
-            place, before = waiting.popleft()
-            slot = pool.admit(before.run.hyperparameters, before.run.seed)
-            running[slot] = place, before
-        for slot, result in pool.train_epoch(list(running)):
-            place, before = running[slot]
-            if isinstance(result, TrialFailed):
-                raise StudyFailed(f"trial {before.run.number}, trained again, failed: {result}")
-            if slot.progress.epoch >= before.epochs:
-                _warn_if_different(pool.spec, before, result.value)
-                trained[place] = pool.networks(slot), result.value
-                pool.release(slot)
-                del running[slot]
-        if stop.is_set():
-            raise Abandoned
-    return [trained[place] for place in range(len(finished))]
+    before = {known.run.key: known for known in finished}
+    trained: dict[tuple[int, int], tuple[Networks, float]] = {}
+
+    def is_over(run: PlannedRun, slot: Slot, outcome: EpochResult | TrialFailed) -> bool:
+        if isinstance(outcome, TrialFailed):
+            raise StudyFailed(f"trial {run.number}, trained again, failed: {outcome}")
+        if slot.progress.epoch < before[run.key].epochs:
+            return False
+        _warn_if_different(pool.spec, before[run.key], outcome.value)
+        trained[run.key] = pool.networks(slot), outcome.value
+        return True
+
+    train_runs(pool, [known.run for known in finished], slots, stop, is_over)
+    if stop.is_set():
+        raise Abandoned
+    return [trained[known.run.key] for known in finished]
 
 
 def _warn_if_different(spec: Specification, before: FinishedRun, value: float) -> None:

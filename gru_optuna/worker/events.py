@@ -52,7 +52,7 @@ class EpochTrained(WorkerEvent):
 
 @dataclass(frozen=True)
 class TrialEnded(WorkerEvent):
-    """A trial is over."""
+    """A trial has ended."""
 
     number: int
     state: TrialState
@@ -100,7 +100,7 @@ class StorageBack(WorkerEvent):
 
 @dataclass(frozen=True)
 class StandingBy(WorkerEvent):
-    """No trial is left to begin, but other workers still train, and may die."""
+    """No trial is left to start, but other workers still train theirs, and may die."""
 
     trials: int
 

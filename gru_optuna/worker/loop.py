@@ -223,8 +223,8 @@ class Worker:
         return trained
 
     def _is_time_to_save(self) -> bool:
-        # An adopted trial's first epochs are saved at once: if this worker dies, too, no one has to
-        # train them a third time.
+        # An adopted trial's first epochs are saved at once: if this worker dies too, they need
+        # not be trained a third time.
         return any(r.unproven and r.unsaved for r in self._all()) or self._commits.is_time_to_save()
 
     def _snapshots(self) -> dict[int, Checkpoint]:
@@ -274,7 +274,7 @@ class Worker:
         self.spec = budget.renewed(self.spec, {BUDGET: stored})
         limits = self.spec.budget
         if stored != (in_force := limits.model_dump(mode="json")):
-            # Somebody joined with a smaller one. The next commit tells the others.
+            # A worker joined with a smaller budget. The next commit restores the larger one.
             self.study.set_user_attr(BUDGET, in_force)
         self.on_event(BudgetChanged(limits.trials, limits.hours))
 
@@ -287,7 +287,7 @@ class Worker:
             return Admission(number, trial, TrialFailed(died), claim, values)
         try:
             hyperparameters = space.suggest(trial, self.spec)
-        except Exception as error:  # somebody enqueued values that the search doesn't allow
+        except Exception as error:  # a user enqueued values that the search doesn't allow
             failed = TrialFailed(f"its parameters can't be used: {error}")
             return Admission(number, trial, failed, claim, values)
         return Admission(number, trial, hyperparameters, claim, values)

@@ -100,7 +100,7 @@ def join(
     Raises
     ------
     DatabaseLost
-        If somebody deletes or replaces the database's file.
+        If the database's file is deleted or replaced.
     UserError
         If the study or its data are missing, the data differ, or the checkpoints' place is refused.
     StudyFailed

@@ -79,14 +79,17 @@ TOLD: list[tuple[WorkerEvent, str]] = [
     (Confirming(0, 25, 5, 5), "confirming the best 5 on 5 fresh seeds: 0 of 25 runs done"),
     (ConfirmingElsewhere(), "another process confirms the winner; waiting for it"),
     (StorageBack(73.2), "the storage works again after 1 min 13 s"),
-    (StandingBy(2), "nothing is left to begin; standing by while others train 2 trials"),
-    (StandingBy(1), "nothing is left to begin; standing by while others train a trial"),
+    (StandingBy(2), "no trial is left to start; standing by while other workers train 2 trials"),
+    (StandingBy(1), "no trial is left to start; standing by while other workers train a trial"),
     (WorkerStarted(0, 4711), "worker 1 started, process 4711"),
     (
         WorkerDied(1, "SIGKILL", restarts=True),
-        "worker 2 died (SIGKILL); it starts again",
+        "worker 2 died (SIGKILL); it is restarted",
     ),
-    (WorkerDied(1, "exit code 3", restarts=False), "worker 2 died (exit code 3); it is given up"),
+    (
+        WorkerDied(1, "exit code 3", restarts=False),
+        "worker 2 died (exit code 3); it is not restarted again",
+    ),
 ]
 
 

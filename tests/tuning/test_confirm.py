@@ -197,7 +197,7 @@ def test_a_study_without_test_rows_says_what_that_means(
     assert result.best.confirmed is not None
     assert result.best.confirmed.test is None
     print_best(result.summary)
-    assert "no test rows: how it does on rows that chose nothing is not known" in (
+    assert "no test rows: its value on rows that weren't used to choose it is unknown" in (
         capsys.readouterr().out
     )
 

@@ -1,7 +1,7 @@
-"""A run as a picture of text, in whatever room there is.
+"""Draws a running ``tune`` as text that fits the terminal.
 
 Every line fits, so that nothing wraps: a terminal of 60 columns or 10 lines shows less, not worse.
-None ends in spaces: when a window becomes narrower, the terminal would wrap those as well.
+No line ends in spaces: when a window becomes narrower, the terminal would wrap those too.
 """
 
 from __future__ import annotations
@@ -35,22 +35,22 @@ _GAP = "  "
 def draw(
     tally: RunState, notices: Sequence[str], width: int, height: int, *, last: bool = False
 ) -> RenderableType:
-    """The picture of a run at this moment.
+    """Draws a run as it is now.
 
     Parameters
     ----------
     tally
-        What has happened.
+        The state of the run.
     notices
-        What was out of the ordinary lately, newest last.
+        Recent unusual events in sentences, the newest last.
     width, height
-        Of the terminal, in signs.
+        The size of the terminal in characters.
     last
-        Whether nothing moves any more, so that nothing is said of what comes next.
+        Whether this is the last drawing, without running trials and the time that is left.
     """
     # A terminal scrolls when its last line is written to its end.
     room = height - 1
-    # Nothing trains yet: then how it is prepared is all there is to see.
+    # Before the first trial, the preparation is all there is to see.
     full = room >= 14 or not (tally.slots or tally.over)
     head = _head(tally, width, last, full=full)
     room -= len(head)
@@ -78,7 +78,7 @@ def _head(tally: RunState, width: int, last: bool, *, full: bool) -> list[Text]:
 
 
 def _team(tally: RunState) -> str:
-    """Who works, and how."""
+    """How many workers train, and in how many threads and slots."""
     assert tally.opening is not None
     if tally.engine is None:
         return COMPILING if tally.opening.compiles else ""
@@ -88,7 +88,7 @@ def _team(tally: RunState) -> str:
 
 
 def _progress(tally: RunState, width: int, last: bool) -> Text:
-    """How much of the budget is used, and how long the rest takes."""
+    """How much of the budget is used, and how long the rest will take."""
     words = f"{tally.ended}{f'/{tally.limit}' if tally.limit else ''} trials"
     seconds, share = tally.seconds_left(), tally.share()
     if last:
@@ -123,7 +123,7 @@ def _numbers(tally: RunState) -> Text:
 
 
 def _trials(tally: RunState, width: int, room: int, last: bool) -> list[Text]:
-    """The trials in training, each in its place, and above them the last ones that ended."""
+    """The table: the last trials that ended, and below them those in training, in their places."""
     assert tally.opening is not None
     rows = room - 1  # the heads of the columns
     running = [] if last else tally.running[:_MOST_RUNNING]
@@ -132,7 +132,7 @@ def _trials(tally: RunState, width: int, room: int, last: bool) -> list[Text]:
         running = running[: rows - 1]
         more = len(tally.running) - len(running)
     free = rows - len(running) - bool(more)
-    # As many as before when trials end one after the other, so that nothing jumps.
+    # When trials end one after the other, the number of rows stays the same, so nothing jumps.
     over = list(tally.over)[-min(_MOST_OVER, free) :] if free > 0 else []
     if not running and not over:
         return []
@@ -151,7 +151,7 @@ def _trials(tally: RunState, width: int, room: int, last: bool) -> list[Text]:
 
 
 def _scale(shown: Sequence[Trial]) -> tuple[float, float] | None:
-    """Between which values all curves are drawn, but for the few values that lie far out."""
+    """The lowest and the highest value that curves are drawn to; a few outliers are clipped."""
     values = sorted(value for trial in shown for value in trial.curve)
     if not values:
         return None

@@ -1,4 +1,4 @@
-"""A picture that redraws itself while somebody watches."""
+"""A view of a run for terminals, which is redrawn four times a second."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ class ProgressView(Protocol):
 def make_view(console: Console) -> ProgressView:
     """The view that suits where stderr goes.
 
-    A terminal that can't move its cursor (``TERM=dumb``), or has no signs but ASCII, gets lines.
+    A terminal that can't move its cursor (``TERM=dumb``), or shows only ASCII, gets lines.
     """
     can_draw = console.is_interactive and console.encoding.lower().startswith("utf")
     return LiveView(console) if can_draw else PlainView(console)
 
 
 class LiveView:
-    """The picture of a run, four times a second.
+    """Shows a run as a picture that is redrawn four times a second.
 
     Parameters
     ----------
@@ -83,14 +83,14 @@ class LiveView:
         self._live.start()
 
     def happened(self, event: WorkerEvent) -> None:
-        """Takes note; the next refresh draws it."""
+        """Records an event; the next refresh shows it."""
         with self._lock:
             self._tally.happened(event)
             again = self._standing_by and isinstance(event, StandingBy)
-            # How many workers run stands above the table.
+            # The number of running workers is shown above the table.
             if not again and not isinstance(event, WorkerStarted) and (words := notice(event)):
                 if self._confirming and isinstance(event, Confirming):
-                    self._notices.pop()  # the same line, further on
+                    self._notices.pop()  # its newer form follows
                 self._notices.append(words)
             self._confirming = isinstance(event, Confirming)
             self._standing_by = isinstance(event, StandingBy) or (
@@ -104,8 +104,8 @@ class LiveView:
             self._live.stop()
 
     def picture(self) -> RenderableType:
-        """What it shows at this moment."""
-        # A signal may end the view in the middle of an event, whose lock is never given back.
+        """The picture of this moment."""
+        # A signal may end the view in the middle of an event, whose lock is then never released.
         if self._lock.acquire(timeout=0.2):
             try:
                 size = self._console.size

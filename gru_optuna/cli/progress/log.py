@@ -27,16 +27,16 @@ MOST_FAILURES = 20
 """Failed trials that are reported one by one; a study of failures repeats itself."""
 
 PROGRESS_SECONDS = (10.0, 60.0)
-"""Between two lines of progress: at first, and at most; each pause is half as long again."""
+"""Seconds between two lines of progress, at first and at most; each pause is 1.5 times the last."""
 
 
 class PlainView:
-    """A line now and then, without colours or control codes.
+    """Writes a line now and then, without colours or control codes.
 
     Parameters
     ----------
     console
-        Where to.
+        Where the lines go.
     now
         A clock in seconds.
     """
@@ -53,14 +53,14 @@ class PlainView:
         self._standing_by = False
 
     def opened(self, opening: RunStart) -> None:
-        """Says what is about to begin."""
+        """Announces the run."""
         self._tally.opened(opening)
         self._print(": ".join(headline(opening)))
         if opening.compiles:
             self._print(COMPILING)
 
     def happened(self, event: WorkerEvent) -> None:
-        """A line for what is worth one."""
+        """Writes a line for an event that deserves one."""
         self._tally.happened(event)
         match event:
             case EngineReady():
@@ -83,7 +83,7 @@ class PlainView:
             self._progress()
 
     def close(self) -> None:
-        """Says how far it came, if that isn't clear from the lines before."""
+        """Writes the progress, unless the lines before show it already."""
         if self._unsaid:
             self._progress()
 

@@ -32,7 +32,7 @@ _BARS = "▁▂▃▄▅▆▇█"
 
 
 def headline(opening: RunStart) -> tuple[str, str]:
-    """What is about to be tuned: the study's name, and all the rest."""
+    """The study's name, and what will be tuned, on which rows and which device."""
     spec, (train, validation, test) = opening.spec, opening.rows
     over = sum(opening.before.trials.values())
     tests = f", {test} test" if test else ""
@@ -45,7 +45,7 @@ def headline(opening: RunStart) -> tuple[str, str]:
 
 
 def engine(size: Size, workers: int) -> str:
-    """How trials train here."""
+    """How many trials train together, in how many threads and how much memory."""
     memory = f", at most {size.memory / 2**20:.0f} MiB for them" if size.memory else ""
     threads = f"{size.threads} thread{'s' if size.threads > 1 else ''}"
     trials = f"{size.slots} trials train together" if size.slots > 1 else "one trial at a time"
@@ -54,7 +54,7 @@ def engine(size: Size, workers: int) -> str:
 
 
 def notice(event: WorkerEvent) -> str | None:  # noqa: PLR0912 (one case for each event)
-    """What is out of the ordinary, in a sentence; None for what isn't.
+    """An unusual event in a sentence; None for a usual one.
 
     >>> notice(LeaseLost(3))
     'trial 3: another worker has taken it over'
@@ -82,11 +82,11 @@ def notice(event: WorkerEvent) -> str | None:  # noqa: PLR0912 (one case for eac
             words = f"the storage works again after {format_duration(seconds)}"
         case StandingBy(trials):
             them = "a trial" if trials == 1 else f"{trials} trials"
-            words = f"nothing is left to begin; standing by while others train {them}"
+            words = f"no trial is left to start; standing by while other workers train {them}"
         case WorkerStarted(index, process):
             words = f"worker {index + 1} started, process {process}"
         case WorkerDied(index, reason, restarts):
-            follows = "it starts again" if restarts else "it is given up"
+            follows = "it is restarted" if restarts else "it is not restarted again"
             words = f"worker {index + 1} died ({reason}); {follows}"
         case Confirming(done, of, candidates, seeds):
             best = f"the best {candidates}" if candidates > 1 else "the best one"
@@ -104,11 +104,11 @@ def sparkline(
     Parameters
     ----------
     curve
-        A value an epoch.
+        One value for each epoch.
     width
         Columns at most.
     scale
-        What is drawn as the lowest and as the highest bar; else the curve's own.
+        The values of the lowest and the highest bar; None: those of the curve.
 
     >>> sparkline([0.1, 0.5, 0.9])
     '▁▄█'
@@ -123,6 +123,6 @@ def sparkline(
     bars = ""
     for one in curve:
         inside = min(max(one, low), high) - low
-        # A hair more: the highest must not be rounded to just below its bar.
+        # Slightly more, or rounding could give the highest value the bar below its own.
         bars += _BARS[int(inside * factor + 1e-9)]
     return bars

@@ -28,10 +28,10 @@ if TYPE_CHECKING:
     from gru_optuna.worker.events import WorkerEvent
 
 _LAST_ENDED = 40
-"""Trials over that are remembered: enough to tell how long the next ones will train."""
+"""Ended trials that are remembered: enough to estimate how long the next ones will train."""
 
 _ENOUGH_ENDED = 5
-"""Trials that must be over before anything is said about the time left."""
+"""Trials that must have ended before the time left is estimated."""
 
 
 @dataclass
@@ -44,12 +44,12 @@ class Trial:
 
     @property
     def epochs(self) -> int:
-        """Trained so far, or in all."""
+        """Epochs trained so far, or in total once it has ended."""
         return self.ended.epochs if self.ended else len(self.curve)
 
     @property
     def value(self) -> float | None:
-        """A complete trial's is its best epoch's, any other's its last."""
+        """The metric: of the best epoch if the trial is complete, else of the last one."""
         if self.ended and self.ended.value is not None:
             return self.ended.value
         return self.curve[-1] if self.curve else None
@@ -80,8 +80,8 @@ class RunState:
         self.slots: list[Trial | None] = []
         self.over: deque[Trial] = deque(maxlen=_LAST_ENDED)
         self.best: tuple[float, int] | None = None
-        self.began: float | None = None  # the first trial
-        self.workers: set[int] = set()  # of those that this command started: who runs
+        self.began: float | None = None  # when the first trial started
+        self.workers: set[int] = set()  # those that this command started and that still run
         self._counts = dict.fromkeys((TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL), 0)
         self._ended_here = 0
         self._epochs: Rate | None = None
@@ -89,7 +89,7 @@ class RunState:
         self._budget: BudgetChanged | None = None
 
     def opened(self, opening: RunStart) -> None:
-        """Takes over what earlier runs have reached."""
+        """Starts from what earlier runs of the study have reached."""
         self.opening = opening
         trials = opening.before.trials
         self._counts = {
@@ -130,22 +130,22 @@ class RunState:
 
     @property
     def ended(self) -> int:
-        """Trials of the study that are over, earlier runs' too."""
+        """Trials of the study that have ended, in earlier runs too."""
         return sum(self._counts.values())
 
     @property
     def pruned(self) -> int:
-        """Those that were ended early."""
+        """How many of these were pruned."""
         return self._counts[TrialState.PRUNED]
 
     @property
     def failed(self) -> int:
-        """Those that came to nothing."""
+        """How many of these failed."""
         return self._counts[TrialState.FAIL]
 
     @property
     def limit(self) -> int | None:
-        """Trials in all; None: as many as the hours allow, or the caller doesn't know."""
+        """The budget of trials; None if only hours limit the study, or it isn't known."""
         if self._budget is not None:
             return self._budget.trials
         return self.opening.before.budget["trials"] if self.opening else None
@@ -181,7 +181,7 @@ class RunState:
             return by_trials
         by_hours = max(0.0, 3600 * hours - self._worked())
         if self.limit and by_trials is None:
-            return None  # the trials may be over long before the hours
+            return None  # the trials may all end long before the hours
         return by_hours if by_trials is None else min(by_trials, by_hours)
 
     def _seconds_of_trials(self) -> float | None:

@@ -1,8 +1,8 @@
-"""How fast a study goes, and how long it takes still.
+"""The rate of a study, and how long it will still take.
 
-Trials that are over are the short ones at first: pruned trials end while the long ones still
-train. Counting endings by the minute would promise too much, then too little. So the length of a
-trial is estimated as one estimates lifetimes of which some have not ended: Kaplan and Meier,
+The first trials to end are the short ones: pruned trials end while the long ones still train. An
+estimate from the trials that end per minute would be too low at first, then too high. So the length
+of a trial is estimated like a lifetime, from trials of which some have not ended: Kaplan and Meier,
 "Nonparametric estimation from incomplete observations", 1958.
 """
 
@@ -18,16 +18,16 @@ WINDOW_SECONDS = 30.0
 """How far back a rate looks, or further where so little happened that it would jump."""
 
 _ENOUGH = 20
-"""Happenings that make a rate."""
+"""Events that make a rate."""
 
 
 class Rate:
-    """How often something happens in a second, lately.
+    """How often something has lately happened per second.
 
     Parameters
     ----------
     began
-        When it could happen first, in seconds of any clock.
+        When it could first happen, in seconds of any clock.
     """
 
     def __init__(self, began: float) -> None:
@@ -35,7 +35,7 @@ class Rate:
         self._seconds: deque[tuple[int, int]] = deque(maxlen=3600)  # whole second, how often
 
     def happened(self, now: float) -> None:
-        """Once more."""
+        """Counts one event."""
         second = int(now)
         if self._seconds and self._seconds[-1][0] == second:
             self._seconds[-1] = second, self._seconds[-1][1] + 1
@@ -49,7 +49,7 @@ class Rate:
         count, since = 0, self._began
         for second, times in reversed(self._seconds):
             if now - second > WINDOW_SECONDS and count >= _ENOUGH:
-                # It has happened since the end of this second, as far as is counted.
+                # What counts has happened since the end of this second.
                 since = max(since, second + 1.0)
                 break
             count += times
@@ -57,14 +57,14 @@ class Rate:
 
 
 def survival(ended: Sequence[int], running: Sequence[int], most: int) -> list[float]:
-    """The share of trials that train on after epoch 0, 1, … `most` - 1.
+    """The share of trials that continue after epoch 0, 1, … `most` - 1.
 
     Parameters
     ----------
     ended
-        Epochs of trials that are over.
+        Epochs of trials that have ended.
     running
-        Epochs so far of trials that aren't.
+        Epochs so far of trials that still train.
     most
         Epochs that no trial exceeds.
 
@@ -81,14 +81,14 @@ def survival(ended: Sequence[int], running: Sequence[int], most: int) -> list[fl
 
 
 def epochs_left(ended: Sequence[int], running: Sequence[int], unbegun: int, most: int) -> float:
-    """How many epochs are expected until all trials are over.
+    """How many epochs are expected until all trials have ended.
 
     Parameters
     ----------
     ended, running, most
         As in `survival`.
     unbegun
-        Trials that are still to begin.
+        Trials that haven't started.
 
     >>> round(epochs_left([1, 3], [1], 2, 3), 3)
     6.667
@@ -97,6 +97,6 @@ def epochs_left(ended: Sequence[int], running: Sequence[int], unbegun: int, most
     left = unbegun * sum(shares)
     for epochs in running:
         rest = shares[epochs:]
-        # No trial that trained this long continued, so this one is taken to train to its end.
+        # No trial that trained this long continued, so this one is expected to use all its epochs.
         left += sum(rest) / rest[0] if rest and rest[0] > 0 else len(rest)
     return left

@@ -47,7 +47,7 @@ def test_an_old_database_is_refused_backed_up_upgraded(workspace: Workspace, old
         "from Optuna v3.2.0.a, gru-optuna none\nto   Optuna v3.2.0.a, gru-optuna 0001\n"
     )
     assert run("upgrade") == (
-        "nothing to do: Optuna v3.2.0.a, gru-optuna 0001 is the newest form\n"
+        "nothing to upgrade: Optuna v3.2.0.a, gru-optuna 0001 is the newest version\n"
     )
     assert meaning_of_optunas(old) == before
     assert checked(old, code=0) == {}
