@@ -27,6 +27,18 @@ TaskOption = Annotated[
     Literal["classification", "regression", "forecasting"] | None,
     typer.Option(help="The task. Default: inferred from the data."),
 ]
+DecimalOption = Annotated[
+    Literal[".", ","] | None,
+    typer.Option(help="The decimal sign of numbers. Default: what their columns show."),
+]
+ThousandsOption = Annotated[
+    Literal["", ".", ",", " ", "'"] | None,
+    typer.Option(help="The sign between thousands; '' is none. Default: what columns show."),
+]
+MissingOption = Annotated[
+    list[str] | None,
+    typer.Option(metavar="FIELD", help="A field that stands for a missing value. Repeatable."),
+]
 _NAMED = 6  # values that are listed by name
 _SHOWN = 24  # characters of a value
 
@@ -73,6 +85,9 @@ def inspect_files(
     ],
     roles: Roles,
     task: TaskOption = None,
+    decimal: DecimalOption = None,
+    thousands: ThousandsOption = None,
+    missing: MissingOption = None,
     as_json: AsJson = False,
 ) -> None:
     """Describe a data file and report what is wrong with it.
@@ -82,9 +97,11 @@ def inspect_files(
     Example: gru-optuna inspect reviews.csv --label sentiment
     """
     with plain_errors():
+        from gru_optuna.data.readers.column_formats import TableFormats
         from gru_optuna.inspection.inspect import inspect
 
-        found = inspect(files, roles, task=task)
+        formats = TableFormats(decimal, thousands, tuple(missing or ()))
+        found = inspect(files, roles, task=task, formats=formats)
         if as_json:
             print_json(asdict(found))
         else:
@@ -101,6 +118,9 @@ def init(
         Path | None, typer.Option(metavar="FILE", help="Draft a study for the rows of this file.")
     ] = None,
     task: TaskOption = None,
+    decimal: DecimalOption = None,
+    thousands: ThousandsOption = None,
+    missing: MissingOption = None,
 ) -> None:
     """Create a workspace with a study that is ready to run.
 
@@ -109,9 +129,11 @@ def init(
     Example: gru-optuna init workspace --data reviews.csv
     """
     with plain_errors():
+        from gru_optuna.data.readers.column_formats import TableFormats
         from gru_optuna.scaffold.new_workspace import make_workspace
 
-        made = make_workspace(folder, data, task, roles)
+        formats = TableFormats(decimal, thousands, tuple(missing or ()))
+        made = make_workspace(folder, data, task, roles, formats)
         print(f"{made.study}: {made.about}")
         if made.choice is not None:
             print(made.choice)

@@ -37,6 +37,7 @@ _LONGEST_TIME = 40  # characters
 _FEW_NAMES = 12  # such as months
 _FEW_UNITS = 5
 _QUANTITY = r"^[+-]?\d[\d.,' ]*( ?[^\d\s.,'+%-][^\d\s]{0,9})$"  # 1.2K, 108 kW
+_NESTED = r'^\[(?:[-\d.\s",\[]|null|\]).*\]$|^\{".*\}$'  # lists and objects, as JSON writes them
 _WHOLE_NAME = 2  # how clearly a name speaks that is one word
 
 
@@ -84,8 +85,12 @@ def _describe(table: Table, name: str) -> Column:
         return Column(name, "empty", missing, 0, {})
     try:
         texts = table.strings(name)
-    except DataError:
-        return Column(name, "other", missing, 0, {})
+    except DataError as error:
+        return Column(name, "other", missing, 0, {}, mistake=str(error))
+    if texts.drop_nulls().str.contains(_NESTED).all():
+        row = int(texts.is_not_null().arg_max() or 0)
+        nested = f'column "{name}" holds lists or objects. Write one value per field'
+        return Column(name, "other", missing, 0, {}, mistake=f"{table.at(row)}: {nested}")
     distinct = texts.drop_nulls().n_unique()
     values = _most_frequent(texts) if distinct <= _FEW_VALUES else {}
     if distinct == 1:

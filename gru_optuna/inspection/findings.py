@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import combinations
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -37,6 +38,7 @@ About = Literal[
 UNBALANCED = 3.0
 """The largest class has this many times the rows of the smallest."""
 
+_PAIRED = 6  # columns that may name series together
 _RARE = 10  # a class with fewer rows is rare
 _PARTS = 3  # training, validation and test need one row of a class each
 _MOSTLY_MISSING = 0.5
@@ -57,6 +59,7 @@ def in_columns(table: Table, columns: Sequence[Column], guess: Guess) -> Iterato
     """Mistakes, columns that say nothing, and columns that may leak the label."""
     yield from _in_header(table)
     parts = (guess.roles.id, guess.roles.series, *guess.roles.times)
+    far = far_numbers(table, columns)
     # A part of a time is none by itself, but has been read together with the others.
     together = guess.roles.times if len(guess.roles.times) > 1 else ()
     for column in columns:
@@ -64,10 +67,10 @@ def in_columns(table: Table, columns: Sequence[Column], guess: Guess) -> Iterato
         if column.mistake and name not in together:
             message = column.mistake.removeprefix(f"{table.source}, ").removesuffix(".")
             yield DataFinding("mistake", table.source, message, name, blocks=True)
-        if column.kind == "number" and (marker := marker_among(_numbers(table, name))) is not None:
+        if name in far:
             message = (
-                f'column "{name}" holds {marker:g}, far from its other numbers. If that stands for '
-                f'a missing value, write missing_values = ["{marker:g}"] under [data]'
+                f'column "{name}" holds {far[name]}, far from its other numbers. If that stands '
+                f'for a missing value, write missing_values = ["{far[name]}"] under [data]'
             )
             yield DataFinding("missing", table.source, message, name)
         if column.kind == "empty":
@@ -95,8 +98,28 @@ def in_columns(table: Table, columns: Sequence[Column], guess: Guess) -> Iterato
             )
             yield DataFinding("words", table.source, message, name)
     yield from _gaps(table, columns, guess)
+    yield from _marked_missing(table)
     for name, message in leaks(table, columns, guess.roles):
         yield DataFinding("leak", table.source, message, name)
+
+
+def far_numbers(table: Table, columns: Sequence[Column]) -> dict[str, str]:
+    """By column, a number such as -999 that may stand for missing values."""
+    numeric = (column.name for column in columns if column.kind == "number")
+    found = ((name, marker_among(_numbers(table, name))) for name in numeric)
+    return {name: f"{marker:g}" for name, marker in found if marker is not None}
+
+
+def signs_for_missing(table: Table, columns: Sequence[Column]) -> list[str]:
+    """Signs such as ``?`` that are all that stands among the numbers of some columns."""
+    found: set[str] = set()
+    for column in columns:
+        if column.kind == "number" and column.mistake and column.numbers is not None:
+            refused = table.parsed(column.name)[1]
+            others = table.strings(column.name).filter(refused).str.strip_chars().unique().to_list()
+            if len(others) == 1 and not any(map(str.isalnum, others[0])):
+                found.add(others[0])
+    return sorted(found)
 
 
 def in_labels(table: Table, guess: Guess) -> Iterator[DataFinding]:
@@ -201,6 +224,11 @@ def in_time(table: Table, clock: TimeColumn, roles: Roles) -> Iterator[DataFindi
     if clock.first_doubled is not None:
         or_else = "" if clock.series > 1 else ", or name the column of the series"
         advice = f"keep one row for each time{or_else}"
+        if (pair := _names_together(table, roles)) is not None:
+            advice = (
+                f"{pair[0]} and {pair[1]} seem to name the series together: join them in one "
+                f"column, and name it with --series"
+            )
         if clock.clocks_back is not None:
             advice = (
                 f"it looks like the end of daylight saving time, when clocks go back and show an "
@@ -227,6 +255,21 @@ def in_time(table: Table, clock: TimeColumn, roles: Roles) -> Iterator[DataFindi
     if clock.step is None and clock.steps > 2:
         message = f"the times in {name} have no regular step"
         yield DataFinding("time", table.source, message, name)
+
+
+def _names_together(table: Table, roles: Roles) -> tuple[str, str] | None:
+    """Two columns of names that tell all rows at one time apart, which neither does alone."""
+    taken = (roles.target, *roles.times)
+    names = [
+        name
+        for name in table.names
+        if name not in taken and 1 < table.strings(name).n_unique() <= len(table) / 4
+        if roles.series in (None, name) or table.frame[name].dtype == pl.String
+    ][:_PAIRED]
+    for pair in combinations(names, 2):
+        if not table.frame.select(*pair, *roles.times).is_duplicated().any():
+            return pair
+    return None
 
 
 def _in_header(table: Table) -> Iterator[DataFinding]:
@@ -258,6 +301,17 @@ def _gaps(table: Table, columns: Sequence[Column], guess: Guess) -> Iterator[Dat
                 f'"{column.name}"{first}: fill it in, or remove the rows'
             )
             yield DataFinding("missing", table.source, message, column.name, blocks=True)
+
+
+def _marked_missing(table: Table) -> Iterator[DataFinding]:
+    """How many fields are read as missing because they hold one of `missing_values`."""
+    for name in table.names if table.formats.missing_values else ():
+        marked = table.column(name).null_count() - table.frame[name].null_count()
+        if marked:
+            shown = " or ".join(f'"{marker}"' for marker in table.formats.missing_values)
+            count = _number(marked, "field is", "fields are")
+            message = f'column "{name}": {count} {shown}, and so read as missing'
+            yield DataFinding("missing", table.source, message, name)
 
 
 def _conflicts(table: Table, text: str, label: str) -> Iterator[DataFinding]:

@@ -8,6 +8,7 @@ none is guessed.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -16,6 +17,8 @@ import numpy as np
 import polars as pl
 
 from gru_optuna.data.readers.calendar_names import month_of
+from gru_optuna.data.readers.column_formats import PLAIN
+from gru_optuna.data.readers.numbers import parse_numbers
 from gru_optuna.data.series.frequency import Frequency
 from gru_optuna.errors import DataError
 from gru_optuna.formatting import format_list
@@ -37,6 +40,9 @@ _ROWS_PER_CLASS = 5
 _MANY_NUMBERS = 50  # whole numbers with more values are classes only if their name says so
 _WIDE = 4  # columns whose names are times: the table has one for each month or year
 _NAMED = 12  # columns in a message
+_STEPS = 12  # columns with one name and a number: the table has one for each step
+_SHORT = 4  # columns in a message that says more
+_LOOKED_AT = 50  # rows
 _UNREAD = 2  # likewise, with the reason why they aren't read
 _TIME_IN_NAME = re.compile(
     r"^[XY]?(19|20)\d\d([-_/. ]?(0?[1-9]|1[0-2]|Q[1-4])([-_/. ]?\d{1,2})?)?$"
@@ -96,6 +102,8 @@ def guess_task(
     given = given.checked([column.name for column in columns], table.source)
     kinds = given.kinds()
     guesses = _Guesses(table, {column.name: column for column in columns}, given)
+    if (fault := guesses.as_one_column()) is not None:
+        return fault
     if task != "classification" and (wide := guesses.as_wide()) is not None:
         return wide
     attempts = {
@@ -158,6 +166,27 @@ class _Guesses:
         self._given = given
         self._taken = {name for _, name in given.columns()}
 
+    def as_one_column(self) -> Guess | None:
+        """Fields that no known separator separates, as the numbers in one column show."""
+        if len(self._known) > 1 or next(self._given.columns(), None):
+            return None
+        (name,) = self._known
+        rows = [row.split() for row in self._table.strings(name).drop_nulls().head(_LOOKED_AT)]
+        widths = {len(name.split()), *map(len, rows)}
+        if len(widths) > 1 or widths <= {0, 1}:
+            return None
+        last = pl.Series([row[-1] for row in rows])
+        if not parse_numbers(last, PLAIN)[0].is_not_null().all():
+            return None
+        return Guess(
+            None,
+            None,
+            "spaces seem to separate the fields, but commas, semicolons, tabs or bars must. With "
+            r"pandas: pandas.read_csv(FILE, sep=r'\s+').to_csv(NEW_FILE, index=False)",
+            self._given,
+            undecided=True,
+        )
+
     def as_wide(self) -> Guess | None:
         """Several columns of numbers whose names are times: no reader knows which is the target."""
         if self._given.target or self._given.label or self._given.text:
@@ -165,7 +194,7 @@ class _Guesses:
         numeric = self._numeric(set())
         found = [name for name in numeric if _is_time(name)]
         if len(found) < max(_WIDE, len(numeric) / 2):
-            return None
+            return self._as_steps(numeric)
         kept = [repr(name) for name in self._known if name not in found]
         return Guess(
             None,
@@ -176,6 +205,29 @@ class _Guesses:
             self._given,
             undecided=True,
         )
+
+    def _as_steps(self, numeric: Sequence[str]) -> Guess | None:
+        """Many columns of numbers that are numbered themselves: the steps of one sequence a row."""
+        stems = Counter(name.rstrip("0123456789") for name in numeric if name[-1:].isdigit())
+        stem, most = stems.most_common(1)[0] if stems else ("", 0)
+        if most < max(_STEPS, 0.8 * len(numeric)) or next(self._given.columns(), None):
+            return None
+        found = [name for name in numeric if name.rstrip("0123456789") == stem]
+        time = next(iter(self._times()), None)
+        if time is not None:
+            kept = [repr(name) for name in self._known if name not in found]
+            reason = (
+                f"{format_list(found, most=_SHORT)} look like the steps within each time in "
+                f'"{time}". Write one row for each step instead, as pandas does with '
+                f"frame.melt(id_vars=[{', '.join(kept)}]), and add the step to the time"
+            )
+        else:
+            reason = (
+                f"{format_list(found, most=_SHORT)} look like the steps of a sequence in each row. "
+                f"Write sequences as .npz instead: numpy.savez('rows.npz', values=..., labels=...) "
+                f"with values of shape (rows, steps)"
+            )
+        return Guess(None, None, f"a wide table: {reason}", self._given, undecided=True)
 
     def as_texts(self, task: Task | None) -> Guess | None:
         """A column of texts, with a class or a number for each."""

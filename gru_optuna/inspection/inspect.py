@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gru_optuna.data.readers.column_formats import FOUND_OUT, TableFormats
 from gru_optuna.data.readers.in_parts import read_head, read_spread
 from gru_optuna.data.readers.sequence_files import SEQUENCES, read_sequences
 from gru_optuna.data.readers.tables import TABLES, Table
@@ -65,7 +66,11 @@ class Inspection:
 
 
 def inspect(
-    paths: Sequence[Path], given: Roles = NO_ROLES, *, task: Task | None = None
+    paths: Sequence[Path],
+    given: Roles = NO_ROLES,
+    *,
+    task: Task | None = None,
+    formats: TableFormats = FOUND_OUT,
 ) -> Inspection:
     """Inspects files together: the training rows first, then rows that are compared with them.
 
@@ -77,6 +82,8 @@ def inspect(
         The roles of columns that are known; the others are guessed.
     task
         What to learn; None: guessed.
+    formats
+        What is known about how the columns are written.
 
     Raises
     ------
@@ -97,14 +104,17 @@ def inspect(
             f"{', '.join(map(str, paths))}: tables and sequence files can't be compared. "
             f"Inspect them separately."
         )
-    samples = [_Sample(*read_head(path)) for path in paths]
+    samples = [_Sample(*read_head(path, formats.undecided())) for path in paths]
     columns = describe_columns(samples[0].table)
     guess = guess_task(samples[0].table, columns, given, task)
     shares = [sample.share for sample in samples]
     if min(shares) < 1 and guess.rows not in ("series", "sequences"):
         # A series needs neighbouring rows, but other files may begin with all rows of one class.
         samples.clear()  # before others are read: memory is short
-        samples += [_spread(path, share) for path, share in zip(paths, shares, strict=True)]
+        samples += [
+            _spread(path, share, formats.undecided())
+            for path, share in zip(paths, shares, strict=True)
+        ]
         columns = describe_columns(samples[0].table)
         guess = guess_task(samples[0].table, columns, given, task)
     return _inspect_tables(samples, columns, guess)
@@ -119,12 +129,12 @@ class _Sample:
     every: int = 1
 
 
-def _spread(path: Path, share: float) -> _Sample:
+def _spread(path: Path, share: float, formats: TableFormats) -> _Sample:
     """Reads as many rows as fit into memory, from all over the file."""
     if share == 1:
-        return _Sample(*read_head(path))
+        return _Sample(*read_head(path, formats))
     every = math.ceil(1 / share)
-    return _Sample(read_spread(path, every), 1 / every, every)
+    return _Sample(read_spread(path, every, formats), 1 / every, every)
 
 
 def _inspect_tables(

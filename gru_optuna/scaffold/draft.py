@@ -8,19 +8,21 @@ from __future__ import annotations
 import json
 import re
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from gru_optuna import study_file
+from gru_optuna.data.readers.column_formats import FOUND_OUT, TableFormats
 from gru_optuna.data.readers.in_parts import read_head
 from gru_optuna.data.readers.npz import holds_test_rows
 from gru_optuna.data.readers.sequence_files import SEQUENCES
 from gru_optuna.data.series.categories import MOST_CATEGORIES
 from gru_optuna.data.series.joined_tables import holds_categories
 from gru_optuna.errors import DataError, TooFewRows
+from gru_optuna.inspection import findings
 from gru_optuna.inspection.findings import UNBALANCED, DataFinding
 from gru_optuna.inspection.inspect import Inspection, inspect
 from gru_optuna.inspection.role_words import name_speaks
@@ -97,7 +99,12 @@ class Draft:
     sizes: PartSizes | None  # None: the file is larger than memory, and only its head was read
 
 
-def draft_study(path: Path, task: Task | None = None, roles: Roles = NO_ROLES) -> Draft:
+def draft_study(
+    path: Path,
+    task: Task | None = None,
+    roles: Roles = NO_ROLES,
+    formats: TableFormats = FOUND_OUT,
+) -> Draft:
     """Drafts a commented study file for data; it names them as ``data/NAME``.
 
     The draft is checked as `tune` checks it: the data are read, split and prepared. A series that
@@ -111,19 +118,28 @@ def draft_study(path: Path, task: Task | None = None, roles: Roles = NO_ROLES) -
         What to learn; None: guessed.
     roles
         The roles of columns that are known; the others are guessed.
+    formats
+        What is known about how the columns are written. Signs such as ``?`` that stand among the
+        numbers of a column are read as missing values, which the draft says.
 
     Raises
     ------
     DataError
         If there is nothing to learn from the data, or they can't be used as they are.
     """
-    inspection = inspect([path], roles, task=task)
+    inspection = inspect([path], roles, task=task, formats=formats)
+    seen = inspection.files[0]
+    table = read_head(path, formats.undecided())[0] if seen.columns else None
+    markers = findings.signs_for_missing(table, seen.columns) if table is not None else []
+    if markers:
+        formats = replace(formats, missing_values=(*formats.missing_values, *markers))
+        inspection = inspect([path], roles, task=task, formats=formats)
+        seen, table = inspection.files[0], read_head(path, formats.undecided())[0]
     _refuse_unusable(inspection, task)
     files = (path, *_test_beside(path)) if inspection.guess.rows != "series" else (path,)
     name = re.sub(r"[^\w.-]+", "-", path.stem.lower())[:30].strip("-_.") or "study"
-    seen = inspection.files[0]
     too_few: TooFewRows | None = None
-    for values in _values(files, inspection):
+    for values in _values(files, inspection, table):
         toml = _render(
             values,
             file=path.name,
@@ -133,6 +149,8 @@ def draft_study(path: Path, task: Task | None = None, roles: Roles = NO_ROLES) -
             looked_at=seen.looked_at if seen.share < 1 else None,
             roles=inspection.guess.roles,
             rows=inspection.guess.rows,
+            formats=formats,
+            sentinels=findings.far_numbers(table, seen.columns) if table is not None else {},
         )
         if seen.share < 1:
             return Draft(name, toml, files, inspection, None)
@@ -148,15 +166,19 @@ def draft_study(path: Path, task: Task | None = None, roles: Roles = NO_ROLES) -
     raise DataError(f"{too_few} Or leave the series out.")
 
 
-def _values(files: tuple[Path, ...], inspection: Inspection) -> Iterator[dict[str, Any]]:
+def _values(
+    files: tuple[Path, ...], inspection: Inspection, table: Table | None
+) -> Iterator[dict[str, Any]]:
     """What the template needs beside the roles; for series, shorter and shorter reaches."""
     match inspection.guess.rows:
         case "texts":
-            yield _texts(files, inspection)
+            assert table is not None
+            yield _texts(table, files, inspection)
         case "sequences":
             yield _sequences(files, inspection)
         case _:
-            yield from _series(files, inspection)
+            assert table is not None
+            yield from _series(table, inspection)
 
 
 def _render(values: dict[str, Any], **common: object) -> str:
@@ -243,10 +265,10 @@ def _same_columns(path: Path, other: Path) -> bool:
         return False
 
 
-def _texts(files: tuple[Path, ...], inspection: Inspection) -> dict[str, Any]:
+def _texts(table: Table, files: tuple[Path, ...], inspection: Inspection) -> dict[str, Any]:
     report, roles = inspection.files[0], inspection.guess.roles
     column = next(column for column in report.columns if column.name == roles.text)
-    tokenizer, tokens, why = _tokens(read_head(files[0])[0], column)
+    tokenizer, tokens, why = _tokens(table, column)
     longest = min(_LONGEST_TEXT, max(8, 8 * int(np.ceil(np.quantile(tokens, 0.98) / 8))))
     rows = _training_rows(_all(report.rows, report), files)
     return {
@@ -314,7 +336,7 @@ class _Reach:
     season: int  # 1: none
 
 
-def _series(files: tuple[Path, ...], inspection: Inspection) -> Iterator[dict[str, Any]]:
+def _series(table: Table, inspection: Inspection) -> Iterator[dict[str, Any]]:
     report, roles = inspection.files[0], inspection.guess.roles
     clock = report.clock
     if clock is None:
@@ -323,7 +345,6 @@ def _series(files: tuple[Path, ...], inspection: Inspection) -> Iterator[dict[st
             f"2024-12-31."
         )
     mistaken = {column.name for column in report.columns if column.mistake}
-    table, _ = read_head(files[0])
     categorical = [
         column
         for column in report.columns

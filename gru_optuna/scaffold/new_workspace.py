@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gru_optuna.data.readers.column_formats import FOUND_OUT, TableFormats
 from gru_optuna.errors import UserError
 from gru_optuna.files import unfinished
 from gru_optuna.inspection.roles import NO_ROLES, Roles
@@ -38,7 +39,11 @@ class Made:
 
 
 def make_workspace(
-    folder: Path, data: Path | None = None, task: Task | None = None, roles: Roles = NO_ROLES
+    folder: Path,
+    data: Path | None = None,
+    task: Task | None = None,
+    roles: Roles = NO_ROLES,
+    formats: TableFormats = FOUND_OUT,
 ) -> Made:
     """Makes a whole workspace, or nothing, in a folder that is new or empty.
 
@@ -52,6 +57,8 @@ def make_workspace(
         What to learn from the data; None: guessed.
     roles
         The roles of its columns that are known; the others are guessed.
+    formats
+        What is known about how its columns are written.
 
     Raises
     ------
@@ -64,7 +71,7 @@ def make_workspace(
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         with unfinished(place) as draft:
-            made = _fill(draft, data, task, roles)
+            made = _fill(draft, data, task, roles, formats)
             _publish(draft, place)
     except BaseException as error:
         for parent in parents:
@@ -86,12 +93,14 @@ def _check_folder(folder: Path) -> None:
         )
 
 
-def _fill(folder: Path, data: Path | None, task: Task | None, roles: Roles) -> Made:
+def _fill(
+    folder: Path, data: Path | None, task: Task | None, roles: Roles, formats: TableFormats
+) -> Made:
     # Heavy: a folder that can't be used is refused without them.
     from gru_optuna.scaffold.draft import draft_study
     from gru_optuna.study_file import json_schema
 
-    drafted = draft_study(data, task, roles) if data is not None else None
+    drafted = draft_study(data, task, roles, formats) if data is not None else None
     studies = folder / "studies"
     for file in _ROOMS.glob("*/*"):
         (folder / file.parent.name).mkdir(parents=True, exist_ok=True)

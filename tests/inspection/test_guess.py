@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
 from datetime import date, timedelta
 from typing import TYPE_CHECKING
@@ -302,3 +303,81 @@ def test_a_message_about_many_columns_names_the_first_and_counts_the_others(tmp_
     assert found.task is None
     assert "more" in found.reason
     assert len(found.reason) < 500
+
+
+# --- other tables ---
+
+
+def test_fields_between_spaces_are_explained(tmp_path: Path) -> None:
+    found = guess(tmp_path, "date load", [f"{day} {n * 37 % 101}" for n, day in enumerate(DAYS)])
+    assert found.undecided
+    assert found.reason.startswith("spaces seem to separate the fields")
+
+
+def test_a_sequence_in_each_row_is_explained(tmp_path: Path) -> None:
+    header = ",".join(["label", *(f"t{step}" for step in range(20))])
+    rows = [",".join(str(n * step * 37 % 101 / 7) for step in range(1, 22)) for n in range(30)]
+    found = guess(tmp_path, header, rows)
+    assert found.undecided
+    assert "t0, t1, t2 and 17 more look like the steps of a sequence" in found.reason
+    found = guess(tmp_path, header.replace("label", "Date"), daily(*["{r}"] * 20))
+    assert 'look like the steps within each time in "Date"' in found.reason
+
+
+def test_two_columns_that_name_the_series_together_are_explained(tmp_path: Path) -> None:
+    rows = [
+        f"{day},{shop},{item},{n * 37 % 101}"
+        for shop in ("north", "south")
+        for item in ("tea", "milk")
+        for n, day in enumerate(DAYS)
+    ]
+    (tmp_path / "x.csv").write_text("\n".join(["date,shop,item,sales", *rows]))
+    with pytest.raises(DataError, match="shop and item seem to name the series together"):
+        draft_study(tmp_path / "x.csv")
+
+
+def test_lists_are_no_texts_and_no_classes(tmp_path: Path) -> None:
+    rows = [{"values": [n, n + 1], "text": "of some words", "labels": ["a"]} for n in range(40)]
+    path = tmp_path / "x.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)))
+    found = inspect([path]).guess
+    assert found.task is None
+    assert 'line 1: column "values" holds lists or objects' in found.reason
+
+
+# --- markers for missing values ---
+
+
+@pytest.mark.parametrize("marker", ["?", "-", ".", ":", "--"])
+def test_a_sign_among_numbers_is_drafted_as_missing(tmp_path: Path, marker: str) -> None:
+    path = tmp_path / "x.csv"
+    rows = [row.replace(",x", f",{marker}") for row in daily("{r}")]
+    rows[7::20] = [f"{day},{marker}" for day in DAYS[7::20]]
+    path.write_text("\n".join(["day,load", *rows]))
+    draft = draft_study(path)
+    assert tomllib.loads(draft.toml)["data"]["missing_values"] == [marker]
+    said = [finding.message for finding in draft.inspection.findings]
+    assert f'column "load": 3 fields are "{marker}", and so read as missing' in said
+
+
+def test_a_number_that_may_mark_missing_values_is_only_offered(tmp_path: Path) -> None:
+    path = tmp_path / "x.csv"
+    rows = daily("{r}")
+    rows[7] = f"{DAYS[7]},-999"
+    path.write_text("\n".join(["day,load", *rows]))
+    draft = draft_study(path)
+    assert "missing_values" not in tomllib.loads(draft.toml)["data"]
+    assert '# missing_values = ["-999"] # if -999 in "load" stands for a missing' in draft.toml
+
+
+def test_options_say_how_fields_are_written(tmp_path: Path) -> None:
+    path = tmp_path / "x.csv"
+    rows = [f"{day};1.{n:03};{'n.b.' if n % 20 == 7 else n % 7}" for n, day in enumerate(DAYS)]
+    path.write_text("\n".join(["day;load;sun", *rows]))
+    arguments = ["init", str(tmp_path / "w"), "--data", str(path), "--target", "load"]
+    refused = CliRunner().invoke(app, arguments)
+    assert refused.exit_code == 2
+    made = CliRunner().invoke(app, [*arguments, "--thousands", ".", "--missing", "n.b."])
+    assert made.exit_code == 0, made.output
+    data = tomllib.loads((tmp_path / "w/studies/x.toml").read_text())["data"]
+    assert (data["thousands"], data["missing_values"]) == (".", ["n.b."])

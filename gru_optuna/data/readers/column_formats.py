@@ -65,12 +65,17 @@ class TableFormats:
     thousands: ThousandsSign | None = None
     missing_values: tuple[str, ...] = ()  # fields that stand for a missing value, in any column
     columns: dict[str, ColumnFormat] = field(default_factory=dict)
+    header: bool = True  # whether a line names the columns
     trained: bool = False  # whether training decided: then a column that isn't named is plain
 
     @classmethod
     def of(cls, data: Data) -> TableFormats:
         """The formats that the study file sets for all columns."""
         return cls(data.decimal, data.thousands, tuple(data.missing_values))
+
+    def undecided(self) -> TableFormats:
+        """What the user has set for all columns, for tables that decide the rest themselves."""
+        return TableFormats(self.decimal, self.thousands, self.missing_values)
 
     def as_json(self) -> dict[str, Any]:
         """The formats for reading later rows in the same way; empty if all columns are plain."""
@@ -82,6 +87,8 @@ class TableFormats:
         content: dict[str, Any] = {"columns": columns} if columns else {}
         if self.missing_values:
             content["missing_values"] = list(self.missing_values)
+        if not self.header:
+            content["header"] = False
         return content
 
     def in_json(self) -> dict[str, Any]:
@@ -94,7 +101,10 @@ class TableFormats:
         """The formats that `as_json` wrote when the networks were trained."""
         stored = StoredFormats.model_validate(content or {})
         return cls(
-            missing_values=tuple(stored.missing_values), columns=dict(stored.columns), trained=True
+            missing_values=tuple(stored.missing_values),
+            columns=dict(stored.columns),
+            header=stored.header,
+            trained=True,
         )
 
     def __str__(self) -> str:
@@ -105,7 +115,13 @@ class TableFormats:
         ]
         if self.missing_values:
             parts.append(f"{', '.join(map(repr, self.missing_values))} as missing")
+        if not self.header:
+            parts.append("the first line as data")
         return "; ".join(parts) or "all numbers as plain numbers"
+
+
+FOUND_OUT = TableFormats()
+"""Nothing is known; each table decides for itself. Copied by `undecided`, never filled."""
 
 
 class StoredFormats(BaseModel):
@@ -115,3 +131,4 @@ class StoredFormats(BaseModel):
 
     columns: dict[str, ColumnFormat] = {}
     missing_values: list[str] = []
+    header: bool = True

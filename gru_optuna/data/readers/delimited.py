@@ -34,7 +34,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _GUESSED_FROM = 50  # records, which decide on the separator
-_SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs"}
+_SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
+_COLUMN = "column_{}"  # the name of a column by its number, where no line names it
 _SHOWN = 40  # characters of a field, in messages
 _LONGEST_SEPARATOR_LINE = 16  # characters
 
@@ -89,8 +90,12 @@ class Record:
         return not any(field.strip() for field in self.fields) and len(self.fields) <= 1
 
 
-def in_its_dialect(path: Path, read: Callable[[Path, Dialect], Found]) -> tuple[Found, Dialect]:
+def in_its_dialect(
+    path: Path, read: Callable[[Path, Dialect], Found], *, header: bool = True
+) -> tuple[Found, Dialect]:
     """Calls `read` with the file's dialect; returns its result and the dialect that fits.
+
+    Without `header`, the file is like one whose first line holds data, as in training.
 
     Raises
     ------
@@ -98,6 +103,9 @@ def in_its_dialect(path: Path, read: Callable[[Path, Dialect], Found]) -> tuple[
         As `read` does.
     """
     dialect = _dialect_of(path, encoding_of(path))
+    if not header and dialect.header:
+        # One row can't show that it is no header; the names that training gave the columns can.
+        dialect = replace(dialect, header=_begin(path, dialect)[0][0] == _COLUMN.format(1))
     try:
         return read(path, dialect), dialect
     except DataError:
@@ -251,8 +259,8 @@ def _checked(path: Path, dialect: Dialect, names: list[str]) -> Iterator[Record]
     for record in _begin(path, dialect)[2]:
         if len(record.fields) != len(names) and not record.blank:
             last = record.fields[-1][:_SHOWN]
-            advice = "Give every row one field for each column."
-            if dialect.separator == ",":
+            advice = "Give every row one field for each column, and remove lines that are no rows."
+            if dialect.separator == "," and len(record.fields) > len(names):
                 advice = "Put quotes around fields that hold commas."
             raise DataError(
                 f"{path}, line {record.line}: {_count(len(record.fields), 'field')}, but the "
@@ -342,7 +350,7 @@ def _begin(path: Path, dialect: Dialect) -> tuple[list[str], int, Iterator[Recor
     if dialect.header:
         return _names(path, record), record.line - 1, records
     check_columns(f"{path}, line {record.line}", len(record.fields))
-    names = [f"column_{number}" for number, _ in enumerate(record.fields, start=1)]
+    names = [_COLUMN.format(number) for number, _ in enumerate(record.fields, start=1)]
     return names, record.line - 1, chain([record], records)
 
 
@@ -359,7 +367,8 @@ def _names(path: Path, header: Record) -> list[str]:
         if name in first:
             raise DataError(
                 f'{path}, line {header.line}: columns {first[name]} and {number} are both "{name}".'
-                f" Rename one. If this line is already data, insert a line of names above it."
+                f" Rename one. If this line is already data, insert a line of names above it; "
+                f"if the names stand further down, remove the lines above them."
             )
         first[name] = number
     return names

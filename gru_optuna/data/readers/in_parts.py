@@ -65,8 +65,13 @@ def read_table_in_parts(
         yield part, end / len(table)
 
 
-def read_head(path: Path) -> tuple[Table, float]:
+def read_head(path: Path, formats: TableFormats | None = None) -> tuple[Table, float]:
     """Reads a table, or the first rows of a large one; returns their share of the file too.
+
+    Parameters
+    ----------
+    path, formats
+        As in `tables.read_table`.
 
     Raises
     ------
@@ -75,13 +80,13 @@ def read_head(path: Path) -> tuple[Table, float]:
     """
     check_file(path, TABLES)
     if not is_large(path):
-        return read_table(path), 1.0
-    table = read_table(path, gather=partial(head, rows_that_fit(path)))
+        return read_table(path, formats), 1.0
+    table = read_table(path, formats, gather=partial(head, rows_that_fit(path)))
     rows = count_parquet_rows if path.suffix.lower() == ".parquet" else _count_lines
     return table, min(1.0, len(table) / max(rows(path), 1))
 
 
-def read_spread(path: Path, every: int) -> Table:
+def read_spread(path: Path, every: int, formats: TableFormats | None = None) -> Table:
     """Reads the first row of a table and every `every`-th row after it, for files of any size.
 
     Raises
@@ -89,7 +94,7 @@ def read_spread(path: Path, every: int) -> Table:
     DataError
         As `tables.read_table`.
     """
-    table = read_table(path)
+    table = read_table(path, formats)
     rows = np.arange(0, len(table), every)
     # A selection of rows would keep the texts of all rows in memory, unless copied.
     arrow = table.frame[rows].to_arrow(compat_level=pl.CompatLevel.oldest())

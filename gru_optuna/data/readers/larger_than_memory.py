@@ -74,8 +74,8 @@ def rows_that_fit(path: Path) -> int:
     return max(_FEWEST, int(room * rows / size))
 
 
-def read_delimited(path: Path, gather: Gather) -> tuple[Rows, Dialect]:
-    """Reads CSV or TSV, every field as text.
+def read_delimited(path: Path, gather: Gather, *, header: bool = True) -> tuple[Rows, Dialect]:
+    """Reads CSV or TSV, every field as text; `header` as in `in_its_dialect`.
 
     Raises
     ------
@@ -93,7 +93,7 @@ def read_delimited(path: Path, gather: Gather) -> tuple[Rows, Dialect]:
 
     if is_large(path):
         next(lines_of(path, encoding_of(path), size))  # refuses a file without ends of lines
-    return in_its_dialect(path, read)
+    return in_its_dialect(path, read, header=header)
 
 
 def read_json_lines(path: Path, gather: Gather) -> Rows:

@@ -22,10 +22,14 @@ _NAMES = ("values", "lengths", "labels", "targets")
 _ROWS_PER_CLASS, _MOST_CLASSES = 5, 50  # whole numbers with so many rows each are classes
 
 # The names under which other libraries save rows and what is to be predicted for them.
-_PAIRS = (("X", "y"), ("x", "y"), ("data", "target"))
+_PAIRS = (
+    ("X", "y"), ("x", "y"), ("X", "Y"), ("data", "target"), ("data", "labels"),
+    ("features", "labels"), ("inputs", "targets"),
+)  # fmt: skip
 _HALVES = (
     ("x_train", "y_train", "x_test", "y_test"),
     ("X_train", "y_train", "X_test", "y_test"),
+    ("X_train", "Y_train", "X_test", "Y_test"),
 )
 
 
@@ -111,10 +115,12 @@ def _with_our_names(
     pairs = [*_PAIRS, *(half[:2] for half in _HALVES)]
     if held_out:
         pairs = [half[2:] for half in _HALVES if set(half[2:]) <= set(arrays)] + pairs
-    for rows, predicted in pairs:
+    # Rows to predict for have no targets; but where there are some, their name decides.
+    for rows, predicted in sorted(pairs, key=lambda pair: pair[1] not in arrays):
         if rows not in arrays or "values" in arrays:
             continue
-        own = {rows, predicted, *next((half for half in _HALVES if rows in half), ())}
+        halves = (half for half in _HALVES if {rows, predicted} <= set(half))
+        own = {rows, predicted, *next(halves, ())}
         found = {name: array for name, array in arrays.items() if name not in own}
         found["values"] = arrays[rows]
         if predicted in arrays:
@@ -122,8 +128,9 @@ def _with_our_names(
             # Keras saves the classes of images as a column.
             targets = targets[:, 0] if targets.ndim == 2 and targets.shape[1] == 1 else targets
             # A few test rows don't decide again what the training rows hold.
-            decisive = arrays.get("y_train", targets)
+            decisive = arrays.get("y_train", arrays.get("Y_train", targets))
             labelled = _are_classes(decisive) if task is None else task == "classification"
+            labelled = predicted == "labels" or (labelled and predicted != "targets")
             if labelled and targets.dtype.kind == "f" and _are_whole(targets):
                 targets = targets.astype(np.int64)
             found["labels" if labelled else "targets"] = targets
@@ -166,7 +173,7 @@ def _load(path: Path) -> dict[str, NDArray[np.generic]]:
 
 
 def _check_names(path: Path, names: list[str], *, with_targets: bool) -> None:
-    known = (*_NAMES, *(name for pair in (*_PAIRS, *_HALVES) for name in pair))
+    known = list(dict.fromkeys((*_NAMES, *(name for each in (*_PAIRS, *_HALVES) for name in each))))
     for name in names:
         if name not in _NAMES:
             raise DataError(f'{path}: unknown array "{name}". {did_you_mean(name, known)}')

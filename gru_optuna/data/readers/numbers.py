@@ -155,7 +155,10 @@ def about_no_number(got: str, written: ColumnFormat = PLAIN) -> str:
     if not any(map(str.isdigit, got)):
         correct = "Correct it. " if len(got) > _LONGEST_MARKER else ""
         marker = f'missing_values = ["{got[:_SHOWN]}"]'
-        hint = f"{correct}If it stands for a missing value, write {marker} under [data]."
+        hint = (
+            f"{correct}If it stands for a missing value, write {marker} under [data], or give "
+            f'init --missing "{got[:_SHOWN]}".'
+        )
     return f'is "{got[:_SHOWN]}", not a finite number{like}. {hint}'
 
 
@@ -305,5 +308,5 @@ def _choose(
     raise UndecidedError(
         row,
         f'is "{fields[row]}": {one[row]:g}, or {other[row]:g}? Under [data], write '
-        f'thousands = "{sign}" or decimal = "{sign}".',
+        f'thousands = "{sign}" or decimal = "{sign}"; or give init --thousands or --decimal.',
     )

@@ -197,6 +197,8 @@ def decide_formats(tables: Sequence[Table], name: str) -> ColumnFormat:
     """
     formats = tables[0].formats
     if name in formats.columns:
+        for table in tables:
+            _check_sign(table, name, formats.columns[name])
         return formats.columns[name]
     texts = [table.strings(name) for table in tables if not table.column(name).dtype.is_numeric()]
     if not texts:
@@ -224,6 +226,19 @@ def decide_formats(tables: Sequence[Table], name: str) -> ColumnFormat:
             row -= len(places.pop(0))
         raise DataError(f'{places[0].at(row)}: column "{name}" {error}') from None
     return formats.columns[name]
+
+
+def _check_sign(table: Table, name: str, written: ColumnFormat) -> None:
+    """Refuses a column with the other decimal sign than the rows that decided: 1.234 isn't 1234."""
+    if written == PLAIN or table.column(name).dtype.is_numeric():
+        return
+    shown = shown_decimal(table.strings(name))
+    if shown not in (None, written.decimal):
+        sign = "points" if shown == "." else "commas"
+        raise DataError(
+            f'{table.source}: column "{name}" has decimal {sign}, but the training rows have '
+            f"{written}. Write it as they have it."
+        )
 
 
 def _sign_of_file(tables: Sequence[Table], but: str) -> DecimalSign | None:
@@ -296,11 +311,14 @@ def read_table(path: Path, formats: TableFormats | None = None, gather: Gather =
         If there is no such file, its format isn't known, or a row can't be read; with the line.
     """
     check_file(path, TABLES)
+    formats = formats or TableFormats()
     line, semicolons = None, False
     notes: tuple[str, ...] = ()
     ending = path.suffix.lower()
     if ending in (".csv", ".tsv"):
-        (frame, records), dialect = read_delimited(path, gather)
+        header = formats.header or not formats.trained
+        (frame, records), dialect = read_delimited(path, gather, header=header)
+        formats.header &= dialect.header
         line, semicolons = partial(line_of, path, dialect), dialect.separator == ";"
         notes = dialect.notes
     elif ending == ".parquet":
@@ -312,4 +330,4 @@ def read_table(path: Path, formats: TableFormats | None = None, gather: Gather =
         raise DataError(
             f"{path}: no rows below the names of the columns. Name a file that has some."
         )
-    return Table(path, frame, records, line, semicolons, notes, formats or TableFormats())
+    return Table(path, frame, records, line, semicolons, notes, formats)

@@ -35,6 +35,7 @@ _NOT_TEXT = {
     b"\x28\xb5\x2f\xfd": "compressed with zstd. Unpack it",
     b"PAR1": "a Parquet file. Name it .parquet",
 }
+_OF_TEXT = (".txt", ".dat", ".data", ".asc")
 _OTHER_ENDINGS = {
     ".xlsx": "Save the sheet as CSV.",
     ".xls": "Save the sheet as CSV.",
@@ -60,6 +61,8 @@ def check_file(path: Path, endings: Collection[str]) -> None:
     ending = path.suffix.lower()
     if ending not in endings and not path.is_dir():
         advice = _OTHER_ENDINGS.get(ending, f"Known: {', '.join(endings)}.")
+        if ending in _OF_TEXT and ".csv" in endings:
+            advice += " If commas, semicolons, tabs or bars separate its fields, name it .csv."
         raise DataError(
             f'{path}: files with the ending "{path.suffix}" are not read here. {advice}'
         )

@@ -36,7 +36,7 @@ _TIME = re.compile(r"(?i)(?<![^\W_])(?:time|zeit|uhrzeit|heure|hora|ora|tijd|god
 _LETTERS = {"q": "quarter", "t": "quarter", "m": "month", "w": "week", "kw": "week"}
 """Parts by the letters in front of their numbers, as in Q1 and M01."""
 
-_NUMBERED = r"^([A-Za-z]{0,2})[ .-]?(\d{1,4})$"
+_NUMBERED = r"^([A-Za-z]{0,2})[ .-]?(\d{1,4})[年月日時时년월일시]?$"
 _YEARS = (1500, 2199)
 
 _TOGETHER = {
@@ -58,9 +58,9 @@ _OF_THE_CLOCK = frozenset({"hour", "minute", "clock"})
 
 _PATTERNS = {
     "year": ("%Y", "%G"),
-    "quarter": ("%q", "Q%q", "q%q"),
+    "quarter": ("%q",),
     "month": ("%-m", "%m", "%b", "%B"),
-    "week": ("%-V", "%V", "W%V"),
+    "week": ("%-V", "%V"),
     "day": ("%-d", "%d"),
     "hour": ("%-H", "%H"),
     "minute": ("%-M", "%M"),
@@ -180,4 +180,6 @@ def _form(
         form = with_names(form, texts, times)
     # The year of an ISO week isn't always that of its Monday.
     patterns = _PATTERNS[part][::-1] if part == "year" and "%G" in reads else _PATTERNS[part]
-    return fit_patterns(form, patterns, texts, times) or TimeForm(part, _PATTERNS[part][0])
+    around = re.split(r"\d+", texts[0]) if re.search(r"\d", texts[0]) else ["", ""]
+    whole = [pattern.join(around) for pattern in patterns]
+    return fit_patterns(form, whole, texts, times) or TimeForm(part, _PATTERNS[part][0])

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gru_optuna.data.readers.column_formats import TableFormats
 from gru_optuna.data.readers.headers import lacks_header, lines_above
 from gru_optuna.data.readers.in_parts import read_table_in_parts
 from gru_optuna.data.readers.tables import read_table
@@ -128,3 +129,27 @@ def test_blank_lines_that_are_no_rows_are_left_out(tmp_path: Path, text: str) ->
     (tmp_path / "x.csv").write_text(text)
     parts = list(read_table_in_parts(tmp_path / "x.csv", 1, every=True))
     assert [table.strings("text")[0] for table, _ in parts] == ["good", "bad"]
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
+def test_one_later_row_is_read_as_training_read_the_first_lines(
+    tmp_path: Path, separator: str
+) -> None:
+    path = tmp_path / "x.csv"
+    path.write_text(ROWS.format(separator))
+    formats = TableFormats()
+    read_table(path, formats)
+    stored = TableFormats.from_json(formats.as_json())
+    path.write_text(f"2024-01-04{separator}4.5\n")
+    assert read_table(path, stored).frame.rows() == [("2024-01-04", "4.5")]
+    # Alone, the row may be a header: names of columns are all that a file need have.
+    with pytest.raises(DataError, match="no rows below the names"):
+        read_table(path)
+    path.write_text(f"column_1{separator}column_2\n2024-01-04{separator}4.5\n")
+    assert read_table(path, stored).frame.rows() == [("2024-01-04", "4.5")]
+
+
+def test_a_line_that_is_no_row_isnt_blamed_on_commas(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text("a,b\n1,2\n3,4\nSource: an office\n")
+    with pytest.raises(DataError, match=r"line 4: 1 field, but.*remove lines that are no rows"):
+        read_table(tmp_path / "x.csv")

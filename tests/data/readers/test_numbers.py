@@ -152,3 +152,17 @@ def test_words_and_versions_are_not_numbers() -> None:
     fields = pl.Series(["a", "1.024", "b", "1.2.3"])
     written = decide_format(fields, Hints(semicolons=True))
     assert parse_numbers(fields, written)[1].to_list() == [True, False, True, True]
+
+
+@pytest.mark.parametrize(
+    ("trained", "later", "has"),
+    [(["1.024,5", "7,25"], ["1.024", "0.5"], "points"), (["1 024.5", "7.25"], ["0,5"], "commas")],
+)
+def test_later_rows_with_the_other_decimal_sign_are_refused(
+    trained: list[str], later: list[str], has: str
+) -> None:
+    formats = TableFormats()
+    Table(Path("train"), pl.DataFrame({"y": trained}), formats=formats).numbers("y")
+    test = Table(Path("test.csv"), pl.DataFrame({"y": later}), formats=formats)
+    with pytest.raises(DataError, match=f'test.csv: column "y" has decimal {has}, but the'):
+        test.numbers("y")

@@ -73,6 +73,9 @@ CLASSES, NUMBERS = np.arange(20) % 3, np.arange(20) / 3
         (("X", "y"), CLASSES[:, None], True),  # a column, as Keras has it
         (("X", "y"), NUMBERS, False),
         (("data", "target"), np.arange(20) * 7, False),  # whole numbers, one for each row
+        (("X", "Y"), CLASSES, True),
+        (("features", "labels"), np.arange(20) * 7, True),
+        (("inputs", "targets"), CLASSES, False),
         (("values", "labels"), CLASSES, True),
         (("values", "targets"), CLASSES, False),
     ],
@@ -91,16 +94,21 @@ def test_npz_files_have_the_usual_names(
         assert found.labels == [str(label) for label in whole]
     else:
         np.testing.assert_array_equal(found.targets, flat)
-    if flat.dtype.kind != "U" and names[0] != "values":  # the study's task decides, if it is known
+    if names[1] in ("labels", "targets"):
+        return
+    if flat.dtype.kind != "U":  # the study's task decides, if it is known
         assert read_sequences(path, task="regression").targets is not None
-    if flat.dtype.kind == "i" and names[0] != "values":
+    if flat.dtype.kind == "i":
         assert read_sequences(path, task="classification").targets is None
 
 
-def test_an_npz_file_may_hold_its_test_rows(tmp_path: Path) -> None:
+@pytest.mark.parametrize("names", ["x_{0} y_{0}", "X_{0} y_{0}", "X_{0} Y_{0}"])
+def test_an_npz_file_may_hold_its_test_rows(tmp_path: Path, names: str) -> None:
     path = tmp_path / "x.npz"
     train, test = np.zeros((20, 4, 1)), np.ones((6, 4, 1))
-    np.savez(path, x_train=train, y_train=CLASSES, x_test=test, y_test=CLASSES[:6])
+    ours = zip(names.format("train").split(), (train, CLASSES), strict=True)
+    held = zip(names.format("test").split(), (test, CLASSES[:6]), strict=True)
+    np.savez(path, **dict(ours), **dict(held))
     assert np.stack(read_sequences(path).values).shape == (20, 4, 1)
     held_out = read_sequences(path, held_out=True)
     assert np.stack(held_out.values).shape == (6, 4, 1)
