@@ -99,7 +99,11 @@ class Manifest(_Part):
         return members
 
 
-class _Labels(_Part):
+class _Preprocessing(_Part):
+    formats: StoredFormats | None = None
+
+
+class _Labels(_Preprocessing):
     labels: Annotated[_Names, Field(min_length=2)] | None = None
     target: _Target | None = None
 
@@ -121,8 +125,6 @@ class _TextColumns(_Part):
 
 class TextPreprocessing(_Labels):
     """``preprocessing/N.json`` of a bundle for texts."""
-
-    formats: StoredFormats | None = None
 
     kind: Literal["texts"]
     columns: _TextColumns
@@ -151,8 +153,6 @@ class _Added(_Part):
 
 class SequencePreprocessing(_Labels):
     """``preprocessing/N.json`` of a bundle for sequences."""
-
-    formats: StoredFormats | None = None
 
     kind: Literal["sequences"]
     columns: _SequenceColumns
@@ -240,10 +240,8 @@ class _TimeForm(_Part):
         return self
 
 
-class SeriesPreprocessing(_Part):
+class SeriesPreprocessing(_Preprocessing):
     """``preprocessing/N.json`` of a bundle for series."""
-
-    formats: StoredFormats | None = None
 
     kind: Literal["series"]
     columns: _SeriesColumns
@@ -302,13 +300,11 @@ def format_for(spec: Specification, preprocessing: Iterable[Mapping[str, Any]]) 
     return 2 if categories or later_files else 1
 
 
-_PREPROCESSING: TypeAdapter[TextPreprocessing | SequencePreprocessing | SeriesPreprocessing] = (
-    TypeAdapter(
-        Annotated[
-            TextPreprocessing | SequencePreprocessing | SeriesPreprocessing,
-            Field(discriminator="kind"),
-        ]
-    )
+_PREPROCESSING: TypeAdapter[TextPreprocessing | SequencePreprocessing | SeriesPreprocessing]
+_PREPROCESSING = TypeAdapter(
+    Annotated[
+        TextPreprocessing | SequencePreprocessing | SeriesPreprocessing, Field(discriminator="kind")
+    ]
 )
 
 

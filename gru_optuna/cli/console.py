@@ -71,6 +71,12 @@ Slots = Annotated[
     int | None,
     typer.Option(min=1, metavar="K", help="Trials that train at once. Default: 4 per thread."),
 ]
+DataFolder = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR", help="The folder that data paths are relative to. Default: studies/."
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 

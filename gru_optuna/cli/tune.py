@@ -13,6 +13,7 @@ import typer
 from gru_optuna.cli.console import (
     EXIT_FAILED,
     EXIT_INTERRUPTED,
+    DataFolder,
     Device,
     Name,
     Slots,
@@ -149,12 +150,7 @@ def tune_study(
 
 def worker(
     name: Name,
-    data: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR", help="The folder that data paths are relative to. Default: studies/."
-        ),
-    ] = None,
+    data: DataFolder = None,
     device: Device = "auto",
     threads: Threads = None,
     slots: Slots = None,

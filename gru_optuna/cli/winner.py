@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from pathlib import Path  # noqa: TC003 (typer reads the annotations)
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
@@ -10,6 +10,7 @@ import typer
 from gru_optuna.cli.console import (
     EXIT_INTERRUPTED,
     AsJson,
+    DataFolder,
     Device,
     Name,
     Slots,
@@ -27,13 +28,6 @@ from gru_optuna.workspace import shown
 
 if TYPE_CHECKING:
     from gru_optuna.study.confirmation import Candidate, Decision
-
-DataFolder = Annotated[
-    Path | None,
-    typer.Option(
-        metavar="DIR", help="The folder that data paths are relative to. Default: studies/."
-    ),
-]
 
 
 def confirm(

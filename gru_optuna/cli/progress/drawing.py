@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from optuna.trial import TrialState
 from rich.console import Group
 from rich.text import Text
 
 from gru_optuna.cli.progress.messages import COMPILING, engine, headline, sparkline
 from gru_optuna.formatting import format_duration, format_estimate, format_metric, format_rate
+from gru_optuna.report.trials import STATES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,8 +22,7 @@ if TYPE_CHECKING:
 
     from gru_optuna.cli.progress.run_state import RunState, Trial
 
-_WORDS = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
-_STYLES = {TrialState.COMPLETE: "green", TrialState.PRUNED: "dim", TrialState.FAIL: "red"}
+_STYLES = {"complete": "green", "pruned": "dim", "failed": "red"}
 _MOST_RUNNING = 16
 _MOST_OVER = 6
 _WIDEST_BAR = 40
@@ -177,7 +176,7 @@ def _cells(trial: Trial, tally: RunState) -> tuple[str, str, str, str]:
         most = tally.opening.spec.training.epochs
         return str(trial.number), "training", format_metric(trial.value), f"{trial.epochs}/{most}"
     is_best = tally.best is not None and tally.best[1] == trial.number
-    state = "best" if is_best else _WORDS[trial.ended.state]
+    state = "best" if is_best else STATES[trial.ended.state]
     return str(trial.number), state, format_metric(trial.value), str(trial.epochs)
 
 
@@ -186,4 +185,4 @@ def _style(trial: Trial, tally: RunState) -> str:
         return ""
     if tally.best is not None and tally.best[1] == trial.number:
         return "bold green"
-    return _STYLES[trial.ended.state]
+    return _STYLES[STATES[trial.ended.state]]

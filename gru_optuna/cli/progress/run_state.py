@@ -6,9 +6,8 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from optuna.trial import TrialState
-
 from gru_optuna.cli.progress.time_left import Rate, epochs_left
+from gru_optuna.report.trials import STATES
 from gru_optuna.worker.events import (
     BudgetChanged,
     EngineReady,
@@ -82,7 +81,7 @@ class RunState:
         self.best: tuple[float, int] | None = None
         self.began: float | None = None  # when the first trial started
         self.workers: set[int] = set()  # those that this command started and that still run
-        self._counts = dict.fromkeys((TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL), 0)
+        self._counts = dict.fromkeys(("complete", "pruned", "failed"), 0)
         self._ended_here = 0
         self._epochs: Rate | None = None
         self._trials: Rate | None = None
@@ -91,12 +90,7 @@ class RunState:
     def opened(self, opening: RunStart) -> None:
         """Starts from what earlier runs of the study have reached."""
         self.opening = opening
-        trials = opening.before.trials
-        self._counts = {
-            TrialState.COMPLETE: trials["complete"],
-            TrialState.PRUNED: trials["pruned"],
-            TrialState.FAIL: trials["failed"],
-        }
+        self._counts = {state: opening.before.trials[state] for state in self._counts}
         if (winner := opening.before.best) is not None:
             self.best = winner.value, winner.number
 
@@ -136,12 +130,12 @@ class RunState:
     @property
     def pruned(self) -> int:
         """How many of these were pruned."""
-        return self._counts[TrialState.PRUNED]
+        return self._counts["pruned"]
 
     @property
     def failed(self) -> int:
         """How many of these failed."""
-        return self._counts[TrialState.FAIL]
+        return self._counts["failed"]
 
     @property
     def limit(self) -> int | None:
@@ -217,7 +211,7 @@ class RunState:
         trial = self._free(event.number) or Trial(event.number)
         trial.ended = event
         self.over.append(trial)
-        self._counts[event.state] += 1
+        self._counts[STATES[event.state]] += 1
         self._ended_here += 1
         if self._trials is not None:
             self._trials.happened(self.now())
@@ -225,10 +219,9 @@ class RunState:
             self.best = event.value, event.number
 
     def _is_better(self, value: float) -> bool:
-        if self.best is None:
-            return True
-        minimizes = self.opening is not None and self.opening.spec.direction == "minimize"
-        return value < self.best[0] if minimizes else value > self.best[0]
+        if self.best is None or self.opening is None:
+            return self.best is None
+        return self.opening.spec.as_loss(value) < self.opening.spec.as_loss(self.best[0])
 
     def _running(self, number: int) -> Trial | None:
         return next((trial for trial in self.running if trial.number == number), None)

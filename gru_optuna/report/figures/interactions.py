@@ -73,16 +73,8 @@ def pair_parameters(study: Study, spec: Specification, ranking: Sequence[str]) -
         Parameters by importance; the others follow in the order of the study file.
     """
     trials, distributions = complete(study), space.searched(spec)
-    everywhere = [
-        name
-        for name in ranking
-        if name in distributions and all(name in trial.params for trial in trials)
-    ]
-    everywhere += [
-        name
-        for name in distributions
-        if name not in everywhere and trials and all(name in trial.params for trial in trials)
-    ]
+    in_all = set(distributions).intersection(*(trial.params for trial in trials))
+    everywhere = [name for name in dict.fromkeys((*ranking, *distributions)) if name in in_all]
     scales = {name: parameter_scale(name, distributions[name]) for name in everywhere}
     scales = {name: scale for name, scale in scales.items() if len(scale.ticks) > 1}
     if len(scales) < 2 or len({trial.value for trial in trials}) < 2:
