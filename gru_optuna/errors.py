@@ -14,7 +14,7 @@
     │   ├── OutOfMemory           its epoch didn't fit
     │   └── Crashed               its epoch raised anything else
     ├── DamagedCheckpoint     (in checkpoints.checkpoint) the trial needs an earlier one
-    ├── DatabaseLost          its file was deleted or replaced while it was used (exit code 1)
+    ├── DatabaseLost          its file was deleted, replaced or overwritten (exit code 1)
     └── StudyFailed           every trial fails: going on would waste the budget (exit code 1)
 
 A message says what, where, got, and what to try.
@@ -121,13 +121,16 @@ class DatabaseLost(GRUOptunaError):  # noqa: N818
     ----------
     saved : pathlib.Path, optional
         A new database with everything that was in it and isn't stored elsewhere.
+    study : str, optional
+        The only study that could be saved; None: all of them.
     """
 
-    def __init__(self, lost: Path, saved: Path | None = None) -> None:
-        self.lost, self.saved = lost, saved
-        what = "deleted" if not lost.exists() else "replaced or lost its -wal file"
+    def __init__(self, lost: Path, saved: Path | None = None, study: str | None = None) -> None:
+        self.lost, self.saved, self.study = lost, saved, study
+        what = "deleted" if not lost.exists() else "overwritten, replaced or lost its -wal file"
+        held = "Everything that it held" if study is None else f'The study "{study}"'
         kept = (
-            f"Everything that it held, with what was trained since, is in {saved}. To continue "
+            f"{held}, with what was trained since, is in {saved}. To continue "
             f"there, run the same command with --storage sqlite:///{saved}."
             if saved
             else "What was trained since is lost. Restore a backup."

@@ -14,14 +14,14 @@ from typing import IO, TYPE_CHECKING
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from gru_optuna.errors import StudyFailed, UserError
+from gru_optuna.errors import DatabaseLost, StudyFailed, UserError
 from gru_optuna.storage.database.open import open_engine
 from gru_optuna.worker.events import WorkerDied, WorkerStarted
 from gru_optuna.worker.watcher import Watcher
 from gru_optuna.workspace import STORAGE_VARIABLE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
     from threading import Event
 
@@ -40,6 +40,7 @@ LOOK_SECONDS = 0.25
 """The pause between two checks of the study and the processes."""
 
 _LEAVING_SECONDS = 6.0  # a worker takes five at most
+_SAVING_SECONDS = 60.0  # a worker needs to save thousands of trials
 _DONE, _FAILED, _USER_ERROR, _INTERRUPTED = 0, 1, 2, 130
 
 
@@ -79,7 +80,7 @@ def supervise(
     engine = open_engine(url)
     watcher = Watcher(study, engine)
     workers = [_Supervised(index, settings) for index in range(count)]
-    failure: UserError | StudyFailed | None = None
+    failure: UserError | StudyFailed | DatabaseLost | None = None
     try:
         for worker in workers:
             worker.start(study.study_name, url, folder)
@@ -95,15 +96,21 @@ def supervise(
                     if worker.runs:
                         worker.start(study.study_name, url, folder)
                         on_event(WorkerStarted(worker.index, worker.process.pid))
+        _report(watcher, on_event)
+    except DatabaseLost as lost:
+        failure = lost
     finally:
+        # If the database is lost, they notice it, too, and save what they know.
+        seconds = _SAVING_SECONDS if isinstance(failure, DatabaseLost) else 0.0
         for worker in workers:
-            worker.ask_to_leave()
+            worker.ask_to_leave(after=seconds)
         for worker in workers:
             worker.wait()
-        _report(watcher, on_event)
+        with suppress(DatabaseLost):  # known, or noticed by whoever writes next
+            _report(watcher, on_event)
         engine.dispose()
     if failure is not None:
-        raise failure
+        raise _with_others(failure, workers)
     if not stop.is_set() and all(worker.given_up for worker in workers):
         raise StudyFailed(
             f"every worker died {MOST_CRASHES} times in a row. The last message: "
@@ -171,8 +178,12 @@ class _Supervised:
         on_event(WorkerDied(self.index, reason, restarts=self.runs))
         return None
 
-    def ask_to_leave(self) -> None:
-        if hasattr(self, "process") and self.process.poll() is None:
+    def ask_to_leave(self, after: float) -> None:
+        if not hasattr(self, "process"):
+            return
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(after)
+        if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
 
     def wait(self) -> None:
@@ -191,6 +202,22 @@ class _Supervised:
         self.errors.seek(0)
         lines = self.errors.read().decode(errors="replace").strip().splitlines()
         return lines[-1] if lines else "nothing"
+
+
+def _with_others(
+    failure: UserError | StudyFailed | DatabaseLost, workers: Sequence[_Supervised]
+) -> UserError | StudyFailed | DatabaseLost:
+    """An error, and what other workers said as they failed while they were leaving.
+
+    If the database is lost, each of them saves what it trained in a file of its own.
+    """
+    said = [w.last_words() for w in workers if w.process.returncode in (_FAILED, _USER_ERROR)]
+    if isinstance(failure, DatabaseLost):
+        if not said:
+            return failure
+        failure = StudyFailed(said[0])
+    others = [words for words in dict.fromkeys(said) if words != str(failure)]
+    return type(failure)("\nAnother worker: ".join([str(failure), *others]))
 
 
 def _report(watcher: Watcher, on_event: Callable[[WorkerEvent], None]) -> None:

@@ -229,6 +229,7 @@ class _Run:
     on_event: Callable[[WorkerEvent], None]
     report_folder: Path  # also of the copy that is rescued if the database is lost
     abandoned: bool = False
+    searched: Study | None = None  # in memory, after the search in this process
 
     def spend_budget(self, workers: int) -> Summary:
         """Searches, confirms and writes the notes; rescues what is known if the database is lost.
@@ -249,7 +250,9 @@ class _Run:
                 describe_at(self.study, self.url)  # with what was confirmed
             return summarize(self.study, self.spec)
         except DatabaseLost as lost:
-            raise lost if lost.saved else rescue(engine, lost, self.report_folder) from None
+            if lost.saved:
+                raise
+            raise rescue(engine, lost, self.report_folder, self.searched) from None
 
     def render_report(self, summary: Summary) -> Path | None:
         """Renders the report, unless no trial has ended or the run was asked to stop."""
@@ -277,7 +280,7 @@ class _Run:
             self.study, self.url, self.spec, pool, size, self.settings, self.stop, self.on_event,
             self.report_folder,
         )  # fmt: skip
-        self.abandoned = worker.abandoned
+        self.abandoned, self.searched = worker.abandoned, worker.study
         self.settings = replace(self.settings, threads=size.threads, slots=size.slots)
 
     def _confirm(self) -> None:

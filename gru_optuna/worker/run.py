@@ -162,14 +162,14 @@ def work(
         worker = Worker(mirror, registration, checkpoints, spec, pool, size.slots, stop, on_event)
         try:
             worker.run()
+            # Other workers may have committed since; and a note is no reason to fail, or to stay.
+            if not stop.is_set():
+                with suppress(SQLAlchemyError):
+                    write_note(worker.study, database, study_id(study))
         except DatabaseLost as lost:
             if rescue_folder is None:
                 raise
-            raise rescue(database, lost, rescue_folder, mirror.save_to) from None
-        # Other workers may have committed since; and a note is no reason to fail, or to stay.
-        if not stop.is_set():
-            with suppress(SQLAlchemyError):
-                write_note(worker.study, database, study_id(study))
+            raise rescue(database, lost, rescue_folder, mirror.study, mirror.save_to) from None
     finally:
         database.dispose()
     return worker

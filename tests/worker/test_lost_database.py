@@ -1,4 +1,4 @@
-"""A database whose file is deleted or replaced while it is used: noticed, and everything saved."""
+"""A database whose file is deleted, replaced or overwritten: noticed, and everything saved."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import re
 import shutil
 import sqlite3
 from contextlib import closing, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import optuna
@@ -21,8 +22,6 @@ from gru_optuna.errors import DatabaseLost
 from gru_optuna.storage.database.open import open_engine, open_storage
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from helpers.processes import Nursery, Process
 
 
@@ -35,6 +34,23 @@ def replace(path: Path) -> None:
     copy = path.with_name("copy.db")
     shutil.copy(path, copy)
     copy.replace(path)
+
+
+def overwrite(path: Path) -> None:
+    """By something else, under the same inode."""
+    path.write_bytes(b"something else " * 1000)
+
+
+def truncate(path: Path) -> None:
+    """As ``> study.db`` does."""
+    path.write_bytes(b"")
+
+
+def restore(path: Path) -> None:
+    """An older state, through SQLite itself."""
+    older = sqlite3.connect(path.with_name("older.db"))
+    with closing(older), closing(sqlite3.connect(path, timeout=30)) as target:
+        older.backup(target)
 
 
 def delete_the_log(path: Path) -> None:
@@ -92,36 +108,54 @@ def query(path: Path, sql: str) -> int:
 
 
 OVER = "SELECT COUNT(*) FROM trials WHERE state = 'COMPLETE'"
+RUNNING = "SELECT COUNT(*) FROM trials WHERE state = 'RUNNING'"
 CONFIRMED = "SELECT COUNT(*) FROM study_user_attributes WHERE key = 'confirmation_runs'"
 
 
-def rescued(process: Process, folder: Path) -> optuna.Study:
-    """The study in the database that the process saved before it failed."""
+def rescued(process: Process, folder: Path) -> list[optuna.Study]:
+    """The study in each database that the process and its workers saved before it failed."""
     assert process.wait() == 1, process.said
     assert "Traceback" not in process.said
     said = r"gru_optuna\.db was .* while this command used it\. .* is in (\S+)\."
-    found = re.search(said, process.said)
+    found = re.findall(said, process.said)
     assert found, process.said
-    assert found[1].startswith(str(folder / "dashboards" / "tiny"))
-    url = f"sqlite:///{found[1]}"
-    assert checked(url, code=0) == {}
-    return optuna.load_study(storage=open_storage(url), study_name="tiny")
+    assert {Path(path) for path in found} == set((folder / "dashboards" / "tiny").glob("*.db"))
+    urls = [f"sqlite:///{path}" for path in found]
+    assert [checked(url, code=0) for url in urls] == [{}] * len(urls)
+    return [optuna.load_study(storage=open_storage(url), study_name="tiny") for url in urls]
 
 
 @pytest.mark.parametrize(
-    ("harm", "workers"), [(delete, 1), (replace, 1), (delete_the_log, 1), (delete, 2)]
+    ("harm", "workers"),
+    [
+        (delete, 1),
+        (replace, 1),
+        (overwrite, 1),
+        (truncate, 1),
+        (restore, 1),
+        (delete_the_log, 1),
+        (delete, 2),
+        (overwrite, 2),
+    ],
 )
 def test_tune_stops_and_saves_everything(
     harm: object, workers: int, nursery: Nursery, tmp_path: Path
 ) -> None:
     long = ("--trials", "500", "--set", "training.epochs=30", "--workers", str(workers))
-    process, path = run(nursery, tmp_path, *long)
+    process, path = run(nursery, tmp_path, *long, "--set", "pruner.name=none")
+    wait_for("a study", lambda: process.code is not None or query(path, RUNNING) >= 2)
+    with (
+        closing(sqlite3.connect(path)) as now,
+        closing(sqlite3.connect(path.with_name("older.db"))) as older,
+    ):
+        now.backup(older)
     wait_for("some trials", lambda: process.code is not None or query(path, OVER) >= 3)
     over = query(path, OVER)
     harm(path)  # type: ignore[operator]
-    study = rescued(process, tmp_path)
-    complete = study.get_trials(states=(TrialState.COMPLETE,))
-    assert len(complete) >= over
+    # Each worker saves what it knows, which is everything if the old file can still be read.
+    studies = rescued(process, tmp_path)
+    complete = [t for study in studies for t in study.get_trials(states=(TrialState.COMPLETE,))]
+    assert len({trial.number for trial in complete}) >= over
     assert all(len(t.intermediate_values) == t.user_attrs["epochs"] for t in complete)
     if harm is delete:
         assert not path.exists()  # no empty file has taken its place
@@ -134,13 +168,15 @@ def test_a_loss_during_the_confirmation_is_noticed_too(nursery: Nursery, tmp_pat
     )  # fmt: skip
     wait_for("a confirmed run", lambda: process.code is not None or query(path, CONFIRMED))
     path.unlink()
-    assert rescued(process, tmp_path).user_attrs[CONFIRMATION_RUNS]
+    (study,) = rescued(process, tmp_path)
+    assert study.user_attrs[CONFIRMATION_RUNS]
 
 
-def test_the_rescued_study_goes_on(nursery: Nursery, tmp_path: Path) -> None:
+@pytest.mark.parametrize("harm", [delete, overwrite])
+def test_the_rescued_study_goes_on(harm: object, nursery: Nursery, tmp_path: Path) -> None:
     process, path = run(nursery, tmp_path, "--trials", "4", "--set", "training.epochs=30")
     wait_for("a trial", lambda: process.code is not None or query(path, OVER) >= 1)
-    path.unlink()
+    harm(path)  # type: ignore[operator]
     assert process.wait() == 1
     (saved,) = (tmp_path / "dashboards" / "tiny").glob("*.db")
     again = nursery.start(

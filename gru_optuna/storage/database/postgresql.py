@@ -101,6 +101,7 @@ class PostgreSQL:
         with self.plain_errors():
             engine = create_engine(self._address, pool_size=1, max_overflow=0, pool_pre_ping=True)
         event.listen(engine, "connect", _set_session)
+        event.listen(engine, "after_cursor_execute", _leave_pipeline)
         return engine
 
     def watch(self, engine: Engine) -> None:
@@ -201,6 +202,14 @@ def _set_session(connection: Any, _record: object) -> None:
         for setting in _SESSION:
             cursor.execute(setting)
     connection.commit()
+
+
+def _leave_pipeline(connection: Connection, *details: Any) -> None:
+    *_, executemany = details
+    if executemany:
+        # The driver sends many rows in a pipeline, after which the server (PostgreSQL 18) doesn't
+        # count the time that a transaction is idle: a suspended worker would keep its lock.
+        connection.connection.driver_connection.execute("SELECT 1")  # type: ignore[union-attr]
 
 
 def _lock(connection: Connection, key: int, timeout: float | None) -> None:

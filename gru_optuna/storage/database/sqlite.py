@@ -6,6 +6,7 @@ Optuna leaves SQLite at its defaults: a rollback journal, an fsync for each comm
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import re
@@ -159,11 +160,12 @@ class SQLite:
         return engine
 
     def watch(self, engine: Engine) -> None:
-        """Lets an engine raise `DatabaseLost` once its file was deleted or replaced.
+        """Lets an engine raise `DatabaseLost` once its file was deleted, replaced or overwritten.
 
         SQLite itself goes on writing to the deleted file, which nobody will ever read.
         """
         opened, log, lost = _identity(self.path), Path(f"{self.path}-wal"), False
+        content = _ContentCheck(self.path)
 
         def look(connection: Connection) -> None:
             nonlocal opened, lost
@@ -174,7 +176,7 @@ class SQLite:
             if here is not None:
                 connection.info.setdefault("log", here)
             replaced = connection.info.get("log", here) != here
-            lost = lost or _identity(self.path) != opened or replaced
+            lost = lost or _identity(self.path) != opened or replaced or content.fails(connection)
             if lost:
                 raise DatabaseLost(self.path)
 
@@ -259,6 +261,48 @@ class SQLite:
             raise StorageError(f"{self}: {explained}") from error
         except OSError as error:
             raise StorageError(f"{self}: {error.strerror or error}. Check the path.") from error
+
+
+class _ContentCheck:
+    """Notices that a program other than SQLite overwrote a database's file, such as ``cp``.
+
+    In WAL mode only checkpoints of the log write to the file, so that a check after each of them
+    is enough. It reads the whole file, so large files are checked less often.
+    """
+
+    _SHARE = 0.02  # of the time
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._checked = self._written()
+        self._next = -math.inf
+
+    def fails(self, connection: Connection) -> bool:
+        """Whether the file has changed since the last check, and is no whole database now."""
+        written, began = self._written(), time.monotonic()
+        driver = connection.connection.driver_connection
+        assert isinstance(driver, sqlite3.Connection)
+        self._checked = self._checked or written  # the engine may be older than the file
+        if written == self._checked or began < self._next or driver.in_transaction:
+            return False
+        try:
+            # Otherwise SQLite would look at the pages that it read before.
+            driver.execute("PRAGMA shrink_memory")
+            whole = driver.execute("PRAGMA quick_check(1)").fetchall() == [("ok",)]
+        except sqlite3.DatabaseError as error:
+            if "locked" in str(error):
+                return False
+            whole = False
+        ended = time.monotonic()
+        self._checked, self._next = written, ended + (ended - began) / self._SHARE
+        return not whole
+
+    def _written(self) -> tuple[int, int] | None:
+        try:
+            found = self._path.stat()
+        except FileNotFoundError:
+            return None
+        return found.st_mtime_ns, found.st_size
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from optuna import copy_study
+from optuna.exceptions import OptunaError
 from optuna.storages._rdb.models import StudyUserAttributeModel
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -24,9 +26,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
+    from optuna import Study
     from sqlalchemy import Engine
 
     from gru_optuna.storage.maintenance.copy import Snapshot
+
+_FAILURES = (sqlite3.Error, SQLAlchemyError, OSError, GRUOptunaError, OptunaError)
 
 
 def backup(source: str, out: Path) -> int:
@@ -67,9 +72,15 @@ def backup(source: str, out: Path) -> int:
 
 
 def rescue(
-    engine: Engine, lost: DatabaseLost, folder: Path, add: Callable[[Engine], None] | None = None
+    engine: Engine,
+    lost: DatabaseLost,
+    folder: Path,
+    memory: Study | None = None,
+    add: Callable[[Engine], None] | None = None,
 ) -> DatabaseLost:
     """Saves a SQLite database whose file is gone, through a connection that is still open.
+
+    If its file was overwritten, the one study that this process has in memory is saved.
 
     Parameters
     ----------
@@ -79,6 +90,8 @@ def rescue(
         The error that it raised.
     folder
         Where the new database is written.
+    memory
+        A copy of the study in memory.
     add
         Called with the new database, to write what the old one doesn't hold yet.
 
@@ -89,22 +102,48 @@ def rescue(
     """
     moment = datetime.now().astimezone()
     out = folder / f"{lost.lost.stem}-rescued-{moment:%Y%m%d-%H%M%S}-{os.getpid()}.db"
-    try:
+    with suppress(*_FAILURES):
         folder.mkdir(parents=True, exist_ok=True)
-        with written_whole(out) as beside, closing(engine.raw_connection()) as source:
-            with closing(sqlite3.connect(beside)) as target:
-                source.driver_connection.backup(target)  # type: ignore[union-attr]
-            copy = SQLite(beside).engine()
-            if add is not None:
-                add(copy)
-            with copy.connect() as connection:
-                contents = read_contents(connection, SQLite(lost.lost).checkpoint_folder)
-            copy.dispose()
-            with closing(sqlite3.connect(beside)) as target:
-                _stand_alone(target, contents)
-    except (sqlite3.Error, SQLAlchemyError, OSError, GRUOptunaError):
-        return DatabaseLost(lost.lost)
-    return DatabaseLost(lost.lost, out)
+        with suppress(*_FAILURES):
+            with written_whole(out) as beside:
+                _rescue_file(engine, lost.lost, beside, add)
+            return DatabaseLost(lost.lost, out)
+        if memory is not None:
+            with written_whole(out) as beside:
+                _rescue_study(memory, beside)
+            return DatabaseLost(lost.lost, out, memory.study_name)
+    return DatabaseLost(lost.lost)
+
+
+def _rescue_file(
+    engine: Engine, lost: Path, out: Path, add: Callable[[Engine], None] | None
+) -> None:
+    """Copies what an open connection still reads, if that is whole."""
+    with closing(engine.raw_connection()) as source, closing(sqlite3.connect(out)) as target:
+        source.driver_connection.backup(target)  # type: ignore[union-attr]
+        if target.execute("PRAGMA quick_check(1)").fetchall() != [("ok",)]:
+            raise DatabaseLost(lost)
+    copy = SQLite(out).engine()
+    if add is not None:
+        add(copy)
+    with copy.connect() as connection:
+        contents = read_contents(connection, SQLite(lost).checkpoint_folder)
+    copy.dispose()
+    with closing(sqlite3.connect(out)) as target:
+        _stand_alone(target, contents)
+
+
+def _rescue_study(memory: Study, out: Path) -> None:
+    """Writes a study to a new database; its running trials start again, as they had begun."""
+    database = SQLite(out)
+    database.prepare()
+    schema.make(database)
+    storage = schema.optuna_storage(database)
+    copy_study(from_study_name=memory.study_name, from_storage=memory._storage, to_storage=storage)
+    storage.remove_session()
+    storage.engine.dispose()
+    with closing(sqlite3.connect(out)) as target:
+        _stand_alone(target, {})
 
 
 def _copy_pages(before: Snapshot, out: Path) -> int:

@@ -14,15 +14,16 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy import bindparam, delete, insert, select, update
+from sqlalchemy import bindparam, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from gru_optuna.attributes import DESCRIBED_AT
-from gru_optuna.errors import StudyError
+from gru_optuna.errors import DatabaseLost, StudyError
 from gru_optuna.storage.database import tables
 from gru_optuna.storage.database.open import lock_study, now
 from gru_optuna.storage.mirror import dashboard_notes
@@ -268,6 +269,8 @@ class Mirror:
                 self._registration.give_back(connection, ids)
             # Even if nothing is wanted: silence is only known after watching for a while.
             looks = wanted > 0 or at - self._others_at >= self._registration.beat_seconds
+            if looks or leaving:
+                self._refuse_older(connection)
             if looks:
                 draft.claims = self._registration.claim(connection, wanted, limit, at)
                 claimed = [claim.trial_id for claim in draft.claims]
@@ -276,6 +279,17 @@ class Mirror:
         self._others_at = at if looks else self._others_at
         self.transactions += 1
         return self._accept(draft, saved, give_back, at)
+
+    def _refuse_older(self, connection: Connection) -> None:
+        """Raises DatabaseLost if the file was overwritten by an older copy of itself."""
+        path = self._engine.url.database
+        if self._engine.dialect.name != "sqlite" or path is None:
+            return
+        over = tables.trials.c.state.in_([state for state in TrialState if state.is_finished()])
+        here = tables.trials.c.study_id == self._study_id
+        found = connection.scalar(select(func.count()).where(here, over)) or 0
+        if found < len(self.over()):
+            raise DatabaseLost(Path(path))
 
     def _find_out(self, connection: Connection) -> None:
         """Learns what the database holds after a transaction that may have been committed."""

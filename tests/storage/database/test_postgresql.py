@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import optuna
 import psycopg
 import pytest
-from sqlalchemy import func, make_url, select
+from sqlalchemy import func, insert, make_url, select
 
 from gru_optuna.errors import StorageError
 from gru_optuna.storage.database.open import locate, open_engine, open_storage, shown_url
@@ -100,6 +100,20 @@ def test_a_suspended_worker_lets_go_of_its_locks(url: str) -> None:
     with open_engine(url).begin() as connection:
         setting = "idle_in_transaction_session_timeout"
         assert connection.scalar(select(func.current_setting(setting))) == "1min"
+
+
+def test_a_worker_that_was_suspended_after_writing_many_rows_lets_go_too(url: str) -> None:
+    """The driver sends many rows in a pipeline, after which the server doesn't count the time."""
+    open_storage(url, create=True)
+    with open_engine(url).connect() as worker, psycopg.connect(url, autocommit=True) as other:
+        worker.exec_driver_sql("SET idle_in_transaction_session_timeout = '100ms'")
+        mine = worker.scalar(select(func.pg_backend_pid()))
+        worker.execute(insert(studies), [{"study_name": name} for name in "abc"])
+        give_up = time.monotonic() + 30
+        while other.execute("SELECT 1 FROM pg_stat_activity WHERE pid = %s", [mine]).fetchone():
+            assert time.monotonic() < give_up
+            time.sleep(0.01)
+        worker.invalidate()
 
 
 @pytest.mark.parametrize("create", [False, True])
