@@ -75,6 +75,7 @@ class TimeColumn:
     seasons: tuple[Season, ...]  # of the calendar, the one with the smallest error first
     cycle: Season | None = None  # another one, if the values show one that says clearly more
     mean_error: float | None = None  # of the mean as a forecast, in standard deviations
+    years: float = 0.0  # that the longest series spans; 0 where steps are months, or not regular
 
     @property
     def season(self) -> int | None:
@@ -150,6 +151,7 @@ def read_time_column(
         seasons=tuple(sorted(seasons, key=lambda season: (season.error or 0.0, season.steps))),
         cycle=cycle,
         mean_error=mean_error,
+        years=0.0 if frequency is None else frequency.years(steps),
     )
 
 

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from gru_optuna.data.dataset import Dataset
     from gru_optuna.data.readers.tables import Table
-    from gru_optuna.inspection.columns import Column
+    from gru_optuna.inspection.columns import Column, Spread
     from gru_optuna.inspection.inspect import FileReport
     from gru_optuna.inspection.time_column import TimeColumn
     from gru_optuna.study_file import Task
@@ -50,6 +50,9 @@ _SIGNS_A_PIECE = 1.6  # bpe: characters in a piece
 _LONGEST_TEXT = 256  # tokens; most texts say what matters early
 _MOST_COVARIATES = 16
 _CALENDAR_CHANNELS = 7  # the target included
+_SHORT_ROW = 8  # steps; a shorter row has no shape of its own
+_FEWEST_STEPS, _MOST_STEPS = 16, 256  # of a row in patches
+_YEARS = 3.0  # two of them for training: a year seen once can't be told from a trend
 _FEW_ROWS = 30  # of validation or test: values on fewer say little
 _FEW_HORIZONS = 3  # likewise; windows overlap, so one horizon of steps counts once
 
@@ -295,13 +298,32 @@ def _sequences(files: tuple[Path, ...], inspection: Inspection) -> dict[str, Any
     assert report.lengths is not None
     sequences = sum(report.classes.values()) if report.classes else report.rows
     rows = _training_rows(_all(sequences, report), files)
+    longest, channels = int(report.lengths.high), report.channels or 1
+    patches = _patches(report.lengths)
+    patch = patches[len(patches) // 2]
+    viewed = report.lengths.median >= _SHORT_ROW
     return {
         **_labelled(inspection, rows, files),
+        "viewed": viewed,
+        "patches": patches,
         "defaults": choose_default_sizes(
-            "sequences", rows, int(report.lengths.high), report.channels or 1
+            "sequences", rows, -(-longest // patch), channels * patch * (2 if viewed else 1)
         ),
         "groups": [],
     }
+
+
+def _patches(lengths: Spread) -> list[int]:
+    """How many steps are read as one: usual rows keep enough steps, and long ones aren't slow."""
+    long = [size for size in (1, 2, 4, 8, 16) if lengths.high <= _MOST_STEPS * size] or [16]
+    return [size for size in long if lengths.median >= _FEWEST_STEPS * size][:3] or long[:1]
+
+
+def _residuals(season: int, clock: TimeColumn) -> list[str]:
+    """What forecasts may be measured from."""
+    # Without a season, "season" is the last value.
+    seasonal = ["season", "level", "drift"] if season > 1 else ["drift"]
+    return [*seasonal, "last", "none", *(["yearly"] if clock.years >= _YEARS else [])]
 
 
 def _labelled(inspection: Inspection, rows: int, files: tuple[Path, ...]) -> dict[str, Any]:
@@ -376,6 +398,8 @@ def _series(table: Table, inspection: Inspection) -> Iterator[dict[str, Any]]:
             "validation": _share(reach.horizon, clock) if several else validation,
             "clock": clock,
             "reach": reach,
+            "residuals": _residuals(reach.season, clock),
+            "positive": _is_positive(report, roles.target),
             "covariates": [name for name in named if name not in ahead],
             "known": known,
             "ahead": [*roles.known, *ahead],
@@ -422,6 +446,12 @@ def _parts(horizon: int, clock: TimeColumn) -> tuple[int, int]:
 def _share(horizon: int, clock: TimeColumn) -> float:
     rows = round(_VALIDATION_IN_TIME * (1 - _TEST) * clock.steps)
     return _VALIDATION if rows < _FEW_HORIZONS * horizon else _VALIDATION_IN_TIME
+
+
+def _is_positive(report: FileReport, target: str | None) -> bool:
+    """Whether the target's logarithms can be read."""
+    column = next((column for column in report.columns if column.name == target), None)
+    return column is not None and column.numbers is not None and column.numbers.low > 0
 
 
 def _all(rows: int, report: FileReport) -> int:

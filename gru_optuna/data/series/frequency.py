@@ -103,6 +103,10 @@ class Frequency:
         # A step within a day is as long as it seems: only whole days are stepped over.
         return round(self.count / self._share_of_days) if self.count >= _DAY else self.count
 
+    def years(self, steps: int) -> float:
+        """The years of some steps; 0 if these are months, of which each has one value."""
+        return 0.0 if self.unit == "M" else round(steps * self.microseconds / _YEAR, 2)
+
     @property
     def _share_of_days(self) -> float:
         """The share of days that have steps."""
