@@ -63,6 +63,7 @@ class Hyperparameters:
     embedding_initializer: EmbeddingInitializer | None = None
     vocabulary: int | None = None
     max_tokens: int | None = None
+    label_smoothing: float | None = None
     normalize: Normalization | None = None
     differences: int | None = None
     patch: int | None = None

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from gru_optuna.study_file.tasks import (
     KINDS_OF_HYPERPARAMETERS,
     KINDS_OF_KEYS,
+    TASKS_OF_HYPERPARAMETERS,
     TASKS_OF_KEYS,
     Kind,
     Task,
@@ -120,13 +121,14 @@ def _needed(task: Task, kind: Kind) -> list[tuple[str, str]]:
     return []
 
 
-def idle_hyperparameters(kind: Kind) -> set[str]:
-    """Hyperparameters that have no effect on rows of this kind."""
-    return {name for name, kinds in KINDS_OF_HYPERPARAMETERS.items() if kind not in kinds}
+def idle_hyperparameters(task: Task, kind: Kind) -> set[str]:
+    """Hyperparameters that have no effect on this task, or on rows of this kind."""
+    idle = {name for name, tasks in TASKS_OF_HYPERPARAMETERS.items() if task not in tasks}
+    return idle | {name for name, kinds in KINDS_OF_HYPERPARAMETERS.items() if kind not in kinds}
 
 
-def check_hyperparameters(sections: Mapping[str, StudySection], kind: Kind) -> None:
-    """Refuses hyperparameters that have no effect on rows of this kind.
+def check_hyperparameters(sections: Mapping[str, StudySection], task: Task, kind: Kind) -> None:
+    """Refuses hyperparameters that have no effect on this task, or on rows of this kind.
 
     Raises
     ------
@@ -135,6 +137,12 @@ def check_hyperparameters(sections: Mapping[str, StudySection], kind: Kind) -> N
     """
     for section, values in sections.items():
         for name in _changed(values):
+            tasks = TASKS_OF_HYPERPARAMETERS.get(name, (task,))
+            if task not in tasks:
+                raise ValueError(
+                    f"[{section}.{name}] is for {' and '.join(tasks)}, but the task here is "
+                    f"{task}. Remove it."
+                )
             kinds = KINDS_OF_HYPERPARAMETERS.get(name, (kind,))
             if kind not in kinds:
                 raise ValueError(

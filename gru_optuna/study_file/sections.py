@@ -55,7 +55,7 @@ class Model(StudySection):
 class Search(StudySection):
     """``[search]``: how the network is trained. A key left out is searched as shown here."""
 
-    newer = ("embedding_initializer", "word_dropout")
+    newer = ("embedding_initializer", "label_smoothing", "word_dropout")
 
     learning_rate: Annotated[Searchable, Number(above=0)] = Range(low=1e-4, high=1e-1, log=True)
     optimizer: Annotated[Searchable, Option(get_args(Optimizer))] = list(get_args(Optimizer))
@@ -78,6 +78,7 @@ class Search(StudySection):
     l1: Annotated[Searchable, Number(at_least=0)] = Range(low=1e-8, high=1e-3, log=True)
     l2: Annotated[Searchable, Number(at_least=0)] = Range(low=1e-8, high=1e-2, log=True)
     dropout: Annotated[Searchable, Number(at_least=0, below=1)] = Range(low=0.0, high=0.6)
+    label_smoothing: Annotated[Searchable, Number(at_least=0, below=1)] = 0.0
     batch_size: Annotated[Searchable, Number(integer=True, at_least=1)] = [16, 32, 64, 128]
     token_insertion: _Share = 0.0
     token_deletion: _Share = 0.0
@@ -209,7 +210,8 @@ class Specification(StudySection):
     @model_validator(mode="after")
     def _hyperparameters_matter(self, info: ValidationInfo) -> Specification:
         if not is_stored(info):
-            check_hyperparameters({"model": self.model, "search": self.search}, self.kind)
+            sections = {"model": self.model, "search": self.search}
+            check_hyperparameters(sections, self.task, self.kind)
         return self
 
     @model_validator(mode="after")
@@ -250,7 +252,7 @@ class Specification(StudySection):
             if decay not in decays
             for name in names
         }
-        idle |= idle_hyperparameters(self.kind)
+        idle |= idle_hyperparameters(self.task, self.kind)
         for section in (self.model, self.search):
             for name in type(section).model_fields:
                 if name not in idle and not section.is_idle(name):

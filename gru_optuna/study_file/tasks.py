@@ -73,6 +73,9 @@ KINDS_OF_KEYS: dict[str, tuple[Kind, ...]] = {
 DATA_HYPERPARAMETERS = ("vocabulary", "max_tokens", *VIEW_KEYS)
 """Keys of ``[data]`` that are hyperparameters of a trial where they are given."""
 
+TASKS_OF_HYPERPARAMETERS: dict[str, tuple[Task, ...]] = {"label_smoothing": ("classification",)}
+"""Hyperparameters that have an effect only on some tasks."""
+
 KINDS_OF_HYPERPARAMETERS: dict[str, tuple[Kind, ...]] = {
     **dict.fromkeys(
         (

@@ -187,7 +187,7 @@ class Trainer:
         h, device, dtype = self.hyperparameters, batch.values.device, self.dataset.dtype
         masks = None if masks is None else masks.to(device, dtype)
         outputs = self.model(batch.values, batch.lengths, masks)
-        plain = loss(outputs, batch.targets, self.dataset.class_weights)
+        plain = loss(outputs, batch.targets, self.dataset.class_weights, h.label_smoothing or 0.0)
         kernels = [w for name, w in self.model.named_parameters() if is_kernel(name)]
         self.optimizer.zero_grad()
         torch.autograd.backward(plain + penalty(kernels, h.l1, h.l2))

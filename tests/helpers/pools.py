@@ -46,6 +46,7 @@ KINDS = {
     "no dropout": replace(BASE, dropout=0.0),
     "small batches": replace(BASE, batch_size=7),
     "one batch": replace(BASE, batch_size=1000),
+    "label smoothing": replace(BASE, label_smoothing=0.2),
     "mean pooling": replace(BASE, pooling="mean"),
     "maximum pooling": replace(BASE, pooling="max"),
     "mean and maximum": replace(BASE, pooling="mean_max"),
@@ -94,6 +95,7 @@ TEXT_KINDS = {
     "swap": replace(TEXT, token_swap=0.5),
     "word dropout": replace(TEXT, word_dropout=0.5),
     "co-occurrences": replace(TEXT, embedding_initializer="ppmi"),
+    "label smoothing": replace(TEXT, label_smoothing=0.3),
     "all of it": replace(
         TEXT,
         token_insertion=0.2,
@@ -101,6 +103,7 @@ TEXT_KINDS = {
         token_swap=0.2,
         word_dropout=0.2,
         embedding_initializer="ppmi",
+        label_smoothing=0.1,
         max_tokens=6,
         batch_size=7,
     ),

@@ -154,7 +154,11 @@ VALUES: dict[Rows, dict[str, tuple[Any, ...]]] = {
 """For each kind of rows, every key that it can use, with one value of every kind."""
 
 _OF_TASKS: dict[str, dict[str, tuple[Any, ...]]] = {
-    "classification": {"data.label": ("kind",), "data.class_weights": (_N, "balanced", "none")},
+    "classification": {
+        "data.label": ("kind",),
+        "data.class_weights": (_N, "balanced", "none"),
+        "search.label_smoothing": (_N, 0.1, {"low": 0.0, "high": 0.2}),
+    },
     "regression": {"data.target": ("size",)},
     "forecasting": {},
 }

@@ -60,9 +60,9 @@ def test_parameters_carry_the_names_of_the_search_table() -> None:
     spec = parse(sampler={"name": "random"})
     everything = ask(spec, 40)
     # Fixed at 0, unless a study searches them.
-    augmentation = {"jitter", "scaling", "time_masking"}
-    augmentation |= {"token_insertion", "token_deletion", "token_swap", "word_dropout"}
-    names = {"hidden_size", *type(spec.search).model_fields} - augmentation
+    fixed = {"jitter", "scaling", "time_masking", "label_smoothing"}
+    fixed |= {"token_insertion", "token_deletion", "token_swap", "word_dropout"}
+    names = {"hidden_size", *type(spec.search).model_fields} - fixed
     names.remove("embedding_initializer")  # of texts alone
     assert set().union(*everything) == names
 

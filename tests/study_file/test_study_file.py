@@ -327,7 +327,11 @@ def test_a_study_stored_by_the_first_release_still_loads() -> None:
 
 @pytest.mark.parametrize(
     ("key", "off", "on"),
-    [("word_dropout", 0, 0.2), ("embedding_initializer", "uniform", ["uniform", "ppmi"])],
+    [
+        ("word_dropout", 0, 0.2),
+        ("label_smoothing", 0, [0.0, 0.1]),
+        ("embedding_initializer", "uniform", ["uniform", "ppmi"]),
+    ],
 )
 def test_a_hyperparameter_that_the_first_release_lacks_is_stored_where_it_is_used(
     key: str, off: object, on: object
@@ -421,6 +425,7 @@ MISFITS = [
         "vocabulary = { low, high }: one study reads one vocabulary. Give a single size",
     ),
     (MINIMAL, "vocabulary = 99", "vocabulary is for texts, but the rows here are sequences."),
+    (SERIES, "[search]\nlabel_smoothing = 0.1", "[search.label_smoothing] is for classification"),
     (TEXT, "[search]\njitter = 0.1", "[search.jitter] is for sequences and series, but the rows"),
     (MINIMAL, "[search]\ntoken_swap = 0.1", "[search.token_swap] is for texts, but the rows here"),
     (MINIMAL, "[model]\nembedding_size = 8", "[model.embedding_size] is for texts, but the rows"),

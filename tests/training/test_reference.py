@@ -383,6 +383,28 @@ def test_a_trial_learns_numbers_and_is_measured_in_their_units() -> None:
     assert mae < 0.4 * (20 * sums[:20]).abs().mean().item()
 
 
+@pytest.mark.parametrize("weights", [None, torch.tensor([0.5, 1.0, 3.0])])
+def test_smoothed_labels_give_every_class_an_even_share(weights: torch.Tensor | None) -> None:
+    draw = generator(8, "shuffle")
+    logits, targets = torch.randn(7, 3, generator=draw), torch.randint(0, 3, (7,), generator=draw)
+    goals = 0.7 * nn.functional.one_hot(targets, 3) + 0.3 / 3
+    each = torch.ones(3) if weights is None else weights
+    by_hand = -(goals * each * logits.log_softmax(1)).sum(1).mean()
+    torch.testing.assert_close(loss(logits, targets, weights, 0.3), by_hand)
+    assert loss(logits, targets, weights, 0.0) == loss(logits, targets, weights)
+
+
+def test_validation_rows_keep_their_labels(spec: Specification, vowels: Dataset) -> None:
+    """So that the validation losses of two trials can be compared."""
+    still = replace(PLAIN, learning_rate=1e-30)
+    plain, smoothed = (
+        trained(spec, vowels, replace(still, label_smoothing=share)).progress.curve[0]
+        for share in (0.0, 0.4)
+    )
+    assert smoothed.validation_loss == plain.validation_loss
+    assert smoothed.train_loss != plain.train_loss
+
+
 # --- augmentation ---
 
 NOISY = replace(

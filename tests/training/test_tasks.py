@@ -110,6 +110,7 @@ TEXT_TRIALS = st.builds(
     token_deletion=SHARES,
     token_swap=SHARES,
     word_dropout=SHARES,
+    label_smoothing=st.sampled_from([None, 0.0, 0.1, 0.9]),
     embedding_initializer=st.sampled_from([None, "uniform", "ppmi"]),
 )
 

@@ -181,7 +181,8 @@ def train_step(
     outputs = forward(
         network, weights, values, batch.lengths, batch.active, batch.masks
     )  # (K, B, O)
-    losses = losses_of_rows(outputs, split.targets[batch.rows], class_weights)
+    targets = split.targets[batch.rows]
+    losses = losses_of_rows(outputs, targets, class_weights, recipes.label_smoothing)
     loss = losses.masked_fill(batch.lengths == 0, 0).sum(1) / batch.batch_rows  # (K,)
     # Summed over slots: with a mean, every slot's gradient would depend on the number of slots.
     (gradient,) = torch.autograd.grad(loss.sum(), weights)
@@ -203,15 +204,29 @@ def train_step(
     sums.gradient.masked_fill_(batch.ends.unsqueeze(1), 0)
 
 
-def losses_of_rows(outputs: Tensor, targets: Tensor, class_weights: Tensor | None) -> Tensor:
-    """The losses of rows (K, B), whose mean is ``losses.loss``, from outputs (K, B, O)."""
+def losses_of_rows(
+    outputs: Tensor,
+    targets: Tensor,
+    class_weights: Tensor | None,
+    label_smoothing: Tensor | None = None,
+) -> Tensor:
+    """The losses of rows (K, B), whose mean is ``losses.loss``, from outputs (K, B, O).
+
+    The smoothing (K, 1) is each slot's own, so torch's, which is one number, can't be used.
+    """
     if targets.is_floating_point():
         errors = (outputs - targets).masked_fill(~targets.isfinite(), 0)
         return errors.square().mean(-1)
     losses = F.cross_entropy(
         outputs.flatten(0, 1), targets.flatten(), class_weights, reduction="none"
     )
-    return losses.view_as(targets)
+    losses = losses.view_as(targets)
+    if label_smoothing is None:
+        return losses
+    all_classes = -F.log_softmax(outputs, dim=-1)
+    if class_weights is not None:
+        all_classes = all_classes * class_weights
+    return losses.lerp(all_classes.mean(-1), label_smoothing)
 
 
 def predict(slots: Sequence[Slot], flat: Tensor, split: Split) -> Tensor:

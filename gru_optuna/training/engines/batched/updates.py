@@ -75,6 +75,7 @@ class Recipes:
     l2: Tensor
     adam: Tensor  # bool; RMSprop otherwise
     decay: Tensor  # of the second moment
+    label_smoothing: Tensor | None  # None if no slot smooths
 
     @classmethod
     def of(cls, network: Network, slots: Sequence[Slot], epochs: int, like: Tensor) -> Recipes:
@@ -91,6 +92,7 @@ class Recipes:
                 for name, shape in network.shapes().items()
             ]
         ).to(like.device)
+        smoothings = [h.label_smoothing or 0.0 for h in hs]
         decays = [ADAM_BETAS[1] if h.optimizer == "adam" else RMSPROP_ALPHA for h in hs]
         return cls(
             learning_rate=column(rates, torch.float64),
@@ -99,6 +101,7 @@ class Recipes:
             l2=column([h.l2 for h in hs]) * kernels,
             adam=column([h.optimizer == "adam" for h in hs], torch.bool),
             decay=column(decays, torch.float64),
+            label_smoothing=column(smoothings) if any(smoothings) else None,
         )
 
 

@@ -149,7 +149,7 @@ def _run(
                 for o in range(structure.outputs):
                     logits[start + buffers.rows[b], o] = buffers.logits[b, o]
             continue
-        loss = batch_loss(structure, rows, chosen, buffers)
+        loss = batch_loss(structure, recipe, rows, chosen, buffers)
         if not np.isfinite(loss):
             return loss, LOSS
         total += loss * chosen.shape[0]

@@ -15,6 +15,7 @@ from gru_optuna.training.engines.compiled.workspace import LAST, MAX, MEAN, MEAN
 
 if TYPE_CHECKING:
     from gru_optuna.training.engines.compiled.slots import RowArrays
+    from gru_optuna.training.engines.compiled.updates import Recipe
     from gru_optuna.training.engines.compiled.vectors import Array
     from gru_optuna.training.engines.compiled.workspace import Buffers, Structure
 
@@ -177,43 +178,71 @@ def head_backward(structure: Structure, parameters: Array, buffers: Buffers) -> 
 
 
 @inlined
-def batch_loss(structure: Structure, rows: RowArrays, chosen: Array, buffers: Buffers) -> float:
+def batch_loss(
+    structure: Structure, recipe: Recipe, rows: RowArrays, chosen: Array, buffers: Buffers
+) -> float:
     """Returns the batch's mean loss and replaces ``logits`` by its derivatives.
 
     The loss is that of ``losses.loss``: cross entropy for labels, squared error for targets.
     """
-    logits, outputs = buffers.logits, structure.outputs
-    batch = chosen.shape[0]
-    total = 0.0
     if rows.targets.shape[0] > 0:
-        scale = 2.0 / (batch * outputs)
-        for b in range(batch):
-            for o in range(outputs):
-                target = rows.targets[chosen[buffers.rows[b]], o]
-                if not np.isfinite(target):  # missing: counts as predicted exactly
-                    logits[b, o] = 0
-                    continue
-                error = logits[b, o] - target
-                total += error * error
-                logits[b, o] = scale * error
-        total /= outputs
+        total = _squared_errors(structure.outputs, rows, chosen, buffers)
     else:
-        for b in range(batch):
-            label = rows.labels[chosen[buffers.rows[b]]]
-            weight = 1.0
-            if rows.class_weights.shape[0] > 0:
-                weight = rows.class_weights[label]
-            # Less the highest logit, exp can't overflow; softmax stays the same.
-            highest = logits[b, 0]
-            for o in range(1, outputs):
-                highest = max(highest, logits[b, o])
-            true_logit = logits[b, label] - highest
-            mass = 0.0
-            for o in range(outputs):
-                mass += np.exp(logits[b, o] - highest)
-            total += weight * (np.log(mass) - true_logit)
-            for o in range(outputs):
-                share = np.exp(logits[b, o] - highest) / mass
-                logits[b, o] = weight * (share - (1.0 if o == label else 0.0)) / batch
-    mean: float = total / batch
+        total = _cross_entropies(structure.outputs, recipe, rows, chosen, buffers)
+    mean: float = total / chosen.shape[0]
     return mean
+
+
+@inlined
+def _squared_errors(outputs: int, rows: RowArrays, chosen: Array, buffers: Buffers) -> float:
+    logits, batch = buffers.logits, chosen.shape[0]
+    total = 0.0
+    scale = 2.0 / (batch * outputs)
+    for b in range(batch):
+        for o in range(outputs):
+            target = rows.targets[chosen[buffers.rows[b]], o]
+            if not np.isfinite(target):  # missing: counts as predicted exactly
+                logits[b, o] = 0
+                continue
+            error = logits[b, o] - target
+            total += error * error
+            logits[b, o] = scale * error
+    return total / outputs
+
+
+@inlined
+def _cross_entropies(
+    outputs: int, recipe: Recipe, rows: RowArrays, chosen: Array, buffers: Buffers
+) -> float:
+    logits, batch, weights = buffers.logits, chosen.shape[0], rows.class_weights
+    weighted = weights.shape[0] > 0
+    smoothing = recipe.label_smoothing
+    spread = smoothing / outputs  # the share of the target that every class gets
+    all_weights = weights.sum() if weighted else float(outputs)
+    total = 0.0
+    for b in range(batch):
+        label = rows.labels[chosen[buffers.rows[b]]]
+        weight = 1.0
+        if weighted:
+            weight = weights[label]
+        weight *= 1 - smoothing
+        # Less the highest logit, exp can't overflow; softmax stays the same.
+        highest = logits[b, 0]
+        for o in range(1, outputs):
+            highest = max(highest, logits[b, o])
+        true_logit = logits[b, label] - highest
+        mass = 0.0
+        for o in range(outputs):
+            mass += np.exp(logits[b, o] - highest)
+        total += weight * (np.log(mass) - true_logit)
+        for o in range(outputs):
+            share = np.exp(logits[b, o] - highest) / mass
+            d_logit = weight * (share - (1.0 if o == label else 0.0))
+            if smoothing > 0:
+                of_class = 1.0
+                if weighted:
+                    of_class = weights[o]
+                total += spread * of_class * (np.log(mass) - (logits[b, o] - highest))
+                d_logit += spread * (all_weights * share - of_class)
+            logits[b, o] = d_logit / batch
+    return total

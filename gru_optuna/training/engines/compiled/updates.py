@@ -34,6 +34,7 @@ class Recipe(NamedTuple):
     clip_norm: float = np.inf  # infinite: off
     l1: float = 0.0
     l2: float = 0.0
+    label_smoothing: float = 0.0
 
     @classmethod
     def of(cls, hyperparameters: Hyperparameters, learning_rate: float) -> Recipe:
@@ -41,12 +42,14 @@ class Recipe(NamedTuple):
         h = hyperparameters
         clip_norm = h.clip_norm or np.inf
         optimizer = _OPTIMIZERS[h.optimizer]
-        return cls(h.batch_size, learning_rate, optimizer, clip_norm, h.l1, h.l2)
+        smoothing = h.label_smoothing or 0.0
+        return cls(h.batch_size, learning_rate, optimizer, clip_norm, h.l1, h.l2, smoothing)
 
     def exact(self) -> Recipe:
         """The recipe in exact types: numba would compile everything again for an int as a float."""
         return Recipe(int(self.batch_size), float(self.learning_rate), int(self.optimizer),
-                      float(self.clip_norm), float(self.l1), float(self.l2))  # fmt: skip
+                      float(self.clip_norm), float(self.l1), float(self.l2),
+                      float(self.label_smoothing))  # fmt: skip
 
 
 @compiled(fastmath={"reassoc", "contract"})
