@@ -22,6 +22,10 @@ BUDGET = "budget"
 BASELINES = "baselines"
 """What the metric is without a GRU, by the baseline's name."""
 
+FITTED_BASELINES = "fitted_baselines"
+"""Simple models that were fitted to the training rows, and what they reach; see
+`study.fitted_baselines`."""
+
 CHECKPOINTS = "checkpoints"
 """A folder or ``s3://BUCKET/PREFIX`` of the study's own. Without it, checkpoints lie next to a
 SQLite file, or in a PostgreSQL database."""

@@ -23,6 +23,7 @@ FLOORS = (
     ("storage", "study_file"),
     ("data", "search"),
     ("inspection", "training"),
+    ("baselines",),
     ("study", "scaffold"),
     ("report", "bundle"),
     ("worker", "dashboard"),

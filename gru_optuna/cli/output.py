@@ -50,6 +50,10 @@ def print_best(summary: Summary) -> None:
     """Prints the best configuration as text."""
     winner = summary.best
     assert winner is not None
+    for sentence in (compared := summary.compared()):
+        print(sentence)
+    if compared:
+        print()
     trials = summary.trials
     ended = trials["complete"] + trials["pruned"] + trials["failed"]
     print(f"{summary.study}: {ended} trials, {trials['pruned']} pruned, {trials['failed']} failed")
@@ -62,11 +66,24 @@ def print_best(summary: Summary) -> None:
     if summary.baselines:
         named = (f"{name} {format_metric(value)}" for name, value in summary.baselines.items())
         print(f"to beat: {', '.join(named)}")
+    _print_fitted(summary)
     configuration = winner.configuration()
     width = max(map(len, configuration)) + 1
     for key, value in configuration.items():
         mark = "" if key in winner.params else "  (fixed)"
         print(f"  {key:<{width}} {format_value(value)}{mark}")
+
+
+def _print_fitted(summary: Summary) -> None:
+    """The simple models that were fitted, before they are tested; and what isn't there."""
+    fitted = summary.fitted_baselines
+    if fitted is None:
+        return
+    if fitted.models and not fitted.tested():
+        named = (f"{model.name} {format_metric(model.validation)}" for model in fitted.models)
+        print(f"simple models on the validation rows: {', '.join(named)}")
+    for sentence in fitted.about_fit():
+        print(f"simple models: {sentence}")
 
 
 def _print_confirmed(found: Decision, metric: str) -> None:

@@ -80,6 +80,8 @@ def status(name: Name, storage: Storage = None, as_json: AsJson = False) -> None
         print(f"trials   {counts or 'none yet'}")
         print(f"budget   {summary.budget['claimed']} of {budget or 'unlimited'} trials begun")
         print(f"best     {shown_value(summary.best, summary.metric)}")
+        for sentence in summary.compared()[:1]:
+            print(f"         {sentence}")
         if summary.no_result is not None:
             print(f"         {summary.no_result}")
         print_workers(workers)
@@ -106,7 +108,14 @@ def best(
         if summary.best is None:
             raise UserError(f'study "{summary.study}" has no result: {summary.no_result}')
         if as_json:
-            print_json(summary.best.as_json())
+            fitted = summary.fitted_baselines
+            print_json(
+                summary.best.as_json()
+                | {
+                    "compared": summary.compared(),
+                    "fitted_baselines": None if fitted is None else fitted.as_json(),
+                }
+            )
         elif as_toml:
             print(summary.best.as_toml(), end="")
         else:

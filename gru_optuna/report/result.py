@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import median
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -69,6 +69,8 @@ class Result:
     start: Start | None
     confirmation: Decision | None
     to_beat: tuple[str, float] | None  # the best of the baselines
+    compared: list[str] = field(default_factory=list)  # with the best simple model, in sentences
+    paired: frozenset[str] = frozenset()  # baselines that were fitted to the training rows
 
     @property
     def measured(self) -> Estimate:
@@ -113,6 +115,8 @@ def find_result(study: Study, spec: Specification, summary: Summary) -> Result |
         to_beat=min(
             summary.baselines.items(), key=lambda item: spec.as_loss(item[1]), default=None
         ),
+        compared=summary.compared(),
+        paired=frozenset(summary.fitted_baselines.tested() if summary.fitted_baselines else ()),
     )
 
 

@@ -21,15 +21,18 @@ def write_verdict(result: Result, spec: Specification) -> list[str]:
         f"On {rows}{part} rows, which {role} to choose it, the winner reaches {spec.metric} "
         f"{format_metric(measured.value)}{interval}."
     )
-    return [" ".join([value, *_comparison(result, spec)]), *_gain(result, spec)]
+    first = [" ".join(result.compared)] if result.compared else []
+    return [*first, " ".join([value, *_comparison(result, spec)]), *_gain(result, spec)]
 
 
 def _comparison(result: Result, spec: Specification) -> list[str]:
     """Compares with the values to beat, which are measured on test rows where there are any."""
-    if not result.baselines or (spec.data.test is not None and result.test is None):
+    # Fitted models are compared row by row, which is sharper than one interval against a value.
+    baselines = {n: v for n, v in result.baselines.items() if n not in result.paired}
+    if not baselines or (spec.data.test is not None and result.test is None):
         return []
     standings: dict[Standing, list[str]] = {"better": [], "equal": [], "worse": []}
-    for name, value in sorted(result.baselines.items(), key=lambda item: item[1]):
+    for name, value in sorted(baselines.items(), key=lambda item: item[1]):
         standings[result.measured.compare(value, spec)].append(f"{name} ({format_metric(value)})")
     equal = "not clearly different from" if result.measured.interval else "equal to"
     words = {"better": "better than", "equal": equal, "worse": "worse than"}

@@ -13,6 +13,7 @@ from gru_optuna.attributes import BASELINES, TEST, WORKED_SECONDS
 from gru_optuna.search import space
 from gru_optuna.study import budget
 from gru_optuna.study.confirmation import ranked, read_decision
+from gru_optuna.study.fitted_baselines import compare_in_words, read_fitted
 from gru_optuna.study.trial_attributes import TrialAttributes
 from gru_optuna.study_file import Data, Model, Search
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from gru_optuna.hyperparameters import Hyperparameters, Value
     from gru_optuna.storage.workers.status import WorkerStatus
     from gru_optuna.study.confirmation import Decision
+    from gru_optuna.study.fitted_baselines import FittedBaselines
     from gru_optuna.study_file import Specification
 
 _STATES = {
@@ -98,7 +100,16 @@ class Summary:
     budget: dict[str, int | None]
     best: Winner | None
     baselines: dict[str, float]  # the metric of simpler predictions on the test rows, by name
+    fitted_baselines: FittedBaselines | None = None  # among those above once they are tested
     no_result: str | None = None  # why there is no best trial, in a sentence
+
+    def compared(self) -> list[str]:
+        """How the winner compares with the best simple model, in sentences; none if unknown."""
+        fitted = self.fitted_baselines
+        found = None if fitted is None else fitted.comparison
+        if self.best is None or found is None or found.winner != self.best.number:
+            return []
+        return compare_in_words(found, self.metric)
 
     def status(self, workers: Sequence[WorkerStatus]) -> dict[str, Any]:
         """The content that ``status --json`` prints."""
@@ -126,7 +137,7 @@ def summarize(study: Study, spec: Specification) -> Summary:
     counts = Counter(trial.state for trial in study.get_trials(deepcopy=False))
     # From the counts, to agree with them: workers may claim more trials meanwhile.
     claimed = sum(counts.values()) - counts[TrialState.WAITING]
-    best = find_winner(study, spec)
+    best, fitted = find_winner(study, spec), read_fitted(study)
     return Summary(
         study=study.study_name,
         task=spec.task,
@@ -135,7 +146,8 @@ def summarize(study: Study, spec: Specification) -> Summary:
         trials={name: counts[state] for name, state in _STATES.items()},
         budget={"trials": budget.trial_limit(spec), "claimed": claimed},
         best=best,
-        baselines=dict(study.user_attrs.get(BASELINES, {})),
+        baselines=dict(study.user_attrs.get(BASELINES, {})) | (fitted.tested() if fitted else {}),
+        fitted_baselines=fitted,
         no_result=_about_no_result(study, spec) if best is None else None,
     )
 

@@ -5,7 +5,14 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationInfo,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from gru_optuna.errors import did_you_mean
 from gru_optuna.hyperparameters import (
@@ -175,6 +182,17 @@ class Specification(StudySection):
         {},
         description="Values of the metric to beat, by name, which are printed next to the result.",
     )
+    fit_baselines: bool = Field(
+        True,
+        description="Fit simple models to the training rows while the search runs, and compare "
+        "the winner with the best of them.",
+    )
+
+    @model_serializer(mode="wrap")
+    def _without_newer_keys(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Version 0.1.0 refuses keys that it doesn't know, so only studies that need one have it.
+        content: dict[str, Any] = serialize(self)
+        return {k: v for k, v in content.items() if k != "fit_baselines" or not v}
 
     @field_validator("name")
     @classmethod

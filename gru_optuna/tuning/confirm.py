@@ -8,7 +8,7 @@ matter which process trained which.
 from __future__ import annotations
 
 import math
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
@@ -39,6 +39,7 @@ from gru_optuna.study.confirmation import (
 from gru_optuna.study.predictions import describe_predictions
 from gru_optuna.study.study import load_study
 from gru_optuna.training.pool_factory import make_pool
+from gru_optuna.tuning.baselines import BaselineFits
 from gru_optuna.tuning.retrain import FinishedRun, PlannedRun, train_again, train_runs
 from gru_optuna.worker.commits import storage_events
 from gru_optuna.worker.events import Confirming, ConfirmingElsewhere
@@ -114,7 +115,11 @@ def confirm_study(
         return study, spec, decision
     datasets = load_data(study, spec, place.folder, place.settings.device)
     pool, size = make_pool(spec, datasets, place.settings.threads, place.settings.slots)
-    decision = confirm(study, place.url, spec, pool, size.slots, stop, on_event)
+    with closing(BaselineFits(study, place.url, spec, place.folder)) as baselines:
+        baselines.start()
+        decision = confirm(
+            study, place.url, spec, pool, size.slots, stop, on_event, baselines=baselines
+        )
     if not stop.is_set():
         describe_at(study, place.url)
     return study, spec, decision
@@ -139,6 +144,7 @@ def confirm(
     stop: Event,
     on_event: Callable[[WorkerEvent], None] = lambda event: None,
     out_of_time: Callable[[], bool] = lambda: False,
+    baselines: BaselineFits | None = None,
 ) -> Decision | None:
     """The decision about the trials that are the best ones now, made unless it exists.
 
@@ -159,6 +165,8 @@ def confirm(
     out_of_time
         Once true, no further seed is started; the decision uses the seeds that every candidate
         has finished.
+    baselines
+        The simple models to compare the winner with; None: none.
 
     Returns
     -------
@@ -179,7 +187,8 @@ def confirm(
         decision = read_decision(study)
         if is_current(decision, study, spec):
             return decision
-        return _ConfirmingRuns(study, spec, pool, stop, on_event, out_of_time).decide(slots)
+        runs = _ConfirmingRuns(study, spec, pool, stop, on_event, out_of_time, baselines)
+        return runs.decide(slots)
 
 
 @contextmanager
@@ -213,6 +222,7 @@ class _ConfirmingRuns:
     stop: Event
     on_event: Callable[[WorkerEvent], None]
     out_of_time: Callable[[], bool]
+    baselines: BaselineFits | None = None
     kept: dict[tuple[int, int], Networks] = field(default_factory=dict)  # while there is room
 
     def __post_init__(self) -> None:
@@ -329,9 +339,12 @@ class _ConfirmingRuns:
 
         if self.spec.data.test is None:
             if not self.spec.data.folds:  # whose rows differ, so that no row has one prediction
-                self._keep(winner.number, "validation", predict("validation"))
+                predictions = predict("validation")
+                self._keep(winner.number, "validation", predictions)
+                self._compare(winner.number, "validation", predictions)
             return None
         predictions = predict("test")
+        self._compare(winner.number, "test", predictions)
         kept = self._keep(winner.number, "test", predictions)
         averaged = [combined(predictions)]
         value = mean_metric(self.spec.metric, averaged)
@@ -341,6 +354,11 @@ class _ConfirmingRuns:
             interval=kept["interval"],
             ensemble=both if len(runs) > 1 and math.isfinite(value) else None,
         )
+
+    def _compare(self, number: int, part: str, predictions: list[Predictions]) -> None:
+        """Compares the winner with the simple models, on the same rows at the same moment."""
+        if self.baselines is not None:
+            self.baselines.compare(number, part, predictions, self.stop, self.on_event)
 
     def _keep(
         self, number: int, part: Literal["validation", "test"], predictions: list[Predictions]

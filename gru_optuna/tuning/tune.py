@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
@@ -28,6 +28,7 @@ from gru_optuna.study.summary import Summary, Winner, summarize
 from gru_optuna.study.warm_start import Source, WarmStart, begin_from, find_source
 from gru_optuna.training.engines.cpu import is_compiled
 from gru_optuna.training.pool_factory import Device, choose_device, make_pool
+from gru_optuna.tuning.baselines import BaselineFits
 from gru_optuna.tuning.confirm import confirm
 from gru_optuna.tuning.retrain import Abandoned
 from gru_optuna.worker.events import EngineReady
@@ -163,6 +164,7 @@ def tune(
             warm_start=warm_start,
         )
     )
+    baselines = BaselineFits(opened, url, spec, path.parent)
     run = _Run(
         opened,
         url,
@@ -173,8 +175,10 @@ def tune(
         stop or threading.Event(),
         on_event,
         report or workspace.report_folder(spec.name),
+        baselines,
     )
-    summary = run.spend_budget(workers)
+    with closing(baselines):
+        summary = run.spend_budget(workers)
     page = run.render_report(summary)
     ran = _ended(summary) - _ended(before)
     return TuningResult(summary, page, run.stop.is_set(), ran, run.abandoned)
@@ -228,6 +232,7 @@ class _Run:
     stop: threading.Event
     on_event: Callable[[WorkerEvent], None]
     report_folder: Path  # also of the copy that is rescued if the database is lost
+    baselines: BaselineFits
     abandoned: bool = False
     searched: Study | None = None  # in memory, after the search in this process
 
@@ -242,6 +247,7 @@ class _Run:
         engine = watch_file(self.study, self.url)
         try:
             self._search(workers)
+            self.baselines.record()
             # What counts from here on: another process may have given a larger one.
             self.spec = budget.renewed(self.spec, self.study.user_attrs)
             self._confirm()
@@ -253,6 +259,13 @@ class _Run:
             if lost.saved:
                 raise
             raise rescue(engine, lost, self.report_folder, self.searched) from None
+
+    def _report(self, event: WorkerEvent) -> None:
+        """Passes an event on, and begins to fit simple models once the engine is ready."""
+        # Not before: the engine measures how fast this machine trains.
+        if isinstance(event, EngineReady):
+            self.baselines.start()
+        self.on_event(event)
 
     def render_report(self, summary: Summary) -> Path | None:
         """Renders the report, unless no trial has ended or the run was asked to stop."""
@@ -271,13 +284,13 @@ class _Run:
         if workers > 1:
             # Sized and compiled once, before all of them do.
             _, size = self._make_pool(workers)
-            self.on_event(EngineReady(size))
+            self._report(EngineReady(size))
             each = replace(self.settings, threads=size.threads, slots=size.slots)
-            supervise(self.study, self.url, self.folder, workers, each, self.stop, self.on_event)
+            supervise(self.study, self.url, self.folder, workers, each, self.stop, self._report)
             return
         pool, size = self._make_pool()
         worker = work(
-            self.study, self.url, self.spec, pool, size, self.settings, self.stop, self.on_event,
+            self.study, self.url, self.spec, pool, size, self.settings, self.stop, self._report,
             self.report_folder,
         )  # fmt: skip
         self.abandoned, self.searched = worker.abandoned, worker.study
@@ -288,6 +301,7 @@ class _Run:
         if self.stop.is_set() or not _to_confirm(self.study, self.spec):
             return
         pool, size = self._make_pool()
+        self.baselines.start()
         worked, began = _worked_seconds(self.study), time.monotonic()
 
         def seconds() -> float:
@@ -297,6 +311,7 @@ class _Run:
             confirm(
                 self.study, self.url, self.spec, pool, size.slots, self.stop, self.on_event,
                 out_of_time=lambda: budget.seconds_left(self.spec, seconds()) <= 0,
+                baselines=self.baselines,
             )  # fmt: skip
         except Abandoned:
             self.abandoned = True

@@ -136,3 +136,10 @@ class Confirming(WorkerEvent):
 @dataclass(frozen=True)
 class ConfirmingElsewhere(WorkerEvent):
     """Another process confirms the best trials; this one waits for it."""
+
+
+@dataclass(frozen=True)
+class WaitingForBaselines(WorkerEvent):
+    """The winner is ready, and the simple models to compare it with are not yet."""
+
+    seconds: float  # the longest time to wait

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 TEXTS = """
 name = "sentences"
+fit_baselines = false
 [data]
 train = "data/movie_snippets.csv"
 text = "text"

@@ -56,6 +56,7 @@ _SHARE: tuple[Any, ...] = (_N, 0.3, [0.0, 0.2], {"low": 0.0, "high": 0.5})
 _ANY: dict[str, tuple[Any, ...]] = {
     "seed": (_N, 0, 2**31 - 1),
     "baselines": (_N, {"the last model": 0.25, "zero": 0}),
+    "fit_baselines": (False,),  # a process more for each study; they have tests of their own
     "model.hidden_size": (4, [2, 3], {"low": 1, "high": 5}, {"low": 2, "high": 6, "step": 2}),
     "model.layers": (_N, 2, [1, 2], {"low": 1, "high": 2}),
     "model.bidirectional": (_N, True, [False, True], [True]),

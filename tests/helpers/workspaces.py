@@ -33,6 +33,7 @@ PLAIN = Hyperparameters(
 
 TINY_STUDY = """
 name = "tiny"
+fit_baselines = false
 [data]
 train = "data/japanese_vowels_train.ts"
 test = "data/japanese_vowels_test.ts"

@@ -16,6 +16,7 @@ from gru_optuna.worker.events import (
     StorageAway,
     StorageBack,
     TrialStarted,
+    WaitingForBaselines,
     WorkerDied,
     WorkerStarted,
 )
@@ -93,6 +94,9 @@ def notice(event: WorkerEvent) -> str | None:  # noqa: PLR0912 (one case for eac
             words = f"confirming {best} on {seeds} fresh seeds: {done} of {of} runs done"
         case ConfirmingElsewhere():
             words = "another process confirms the winner; waiting for it"
+        case WaitingForBaselines(seconds):
+            most = format_duration(seconds)
+            words = f"waiting for the simple models to compare with, at most {most}"
     return None if words is None else visible(words, keep="")
 
 

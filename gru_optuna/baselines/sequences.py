@@ -1,0 +1,181 @@
+"""Simple models of sequences: features and trees, random convolutions, ridge on the row.
+
+Letters: N rows, T steps, C channels, P features.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gru_optuna.baselines.convolutions import RandomConvolutions
+from gru_optuna.baselines.features import flattened, statistics, without_gaps
+from gru_optuna.baselines.model import balances, random_seed, row_weights, softmax
+from gru_optuna.baselines.ridge import PENALTIES, RidgePath
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from numpy.typing import NDArray
+
+    from gru_optuna.baselines.model import Predictor, Settings
+    from gru_optuna.baselines.rows import Inputs, RawFold
+    from gru_optuna.study_file import Specification
+
+_TREES = 400
+_TEMPERATURES = (2.0, 1.0, 4.0, 8.0, 16.0, 32.0)  # from scores of -1 to 1 to probabilities
+
+
+class FeatureTrees:
+    """Statistics and spectra of each row, and extremely randomised trees (Geurts et al. 2006)."""
+
+    def __init__(self, spec: Specification, fold: RawFold) -> None:
+        self._spec, self._fold = spec, fold
+        self._rows = without_gaps(fold.train.inputs)
+        self._longest = max(map(len, self._rows))
+        self._features: dict[bool, NDArray[np.float64]] = {}
+
+    def settings(self) -> Iterator[Settings]:
+        """With spectra and without, and how many features a split looks at."""
+        for balanced in balances(self._spec):
+            for spectra in (True, False):
+                for share in ("sqrt", 0.3):
+                    yield {"spectra": spectra, "share": share, "balanced": balanced}
+
+    def fit(self, settings: Settings) -> Predictor:
+        """Grows the trees."""
+        from sklearn.ensemble import ExtraTreesClassifier, ExtraTreesRegressor
+
+        spectra, longest = bool(settings["spectra"]), self._longest
+        if spectra not in self._features:
+            self._features[spectra] = statistics(self._rows, longest, spectra=spectra)
+        features = self._features[spectra]
+
+        def of(rows: Inputs) -> NDArray[np.float64]:
+            return statistics(without_gaps(rows), longest, spectra=spectra)
+
+        targets, classes = self._fold.train.targets, self._fold.classes
+        given: dict[str, Any] = {
+            "n_estimators": _TREES,
+            "max_features": settings["share"],
+            "random_state": random_seed(self._spec),
+        }
+        if not classes:
+            trees = ExtraTreesRegressor(**given).fit(features, targets[:, 0])
+            return lambda rows: trees.predict(of(rows))[:, None]
+        weight = "balanced" if settings["balanced"] else None
+        forest = ExtraTreesClassifier(**given, class_weight=weight).fit(features, targets)
+
+        def shares(rows: Inputs) -> NDArray[np.float64]:
+            found = forest.predict_proba(of(rows))
+            # Trees that all say no don't make a class impossible.
+            probabilities = np.full((len(found), classes), 1 / _TREES)
+            probabilities[:, forest.classes_] += found
+            probabilities /= probabilities.sum(axis=1, keepdims=True)
+            return probabilities
+
+        return shares
+
+    @staticmethod
+    def label(settings: Settings) -> str:
+        """Such as "extra trees on statistics and spectra"."""
+        return f"extra trees on statistics{' and spectra' if settings['spectra'] else ''}"
+
+
+class _RidgeFamily:
+    """Ridge regression on features; of classes, on 1 for the right class and -1 for others."""
+
+    def __init__(self, spec: Specification, fold: RawFold) -> None:
+        self._spec, self._fold = spec, fold
+        self._rows = without_gaps(fold.train.inputs)
+        self._paths: dict[tuple[str, bool], tuple[Callable[..., Any], RidgePath]] = {}
+
+    def _ways(self) -> tuple[str, ...]:
+        raise NotImplementedError
+
+    def _make(self, way: str) -> Callable[[list[NDArray[np.float64]]], NDArray[np.float64]]:
+        """What turns rows into features, learned from the training rows."""
+        raise NotImplementedError
+
+    def settings(self) -> Iterator[Settings]:
+        """Every way to make features, with every penalty."""
+        scaled = self._spec.metric in ("log_loss", "roc_auc")
+        temperatures = _TEMPERATURES if scaled and self._fold.classes else _TEMPERATURES[:1]
+        for way in self._ways():
+            for balanced in balances(self._spec):
+                for penalty in PENALTIES:
+                    for temperature in temperatures:
+                        yield {
+                            "features": way,
+                            "penalty": penalty,
+                            "balanced": balanced,
+                            "temperature": temperature,
+                        }
+
+    def fit(self, settings: Settings) -> Predictor:
+        """Solves the regression; the settings share what they can."""
+        key = settings["features"], bool(settings["balanced"])
+        targets, classes = self._fold.train.targets, self._fold.classes
+        if key not in self._paths:
+            make = self._make(key[0])
+            outputs = 2 * np.eye(classes)[targets] - 1 if classes else targets
+            weights = row_weights(targets, classes) if key[1] else None
+            self._paths = {key: (make, RidgePath(make(self._rows), outputs, weights))}
+        make, path = self._paths[key]
+        model, memory = path.solve(settings["penalty"]), self._memory
+
+        def predict(rows: Inputs) -> NDArray[np.float64]:
+            scores = model(memory(key[0], make, rows))
+            return softmax(settings["temperature"] * scores) if classes else scores
+
+        return predict
+
+    def _memory(
+        self, way: str, make: Callable[..., NDArray[np.float64]], rows: Inputs
+    ) -> NDArray[np.float64]:
+        """The features of rows; those of the validation rows are kept for the next settings."""
+        if rows is not self._fold.validation.inputs:
+            return make(without_gaps(rows))
+        kept: tuple[str, NDArray[np.float64]] | None = getattr(self, "_kept", None)
+        if kept is None or kept[0] != way:
+            self._kept = kept = (way, make(without_gaps(rows)))
+        return kept[1]
+
+
+class RowRidge(_RidgeFamily):
+    """Ridge regression on the values of the row, side by side."""
+
+    def _ways(self) -> tuple[str, ...]:
+        return ("row", "differences", "standardised row", "standardised differences", "statistics")
+
+    def _make(self, way: str) -> Callable[[list[NDArray[np.float64]]], NDArray[np.float64]]:
+        if way == "statistics":
+            longest = max(map(len, self._rows))
+            return lambda rows: statistics(rows, longest)
+        lengths = np.array([len(row) for row in self._rows])
+        return lambda rows: flattened(rows, way, lengths)
+
+    @staticmethod
+    def label(settings: Settings) -> str:
+        """Such as "ridge regression on the flattened row"."""
+        on = {"row": "the flattened row", "statistics": "statistics and spectra of the row"}
+        way = settings["features"]
+        return f"ridge regression on {on.get(way, f'the {way}'.replace('the d', 'd'))}"
+
+
+class ConvolutionRidge(_RidgeFamily):
+    """Random convolutions and ridge regression, as MiniRocket (Dempster et al. 2021)."""
+
+    def _ways(self) -> tuple[str, ...]:
+        return ("convolutions", "convolutions of the standardised row")
+
+    def _make(self, way: str) -> Callable[[list[NDArray[np.float64]]], NDArray[np.float64]]:
+        return RandomConvolutions(
+            self._rows, standardised=way != "convolutions", seed=random_seed(self._spec)
+        )
+
+    @staticmethod
+    def label(_settings: Settings) -> str:
+        """The same for all settings."""
+        return "random convolutions and ridge regression"

@@ -1,0 +1,167 @@
+"""Simple models of a study's rows: fitted while the search runs, compared with its winner."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from gru_optuna import seeds
+from gru_optuna.attributes import WORKED_SECONDS
+from gru_optuna.baselines.background import BackgroundFit
+from gru_optuna.baselines.fit import as_outputs
+from gru_optuna.data.intervals import paired_gain
+from gru_optuna.data.metrics import mean_metric
+from gru_optuna.storage.database.open import locate
+from gru_optuna.storage.optuna_private import study_id
+from gru_optuna.study.fitted_baselines import (
+    Comparison,
+    FittedBaselines,
+    FittedModel,
+    ModelLeftOut,
+    read_fitted,
+    write_fitted,
+)
+from gru_optuna.worker.events import WaitingForBaselines
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+    from threading import Event
+
+    from optuna import Study
+
+    from gru_optuna.data.metrics import Predictions
+    from gru_optuna.study_file import Specification
+    from gru_optuna.worker.events import WorkerEvent
+
+WAIT_SECONDS = 30.0
+"""How long the end of a search waits for the simple models; or a tenth of its time, if longer."""
+
+_GRACE_SECONDS = 30.0  # to end the fit in progress and predict
+
+
+class BaselineFits:
+    """The simple models of a study, while this process works on it.
+
+    Parameters
+    ----------
+    study, url
+        The study, and its database.
+    spec
+        The study file; `fit_baselines` says whether there are simple models at all.
+    folder
+        What the paths of its data are relative to.
+    """
+
+    def __init__(self, study: Study, url: str, spec: Specification, folder: Path) -> None:
+        self._study, self._url, self._spec, self._folder = study, url, spec, folder
+        self._fit: BackgroundFit | None = None
+        self._lock = ExitStack()
+
+    def start(self) -> None:
+        """Begins to fit in the background, unless that was done, or another process does it."""
+        if not self._spec.fit_baselines or self._fit is not None:
+            return
+        stored = read_fitted(self._study)
+        if stored is not None and stored.complete:
+            return
+        try:
+            name = f"baselines-{study_id(self._study)}"
+            self._lock.enter_context(locate(self._url).exclusively(name, 0.0))
+        except TimeoutError:
+            return
+        self._begin(None)
+
+    def record(self) -> None:
+        """Stores the models, if all are fitted by now."""
+        if self._fit is not None and self._fit.fitted(0):
+            stored = read_fitted(self._study)
+            if stored is None or not stored.complete:
+                write_fitted(self._study, self._found(self._fit, complete=True))
+
+    def compare(
+        self,
+        winner: int,
+        part: str,
+        trainings: Sequence[Predictions],
+        stop: Event,
+        on_event: Callable[[WorkerEvent], None],
+    ) -> None:
+        """Measures the models on the rows of a part, and the winner against the best of them.
+
+        Parameters
+        ----------
+        winner
+            Number of the winning trial.
+        part
+            "test", or "validation" in a study without test rows.
+        trainings
+            The predictions of each of the winner's runs, on the host.
+        stop, on_event
+            As in `confirm`.
+        """
+        if not self._spec.fit_baselines:
+            return
+        stored = read_fitted(self._study)
+        if self._fit is None:
+            # In another process, or before: only the settings that were chosen are fitted again.
+            known = stored is not None and stored.complete
+            self._begin({m.family: m.settings for m in stored.models} if known and stored else None)
+        fit = self._fit
+        assert fit is not None
+        seconds = max(WAIT_SECONDS, float(self._study.user_attrs.get(WORKED_SECONDS, 0)) / 10)
+        if not fit.fitted(0):
+            on_event(WaitingForBaselines(seconds))
+        complete = fit.fitted(seconds, stop)
+        predictions = fit.predict(part, _GRACE_SECONDS, stop)
+        if stop.is_set():
+            return
+        found = stored if stored is not None and stored.complete else None
+        found = found or self._found(fit, complete=complete)
+        pairs = {
+            family: [
+                (as_outputs(rows, split), split)
+                for rows, (_, split) in zip(folds, trainings[0], strict=True)
+            ]
+            for family, folds in predictions.items()
+            if all(len(rows) == len(s) for rows, (_, s) in zip(folds, trainings[0], strict=True))
+        }
+        values = {family: mean_metric(self._spec.metric, [p]) for family, p in pairs.items()}
+        best = replace(found, models=[m for m in found.models if m.family in pairs]).best(
+            self._spec
+        )
+        comparison = None
+        if best is not None:
+            spec = self._spec
+            gain = paired_gain(
+                spec.metric,
+                trainings,
+                pairs[best.family],
+                spec.data.horizon if spec.kind == "series" else None,
+                seeds.seed_for(spec.seed, "bootstrap", 1),
+            )
+            gru = mean_metric(spec.metric, trainings)
+            rows = len(trainings[0][0][1])
+            both = gru, values[best.family]
+            comparison = Comparison.of(winner, part, rows, best.name, both, gain)
+        write_fitted(self._study, found.measured(values if part == "test" else {}, comparison))
+
+    def close(self) -> None:
+        """Ends the process that fits, if there is one."""
+        if self._fit is not None:
+            self._fit.close()
+        self._lock.close()
+
+    def _begin(self, known: dict[str, dict[str, object]] | None) -> None:
+        self._fit = BackgroundFit(self._spec, self._folder, known)
+        self._fit.start()
+
+    def _found(self, fit: BackgroundFit, *, complete: bool) -> FittedBaselines:
+        return FittedBaselines(
+            models=[FittedModel(**model) for model in fit.models],
+            left_out=[ModelLeftOut(**each) for each in fit.left_out],
+            rows=fit.rows,
+            of=fit.of,
+            complete=complete,
+        )
