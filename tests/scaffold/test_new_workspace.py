@@ -70,6 +70,10 @@ def test_a_draft_for_sentences() -> None:
         "data/movie_snippets.csv", "text", "label",
     )  # fmt: skip
     assert (data["tokenizer"], data["max_tokens"], data["test"]) == ("word", 48, 0.2)
+    search = content["search"]
+    assert search["embedding_initializer"] == ["uniform", "ppmi"]
+    assert search["label_smoothing"] == [0.0, 0.1]
+    assert search["word_dropout"] == {"low": 0.0, "high": 0.3}
     assert content["budget"] == {"trials": 30}
 
 
@@ -162,6 +166,7 @@ def test_texts_with_a_number_are_regressed(tmp_path: Path) -> None:
     content = drafted(reviews(tmp_path, lines, "price,review"))
     assert (content["task"], content["metric"]) == ("regression", "rmse")
     assert content["data"]["target"] == "price"
+    assert "label_smoothing" not in content["search"]
 
 
 def test_long_form_names_its_columns(tmp_path: Path) -> None:
