@@ -83,7 +83,7 @@ def _reads(bundle: Bundle) -> str:
 
 
 def _categories(bundle: Bundle) -> Iterator[str]:
-    """The values of each categorical column that the network tells apart."""
+    """The values of each categorical column that the network distinguishes."""
     for name, categories in bundle.encoder.as_json().get("words", {}).items():
         others = "treated alike" if categories["rest"] else "ignored"
         kept = ", ".join(map(_as_text, categories["kept"]))

@@ -9,7 +9,7 @@ model.onnx               the network for other runtimes, if it was asked for
 SHA256SUMS               the checksums of all other files, for ``sha256sum --check``
 
 Files that operating systems and version control leave in folders (names that begin with a dot,
-Thumbs.db) are ignored. Any other file is refused: somebody may have meant it to be read.
+Thumbs.db) are ignored. Any other file is refused: it may have been meant to be read.
 """
 
 from __future__ import annotations

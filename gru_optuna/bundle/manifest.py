@@ -43,7 +43,7 @@ Others are still written as 1, which every version reads.
 """
 
 MOST_MEMBERS = 10_000
-"""The most networks of a bundle, each with weights of its own."""
+"""The most networks of a bundle, each with its own weights."""
 
 _LONGEST = 1_000_000  # steps, more than any real row has
 

@@ -1,4 +1,4 @@
-"""Where checkpoints are kept: what a user names, and a place of its own for each study."""
+"""Where checkpoints are kept: below what a user names, in a separate place for each study."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ class Owner:
     name: str
     """For people: the path of its file, or its URL without a password."""
     facts: Mapping[str, str]
-    """What tells it from its copies, by kind."""
+    """The facts that distinguish it from its copies, by kind."""
 
     def is_same(self, other: Owner) -> bool:
         """Whether at least two facts agree.

@@ -35,7 +35,7 @@ class StudyCheckpoints:
         self._store = store
 
     def put(self, number: int, token: int, checkpoint: Checkpoint) -> Saved:
-        """Writes a trial's checkpoint and returns its row, which is to be committed."""
+        """Writes a trial's checkpoint and returns its row, for the caller to commit."""
         content, epoch = checkpoint.to_bytes(), len(checkpoint.state["curve"])
         # With the token: two workers that both think they hold the trial never share a file.
         name = checkpoint_name(self._study_id, number, epoch, token)
@@ -68,7 +68,7 @@ class StudyCheckpoints:
         # A file that stays does no harm, and the next sweep removes it.
         with suppress(StorageError):
             for name in names:
-                # The names stand in the database, where another program may have changed them.
+                # The names are read from the database, where another program may have changed them.
                 if name.startswith(f"{self._study_id}/") and (
                     is_checkpoint(name) or is_unfinished(name)
                 ):

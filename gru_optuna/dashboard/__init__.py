@@ -1,6 +1,6 @@
 """optuna-dashboard for a study's storage, safe to leave open, together with the reports.
 
-optuna-dashboard has no login and no read-only mode: anybody who can connect to it can delete
+optuna-dashboard has no login and no read-only mode: everyone who can connect to it can delete
 studies. So ``access`` checks every request and sets the headers of every response, ``server``
 listens on loopback by default, and ``reports`` serves ``/report/NAME/``.
 """

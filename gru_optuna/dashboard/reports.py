@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 PREFIX = "/report/"
 
 PAUSE_SECONDS = 30.0
-"""The least time between two renderings of a report, however often somebody opens it."""
+"""The least time between two renderings of a report, however often it is opened."""
 
 # A report can't load or send anything, and has no access to the dashboard or its cookies.
 # 'unsafe-eval': Plotly compiles its WebGL drawing code.

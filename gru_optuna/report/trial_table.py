@@ -74,7 +74,7 @@ def list_rows(study: Study, spec: Specification, best: int | None) -> list[Row]:
 
 
 TABLE_ROWS = 1_000
-"""A longer table slows every browser down, and nobody reads it."""
+"""A longer table slows down every browser, and is not read to its end."""
 
 
 def trial_table(study: Study, spec: Specification, best: int | None) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Optuna's samplers, which propose the next trial, seeded anew for each trial.
+"""Optuna's samplers, which propose the next trial, with a new seed for each trial.
 
 Every proposal is seeded by the study's seed and the trial's number. So a study that was stopped
 and resumed gets the same proposals as one that never stopped, and no two workers propose the
@@ -168,7 +168,7 @@ class GridByNumber(samplers.BaseSampler):
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        # Our budget ends with the grid; plain Optuna may go on, and then starts over.
+        # Our budget ends with the grid; plain Optuna may continue, and then starts over.
         return self._points[trial.number % len(self._points)]
 
     def sample_independent(

@@ -67,8 +67,8 @@ def _confirmation_seconds(study: Study, spec: Specification, slots: int) -> floa
 def renewed(spec: Specification, user_attrs: Mapping[str, Any]) -> Specification:
     """The specification with the budget that is in force: someone may have given another one.
 
-    Of two values for the same limit, the larger one counts, so that nobody who joins ends the
-    work of the others. A limit that only one of them has is taken from the study.
+    Of two values for the same limit, the larger one counts, so that a worker that joins can't
+    end the work of the others. A limit that only one of them has is taken from the study.
     """
     stored = user_attrs.get(BUDGET)
     if not stored or stored == spec.budget.model_dump(mode="json"):

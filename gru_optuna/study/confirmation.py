@@ -116,7 +116,7 @@ class Decision:
     seeds: int  # runs of each candidate
     asked_candidates: int  # if more than there are, too few trials were complete
     asked_seeds: int  # if more than `seeds`, the hours were over
-    tied: list[int]  # numbers of the trials that can't be told apart from the winner, which is one
+    tied: list[int]  # numbers of the trials that aren't clearly worse than the winner, and its own
     test_uses: int  # how often the test rows have been used, this time included
     made_at: str = field(compare=False)  # UTC
 
@@ -163,7 +163,7 @@ def ranked(study: Study, spec: Specification) -> list[FrozenTrial]:
 
 
 def finalists(study: Study, spec: Specification) -> list[tuple[FrozenTrial, Hyperparameters]]:
-    """The best trials, which are to be confirmed; one trial for each distinct configuration."""
+    """The best trials, which will be confirmed; one trial for each distinct configuration."""
     distinct: dict[Hyperparameters, FrozenTrial] = {}
     for trial in ranked(study, spec):
         distinct.setdefault(space.hyperparameters(trial.params, spec), trial)

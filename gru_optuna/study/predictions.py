@@ -101,7 +101,7 @@ def _points(truth: NDArray[np.float64], predicted: NDArray[np.float64]) -> dict[
 
 
 def _forecast(truth: NDArray[np.float64], forecast: NDArray[np.float64]) -> dict[str, Any]:
-    """A stretch of the series, forecast anew whenever the last forecast has ended."""
+    """A stretch of the series, with a new forecast wherever the last one has ended."""
     count, horizon = truth.shape
     begin, end = _longest_run(truth)
     wanted = max(1, MOST_POINTS // horizon)

@@ -60,7 +60,7 @@ def create_or_resume(
         The fingerprint of its data.
     checkpoints
         The folder or ``s3://BUCKET/PREFIX`` below which this study's checkpoints are kept from
-        now on, in a place of its own; None: where they were.
+        now on, in a separate place; None: where they were.
     baselines
         What simpler predictions of the same rows reach, by name; the study file's are added.
     formats
@@ -222,7 +222,7 @@ def _refuse_changes(stored: Specification, given: Specification, written: Specif
         if before.get(key) != now.get(key) and not _may_change(key, before.get(key), now.get(key))
     ]
     if {"training.epochs", "pruner.name"} & set(changed):
-        # The pruner's defaults follow from these; only what was written is a change of its own.
+        # The pruner's defaults follow from these; only what was written counts as a change.
         changed = [key for key in changed if not key.startswith("pruner.") or file[key] is not None]
     if changed:
         raise StudyError(

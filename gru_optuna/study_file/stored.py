@@ -1,7 +1,7 @@
 """Specifications as studies and bundles store them, with every default written out.
 
 A default that changes in `sections` must not change a study that exists. So a study stores its
-specification complete, and beside it the version of the defaults with which it was made. What
+specification complete, and with it the version of the defaults with which it was made. What
 a version's defaults were is in ``defaults_VERSION.json``, which never changes again. Whoever
 changes a default adds such a file, and raises `VERSION`; a test compares the two.
 """

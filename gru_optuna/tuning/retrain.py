@@ -62,7 +62,7 @@ class FinishedRun:
 
 
 class Abandoned(Exception):  # noqa: N818 (as `TrialFailed`)
-    """The epoch in flight takes too long to wait for; a thread goes on training it."""
+    """The epoch in flight takes too long to wait for; a thread is still training it."""
 
 
 def train_runs(
@@ -117,7 +117,7 @@ def train_runs(
                 if outcomes is None:
                     raise Abandoned
                 if len(running) > 1 and any(isinstance(o, OutOfMemory) for _, o in outcomes):
-                    # All of them from their start: each may well train with fewer beside it.
+                    # All of them start again: each may well train together with fewer.
                     slots = len(running) // 2
                     waiting.extendleft([release(slot) for slot in list(running)])
                     continue

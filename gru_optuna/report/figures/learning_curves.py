@@ -57,7 +57,7 @@ def collect_curves(study: Study, best: int | None) -> list[Curve]:
 
 
 CURVES = 1_000
-"""More curves of one kind than this are thinned: they couldn't be told apart."""
+"""More curves of one kind than this are thinned: they couldn't be distinguished."""
 
 
 def draw_curves(curves: Sequence[Curve], spec: Specification) -> go.Figure:

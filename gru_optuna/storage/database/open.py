@@ -1,6 +1,6 @@
 """Opens the database behind a storage URL, SQLite or PostgreSQL.
 
-Whatever differs between the two stands in this folder, and nowhere above.
+Everything in which the two differ is in this folder, and nowhere above it.
 """
 
 from __future__ import annotations

@@ -86,7 +86,7 @@ class PostgreSQL:
         return (host, str(address.port or address.query.get("port", 5432)), str(self.name))
 
     def owner(self) -> Owner:
-        """What tells this database from its copies, for the places of its checkpoints."""
+        """The facts that distinguish this database from its copies, for its checkpoints' places."""
         with self.plain_errors(), self.passing_engine().connect() as connection:
             row = connection.execute(
                 text(

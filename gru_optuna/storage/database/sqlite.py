@@ -70,11 +70,11 @@ def is_writable(path: Path) -> bool:
 
 
 def _open(path: Path, busy_seconds: float) -> sqlite3.Connection:
-    # rw: if somebody has deleted the file, no empty one must take its place.
+    # rw: if the file was deleted, no empty one may take its place.
     mode = "rw"
     if path.exists() and not is_writable(path):
         # Without its log, SQLite reads a database in WAL mode only if it may create one, or is
-        # told that nobody writes.
+        # told that the file doesn't change.
         mode = "ro" if Path(f"{path}-wal").exists() else "ro&immutable=1"
     try:
         # IMMEDIATE: a writer waits for its turn at BEGIN, and never fails at an upgrade from
@@ -87,7 +87,7 @@ def _open(path: Path, busy_seconds: float) -> sqlite3.Connection:
             check_same_thread=False,
         )
     except sqlite3.OperationalError:
-        if not path.exists():  # it did a moment ago: `prepare` makes it, `exists` asks
+        if not path.exists():  # it existed a moment ago: `prepare` creates it, `existing` checks
             raise DatabaseLost(path) from None
         raise
 
@@ -100,7 +100,7 @@ def _use_wal(connection: sqlite3.Connection) -> None:
             connection.execute("PRAGMA journal_mode=WAL")
         except sqlite3.OperationalError as error:
             # The very first connection changes the file, and the time-out doesn't apply to that:
-            # two that begin at the same moment get an error at once.
+            # two that start at the same moment get an error at once.
             if "locked" not in str(error) or time.monotonic() > give_up:
                 raise
             time.sleep(0.01)
@@ -134,7 +134,7 @@ class SQLite:
 
     @property
     def checkpoint_folder(self) -> Path:
-        """Where checkpoints lie, unless a study has a place of its own."""
+        """Where checkpoints are kept, unless the study names another place."""
         return self.path.with_name(f"{self.path.name}.checkpoints")
 
     @property
@@ -147,7 +147,7 @@ class SQLite:
         return (str(self.path.resolve()),)
 
     def owner(self) -> Owner:
-        """What tells this file from its copies, for the places of its checkpoints."""
+        """The facts that distinguish this file from its copies, for its checkpoints' places."""
         path = self.path.resolve()
         facts = {"host": platform.node(), "path": str(path), "inode": str(path.stat().st_ino)}
         return Owner(str(path), facts)
@@ -162,7 +162,7 @@ class SQLite:
     def watch(self, engine: Engine) -> None:
         """Lets an engine raise `DatabaseLost` once its file was deleted, replaced or overwritten.
 
-        SQLite itself goes on writing to the deleted file, which nobody will ever read.
+        SQLite itself would keep writing to the deleted file, which can never be read again.
         """
         opened, log, lost = _identity(self.path), Path(f"{self.path}-wal"), False
         content = _ContentCheck(self.path)

@@ -1,4 +1,4 @@
-"""Writes a whole database into one file while workers go on writing."""
+"""Writes a whole database to one file while workers keep writing."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ def _copy_pages(before: Snapshot, out: Path) -> int:
 
 
 def _stand_alone(target: sqlite3.Connection, contents: Mapping[str, bytes] | None) -> int:
-    """Makes a copy of all pages a database of its own; returns how many checkpoints it lacks."""
+    """Turns a copy of all pages into a separate database; returns how many checkpoints it lacks."""
     # One file, without -wal and -shm next to it.
     target.execute("PRAGMA journal_mode=DELETE")
     if contents is None:  # an older version's, without our tables

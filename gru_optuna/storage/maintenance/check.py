@@ -1,4 +1,4 @@
-"""Checks that a database holds what it should, while workers go on using it."""
+"""Checks that a database holds what it should, while workers keep using it."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ class Removed:
 
 @dataclass(frozen=True)
 class _Files:
-    """Files in one folder of checkpoints that are too old to be still in the making."""
+    """Files in one folder of checkpoints that are too old to be still in progress."""
 
     store: Folder
     names: tuple[str, ...]
@@ -265,7 +265,7 @@ def _contents(connection: Connection, stores: Mapping[int, CheckpointStore | Non
 
 
 def _wrong(connection: Connection, store: CheckpointStore | None, trial_id: int, epoch: int) -> str:
-    """What is wrong with a checkpoint; empty if its worker has replaced it meanwhile."""
+    """The fault of a checkpoint; empty if there is none, or its worker has just replaced it."""
     same = (checkpoints.c.trial_id == trial_id) & (checkpoints.c.epoch == epoch)
     row = connection.execute(select(checkpoints).where(same)).one_or_none()
     if row is None:
@@ -289,7 +289,7 @@ def _wrong(connection: Connection, store: CheckpointStore | None, trial_id: int,
 
 
 def _files(database: Database, stores: Mapping[int, CheckpointStore | None]) -> list[_Files]:
-    """The files in all folders; whether an object in S3 is still being written can't be known."""
+    """The files in all folders; whether an object in S3 is still being written is unknown."""
     folders = {store.folder: store for store in stores.values() if isinstance(store, Folder)}
     if (default := database.checkpoint_folder) is not None:
         folders[default] = Folder(default, default=True, owner=database.owner())

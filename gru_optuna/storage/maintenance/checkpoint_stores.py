@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 def study_stores(
     connection: Connection, default: Path | None, owner: Owner | None = None
 ) -> Mapping[int, CheckpointStore | None]:
-    """The stores of all studies, by their ids; None: the contents stand in the rows.
+    """The stores of all studies, by their ids; None: the rows hold the contents.
 
     Parameters
     ----------

@@ -61,7 +61,7 @@ class Copied:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A database as it was at one moment, however much is written meanwhile."""
+    """A database as it was at one moment, whatever is written afterwards."""
 
     database: Database
     connection: Connection

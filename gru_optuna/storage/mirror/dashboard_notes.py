@@ -49,7 +49,7 @@ logger = logging.getLogger(__name__)
 
 _PIECE = 2045
 _OURS = 0
-"""Version of a note that nobody has edited; optuna-dashboard counts edits from 1."""
+"""The version of an unedited note; optuna-dashboard counts edits from 1."""
 
 
 @dataclass(frozen=True)
@@ -58,12 +58,12 @@ class Description:
 
     note: str  # Markdown
     figures: Mapping[str, str]  # Plotly's JSON, by name: letters, digits and - _ : .
-    metric: str = "value"  # what the axes say instead of "Objective 0"
+    metric: str = "value"  # the title of the axes, in place of "Objective 0"
 
 
 @dataclass
 class NoteWriter:
-    """Writes notes now and then, at next to no cost for the worker.
+    """Writes notes now and then, at almost no cost to the worker.
 
     Parameters
     ----------
@@ -91,7 +91,7 @@ class NoteWriter:
         return description
 
     def words(self, study: Study, trial: FrozenTrial) -> str | None:
-        """A note for a trial that is over, if it gets one."""
+        """The note of an ended trial, if it gets one."""
         if trial.number < MOST_TRIALS:
             with _errors_logged():
                 return self.trial(study, trial)
@@ -114,7 +114,7 @@ def _errors_logged() -> Iterator[None]:
 def write_description(connection: Connection, study_id: int, description: Description) -> None:
     """Writes those parts of a study's note and figures that have changed.
 
-    A note that somebody edited stays as it is, until it is emptied.
+    A note that a user edited stays as it is, until it is emptied.
 
     Parameters
     ----------
@@ -165,7 +165,7 @@ def write_trial_notes(
 
 
 def _pieces(prefix: str, text: str, known: Mapping[str, str]) -> dict[str, str]:
-    """A text in pieces. What a longer text before has left over becomes empty."""
+    """A text in pieces; those that remain of a longer earlier text become empty."""
     pieces = [text[start : start + _PIECE] for start in range(0, len(text), _PIECE)]
     count = max(len(pieces), len(known))
     return {f"{prefix}{i}": pieces[i] if i < len(pieces) else "" for i in range(count)}

@@ -247,8 +247,8 @@ class Mirror:
         draft, at = _Draft(), time.monotonic()
         # Before the lock is taken: drawing the figures may take long, and all others would wait.
         description = None if leaving else self._note_writer.if_due(self.study, self._attrs)
-        # A commit whose answer is lost may have happened. Until this one has answered, nobody
-        # knows what the database holds.
+        # A commit whose answer is lost may have happened. Until this one has answered, what the
+        # database holds is unknown.
         sure, self._unsure = not self._unsure, True
         with self._engine.begin() as connection:
             if not lock_study(connection, self._study_id):
@@ -292,7 +292,7 @@ class Mirror:
             raise DatabaseLost(Path(path))
 
     def _find_out(self, connection: Connection) -> None:
-        """Learns what the database holds after a transaction that may have been committed."""
+        """Reads what the database holds after a transaction that may have been committed."""
         by_id = {mine.trial_id: mine for mine in self._mine.values()}
         for trial in read_trials(connection, list(by_id)):
             by_id[trial._trial_id].written = Written.of(trial)
@@ -303,7 +303,7 @@ class Mirror:
         user, system = read_study_attrs(connection, self._study_id)
         self._attrs = replace(self._attrs, user=user, system=system)
         # Claims whose answer was lost: the database says that they are ours, and memory knows
-        # nothing of them. Given back, they can be claimed again.
+        # nothing of them. Once released, they can be claimed again.
         assert self._registration is not None
         unknown = self._registration.held(connection).keys() - by_id.keys()
         self._registration.give_back(connection, unknown)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 LOOK_SECONDS = 1.0
-"""Between two looks. In between, only the time worked changes, and now and then the budget."""
+"""Seconds between two reads. In between, only the time worked changes, and rarely the budget."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class StudyAttrs:
         worked = float(user_before.get(WORKED_SECONDS, 0.0))
         if self.at is not None and WORKED_UNTIL in user_before:
             # Wall time, however many work: what another worker has counted is not counted again,
-            # and a gap in which nobody worked is never counted.
+            # and a gap in which no worker ran is never counted.
             until = datetime.fromisoformat(user_before[WORKED_UNTIL])
             worked += max(0.0, min((clock - until).total_seconds(), since))
         counted = {WORKED_SECONDS: round(worked, 3), WORKED_UNTIL: clock.isoformat()}

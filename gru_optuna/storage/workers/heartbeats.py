@@ -28,8 +28,8 @@ BEATS_A_LEASE = 6
 class HeartbeatMonitor:
     """Finds silent workers, by this process's own clock.
 
-    Time in which nobody looked hardly counts: after the database was away for a minute, or this
-    process was asleep, no other worker looks dead.
+    Time in which this process didn't look hardly counts: after the database was away for a
+    minute, or this process was asleep, no other worker looks dead.
 
     Parameters
     ----------

@@ -131,7 +131,7 @@ class Registration:
             connection.execute(insert(workers).values(row))
 
     def beat_alone(self) -> None:
-        """Shows that this worker lives, in a transaction of its own, while an epoch takes long."""
+        """Shows in a separate transaction that this worker lives, while an epoch takes long."""
         with self._engine.begin() as connection:
             self.beat(connection)
 
@@ -149,7 +149,7 @@ class Registration:
     ) -> list[Claim]:
         """Claims up to `wanted` trials: abandoned ones, then waiting ones, then new ones.
 
-        Abandoned ones first, even if no trial may begin any more: what was begun is to be ended.
+        Abandoned ones come first, even if no new trial may start: what was started must be ended.
 
         Parameters
         ----------
