@@ -161,7 +161,7 @@ def table(results: dict[str, dict[int, dict[str, float]]]) -> str:
 
 
 def fill(url: str, trials: int) -> dict[str, float]:
-    """Writes a study of so many trials, as workers would have left it."""
+    """Writes a study of this many trials, as workers would have left it."""
     spec = study_file.load(STUDY)
     spec = spec.model_copy(
         update={"budget": spec.budget.model_copy(update={"trials": None, "hours": None})}

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from plotly.subplots import make_subplots
 
-BLUE, ORANGE = "#0072b2", "#d55e00"  # Okabe & Ito 2008: told apart by all
+BLUE, ORANGE = "#0072b2", "#d55e00"  # Okabe & Ito 2008: distinguished by everyone
 
 
 def main(steps_path: str, study_path: str, database_path: str, out: str) -> None:
