@@ -31,6 +31,7 @@ bench: $(READY)
 	mkdir -p benchmarks/results
 	$(BIN)/python benchmarks/steps.py --json benchmarks/results/steps.json
 	$(BIN)/python benchmarks/study.py --json benchmarks/results/study.json
+	$(BIN)/python benchmarks/options.py --json benchmarks/results/options.json
 	$(BIN)/python benchmarks/database.py --json benchmarks/results/database.json
 	$(BIN)/python benchmarks/startup.py --json benchmarks/results/startup.json
 	$(BIN)/python benchmarks/growth.py --trials 1000 10000 --json benchmarks/results/growth.json

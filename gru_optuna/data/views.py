@@ -62,6 +62,12 @@ PLAIN = View()
 """The view of a study that chooses none."""
 
 
+def have_comparable_losses(spec: Specification) -> bool:
+    """Whether the losses of all trials have the same units; a forecast's are those of its view."""
+    units = {(view.residual, view.log, view.by_row) for view in views_of(spec)}
+    return spec.kind != "series" or len(units) == 1
+
+
 def views_of(spec: Specification) -> Iterator[View]:
     """All views that a study's trials can have, its first choices first; of a range, only its ends.
 

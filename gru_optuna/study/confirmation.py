@@ -19,6 +19,7 @@ from optuna.trial import TrialState
 
 from gru_optuna.attributes import CONFIRMATION, CONFIRMATION_RUNS
 from gru_optuna.data.intervals import student_interval
+from gru_optuna.data.views import have_comparable_losses
 from gru_optuna.search import space
 from gru_optuna.study.trial_attributes import TrialAttributes
 
@@ -145,8 +146,10 @@ def ranked(study: Study, spec: Specification) -> list[FrozenTrial]:
     """The complete trials, the best first.
 
     Among equal values the lower validation loss is better, then the earlier trial: on a few dozen
-    validation rows, many trials reach the same accuracy.
+    validation rows, many trials reach the same accuracy. Losses in the units of different views
+    are not compared.
     """
+    comparable = have_comparable_losses(spec)
     complete = study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
     # A trial that plain Optuna added may lack our attributes.
     losses = {
@@ -157,7 +160,8 @@ def ranked(study: Study, spec: Specification) -> list[FrozenTrial]:
 
     def rank(trial: FrozenTrial) -> tuple[float, float, int]:
         assert trial.value is not None
-        return spec.as_loss(trial.value), losses[trial.number], trial.number
+        loss = losses[trial.number] if comparable else 0.0
+        return spec.as_loss(trial.value), loss, trial.number
 
     return sorted((trial for trial in complete if trial.number in losses), key=rank)
 
