@@ -28,16 +28,19 @@ from gru_optuna.training.engines.cpu import CPUEngine
 from gru_optuna.training.pool import Pool
 from gru_optuna.tuning.confirm import Place, confirm, confirm_study
 from gru_optuna.tuning.export import make_winner
-from gru_optuna.tuning.retrain import FinishedRun, PlannedRun, train_again
+from gru_optuna.tuning.retrain import Abandoned, FinishedRun, PlannedRun, train_again
 from gru_optuna.worker.events import Confirming, ConfirmingElsewhere
 from gru_optuna.worker.run import WorkerSettings
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from optuna import Study
 
     from gru_optuna.study_file import Specification
+    from gru_optuna.training.engines.base import EpochOutput
+    from gru_optuna.training.slot import Slot
     from gru_optuna.tuning.tune import TuningResult
     from gru_optuna.worker.events import WorkerEvent
 
@@ -109,13 +112,8 @@ def test_a_value_is_that_of_the_runs_best_epoch(tuned: Path) -> None:
     found = decision(tuned)
     data = load_dataset(spec, tuned.parent)
     pool = Pool(spec, data, CPUEngine(spec, data))
-    (hyperparameters,) = (
-        h for trial, h in confirmation.finalists(study, spec) if trial.number == found.winner
-    )
-    again = [
-        FinishedRun(PlannedRun.of(spec, found.winner, index, hyperparameters), epochs)
-        for index, epochs in enumerate(found.won.best_epochs)
-    ]
+    again = runs_of_the_winner(tuned)
+    hyperparameters = again[0].run.hyperparameters
     trained = train_again(pool, again, 2, threading.Event())
     assert [value for _, value in trained] == found.won.values
     predictions = [pool.predict(hyperparameters, networks, "test") for networks, _ in trained]
@@ -124,6 +122,59 @@ def test_a_value_is_that_of_the_runs_best_epoch(tuned: Path) -> None:
     assert found.test.ensemble is not None
     assert found.test.ensemble["value"] == mean_metric("accuracy", [combined(predictions)])
     assert study.user_attrs[TEST] == {"number": found.winner, "value": found.test.value}
+
+
+def runs_of_the_winner(path: Path) -> list[FinishedRun]:
+    """The winner's runs on fresh seeds, up to their best epochs."""
+    study, spec = opened(path)
+    found = decision(path)
+    (hyperparameters,) = (
+        h for trial, h in confirmation.finalists(study, spec) if trial.number == found.winner
+    )
+    return [
+        FinishedRun(PlannedRun.of(spec, found.winner, index, hyperparameters), epochs)
+        for index, epochs in enumerate(found.won.best_epochs)
+    ]
+
+
+def test_if_memory_runs_out_fewer_networks_train_together(tuned: Path) -> None:
+    together: list[int] = []
+
+    class SmallMachine(CPUEngine):
+        def train_epoch(self, slots: Sequence[Slot]) -> list[EpochOutput]:
+            together.append(len(slots))
+            if len(slots) > 1:
+                raise MemoryError
+            return super().train_epoch(slots)
+
+    _, spec = opened(tuned)
+    data = load_dataset(spec, tuned.parent)
+    pool = Pool(spec, data, SmallMachine(spec, data))
+    trained = train_again(pool, runs_of_the_winner(tuned), 2, threading.Event())
+    assert [value for _, value in trained] == decision(tuned).won.values
+    assert together[0] == 2
+    assert set(together[1:]) == {1}
+
+
+def test_a_long_epoch_does_not_hold_up_who_leaves(
+    tuned: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gru_optuna.worker.loop.LEAVE_SECONDS", 0.2)
+    stop, left = threading.Event(), threading.Event()
+
+    class Slow(CPUEngine):
+        def train_epoch(self, slots: Sequence[Slot]) -> list[EpochOutput]:
+            stop.set()
+            assert left.wait(60)
+            return super().train_epoch(slots)
+
+    _, spec = opened(tuned)
+    data = load_dataset(spec, tuned.parent)
+    pool = Pool(spec, data, Slow(spec, data))
+    with pytest.raises(Abandoned):
+        train_again(pool, runs_of_the_winner(tuned), 2, stop)
+    assert not left.is_set()  # the epoch is still in flight
+    left.set()
 
 
 def test_a_later_training_on_seeds_not_used_before_agrees(tuned: Path) -> None:
