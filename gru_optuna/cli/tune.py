@@ -117,6 +117,8 @@ def tune_study(
         def opened(opening: RunStart) -> None:
             for line in opening.warm_start.lines() if opening.warm_start else ():
                 say(line)
+            for note in opening.notes:
+                say(note)
             view.opened(opening)
 
         try:

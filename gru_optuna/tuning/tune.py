@@ -15,6 +15,8 @@ from optuna.trial import TrialState
 from gru_optuna import study_file
 from gru_optuna.attributes import WORKED_SECONDS
 from gru_optuna.data.load import load_folds
+from gru_optuna.data.readers.column_formats import TableFormats
+from gru_optuna.data.readers.delimited import notes_on
 from gru_optuna.errors import DatabaseLost, StorageError
 from gru_optuna.launch.local import supervise
 from gru_optuna.report.notes import describe_at
@@ -36,7 +38,7 @@ from gru_optuna.worker.run import WorkerSettings, open_study_checkpoints, work
 from gru_optuna.workspace import Workspace, storage_url
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from optuna import Study
 
@@ -60,6 +62,7 @@ class RunStart:
     compiles: bool  # whether the training code has to be compiled for this machine first
     worked_seconds: float = 0.0  # spent on the study before, by all workers
     warm_start: WarmStart | None = None  # what was taken from another study just now
+    notes: tuple[str, ...] = ()  # how the files are read, where that isn't plain
 
 
 @dataclass(frozen=True)
@@ -162,6 +165,7 @@ def tune(
             compiles=where.type == "cpu" and not is_compiled(),
             worked_seconds=_worked_seconds(opened),
             warm_start=warm_start,
+            notes=tuple(_notes(spec, path.parent, first)),
         )
     )
     baselines = BaselineFits(opened, url, spec, path.parent)
@@ -182,6 +186,16 @@ def tune(
     page = run.render_report(summary)
     ran = _ended(summary) - _ended(before)
     return TuningResult(summary, page, run.stop.is_set(), ran, run.abandoned)
+
+
+def _notes(spec: Specification, folder: Path, dataset: Dataset) -> Iterator[str]:
+    """Sentences about lines of files that are no rows, and about how columns are written."""
+    for part in (spec.data.train, spec.data.validation, spec.data.test):
+        if isinstance(part, str) and Path(part).suffix.lower() in (".csv", ".tsv"):
+            yield from (f"{folder / part}: {note}" for note in notes_on(folder / part))
+    formats = TableFormats.from_json(dataset.preprocessing.get("formats"))
+    if formats.columns or formats.missing_values:
+        yield f"{folder / spec.data.train}: read with {formats}"
 
 
 def _read(

@@ -26,6 +26,23 @@ if TYPE_CHECKING:
     from helpers.workspaces import Workspace
 
 TINY = "studies/tiny.toml"
+SALES = """
+name = "sales"
+task = "forecasting"
+[data]
+train = "data/sales.csv"
+time = "day"
+target = "sales"
+horizon = 2
+window = 4
+season = 7
+[model]
+hidden_size = 2
+[search]
+batch_size = 32
+[training]
+epochs = 1
+"""
 
 
 def wait_for(process: subprocess.Popen[str], line: str) -> None:
@@ -194,6 +211,28 @@ def test_a_signal_ends_cleanly_and_the_same_command_goes_on(
     status = json.loads(workspace.run("status", "tiny", "--json").stdout)
     assert status["budget"] == {"trials": 6, "claimed": 6}
     assert status["trials"]["running"] == 0
+
+
+def test_a_study_whose_trials_all_fail_ends_with_the_reason(workspace: Workspace) -> None:
+    failed = workspace.start("tune", TINY, "--trials", "2", "--set", "search.learning_rate=1e30")
+    out, err = failed.communicate(timeout=100)
+    assert (failed.returncode, out) == (1, "")
+    assert err.splitlines()[-1] == (
+        "tiny has no result: 2 of 2 trials failed: diverged in epoch 1: the gradient is not "
+        "finite. All trials of the budget are over. Give more with --trials."
+    )
+
+
+def test_tune_says_how_its_files_are_read(workspace: Workspace) -> None:
+    rows = [f"2024-{n // 28 + 1:02}-{n % 28 + 1:02};{n * 37 % 101},5" for n in range(300)]
+    workspace.write("studies/data/sales.csv", "\n".join(["# an export", "day;sales", *rows]))
+    workspace.write("studies/sales.toml", SALES)
+    done = CliRunner().invoke(
+        app, ["tune", str(workspace.folder / "studies/sales.toml"), "--trials", "1", "--no-confirm"]
+    )
+    assert done.exit_code == 0, done.output
+    assert "sales.csv: the first line is above the names of the columns, and skipped" in done.stderr
+    assert 'sales.csv: read with "sales" as decimal commas' in done.stderr
 
 
 def test_a_second_signal_ends_at_once(workspace: Workspace) -> None:

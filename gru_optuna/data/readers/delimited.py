@@ -119,6 +119,16 @@ def in_its_dialect(
         raise
 
 
+def notes_on(path: Path) -> tuple[str, ...]:
+    """The notes on the first lines of a CSV or TSV file.
+
+    Raises
+    ------
+    DataError
+    """
+    return _dialect_of(path, encoding_of(path)).notes
+
+
 def records_by_polars(path: Path, dialect: Dialect, size: int) -> Iterator[pl.DataFrame]:
     """Reads all records below the header with polars, about `size` bytes at a time.
 
