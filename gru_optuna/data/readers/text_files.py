@@ -9,6 +9,7 @@ from __future__ import annotations
 import codecs
 import itertools
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NoReturn
 
@@ -27,6 +28,7 @@ _HEAD = 1 << 16  # bytes that show the kind of a file
 _BLOCK = 1 << 20
 
 _SHOWN = 40  # characters of a line, in messages
+_SIGN_IN_WORD = re.compile(r"[^\W\d_][^\x00-\x7f\w]")
 _HIGH = re.compile(rb"[\x80-\xff]+")
 _NOT_TEXT = {
     b"PK\x03\x04": "a ZIP archive or an Excel workbook. Unpack it, or save the sheet as CSV",
@@ -233,21 +235,41 @@ def _likely_encoding(path: Path, line_start: int) -> str:
         head = file.read(_HEAD)
         file.seek(line_start)
         line = file.readline(_HEAD).strip()
-    # Chinese two-byte text comes in runs of even length; accented Latin letters stand alone.
-    runs = [len(run) for run in _HIGH.findall(head + line)]
-    even = sum(length % 2 == 0 for length in runs)
-    likely = "GB18030" if 2 * even > len(runs) else "Windows-1252"
-    try:
-        with path.open(encoding=likely, newline="") as text:
+    shown = None
+    for likely in _candidates(head + line):
+        with suppress(UnicodeDecodeError), path.open(encoding=likely, newline="") as text:
             for _ in iter(lambda: text.read(_BLOCK), ""):
                 pass
-        shown = line.decode(likely)
-    except UnicodeDecodeError:
+            shown = line.decode(likely)
+            break
+    if shown is None:
         return "Save the file as UTF-8."
     return (
         f'Read as {likely}, the line begins "{shown[:_SHOWN]}"; if that is right, save the file '
         f"as UTF-8, in an editor or with: iconv -f {likely} -t UTF-8 {path.name} > NEW_FILE"
     )
+
+
+def _candidates(text: bytes) -> list[str]:
+    """The encodings that a text may have, the likeliest first."""
+    runs = _HIGH.findall(text)
+    high = b"".join(runs)
+    even = sum(len(run) % 2 == 0 for run in runs)
+    # Cyrillic letters follow one another, and all lie in the upper half of the high bytes.
+    if len(high) >= 3 * len(runs) and sum(byte >= 0xC0 for byte in high) >= 0.95 * len(high):
+        return ["Windows-1251"]
+    # Japanese syllables begin with the same two bytes.
+    if high.count(0x82) + high.count(0x83) > len(high) / 5:
+        return ["Shift_JIS"]
+    # Chinese two-byte text comes in runs of even length; accented Latin letters stand alone.
+    if 2 * even > len(runs):
+        return ["GB18030", "Shift_JIS"]
+    # In the wrong one of these, letters of Central Europe are signs in the middle of words.
+    signs = {
+        name: len(_SIGN_IN_WORD.findall(text.decode(name, "replace")))
+        for name in ("Windows-1252", "Windows-1250")
+    }
+    return sorted(signs, key=lambda name: signs[name])
 
 
 def _missing(path: Path, endings: Collection[str]) -> str:

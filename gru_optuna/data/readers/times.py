@@ -228,10 +228,16 @@ def share_of_times(texts: pl.Series) -> float:
     fields = texts.str.strip_chars()
     # A long text isn't a time, and searching it with every pattern is slow.
     fields = fields.filter(fields.str.len_bytes() <= _LONGEST)
-    if fields.is_empty():
+    if fields.is_empty() or _are_numbered(fields):
         return 0.0
     spelled, _ = _without_offsets(_spelled(fields))
     return max(_parsed(spelled, date).count() for date in _DATES) / len(texts)
+
+
+def _are_numbered(texts: pl.Series) -> bool:
+    """Whether texts are one word with numbers: "set 12" may be a set, or September in Italian."""
+    words = texts.str.extract(r"^([^\W\d_]+)\W*\d{1,2}$").unique()
+    return len(words) == 1 and not words.null_count() and bool(spellings_for(words))
 
 
 def are_days(texts: pl.Series) -> bool:
@@ -333,6 +339,8 @@ def _without_ends(texts: pl.Series, decided: TimeForm | None) -> pl.Series:
     """
     if _are_pairs_of_years(texts.head(_SAMPLE), decided):
         return texts.str.replace(_YEAR_TO_YEAR, "${1}")
+    if decided is not None and decided.until:
+        return texts.str.replace(_CLOCK_TO_CLOCK, "${1}:${2}")  # one row has no ends to compare
     ends = texts.head(_SAMPLE).str.extract_groups(_CLOCK_TO_CLOCK).struct.unnest().drop_nulls()
     if len(ends) < min(len(texts), _SAMPLE) / 2:
         return texts

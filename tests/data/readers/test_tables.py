@@ -353,3 +353,23 @@ def test_stored_dates_are_times(tmp_path: Path) -> None:
     pl.DataFrame({"date": [date(2024, 2, 13)], "zoned": zoned}).write_parquet(path)
     rows = read_table(path)
     assert rows.times("date")[0] == rows.times("zoned")[0] == np.datetime64("2024-02-13")
+
+
+@pytest.mark.parametrize(
+    ("encoding", "text"),
+    [
+        ("Windows-1252", "Fecha;Año;Straße\n1;¿qué?;50 °C\n"),
+        ("Windows-1250", "Data;Sprzedaż\n1;źródło, łódź\n"),
+        ("Windows-1251", "Дата;Цена\n1;много слов\n"),
+        ("Shift_JIS", "日付,売上\n1,ありがとう\n"),
+        ("GB18030", "日期,销量\n1,你好世界\n"),
+    ],
+)
+def test_the_likely_encoding_is_named_with_the_line_as_it_reads(
+    tmp_path: Path, encoding: str, text: str
+) -> None:
+    (tmp_path / "x.csv").write_bytes(text.encode(encoding))
+    with pytest.raises(DataError) as refused:
+        read_table(tmp_path / "x.csv")
+    line = text.splitlines()[0]
+    assert f'Read as {encoding}, the line begins "{line}"; if that is right' in str(refused.value)

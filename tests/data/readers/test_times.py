@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gru_optuna.data.readers.times import NoTimeError, parse_times
+from gru_optuna.data.readers.times import NoTimeError, parse_times, share_of_times
 
 Writer = Callable[[datetime], object]
 
@@ -184,6 +184,8 @@ def test_an_interval_is_read_by_its_start_and_comes_back_whole(written: str) -> 
     parsed = parse_times(pl.Series(values=fields))
     assert str(parsed.values[3]) == "2024-01-31T03:00:00.000000"
     assert parsed.forms[0].write(pl.Series(values=parsed.values)).to_list() == fields
+    later = parse_times(pl.Series(values=fields[5:6]), parsed.forms[0])
+    assert (later.values[0], later.offsets is None) == (parsed.values[5], parsed.offsets is None)
 
 
 @pytest.mark.parametrize("year", ["{0}/{1:02}", "{0}-{1:02}", "{0}-{2}", "{0}/{2}"])
@@ -269,3 +271,10 @@ def test_seconds_since_1970_are_no_calendar() -> None:
         numbers = pl.Series(values=times.astype(f"datetime64[{unit}]").astype(np.int64))
         assert (parse_times(numbers).values == times).all()
         assert (parse_times(numbers.cast(pl.String)).values == times).all()
+
+
+def test_one_word_with_numbers_is_no_column_of_dates() -> None:
+    # "set" is September in Italian and Portuguese.
+    assert share_of_times(pl.Series(values=["set 12", "set 13", "set 14"])) == 0
+    assert share_of_times(pl.Series(values=["set 12", "ott 12", "nov 12"])) == 1
+    assert str(parse_times(pl.Series(values=["set 12", "set 13"])).values[1]).startswith("2013-09")
