@@ -17,6 +17,7 @@ from optuna.exceptions import ExperimentalWarning
 
 from gru_optuna import seeds
 from gru_optuna.search import space
+from gru_optuna.search.tpe import FlatTPESampler, ModelledTrials
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -32,13 +33,14 @@ def make_sampler(spec: Specification) -> samplers.BaseSampler:
     """The sampler that a study file names; each worker makes its own."""
     startup = spec.sampler.n_startup_trials
     prunes = spec.pruner.name != "none"
+    modelled = ModelledTrials()
 
     def tpe(seed: int) -> samplers.BaseSampler:  # Bergstra et al. 2011, Watanabe 2023
         # multivariate: a good learning rate depends on the batch size, the decay and others.
         # group: a decay's parameters exist only under that decay. Without groups, Optuna models
         #   jointly only what all trials have in common, and the rest independently.
-        return samplers.TPESampler(
-            n_startup_trials=startup, multivariate=True, group=True, seed=seed
+        return FlatTPESampler(
+            modelled, n_startup_trials=startup, multivariate=True, group=True, seed=seed
         )
 
     def gp(seed: int) -> samplers.BaseSampler:

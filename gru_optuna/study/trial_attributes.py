@@ -72,6 +72,9 @@ class TrialAttributes:
                 trial.set_user_attr(key, value)
 
 
+CURVES = ("train_loss", "validation_loss", "clipped")
+"""The attributes with a number for each epoch, which reports alone read."""
+
 _DEFAULTS = {field.name: field.default for field in fields(TrialAttributes)}
 
 

@@ -29,6 +29,7 @@ from gru_optuna.storage.optuna_private import study_id
 from gru_optuna.storage.workers.heartbeats import LEASE_SECONDS
 from gru_optuna.storage.workers.leases import Host, Registration
 from gru_optuna.study.study import about_formats, load_study
+from gru_optuna.study.trial_attributes import CURVES
 from gru_optuna.training.pool_factory import Device, choose_device, make_pool
 from gru_optuna.worker.commits import storage_events
 from gru_optuna.worker.events import EngineReady
@@ -157,7 +158,11 @@ def work(
             stop,
             storage_events(on_event),
         )
-        mirror = Mirror(study, database, registration, make_note_writer())
+        mirror = with_retries(
+            lambda: Mirror(study, database, registration, make_note_writer(), CURVES),
+            stop,
+            storage_events(on_event),
+        )
         checkpoints = open_study_checkpoints(study, url)
         worker = Worker(mirror, registration, checkpoints, spec, pool, size.slots, stop, on_event)
         try:

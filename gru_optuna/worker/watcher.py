@@ -11,7 +11,7 @@ from gru_optuna.attributes import BUDGET
 from gru_optuna.storage.mirror.mirror import Mirror
 from gru_optuna.storage.optuna_private import study_id
 from gru_optuna.storage.workers.status import read_tokens
-from gru_optuna.study.trial_attributes import TrialAttributes
+from gru_optuna.study.trial_attributes import CURVES, TrialAttributes
 from gru_optuna.worker.events import BudgetChanged, EpochTrained, TrialEnded, TrialStarted
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class Watcher:
         self._engine = engine
         self._study_id = study_id(study)
         tokens = read_tokens(engine, self._study_id)
-        self._mirror = Mirror(study, engine)
+        self._mirror = Mirror(study, engine, without=CURVES)
         # Trials that are over already aren't news; running ones start when a worker continues them.
         self._over = {trial.number for trial in self._trials() if trial.state.is_finished()}
         self._seen = {

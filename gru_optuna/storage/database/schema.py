@@ -17,16 +17,17 @@ from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from optuna.storages import RDBStorage
 from optuna.storages._rdb import models
 from sqlalchemy import select
 
 from gru_optuna.errors import StorageError
+from gru_optuna.storage.database.optuna_storage import BulkStorage
 from gru_optuna.storage.database.tables import OPTUNAS_VERSION_TABLE, VERSION_TABLE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from optuna.storages import RDBStorage
     from sqlalchemy import Connection
 
     from gru_optuna.storage.database.backend import Database
@@ -124,7 +125,7 @@ def optuna_storage(database: Database, *, make_tables: bool = False) -> RDBStora
     """Optuna's own storage for a database, whose revisions the caller has compared or will."""
     # Optuna fills in the URL as a template, so braces in a password must be doubled.
     url = database.url.replace("{", "{{").replace("}", "}}")
-    return RDBStorage(
+    return BulkStorage(
         url,
         engine_kwargs=database.optuna_arguments,
         skip_compatibility_check=True,

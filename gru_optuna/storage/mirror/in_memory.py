@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING
 from optuna.storages import InMemoryStorage
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from optuna.trial import FrozenTrial
 
 
@@ -20,15 +18,18 @@ class Memory(InMemoryStorage):
         # Through the private parts of InMemoryStorage: its public ones refuse to touch a trial
         # that is over, and would need a call for each parameter, report and attribute.
         with self._lock:
-            known: Sequence[FrozenTrial] = self._studies[study_id].trials
+            known: list[FrozenTrial] = self._studies[study_id].trials
             if trial.number == len(known):
-                self.create_new_trial(study_id, template_trial=trial)
-                return
-            assert trial.number < len(known), "trials are numbered without gaps"
-            own_id = known[trial.number]._trial_id
-            trial._trial_id = own_id
-            self._set_trial(own_id, trial)
-            self._update_cache(own_id, study_id)
+                # As it is: nobody changes a trial in place, so no copy is needed.
+                self._max_trial_id += 1
+                trial._trial_id = self._max_trial_id
+                self._trial_id_to_study_id_and_number[trial._trial_id] = (study_id, trial.number)
+                known.append(trial)
+            else:
+                assert trial.number < len(known), "trials are numbered without gaps"
+                trial._trial_id = known[trial.number]._trial_id
+                known[trial.number] = trial
+            self._update_cache(trial._trial_id, study_id)
 
     def id_of(self, study_id: int, number: int) -> int:
         """The id that a trial has in memory."""

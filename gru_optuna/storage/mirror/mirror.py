@@ -99,6 +99,9 @@ class Mirror:
         The worker that writes; None for a mirror that only reads.
     note_writer
         Writes the notes that optuna-dashboard shows.
+    without
+        Attributes of trials that nothing here reads. They are left out of trials that this worker
+        doesn't hold, or a study of many trials would fill the memory with them.
 
     Attributes
     ----------
@@ -114,8 +117,10 @@ class Mirror:
         engine: Engine,
         registration: Registration | None = None,
         note_writer: dashboard_notes.NoteWriter = dashboard_notes.SILENT,
+        without: Collection[str] = (),
     ) -> None:
         self._engine = engine
+        self._without = without
         self._registration = registration
         self._note_writer = note_writer
         self._study_id = study._study_id  # in the database
@@ -138,8 +143,7 @@ class Mirror:
         self._others_at = -math.inf  # monotonic, seconds: the last look at the other workers
         self.transactions = 0
         self._take_attrs(self._attrs)
-        for trial in study.get_trials(deepcopy=False):
-            self._take(trial)
+        self.pull()
         self.study = optuna.load_study(
             study_name=study.study_name,
             storage=self._memory,
@@ -386,7 +390,7 @@ class Mirror:
                 tables.trials.c.number >= len(self._trial_ids),
             )
         ).all()
-        draft.read = read_trials(connection, [*known, *new])
+        draft.read = read_trials(connection, [*known, *new], without=self._without)
 
     def _accept(
         self,
@@ -408,6 +412,8 @@ class Mirror:
         for trial in draft.changed:
             if trial.state.is_finished():
                 del self._mine[trial.number]
+                for key in self._without:
+                    trial.user_attrs.pop(key, None)
             else:
                 self._mine[trial.number].written = Written.of(trial)
         for number in (*draft.lost, *give_back):

@@ -7,23 +7,41 @@ trial's changes are the difference between what the database holds of it and wha
 from __future__ import annotations
 
 import json
+import math
 from collections import defaultdict
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from optuna.distributions import distribution_to_json, json_to_distribution
 from optuna.storages._rdb import models
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy import bindparam, insert, literal, select, union_all, update
+from sqlalchemy import (
+    Enum,
+    String,
+    bindparam,
+    insert,
+    literal,
+    select,
+    type_coerce,
+    union_all,
+    update,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
 
+    from optuna.distributions import BaseDistribution
     from sqlalchemy import Connection
+
+_Part = TypeVar("_Part")
+_ByTrial: TypeAlias = dict[int, list[_Part]]
 
 _TOGETHER = 500
 """Trials in one IN list, whose length databases limit."""
+
+_NOT_FINITE = {"INF_POS": math.inf, "INF_NEG": -math.inf, "NAN": math.nan}
 
 
 @dataclass
@@ -142,11 +160,23 @@ class Changes:
             )
 
 
-def read_trials(connection: Connection, trial_ids: Sequence[int]) -> list[FrozenTrial]:
-    """Trials as Optuna returns them, by number; ``_trial_id`` is the id in the database."""
+def read_trials(
+    connection: Connection, trial_ids: Sequence[int], *, without: Collection[str] = ()
+) -> list[FrozenTrial]:
+    """Trials as Optuna returns them, by number; ``_trial_id`` is the id in the database.
+
+    Parameters
+    ----------
+    connection
+        In any transaction.
+    trial_ids
+        Their ids in the database.
+    without
+        Attributes to leave out.
+    """
     found: list[FrozenTrial] = []
     for start in range(0, len(trial_ids), _TOGETHER):
-        found += _read(connection, trial_ids[start : start + _TOGETHER])
+        found += _read(connection, trial_ids[start : start + _TOGETHER], without)
     return sorted(found, key=lambda trial: trial.number)
 
 
@@ -173,56 +203,77 @@ def read_study_attrs(
     return user, system
 
 
-def _read(connection: Connection, trial_ids: Sequence[int]) -> Iterator[FrozenTrial]:
-    def rows(model: Any) -> dict[int, list[Any]]:
-        table = model.__table__
-        by_trial: dict[int, list[Any]] = defaultdict(list)
-        for row in connection.execute(select(table).where(table.c.trial_id.in_(trial_ids))):
-            by_trial[row.trial_id].append(row)
-        return by_trial
+def _read(
+    connection: Connection, trial_ids: Sequence[int], without: Collection[str]
+) -> Iterator[FrozenTrial]:
+    def rows(model: Any, *names: str, unless: Collection[str] = ()) -> Iterable[Any]:
+        table = model.__table__.c
+        columns = [table[name] for name in names]
+        # As the driver returns them. SQLAlchemy would look up each state and kind in its enum.
+        plain = [type_coerce(c, String) if isinstance(c.type, Enum) else c for c in columns]
+        query = select(table.trial_id, *plain).where(table.trial_id.in_(trial_ids))
+        return connection.execute(query.where(table.key.not_in(unless)) if unless else query)
 
     # Before the other rows: a trial that is over has all of them by then, and one that isn't is
     # read again next time.
-    found = rows(models.TrialModel)
-    parts = {
-        model: rows(model)
-        for model in (
-            models.TrialParamModel,
-            models.TrialValueModel,
-            models.TrialIntermediateValueModel,
-            models.TrialUserAttributeModel,
-            models.TrialSystemAttributeModel,
-        )
-    }
-    for trial_id, (row,) in found.items():
-        params, values, reports, user, system = (part[trial_id] for part in parts.values())
-        distributions = {p.param_name: json_to_distribution(p.distribution_json) for p in params}
+    found = list(rows(models.TrialModel, "number", "state", "datetime_start", "datetime_complete"))
+    params: _ByTrial[tuple[str, str, float]] = defaultdict(list)
+    for trial_id, name, number, distribution in rows(
+        models.TrialParamModel, "param_name", "param_value", "distribution_json"
+    ):
+        params[trial_id].append((name, distribution, number))
+    values: _ByTrial[tuple[int, float]] = defaultdict(list)
+    for trial_id, objective, number, kind in rows(
+        models.TrialValueModel, "objective", "value", "value_type"
+    ):
+        values[trial_id].append((objective, _number(number, kind)))
+    reports: _ByTrial[tuple[int, float]] = defaultdict(list)
+    for trial_id, step, number, kind in rows(
+        models.TrialIntermediateValueModel, "step", "intermediate_value", "intermediate_value_type"
+    ):
+        reports[trial_id].append((step, _number(number, kind)))
+    attrs: list[dict[int, dict[str, Any]]] = []
+    for model in (models.TrialUserAttributeModel, models.TrialSystemAttributeModel):
+        of: dict[int, dict[str, Any]] = defaultdict(dict)
+        for trial_id, key, text in rows(model, "key", "value_json", unless=without):
+            of[trial_id][key] = json.loads(text)
+        attrs.append(of)
+    user, system = attrs
+    for trial_id, number, state, started, completed in found:
+        of_trial = params[trial_id]
+        distributions = _distributions(tuple((name, text) for name, text, _ in of_trial))
+        ended = TrialState[state].is_finished()
         yield FrozenTrial(
-            number=row.number,
-            state=row.state,
+            number=number,
+            state=TrialState[state],
             value=None,
-            values=[
-                models.TrialValueModel.stored_repr_to_value(v.value, v.value_type)
-                for v in sorted(values, key=lambda v: v.objective)
-            ]
-            or None,
-            datetime_start=_local(row.datetime_start),
-            datetime_complete=_local(row.datetime_complete),
+            values=[v for _, v in sorted(values[trial_id])] or None,
+            datetime_start=_local(started),
+            datetime_complete=_local(completed),
             params={
-                p.param_name: distributions[p.param_name].to_external_repr(p.param_value)
-                for p in params
+                name: distributions[name].to_external_repr(stored) for name, _, stored in of_trial
             },
-            distributions=distributions,
-            user_attrs={a.key: json.loads(a.value_json) for a in user},
-            system_attrs={a.key: json.loads(a.value_json) for a in system},
-            intermediate_values={
-                r.step: models.TrialIntermediateValueModel.stored_repr_to_intermediate_value(
-                    r.intermediate_value, r.intermediate_value_type
-                )
-                for r in sorted(reports, key=lambda r: r.step)
-            },
+            # A handle on a trial that isn't over adds to its dictionaries in place.
+            distributions=distributions if ended else dict(distributions),
+            user_attrs=user[trial_id],
+            system_attrs=system[trial_id],
+            intermediate_values=dict(sorted(reports[trial_id])),
             trial_id=trial_id,
         )
+
+
+@lru_cache(maxsize=4096)
+def _distributions(of: tuple[tuple[str, str], ...]) -> dict[str, BaseDistribution]:
+    """Distributions by parameter, from their names and JSON.
+
+    Trials that are over share the dictionary.
+    """
+    return {name: json_to_distribution(text) for name, text in of}
+
+
+def _number(stored: float | None, kind: str) -> float:
+    """A value or report, as Optuna's tables hold it."""
+    return stored if kind == "FINITE" and stored is not None else _NOT_FINITE[kind]
 
 
 def _utc(local: datetime | None) -> datetime | None:
