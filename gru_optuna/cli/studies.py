@@ -35,20 +35,21 @@ def studies(storage: Storage = None, as_json: AsJson = False) -> None:
     Example: gru-optuna studies --json
     """
     with plain_errors():
+        from gru_optuna.storage.trial_counts import count_trials
         from gru_optuna.study.study import load_studies
-        from gru_optuna.study.summary import summarize
+        from gru_optuna.study.summary import summarize_stored
 
         lines: list[dict[str, Any]] = []
         rows: list[tuple[str, ...]] = []
         for study, spec in load_studies(open_database(storage)):
             if isinstance(spec, UserError):
                 # One broken study must not hide the others.
-                trials = len(study.get_trials(deepcopy=False))
+                trials = count_trials(study).total()
                 line = {"study": study.study_name, "task": None, "trials": trials, "best": None}
                 lines.append(line | {"error": str(spec)})
                 rows.append((study.study_name, NONE, str(trials), " ".join(str(spec).split())))
                 continue
-            summary = summarize(study, spec)
+            summary = summarize_stored(study, spec)
             lines.append(summary.line())
             best = shown_value(summary.best, summary.metric)
             rows.append((summary.study, summary.task, str(lines[-1]["trials"]), best))
@@ -65,11 +66,11 @@ def status(name: Name, storage: Storage = None, as_json: AsJson = False) -> None
     """
     with plain_errors():
         from gru_optuna.storage.workers.status import read_workers
-        from gru_optuna.study.summary import summarize
+        from gru_optuna.study.summary import summarize_stored
 
         place = StudyPlace.of(name, storage)
         study, spec = place.load()
-        summary = summarize(study, spec)
+        summary = summarize_stored(study, spec)
         workers = read_workers(place.url, study_id(study))
         if as_json:
             print_json(summary.status(workers))
@@ -102,9 +103,9 @@ def best(
     with plain_errors():
         if as_json and as_toml:
             raise UserError("--json and --toml exclude each other. Give one.")
-        from gru_optuna.study.summary import summarize
+        from gru_optuna.study.summary import summarize_stored
 
-        summary = summarize(*StudyPlace.of(name, storage).load())
+        summary = summarize_stored(*StudyPlace.of(name, storage).load())
         if summary.best is None:
             raise UserError(f'study "{summary.study}" has no result: {summary.no_result}')
         if as_json:

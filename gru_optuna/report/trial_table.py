@@ -12,14 +12,13 @@ from gru_optuna.formatting import format_value
 from gru_optuna.report.trials import (
     STATES,
     State,
-    epochs_of,
     is_number,
     last_value,
     outcome,
     trials_in,
 )
 from gru_optuna.search import space
-from gru_optuna.study.trial_attributes import TrialAttributes
+from gru_optuna.study.trial_attributes import TrialAttributes, epochs_trained
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -63,7 +62,7 @@ def list_rows(study: Study, spec: Specification, best: int | None) -> list[Row]:
             number=trial.number,
             state=STATES[trial.state],
             value=last_value(trial),
-            epochs=epochs_of(trial),
+            epochs=epochs_trained(trial),
             seconds=TrialAttributes.read(trial).seconds,
             params=dict(trial.params),
             outcome=outcome(trial),

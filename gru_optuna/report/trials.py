@@ -61,12 +61,6 @@ def best_reached(trial: FrozenTrial, spec: Specification) -> float | None:
     return min(known, key=spec.as_loss, default=None)
 
 
-def epochs_of(trial: FrozenTrial) -> int:
-    """How many epochs a trial was trained."""
-    epochs = TrialAttributes.read(trial).epochs
-    return (trial.last_step or 0) if epochs is None else epochs
-
-
 def diverged(trial: FrozenTrial) -> bool:
     """Whether a trial failed because its loss or gradient stopped being finite."""
     return trial.state == TrialState.FAIL and "diverged in epoch" in outcome(trial)

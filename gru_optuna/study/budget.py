@@ -40,28 +40,22 @@ def trials_left(study: Study, spec: Specification) -> float:
     return float("inf") if limit is None else max(0, limit - claimed(study))
 
 
-def seconds_left(
-    spec: Specification, worked: float, study: Study | None = None, slots: int = 1
-) -> float:
-    """How much longer a study may be searched after `worked` seconds; infinity without a limit.
+def seconds_left(spec: Specification, worked: float) -> float:
+    """How much longer a study may be worked on after `worked` seconds; infinity without a limit."""
+    return float("inf") if spec.budget.hours is None else spec.budget.hours * 3600 - worked
 
-    If the study is given, the time for its confirmation is kept free: what its runs would take,
-    `slots` at a time, if each took as long as the complete trials did on average; but no more
-    than half of the hours.
+
+def seconds_for_confirmation(study: Study, spec: Specification, slots: int) -> float:
+    """The part of a study's hours that its confirmation is going to need.
+
+    It is what the confirmation's runs would take, `slots` at a time, if each took as long as the
+    complete trials did on average; but no more than half of the hours.
     """
-    if spec.budget.hours is None:
-        return float("inf")
-    seconds = spec.budget.hours * 3600
-    if study is None:
-        return seconds - worked
-    return seconds - worked - min(seconds / 2, _confirmation_seconds(study, spec, slots))
-
-
-def _confirmation_seconds(study: Study, spec: Specification, slots: int) -> float:
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     took = [seconds_trained(trial) for trial in complete]
     runs = min(spec.confirmation.candidates, len(took)) * spec.confirmation.seeds
-    return fmean(took) * runs / min(slots, runs) if runs else 0.0
+    needed = fmean(took) * runs / min(slots, runs) if runs else 0.0
+    return min(needed, (spec.budget.hours or 0.0) * 1800)
 
 
 def renewed(spec: Specification, user_attrs: Mapping[str, Any]) -> Specification:

@@ -143,14 +143,18 @@ class Decision:
 
 
 def ranked(study: Study, spec: Specification) -> list[FrozenTrial]:
-    """The complete trials, the best first.
+    """The complete trials, ordered as `rank` does."""
+    return rank(study.get_trials(deepcopy=False, states=[TrialState.COMPLETE]), spec)
+
+
+def rank(complete: Sequence[FrozenTrial], spec: Specification) -> list[FrozenTrial]:
+    """These complete trials, the best first.
 
     Among equal values the lower validation loss is better, then the earlier trial: on a few dozen
     validation rows, many trials reach the same accuracy. Losses in the units of different views
     are not compared.
     """
     comparable = have_comparable_losses(spec)
-    complete = study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
     # A trial that plain Optuna added may lack our attributes.
     losses = {
         trial.number: attributes.best_validation_loss
@@ -158,12 +162,12 @@ def ranked(study: Study, spec: Specification) -> list[FrozenTrial]:
         if (attributes := TrialAttributes.read(trial)).best_epoch
     }
 
-    def rank(trial: FrozenTrial) -> tuple[float, float, int]:
+    def order(trial: FrozenTrial) -> tuple[float, float, int]:
         assert trial.value is not None
         loss = losses[trial.number] if comparable else 0.0
         return spec.as_loss(trial.value), loss, trial.number
 
-    return sorted((trial for trial in complete if trial.number in losses), key=rank)
+    return sorted((trial for trial in complete if trial.number in losses), key=order)
 
 
 def finalists(study: Study, spec: Specification) -> list[tuple[FrozenTrial, Hyperparameters]]:

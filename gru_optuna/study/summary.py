@@ -11,16 +11,18 @@ from optuna.trial import TrialState
 
 from gru_optuna.attributes import BASELINES, TEST, WORKED_SECONDS
 from gru_optuna.search import space
+from gru_optuna.storage.trial_counts import count_trials, read_best_trials
 from gru_optuna.study import budget
-from gru_optuna.study.confirmation import ranked, read_decision
+from gru_optuna.study.confirmation import rank, read_decision
 from gru_optuna.study.fitted_baselines import compare_in_words, read_fitted
-from gru_optuna.study.trial_attributes import TrialAttributes
+from gru_optuna.study.trial_attributes import BEST_EPOCH, TrialAttributes
 from gru_optuna.study_file import Data, Model, Search
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from optuna import Study
+    from optuna.trial import FrozenTrial
 
     from gru_optuna.hyperparameters import Hyperparameters, Value
     from gru_optuna.storage.workers.status import WorkerStatus
@@ -135,9 +137,27 @@ class Summary:
 def summarize(study: Study, spec: Specification) -> Summary:
     """Counts a study's trials and finds its winner."""
     counts = Counter(trial.state for trial in study.get_trials(deepcopy=False))
+    return _summary(study, spec, counts, find_winner(study, spec))
+
+
+def summarize_stored(study: Study, spec: Specification) -> Summary:
+    """What `summarize` finds, of a study in a database whose trials aren't read otherwise."""
+    decision = read_decision(study)
+    best = read_best_trials(
+        study, BEST_EPOCH, [c.number for c in decision.candidates] if decision else ()
+    )
+    counts = count_trials(study)
+    if best is None:
+        return _summary(study, spec, counts, find_winner(study, spec))
+    return _summary(study, spec, counts, _winner_of(study, spec, rank(best, spec)))
+
+
+def _summary(
+    study: Study, spec: Specification, counts: Counter[TrialState], best: Winner | None
+) -> Summary:
     # From the counts, to agree with them: workers may claim more trials meanwhile.
     claimed = sum(counts.values()) - counts[TrialState.WAITING]
-    best, fitted = find_winner(study, spec), read_fitted(study)
+    fitted = read_fitted(study)
     return Summary(
         study=study.study_name,
         task=spec.task,
@@ -188,7 +208,17 @@ def find_winner(study: Study, spec: Specification) -> Winner | None:
     It is the trial that was confirmed on fresh seeds, unless the search has found a better one
     since, which the confirmation didn't compare.
     """
-    trials = ranked(study, spec)
+    complete = study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
+    ours = [t for t in complete if BEST_EPOCH in t.user_attrs and t.value is not None]
+    best = min((spec.as_loss(t.value) for t in ours if t.value is not None), default=None)
+    decision = read_decision(study)
+    confirmed = {c.number for c in decision.candidates} if decision else set()
+    # Ranking all trials would take as long as a study is large.
+    equal = [t for t in ours if t.number in confirmed or spec.as_loss(t.value or 0.0) == best]
+    return _winner_of(study, spec, rank(equal, spec))
+
+
+def _winner_of(study: Study, spec: Specification, trials: Sequence[FrozenTrial]) -> Winner | None:
     if not trials:
         return None
     best, confirmed = trials[0], read_decision(study)

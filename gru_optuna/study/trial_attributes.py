@@ -72,6 +72,9 @@ class TrialAttributes:
                 trial.set_user_attr(key, value)
 
 
+BEST_EPOCH = "best_epoch"
+"""The attribute that every trial has which one of our workers trained for an epoch."""
+
 CURVES = ("train_loss", "validation_loss", "clipped")
 """The attributes with a number for each epoch, which reports alone read."""
 
@@ -84,6 +87,12 @@ def seconds_trained(trial: FrozenTrial) -> float:
     Without the other attributes: a budget of hours asks for all trials after every epoch.
     """
     return float(trial.user_attrs.get("seconds", 0.0))
+
+
+def epochs_trained(trial: FrozenTrial) -> int:
+    """How many epochs a trial was trained; without the other attributes, as `seconds_trained`."""
+    epochs = trial.user_attrs.get("epochs")
+    return int((trial.last_step or 0) if epochs is None else epochs)
 
 
 def pruned_outcome(epochs: int) -> str:

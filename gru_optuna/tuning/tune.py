@@ -26,7 +26,7 @@ from gru_optuna.storage.workers.heartbeats import LEASE_SECONDS
 from gru_optuna.study import budget
 from gru_optuna.study.confirmation import finalists, is_current, read_decision
 from gru_optuna.study.study import create_or_resume, with_stored_defaults
-from gru_optuna.study.summary import Summary, Winner, summarize
+from gru_optuna.study.summary import Summary, Winner, summarize_stored
 from gru_optuna.study.warm_start import Source, WarmStart, begin_from, find_source
 from gru_optuna.training.engines.cpu import is_compiled
 from gru_optuna.training.pool_factory import Device, choose_device, make_pool
@@ -229,7 +229,7 @@ def _create_or_resume(
             baselines=_to_beat(datasets),
             formats=datasets[0].preprocessing.get("formats"),
         )
-        before = summarize(study, spec)
+        before = summarize_stored(study, spec)
         return study, before, None if source is None else begin_from(study, spec, source)
 
 
@@ -268,7 +268,7 @@ class _Run:
             # A run that was asked to stop draws nothing: the next one does.
             if not self.stop.is_set():
                 describe_at(self.study, self.url)  # with what was confirmed
-            return summarize(self.study, self.spec)
+            return summarize_stored(self.study, self.spec)
         except DatabaseLost as lost:
             if lost.saved:
                 raise

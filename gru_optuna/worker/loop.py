@@ -7,6 +7,7 @@ its parameters and seed alone, so its curve is the one that it would have had.
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -148,6 +149,9 @@ class Worker:
         self._running: dict[Slot, Running] = {}
         self._give_back: list[int] = []
         self._ended: list[int] = []  # not yet committed
+        self._kept = self._kept_cost = 0.0  # seconds
+        self._kept_at = -math.inf
+        self._hopeful = False  # whether any trial has ended without failing
         self._more = True  # whether the last commit claimed as many trials as it wanted
         self._started = time.monotonic()
         self._epochs = 0
@@ -413,13 +417,23 @@ class Worker:
 
     def _out_of_time(self) -> bool:
         worked = self._commits.last.worked_seconds + self._commits.seconds_since_commit()
-        return budget.seconds_left(self.spec, worked, self.study, self.slots) <= 0
+        if self.spec.budget.hours is None:
+            return False
+        at = time.monotonic()
+        # After every epoch of every trial; in a large study, finding the time that is to be kept
+        # free takes longer than a small GRU's epoch.
+        if at - self._kept_at >= 100 * self._kept_cost:
+            self._kept = budget.seconds_for_confirmation(self.study, self.spec, self.slots)
+            self._kept_at = time.monotonic()
+            self._kept_cost = self._kept_at - at
+        return budget.seconds_left(self.spec, worked) <= self._kept
 
     def _stop_if_hopeless(self) -> None:
-        if not self._ended:
+        if not self._ended or self._hopeful:
             return
         ended = [t for t in self.study.get_trials(deepcopy=False) if t.state.is_finished()]
-        if len(ended) >= HOPELESS_TRIALS and all(t.state == TrialState.FAIL for t in ended):
+        self._hopeful = any(t.state != TrialState.FAIL for t in ended)
+        if len(ended) >= HOPELESS_TRIALS and not self._hopeful:
             reason = TrialAttributes.read(ended[-1]).outcome or "unknown"
             for running in self._all():
                 self._end(running, TrialState.FAIL, "given up: every trial before it failed")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import optuna
 import pytest
-from helpers.report_studies import specification, study_of, trial
-from optuna.trial import TrialState
+from helpers.report_studies import candidate, confirmation, specification, study_of, trial
+from optuna.trial import TrialState, create_trial
 
-from gru_optuna.study.summary import summarize
+from gru_optuna.attributes import CONFIRMATION
+from gru_optuna.storage.database.open import open_storage
+from gru_optuna.study.summary import summarize, summarize_stored
 
 FAIL, PRUNED, RUNNING = TrialState.FAIL, TrialState.PRUNED, TrialState.RUNNING
 DIVERGED = "diverged in epoch 1: the training loss is not finite"
@@ -50,3 +53,36 @@ def test_a_study_with_a_result_has_nothing_to_explain() -> None:
     summary = summarize(study, specification())
     assert summary.best is not None
     assert summary.no_result is None
+
+
+COMPLETE = TrialState.COMPLETE
+EQUAL = [trial(COMPLETE, [0.5, 0.9, 0.7], rate) for rate in (0.01, 0.02, 0.03)]
+WORSE = [trial(COMPLETE, [0.1], 0.01), trial(PRUNED, [0.95], 0.01), trial(FAIL, [], 0.01)]
+STRANGER = create_trial(state=COMPLETE, value=1.0, params={}, distributions={})
+
+
+@pytest.mark.parametrize(
+    "trials",
+    [
+        [*WORSE, *EQUAL],
+        [*EQUAL, STRANGER],  # better, but of another program, which recorded no epoch
+        [STRANGER],
+        [trial(COMPLETE, [float("-inf")], 0.01), *WORSE[1:]],
+        [trial(RUNNING, [0.5], 0.01), create_trial(state=TrialState.WAITING)],
+        [],
+    ],
+)
+def test_a_study_is_summarized_alike_without_reading_its_trials(
+    database_url: str, trials: list[optuna.trial.FrozenTrial]
+) -> None:
+    study = optuna.create_study(
+        storage=open_storage(database_url, create=True), direction="maximize", study_name="made-up"
+    )
+    study.add_trials(trials)
+    spec = specification()
+    assert summarize_stored(study, spec) == summarize(study, spec)
+    if len(trials) > 3:
+        # The winner that was confirmed isn't the best of the search.
+        best, worst = (candidate(number, 0.5, [0.5, 0.6], None) for number in (3, 0))
+        study.set_user_attr(CONFIRMATION, confirmation([best, worst], 0, None).as_json())
+        assert summarize_stored(study, spec) == summarize(study, spec)

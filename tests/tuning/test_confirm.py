@@ -381,7 +381,7 @@ def test_hours_end_it_after_a_seed_that_all_have_had(tmp_path: Path) -> None:
 
 
 def test_hours_leave_time_for_it(tmp_path: Path) -> None:
-    from gru_optuna.study.budget import seconds_left
+    from gru_optuna.study.budget import seconds_for_confirmation, seconds_left
 
     path = write_tiny_study(tmp_path / "study")
     run(path, "confirmation.candidates=0")
@@ -389,9 +389,10 @@ def test_hours_leave_time_for_it(tmp_path: Path) -> None:
     spec = study_file.load(path, [*THREE, "budget.hours=1"])
     took = fmean(trial.user_attrs["seconds"] for trial in study.trials)
     assert seconds_left(spec, 600) == 3000
-    assert seconds_left(spec, 600, study, slots=2) == pytest.approx(3000 - took * 9 / 2)
+    assert seconds_for_confirmation(study, spec, slots=2) == pytest.approx(took * 9 / 2)
     short = study_file.load(path, [*THREE, "budget.hours=1e-9"])
-    assert seconds_left(short, 0, study, slots=2) > 0  # half of the hours are the search's
+    kept = seconds_for_confirmation(study, short, slots=2)
+    assert 0 < kept < seconds_left(short, 0)  # half of the hours are the search's
 
 
 def test_folds_confirm_by_their_means(tmp_path: Path) -> None:

@@ -36,12 +36,11 @@ from gru_optuna.report.trials import (
     State,
     best_reached,
     diverged,
-    epochs_of,
     finite,
     outcome,
     trials_in,
 )
-from gru_optuna.study.trial_attributes import TrialAttributes
+from gru_optuna.study.trial_attributes import TrialAttributes, epochs_trained
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -126,7 +125,7 @@ def _ending(trial: FrozenTrial) -> Ending:
 
 def _at_chance(trial: FrozenTrial, chance: float, spec: Specification) -> bool:
     best = best_reached(trial, spec)
-    patient = trial.state != TrialState.FAIL and epochs_of(trial) >= PATIENT_EPOCHS
+    patient = trial.state != TrialState.FAIL and epochs_trained(trial) >= PATIENT_EPOCHS
     return patient and best is not None and spec.as_loss(best) >= spec.as_loss(chance)
 
 

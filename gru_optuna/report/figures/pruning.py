@@ -11,7 +11,8 @@ from optuna.trial import TrialState
 
 from gru_optuna.report.figures.base import Panel, canvas, section, whole
 from gru_optuna.report.theme import STYLES
-from gru_optuna.report.trials import epochs_of, trials_in
+from gru_optuna.report.trials import trials_in
+from gru_optuna.study.trial_attributes import epochs_trained
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -50,8 +51,8 @@ class PruningSavings:
 
 def measure_pruning(study: Study, spec: Specification) -> PruningSavings:
     """Counts the epochs that were run, and estimates those without pruning."""
-    complete = [epochs_of(t) for t in trials_in(study, TrialState.COMPLETE)]
-    pruned = [epochs_of(t) for t in trials_in(study, TrialState.PRUNED)]
+    complete = [epochs_trained(t) for t in trials_in(study, TrialState.COMPLETE)]
+    pruned = [epochs_trained(t) for t in trials_in(study, TrialState.PRUNED)]
     typical, every = fmean(complete) if complete else 0.0, sorted(complete + pruned)
     most = max([spec.training.epochs, *every])
     return PruningSavings(

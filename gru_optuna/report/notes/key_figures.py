@@ -8,21 +8,21 @@ kilobytes, so they contain only the points that change something.
 from __future__ import annotations
 
 import json
+from heapq import nsmallest
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from optuna.trial import TrialState
 
-from gru_optuna.report.figures.history import list_history
 from gru_optuna.report.figures.pruning import measure_pruning
-from gru_optuna.report.trials import complete, trials_in, value_of
+from gru_optuna.report.trials import ENDED, complete, last_value, trials_in, value_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from optuna import Study
+    from optuna.trial import FrozenTrial
 
-    from gru_optuna.report.figures.history import HistoryPoint
     from gru_optuna.study.summary import Summary
     from gru_optuna.study_file import Specification
 
@@ -35,13 +35,17 @@ _MOST_POINTS = 120
 """Of a line: more would be narrower than a pixel, and take twice as many pieces."""
 
 
+_MOST_PRUNED = 500
+"""Trials that a median is taken of; of more, every second, third and so on."""
+
+
 def key_figures(study: Study, spec: Specification, summary: Summary) -> dict[str, str]:
     """The figures by name; none while no trial has ended."""
-    points = list_history(study)
-    if not points:
+    ended = trials_in(study, *ENDED)
+    if not ended:
         return {}
     figures = {
-        "best-so-far": _best_so_far(points, spec, summary),
+        "best-so-far": _best_so_far(ended, spec, summary),
         "learning-curves": _learning_curves(study, spec),
         "what-pruning-saved": _pruning(study, spec),
     }
@@ -52,14 +56,17 @@ def key_figures(study: Study, spec: Specification, summary: Summary) -> dict[str
 
 
 def _best_so_far(
-    points: Sequence[HistoryPoint], spec: Specification, summary: Summary
+    ended: Sequence[FrozenTrial], spec: Specification, summary: Summary
 ) -> dict[str, Any]:
-    steps: dict[float, int] = {}
-    for point in points:
-        if point.best is not None:
-            steps.setdefault(point.best, point.number)
-    values, numbers = list(steps), list(steps.values())
-    last = points[-1].number
+    numbers: list[int] = []
+    values: list[float] = []
+    for trial in ended:
+        if trial.state != TrialState.COMPLETE or (value := last_value(trial)) is None:
+            continue
+        if not values or spec.as_loss(value) < spec.as_loss(values[-1]):
+            numbers.append(trial.number)
+            values.append(value)
+    last = ended[-1].number
     if numbers and numbers[-1] != last:
         numbers, values = [*numbers, last], [*values, values[-1]]
     lines = [_line("best so far", numbers, values, _BLUE, shape="hv", width=3)]
@@ -73,18 +80,23 @@ def _best_so_far(
 
 def _learning_curves(study: Study, spec: Specification) -> dict[str, Any]:
     lines = []
-    best_first = sorted(complete(study), key=lambda trial: spec.as_loss(value_of(trial)))
+    best_first = nsmallest(
+        len(_SHADES), complete(study), key=lambda trial: spec.as_loss(value_of(trial))
+    )
     for trial, color in zip(best_first, _SHADES, strict=False):
         epochs, values = list(trial.intermediate_values), list(trial.intermediate_values.values())
         lines.append(_line(f"trial {trial.number}", epochs, values, color))
     pruned = [t for t in trials_in(study, TrialState.PRUNED) if t.intermediate_values]
+    count, every = f"{len(pruned)} pruned", -(-len(pruned) // _MOST_PRUNED)
+    if every > 1:
+        pruned, count = pruned[::every], f"1 in {every} of {count}"
     medians: dict[int, float] = {}
     for epoch in range(1, spec.training.epochs + 1):
         values = [v for t in pruned if (v := t.intermediate_values.get(epoch)) is not None]
         if values:
             medians[epoch] = median(values)
     if medians:
-        name = f"median of {len(pruned)} pruned"
+        name = f"median of {count}"
         lines.append(_line(name, list(medians), list(medians.values()), _GREY, dash="dot"))
     return _figure("Learning curves of the best trials", "epoch", spec.metric, lines)
 

@@ -6,7 +6,7 @@ Everything in which the two differ is in this folder, and nowhere above it.
 from __future__ import annotations
 
 import re
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -63,8 +63,9 @@ def open_storage(url: str, *, create: bool = False) -> BaseStorage:
             with exclusively(url, "first-run"):
                 if not _is_made(database):
                     schema.make(database)
+        _add_what_is_new(database, url)
         with database.passing_engine().connect() as connection:
-            schema.refuse_other_revisions(str(database), connection)
+            schema.refuse_other_revisions(str(database), connection, to_read=not create)
         return get_storage(schema.optuna_storage(database))
 
 
@@ -133,16 +134,23 @@ def exclusively(url: str, name: str, timeout: float | None = None) -> Iterator[N
 
 
 def lock_study(connection: Connection, study_id: int) -> bool:
-    """Locks a study for writing until the transaction ends.
+    """Locks a study for writing until the transaction ends; see `begin_writing`."""
+    return begin_writing(connection, study_id, lock=True)
 
-    Called before anything is read, so that whatever the transaction reads stays true.
+
+def begin_writing(connection: Connection, study_id: int, *, lock: bool) -> bool:
+    """Begins to write to a study.
 
     Parameters
     ----------
     connection
-        In a transaction that has done nothing yet.
+        In a transaction that has written nothing yet. With the lock, whatever it reads from now
+        on stays true until it ends.
     study_id
         The study's in the database.
+    lock
+        Whether all other transactions that lock the study have to wait. On SQLite they always
+        have to: there is one writer at a time.
 
     Returns
     -------
@@ -151,9 +159,11 @@ def lock_study(connection: Connection, study_id: int) -> bool:
     """
     if connection.dialect.name == "sqlite":
         connection.exec_driver_sql("BEGIN IMMEDIATE")
-    # On PostgreSQL, the row that Optuna itself locks when it creates a trial. SQLite has no locks
-    # on rows, and leaves FOR UPDATE out.
-    row = select(studies.c.study_id).where(studies.c.study_id == study_id).with_for_update()
+    row = select(studies.c.study_id).where(studies.c.study_id == study_id)
+    if lock:
+        # On PostgreSQL, the row that Optuna itself locks when it creates a trial; rows that refer
+        # to it may still be written. SQLite has no locks on rows, and leaves this out.
+        row = row.with_for_update(key_share=True)
     return connection.scalar(row) is not None
 
 
@@ -259,6 +269,15 @@ def _postgresql(parsed: URL) -> PostgreSQL:
 
 def _hidden(parsed: URL) -> str:
     return masked_url(parsed.render_as_string(hide_password=False))
+
+
+def _add_what_is_new(database: Database, url: str) -> None:
+    """Adds what the tables of version 0.1.0 lack, if they can be written."""
+    with database.passing_engine().connect() as connection:
+        lacks = schema.lacks_additions(connection)
+    if lacks:
+        with suppress(StorageError), exclusively(url, "first-run"), database.plain_errors():
+            schema.upgrade(database)
 
 
 def _is_made(database: Database) -> bool:

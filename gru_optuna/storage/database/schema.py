@@ -23,6 +23,7 @@ from sqlalchemy import select
 from gru_optuna.errors import StorageError
 from gru_optuna.storage.database.optuna_storage import BulkStorage
 from gru_optuna.storage.database.tables import OPTUNAS_VERSION_TABLE, VERSION_TABLE
+from gru_optuna.storage.database.triggers import create_triggers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,6 +36,10 @@ if TYPE_CHECKING:
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
 _OPTUNAS_MIGRATIONS = Path(optuna.storages._rdb.__file__).parent / "alembic"
+
+
+_BEFORE_ADDITIONS = "0001"
+"""Our revision of which every later one keeps all tables as they are."""
 
 
 class Revisions(NamedTuple):
@@ -72,8 +77,23 @@ def is_made(connection: Connection) -> bool:
     )
 
 
-def refuse_other_revisions(where: str, connection: Connection) -> None:
+def lacks_additions(connection: Connection) -> bool:
+    """Whether the tables are those of version 0.1.0, to which later ones only added."""
+    return stored(connection) == newest()._replace(ours=_BEFORE_ADDITIONS)
+
+
+def refuse_other_revisions(where: str, connection: Connection, *, to_read: bool = False) -> None:
     """Refuses tables of an older or newer version.
+
+    Parameters
+    ----------
+    where
+        The database, for the message.
+    connection
+        To the database.
+    to_read
+        Whether nothing but Optuna's tables is going to be read, for which additions to ours
+        aren't needed.
 
     Raises
     ------
@@ -81,7 +101,7 @@ def refuse_other_revisions(where: str, connection: Connection) -> None:
         If they are; the message says what to do.
     """
     found = stored(connection)
-    if found == newest():
+    if found == newest() or (to_read and lacks_additions(connection)):
         return
     _refuse_newer(where, found)
     raise StorageError(
@@ -118,6 +138,10 @@ def upgrade(database: Database) -> tuple[Revisions, Revisions]:
             optuna_storage(database).upgrade()
     if before.ours != now.ours:
         _migrate(database)
+    else:
+        # Optuna's upgrade may have made its tables anew, and other programs, too.
+        with database.passing_engine().begin() as connection:
+            create_triggers(connection)
     return before, now
 
 

@@ -1,6 +1,6 @@
-"""Our own tables in Optuna's database: workers, leases and checkpoints.
+"""Our own tables in Optuna's database: workers, leases, checkpoints and changes.
 
-Optuna's tables stay as Optuna and optuna-dashboard know them; these three hold what they have no
+Optuna's tables stay as Optuna and optuna-dashboard know them; these four hold what they have no
 place for. ``migrations/`` creates and changes them, and a test compares its result with this
 file.
 """
@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from optuna.storages._rdb import models
 from sqlalchemy import (
+    BigInteger,
     Column,
     DateTime,
     Float,
     ForeignKey,
+    Index,
     Integer,
     LargeBinary,
     MetaData,
@@ -90,6 +92,26 @@ checkpoints = Table(
     Column("content", LargeBinary),  # null: the store has it
 )
 """What running trials continue from. A file in a store counts only if a row names it."""
+
+changes = Table(
+    "gru_optuna_changes",
+    metadata,
+    # SQLite: a trial that changes gets a new row, and numbers are never used again.
+    Column("change", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
+    Column(
+        "trial_id",
+        ForeignKey(trials.c.trial_id, ondelete="CASCADE"),
+        nullable=False,
+        unique=True,
+    ),
+    Column("study_id", ForeignKey(studies.c.study_id, ondelete="CASCADE"), nullable=False),
+    # PostgreSQL: the transaction that changed the trial last.
+    Column("xid", BigInteger),
+    Index("ix_gru_optuna_changes_study_id", "study_id", "xid"),
+    sqlite_autoincrement=True,
+)
+"""Which trials have changed, and when, in the order of transactions. ``triggers.py`` fills it. A
+trial that hasn't changed since version 0.1 has no row."""
 
 VERSION_TABLE = "gru_optuna_alembic_version"
 OPTUNAS_VERSION_TABLE = "alembic_version"

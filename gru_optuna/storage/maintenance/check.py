@@ -25,6 +25,7 @@ from gru_optuna.storage.database.tables import (
     trials,
     workers,
 )
+from gru_optuna.storage.database.triggers import missing_triggers
 from gru_optuna.storage.maintenance.checkpoint_stores import study_stores
 
 if TYPE_CHECKING:
@@ -149,7 +150,7 @@ def _findings(database: Database, connection: Connection) -> Iterator[CheckResul
             return  # a damaged file can't be trusted with the other checks
         yield _references(connection)
     found, wanted = schema.stored(connection), schema.newest()
-    yield _revisions(found, wanted)
+    yield _revisions(connection, found, wanted)
     if found.optuna != wanted.optuna:
         return
     yield _trial_numbers(connection)
@@ -186,8 +187,15 @@ def _references(connection: Connection) -> CheckResult:
     return CheckResult("references", tuple(problems), "every row of Optuna's tables has its owner")
 
 
-def _revisions(found: schema.Revisions, wanted: schema.Revisions) -> CheckResult:
+def _revisions(
+    connection: Connection, found: schema.Revisions, wanted: schema.Revisions
+) -> CheckResult:
     problems = []
+    if found == wanted and (missing := missing_triggers(connection)):
+        problems = [
+            f"workers don't notice all changes of {', '.join(missing)}: triggers are missing. Run "
+            f"gru-optuna storage upgrade."
+        ]
     if found != wanted:
         problems = [f"{found}, while this version uses {wanted}. Run gru-optuna storage upgrade."]
     return CheckResult("tables", tuple(problems), str(found))

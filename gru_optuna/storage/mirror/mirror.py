@@ -5,13 +5,14 @@ hundreds of reads, which costs more than training a small GRU. Here samplers and
 the copy, and `Mirror.sync` does everything at once: it writes what has changed in this worker's
 trials, records their checkpoints, reads what other workers did, and claims trials.
 
-Each transaction holds the study's lock and compares leases first. So a worker never writes to a
-trial that another one has taken over, and two workers never claim the same trial.
+Each transaction locks and compares this worker's leases first, so a worker never writes to a trial
+that another one has taken over. One that claims trials also holds the study's lock, so two workers
+never claim the same trial. What others did is known from the table of changes, so a look costs as
+much as has changed, not as much as there is.
 """
 
 from __future__ import annotations
 
-import math
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -25,8 +26,9 @@ from sqlalchemy.exc import IntegrityError
 from gru_optuna.attributes import DESCRIBED_AT
 from gru_optuna.errors import DatabaseLost, StudyError
 from gru_optuna.storage.database import tables
-from gru_optuna.storage.database.open import lock_study, now
+from gru_optuna.storage.database.open import begin_writing, now
 from gru_optuna.storage.mirror import dashboard_notes
+from gru_optuna.storage.mirror.change_log import Position, read_changed, read_position
 from gru_optuna.storage.mirror.in_memory import Memory
 from gru_optuna.storage.mirror.optuna_rows import Changes, Written, read_study_attrs, read_trials
 from gru_optuna.storage.mirror.study_attributes import StudyAttrs
@@ -84,6 +86,7 @@ class _Draft:
     noted: list[int] = field(default_factory=list)
     claims: list[Claim] = field(default_factory=list)
     attrs: StudyAttrs | None = None
+    position: Position | None = None
 
 
 class Mirror:
@@ -137,13 +140,13 @@ class Mirror:
             },
         )
         self._trial_ids: list[int] = []  # in the database, by number
-        self._foreign: set[int] = set()  # numbers of unfinished trials that aren't ours
+        self._foreign: set[int] = set()  # numbers of running trials that aren't ours
+        self._given_back: set[int] = set()  # ids of trials whose last reports weren't written
         self._mine: dict[int, _HeldTrial] = {}
         self._unsure = False  # whether the last transaction may or may not have been committed
-        self._others_at = -math.inf  # monotonic, seconds: the last look at the other workers
         self.transactions = 0
         self._take_attrs(self._attrs)
-        self.pull()
+        self._read_all()
         self.study = optuna.load_study(
             study_name=study.study_name,
             storage=self._memory,
@@ -174,6 +177,17 @@ class Mirror:
             t.number for t in self.study.get_trials(deepcopy=False) if t.state.is_finished()
         )
         return set(finished) - self._mine.keys()
+
+    def _read_all(self) -> None:
+        with self._engine.connect() as connection:
+            # First: what changes while the trials are read is read again with the next look.
+            self._position = read_position(connection, self._study_id)
+            ids = connection.scalars(
+                select(tables.trials.c.trial_id).where(tables.trials.c.study_id == self._study_id)
+            ).all()
+            trials = read_trials(connection, ids, without=self._without)
+        for trial in trials:
+            self._take(trial)
 
     def pull(self) -> None:
         """Reads what other workers did, and writes nothing."""
@@ -254,33 +268,40 @@ class Mirror:
         # A commit whose answer is lost may have happened. Until this one has answered, what the
         # database holds is unknown.
         sure, self._unsure = not self._unsure, True
+        user, system = self.study.user_attrs, self._memory.get_study_system_attrs(self._id)
+        # Even if nothing is wanted: silence is only known after watching for a while.
+        watches = self._registration.is_time_to_watch(at, wanted)
         with self._engine.begin() as connection:
-            if not lock_study(connection, self._study_id):
+            # Most of what others did is read before the lock is taken, and only the rest within.
+            self._read(connection, draft)
+            if sure and not leaving and not description:
+                draft.attrs = self._attrs.look(connection, user, system, at)
+            locks = wanted > 0 or watches or draft.attrs is None
+            if not begin_writing(connection, self._study_id, lock=locks):
                 raise StudyError(f'study "{self.study.study_name}" was deleted by someone else.')
             self._registration.beat(connection, epochs_per_second)
             if not sure:
                 self._find_out(connection)
             self._write(connection, draft, saved, unsaved)
-            self._read(connection, draft)
-            user, system = self.study.user_attrs, self._memory.get_study_system_attrs(self._id)
+            if locks or draft.lost:
+                self._read(connection, draft)
             if description:
                 dashboard_notes.write_description(connection, self._study_id, description)
                 system = system | {DESCRIBED_AT: now(connection).isoformat()}
-            spared = sure and not leaving
-            draft.attrs = self._attrs.look(connection, user, system, at, now_and_then=spared)
+            if draft.attrs is None:
+                draft.attrs = self._attrs.write(connection, user, system, at)
             if give_back:
                 ids = [self._mine[n].trial_id for n in give_back if n in self._mine]
                 self._registration.give_back(connection, ids)
-            # Even if nothing is wanted: silence is only known after watching for a while.
-            looks = wanted > 0 or at - self._others_at >= self._registration.beat_seconds
-            if looks or leaving:
+            if wanted > 0 or watches or leaving:
                 self._refuse_older(connection)
-            if looks:
-                draft.claims = self._registration.claim(connection, wanted, limit, at)
+            if wanted > 0 or watches:
+                draft.claims = self._registration.claim(
+                    connection, wanted, limit, at, watches=watches
+                )
                 claimed = [claim.trial_id for claim in draft.claims]
                 draft.read += read_trials(connection, claimed)
         self._unsure = False  # whether the last transaction may or may not have been committed
-        self._others_at = at if looks else self._others_at
         self.transactions += 1
         return self._accept(draft, saved, give_back, at)
 
@@ -289,10 +310,9 @@ class Mirror:
         path = self._engine.url.database
         if self._engine.dialect.name != "sqlite" or path is None:
             return
-        over = tables.trials.c.state.in_([state for state in TrialState if state.is_finished()])
-        here = tables.trials.c.study_id == self._study_id
-        found = connection.scalar(select(func.count()).where(here, over)) or 0
-        if found < len(self.over()):
+        # The newest change is never removed, except together with the study that it belongs to.
+        newest = connection.scalar(select(func.max(tables.changes.c.change))) or 0
+        if newest < self._position.before - 1:
             raise DatabaseLost(Path(path))
 
     def _find_out(self, connection: Connection) -> None:
@@ -321,7 +341,7 @@ class Mirror:
     ) -> None:
         """Writes what has changed in the trials whose leases are still ours."""
         assert self._registration is not None
-        # First the leases: under the study's lock, what is held now is held until the commit.
+        # First the leases, which this locks: what is held now is held until the commit.
         held = self._registration.held(connection)
         changes, over, advanced, notes = Changes(), [], [], {}
         for number, mine in self._mine.items():
@@ -379,18 +399,19 @@ class Mirror:
             connection.execute(insert(rows), new)
 
     def _read(self, connection: Connection, draft: _Draft) -> None:
-        """Reads the trials of others that are new or may have changed, and those just lost.
-
-        A finished trial never changes, so the cost doesn't grow with the study.
-        """
-        known = [self._trial_ids[number] for number in (*self._foreign, *draft.lost)]
-        new = connection.scalars(
-            select(tables.trials.c.trial_id).where(
-                tables.trials.c.study_id == self._study_id,
-                tables.trials.c.number >= len(self._trial_ids),
-            )
-        ).all()
-        draft.read = read_trials(connection, [*known, *new], without=self._without)
+        """Reads the trials of others that are new or have changed, and those just lost."""
+        since = draft.position or self._position
+        changed, draft.position = read_changed(connection, self._study_id, since)
+        mine = {held.trial_id for number, held in self._mine.items() if number not in draft.lost}
+        again = {self._trial_ids[number] for number in draft.lost} | self._given_back
+        wanted = [*again, *(of for of in changed if of not in again)]
+        read = [of for of in wanted if of not in mine]
+        # Most changes are reports of running trials.
+        known = {
+            self._trial_ids[number]: self._memory.trial(self._id, number)
+            for number in (self._foreign if read else ())
+        }
+        draft.read += read_trials(connection, read, without=self._without, known=known)
 
     def _accept(
         self,
@@ -416,9 +437,15 @@ class Mirror:
                     trial.user_attrs.pop(key, None)
             else:
                 self._mine[trial.number].written = Written.of(trial)
+        if draft.position is not None:
+            self._position = draft.position
+        self._given_back.clear()
         for number in (*draft.lost, *give_back):
-            if self._mine.pop(number, None):
+            if held := self._mine.pop(number, None):
                 self._foreign.add(number)
+                if number in give_back:
+                    # Memory holds reports that waited for a checkpoint; the database doesn't.
+                    self._given_back.add(held.trial_id)
         # First, by the database's ids: `_take` replaces them with the ids in memory.
         by_id = {trial._trial_id: trial for trial in draft.read}
         for trial in draft.read:
@@ -433,12 +460,8 @@ class Mirror:
         if draft.attrs is not None and draft.attrs is not self._attrs:
             self._attrs = draft.attrs
             self._take_attrs(draft.attrs)
-        running = sum(
-            self._memory.trial(self._id, number).state == TrialState.RUNNING
-            for number in self._foreign
-        )
         worked = self._attrs.worked_seconds(time.monotonic() if at is None else at)
-        return Synced(claims, tuple(draft.lost), tuple(superseded), running, worked)
+        return Synced(claims, tuple(draft.lost), tuple(superseded), len(self._foreign), worked)
 
     def _take_attrs(self, attrs: StudyAttrs) -> None:
         for key, value in attrs.user.items():
@@ -451,7 +474,7 @@ class Mirror:
         if trial.number == len(self._trial_ids):
             self._trial_ids.append(trial._trial_id)
         self._memory.put(self._id, trial)
-        if trial.state.is_finished():
-            self._foreign.discard(trial.number)
-        elif trial.number not in self._mine:
+        if trial.state == TrialState.RUNNING and trial.number not in self._mine:
             self._foreign.add(trial.number)
+        else:
+            self._foreign.discard(trial.number)

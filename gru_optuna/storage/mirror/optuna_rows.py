@@ -21,6 +21,7 @@ from sqlalchemy import (
     Enum,
     String,
     bindparam,
+    func,
     insert,
     literal,
     select,
@@ -30,7 +31,7 @@ from sqlalchemy import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from optuna.distributions import BaseDistribution
     from sqlalchemy import Connection
@@ -161,7 +162,11 @@ class Changes:
 
 
 def read_trials(
-    connection: Connection, trial_ids: Sequence[int], *, without: Collection[str] = ()
+    connection: Connection,
+    trial_ids: Sequence[int],
+    *,
+    without: Collection[str] = (),
+    known: Mapping[int, FrozenTrial] | None = None,
 ) -> list[FrozenTrial]:
     """Trials as Optuna returns them, by number; ``_trial_id`` is the id in the database.
 
@@ -173,10 +178,13 @@ def read_trials(
         Their ids in the database.
     without
         Attributes to leave out.
+    known
+        Trials as they were before, by their ids in the database. Optuna adds parameters and never
+        changes any, so those of a trial that has as many as before aren't read again.
     """
     found: list[FrozenTrial] = []
     for start in range(0, len(trial_ids), _TOGETHER):
-        found += _read(connection, trial_ids[start : start + _TOGETHER], without)
+        found += _read(connection, trial_ids[start : start + _TOGETHER], without, known or {})
     return sorted(found, key=lambda trial: trial.number)
 
 
@@ -204,22 +212,29 @@ def read_study_attrs(
 
 
 def _read(
-    connection: Connection, trial_ids: Sequence[int], without: Collection[str]
+    connection: Connection,
+    trial_ids: Sequence[int],
+    without: Collection[str],
+    known: Mapping[int, FrozenTrial],
 ) -> Iterator[FrozenTrial]:
-    def rows(model: Any, *names: str, unless: Collection[str] = ()) -> Iterable[Any]:
+    def rows(
+        model: Any, *names: str, of: Sequence[int] = trial_ids, unless: Collection[str] = ()
+    ) -> Iterable[Any]:
         table = model.__table__.c
         columns = [table[name] for name in names]
         # As the driver returns them. SQLAlchemy would look up each state and kind in its enum.
         plain = [type_coerce(c, String) if isinstance(c.type, Enum) else c for c in columns]
-        query = select(table.trial_id, *plain).where(table.trial_id.in_(trial_ids))
+        query = select(table.trial_id, *plain).where(table.trial_id.in_(of))
         return connection.execute(query.where(table.key.not_in(unless)) if unless else query)
 
     # Before the other rows: a trial that is over has all of them by then, and one that isn't is
     # read again next time.
     found = list(rows(models.TrialModel, "number", "state", "datetime_start", "datetime_complete"))
+    same = _with_the_same_parameters(connection, known, trial_ids)
+    others = [trial_id for trial_id in trial_ids if trial_id not in same]
     params: _ByTrial[tuple[str, str, float]] = defaultdict(list)
     for trial_id, name, number, distribution in rows(
-        models.TrialParamModel, "param_name", "param_value", "distribution_json"
+        models.TrialParamModel, "param_name", "param_value", "distribution_json", of=others
     ):
         params[trial_id].append((name, distribution, number))
     values: _ByTrial[tuple[int, float]] = defaultdict(list)
@@ -241,7 +256,14 @@ def _read(
     user, system = attrs
     for trial_id, number, state, started, completed in found:
         of_trial = params[trial_id]
-        distributions = _distributions(tuple((name, text) for name, text, _ in of_trial))
+        if trial_id in same:
+            values_of_params = dict(known[trial_id].params)
+            distributions = known[trial_id].distributions
+        else:
+            distributions = _distributions(tuple((name, text) for name, text, _ in of_trial))
+            values_of_params = {
+                name: distributions[name].to_external_repr(stored) for name, _, stored in of_trial
+            }
         ended = TrialState[state].is_finished()
         yield FrozenTrial(
             number=number,
@@ -250,9 +272,7 @@ def _read(
             values=[v for _, v in sorted(values[trial_id])] or None,
             datetime_start=_local(started),
             datetime_complete=_local(completed),
-            params={
-                name: distributions[name].to_external_repr(stored) for name, _, stored in of_trial
-            },
+            params=values_of_params,
             # A handle on a trial that isn't over adds to its dictionaries in place.
             distributions=distributions if ended else dict(distributions),
             user_attrs=user[trial_id],
@@ -260,6 +280,22 @@ def _read(
             intermediate_values=dict(sorted(reports[trial_id])),
             trial_id=trial_id,
         )
+
+
+def _with_the_same_parameters(
+    connection: Connection, known: Mapping[int, FrozenTrial], trial_ids: Sequence[int]
+) -> set[int]:
+    """Which of the known trials have as many parameters as before, and at least one."""
+    table: Any = models.TrialParamModel.__table__.c
+    before = {of: len(known[of].params) for of in trial_ids if of in known and known[of].params}
+    if not before:
+        return set()
+    counted = connection.execute(
+        select(table.trial_id, func.count().label("many"))
+        .where(table.trial_id.in_(list(before)))
+        .group_by(table.trial_id)
+    )
+    return {row.trial_id for row in counted if row.many == before[row.trial_id]}
 
 
 @lru_cache(maxsize=4096)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -33,27 +33,54 @@ class StudyAttrs:
     user, system
         The attributes, as the database has them.
     at
-        Monotonic time of this worker's last look, seconds; None before the first.
+        Monotonic time at which this worker last counted the time worked, seconds; None before
+        the first time. It has worked ever since.
+    looked
+        Monotonic time of its last look, seconds.
     """
 
     study_id: int
     user: dict[str, Any]
     system: dict[str, Any]
     at: float | None = None
+    looked: float = -math.inf
 
     def worked_seconds(self, at: float) -> float:
         """The time worked until now, if this worker has worked on since the last look."""
-        since = 0.0 if self.at is None else at - self.at
+        since = 0.0 if self.at is None else at - self.looked
         return float(self.user.get(WORKED_SECONDS, 0.0)) + since
 
     def look(
-        self,
-        connection: Connection,
-        user: Mapping[str, Any],
-        system: Mapping[str, Any],
-        at: float,
-        *,
-        now_and_then: bool,
+        self, connection: Connection, user: Mapping[str, Any], system: Mapping[str, Any], at: float
+    ) -> StudyAttrs | None:
+        """Reads the attributes now and then; None if some have to be written, under the lock.
+
+        That is so if they changed in memory, or if no worker has counted the time worked for a
+        while: among many workers, one does it for all.
+
+        Parameters
+        ----------
+        connection
+            In any transaction.
+        user, system
+            The attributes in memory.
+        at
+            Monotonic time, seconds.
+        """
+        if self.at is None or _changed(self.user, user) or _changed(self.system, system):
+            return None
+        if at - self.looked < LOOK_SECONDS:
+            return self
+        user_now, system_now = read_study_attrs(connection, self.study_id)
+        if WORKED_UNTIL not in user_now:
+            return None
+        until = datetime.fromisoformat(user_now[WORKED_UNTIL])
+        if not 0 <= (now(connection) - until).total_seconds() < LOOK_SECONDS:
+            return None
+        return replace(self, user=user_now, system=system_now, looked=at)
+
+    def write(
+        self, connection: Connection, user: Mapping[str, Any], system: Mapping[str, Any], at: float
     ) -> StudyAttrs:
         """Reads the attributes, writes those that changed in memory, and counts the time worked.
 
@@ -65,13 +92,9 @@ class StudyAttrs:
             The attributes in memory.
         at
             Monotonic time, seconds.
-        now_and_then
-            Whether to skip the look if the last one was a moment ago and nothing changed here.
         """
         user_changes, system_changes = _changed(self.user, user), _changed(self.system, system)
         since = math.inf if self.at is None else at - self.at
-        if now_and_then and since < LOOK_SECONDS and not user_changes and not system_changes:
-            return self
         clock = now(connection)
         user_before, system_before = read_study_attrs(connection, self.study_id)
         worked = float(user_before.get(WORKED_SECONDS, 0.0))
@@ -87,7 +110,7 @@ class StudyAttrs:
         changes.attrs(models.StudyUserAttributeModel, owner, user_before, user_after)
         changes.attrs(models.StudySystemAttributeModel, owner, system_before, system_after)
         changes.write(connection)
-        return StudyAttrs(self.study_id, user_after, system_after, at)
+        return StudyAttrs(self.study_id, user_after, system_after, at, at)
 
 
 def _changed(before: Mapping[str, Any], here: Mapping[str, Any]) -> dict[str, Any]:

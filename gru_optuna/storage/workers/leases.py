@@ -8,11 +8,12 @@ token that keeps two workers from writing to one trial, never the heartbeat.
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from optuna.storages._rdb import models
 from optuna.trial import TrialState
@@ -30,13 +31,17 @@ from gru_optuna.storage.workers.heartbeats import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Sequence
 
     from sqlalchemy import Connection, Engine
 
 SUSPICIOUS_DEATHS = 2
 """After this many workers in a row have died holding a trial before its next epoch, the next one
 trains it alone for an epoch: otherwise the trials that were held with it would be blamed, too."""
+
+FEW_WORKERS = 8
+"""Up to so many others, a worker looks at them whenever it claims trials, and knows of a death on
+its machine at once. Among more it looks once a heartbeat: each look reads all workers."""
 
 MOST_DEATHS = 5
 """After this many deaths in a row, the trial is to blame, and fails."""
@@ -109,6 +114,8 @@ class Registration:
         # Trials of plain Optuna, which has no heartbeat: their rows are counted instead.
         self._strangers = HeartbeatMonitor(lease_seconds)
         self._left = False
+        self._died: set[int] = set()  # at the last look, certainly and on this machine
+        self._watched_at, self._others = -math.inf, 0
         with engine.begin() as connection:
             inserted = connection.execute(insert(workers).values(self._row(connection)))
             assert inserted.inserted_primary_key is not None
@@ -135,17 +142,35 @@ class Registration:
         with self._engine.begin() as connection:
             self.beat(connection)
 
+    def is_time_to_watch(self, at: float, wanted: int) -> bool:
+        """Whether to look which workers are silent, at a time (monotonic, seconds).
+
+        Even a worker that wants no trials looks now and then: silence is only known after
+        watching for a while.
+        """
+        if wanted > 0 and self._others <= FEW_WORKERS:
+            return True
+        return at - self._watched_at >= self.beat_seconds
+
     def held(self, connection: Connection) -> dict[int, int]:
         """The tokens of the trials that this worker still holds, by the trials' ids."""
         found = connection.execute(
             select(leases.c.trial_id, leases.c.token)
             .join(trials, trials.c.trial_id == leases.c.trial_id)
             .where(leases.c.worker_id == self.worker_id, trials.c.state == TrialState.RUNNING)
+            # Not every commit locks the study. Who takes a trial over waits here for this one.
+            .with_for_update(of=leases)
         )
         return {row.trial_id: row.token for row in found}
 
     def claim(
-        self, connection: Connection, wanted: int, limit: int | None, at: float
+        self,
+        connection: Connection,
+        wanted: int,
+        limit: int | None,
+        at: float,
+        *,
+        watches: bool = True,
     ) -> list[Claim]:
         """Claims up to `wanted` trials: abandoned ones, then waiting ones, then new ones.
 
@@ -161,21 +186,27 @@ class Registration:
             How many trials the study may ever begin; None: no limit.
         at
             Monotonic time, seconds.
+        watches
+            Whether to look which workers are silent.
         """
-        abandoned = self._abandoned(connection, at)
+        dead = self._watch(connection, at) if watches else set()
+        abandoned = self._abandoned(connection, dead, at)
         chosen = self._choose(connection, abandoned, wanted)
-        claims = [self._adopt(connection, trial) for trial in chosen]
+        adopted = (self._adopt(connection, trial) for trial in chosen)
+        claims = [claim for claim in adopted if claim]
         if len(claims) < wanted:
             mine = trials.c.study_id == self.study_id
-            waiting = connection.scalars(
-                select(trials.c.trial_id)
-                .where(mine, trials.c.state == TrialState.WAITING)
-                .order_by(trials.c.number)
-            ).all()
-            known = connection.scalar(select(func.count()).where(mine)) or 0
+            waits = mine & (trials.c.state == TrialState.WAITING)
+            last = connection.scalar(select(func.max(trials.c.number)).where(mine))
+            known = 0 if last is None else last + 1
             room = wanted - len(claims)
-            room = room if limit is None else min(room, max(0, limit - known + len(waiting)))
-            begins = [self._begin(connection, trial_id) for trial_id in waiting[:room]]
+            if limit is not None:
+                count = connection.scalar(select(func.count()).where(waits)) or 0
+                room = min(room, max(0, limit - known + count))
+            waiting = connection.scalars(
+                select(trials.c.trial_id).where(waits).order_by(trials.c.number).limit(room)
+            ).all()
+            begins = [self._begin(connection, trial_id) for trial_id in waiting]
             claims += [claim for claim in begins if claim]
             claims += self._create(connection, known, room - len(waiting))
         return claims
@@ -192,10 +223,11 @@ class Registration:
         """Releases all leases and removes the worker's row."""
         self._left = True  # before the row goes, or a beat on its way would write it again
         with self._engine.begin() as connection:
+            # In the order of all transactions, or two might wait for each other: workers, leases.
+            connection.execute(delete(workers).where(workers.c.worker_id == self.worker_id))
             connection.execute(
                 update(leases).where(leases.c.worker_id == self.worker_id).values(worker_id=None)
             )
-            connection.execute(delete(workers).where(workers.c.worker_id == self.worker_id))
             self._tidy(connection)
         if self._life is not None:
             self._life.release()
@@ -242,8 +274,8 @@ class Registration:
             "beaten_at": at,
         }
 
-    def _abandoned(self, connection: Connection, at: float) -> list[_Abandoned]:
-        """Running trials that no living worker holds, by number."""
+    def _watch(self, connection: Connection, at: float) -> set[int]:
+        """Workers that are dead, by their beats or, on this machine, by their file locks."""
         others = {
             row.worker_id: row.beats
             for row in connection.execute(
@@ -252,18 +284,25 @@ class Registration:
                 )
             )
         }
-        # By its beats, or at once by its file lock, if it ran on this machine.
-        silent = self._workers.look(others, at)
+        self._watched_at, self._others = at, len(others)
         died = {worker for worker, beats in others.items() if has_died(self._engine, worker, beats)}
-        dead = silent | died
-        living = {self.worker_id, *others} - dead
-        running = connection.execute(
+        self._died = died
+        return self._workers.look(others, at) | died
+
+    def _abandoned(self, connection: Connection, dead: set[int], at: float) -> list[_Abandoned]:
+        """Running trials that no living worker holds, by number."""
+        holder = workers.c.worker_id
+        found: Sequence[Any] = connection.execute(
             select(trials.c.trial_id, leases.c.worker_id, leases.c.token, leases.c.deaths)
             .outerjoin(leases, leases.c.trial_id == trials.c.trial_id)
+            .outerjoin(
+                workers,
+                (holder == leases.c.worker_id) & (workers.c.study_id == self.study_id),
+            )
             .where(trials.c.study_id == self.study_id, trials.c.state == TrialState.RUNNING)
+            .where(holder.is_(None) | holder.in_(dead))
             .order_by(trials.c.number)
-        )
-        found = [row for row in running if row.worker_id not in living]
+        ).all()
         alive = self._strangers_alive(
             [row.trial_id for row in found if not row.token], connection, at
         )
@@ -279,7 +318,7 @@ class Registration:
         if dead:
             self._bury(connection, dead, blamed)
             # Of the certainly dead alone: a silent worker may be suspended, and hold its lock.
-            for worker in died:
+            for worker in self._died & dead:
                 remove_lock(life_lock(self._engine, worker))
         return [
             _Abandoned(row.trial_id, row.token or 0, (row.deaths or 0) + (row.trial_id in blamed))
@@ -303,6 +342,8 @@ class Registration:
 
     def _bury(self, connection: Connection, dead: set[int], blamed: set[int]) -> None:
         """Removes workers that died, frees their trials, and counts the death of those to blame."""
+        # Workers before leases, as in every transaction: one that lives after all may be writing.
+        connection.execute(delete(workers).where(workers.c.worker_id.in_(dead)))
         mine = leases.c.worker_id.in_(dead)
         connection.execute(
             update(leases)
@@ -310,7 +351,6 @@ class Registration:
             .values(deaths=leases.c.deaths + 1)
         )
         connection.execute(update(leases).where(mine).values(worker_id=None))
-        connection.execute(delete(workers).where(workers.c.worker_id.in_(dead)))
 
     def _choose(
         self, connection: Connection, abandoned: list[_Abandoned], wanted: int
@@ -324,12 +364,15 @@ class Registration:
             suspects -= {min(suspects)} if not holds_one else set()
         return [trial for trial in abandoned if trial.trial_id not in suspects][:wanted]
 
-    def _adopt(self, connection: Connection, trial: _Abandoned) -> Claim:
+    def _adopt(self, connection: Connection, trial: _Abandoned) -> Claim | None:
         token = trial.token + 1
         taken = {"worker_id": self.worker_id, "token": token, "deaths": trial.deaths}
         mine = leases.c.trial_id == trial.trial_id
         if trial.token:
-            connection.execute(update(leases).where(mine).values(taken))
+            # A worker that was silent, and lives after all, may just have ended the trial.
+            same = mine & (leases.c.token == trial.token)
+            if not connection.execute(update(leases).where(same).values(taken)).rowcount:
+                return None
         else:
             row = {"trial_id": trial.trial_id, "study_id": self.study_id, **taken}
             connection.execute(insert(leases).values(row))
