@@ -39,12 +39,19 @@ class StudyNumbers:
     pruning: PruningSavings
 
 
-def measure_study(study: Study, spec: Specification, summary: Summary) -> StudyNumbers:
-    """Computes the shared numbers of a study."""
+def measure_study(
+    study: Study, spec: Specification, summary: Summary, shown: Study | None = None
+) -> StudyNumbers:
+    """Computes the shared numbers of a study.
+
+    What compares trials with each other is computed from those that figures show, if these are
+    not all.
+    """
+    shown = shown or study
     return StudyNumbers(
         result=find_result(study, spec, summary),
-        importance=measure_importance(study),
-        health=measure_health(study, spec),
+        importance=measure_importance(shown),
+        health=measure_health(shown, spec),
         pruning=measure_pruning(study, spec),
     )
 

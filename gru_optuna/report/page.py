@@ -27,6 +27,7 @@ from gru_optuna.report.contents import draw_sections, measure_study
 from gru_optuna.report.figures.base import FIGURES, Context
 from gru_optuna.report.findings import find_findings
 from gru_optuna.report.images import draw_images
+from gru_optuna.report.shown_trials import thinned
 from gru_optuna.report.theme import DARK, LIGHT
 from gru_optuna.report.trial_table import sort_key, trial_table
 from gru_optuna.report.trials import as_json
@@ -72,9 +73,10 @@ def render_report(
         If the folder can't be written, or there is no Chrome for images.
     """
     summary = summarize(study, spec)
-    numbers = measure_study(study, spec, summary)
+    shown, left_out = thinned(study, spec)
+    numbers = measure_study(study, spec, summary, shown)
     best = summary.best
-    context = Context(study, spec, best.number if best else None)
+    context = Context(shown, spec, best.number if best else None)
     sections = draw_sections(context, numbers)
     found = find_findings(context, numbers)
     templates = _templates()
@@ -88,6 +90,7 @@ def render_report(
         searched=dict(spec.searchable()),
         worked_seconds=float(study.user_attrs.get(WORKED_SECONDS, 0.0)),
         sections=sections,
+        left_out=left_out,
         **trial_table(study, spec, context.best),
     )
     figures = folder / "figures"

@@ -10,9 +10,9 @@ from optuna.samplers import TPESampler
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
-if TYPE_CHECKING:
-    from collections.abc import Container
+from gru_optuna.search.study_view import StudyView
 
+if TYPE_CHECKING:
     from optuna import Study
     from optuna.distributions import BaseDistribution
     from optuna.trial import FrozenTrial
@@ -108,7 +108,7 @@ class FlatTPESampler(TPESampler):
         self._modelled.update(study)
         # Optuna takes the parameters of trial after trial to split the groups that it has. A set
         # of parameters that it had before splits nothing, so the first trial of each suffices.
-        view: Any = _View(study, self._modelled.of_each_kind())
+        view: Any = StudyView(study, self._modelled.of_each_kind())
         return super().infer_relative_search_space(view, trial)
 
     def sample_relative(
@@ -130,26 +130,7 @@ class FlatTPESampler(TPESampler):
 
     def _view(self, study: Study) -> Any:
         chosen = self._modelled.chosen()
-        return study if chosen is None else _View(study, chosen)
-
-
-class _View:
-    """A study of which only some trials can be seen."""
-
-    def __init__(self, study: Study, trials: list[FrozenTrial]) -> None:
-        self._study = study
-        self._trials = trials
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._study, name)
-
-    def _get_trials(
-        self,
-        deepcopy: bool = True,
-        states: Container[TrialState] | None = None,
-        use_cache: bool = False,
-    ) -> list[FrozenTrial]:
-        return [trial for trial in self._trials if states is None or trial.state in states]
+        return study if chosen is None else StudyView(study, chosen)
 
 
 def _rank(trial: FrozenTrial, direction: StudyDirection) -> tuple[float, ...]:
