@@ -90,7 +90,7 @@ class RecordedPool:
     ) -> Slot:
         """Gives a trial a slot."""
         state = curve(vars(hyperparameters), seed, self._spec.training.epochs)
-        slot = Slot(hyperparameters, seed, _Network(), Progress.of(self._spec), state)
+        slot = Slot(hyperparameters, seed, None, _Network(), Progress.of(self._spec), state)
         if checkpoint is not None:
             replay(checkpoint.state, slot)
         self.slots.append(slot)
