@@ -34,8 +34,8 @@ WINDOW = 4
 CONTEXT_POWER = 0.75
 """Counts of contexts are raised to this, so that rare contexts weigh less."""
 
-MOST_READ = 2_000_000
-"""Tokens of training rows that are counted at most. They bound the memory: 8 million pairs."""
+MOST_READ = 1_000_000
+"""Tokens of training rows that are counted at most. They bound the memory: 4 million pairs."""
 
 MOST_TOKENS = 50_000
 """Tokens that get a row of the table, the most frequent ones. They bound the time."""
