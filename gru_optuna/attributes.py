@@ -11,7 +11,7 @@ DEFAULTS_VERSION = "defaults_version"
 """The version of the defaults that the specification holds."""
 
 FINGERPRINT = "fingerprint"
-"""Of the data that the study was made with."""
+"""The fingerprint of the data that the study was made with."""
 
 FORMATS = "column_formats"
 """How the columns of the data are written, where they aren't plain; see `TableFormats`."""
@@ -51,7 +51,7 @@ what `study.predictions.describe_predictions` returns, the metric's ``value`` an
 """
 
 WARM_START = "warm_start"
-"""Of a study: what it took from other studies, by source. Of a trial: its source and the number
+"""For a study: what it took from other studies, by source. For a trial: its source and the number
 it had there."""
 
 DESCRIBED_AT = "gru_optuna:described_at"

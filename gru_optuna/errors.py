@@ -75,7 +75,7 @@ class TrialFailed(GRUOptunaError):  # noqa: N818 (an ending, not a fault)
     """One trial can't go on. The message becomes the reason in its attributes."""
 
     def in_fold(self, fold: int, folds: int) -> TrialFailed:
-        """The same failure, of one fold (from 0) of a cross-validation.
+        """This failure as that of one fold (from 0) of a cross-validation.
 
         >>> str(TrialFailed("diverged in epoch 3").in_fold(0, 5))
         'fold 1 of 5: diverged in epoch 3'

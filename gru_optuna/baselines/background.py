@@ -34,7 +34,7 @@ SECONDS = 120.0
 """Processor time for the models of a study, all together."""
 
 MOST_BYTES = 2**30
-"""Of a study's files; reading more a second time would take too long."""
+"""The most bytes of a study's files: reading more a second time would take too long."""
 
 _LOOK_SECONDS = 0.2
 _ONE_THREAD = (

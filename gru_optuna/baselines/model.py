@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from gru_optuna.study_file import Specification
 
 Settings: TypeAlias = dict[str, Any]
-"""Of one model; JSON can hold them."""
+"""The settings of one model; JSON can hold them."""
 
 Predictor: TypeAlias = "Callable[[Inputs], NDArray[np.float64]]"
 """From N rows to the probabilities of the classes (N, O), or to numbers in the data's units."""

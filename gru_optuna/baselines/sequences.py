@@ -177,5 +177,5 @@ class ConvolutionRidge(_RidgeFamily):
 
     @staticmethod
     def label(_settings: Settings) -> str:
-        """The same for all settings."""
+        """The name of the model, whatever its settings."""
         return "random convolutions and ridge regression"

@@ -458,7 +458,7 @@ def _by_series(
 def _gather(
     columns: Sequence[NDArray[np.float64]], origins: Origins, steps: NDArray[np.int64]
 ) -> NDArray[np.float64]:
-    """Values (N, X) of columns (S,), so many steps (X,) after each origin; first values before."""
+    """Values (N, X) of columns (S,), `steps` (X,) after each origin; first values before."""
     values = np.empty((len(origins), len(steps)))
     for number, column in enumerate(columns):
         own = origins.series == number
@@ -469,7 +469,7 @@ def _gather(
 def _looked_up(
     columns: Sequence[NDArray[np.float64]], origins: Origins, ahead: int
 ) -> NDArray[np.float64]:
-    """Values (N, X) of columns (S, X), so many steps after each origin."""
+    """Values (N, X) of columns (S, X), `ahead` steps after each origin."""
     found = np.empty((len(origins), columns[0].shape[1]))
     for number, column in enumerate(columns):
         own = origins.series == number

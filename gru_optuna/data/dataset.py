@@ -215,7 +215,7 @@ class Dataset:
     views: Views | None = None  # the other views of the same rows, if trials may choose
 
     def seen_by(self, hyperparameters: Hyperparameters) -> Dataset:
-        """The same rows in the view that a trial reads."""
+        """These rows in the view that a trial reads."""
         view = self.view.of(hyperparameters)
         if view == self.view:
             return self
@@ -311,7 +311,7 @@ class Views:
         return made
 
     def changed(self, change: Callable[[Dataset], Dataset]) -> Views:
-        """The same views, each changed after it is made."""
+        """These views, each changed after it is made."""
         return Views(lambda view: change(self[view]), self.shape)
 
     def _bytes(self) -> int:

@@ -22,9 +22,9 @@ _SHARE_FOR_TRAINING = 0.6
 # The share of epochs that pruning and early stopping leave.
 _SHARE_TRAINED = 0.45
 _FEWEST_EPOCHS = 4
-# At most, and the patience that goes with so many. Measured on a dozen data sets: the best epoch of
-# sequences and windows is often beyond the 45th, and their losses rest for long in between; a
-# network that reads texts has learned them by heart after a dozen.
+# The most epochs, and the patience that goes with them. Measured on a dozen data sets: the best
+# epoch of sequences and windows is often beyond the 45th, and their losses rest for long in
+# between; a network that reads texts has learned them by heart after a dozen.
 _MOST_EPOCHS: dict[Rows, tuple[int, int]] = {
     "texts": (15, 4),
     "sequences": (100, 25),

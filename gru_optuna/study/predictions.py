@@ -22,7 +22,7 @@ MOST_CLASSES = 20
 """A larger confusion matrix can't be read: the rarer classes share a row."""
 OTHERS = "others"
 MOST_POINTS = 500
-"""Of predicted against true, and of a forecast's line."""
+"""Points of predicted against true values, and of a forecast's line."""
 
 
 def describe_predictions(

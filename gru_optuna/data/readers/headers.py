@@ -14,7 +14,7 @@ _NUMBER = re.compile(r"[(+-−-]?\W?\d[\d.,' \u00a0\u202f]*(?:[eE][+-]?\d+)?\W{0
 _TIME = re.compile(r"\d{1,4}[-/.]\d{1,2}(?:[-/.]\d{1,4})?(?:[ T].*)?|\d{1,2}:\d{2}.*")
 _EXCEL = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)
 _MOSTLY = 0.9  # of a column's fields
-_WORDS = 3  # a field of so many is a text, not a name
+_WORDS = 3  # a field of this many words is a text, not a name
 
 
 def separator_line(line: str) -> str | None:

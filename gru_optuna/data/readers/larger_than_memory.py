@@ -136,7 +136,7 @@ def whole(path: Path, blocks: Iterator[pl.DataFrame]) -> Rows:
 
 
 def head(rows: int, path: Path, blocks: Iterator[pl.DataFrame]) -> Rows:  # noqa: ARG001 (a `Gather`)
-    """The first blocks with so many rows."""
+    """The first blocks with this many rows."""
     taken: list[pl.DataFrame] = []
     while sum(block.height for block in taken) < rows and (block := next(blocks, None)) is not None:
         taken.append(block)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from gru_optuna.study_file.tasks import Task
 
 _NAMES = ("values", "lengths", "labels", "targets")
-_ROWS_PER_CLASS, _MOST_CLASSES = 5, 50  # whole numbers with so many rows each are classes
+_ROWS_PER_CLASS, _MOST_CLASSES = 5, 50  # whole numbers with this many rows each are classes
 
 # The names under which other libraries save rows and what is to be predicted for them.
 _PAIRS = (

@@ -32,7 +32,7 @@ _BLUE, _ORANGE, _GREEN, _GREY = "#0072B2", "#E69F00", "#009E73", "#8A8A8A"
 _SHADES = (_BLUE, _ORANGE, _GREEN, "#CC79A7", "#56B4E9")
 _MOST_BASELINES = 4
 _MOST_POINTS = 120
-"""Of a line: more would be narrower than a pixel, and take twice as many pieces."""
+"""Points of a line: more would be narrower than a pixel, and take twice as many pieces."""
 
 
 _MOST_PRUNED = 500
