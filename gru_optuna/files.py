@@ -9,6 +9,8 @@ import shutil
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
+from gru_optuna.errors import UserError
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
@@ -16,6 +18,36 @@ if TYPE_CHECKING:
 UNFINISHED = ".writing"
 """Suffix of what is being written. A file that still bears it later is left from a killed
 process, and can be removed."""
+
+
+SHARED_VARIABLE = "GRU_OPTUNA_SHARED"
+"""Who else may read and write what we create: nobody, unless it says ``group`` or ``umask``."""
+
+_FORBIDDEN = {"": 0o077, "group": 0o007, "umask": None}
+
+
+def forbidden_permissions() -> int | None:
+    """The permission bits that nothing we create has; None: the umask of the process decides.
+
+    Raises
+    ------
+    UserError
+        If the variable has an unknown value.
+    """
+    given = os.environ.get(SHARED_VARIABLE, "")
+    if given not in _FORBIDDEN:
+        raise UserError(f'{SHARED_VARIABLE}="{given}" is unknown. Set it to group or umask.')
+    return _FORBIDDEN[given]
+
+
+def limit_access(path: Path) -> None:
+    """Gives a file or folder that was just created the permissions that the user wants."""
+    forbidden = forbidden_permissions()
+    if forbidden is not None:
+        everything = 0o777 if path.is_dir() else 0o666
+        special = path.stat().st_mode & 0o7000  # such as the group that a shared folder passes on
+        with suppress(PermissionError):  # a file system that knows no permissions
+            path.chmod(special | everything & ~forbidden)
 
 
 @contextmanager
@@ -35,6 +67,7 @@ def written_whole(path: Path, *, durable: bool = True) -> Iterator[Path]:
     """
     with unfinished(path) as beside:
         yield beside
+        limit_access(beside)
         if durable:
             _sync(beside)
         beside.replace(path)

@@ -20,6 +20,11 @@ SHOWN_OPTIONS = {
 ``password``, ``sslpassword`` and ``options`` among them."""
 
 _URL = re.compile(r"(?P<start>[A-Za-z][\w+.-]*:/+)(?P<rest>[^\s'\"]*)")
+# A password may hold spaces and quotes, though both should be written with %. Up to the last @
+# before the next URL; not for pages, where a port follows the colon.
+_PASSWORD = re.compile(
+    r"(?P<start>\b(?!https?:)[A-Za-z][\w+.-]*:/+[^\s:/'\"]*:)(?:(?!\b[A-Za-z][\w+.-]*:/).)*@"
+)
 _ASSIGNED = re.compile(r"(?i)\b(\w*pass\w*\s*=\s*)('[^']*'|\"[^\"]*\"|[^\s&]+)")
 
 
@@ -31,7 +36,7 @@ def masked(text: str) -> str:
     >>> masked("--storage=postgresql://me:se/cr:et@host/db?password=x&sslmode=require")
     '--storage=postgresql://me:***@host/db?password=***&sslmode=require'
     """
-    return _ASSIGNED.sub(r"\1***", _URL.sub(_masked_url, text))
+    return _ASSIGNED.sub(r"\1***", _URL.sub(_masked_url, _PASSWORD.sub(r"\g<start>***@", text)))
 
 
 def masked_url(url: str) -> str:

@@ -64,6 +64,15 @@ def test_nothing_secret_is_shown(url: str) -> None:
         assert S not in str(error)  # noqa: PT017 (either is fine)
 
 
+@pytest.mark.parametrize("password", [f"my {S}", f"{S} x", f"it's {S}", f'a "{S}" b', f"a/ {S}"])
+def test_passwords_with_spaces_and_quotes_are_hidden_in_a_text(password: str) -> None:
+    first, second = f"postgresql://me:{password}@host/db", f"postgresql://you:{password}@other/db"
+    text = f"can't copy {first} to {second}: see https://example.org:80/x or ask me@example.org"
+    shown = "can't copy postgresql://me:***@host/db to postgresql://you:***@other/db: see "
+    assert masked(text).startswith(shown)
+    assert masked(text).endswith("https://example.org:80/x or ask me@example.org")
+
+
 @given(st.text(max_size=12), st.text(max_size=12))
 def test_whatever_else_a_password_holds(before: str, after: str) -> None:
     password = f"{before}{S}{after}"

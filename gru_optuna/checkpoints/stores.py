@@ -20,7 +20,7 @@ from gru_optuna.checkpoints.checkpoint import DamagedCheckpoint
 from gru_optuna.checkpoints.marker import MARKER, marker_content, owner_in
 from gru_optuna.checkpoints.names import is_checkpoint, is_folder, is_unfinished
 from gru_optuna.errors import GRUOptunaError, StorageError
-from gru_optuna.files import written_whole
+from gru_optuna.files import limit_access, written_whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -228,7 +228,9 @@ class Folder(CheckpointStore):
     def mark(self) -> None:
         """Writes the marker, and creates the folder if there is none."""
         with _plain_errors(self.folder):
-            self.folder.mkdir(parents=True, exist_ok=True)
+            if not self.folder.is_dir():
+                self.folder.mkdir(parents=True, exist_ok=True)
+                limit_access(self.folder)
             if not (self.folder / MARKER).is_symlink():
                 with written_whole(self.folder / MARKER, durable=False) as beside:
                     beside.write_bytes(marker_content(self._owner))

@@ -10,7 +10,7 @@ import time
 from typing import TYPE_CHECKING, NoReturn
 
 from gru_optuna.cli.console import EXIT_INTERRUPTED, say
-from gru_optuna.errors import UserError
+from gru_optuna.files import forbidden_permissions
 
 if TYPE_CHECKING:
     import threading
@@ -26,12 +26,6 @@ _LEAVE_SECONDS = 4.8
 send SIGKILL soon afterwards, so unfinished work is abandoned, as after a SIGKILL."""
 
 
-SHARED_VARIABLE = "GRU_OPTUNA_SHARED"
-"""Who else may read and write the files that a command creates; see `keep_files_private`."""
-
-_UMASKS = {"": 0o077, "group": 0o007}
-
-
 def keep_files_private() -> None:
     """Lets only this user read what the command and its workers create.
 
@@ -43,13 +37,9 @@ def keep_files_private() -> None:
     UserError
         If the variable has another value.
     """
-    given = os.environ.get(SHARED_VARIABLE, "")
-    if given == "umask":
-        return
-    if given not in _UMASKS:
-        raise UserError(f'{SHARED_VARIABLE}="{given}" is unknown. Set it to group or umask.')
-    # The umask, not the modes of single files: SQLite, Arrow and others create files, too.
-    os.umask(_UMASKS[given])
+    # The umask, not only `limit_access`: SQLite, Arrow and others create files, too.
+    if (forbidden := forbidden_permissions()) is not None:
+        os.umask(forbidden)
 
 
 def begin_work() -> None:

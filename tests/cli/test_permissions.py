@@ -8,9 +8,14 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
+import optuna
 import pytest
 from helpers.processes import wait_for
 from helpers.workspaces import write_tiny_study
+
+from gru_optuna.files import written_whole
+from gru_optuna.storage.database.open import open_storage
+from gru_optuna.worker.run import open_study_checkpoints
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -60,6 +65,33 @@ def test_a_setting_shares_files(shared: str, mode: int, tmp_path: Path) -> None:
     environment = os.environ | {"GRU_OPTUNA_SHARED": shared}
     subprocess.run([sys.executable, "-c", script], check=True, cwd=tmp_path, env=environment)
     assert modes(tmp_path)["x.db"] == mode
+
+
+@pytest.mark.parametrize(
+    ("shared", "file", "folder"),
+    [("", 0o600, 0o2700), ("group", 0o660, 0o2770), ("umask", 0o644, 0o2755)],
+)
+def test_what_python_creates_is_private_too(
+    shared: str, file: int, folder: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The umask of the process stays, and so does the group of a shared folder."""
+    monkeypatch.setenv("GRU_OPTUNA_SHARED", shared)
+    tmp_path.chmod(0o2777)
+    before = os.umask(0o022)
+    try:
+        url = f"sqlite:///{tmp_path / 'x.db'}"
+        study = optuna.create_study(storage=open_storage(url, create=True))
+        open_study_checkpoints(study, url)
+        with written_whole(tmp_path / "bundle") as beside:
+            beside.mkdir()
+        with written_whole(tmp_path / "predictions.csv") as beside:
+            beside.write_text("")
+        assert os.umask(0o022) == 0o022
+    finally:
+        os.umask(before)
+    found = modes(tmp_path)
+    assert {found["x.db"], found["predictions.csv"]} == {file}
+    assert {found["x.db.checkpoints"], found["x.db.locks"], found["bundle"]} == {folder}
 
 
 def test_another_value_is_refused(tmp_path: Path) -> None:

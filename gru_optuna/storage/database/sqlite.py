@@ -24,6 +24,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from gru_optuna.checkpoints.marker import Owner
 from gru_optuna.errors import DatabaseLost, StorageError
+from gru_optuna.files import limit_access
 from gru_optuna.storage.database.tables import refuse_strangers
 
 if TYPE_CHECKING:
@@ -197,6 +198,7 @@ class SQLite:
         _refuse_network_file_system(self.path.parent)
         with suppress(OSError):  # it exists, or `probe` says what is wrong
             self.path.touch(exist_ok=False)
+            limit_access(self.path)  # SQLite gives its -wal and -shm files the same permissions
 
     def probe(self, *, write: bool) -> None:
         """Checks, before anything is written, that it is a database, ours, and not locked."""
@@ -237,7 +239,9 @@ class SQLite:
         from filelock import FileLock
 
         with self.plain_errors():
-            self._locks.mkdir(exist_ok=True)
+            with suppress(FileExistsError):
+                self._locks.mkdir()
+                limit_access(self._locks)
             # A name may come from a database; names that become alike only wait for each other.
             plain = re.sub(r"[^\w.-]", "_", name)
             file = self._locks / f"{plain}.lock"
