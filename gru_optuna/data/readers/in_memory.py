@@ -252,6 +252,9 @@ def _column(values: object) -> pl.Series:
     array = np.asarray(values)
     if array.dtype.kind in "biufM":
         return pl.Series(values=array)
+    if type(next(iter(array), None)).__name__ in ("Period", "Interval"):
+        # Pandas' own kinds of times are read as the texts that they show.
+        return pl.Series(values=[None if is_missing(value) else str(value) for value in array])
     # Among texts, pandas marks a missing one as NaN, which alone differs from itself.
     return pl.Series(values=[None if value != value else value for value in array.tolist()])  # noqa: PLR0124
 

@@ -269,7 +269,10 @@ def _candidates(text: bytes) -> list[str]:
         name: len(_SIGN_IN_WORD.findall(text.decode(name, "replace")))
         for name in ("Windows-1252", "Windows-1250")
     }
-    return sorted(signs, key=lambda name: signs[name])
+    latin = sorted(signs, key=lambda name: signs[name])
+    letters = sum(map(str.isalpha, high.decode(latin[0], "replace")))
+    # Accented letters are letters; the first bytes of Japanese characters look like signs.
+    return latin if 3 * letters > 2 * len(high) else ["Shift_JIS", *latin]
 
 
 def _missing(path: Path, endings: Collection[str]) -> str:

@@ -362,6 +362,7 @@ def test_stored_dates_are_times(tmp_path: Path) -> None:
         ("Windows-1250", "Data;Sprzedaż\n1;źródło, łódź\n"),
         ("Windows-1251", "Дата;Цена\n1;много слов\n"),
         ("Shift_JIS", "日付,売上\n1,ありがとう\n"),
+        ("Shift_JIS", "日付,売上\n1,商品\n"),
         ("GB18030", "日期,销量\n1,你好世界\n"),
     ],
 )

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gru_optuna.data.readers.in_memory import frame_rows
 from gru_optuna.data.readers.times import NoTimeError, parse_times, share_of_times
 
 Writer = Callable[[datetime], object]
@@ -278,3 +279,22 @@ def test_one_word_with_numbers_is_no_column_of_dates() -> None:
     assert share_of_times(pl.Series(values=["set 12", "set 13", "set 14"])) == 0
     assert share_of_times(pl.Series(values=["set 12", "ott 12", "nov 12"])) == 1
     assert str(parse_times(pl.Series(values=["set 12", "set 13"])).values[1]).startswith("2013-09")
+
+
+@pytest.mark.parametrize(
+    "times",
+    [
+        pd.interval_range(pd.Timestamp("2020-01-01"), periods=30, freq="D"),
+        pd.period_range("2010-01", periods=30, freq="M"),
+        pd.period_range("2010Q1", periods=30, freq="Q"),
+        pd.period_range("2010-01-04", periods=30, freq="W"),
+    ],
+)
+def test_columns_of_periods_and_intervals_are_times(
+    times: pd.IntervalIndex | pd.PeriodIndex,
+) -> None:
+    rows = frame_rows(pd.DataFrame({"t": times}), "y")
+    parsed = parse_times(rows.time_column("t"))
+    starts = times.left if isinstance(times, pd.IntervalIndex) else times.to_timestamp()
+    assert (parsed.values == starts.to_numpy()).all()
+    assert parsed.forms[0].write(pl.Series(values=parsed.values)).to_list() == [*map(str, times)]
