@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from threadpoolctl import threadpool_limits
 
-from gru_optuna.checkpoints.checkpoint import Checkpoint
+from gru_optuna.checkpoints.checkpoint import Checkpoint, DamagedCheckpoint
 from gru_optuna.data.dataset import Dataset, Split
 from gru_optuna.training import embeddings
 from gru_optuna.training.embeddings import CONTEXT_POWER, WINDOW, FirstWeights, ppmi_embeddings
@@ -202,4 +202,6 @@ def test_trials_share_a_table_and_a_resumed_one_needs_none(
     resumed = later.admit(PPMI, seed=1, checkpoint=checkpoint)
     later.train_epoch()
     assert curve_of(resumed) == curve_of(slot)
+    with pytest.raises(DamagedCheckpoint, match="embedding_initializer"):
+        later.admit(TEXT, seed=1, checkpoint=checkpoint)
     assert computed == [5, 7]
