@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from gru_optuna.formatting import visible
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from gru_optuna.bundle.bundle import Bundle
     from gru_optuna.study.confirmation import Decision
@@ -46,6 +46,7 @@ def model_card(bundle: Bundle) -> str:
         networks="one network" if count == 1 else f"an ensemble of {count} networks",
         reads=_reads(bundle),
         metrics=list(_lines(bundle.manifest.metrics)),
+        compared=" ".join(map(str, bundle.manifest.metrics.get("compared", ()))),
         size=bundle.networks[0].network.size(),
         labels=", ".join(map(_as_text, labels[:_LABELS])) + more,
         files=_listed([part for part in (data.train, data.test) if isinstance(part, str)]),
@@ -53,10 +54,18 @@ def model_card(bundle: Bundle) -> str:
 
 
 def measured(
-    search: float | None, baselines: Mapping[str, float], confirmed: Decision | None
+    search: float | None,
+    baselines: Mapping[str, float],
+    confirmed: Decision | None,
+    compared: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """A trial's metrics, as a bundle keeps them and its card shows them."""
+    """A trial's metrics, as a bundle keeps them and its card shows them.
+
+    `compared` says in sentences how it compares with the best simple model.
+    """
     found: dict[str, Any] = {"search": search, "baselines": dict(baselines)}
+    if compared:
+        found["compared"] = list(compared)
     if confirmed is not None:
         won = confirmed.won
         found["confirmed"] = {"mean": won.mean, "interval": won.interval, "values": won.values}

@@ -13,15 +13,18 @@ import typer
 
 from gru_optuna.cli.console import AsJson, plain_errors, say
 from gru_optuna.cli.output import print_json, print_table
-from gru_optuna.formatting import NONE, format_list
+from gru_optuna.errors import UserError
+from gru_optuna.formatting import NONE, format_list, format_metric
 from gru_optuna.inspection.roles import Roles, role_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from gru_optuna.data.readers.column_formats import TableFormats
     from gru_optuna.inspection.columns import Column, Spread
     from gru_optuna.inspection.inspect import FileReport, Inspection
     from gru_optuna.inspection.time_column import Season, TimeColumn
+    from gru_optuna.study_file import Task
 
 TaskOption = Annotated[
     Literal["classification", "regression", "forecasting"] | None,
@@ -88,6 +91,14 @@ def inspect_files(
     decimal: DecimalOption = None,
     thousands: ThousandsOption = None,
     missing: MissingOption = None,
+    baselines: Annotated[
+        bool,
+        typer.Option(
+            "--baselines",
+            help="Fit simple models to the rows of the study that init would draft, in a few "
+            "minutes at most.",
+        ),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Describe a data file and report what is wrong with it.
@@ -102,10 +113,13 @@ def inspect_files(
 
         formats = TableFormats(decimal, thousands, tuple(missing or ()))
         found = inspect(files, roles, task=task, formats=formats)
-        if as_json:
-            print_json(asdict(found))
-        else:
+        if not as_json:
             _print(found)
+        fitted = _fit_baselines(files[0], roles, task, formats) if baselines else None
+        if as_json:
+            print_json(asdict(found) | ({} if fitted is None else {"baselines": fitted}))
+        elif fitted is not None:
+            _print_baselines(fitted)
 
 
 @_takes_roles
@@ -144,6 +158,58 @@ def init(
         study = quote(str(made.study.relative_to(folder)))
         go = f"gru-optuna tune {study}" if made.ready else f"edit {study}"
         say("next    " + (go if folder == Path() else f"cd {quote(str(folder))} && {go}"))
+
+
+def _fit_baselines(
+    file: Path, roles: Roles, task: Task | None, formats: TableFormats
+) -> dict[str, Any]:
+    """What simple models reach on the validation rows of the study that `init` would draft."""
+    from gru_optuna.baselines.background import SECONDS
+    from gru_optuna.baselines.fit import Chosen, fit_all
+    from gru_optuna.baselines.rows import read_raw_folds
+    from gru_optuna.scaffold.draft import draft_study, read_draft
+
+    draft = draft_study(file, task, roles, formats)
+    if draft.sizes is None:
+        raise UserError(f"{file} is larger than memory: no simple models are fitted to it.")
+    spec = read_draft(draft.toml, draft.files)
+    folds = read_raw_folds(spec, file.absolute().parent)
+    results = list(fit_all(spec, folds, SECONDS))
+    models = [each for each in results if isinstance(each, Chosen)]
+    models.sort(key=lambda model: spec.as_loss(model.validation))
+    return {
+        "metric": spec.metric,
+        "rows": len(folds[0].train),
+        "of": folds[0].of,
+        "validation_rows": len(folds[0].validation),
+        "models": [
+            {
+                "name": model.name,
+                "settings": model.settings,
+                "validation": model.validation,
+                "seconds": round(model.seconds, 3),
+            }
+            for model in models
+        ],
+        "left_out": [asdict(each) for each in results if not isinstance(each, Chosen)],
+    }
+
+
+def _print_baselines(fitted: dict[str, Any]) -> None:
+    drawn = f" of {fitted['of']:,}" if fitted["rows"] < fitted["of"] else ""
+    print(
+        f"\nsimple models, fitted to {fitted['rows']:,}{drawn} training rows and chosen on "
+        f"{fitted['validation_rows']:,} validation rows"
+    )
+    print_table(
+        ("model", f"validation {fitted['metric']}", "seconds"),
+        [
+            (model["name"], format_metric(model["validation"]), f"{model['seconds']:.1f}")
+            for model in fitted["models"]
+        ],
+    )
+    for each in fitted["left_out"]:
+        print(f"left out: {each['family']} ({each['reason']})")
 
 
 def _print(inspection: Inspection) -> None:

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from gru_optuna.inspection.columns import Column, Spread
     from gru_optuna.inspection.inspect import FileReport
     from gru_optuna.inspection.time_column import TimeColumn
-    from gru_optuna.study_file import Task
+    from gru_optuna.study_file import Specification, Task
 
 _TEST, _VALIDATION, _VALIDATION_IN_TIME = 0.2, 0.2, 0.1
 _LONG_SIGNS = 64  # if texts without spaces have more characters, bpe shortens them
@@ -213,14 +213,19 @@ def _check(toml: str, files: tuple[Path, ...]) -> PartSizes:
     """
     from gru_optuna.data.load import load_folds  # torch: refusals before this are quick
 
-    content = tomllib.loads(toml)
-    for key, file in zip(("train", "test"), files, strict=False):
-        content["data"][key] = str(file.absolute())
-    spec = study_file.parse(content, source=str(files[0]))
+    spec = read_draft(toml, files)
     first: Dataset = load_folds(spec, files[0].absolute().parent)[0]
     return PartSizes(
         len(first.train), len(first.validation), len(first.test or ()), spec.data.horizon
     )
+
+
+def read_draft(toml: str, files: tuple[Path, ...]) -> Specification:
+    """The specification of a draft whose files are where they are now."""
+    content = tomllib.loads(toml)
+    for key, file in zip(("train", "test"), files, strict=False):
+        content["data"][key] = str(file.absolute())
+    return study_file.parse(content, source=str(files[0]))
 
 
 def _refuse_unusable(inspection: Inspection, task: Task | None) -> None:

@@ -157,6 +157,9 @@ def compare_in_words(comparison: Comparison, metric: str) -> list[str]:
     elif interval[1] < 0:
         by, sure = _by(-gain, metric), _sure([-interval[1], -interval[0]], metric)
         how = f"{by} lower" if metric in MAXIMIZED else f"{by} higher"
+        if metric not in MAXIMIZED and gain < -1:  # more than 100% higher
+            how = f"{_number(1 - gain)} times as high"
+            sure = _sure_times([1 - interval[1], 1 - interval[0]])
         first = (
             f"{name[0].upper()}{name[1:]} is better here; use it: the GRU's {metric} is {how} "
             f"({sure})."
@@ -197,8 +200,12 @@ def _sure(interval: Sequence[float], metric: str) -> str:
     return f"95% interval {ends}"
 
 
+def _sure_times(interval: Sequence[float]) -> str:
+    return f"95% interval {format_interval(interval, _number)}"
+
+
 def _number(hundredths: float) -> str:
-    """Per cent or points, with two significant figures.
+    """Per cent, points or times, with two significant figures.
 
     >>> _number(12.34), _number(0.456), _number(1.28)
     ('12', '0.46', '1.3')

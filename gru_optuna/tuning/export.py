@@ -93,7 +93,9 @@ def make_winner(
     return _bundle(
         spec, datasets, pool, runs, size.slots, stop,
         fingerprint=study.user_attrs[FINGERPRINT],
-        metrics=measured(winner.value, summary.baselines, winner.confirmed),
+        metrics=measured(
+            winner.value, summary.baselines, winner.confirmed, summary.compared()
+        ),
         refitted=refit,
     )  # fmt: skip
 
