@@ -6,6 +6,7 @@ trial's changes are the difference between what the database holds of it and wha
 
 from __future__ import annotations
 
+import gc
 import json
 import math
 from collections import defaultdict
@@ -183,8 +184,15 @@ def read_trials(
         changes any, so those of a trial that has as many as before aren't read again.
     """
     found: list[FrozenTrial] = []
-    for start in range(0, len(trial_ids), _TOGETHER):
-        found += _read(connection, trial_ids[start : start + _TOGETHER], without, known or {})
+    collects = gc.isenabled()
+    # The garbage collector would walk over everything that was read so far, again and again.
+    gc.disable()
+    try:
+        for start in range(0, len(trial_ids), _TOGETHER):
+            found += _read(connection, trial_ids[start : start + _TOGETHER], without, known or {})
+    finally:
+        if collects:
+            gc.enable()
     return sorted(found, key=lambda trial: trial.number)
 
 
