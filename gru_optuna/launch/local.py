@@ -39,7 +39,7 @@ SOON_SECONDS = 60.0
 LOOK_SECONDS = 0.25
 """The pause between two checks of the study and the processes."""
 
-_LEAVING_SECONDS = 6.0  # a worker takes five at most
+_LEAVING_SECONDS = 4.5  # for all workers together; this process has five, and a kill is harmless
 _SAVING_SECONDS = 60.0  # a worker needs to save thousands of trials
 _DONE, _FAILED, _USER_ERROR, _INTERRUPTED = 0, 1, 2, 130
 
@@ -104,8 +104,9 @@ def supervise(
         seconds = _SAVING_SECONDS if isinstance(failure, DatabaseLost) else 0.0
         for worker in workers:
             worker.ask_to_leave(after=seconds)
+        give_up = time.monotonic() + _LEAVING_SECONDS
         for worker in workers:
-            worker.wait()
+            worker.wait(until=give_up)
         with suppress(DatabaseLost):  # known, or noticed by whoever writes next
             _report(watcher, on_event)
         engine.dispose()
@@ -186,11 +187,11 @@ class _Supervised:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
 
-    def wait(self) -> None:
+    def wait(self, until: float) -> None:
         if not hasattr(self, "process"):
             return
         try:
-            self.process.wait(_LEAVING_SECONDS)
+            self.process.wait(max(0.0, until - time.monotonic()))
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()

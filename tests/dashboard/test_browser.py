@@ -9,6 +9,7 @@ import optuna
 import pytest
 from helpers.dashboards import TOKEN, serving
 from helpers.workspaces import REPOSITORY, TINY_STUDY
+from optuna_dashboard import save_note
 
 import gru_optuna
 from gru_optuna.dashboard import Rules
@@ -103,6 +104,46 @@ def test_hostile_names_stay_text(visit: Callable[..., Seen], base: str) -> None:
         page.go_back()
     assert_calm(seen, base)
     assert opened == []
+
+
+PAYLOADS = [
+    "<script>parent.alert(1)</script>",
+    "<img src=x onerror=parent.alert(1)>",
+    """<iframe srcdoc="<script>parent.alert(1)</script>"></iframe>""",
+    """<iframe src="javascript:parent.alert(1)"></iframe>""",
+    """<object data="javascript:parent.alert(1)"></object>""",
+    "<svg><script>parent.alert(1)</script></svg>",
+    "<style>@import 'http://elsewhere.example/x.css';</style>",
+    "<form action='http://elsewhere.example/'><button autofocus>x</button></form>",
+    "[a link](javascript:alert(1))",
+    "$\\href{javascript:alert(1)}{x}$",
+]
+
+
+def test_notes_of_a_hostile_database_run_no_script(
+    visit: Callable[..., Seen], tuned: tuple[BaseStorage, Path]
+) -> None:
+    """A database may come from anybody, and its notes are shown in the pages of the dashboard."""
+    storage, room = tuned
+    study = optuna.create_study(storage=storage, study_name="with a note")
+    text = "\n\n".join([*PAYLOADS, "the end of the note"])
+    save_note(study, text)
+    trial = study.ask()
+    study.tell(trial, 0.5)
+    save_note(trial, text)
+    with serving(storage, reports=room) as port:
+        base = f"http://127.0.0.1:{port}"
+        seen, opened = visit(f"{base}/dashboard"), []
+        page = seen.page
+        page.on("dialog", lambda dialog: (opened.append(dialog.message), dialog.dismiss()))
+        for place in ("note", "trials?numbers=0"):
+            page.goto(f"{base}/dashboard/studies/{study._study_id}/{place}")
+            page.get_by_text("the end of the note").wait_for()
+            for link in page.locator("a[href^='javascript']").all():
+                link.click()
+            page.wait_for_timeout(200)
+        assert opened == []
+        assert [url for url in seen.requests if "elsewhere" in url] == []
 
 
 def test_a_read_only_page_says_so(

@@ -24,13 +24,14 @@ if TYPE_CHECKING:
 
 ALERT = "<script>alert(1)</script>"
 UPWARDS = "../../etc"
+LINK = "<a href='javascript:alert(1)'>link</a>"
 
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small study's, its names hostile wherever a user can choose them."""
     study = small_study()
-    study.set_user_attr("baselines", {ALERT: 0.2, UPWARDS: 0.3, "<b>bold</b>": 0.4})
+    study.set_user_attr("baselines", {ALERT: 0.2, UPWARDS: 0.3, "<b>bold</b>": 0.4, LINK: 0.5})
     confusion = {"classes": [ALERT, UPWARDS], "counts": [[40, 2], [5, 60]]}
     part = {"rows": 107, "value": 0.93, "interval": [0.88, 0.97], "confusion": confusion}
     study.set_user_attr(PREDICTIONS, {"number": 3, "test": part})
@@ -48,11 +49,12 @@ def test_every_figure_is_drawn_and_hostile_names_stay_text(visit: Visit, report:
     assert not seen.complaints
     assert not seen.requests
     assert not asked
-    for text in (ALERT, UPWARDS, "<b>bold</b>"):
+    for text in (ALERT, UPWARDS, "<b>bold</b>", LINK):
         assert text in seen.page.locator("#comparison .plot").inner_text()
     assert ALERT in seen.page.locator("#predictions .plot").inner_text()
     assert ALERT in seen.page.locator("#result").inner_text()
     assert not seen.page.locator(f"a[href*='{UPWARDS}']").count()
+    assert not seen.page.locator("a[*|href^='javascript']").count()
 
 
 def test_brushing_an_axis_keeps_the_trials_that_pass_there(visit: Visit, report: Path) -> None:
