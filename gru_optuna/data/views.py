@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gru_optuna.hyperparameters import VIEW_KEYS, Hyperparameters, Normalization, Residual
-from gru_optuna.study_file.searchable import Range
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -81,6 +80,9 @@ def views_of(spec: Specification) -> Iterator[View]:
 
 
 def _choices(value: Searchable | None, default: object) -> list[Any]:
+    # Here, because training needs nothing of a study file.
+    from gru_optuna.study_file.searchable import Range
+
     if value is None:
         return [default]
     if isinstance(value, Range):

@@ -267,7 +267,7 @@ def test_what_is_lacking_is_named(
     refused(sentences.bundle, 3, "data of type int can't be read. .* or a list of texts")
     refused(sentences.bundle, tmp_path / "none.csv", "no such file")
     refused(vowels.bundle, [np.zeros((4, 3))], "row 0: the row has 3 channels, but training had 12")
-    refused(vowels.bundle, [np.full((4, 12), np.nan)], "row 0: channel 0, step 0 is nan")
+    refused(vowels.bundle, [np.full((4, 12), np.nan)], "row 0: every value is missing")
     refused(vowels.bundle, [np.zeros((4, 12)), "x"], "row 1: not an array of numbers")
     refused(vowels.bundle, {"a": [1]}, "a file without column names")
     hours = pl.read_csv(DATA / "traffic_hourly.csv", infer_schema_length=None)
