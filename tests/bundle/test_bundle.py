@@ -414,6 +414,10 @@ HOSTILE: dict[str, tuple[Callable[[dict[str, bytes]], None], str]] = {
     "bad study": (in_json("specification.json", task="mining"), "not a valid study file"),
     "tokenizer of nonsense": (
         in_json("preprocessing/0.json", tokenizer={"model": {"type": "BPE"}}), "tokenizer can't"),
+    "slow pattern": (
+        in_json("preprocessing/0.json", tokenizer__pre_tokenizer={
+            "type": "Split", "pattern": {"Regex": "(a+)+$"}, "behavior": "Isolated",
+            "invert": False}), "isn't one of ours"),
     "endless rows": (in_json("preprocessing/0.json", max_tokens=10**12), "max_tokens"),
     "labels doubled": (in_json("preprocessing/0.json", labels=["a", "a"]), "a name occurs twice"),
     "more labels": (in_json("preprocessing/0.json", labels=["a", "b", "c"]), "this network needs"),

@@ -30,6 +30,7 @@ SPECIAL = ["[PAD]", "[UNK]"]
 """In the order of their ids."""
 
 _SPACE = "▁"  # stands before a word, as Metaspace writes it
+_SPACES, _CHARACTER = r"\s+", r"[\s\S]"  # the only patterns; others could take for ever
 _TWICE = 2  # a token that occurs once in the training rows can't be learned: it stays unknown
 _BATCH = 4096  # texts that are encoded at a time
 _LONGEST_PIECE = 16  # characters: without spaces, whole sentences would become pieces
@@ -71,7 +72,14 @@ class TextEncoder:
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> TextEncoder:
-        """The encoder that `as_json` wrote."""
+        """The encoder that `as_json` wrote.
+
+        Raises
+        ------
+        ValueError
+            If its tokenizer has a regular expression that isn't one of ours.
+        """
+        _refuse_other_patterns(content["tokenizer"])
         tokenizer = Tokenizer.from_str(json.dumps(content["tokenizer"]))
         formats = TableFormats.from_json(content.get("formats"))
         return cls(tokenizer, content["max_tokens"], content["columns"]["text"], formats)
@@ -99,7 +107,7 @@ def train_tokenizer(name: TokenizerName, texts: Sequence[str], size: int | None)
         [
             normalizers.NFKC(),
             normalizers.Lowercase(),
-            normalizers.Replace(Regex(r"\s+"), " "),
+            normalizers.Replace(Regex(_SPACES), " "),
             normalizers.Strip(),
         ]
     )
@@ -111,7 +119,7 @@ def train_tokenizer(name: TokenizerName, texts: Sequence[str], size: int | None)
         case "word":
             tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
         case "char":
-            tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
+            tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(_CHARACTER), "isolated")
             # Characters are few, and capitals may distinguish two classes.
             tokenizer.normalizer = normalizers.NFC()
     trainer: trainers.Trainer = trainers.WordLevelTrainer(
@@ -143,6 +151,20 @@ def encode_in_batches(tokenizer: Tokenizer, texts: Sequence[str]) -> Iterator[li
     """Token ids of each text, a few thousand texts at a time."""
     for first in range(0, len(texts), _BATCH):
         yield encode(tokenizer, texts[first : first + _BATCH])
+
+
+def _refuse_other_patterns(tokenizer: object) -> None:
+    parts = [tokenizer]
+    while parts:
+        part = parts.pop()
+        if isinstance(part, dict):
+            pattern = part.get("Regex")
+            # A vocabulary may hold this word, with a number.
+            if isinstance(pattern, str) and pattern not in (_SPACES, _CHARACTER):
+                raise ValueError(f"the regular expression {pattern[:100]!r} isn't one of ours")
+            parts += part.values()
+        elif isinstance(part, list):
+            parts += part
 
 
 def _alphabet(tokenizer: Tokenizer, texts: Sequence[str], most: int) -> list[str]:
