@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _TIME, _VALUES = "time", "y"
 _CALENDAR_CHANNELS = 4
+_NAME_COLUMNS = "For a frame, name the columns: GRUForecaster(time=…, target=…)."
 
 
 @dataclass(repr=False, eq=False)
@@ -237,13 +238,13 @@ class GRUForecaster(GRUEstimator):
             rows = frame_rows(y, "y").frame
             roles = [self.time, self.target, self.series, *self.covariates, *self.known]
             return rows.select([name for name in roles if name in rows.columns])
-        values = np.asarray(y, dtype=np.float64)
+        try:
+            values = np.asarray(y, dtype=np.float64)
+        except (TypeError, ValueError):
+            raise DataError(f"y holds values that aren't numbers. {_NAME_COLUMNS}") from None
         values = values[:, 0] if values.ndim == 2 and values.shape[1] == 1 else values
         if values.ndim != 1 or not len(values):
-            raise DataError(
-                f"y has shape {np.shape(y)}, but a series has (S,). For a frame, name the columns: "
-                f"GRUForecaster(time=…, target=…)."
-            )
+            raise DataError(f"y has shape {np.shape(y)}, but a series has (S,). {_NAME_COLUMNS}")
         # Without times, each step is a microsecond, which fits no calendar and no season.
         times = np.arange(len(values)).astype("datetime64[us]")
         if (index := self._times(y)) is not None:

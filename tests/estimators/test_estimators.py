@@ -487,6 +487,7 @@ def test_a_frame_holds_several_series_and_what_is_known_ahead() -> None:
     ("columns", "y", "words"),
     [
         ({}, np.ones((9, 2)), r"y has shape \(9, 2\), but a series has \(S,\)"),
+        ({}, pd.DataFrame({"t": pd.to_datetime(["2024-01-01"]), "y": [1.0]}), "y holds .* numbers"),
         ({"time": "t"}, pl.DataFrame({"t": [1]}), "y is a frame. Name its columns"),
         ({"time": "t", "target": "v"}, pl.DataFrame({"t": ["2024-01-01"]}), 'no column "v"'),
         ({}, WAVE[:20], "horizon = 12 is longer than the validation part"),
