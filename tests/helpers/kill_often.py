@@ -58,7 +58,7 @@ def kill_often(
         points = [point for point in points if point != "checkpoint half"]
     deaths: Counter[str] = Counter()
     victims: list[Victim | None] = [None] * workers
-    end = time.monotonic() + DEADLINE + 5 * kills
+    end = time.monotonic() + DEADLINE + 15 * kills  # on a machine that is busy with other work
     finished: set[int] = set()
     while len(finished) < workers:
         assert time.monotonic() < end, f"deaths at {dict(deaths)}, and the study isn't done"
