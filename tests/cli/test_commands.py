@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 import optuna
 import pytest
 import torch
+from helpers.raw_folds import small_study
 from helpers.workspaces import TINY_STUDY
 from typer.testing import CliRunner
 
@@ -530,3 +531,16 @@ def test_cuda_where_there_is_none(refused: Refused) -> None:
     if torch.cuda.is_available():
         pytest.skip("this machine has a CUDA device")
     assert "no CUDA device" in refused("tune", TINY, "--device", "cuda")
+
+
+def test_inspect_fits_simple_models_on_request(workspace: Workspace) -> None:
+    small_study(workspace.folder, "text numbers")
+    asked = ("inspect", "rows.csv", "--text", "words", "--target", "size")
+    without = workspace.run(*asked, "--json")
+    assert "baselines" not in json.loads(without.stdout)
+    shown = workspace.run(*asked, "--baselines", "--json")
+    assert shown.returncode == 0, shown.stderr
+    (model,) = json.loads(shown.stdout)["baselines"]["models"]
+    assert "ridge regression" in model["name"]
+    table = workspace.run(*asked, "--baselines").stdout
+    assert f"{model['name']}  {model['validation']:.4f}" in table
