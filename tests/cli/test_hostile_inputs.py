@@ -56,6 +56,9 @@ FILES: dict[str, Callable[[], bytes]] = {
     "many digits.jsonl": lambda: f'{{"t": {MANY_DIGITS}, "k": "a"}}\n'.encode() * 2,
     "deep.jsonl": lambda: b'{"t": ' + b"[" * 100_000 + b"]" * 100_000 + b"}\n",
     "many keys.jsonl": lambda: json.dumps(dict.fromkeys(map(str, range(100_000)), 1)).encode(),
+    "other keys in every line.jsonl": lambda: b"".join(
+        b'{"k%d": 1, "t": "a"}\n' % number for number in range(100_000)
+    ),
     "a line of 80 MiB.jsonl": lambda: b'{"t": "' + b"x" * (80 << 20) + b'"}\n',
     "declares 60 GiB.npz": lambda: npz(npy((8_000_000_000, 1, 1))),
     "declares texts of 60 GiB.npz": lambda: npz(npy((2, 1, 1)), lengths=npy((8,), "<U2000000000")),

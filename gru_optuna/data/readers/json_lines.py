@@ -41,7 +41,7 @@ def objects_by_polars(path: Path, size: int) -> Iterator[pl.DataFrame]:
     """
     encoding = encoding_of(path)
     schema: pl.Schema | None = None
-    _check_first_line(path)
+    _check_keys(path)
     try:
         if path.stat().st_size <= size:
             parts = iter([b"".join(blocks_of(path, encoding, size))])
@@ -82,16 +82,27 @@ def line_of_object(path: Path, record: int) -> int:
     raise IndexError(record)
 
 
-def _check_first_line(path: Path) -> None:
+_LINES_WITHOUT_NEWS = 1_000  # other keys are rare from then on
+
+
+def _check_keys(path: Path) -> None:
     """Refuses too many keys before polars makes a column of each, which takes minutes."""
+    names: set[str] = set()
     with path.open("rb") as file:
-        line = file.readline(LONGEST_LINE)
-    try:
-        row = json.loads(line)
-    except (ValueError, RecursionError):
-        return  # whoever reads the lines says what is wrong
-    if isinstance(row, dict):
-        check_columns(f"{path}, line 1", len(row))
+        new = 0  # the last line with a new key
+        for number, line in enumerate(iter(lambda: file.readline(LONGEST_LINE), b""), start=1):
+            try:
+                row = json.loads(line)
+            except (ValueError, RecursionError):
+                return  # whoever reads the lines says what is wrong
+            if not isinstance(row, dict):
+                return
+            if not names.issuperset(row):
+                names.update(row)
+                new = number
+                check_columns(f"{path}, line {number}", len(names))
+            if number - new > _LINES_WITHOUT_NEWS:
+                return
 
 
 def _has_mark(path: Path) -> bool:
