@@ -52,6 +52,7 @@ _MOST_COVARIATES = 16
 _CALENDAR_CHANNELS = 7  # the target included
 _SHORT_ROW = 8  # steps; a shorter row has no shape of its own
 _FEWEST_STEPS, _MOST_STEPS = 16, 256  # of a row in patches
+_FIRST_CUT = 1 / 8  # of the epochs: before, the fastest learners lead, and not the best
 _YEARS = 3.0  # two of them for training: a year seen once can't be told from a trend
 _FEW_ROWS = 30  # of validation or test: values on fewer say little
 _FEW_HORIZONS = 3  # likewise; windows overlap, so one horizon of steps counts once
@@ -200,6 +201,7 @@ def _render(values: dict[str, Any], **common: object) -> str:
         common | values,
         trials=TRIALS,
         minutes=minutes,
+        first_cut=max(1, round(_FIRST_CUT * defaults.epochs)),
         too_long=defaults.minutes > MINUTES + 1,
     )
 
@@ -303,7 +305,9 @@ def _sequences(files: tuple[Path, ...], inspection: Inspection) -> dict[str, Any
     assert report.lengths is not None
     sequences = sum(report.classes.values()) if report.classes else report.rows
     rows = _training_rows(_all(sequences, report), files)
-    longest, channels = int(report.lengths.high), report.channels or 1
+    # Only rows that are still running are computed at a step, so the usual length counts.
+    lengths, channels = report.lengths, report.channels or 1
+    steps = int((lengths.low + 2 * lengths.median + lengths.high) / 4)
     patches = _patches(report.lengths)
     patch = patches[len(patches) // 2]
     viewed = report.lengths.median >= _SHORT_ROW
@@ -312,7 +316,7 @@ def _sequences(files: tuple[Path, ...], inspection: Inspection) -> dict[str, Any
         "viewed": viewed,
         "patches": patches,
         "defaults": choose_default_sizes(
-            "sequences", rows, -(-longest // patch), channels * patch * (2 if viewed else 1)
+            "sequences", rows, -(-steps // patch), channels * patch * (2 if viewed else 1)
         ),
         "groups": [],
     }
