@@ -273,7 +273,7 @@ def test_a_series_is_forecast() -> None:
     ("dataset", "words"),
     [
         (([[1.0]], [0, 1]), r"X has 1 rows, but the targets have shape \(2,\)"),
-        (([[1.0], [np.nan]], [0, 1]), "X, row 1: channel 0, step 0 is nan"),
+        (([[1.0], [np.inf]], [0, 1]), "X, row 1: channel 0, step 0 is inf"),
         (([[1.0], []], [0, 1]), r"X, row 1: the array has shape \(0,\)"),
         (
             ([[[1.0]], [[1.0, 2.0]]], [0, 1]),

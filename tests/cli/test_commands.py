@@ -461,7 +461,7 @@ def test_a_wrong_value_is_named_with_its_place(
         ("", "no rows"),
         ("1,2:a\n3,4:a\n", 'only one class, "a"'),
         ("1,2:a\n3,4:a\n5,6:b\n", 'class "b" has this single row'),
-        ("1,nan:a\n3,4:a\n5,6:b\n5,6:b\n", "step 2 is nan"),
+        ("1,inf:a\n3,4:a\n5,6:b\n5,6:b\n", "step 2 is inf"),
     ],
 )
 def test_data_that_cannot_be_trained_on(

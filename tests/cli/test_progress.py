@@ -33,6 +33,7 @@ from gru_optuna.worker.events import (
     StorageBack,
     TrialEnded,
     TrialStarted,
+    WaitingForBaselines,
     WorkerDied,
     WorkerEvent,
     WorkerStarted,
@@ -77,6 +78,10 @@ TOLD: list[tuple[WorkerEvent, str]] = [
     (FewerSlots(1, "out of memory"), "one trial trains alone from now on: out of memory"),
     (StorageAway("the disk is full"), "waiting for the storage: the disk is full"),
     (Confirming(0, 25, 5, 5), "confirming the best 5 on 5 fresh seeds: 0 of 25 runs done"),
+    (
+        WaitingForBaselines(30.0),
+        "waiting for the simple models to compare with, at most 30 s",
+    ),
     (ConfirmingElsewhere(), "another process confirms the winner; waiting for it"),
     (StorageBack(73.2), "the storage works again after 1 min 13 s"),
     (StandingBy(2), "no trial is left to start; standing by while other workers train 2 trials"),

@@ -96,6 +96,11 @@ _AUGMENTATION: dict[str, tuple[Any, ...]] = {
     "search.scaling": (_N, 0.1, [0, 0.2], {"low": 0.1, "high": 0.5, "log": True}),
     "search.time_masking": _SHARE,
 }
+_VIEWS: dict[str, tuple[Any, ...]] = {
+    "data.normalize": (_N, "row", ["channel", "row_stats"]),
+    "data.differences": (_N, 2, [0, 1], {"low": 0, "high": 2}),
+    "data.patch": (_N, 3, [1, 2], {"low": 2, "high": 4}),
+}
 _PARTS: dict[str, tuple[Any, ...]] = {
     "data.validation": (_N, 0.3, "file"),
     "data.test": (_N, 0.3, "file"),
@@ -123,18 +128,18 @@ VALUES: dict[Rows, dict[str, tuple[Any, ...]]] = {
         "search.token_swap": (*_SHARE, 1.0),
         "search.word_dropout": (*_SHARE, 1.0),
     },
-    "tables": _ANY | _PARTS | _TABLE | _NUMBERS | _AUGMENTATION | {
+    "tables": _ANY | _PARTS | _TABLE | _NUMBERS | _AUGMENTATION | _VIEWS | {
         "data.train": _FORMATS,
         "data.id": ("walk",),
         "data.time": (_N, "step"),
         "data.features": (_N, ["x"], ["z", "x"]),
         "data.standardize": (_N, False, True),
     },
-    "arrays": _ANY | _PARTS | _AUGMENTATION | {
+    "arrays": _ANY | _PARTS | _AUGMENTATION | _VIEWS | {
         "data.train": ("ts", "npz"),
         "data.standardize": (_N, False, True),
     },
-    "series": _ANY | _NUMBERS | _AUGMENTATION | {
+    "series": _ANY | _NUMBERS | _AUGMENTATION | _VIEWS | {
         "data.train": _FORMATS,
         "data.validation": (_N, 0.3, 20, "file"),
         "data.test": (_N, 0.2, 12, "file"),
@@ -150,6 +155,8 @@ VALUES: dict[Rows, dict[str, tuple[Any, ...]]] = {
         "data.stride": (_N, 1, 3),
         "data.missing": (_N, "drop", "refuse", "interpolate"),
         "data.calendar": (_N, False, True),
+        "data.residual": (_N, "level", ["last", "none"], ["season", "drift"]),
+        "data.log": (_N, True, [False, True]),
     },
 }  # fmt: skip
 """For each kind of rows, every key that it can use, with one value of every kind."""
@@ -199,6 +206,8 @@ def study_content(
     chosen["data.train"] = f"{stem}-train.{ending}"
     if chosen["data.folds"] is not LEFT_OUT:
         chosen["data.validation"] = LEFT_OUT
+    if chosen.get("data.standardize") is False:
+        chosen["data.normalize"] = LEFT_OUT
     if chosen["data.validation"] == "file":
         chosen["data.validation"] = f"{stem}-after.{ending}"
         # The test rows follow the validation rows, so they can't be a part of the training rows.
@@ -390,7 +399,7 @@ def _sales(random: np.random.Generator, shops: list[str]) -> pl.DataFrame:
                 "hour": hours,
                 "at": [datetime(2024, 1, 1) + timedelta(hours=int(hour)) for hour in hours],
                 "shop": [shop] * len(hours),
-                "sales": np.sin(hours * np.pi / 3) + 0.1 * random.normal(size=len(hours)),
+                "sales": 5 + np.sin(hours * np.pi / 3) + 0.1 * random.normal(size=len(hours)),
                 "rain": random.normal(size=len(hours)),
                 "sky": random.choice(["blue", "grey"], len(hours)),
                 "price": random.normal(size=len(hours)),

@@ -50,7 +50,9 @@ def test_sequences_that_are_not_standardized_can_be_exported_and_used(
     data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows, task, content = covering_studies()[TASKS.index(("arrays", "classification"))]
-    raw = {**content, "data": {**content["data"], "standardize": False}}
+    unscaled = {**content["data"], "standardize": False}
+    unscaled.pop("normalize", None)
+    raw = {**content, "data": unscaled}
     monkeypatch.setattr(intervals, "FEWEST_RESAMPLES", 5)
     monkeypatch.setattr(intervals, "RESAMPLES", 5)
     use_study(data_folder(data, rows, task), raw)
