@@ -186,6 +186,7 @@ def _few() -> int:
 
 def _by(gain: float, metric: str) -> str:
     """A gain in the units in which people speak of it."""
+    gain += 0.0  # no minus before a zero
     if metric in _IN_POINTS:
         return f"{_number(100 * gain)} percentage points"
     if metric in MAXIMIZED:
