@@ -279,6 +279,8 @@ class Mirror:
             locks = wanted > 0 or watches or draft.attrs is None
             if not begin_writing(connection, self._study_id, lock=locks):
                 raise StudyError(f'study "{self.study.study_name}" was deleted by someone else.')
+            # Before anything is written: that would number new changes as if nothing had happened.
+            self._refuse_older(connection)
             self._registration.beat(connection, epochs_per_second)
             if not sure:
                 self._find_out(connection)
@@ -293,8 +295,6 @@ class Mirror:
             if give_back:
                 ids = [self._mine[n].trial_id for n in give_back if n in self._mine]
                 self._registration.give_back(connection, ids)
-            if wanted > 0 or watches or leaving:
-                self._refuse_older(connection)
             if wanted > 0 or watches:
                 draft.claims = self._registration.claim(
                     connection, wanted, limit, at, watches=watches
