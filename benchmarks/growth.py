@@ -1,4 +1,4 @@
-"""What a study's size costs: ``python benchmarks/growth.py [--trials N ...] [--json FILE]``.
+"""Measures how costs grow with a study: ``python benchmarks/growth.py [--trials N ...] [--json F]``.
 
 Fills a study of N trials on SQLite and on PostgreSQL, with the rows that a worker would have
 written, and measures on it what workers, commands and the report do. Each measurement is a process
@@ -100,7 +100,7 @@ def main() -> None:
 
 
 def run(name: str, url: str, *more: str) -> dict[str, float]:
-    """What one measurement finds, in a process of its own."""
+    """Runs one measurement in a separate process and returns its results."""
     done = subprocess.run(
         [sys.executable, __file__, "measure", name, url, *more],
         env=ENVIRONMENT, stdout=subprocess.PIPE, check=True, text=True,

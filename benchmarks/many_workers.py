@@ -56,7 +56,7 @@ def main() -> None:
 
 
 def measure(url: str, count: int, budget: int, before: int, epoch: float) -> dict[str, float]:
-    """What so many workers do on a new study."""
+    """Runs this many workers on a new study and measures them."""
     if before:
         fill(url, before)
     else:

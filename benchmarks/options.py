@@ -1,4 +1,4 @@
-"""What each option of a trial costs in training steps per second, one thread, real data.
+"""Measures how much each option slows a trial's training, with one thread on real data.
 
     python benchmarks/options.py               about two minutes
     python benchmarks/options.py --quick       about twenty seconds

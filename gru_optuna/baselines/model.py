@@ -1,4 +1,4 @@
-"""What every family of simple models can do: name its settings, and fit one of them."""
+"""The interface of a family of simple models, and functions that several families share."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Family(Protocol):
     def __init__(self, spec: Specification, fold: RawFold) -> None: ...
 
     def settings(self) -> Iterator[Settings]:
-        """What to try, the most usual settings first: time may be over before the last."""
+        """Yields the settings to try, the most usual first, since time may run out."""
         ...
 
     def fit(self, settings: Settings) -> Predictor:
@@ -41,7 +41,7 @@ class Family(Protocol):
 
     @staticmethod
     def label(settings: Settings) -> str:
-        """What the model is called in sentences, such as "ridge regression on 48 lags"."""
+        """The model's name in sentences, such as "ridge regression on 48 lags"."""
         ...
 
 

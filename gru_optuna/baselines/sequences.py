@@ -5,6 +5,7 @@ Letters: N rows, T steps, C channels, P features.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -83,7 +84,7 @@ class FeatureTrees:
         return f"extra trees on statistics{' and spectra' if settings['spectra'] else ''}"
 
 
-class _RidgeFamily:
+class _RidgeFamily(ABC):
     """Ridge regression on features; of classes, on 1 for the right class and -1 for others."""
 
     def __init__(self, spec: Specification, fold: RawFold) -> None:
@@ -91,12 +92,13 @@ class _RidgeFamily:
         self._rows = without_gaps(fold.train.inputs)
         self._paths: dict[tuple[str, bool], tuple[Callable[..., Any], RidgePath]] = {}
 
+    @abstractmethod
     def _ways(self) -> tuple[str, ...]:
-        raise NotImplementedError
+        """The names of the ways to make features."""
 
+    @abstractmethod
     def _make(self, way: str) -> Callable[[list[NDArray[np.float64]]], NDArray[np.float64]]:
-        """What turns rows into features, learned from the training rows."""
-        raise NotImplementedError
+        """Returns a function from rows to features, fitted to the training rows."""
 
     def settings(self) -> Iterator[Settings]:
         """Every way to make features, with every penalty."""

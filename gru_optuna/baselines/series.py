@@ -146,7 +146,7 @@ class LagRidge:
         self._kept: NDArray[np.float64] | None = None
 
     def settings(self) -> Iterator[Settings]:
-        """What values are measured from, how many lags, and every penalty."""
+        """Yields each combination of reference value, number of lags and penalty."""
         plan, seasons = self._origins.plan, self._origins.seasons
         # With more features than windows, the choice among settings would be one among noise.
         reach = min(t.training for t in self._origins.tables) - plan.horizon

@@ -151,7 +151,7 @@ def _network(
         raise damaged(source, size)
     try:
         weights = safetensors.torch.load(content)
-    except Exception as error:
+    except Exception as error:  # safetensors raises several kinds of errors
         reason = str(error).partition("\n")[0]
         raise damaged(source, f"not a safetensors file ({reason})") from None
     shapes = network.shapes()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -233,9 +234,9 @@ class Dataset:
             return {(self.channels, self.longest)}
         return {self.views.shape(view) for view in views_of(spec)}
 
-    @property
+    @cached_property
     def longest(self) -> int:
-        """T, the steps of the longest row of all parts."""
+        """T, the steps of the longest row of all parts; every epoch asks for it."""
         return max(split.longest for split in (self.train, self.validation, self.test) if split)
 
     @property
