@@ -1,4 +1,4 @@
-"""Measures how costs grow with a study: ``python benchmarks/growth.py [--trials N ...] [--json F]``.
+"""Measures how costs grow with a study: ``benchmarks/growth.py [--trials N ...] [--json FILE]``.
 
 Fills a study of N trials on SQLite and on PostgreSQL, with the rows that a worker would have
 written, and measures on it what workers, commands and the report do. Each measurement is a process
