@@ -37,6 +37,8 @@ MOST_BYTES = 2**30
 """The most bytes of a study's files: reading more a second time would take too long."""
 
 _LOOK_SECONDS = 0.2
+_CLOSE_SECONDS = 5.0
+"""How long to wait for the last lines of a process that was killed."""
 _ONE_THREAD = (
     "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS",
     "RAYON_NUM_THREADS", "NUMBA_NUM_THREADS",
@@ -74,6 +76,7 @@ class BackgroundFit:
         self._fitted = self._over = False
         self._process: subprocess.Popen[bytes] | None = None
         self._errors: IO[bytes] | None = None
+        self._reader: threading.Thread | None = None
         if reason := _too_large(spec, folder):
             self.left_out.append({"family": "all simple models", "reason": reason})
             self._fitted = self._over = True
@@ -95,7 +98,8 @@ class BackgroundFit:
             start_new_session=True,
         )
         self._ask(json.dumps(self._request))
-        threading.Thread(target=self._read, name="baselines", daemon=True).start()
+        self._reader = threading.Thread(target=self._read, name="baselines", daemon=True)
+        self._reader.start()
 
     @property
     def process(self) -> int | None:
@@ -142,10 +146,12 @@ class BackgroundFit:
             return
         self._process.kill()
         self._process.wait()
-        for pipe in (self._process.stdin, self._process.stdout, self._errors):
-            with suppress(OSError):
-                if pipe is not None:
-                    pipe.close()
+        with suppress(OSError):
+            assert self._process.stdin is not None
+            self._process.stdin.close()
+        # The thread closes what it reads, since a pipe may not be closed under a reader.
+        if self._reader is not None:
+            self._reader.join(_CLOSE_SECONDS)
 
     def _ask(self, line: str) -> None:
         assert self._process is not None
@@ -180,11 +186,14 @@ class BackgroundFit:
                 with self._arrived:
                     self._note(message, rows)
                     self._arrived.notify_all()
-        except (OSError, ValueError):  # it was killed in the middle of a line, or closed
+        except (OSError, ValueError):  # it was killed in the middle of a line
             pass
+        last_words = self._last_words()
+        with suppress(OSError):
+            output.close()
         with self._arrived:
             if not self._fitted:
-                self.left_out.append({"family": "the others", "reason": self._last_words()})
+                self.left_out.append({"family": "the others", "reason": last_words})
             self._over = True
             self._arrived.notify_all()
 
@@ -204,11 +213,11 @@ class BackgroundFit:
             self._predicted.add(message["part"])
 
     def _last_words(self) -> str:
-        """The last line that it wrote, which is its error message."""
-        if self._errors is None or self._errors.closed:
-            return "the process was ended"
-        self._errors.seek(0)
-        lines = self._errors.read().decode(errors="replace").strip().splitlines()
+        """The last line that it wrote, which is its error message; closes the file of them."""
+        assert self._errors is not None
+        with self._errors as errors:
+            errors.seek(0)
+            lines = errors.read().decode(errors="replace").strip().splitlines()
         return lines[-1] if lines else "the process was ended"
 
 

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -115,3 +116,11 @@ def test_a_process_that_is_killed_is_left_out(tmp_path: Path) -> None:
     assert fit.predict("test", 60) == {}
     assert fit.left_out == [{"family": "the others", "reason": "the process was ended"}]
     fit.close()
+
+
+def test_no_thread_reads_on_after_closing(tmp_path: Path) -> None:
+    fit = BackgroundFit(small_study(tmp_path, "texts"), tmp_path)
+    fit.start()
+    fit.close()
+    assert "baselines" not in {thread.name for thread in threading.enumerate()}
+    assert fit.left_out == [{"family": "the others", "reason": "the process was ended"}]
