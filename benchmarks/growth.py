@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import bisect
+import gc
 import json
 import os
 import statistics
@@ -43,7 +44,7 @@ from gru_optuna.storage.mirror.mirror import Mirror
 from gru_optuna.storage.mirror.optuna_rows import Changes, Written
 from gru_optuna.storage.workers.leases import Host, Registration
 from gru_optuna.study.study import create_or_resume, load_study
-from gru_optuna.study.trial_attributes import pruned_outcome
+from gru_optuna.study.trial_attributes import CURVES, pruned_outcome
 from gru_optuna.study_file import complete_pruner
 from gru_optuna.training.slot import Progress
 
@@ -298,7 +299,7 @@ class Joined:
         study.sampler, study.pruner = make_sampler(spec), make_pruner(spec)
         self.spec, self.engine = spec, open_engine(url)
         self.registration = Registration(self.engine, study._study_id, Host.here("cpu", SLOTS))
-        self.mirror = Mirror(study, self.engine, self.registration)
+        self.mirror = Mirror(study, self.engine, self.registration, without=CURVES)
 
     def leave(self) -> None:
         """Gives back what it holds."""
@@ -429,6 +430,7 @@ if __name__ == "__main__":
     if sys.argv[1:2] == ["measure"]:
         warnings.simplefilter("ignore")
         optuna.logging.set_verbosity(optuna.logging.ERROR)
+        gc.freeze()  # as a command does before it works
         measured = (
             fill(sys.argv[3], int(sys.argv[4]))
             if sys.argv[2] == "fill"

@@ -129,16 +129,10 @@ class Mirror:
         self._study_id = study._study_id  # in the database
         self._memory = Memory()
         self._id = self._memory.create_new_study(study.directions, study.study_name)
-        system = study._storage.get_study_system_attrs(study._study_id)
-        self._attrs = StudyAttrs(
-            study._study_id,
-            dict(study.user_attrs),
-            {
-                key: value
-                for key, value in system.items()
-                if not key.startswith(dashboard_notes.PREFIX)
-            },
-        )
+        # Not through the study: it would also read the notes of a thousand trials.
+        with engine.connect() as connection:
+            attrs = read_study_attrs(connection, self._study_id)
+        self._attrs = StudyAttrs(self._study_id, *attrs)
         self._trial_ids: list[int] = []  # in the database, by number
         self._foreign: set[int] = set()  # numbers of running trials that aren't ours
         self._given_back: set[int] = set()  # ids of trials whose last reports weren't written
