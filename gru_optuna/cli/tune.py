@@ -115,8 +115,9 @@ def tune_study(
         view = make_view(Console(stderr=True))
 
         def opened(opening: RunStart) -> None:
-            for line in opening.warm_start.lines() if opening.warm_start else ():
-                say(line)
+            for start in opening.warm_starts:
+                for line in start.lines():
+                    say(line)
             for note in opening.notes:
                 say(note)
             view.opened(opening)

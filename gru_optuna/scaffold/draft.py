@@ -29,7 +29,7 @@ from gru_optuna.inspection.role_words import name_speaks
 from gru_optuna.inspection.roles import NO_ROLES, Roles
 from gru_optuna.inspection.scripts import without_spaces
 from gru_optuna.inspection.time_column import usual_reach
-from gru_optuna.search.default_sizes import MINUTES, TRIALS, choose_default_sizes
+from gru_optuna.search.default_sizes import MINUTES, TRIALS, DefaultSizes, choose_default_sizes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -56,6 +56,15 @@ _FIRST_CUT = 1 / 8  # of the epochs: before, the fastest learners lead, and not 
 _YEARS = 3.0  # two of them for training: a year seen once can't be told from a trend
 _FEW_ROWS = 30  # of validation or test: values on fewer say little
 _FEW_HORIZONS = 3  # likewise; windows overlap, so one horizon of steps counts once
+_SHORT_SERIES = 500  # steps; one stretch of validation says little of a shorter series
+_FIRST_RESIDUALS = 3
+_ORIGINS = 3  # stretches of validation in its place
+# Each was the best of some data set and bad on another (see the benchmarks' log).
+_FIRST_VIEWS: tuple[dict[str, Any], ...] = (
+    {"normalize": "row_stats", "differences": 1, "pooling": "mean_max", "bidirectional": True},
+    {"normalize": "channel", "differences": 0, "pooling": "mean", "bidirectional": True},
+    {"normalize": "row", "differences": 1, "pooling": "mean_max", "bidirectional": False},
+)
 
 
 @dataclass(frozen=True)
@@ -66,6 +75,7 @@ class PartSizes:
     validation: int
     test: int
     horizon: int | None  # of windows, which overlap
+    folds: int = 1  # stretches of validation
 
     @property
     def summary(self) -> str:
@@ -78,12 +88,13 @@ class PartSizes:
 
     def few(self, file: str) -> Iterator[DataFinding]:
         """Says which parts are too small to measure anything."""
-        for name, rows in (("validation", self.validation), ("test", self.test)):
+        parts = (("validation", self.validation, self.folds), ("test", self.test, 1))
+        for name, rows, stretches in parts:
             if self.horizon is None and 0 < rows < _FEW_ROWS:
                 message = f"the {name} part has {rows} rows, so its values are mostly chance"
                 yield DataFinding("few", file, f"{message}: add rows, or use folds = 5")
             elif self.horizon is not None and rows:
-                steps = rows + self.horizon - 1
+                steps = rows + stretches * (self.horizon - 1)
                 if steps < max(_FEW_HORIZONS * self.horizon, _FEW_ROWS):
                     message = (
                         f"the {name} part has {rows} windows, which overlap in {steps} steps, so "
@@ -195,15 +206,22 @@ def _render(values: dict[str, Any], **common: object) -> str:
         keep_trailing_newline=True,
     )
     environment.filters["toml"] = _toml
-    defaults = values["defaults"]
+    defaults: DefaultSizes = values["defaults"]
     minutes = max(1, round(defaults.minutes))
     return environment.get_template("study.toml.jinja").render(
         common | values,
         trials=TRIALS,
         minutes=minutes,
         first_cut=max(1, round(_FIRST_CUT * defaults.epochs)),
+        tries=[_usual(defaults) | table for table in values["tries"]],
         too_long=defaults.minutes > MINUTES + 1,
     )
+
+
+def _usual(defaults: DefaultSizes) -> dict[str, Any]:
+    """What usually trains well, whatever the rows."""
+    size = defaults.sizes[len(defaults.sizes) // 2]
+    return {"hidden_size": size, "learning_rate": 3e-3, "decay": "cosine", "dropout": 0.1}
 
 
 def _check(toml: str, files: tuple[Path, ...]) -> PartSizes:
@@ -216,9 +234,13 @@ def _check(toml: str, files: tuple[Path, ...]) -> PartSizes:
     from gru_optuna.data.load import load_folds  # torch: refusals before this are quick
 
     spec = read_draft(toml, files)
-    first: Dataset = load_folds(spec, files[0].absolute().parent)[0]
+    folds: list[Dataset] = load_folds(spec, files[0].absolute().parent)
     return PartSizes(
-        len(first.train), len(first.validation), len(first.test or ()), spec.data.horizon
+        len(folds[0].train),
+        sum(len(fold.validation) for fold in folds),
+        len(folds[0].test or ()),
+        spec.data.horizon,
+        len(folds),
     )
 
 
@@ -297,6 +319,10 @@ def _texts(table: Table, files: tuple[Path, ...], inspection: Inspection) -> dic
             for column in report.columns
             if name_speaks(column.name, "group") and column.distinct > 20
         ],
+        "tries": [
+            {"pooling": "mean_max", "embedding_initializer": start, "word_dropout": 0.1}
+            for start in ("ppmi", "uniform")
+        ],
     }
 
 
@@ -319,7 +345,15 @@ def _sequences(files: tuple[Path, ...], inspection: Inspection) -> dict[str, Any
             "sequences", rows, -(-steps // patch), channels * patch * (2 if viewed else 1)
         ),
         "groups": [],
+        "tries": [
+            *(_try_view(view, patches) for view in _FIRST_VIEWS if viewed),
+            {"pooling": "mean_max", "bidirectional": True, "jitter": 0.0},
+        ][: len(_FIRST_VIEWS)],
     }
+
+
+def _try_view(view: dict[str, Any], patches: list[int]) -> dict[str, Any]:
+    return view | {"jitter": 0.0} | ({"patch": patches[0]} if patches != [1] else {})
 
 
 def _patches(lengths: Spread) -> list[int]:
@@ -394,8 +428,10 @@ def _series(table: Table, inspection: Inspection) -> Iterator[dict[str, Any]]:
     widths = {column.name: min(column.distinct, MOST_CATEGORIES + 1) for column in categorical}
     channels = sum(widths.get(name, 1) for name in (*roles.covariates, *known))
     for reach in _reaches(clock, roles):
-        test, validation = _parts(reach.horizon, clock)
-        rows = _all(max(1, clock.steps - test - validation - reach.window) * clock.series, report)
+        test, validation, folds = _parts(reach, clock)
+        kept = test + validation * (folds or 1)
+        rows = _all(max(1, clock.steps - kept - reach.window) * clock.series, report)
+        residuals = _residuals(reach.season, clock)
         # If only the beginning was read, the number of rows is unknown, so parts are fractions.
         several = clock.series > 1 or report.share < 1
         yield {
@@ -405,9 +441,10 @@ def _series(table: Table, inspection: Inspection) -> Iterator[dict[str, Any]]:
             "several": several,
             "test": _TEST if several else test,
             "validation": _share(reach.horizon, clock) if several else validation,
+            "folds": None if several else folds,
             "clock": clock,
             "reach": reach,
-            "residuals": _residuals(reach.season, clock),
+            "residuals": residuals,
             "positive": _is_positive(report, roles.target),
             "covariates": [name for name in named if name not in ahead],
             "known": known,
@@ -421,6 +458,10 @@ def _series(table: Table, inspection: Inspection) -> Iterator[dict[str, Any]]:
                 "windows", rows, reach.window, 1 + channels + _CALENDAR_CHANNELS
             ),
             "batch_sizes": _batch_sizes(rows),
+            "tries": [
+                {"residual": residual, "normalize": "channel", "differences": 0}
+                for residual in residuals[:_FIRST_RESIDUALS]
+            ],
         }
 
 
@@ -445,11 +486,15 @@ def _reaches(clock: TimeColumn, roles: Roles) -> Iterator[_Reach]:
             yield reach
 
 
-def _parts(horizon: int, clock: TimeColumn) -> tuple[int, int]:
-    """Rows of the test and of the validation: as many as say something, if there are enough."""
+def _parts(reach: _Reach, clock: TimeColumn) -> tuple[int, int, int | None]:
+    """Rows of the test and of the validation, as many as say something, and the number of folds."""
     test, validation = round(_TEST * clock.steps), round(_VALIDATION_IN_TIME * clock.steps)
-    enough = min(_FEW_HORIZONS * horizon, round(_VALIDATION * clock.steps))
-    return max(horizon, test), max(horizon, validation, enough)
+    test, validation = max(reach.horizon, test), max(reach.horizon, validation)
+    left = clock.steps - test - _ORIGINS * validation
+    if clock.steps <= _SHORT_SERIES and left >= 2 * (reach.window + reach.horizon):
+        return test, validation, _ORIGINS
+    enough = min(_FEW_HORIZONS * reach.horizon, round(_VALIDATION * clock.steps))
+    return test, max(validation, enough), None
 
 
 def _share(horizon: int, clock: TimeColumn) -> float:
@@ -499,8 +544,8 @@ def _batch_sizes(rows: int) -> list[int]:
     return sizes or ([8, 16] if rows < 1000 else [128, 256])
 
 
-def _toml(value: str | list[str] | tuple[str, ...]) -> str:
-    """A TOML string or list; JSON has the same escapes."""
-    if not isinstance(value, str):
+def _toml(value: bool | float | str | list[str] | tuple[str, ...]) -> str:
+    """A value in TOML; JSON has the same escapes."""
+    if isinstance(value, list | tuple):
         return f"[{', '.join(map(_toml, value))}]"
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -17,7 +17,7 @@ from optuna.distributions import (
 )
 
 from gru_optuna.hyperparameters import DECAY_PARAMETERS, OFF, Hyperparameters
-from gru_optuna.study_file import DATA_HYPERPARAMETERS, Model
+from gru_optuna.study_file import section_of
 from gru_optuna.study_file.searchable import Range, Searchable
 
 if TYPE_CHECKING:
@@ -65,8 +65,7 @@ def sections(space: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """
     found: dict[str, dict[str, Any]] = {"model": {}, "search": {}, "data": {}}
     for name, value in space.items():
-        section = "data" if name in DATA_HYPERPARAMETERS else "search"
-        found["model" if name in Model.model_fields else section][name] = _as_written(value)
+        found[section_of(name)][name] = _as_written(value)
     return found
 
 

@@ -213,7 +213,7 @@ def _not_ours(name: str) -> StudyError:
 def _refuse_changes(stored: Specification, given: Specification, written: Specification) -> None:
     """Compares a stored study with the study file, complete and as it was written."""
     before, now, file = (
-        _flat(spec.model_dump(mode="json", exclude={"baselines", "fit_baselines"}))
+        _flat(spec.model_dump(mode="json", exclude={"baselines", "fit_baselines", "tries"}))
         for spec in (stored, given, written)
     )
     changed = [

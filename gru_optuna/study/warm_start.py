@@ -1,8 +1,8 @@
-"""The first trials of a study, taken from the best ones of another study.
+"""The first trials of a study: what its file says to try, and the best ones of another study.
 
-What was good for a similar task is tried first, and the sampler continues from there. A trial
-takes the values that this study can have; what isn't searched here stays as the study file says,
-and a value outside the ranges or choices is left to the sampler.
+What is usually good, or was good for a similar task, is tried first, and the sampler continues from
+there. A trial takes the values that this study can have; what isn't searched here stays as the
+study file says, and a value outside the ranges or choices is left to the sampler.
 
 The study's user attribute ``warm_start`` records what was taken, by source, and the attribute of
 the same name of each such trial names its origin.
@@ -29,7 +29,7 @@ from gru_optuna.study.study import load_study
 from gru_optuna.urls import given_url
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from optuna import Study
     from optuna.distributions import BaseDistribution
@@ -42,6 +42,9 @@ MOST_TRIALS = 5
 """Trials taken from a source. More than one, because the best may have been lucky and a similar
 task isn't the same; and half of the sampler's start-up trials stay random, so that it sees more of
 the space than what was good there."""
+
+FILE = "the study file"
+"""The source of the configurations that the study file says to try."""
 
 _FEW_VALUES = 3  # values listed one by one
 
@@ -57,22 +60,23 @@ class Source:
 
 @dataclass
 class WarmStart:
-    """What a study took from another one.
+    """What a study took from its file, or from another study.
 
     Parameters
     ----------
     source
-        As `Source.label`.
+        As `Source.label`, or `FILE`.
     metric
         The other study's metric, in which the values of its trials are given.
     trials
         For each trial that was taken: its ``number`` and ``value`` there, its ``params`` here.
+        Tables of the study file are numbered from 1 and have no values.
     left
         Hyperparameters whose values weren't taken, and why.
     """
 
     source: str
-    metric: str
+    metric: str | None = None
     trials: list[dict[str, Any]] = field(default_factory=list)
     left: dict[str, str] = field(default_factory=dict)
 
@@ -82,9 +86,10 @@ class WarmStart:
             return [f"from {self.source}: nothing taken: all was tried, or the budget is spent"]
         taken = dict.fromkeys(name for trial in self.trials for name in trial["params"])
         numbers = format_list(trial["number"] for trial in self.trials)
-        which, whose = f"trial {numbers} is", "its"
+        what = "configuration" if self.metric is None else "trial"
+        which, whose = f"{what} {numbers} is", "its"
         if len(self.trials) > 1:
-            which, whose = f"trials {numbers} are", "their"
+            which, whose = f"{what}s {numbers} are", "their"
         lines = [f"from {self.source}: {which} tried first, with {whose} {', '.join(taken)}"]
         if self.left:
             lines.append(f"not taken: {'; '.join(f'{k}: {why}' for k, why in self.left.items())}")
@@ -133,12 +138,35 @@ def find_source(given: str, url: str, spec: Specification) -> Source | None:
         raise StudyError(
             f'study "{label}" has no complete trial yet, so there is nothing to start from.'
         )
-    if not any(_translate(trial, source.spec, spec)[0] for trial in best):
+    if not any(_translate(_values(trial, source.spec), spec)[0] for trial in best):
         raise StudyError(
             f'study "{label}" holds no value that "{spec.name}" searches. Drop --from, or name '
             f"another study."
         )
     return source
+
+
+def begin_from_file(study: Study, spec: Specification) -> WarmStart | None:
+    """Enqueues the configurations that the study file says to try, each once.
+
+    The caller must hold the study's creation lock, as for `begin_from`.
+
+    Returns
+    -------
+    WarmStart or None
+        What was taken; None if the file names no table that hasn't been enqueued before.
+    """
+    noted: dict[str, Any] = study.user_attrs.get(WARM_START, {})
+    before: list[dict[str, Value]] = noted.get(FILE, [])
+    new = [_Candidate(FILE, n, t) for n, t in enumerate(spec.tries, 1) if t not in before]
+    if not new:
+        return None
+    start = _enqueue(study, spec, WarmStart(FILE), new)
+    if start.trials:
+        taken = {trial["number"] for trial in start.trials}
+        tables = [table for n, table in enumerate(spec.tries, 1) if table in before or n in taken]
+        study.set_user_attr(WARM_START, noted | {FILE: tables})
+    return start
 
 
 def begin_from(study: Study, spec: Specification, source: Source) -> WarmStart | None:
@@ -162,31 +190,60 @@ def begin_from(study: Study, spec: Specification, source: Source) -> WarmStart |
     noted: dict[str, Any] = study.user_attrs.get(WARM_START, {})
     if source.label in noted:
         return None
-    start, best = WarmStart(source.label, source.spec.metric), _best(source)
+    best = [
+        _Candidate(source.label, trial.number, _values(trial, source.spec), trial.value)
+        for trial in _best(source)
+    ]
+    start = _enqueue(study, spec, WarmStart(source.label, source.spec.metric), best)
+    if start.trials:
+        content = {"metric": start.metric, "trials": start.trials, "left": start.left}
+        study.set_user_attr(WARM_START, noted | {source.label: content})
+    return start
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """A configuration that may become one of the first trials."""
+
+    source: str
+    number: int
+    values: dict[str, Value]
+    value: float | None = None  # of its trial
+
+    @property
+    def mark(self) -> str:
+        """Names it in an attribute of its trial."""
+        return f"{self.source}, {'table' if self.source == FILE else 'trial'} {self.number}"
+
+
+def _enqueue(
+    study: Study, spec: Specification, start: WarmStart, candidates: Sequence[_Candidate]
+) -> WarmStart:
+    """Enqueues as many candidates as there is room for, and notes them in `start`."""
     existing = study.get_trials(deepcopy=False)
     marks = {trial.user_attrs.get(WARM_START) for trial in existing}
     tried = [_tried(trial) for trial in existing]
-    room = min(MOST_TRIALS, _room(study, spec) + len(marks & {_mark(source, t) for t in best}))
+    begun = len(marks & {candidate.mark for candidate in candidates})
+    room = _room(study, spec) + begun
+    if start.source != FILE:
+        room = min(MOST_TRIALS, room)
     left: dict[str, dict[str, list[Value]]] = {}
-    for trial in best:
+    for candidate in candidates:
         if len(start.trials) >= room:
             break
-        params, reasons = _translate(trial, source.spec, spec)
-        mark = _mark(source, trial)
-        if mark not in marks:
+        params, reasons = _translate(candidate.values, spec)
+        if candidate.mark not in marks:
             if not params or params in tried:
                 continue
-            study.enqueue_trial(params, user_attrs={WARM_START: mark})
+            study.enqueue_trial(params, user_attrs={WARM_START: candidate.mark})
             tried.append(params)
-        start.trials.append({"number": trial.number, "value": trial.value, "params": params})
+        noted = {"number": candidate.number, "value": candidate.value, "params": params}
+        start.trials.append(noted)
         for name, (reason, value) in reasons.items():
             values = left.setdefault(name, {}).setdefault(reason, [])
             if value not in values:
                 values.append(value)
     start.left = {name: _why(reasons) for name, reasons in left.items()}
-    if start.trials:
-        content = {"metric": start.metric, "trials": start.trials, "left": start.left}
-        study.set_user_attr(WARM_START, noted | {source.label: content})
     return start
 
 
@@ -198,14 +255,10 @@ def _best(source: Source) -> list[FrozenTrial]:
     return sorted(order, key=lambda trial: trial.number != winner)
 
 
-def _room(study: Study, spec: Specification) -> int:
+def _room(study: Study, spec: Specification) -> float:
     """How many trials may still be enqueued within the budget."""
     waiting = len(study.get_trials(deepcopy=False, states=[TrialState.WAITING]))
-    return int(max(0.0, min(MOST_TRIALS, budget.trials_left(study, spec) - waiting)))
-
-
-def _mark(source: Source, trial: FrozenTrial) -> str:
-    return f"{source.label}, trial {trial.number}"
+    return max(0.0, budget.trials_left(study, spec) - waiting)
 
 
 def _tried(trial: FrozenTrial) -> dict[str, Any]:
@@ -215,11 +268,15 @@ def _tried(trial: FrozenTrial) -> dict[str, Any]:
     return trial.params
 
 
+def _values(trial: FrozenTrial, its_spec: Specification) -> dict[str, Value]:
+    """All hyperparameters of another study's trial, those that weren't searched too."""
+    return dict(space.hyperparameters(trial.params, its_spec).configuration())
+
+
 def _translate(
-    trial: FrozenTrial, its_spec: Specification, spec: Specification
+    values: Mapping[str, Value], spec: Specification
 ) -> tuple[dict[str, Value], dict[str, tuple[str, Value]]]:
-    """A trial's values that are possible here; for each other one, the reason and the value."""
-    values = space.hyperparameters(trial.params, its_spec).configuration()
+    """The values that are possible here; for each other one, the reason and the value."""
     distributions, here = space.searched(spec), dict(spec.searchable())
     params: dict[str, Value] = {}
     reasons: dict[str, tuple[str, Value]] = {}
@@ -235,7 +292,7 @@ def _translate(
             params[name] = value
     decay = params.get("decay", here["decay"])
     return {n: v for n, v in params.items() if space.applies(n, decay)}, {
-        n: reason for n, reason in reasons.items() if space.applies(n, values["decay"])
+        n: reason for n, reason in reasons.items() if space.applies(n, values.get("decay", decay))
     }
 
 

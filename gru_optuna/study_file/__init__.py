@@ -15,6 +15,7 @@ from gru_optuna.study_file.sections import (
     Search,
     Specification,
     Training,
+    section_of,
 )
 from gru_optuna.study_file.stored import (
     VERSION,
@@ -46,5 +47,6 @@ __all__ = [
     "minimized",
     "parse",
     "parse_stored",
+    "section_of",
     "with_defaults_of",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 from gru_optuna.study_file.tasks import (
@@ -89,9 +90,20 @@ def check_data(data: Data, task: Task, *, stored: bool = False) -> None:
             f"{data.horizon} steps carry what is known of those to predict. Use a longer window."
         )
     if data.folds is not None and "validation" in written:
+        _check_parts_of_folds(data, task)
+
+
+def _check_parts_of_folds(data: Data, task: Task) -> None:
+    if task != "forecasting":
         raise ValueError(
             "folds and validation exclude each other: every fold is validated in turn. "
             "Remove one of them."
+        )
+    if not isinstance(data.validation, int):
+        raise ValueError(
+            f"validation = {json.dumps(data.validation)} with folds = {data.folds}: each fold "
+            f"validates on a number of steps, such as validation = {data.horizon or 24}. "
+            f"Without validation, the folds share out all steps."
         )
 
 

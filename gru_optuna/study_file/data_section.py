@@ -76,7 +76,10 @@ class Data(StudySection):
         "fraction.",
     )
     folds: int | None = Field(
-        None, ge=2, description="k-fold cross-validation instead of one validation part."
+        None,
+        ge=2,
+        description="k-fold cross-validation instead of one validation part; forecasting: so many "
+        "parts, one after another, each validated after training on all rows before it.",
     )
     standardize: bool = Field(
         True, description="Give every channel mean 0 and deviation 1, as seen in training."
@@ -185,3 +188,12 @@ class Data(StudySection):
                 f"Give a single size, or tune one study for each."
             )
         return vocabulary
+
+    @property
+    def rolling(self) -> bool:
+        """Whether folds are stretches of `validation` steps of a series.
+
+        Then only the last one's network is tested and exported: it has seen all rows before the
+        test but the last stretch, as a network without folds has.
+        """
+        return self.folds is not None and isinstance(self.validation, int)

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from gru_optuna.errors import StudyFileError, did_you_mean
 from gru_optuna.study_file.data_section import StudySection
-from gru_optuna.study_file.sections import Specification
+from gru_optuna.study_file.sections import Specification, section_of
 from gru_optuna.toml import MOST_BYTES, parse_toml
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def parse(content: Mapping[str, Any], source: str, *, stored: bool = False) -> S
     """
     _refuse_long_numbers(content, source)
     try:
-        return Specification.model_validate(_plain(content), context={"stored": stored})
+        spec = Specification.model_validate(_plain(content), context={"stored": stored})
     except ValidationError as error:
         # A union reports an error for each of its members at one place; the first says enough.
         messages: dict[tuple[int | str, ...], str] = {}
@@ -84,6 +84,20 @@ def parse(content: Mapping[str, Any], source: str, *, stored: bool = False) -> S
                 messages[place] = f"{messages[place].removesuffix('.')}, or {other}."
             messages.setdefault(place, _describe(detail, source))
         raise StudyFileError("\n".join(messages.values())) from None
+    if not stored:
+        _check_tries(spec, source)
+    return spec
+
+
+def _check_tries(spec: Specification, source: str) -> None:
+    """Refuses names and values in ``[[try]]`` that no study could have."""
+    whole = spec.model_dump(mode="json", exclude={"tries"})
+    for number, table in enumerate(spec.tries, 1):
+        content = {**whole}
+        for name, value in table.items():
+            section = section_of(name)
+            content[section] = content[section] | {name: value}
+        parse(content, f"{source} [[try]] {number}")
 
 
 def _plain(content: Any) -> Any:

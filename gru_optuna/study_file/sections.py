@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
@@ -22,6 +23,7 @@ from gru_optuna.hyperparameters import (
     Initializer,
     Optimizer,
     Pooling,
+    Value,
 )
 from gru_optuna.study_file.checks import (
     check_data,
@@ -39,6 +41,13 @@ if TYPE_CHECKING:
 # Letters of any script, digits and . _ - because a name is also a folder and a command's argument.
 _NAME = re.compile(r"\w[\w.-]*")
 _NAME_BYTES = 100  # a file name holds 255, and ours append to it
+
+
+def section_of(hyperparameter: str) -> Literal["model", "search", "data"]:
+    """The section of a study file in which a hyperparameter stands."""
+    if hyperparameter in DATA_HYPERPARAMETERS:
+        return "data"
+    return "model" if hyperparameter in Model.model_fields else "search"
 
 
 class Model(StudySection):
@@ -178,6 +187,12 @@ class Specification(StudySection):
     sampler: Sampler = Sampler()
     pruner: Pruner = Pruner()
     confirmation: Confirmation = Confirmation()
+    tries: list[dict[str, Value]] = Field(
+        [],
+        alias="try",
+        description="Configurations to try first, one for each table [[try]]; hyperparameters that "
+        "a table leaves out are proposed.",
+    )
     baselines: dict[str, float] = Field(
         {},
         description="Values of the metric to beat, by name, which are printed next to the result.",
@@ -192,7 +207,23 @@ class Specification(StudySection):
     def _without_newer_keys(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
         # Version 0.1.0 refuses keys that it doesn't know, so only studies that need one have it.
         content: dict[str, Any] = serialize(self)
-        return {k: v for k, v in content.items() if k != "fit_baselines" or not v}
+        tries = content.pop("tries", [])
+        content = {k: v for k, v in content.items() if k != "fit_baselines" or not v}
+        return content | ({"try": tries} if tries else {})
+
+    @field_validator("tries", mode="before")
+    @classmethod
+    def _holds_single_values(cls, tries: object) -> object:
+        tables = tries if isinstance(tries, list) else [tries]
+        for number, table in enumerate(tables, 1):
+            if not isinstance(tries, list) or not isinstance(table, dict):
+                raise ValueError("is a list of tables. Write [[try]] and hyperparameters below it.")
+            for name, value in table.items():
+                if not isinstance(value, bool | int | float | str):
+                    raise ValueError(
+                        f"table {number}: {name} needs one value, not {json.dumps(value)}."
+                    )
+        return tries
 
     @field_validator("name")
     @classmethod
@@ -233,7 +264,7 @@ class Specification(StudySection):
         return self
 
     @model_validator(mode="after")
-    def _grid_needs_lists(self) -> Specification:
+    def _grid_needs_lists_alone(self) -> Specification:
         if self.sampler.name == "grid":
             for key, value in self.searchable():
                 if isinstance(value, Range):
@@ -241,6 +272,11 @@ class Specification(StudySection):
                         f"[search.{key}] is a range, but sampler grid needs lists. "
                         f"Write {key} = [{value.low}, …, {value.high}], or choose another sampler."
                     )
+            if self.tries:
+                raise ValueError(
+                    "sampler grid tries each configuration of its lists once, so nothing is tried "
+                    "first. Remove [[try]], or choose another sampler."
+                )
         return self
 
     @property

@@ -129,11 +129,15 @@ class FoldedPool:
     ) -> list[tuple[Tensor, Split]]:
         """Predicts a part's rows with each fold's network, as that fold prepares them.
 
-        All folds have the same test rows, but each has validation rows of its own.
+        All folds have the same test rows, but each has validation rows of its own. Of rolling
+        origins, the last one alone predicts the test rows.
         """
+        folds = list(zip(self.pools, networks, strict=True))
+        if part == "test" and self.spec.data.rolling:
+            folds = folds[-1:]
         return [
             predicted
-            for pool, weights in zip(self.pools, networks, strict=True)
+            for pool, weights in folds
             for predicted in pool.predict(hyperparameters, [weights], part)
         ]
 

@@ -119,13 +119,12 @@ class BaselineFits:
             return
         found = stored if stored is not None and stored.complete else None
         found = found or self._found(fit, complete=complete)
+        splits = [split for _, split in trainings[0]]  # of all folds, or of the last one alone
+        last = {family: folds[-len(splits) :] for family, folds in predictions.items()}
         pairs = {
-            family: [
-                (as_outputs(rows, split), split)
-                for rows, (_, split) in zip(folds, trainings[0], strict=True)
-            ]
-            for family, folds in predictions.items()
-            if all(len(rows) == len(s) for rows, (_, s) in zip(folds, trainings[0], strict=True))
+            family: [(as_outputs(rows, s), s) for rows, s in zip(folds, splits, strict=True)]
+            for family, folds in last.items()
+            if all(len(rows) == len(s) for rows, s in zip(folds, splits, strict=True))
         }
         values = {family: mean_metric(self._spec.metric, [p]) for family, p in pairs.items()}
         best = replace(found, models=[m for m in found.models if m.family in pairs]).best(

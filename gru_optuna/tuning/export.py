@@ -183,10 +183,14 @@ def _bundle(
     """The networks of these runs of one configuration, trained again."""
     networks: list[MemberNetwork] = []
     views = [dataset.seen_by(runs[0].run.hyperparameters) for dataset in datasets]
+    # Of rolling origins, the last one's network is the one that was tested.
+    first = -1 if spec.data.rolling and not refitted else 0
     trained = train_again(pool, runs, slots, stop)
     for finished, (weights, value) in zip(runs, trained, strict=True):
         validation = None if refitted else value
-        networks += trained_on(views, weights, finished.run.seed, finished.epochs, validation)
+        networks += trained_on(
+            views[first:], weights[first:], finished.run.seed, finished.epochs, validation
+        )
     run = runs[0].run
     return make_bundle(
         spec, run.number, run.hyperparameters, networks,

@@ -27,7 +27,7 @@ from gru_optuna.study import budget
 from gru_optuna.study.confirmation import finalists, is_current, read_decision
 from gru_optuna.study.study import create_or_resume, with_stored_defaults
 from gru_optuna.study.summary import Summary, Winner, summarize_stored
-from gru_optuna.study.warm_start import Source, WarmStart, begin_from, find_source
+from gru_optuna.study.warm_start import Source, WarmStart, begin_from, begin_from_file, find_source
 from gru_optuna.training.engines.cpu import is_compiled
 from gru_optuna.training.pool_factory import Device, choose_device, make_pool
 from gru_optuna.tuning.baselines import BaselineFits
@@ -61,7 +61,7 @@ class RunStart:
     workers: int  # processes
     compiles: bool  # whether the training code has to be compiled for this machine first
     worked_seconds: float = 0.0  # spent on the study before, by all workers
-    warm_start: WarmStart | None = None  # what was taken from another study just now
+    warm_starts: tuple[WarmStart, ...] = ()  # what was just taken from the file or other studies
     notes: tuple[str, ...] = ()  # how the files are read, where that isn't plain
 
 
@@ -152,7 +152,7 @@ def tune(
     datasets = load_folds(spec, path.parent)
     # Before anything is created: a source that can't be used leaves no study behind.
     source = None if from_study is None else find_source(from_study, url, spec)
-    opened, before, warm_start = _create_or_resume(url, spec, datasets, checkpoints, source)
+    opened, before, warm_starts = _create_or_resume(url, spec, datasets, checkpoints, source)
     first = datasets[0]
     on_open(
         RunStart(
@@ -164,7 +164,7 @@ def tune(
             workers=workers,
             compiles=where.type == "cpu" and not is_compiled(),
             worked_seconds=_worked_seconds(opened),
-            warm_start=warm_start,
+            warm_starts=warm_starts,
             notes=tuple(_notes(spec, path.parent, first)),
         )
     )
@@ -216,8 +216,8 @@ def _create_or_resume(
     datasets: Sequence[Dataset],
     checkpoints: str | None,
     source: Source | None,
-) -> tuple[Study, Summary, WarmStart | None]:
-    """The study, what it holds, and what it took from another one just now."""
+) -> tuple[Study, Summary, tuple[WarmStart, ...]]:
+    """The study, what it holds, and with which configurations it has just been told to begin."""
     storage = open_storage(url, create=True)
     # Two processes that start the same study: one creates it, the other finds it whole.
     with exclusively(url, f"study-{spec.name}"):
@@ -230,7 +230,11 @@ def _create_or_resume(
             formats=datasets[0].preprocessing.get("formats"),
         )
         before = summarize_stored(study, spec)
-        return study, before, None if source is None else begin_from(study, spec, source)
+        starts = [
+            begin_from_file(study, spec),
+            None if source is None else begin_from(study, spec, source),
+        ]
+        return study, before, tuple(start for start in starts if start is not None)
 
 
 @dataclass

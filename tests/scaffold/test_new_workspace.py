@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 import gru_optuna
 from gru_optuna import study_file
 from gru_optuna.cli import app
-from gru_optuna.data.load import load_dataset
+from gru_optuna.data.load import load_dataset, load_folds
 from gru_optuna.errors import DataError, UserError
 from gru_optuna.inspection.roles import Roles
 from gru_optuna.scaffold import new_workspace
@@ -303,10 +303,11 @@ def test_a_draft_for_a_short_series_trains(
     draft = draft_study(path)
     content = tomllib.loads(draft.toml)
     content["data"]["train"] = str(path)
-    dataset = load_dataset(study_file.parse(content, source="draft"), path.parent)
-    assert dataset.test is not None
+    folds = load_folds(study_file.parse(content, source="draft"), path.parent)
+    assert folds[0].test is not None
     assert draft.sizes is not None
-    assert (len(dataset.train), len(dataset.validation), len(dataset.test)) == (
+    validation = sum(len(fold.validation) for fold in folds)
+    assert (len(folds[0].train), validation, len(folds[0].test)) == (
         draft.sizes.training, draft.sizes.validation, draft.sizes.test,
     )  # fmt: skip
 

@@ -314,7 +314,7 @@ def test_tune_takes_says_and_trains_within_the_budget(
     assert "is tried first, with its learning_rate, dropout" in first.stderr
     openings: list[RunStart] = []
     gru_optuna.tune(following, trials=3, from_study="tiny", on_open=openings.append, **fast)
-    assert openings[0].warm_start is None
+    assert openings[0].warm_starts == ()
     storage = open_storage(f"sqlite:///{workspace.folder}/storage/gru_optuna.db")
     study, _ = load_study(storage, "next")
     assert len(study.trials) == 3
@@ -322,3 +322,40 @@ def test_tune_takes_says_and_trains_within_the_budget(
     best = ranked(*load_study(storage, "tiny"))[0]
     assert study.trials[0].params == best.params
     assert study.trials[0].user_attrs[WARM_START] == f"tiny, trial {best.number}"
+
+
+def test_tables_to_try_come_first_and_each_once(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also those that are added to the file later; what the study can't have is said and left."""
+    monkeypatch.chdir(workspace.folder)
+    monkeypatch.delenv("GRU_OPTUNA_STORAGE", raising=False)
+    tables = "\n[[try]]\nlearning_rate = 0.004\n\n[[try]]\nlearning_rate = 7\ndropout = 0.125\n"
+    file = workspace.write("studies/tiny.toml", TINY_STUDY + tables)
+    openings: list[RunStart] = []
+    overrides = ["training.epochs=1", "confirmation.candidates=0"]
+    fast: dict[str, Any] = {"overrides": overrides, "threads": 1, "slots": 1}
+    gru_optuna.tune(file, trials=1, on_open=openings.append, **fast)
+    (start,) = openings.pop().warm_starts
+    assert start.lines() == [
+        "from the study file: configuration 1 is tried first, with its learning_rate"
+    ]  # the budget has no room for more
+    gru_optuna.tune(file, trials=3, on_open=openings.append, **fast)
+    (start,) = openings.pop().warm_starts
+    assert start.lines() == [
+        "from the study file: configuration 2 is tried first, with its dropout",
+        "not taken: learning_rate: 7 not within 0.001 to 0.03",
+    ]
+    workspace.write("studies/tiny.toml", TINY_STUDY + tables + "\n[[try]]\ndropout = 0.25\n")
+    gru_optuna.tune(file, trials=4, on_open=openings.append, **fast)
+    (start,) = openings.pop().warm_starts
+    assert [trial["number"] for trial in start.trials] == [3]
+    gru_optuna.tune(file, trials=4, on_open=openings.append, **fast)
+    assert openings.pop().warm_starts == ()
+    study, _ = load_study(
+        open_storage(f"sqlite:///{workspace.folder}/storage/gru_optuna.db"), "tiny"
+    )
+    drawn = [trial.params for trial in study.trials]
+    assert [params["learning_rate"] == 0.004 for params in drawn] == [True, False, False, False]
+    assert (drawn[1]["dropout"], drawn[3]["dropout"]) == (0.125, 0.25)
+    assert study.trials[1].user_attrs[WARM_START] == "the study file, table 2"

@@ -407,6 +407,12 @@ MISFITS = [
     ),
     (MINIMAL, "test = 100", "test = 100 is a number of rows, which only forecasting takes."),
     (MINIMAL, "folds = 5\nvalidation = 0.3", "folds and validation exclude each other"),
+    (
+        SERIES,
+        "folds = 3\nvalidation = 0.3",
+        "validation = 0.3 with folds = 3: each fold validates on a number of steps, such as "
+        "validation = 24.",
+    ),
     (MINIMAL, "folds = 1", "[data.folds]: got 1, needs greater than or equal to 2."),
     (TEXT, 'tokenizer = "words"', '[data.tokenizer]: got "words". Did you mean "word"?'),
     (TEXT, "max_tokens = 0", "max_tokens = 0 must be at least 1."),
@@ -435,7 +441,38 @@ MISFITS = [
         "[search.token_swap]: token_swap = 1.5 must be at most 1.",
     ),
     (TEXT, 'txt = "x"', '[data]: unknown key "txt". Did you mean "text"?'),
+    (
+        MINIMAL,
+        "[[try]]\nlearning_rat = 1",
+        'x.toml [[try]] 1 [search]: unknown key "learning_rat". Did you mean "learning_rate"?',
+    ),
+    (
+        MINIMAL,
+        "[[try]]\n[[try]]\nlearning_rate = -1",
+        "x.toml [[try]] 2 [search.learning_rate]: learning_rate = -1 must be above 0.",
+    ),
+    (MINIMAL, "[[try]]\nlayers = [1, 2]", "x.toml [try]: table 1: layers needs one value, not [1,"),
+    (
+        MINIMAL.replace("[data]", '[sampler]\nname = "grid"\n[data]'),
+        '[search]\nlearning_rate = [0.1]\ndecay = "constant"\nclip_norm = 1.0\nl1 = 0\nl2 = 0\n'
+        "dropout = 0\n[[try]]\nlearning_rate = 0.1",
+        "nothing is tried first. Remove [[try]], or choose another sampler.",
+    ),
+    (MINIMAL, "[try]\nlayers = 1", "x.toml [try]: is a list of tables. Write [[try]] and"),
+    (MINIMAL, "[[try]]\nepochs = 3", 'unknown key "epochs". It belongs under [training].'),
+    (MINIMAL, "[[try]]\ntoken_swap = 0.1", "[search.token_swap] is for texts, but the rows here"),
 ]
+
+
+def test_configurations_to_try_are_kept_as_they_are_written() -> None:
+    tables = [{"learning_rate": 1e-3, "layers": 2}, {}, {"decay": "cosine"}]
+    content = {"name": "x", "data": {"train": "x.npz"}, "try": tables}
+    spec = study_file.parse(content, "x.toml")
+    assert spec.tries == tables
+    stored = spec.model_dump(mode="json")
+    assert study_file.parse_stored(stored, "x").tries == tables
+    # A study that version 0.1.0 can read has no such key.
+    assert "try" not in spec.model_copy(update={"tries": []}).model_dump(mode="json")
 
 
 @pytest.mark.parametrize(("study", "written", "answer"), MISFITS)
@@ -565,13 +602,14 @@ def test_the_schema_next_to_the_studies_is_the_codes() -> None:
 
 def test_the_schema_knows_every_key_and_no_other() -> None:
     schema = study_file.json_schema()
-    assert set(schema["properties"]) == set(Specification.model_fields)
+    fields = Specification.model_fields.items()
+    assert set(schema["properties"]) == {field.alias or name for name, field in fields}
     assert set(schema["required"]) == {"name", "data"}
     for part in (schema, *schema["$defs"].values()):
         assert part["additionalProperties"] is False
     for section in ("Data", "Model", "Search", "Training", "Budget", "Sampler", "Pruner"):
-        fields = getattr(study_file, section).model_fields
-        assert set(schema["$defs"][section]["properties"]) == set(fields)
+        keys = getattr(study_file, section).model_fields
+        assert set(schema["$defs"][section]["properties"]) == set(keys)
 
 
 def test_the_schema_offers_a_value_a_list_or_a_range() -> None:

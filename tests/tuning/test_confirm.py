@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import optuna
 import pytest
+from helpers.raw_folds import small_study
+from helpers.small_studies import write_study
 from helpers.workspaces import REPOSITORY, TINY_STUDY, write_tiny_study
 
 from gru_optuna import study_file, tune
@@ -23,6 +25,7 @@ from gru_optuna.seeds import trial_seed
 from gru_optuna.storage.database.open import open_storage
 from gru_optuna.study import confirmation
 from gru_optuna.study.confirmation import Candidate, Decision, decide, read_decision
+from gru_optuna.study.fitted_baselines import read_fitted
 from gru_optuna.study.study import load_study
 from gru_optuna.training.engines.cpu import CPUEngine
 from gru_optuna.training.pool import Pool
@@ -422,6 +425,38 @@ def test_folds_confirm_by_their_means(tmp_path: Path) -> None:
     assert len(refitted.networks) == 2  # of the two seeds
     assert refitted.manifest.members[1].preprocessing == "preprocessing/0.json"
     assert to_onnx(refitted)
+
+
+def test_the_last_of_rolling_origins_is_tested_and_taken_away(tmp_path: Path) -> None:
+    """As if there were no others: it has the parts of a study without folds."""
+    tests, bundles = [], []
+    for name, folds in (("one", None), ("three", 3)):
+        spec = small_study(tmp_path, "series", folds=folds, known=[])
+        content = spec.model_dump(mode="json", exclude_unset=True, exclude_none=True) | {
+            "name": name,
+            "model": {"hidden_size": 4},
+            "search": {"learning_rate": 0.01, "optimizer": "adam", "decay": "constant",
+                       "clip_norm": 1.0, "initializer": "orthogonal", "l1": 0, "l2": 0,
+                       "dropout": 0, "batch_size": 16},
+            "training": {"epochs": 1, "patience": 1},
+            "budget": {"trials": 1},
+            "confirmation": {"candidates": 1, "seeds": 2},
+        }  # fmt: skip
+        result, _ = run(write_study(tmp_path / f"{name}.toml", content))
+        assert result.best is not None
+        assert result.best.confirmed is not None
+        tests.append(result.best.confirmed.test)
+        place = Place(f"sqlite:///{tmp_path / 'study.db'}", tmp_path, WorkerSettings("cpu", 1, 2))
+        bundles.append(make_winner(name, place, threading.Event()))
+        study, _ = load_study(open_storage(place.url), name)
+        fitted = read_fitted(study)
+        assert fitted is not None
+        assert fitted.comparison is not None
+        assert fitted.comparison.rows == 38  # windows of 3 steps in the 40 test rows
+    assert tests[0] == tests[1]
+    assert [len(bundle.networks) for bundle in bundles] == [1, 1]
+    rows = tmp_path / "series.csv"
+    np.testing.assert_array_equal(bundles[0].predict(rows), bundles[1].predict(rows))
 
 
 def test_the_network_that_is_taken_away_is_the_typical_one(tuned: Path) -> None:

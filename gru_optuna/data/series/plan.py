@@ -48,8 +48,10 @@ class SeriesSplit:
     def of(cls, files: Sequence[Span], data: Data, fold: int | None = None) -> SeriesSplit:
         """Splits a series; the last part is for the test.
 
-        Folds share out the other steps: the first fold trains on the earliest part and validates
-        on the next, and each later fold trains on one part more.
+        The parts of folds follow each other, and the last one ends before the test: the first fold
+        trains on what is before its part, and each later fold trains on one part more. They have
+        ``data.validation`` steps if that is a number of steps, and share out all steps otherwise.
+        (Rolling origins: Tashman 2000; `sklearn.model_selection.TimeSeriesSplit`.)
 
         Parameters
         ----------
@@ -71,8 +73,10 @@ class SeriesSplit:
         if test is not None:
             end = max(min(end, test[0] - data.gap), 0)
         if fold is not None and data.folds is not None:
-            part = end // (data.folds + 1)
+            given = isinstance(data.validation, int)
+            part = int(data.validation) if given else end // (data.folds + 1)
             begin, end = end - (data.folds - fold) * part, end - (data.folds - fold - 1) * part
+            begin, end = max(begin, 0), max(end, 0)
         elif isinstance(data.validation, str):
             assert validation is not None
             begin = validation[0]

@@ -368,6 +368,11 @@ def _check_parts(
                     f"{_of(each)}, {span[1] - span[0]} of {len(each)} rows. Shorten the horizon, "
                     f"add rows, or change test and validation under [data]."
                 )
+        if split.train[1] == 0:
+            raise TooFewRows(
+                f"{sources['training']}: the validation and test parts leave no rows for training"
+                f"{_of(each)}, of {len(each)}. Make them smaller under [data], or add rows."
+            )
 
 
 def _check_training(

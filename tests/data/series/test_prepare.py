@@ -14,11 +14,14 @@ from helpers.series_rows import HOUR, START, daily, load, noise, refusal, study,
 from helpers.workspaces import REPOSITORY
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sklearn.model_selection import TimeSeriesSplit
 
 from gru_optuna import study_file
 from gru_optuna.data.load import load_dataset, load_folds
 from gru_optuna.data.series.frequency import Frequency, calendar_channels
+from gru_optuna.data.series.plan import SeriesSplit
 from gru_optuna.data.series.windows import fill, robust_deviation
+from gru_optuna.errors import TooFewRows
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -359,6 +362,29 @@ def test_folds_validate_later_and_later_rows_and_leave_the_test_alone(tmp_path: 
     for fold in folds:
         assert fold.test is not None
         assert int(targets_of(fold.test).min().round()) == 240
+
+
+@given(
+    folds=st.integers(2, 5), validation=st.integers(3, 20), gap=st.integers(0, 3),
+    test=st.integers(1, 40),
+)  # fmt: skip
+def test_folds_of_a_number_of_steps_are_those_of_scikit_learn(
+    folds: int, validation: int, gap: int, test: int
+) -> None:
+    data = study(folds=folds, validation=validation, gap=gap, test=test).data
+    steps, before = 200, 200 - test - gap
+    theirs = TimeSeriesSplit(folds, test_size=validation, gap=gap).split(np.zeros(before))
+    for fold, (train, valid) in enumerate(theirs):
+        split = SeriesSplit.of([(0, steps)], data, fold)
+        assert split.train == (0, train[-1] + 1)
+        assert split.validation == (valid[0], valid[-1] + 1)
+        assert split.test == (steps - test, steps)
+
+
+def test_folds_longer_than_the_series_are_refused(tmp_path: Path) -> None:
+    write(tmp_path, {"y": range(60)})
+    with pytest.raises(TooFewRows, match="leave no rows for training"):
+        load_folds(study(folds=3, validation=20, test=6, season=1), tmp_path)
 
 
 # --- several series ---
