@@ -150,7 +150,7 @@ def begin_writing(connection: Connection, study_id: int, *, lock: bool) -> bool:
         The study's in the database.
     lock
         Whether all other transactions that lock the study have to wait. On SQLite they always
-        have to: there is one writer at a time.
+        have to: there is one writer at a time. Deleting the study waits in either case.
 
     Returns
     -------
@@ -159,11 +159,10 @@ def begin_writing(connection: Connection, study_id: int, *, lock: bool) -> bool:
     """
     if connection.dialect.name == "sqlite":
         connection.exec_driver_sql("BEGIN IMMEDIATE")
+    # On PostgreSQL, the row that Optuna itself locks when it creates a trial; rows that refer to it
+    # may still be written. SQLite has no locks on rows, and leaves this out.
     row = select(studies.c.study_id).where(studies.c.study_id == study_id)
-    if lock:
-        # On PostgreSQL, the row that Optuna itself locks when it creates a trial; rows that refer
-        # to it may still be written. SQLite has no locks on rows, and leaves this out.
-        row = row.with_for_update(key_share=True)
+    row = row.with_for_update(read=not lock, key_share=True)
     return connection.scalar(row) is not None
 
 

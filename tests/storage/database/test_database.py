@@ -14,11 +14,14 @@ import optuna
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from optuna.storages._rdb import models
+from optuna.trial import TrialState
 from sqlalchemy import Connection, func, insert, inspect, select, text
 
 from gru_optuna.errors import StorageError
 from gru_optuna.storage.database import schema, tables
 from gru_optuna.storage.database.open import (
+    begin_writing,
     exclusively,
     locate,
     lock_study,
@@ -182,6 +185,36 @@ def test_a_deleted_study_takes_its_leases_and_checkpoints_with_it(database_url: 
     with engine.begin() as connection:
         for table in tables.metadata.sorted_tables:
             assert connection.scalar(select(func.count()).select_from(table)) == 0, table.name
+
+
+def test_a_study_is_deleted_even_if_a_worker_writes_to_it_meanwhile(database_url: str) -> None:
+    """The worker's transaction is waited for, and what it has inserted goes, too."""
+    study, other = new_study(database_url), new_study(database_url, "other")
+    study.ask()
+    other.ask().report(0.5, 1)
+    deleter = threading.Thread(
+        target=optuna.delete_study,
+        kwargs={"study_name": "x", "storage": open_storage(database_url)},
+    )
+    with open_engine(database_url).begin() as connection:
+        assert begin_writing(connection, study._study_id, lock=False)
+        deleter.start()
+        deleter.join(0.3)
+        assert deleter.is_alive()
+        trial = connection.scalar(
+            insert(tables.trials)
+            .values(study_id=study._study_id, number=1, state=TrialState.RUNNING)
+            .returning(tables.trials.c.trial_id)
+        )
+        report = {"trial_id": trial, "step": 1, "intermediate_value_type": "FINITE"}
+        table = models.TrialIntermediateValueModel.__table__
+        connection.execute(insert(table).values(**report, intermediate_value=0.5))
+    deleter.join(60)
+    storage = open_storage(database_url)
+    assert [found.study_name for found in storage.get_all_studies()] == ["other"]
+    assert other.trials[0].intermediate_values == {1: 0.5}
+    with pytest.raises(KeyError, match="No study with study_id"):
+        storage.delete_study(study._study_id)
 
 
 # --- older and newer ones ---
