@@ -32,7 +32,7 @@ class BulkStorage(RDBStorage):
         trial_ids = select(trials.c.trial_id).where(trials.c.study_id == study_id)
         with self.engine.begin() as connection:
             # Workers lock this row first, too: those in a transaction are waited for, and the next
-            # transaction finds no study. SQLite leaves the lock out, as it has one writer at a time.
+            # transaction finds no study. SQLite, with one writer at a time, needs no lock.
             study = select(studies.c.study_id).where(studies.c.study_id == study_id)
             if connection.scalar(study.with_for_update()) is None:
                 raise KeyError(f"No study with study_id {study_id} exists.")
