@@ -63,6 +63,8 @@ def print_best(summary: Summary) -> None:
     )
     if winner.confirmed is not None:
         _print_confirmed(winner.confirmed, summary.metric)
+    else:
+        print(f"not confirmed on fresh seeds: {winner.unconfirmed}")
     if summary.baselines:
         named = (f"{name} {format_metric(value)}" for name, value in summary.baselines.items())
         print(f"to beat: {', '.join(named)}")

@@ -77,7 +77,7 @@ def confirm(
         if stop.is_set():
             _stopped(at_once=False)
         if found is None:
-            raise UserError(f'study "{at.name}" has no complete trial yet. Tune it first.')
+            raise UserError(f'study "{at.name}" has no trained trial yet. Tune it first.')
         if as_json:
             print_json(found.as_json())
             return

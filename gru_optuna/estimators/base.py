@@ -34,7 +34,6 @@ from gru_optuna.errors import RareClass, StorageError, StudyFailed, UserError
 from gru_optuna.estimators.progress_bar import bar
 from gru_optuna.search.space import sections
 from gru_optuna.storage.database.open import exclusively, open_storage
-from gru_optuna.study.confirmation import read_decision
 from gru_optuna.study.study import create_or_resume, with_stored_defaults
 from gru_optuna.study.summary import find_winner
 from gru_optuna.training.pool_factory import choose_device, make_pool
@@ -215,10 +214,10 @@ class GRUEstimator(BaseEstimator):  # type: ignore[misc]
         winner = find_winner(self.study_, spec)
         if winner is None:
             raise StudyFailed(
-                f"none of {len(self.study_.trials)} trials completed; study_.trials says how "
-                f"each ended. Give more trials or seconds."
+                f"none of {len(self.study_.trials)} trials finished an epoch; study_.trials says "
+                f"how each ended. Give more trials or seconds."
             )
-        confirmed = read_decision(self.study_)
+        confirmed = winner.confirmed
         self.best_params_ = winner.configuration()
         self.best_score_ = winner.value if confirmed is None else confirmed.won.mean
         refit = self.refit and AGAIN not in source

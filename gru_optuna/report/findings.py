@@ -19,7 +19,6 @@ from gru_optuna.report.significance import FEWEST, Side, where_it_happens, where
 from gru_optuna.report.texts import fill, read_texts
 from gru_optuna.report.trials import (
     ENDED,
-    best_reached,
     complete,
     diverged,
     is_number,
@@ -30,6 +29,7 @@ from gru_optuna.report.trials import (
 )
 from gru_optuna.search import space
 from gru_optuna.study.confirmation import ranked
+from gru_optuna.study.trial_attributes import best_reached
 from gru_optuna.study_file.searchable import Range
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def find_findings(context: Context, numbers: StudyNumbers) -> list[StudyFinding]
         *_edges(study, spec),
         _fit(health),
         _clipped(health),
-        _ties(study, result),
+        _ties(study, spec, result),
         _pruned_too_soon(study, spec, result) or _progress(study),
         _pruned(numbers.pruning),
         _importance(numbers.importance),
@@ -223,11 +223,11 @@ def _clipped(health: Health) -> StudyFinding | None:
     )
 
 
-def _ties(study: Study, result: Result | None) -> StudyFinding | None:
+def _ties(study: Study, spec: Specification, result: Result | None) -> StudyFinding | None:
     # Fresh seeds have separated what one value on the validation rows can't.
     if result is None or result.confirmation:
         return None
-    ties = sum(trial.value == result.winner.value for trial in complete(study))
+    ties = sum(best_reached(t, spec) == result.winner.value for t in trials_in(study, *ENDED))
     if ties < 2:
         return None
     rows = result.validation.rows

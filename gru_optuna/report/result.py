@@ -7,9 +7,10 @@ from statistics import median
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from gru_optuna.formatting import format_interval
-from gru_optuna.report.trials import ENDED, best_reached, complete, trials_in
+from gru_optuna.report.trials import ENDED, trials_in
 from gru_optuna.storage.optuna_private import enqueued_parameters
 from gru_optuna.study.predictions import stored_predictions
+from gru_optuna.study.trial_attributes import best_reached
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -62,7 +63,7 @@ class Result:
     """Everything that the top of the page shows."""
 
     winner: Winner
-    complete: int  # trials that it is the best of
+    trials: int  # that it is the best of
     validation: Estimate  # optimistic, since it is the best of many
     test: Estimate | None
     baselines: dict[str, float]  # measured on test rows, or on validation rows without a test
@@ -92,7 +93,7 @@ class Result:
 
 
 def find_result(study: Study, spec: Specification, summary: Summary) -> Result | None:
-    """The study's result; None while no trial is complete."""
+    """The study's result; None until a trial has trained an epoch and ended."""
     best = summary.best
     if best is None:
         return None
@@ -106,7 +107,7 @@ def find_result(study: Study, spec: Specification, summary: Summary) -> Result |
         test = _estimate(best.test, kept.get("test") or {})
     return Result(
         winner=best,
-        complete=len(complete(study)),
+        trials=sum(best_reached(trial, spec) is not None for trial in trials_in(study, *ENDED)),
         validation=_estimate(best.value, validation),
         test=test,
         baselines=summary.baselines,

@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from optuna import Study
     from optuna.trial import FrozenTrial
 
-    from gru_optuna.study_file import Specification
-
 State: TypeAlias = Literal["complete", "pruned", "failed", "running"]
 
 STATES: dict[TrialState, State] = {
@@ -51,14 +49,6 @@ def last_value(trial: FrozenTrial) -> float | None:
     if trial.last_step is None:
         return None
     return finite(trial.intermediate_values[trial.last_step])
-
-
-def best_reached(trial: FrozenTrial, spec: Specification) -> float | None:
-    """The metric of the best epoch, however the trial ended."""
-    known = [v for v in trial.intermediate_values.values() if finite(v) is not None]
-    if trial.state == TrialState.COMPLETE and finite(trial.value) is not None:
-        known.append(value_of(trial))
-    return min(known, key=spec.as_loss, default=None)
 
 
 def diverged(trial: FrozenTrial) -> bool:

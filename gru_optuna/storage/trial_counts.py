@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from optuna.storages._rdb import models
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
-from sqlalchemy import Float, func, or_, select, type_coerce
+from sqlalchemy import Float, func, select, type_coerce, union_all
 
 from gru_optuna.storage.database.tables import trials
 from gru_optuna.storage.mirror.optuna_rows import read_trials
@@ -33,9 +33,11 @@ def count_trials(study: Study) -> Counter[TrialState]:
 
 
 def read_best_trials(
-    study: Study, having: str, besides: Collection[int] = ()
+    study: Study, having: str, besides: Collection[int] = (), *, complete_only: bool = False
 ) -> list[FrozenTrial] | None:
-    """The complete trials that share the best value, and some others, of a study in a database.
+    """The trials that share the best value, and some others, of a study in a database.
+
+    A complete trial has its value; one that was pruned, or runs, the best one that it reported.
 
     Parameters
     ----------
@@ -45,6 +47,8 @@ def read_best_trials(
         A user attribute without which a trial doesn't count.
     besides
         Numbers of further trials to read.
+    complete_only
+        Whether other trials than complete ones don't count.
 
     Returns
     -------
@@ -52,21 +56,37 @@ def read_best_trials(
         By number; None if no value is finite, so that all trials have to be compared.
     """
     values: Any = models.TrialValueModel.__table__.c
+    reports: Any = models.TrialIntermediateValueModel.__table__.c
     attrs: Any = models.TrialUserAttributeModel.__table__.c
-    complete = (trials.c.study_id == study_id(study)) & (trials.c.state == TrialState.COMPLETE)
-    ours = select(attrs.trial_id).where(attrs.key == having)
-    counts = complete & trials.c.trial_id.in_(ours)
-    best = func.min if study.direction == StudyDirection.MINIMIZE else func.max
-    joined = trials.join(models.TrialValueModel.__table__, values.trial_id == trials.c.trial_id)
-    with engine_of(study).connect() as connection:
-        value = connection.scalar(
-            select(type_coerce(best(values.value), Float)).select_from(joined).where(counts)
+    of_study = trials.c.study_id == study_id(study)
+    ours = trials.c.trial_id.in_(select(attrs.trial_id).where(attrs.key == having))
+    maximizes = study.direction == StudyDirection.MAXIMIZE
+    found = [
+        select(trials.c.trial_id, type_coerce(values.value, Float).label("value"))
+        .join(models.TrialValueModel.__table__, values.trial_id == trials.c.trial_id)
+        .where(of_study, ours, trials.c.state == TrialState.COMPLETE, values.value.is_not(None))
+    ]
+    if not complete_only:
+        best = (func.max if maximizes else func.min)(reports.intermediate_value)
+        found.append(
+            select(trials.c.trial_id, type_coerce(best, Float).label("value"))
+            .join(
+                models.TrialIntermediateValueModel.__table__,
+                reports.trial_id == trials.c.trial_id,
+            )
+            .where(of_study, ours, trials.c.state.in_((TrialState.PRUNED, TrialState.RUNNING)))
+            .where(reports.intermediate_value.is_not(None))
+            .group_by(trials.c.trial_id)
         )
-        if value is None:
-            return None
+    reached = union_all(*found).cte("reached")
+    value = (func.max if maximizes else func.min)(reached.c.value)
+    with engine_of(study).connect() as connection:
         ids = connection.scalars(
-            select(trials.c.trial_id)
-            .select_from(joined)
-            .where(complete, or_(counts & (values.value == value), trials.c.number.in_(besides)))
+            select(reached.c.trial_id).where(reached.c.value == select(value).scalar_subquery())
         ).all()
-        return read_trials(connection, ids)
+        if not ids:
+            return None
+        also = connection.scalars(
+            select(trials.c.trial_id).where(of_study, trials.c.number.in_(besides))
+        ).all()
+        return read_trials(connection, list({*ids, *also}))

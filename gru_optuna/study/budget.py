@@ -9,7 +9,12 @@ from optuna.trial import TrialState
 
 from gru_optuna.attributes import BUDGET
 from gru_optuna.search import space
-from gru_optuna.study.trial_attributes import seconds_trained
+from gru_optuna.study.trial_attributes import (
+    BEST_EPOCH,
+    COUNTED,
+    epochs_trained,
+    seconds_trained,
+)
 from gru_optuna.study_file import Budget
 
 if TYPE_CHECKING:
@@ -18,6 +23,12 @@ if TYPE_CHECKING:
     from optuna import Study
 
     from gru_optuna.study_file import Specification
+
+_REPORT_SECONDS = 10.0
+"""Drawing a report takes a few seconds, most of which the libraries that draw take to load."""
+
+_REPORT_SHARE = 0.05
+"""Of hours that are over in minutes, the report takes no more than this share."""
 
 
 def trial_limit(spec: Specification) -> int | None:
@@ -45,17 +56,37 @@ def seconds_left(spec: Specification, worked: float) -> float:
     return float("inf") if spec.budget.hours is None else spec.budget.hours * 3600 - worked
 
 
+def seconds_for_report(spec: Specification) -> float:
+    """The part of a study's hours in which its report is drawn."""
+    return min(_REPORT_SECONDS, _REPORT_SHARE * 3600 * (spec.budget.hours or 0.0))
+
+
+def is_over(spec: Specification, worked: float) -> bool:
+    """Whether nothing more is trained after `worked` seconds."""
+    return seconds_left(spec, worked) <= seconds_for_report(spec)
+
+
 def seconds_for_confirmation(study: Study, spec: Specification, slots: int) -> float:
     """The part of a study's hours that its confirmation is going to need.
 
     It is what the confirmation's runs would take, `slots` at a time, if each took as long as the
-    complete trials did on average; but no more than half of the hours.
+    complete trials did on average; but no more than half of the hours, and nothing if not one run
+    would finish in that half. Before a trial is complete, the others' epochs say how long a whole
+    training takes.
     """
-    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    took = [seconds_trained(trial) for trial in complete]
-    runs = min(spec.confirmation.candidates, len(took)) * spec.confirmation.seeds
-    needed = fmean(took) * runs / min(slots, runs) if runs else 0.0
-    return min(needed, (spec.budget.hours or 0.0) * 1800)
+    trained = [
+        (trial.state == TrialState.COMPLETE, seconds_trained(trial), epochs_trained(trial))
+        for trial in study.get_trials(deepcopy=False, states=COUNTED)
+        if BEST_EPOCH in trial.user_attrs
+    ]
+    took = [seconds for is_complete, seconds, _ in trained if is_complete] or [
+        seconds / epochs * spec.training.epochs for _, seconds, epochs in trained if epochs
+    ]
+    runs = min(spec.confirmation.candidates, len(trained)) * spec.confirmation.seeds
+    most = (spec.budget.hours or 0.0) * 1800
+    if not runs or not took or fmean(took) > most:
+        return 0.0
+    return min(fmean(took) * runs / min(slots, runs), most)
 
 
 def renewed(spec: Specification, user_attrs: Mapping[str, Any]) -> Specification:

@@ -21,16 +21,16 @@ from gru_optuna.attributes import CONFIRMATION, CONFIRMATION_RUNS
 from gru_optuna.data.intervals import student_interval
 from gru_optuna.data.views import have_comparable_losses
 from gru_optuna.search import space
-from gru_optuna.study.trial_attributes import TrialAttributes
+from gru_optuna.study.trial_attributes import COUNTED, TrialAttributes, best_reached
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Container, Mapping, Sequence
 
     from optuna import Study
     from optuna.trial import FrozenTrial
 
     from gru_optuna.hyperparameters import Hyperparameters
-    from gru_optuna.study_file import Metric, Specification
+    from gru_optuna.study_file import Specification
 
 
 @dataclass(frozen=True)
@@ -48,26 +48,27 @@ class Candidate:
 
     number: int  # of the trial
     search_value: float
-    values: list[float | None]  # by the seed's index; None where the run failed
+    values: list[float | None]  # by the seed's index; None: the run failed; none: no time for one
     best_epochs: list[int]
     epochs: list[int]  # how many were trained, the patience included
-    mean: float | None  # of the values; None: every run failed
+    mean: float | None  # of the values; None: there is none
     interval: list[float] | None  # Student's, for the mean over seeds; None: fewer than two values
     parameters: int  # weights of the network
 
     @classmethod
-    def of(cls, trial: FrozenTrial, runs: Sequence[Run], metric: Metric) -> Candidate:
+    def of(cls, trial: FrozenTrial, runs: Sequence[Run], spec: Specification) -> Candidate:
         """A candidate from its trial and its runs, in the order of their seeds."""
         good = [run.value for run in runs if run.value is not None]
-        assert trial.value is not None
+        value = best_reached(trial, spec)
+        assert value is not None
         return cls(
             number=trial.number,
-            search_value=trial.value,
+            search_value=value,
             values=[run.value for run in runs],
             best_epochs=[run.best_epoch for run in runs],
             epochs=[run.epochs for run in runs],
             mean=fmean(good) if good else None,
-            interval=student_interval(good, metric),
+            interval=student_interval(good, spec.metric),
             parameters=TrialAttributes.read(trial).network_parameters,
         )
 
@@ -115,11 +116,13 @@ class Decision:
     winner: int  # number of the trial
     test: TestValue | None  # None: the study has no test rows
     seeds: int  # runs of each candidate
-    asked_candidates: int  # if more than there are, too few trials were complete
+    asked_candidates: int  # if more than there are, too few trials were trained
     asked_seeds: int  # if more than `seeds`, the hours were over
     tied: list[int]  # numbers of the trials that aren't clearly worse than the winner, and its own
     test_uses: int  # how often the test rows have been used, this time included
     made_at: str = field(compare=False)  # UTC
+    # Version 0.1.0 compared complete trials alone, and what it decided remains decided.
+    complete_only: bool = False
 
     @property
     def won(self) -> Candidate:
@@ -138,17 +141,20 @@ class Decision:
                 **content,
                 "candidates": [Candidate(**each) for each in content["candidates"]],
                 "test": None if content["test"] is None else TestValue(**content["test"]),
+                "complete_only": content.get("complete_only", True),
             }
         )
 
 
-def ranked(study: Study, spec: Specification) -> list[FrozenTrial]:
-    """The complete trials, ordered as `rank` does."""
-    return rank(study.get_trials(deepcopy=False, states=[TrialState.COMPLETE]), spec)
+def ranked(
+    study: Study, spec: Specification, states: Container[TrialState] = COUNTED
+) -> list[FrozenTrial]:
+    """The trials in these states that were trained, ordered as `rank` does."""
+    return rank(study.get_trials(deepcopy=False, states=states), spec)
 
 
-def rank(complete: Sequence[FrozenTrial], spec: Specification) -> list[FrozenTrial]:
-    """These complete trials, the best first.
+def rank(trials: Sequence[FrozenTrial], spec: Specification) -> list[FrozenTrial]:
+    """Those of the trials that have trained an epoch, by their best epochs, the best first.
 
     Among equal values the lower validation loss is better, then the earlier trial: on a few dozen
     validation rows, many trials reach the same accuracy. Losses in the units of different views
@@ -156,24 +162,31 @@ def rank(complete: Sequence[FrozenTrial], spec: Specification) -> list[FrozenTri
     """
     comparable = have_comparable_losses(spec)
     # A trial that plain Optuna added may lack our attributes.
-    losses = {
-        trial.number: attributes.best_validation_loss
-        for trial in complete
+    # Training failed trials again will mostly fail again: they count where there are no others.
+    keys = [
+        (
+            trial.state == TrialState.FAIL,
+            spec.as_loss(value),
+            attributes.best_validation_loss if comparable else 0.0,
+            trial.number,
+        )
+        for trial in trials
         if (attributes := TrialAttributes.read(trial)).best_epoch
-    }
-
-    def order(trial: FrozenTrial) -> tuple[float, float, int]:
-        assert trial.value is not None
-        loss = losses[trial.number] if comparable else 0.0
-        return spec.as_loss(trial.value), loss, trial.number
-
-    return sorted((trial for trial in complete if trial.number in losses), key=order)
+        and (value := best_reached(trial, spec)) is not None
+    ]
+    by_number = {trial.number: trial for trial in trials}
+    return [by_number[number] for *_, number in sorted(keys)]
 
 
-def finalists(study: Study, spec: Specification) -> list[tuple[FrozenTrial, Hyperparameters]]:
+def finalists(
+    study: Study, spec: Specification, *, complete_only: bool = False
+) -> list[tuple[FrozenTrial, Hyperparameters]]:
     """The best trials, which will be confirmed; one trial for each distinct configuration."""
     distinct: dict[Hyperparameters, FrozenTrial] = {}
-    for trial in ranked(study, spec):
+    order = ranked(study, spec, (TrialState.COMPLETE,) if complete_only else COUNTED)
+    for trial in order:
+        if trial.state == TrialState.FAIL and order[0].state != TrialState.FAIL:
+            break
         distinct.setdefault(space.hyperparameters(trial.params, spec), trial)
     chosen = islice(distinct.items(), spec.confirmation.candidates)
     return [(trial, hyperparameters) for hyperparameters, trial in chosen]
@@ -189,9 +202,12 @@ def is_current(decision: Decision | None, study: Study, spec: Specification) -> 
     """Whether a decision compares the trials that are best now, on the seeds now asked for."""
     if decision is None:
         return False
-    numbers = [trial.number for trial, _ in finalists(study, spec)]
+    found = finalists(study, spec, complete_only=decision.complete_only)
+    numbers = [trial.number for trial, _ in found]
     compared = [candidate.number for candidate in decision.candidates]
-    return compared == numbers and decision.seeds == spec.confirmation.seeds
+    return compared == numbers and all(
+        len(candidate.values) == spec.confirmation.seeds for candidate in decision.candidates
+    )
 
 
 def read_runs(study: Study) -> dict[tuple[int, int], Run]:
@@ -219,10 +235,10 @@ def decide(
     Candidates whose mean lies within one standard error of the difference from the best mean are
     tied with it (after the one-standard-error rule of Breiman et al. 1984), and the cheapest of
     these wins: fewest weights, then fewest epochs, then the better mean. A candidate that failed
-    on any seed can win only if all did.
+    on any seed can win only if all did; one for which there was no time can't win.
     """
-    sound = [candidate for candidate in candidates if None not in candidate.values]
-    eligible = sound or [candidate for candidate in candidates if candidate.mean is not None]
+    eligible = [candidate for candidate in candidates if candidate.mean is not None]
+    eligible = [c for c in eligible if None not in c.values] or eligible
     if not eligible:
         return None
 

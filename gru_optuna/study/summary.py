@@ -15,7 +15,13 @@ from gru_optuna.storage.trial_counts import count_trials, read_best_trials
 from gru_optuna.study import budget
 from gru_optuna.study.confirmation import rank, read_decision
 from gru_optuna.study.fitted_baselines import compare_in_words, read_fitted
-from gru_optuna.study.trial_attributes import BEST_EPOCH, TrialAttributes
+from gru_optuna.study.trial_attributes import (
+    BEST_EPOCH,
+    COUNTED,
+    TrialAttributes,
+    best_epoch,
+    best_reached,
+)
 from gru_optuna.study_file import Data, Model, Search
 
 if TYPE_CHECKING:
@@ -49,7 +55,8 @@ class Winner:
     best_epoch: int
     params: dict[str, Any]  # what was searched
     hyperparameters: Hyperparameters  # fixed ones too
-    confirmed: Decision | None = None  # None: not confirmed on fresh seeds yet
+    confirmed: Decision | None = None  # None: not confirmed on fresh seeds
+    unconfirmed: str | None = None  # why, in a sentence
 
     def configuration(self) -> dict[str, Value]:
         """Every hyperparameter that applies, by its name in the study file."""
@@ -70,6 +77,7 @@ class Winner:
                 "test": self.confirmed.test and asdict(self.confirmed.test),
                 "test_uses": self.confirmed.test_uses,
             },
+            "unconfirmed": self.unconfirmed,
             "params": self.params,
             "configuration": self.configuration(),
         }
@@ -144,7 +152,10 @@ def summarize_stored(study: Study, spec: Specification) -> Summary:
     """What `summarize` finds, of a study in a database whose trials aren't read otherwise."""
     decision = read_decision(study)
     best = read_best_trials(
-        study, BEST_EPOCH, [c.number for c in decision.candidates] if decision else ()
+        study,
+        BEST_EPOCH,
+        [c.number for c in decision.candidates] if decision else (),
+        complete_only=decision is not None and decision.complete_only,
     )
     counts = count_trials(study)
     if best is None:
@@ -173,7 +184,7 @@ def _summary(
 
 
 def _about_no_result(study: Study, spec: Specification) -> str:
-    """Why no trial is complete, and what to try."""
+    """Why no trial has a value, and what to try."""
     trials = study.get_trials(deepcopy=False)
     states = Counter(trial.state for trial in trials)
     failed = [
@@ -191,49 +202,72 @@ def _about_no_result(study: Study, spec: Specification) -> str:
     if states[TrialState.RUNNING]:
         count = states[TrialState.RUNNING]
         training = f"{count} trial{'s are' if count > 1 else ' is'} in training"
-        return f"{outcomes}{training}, and none is complete yet."
+        return f"{outcomes}{training}, and none has ended yet."
     if budget.seconds_left(spec, worked) <= 0:
         return (
-            f"{outcomes}The budget of {spec.budget.hours:g} hours is over, and no trial is "
-            f"complete. Give more with --hours, or make networks and data smaller."
+            f"{outcomes}The budget of {spec.budget.hours:g} hours is over, and no trial has "
+            f"trained an epoch. Give more with --hours, or make networks and data smaller."
         )
     if not budget.trials_left(study, spec):
         return f"{outcomes}All trials of the budget are over. Give more with --trials."
-    return f"{outcomes}{'No trial is complete' if trials else 'No trial has started'} yet."
+    return f"{outcomes}{'No trial has trained an epoch' if trials else 'No trial has started'} yet."
 
 
 def find_winner(study: Study, spec: Specification) -> Winner | None:
-    """The trial to use; None if no trial is complete yet.
+    """The trial to use; None if no trial has trained an epoch and ended yet.
 
     It is the trial that was confirmed on fresh seeds, unless the search has found a better one
     since, which the confirmation didn't compare.
     """
-    complete = study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
-    ours = [t for t in complete if BEST_EPOCH in t.user_attrs and t.value is not None]
-    best = min((spec.as_loss(t.value) for t in ours if t.value is not None), default=None)
     decision = read_decision(study)
+    complete_only = decision is not None and decision.complete_only
+    states = (TrialState.COMPLETE,) if complete_only else COUNTED
+    reached = {
+        trial.number: (trial.state == TrialState.FAIL, spec.as_loss(value))
+        for trial in study.get_trials(deepcopy=False, states=states)
+        if BEST_EPOCH in trial.user_attrs and (value := best_reached(trial, spec)) is not None
+    }
+    best = min(reached.values(), default=None)
     confirmed = {c.number for c in decision.candidates} if decision else set()
     # Ranking all trials would take as long as a study is large.
-    equal = [t for t in ours if t.number in confirmed or spec.as_loss(t.value or 0.0) == best]
+    trials = study.get_trials(deepcopy=False)
+    equal = [trials[n] for n, value in reached.items() if n in confirmed or value == best]
     return _winner_of(study, spec, rank(equal, spec))
 
 
 def _winner_of(study: Study, spec: Specification, trials: Sequence[FrozenTrial]) -> Winner | None:
     if not trials:
         return None
-    best, confirmed = trials[0], read_decision(study)
-    if confirmed is not None and best.number in {c.number for c in confirmed.candidates}:
-        best = next(trial for trial in trials if trial.number == confirmed.winner)
-    else:
-        confirmed = None
-    assert best.value is not None
+    best, decision = trials[0], read_decision(study)
+    confirmed = None
+    if decision is not None and best.number in {c.number for c in decision.candidates}:
+        best = next(trial for trial in trials if trial.number == decision.winner)
+        confirmed = decision
+    value = best_reached(best, spec)
+    assert value is not None
     test = study.user_attrs.get(TEST, {})
     return Winner(
         number=best.number,
-        value=best.value,
+        value=value,
         test=test["value"] if test.get("number") == best.number else None,
-        best_epoch=TrialAttributes.read(best).best_epoch,
+        best_epoch=best_epoch(best, value),
         params=dict(best.params),
         hyperparameters=space.hyperparameters(best.params, spec),
         confirmed=confirmed,
+        unconfirmed=None if confirmed else _about_no_confirmation(study, spec, decision),
     )
+
+
+def _about_no_confirmation(study: Study, spec: Specification, decision: Decision | None) -> str:
+    """Why the best trial is not confirmed on fresh seeds, and what to try."""
+    if decision is not None:
+        return "It was found after the last confirmation, which didn't compare it."
+    if not spec.confirmation.candidates:
+        return "The study asks for no confirmation."
+    worked = float(study.user_attrs.get(WORKED_SECONDS, 0.0))
+    if budget.is_over(spec, worked):
+        return (
+            f"The budget of {spec.budget.hours:g} hours ended before one run on a fresh seed had "
+            f"finished. Give more with --hours, or run: gru-optuna confirm {study.study_name}."
+        )
+    return "The search hasn't ended yet."

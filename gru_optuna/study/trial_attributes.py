@@ -6,12 +6,15 @@ import math
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING
 
+from optuna.trial import TrialState
+
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from optuna import Trial
     from optuna.trial import FrozenTrial
 
+    from gru_optuna.study_file import Specification
     from gru_optuna.training.slot import Slot
 
 
@@ -75,6 +78,9 @@ class TrialAttributes:
 BEST_EPOCH = "best_epoch"
 """The attribute that every trial has which one of our workers trained for an epoch."""
 
+COUNTED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING, TrialState.FAIL)
+"""The states of trials that may win: one that has trained an epoch has a network to take away."""
+
 CURVES = ("train_loss", "validation_loss", "clipped")
 """The attributes with a number for each epoch, which reports alone read."""
 
@@ -93,6 +99,25 @@ def epochs_trained(trial: FrozenTrial) -> int:
     """How many epochs a trial was trained; without the other attributes, as `seconds_trained`."""
     epochs = trial.user_attrs.get("epochs")
     return int((trial.last_step or 0) if epochs is None else epochs)
+
+
+def best_reached(trial: FrozenTrial, spec: Specification) -> float | None:
+    """The metric of the best epoch, however the trial ended; None if no epoch's is finite."""
+    values: Iterable[float] = trial.intermediate_values.values()
+    if trial.state == TrialState.COMPLETE and trial.value is not None:
+        values = [trial.value]
+    return min(filter(math.isfinite, values), key=spec.as_loss, default=None)
+
+
+def best_epoch(trial: FrozenTrial, value: float) -> int:
+    """The epoch after which a trial of ours had its best value."""
+    # Of several such epochs, the attribute names the one with the lowest validation loss. It is
+    # written when a trial pauses or ends, and there may be better epochs since.
+    noted = TrialAttributes.read(trial).best_epoch
+    reports = trial.intermediate_values
+    if trial.state == TrialState.COMPLETE or reports.get(noted) == value:
+        return noted
+    return next(epoch for epoch, reported in reports.items() if reported == value)
 
 
 def pruned_outcome(epochs: int) -> str:

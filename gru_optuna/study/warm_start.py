@@ -26,6 +26,7 @@ from gru_optuna.storage.optuna_private import enqueued_parameters, may_have
 from gru_optuna.study import budget
 from gru_optuna.study.confirmation import ranked, read_decision
 from gru_optuna.study.study import load_study
+from gru_optuna.study.trial_attributes import best_reached
 from gru_optuna.urls import given_url
 
 if TYPE_CHECKING:
@@ -136,7 +137,8 @@ def find_source(given: str, url: str, spec: Specification) -> Source | None:
     best = _best(source)
     if not best:
         raise StudyError(
-            f'study "{label}" has no complete trial yet, so there is nothing to start from.'
+            f'study "{label}" has no trial that has trained an epoch and ended, so there is '
+            f"nothing to start from."
         )
     if not any(_translate(_values(trial, source.spec), spec)[0] for trial in best):
         raise StudyError(
@@ -191,7 +193,12 @@ def begin_from(study: Study, spec: Specification, source: Source) -> WarmStart |
     if source.label in noted:
         return None
     best = [
-        _Candidate(source.label, trial.number, _values(trial, source.spec), trial.value)
+        _Candidate(
+            source.label,
+            trial.number,
+            _values(trial, source.spec),
+            best_reached(trial, source.spec),
+        )
         for trial in _best(source)
     ]
     start = _enqueue(study, spec, WarmStart(source.label, source.spec.metric), best)
@@ -248,7 +255,7 @@ def _enqueue(
 
 
 def _best(source: Source) -> list[FrozenTrial]:
-    """The complete trials: the confirmed winner first, then the others in the search's order."""
+    """All trained trials: the confirmed winner first, then the others in the search's order."""
     confirmed = read_decision(source.study)
     winner = None if confirmed is None else confirmed.winner
     order = ranked(source.study, source.spec)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -39,6 +40,7 @@ WAIT_SECONDS = 30.0
 """How long the end of a search waits for the simple models; or a tenth of its time, if longer."""
 
 _GRACE_SECONDS = 30.0  # to end the fit in progress and predict
+_LEAST_GRACE_SECONDS = 5.0  # even if the study's hours are over
 
 
 class BaselineFits:
@@ -87,6 +89,7 @@ class BaselineFits:
         trainings: Sequence[Predictions],
         stop: Event,
         on_event: Callable[[WorkerEvent], None],
+        seconds_left: float = math.inf,
     ) -> None:
         """Measures the models on the rows of a part, and the winner against the best of them.
 
@@ -100,6 +103,8 @@ class BaselineFits:
             The predictions of each of the winner's runs, on the host.
         stop, on_event
             As in `confirm`.
+        seconds_left
+            How much time the study has left.
         """
         if not self._spec.fit_baselines:
             return
@@ -111,10 +116,12 @@ class BaselineFits:
         fit = self._fit
         assert fit is not None
         seconds = max(WAIT_SECONDS, float(self._study.user_attrs.get(WORKED_SECONDS, 0)) / 10)
+        seconds = min(seconds, seconds_left)
         if not fit.fitted(0):
             on_event(WaitingForBaselines(seconds))
         complete = fit.fitted(seconds, stop)
-        predictions = fit.predict(part, _GRACE_SECONDS, stop)
+        grace = min(_GRACE_SECONDS, seconds_left + _LEAST_GRACE_SECONDS)
+        predictions = fit.predict(part, grace, stop)
         if stop.is_set():
             return
         found = stored if stored is not None and stored.complete else None

@@ -143,7 +143,7 @@ def confirm(
     slots: int,
     stop: Event,
     on_event: Callable[[WorkerEvent], None] = lambda event: None,
-    out_of_time: Callable[[], bool] = lambda: False,
+    seconds_left: Callable[[], float] = lambda: math.inf,
     baselines: BaselineFits | None = None,
 ) -> Decision | None:
     """The decision about the trials that are the best ones now, made unless it exists.
@@ -162,9 +162,10 @@ def confirm(
         Set it to leave after the epoch in flight; the next call resumes.
     on_event
         Called with the progress.
-    out_of_time
-        Once true, no further seed is started; the decision uses the seeds that every candidate
-        has finished.
+    seconds_left
+        How much time is left. Once there is none, every run stops after the epoch in flight; the
+        decision uses the seeds that every candidate has finished, or else the candidates that
+        have finished one.
     baselines
         The simple models to compare the winner with; None: none.
 
@@ -187,7 +188,7 @@ def confirm(
         decision = read_decision(study)
         if is_current(decision, study, spec):
             return decision
-        runs = _ConfirmingRuns(study, spec, pool, stop, on_event, out_of_time, baselines)
+        runs = _ConfirmingRuns(study, spec, pool, stop, on_event, seconds_left, baselines)
         return runs.decide(slots)
 
 
@@ -221,14 +222,13 @@ class _ConfirmingRuns:
     pool: TrialPool
     stop: Event
     on_event: Callable[[WorkerEvent], None]
-    out_of_time: Callable[[], bool]
+    seconds_left: Callable[[], float]
     baselines: BaselineFits | None = None
     kept: dict[tuple[int, int], Networks] = field(default_factory=dict)  # while there is room
 
     def __post_init__(self) -> None:
         self.finalists = finalists(self.study, self.spec)
         self.runs = read_runs(self.study)
-        self.started_seeds = {index for _, index in self.runs}
 
     def decide(self, slots: int) -> Decision | None:
         if not self.finalists:
@@ -236,30 +236,30 @@ class _ConfirmingRuns:
         # A thread more within one operation costs more than it brings.
         torch.set_num_threads(1)
         self._train(slots)
-        count = 0 if self.stop.is_set() else self._finished_seeds()
-        if not count:
-            return None
-        before = read_decision(self.study)
-        numbers = [trial.number for trial, _ in self.finalists]
-        if before and (before.seeds, [c.number for c in before.candidates]) == (count, numbers):
-            return before  # there was no time for more
+        # One seed at least, which some candidates may lack.
+        count = max(1, self._finished_seeds())
         candidates = [
             Candidate.of(
                 trial,
-                [self.runs[trial.number, index] for index in range(count)],
-                self.spec.metric,
+                [self.runs[key] for i in range(count) if (key := (trial.number, i)) in self.runs],
+                self.spec,
             )
             for trial, _ in self.finalists
         ]
+        if self.stop.is_set() or not any(candidate.values for candidate in candidates):
+            return None
+        before = read_decision(self.study)
+        if before and before.candidates == candidates:
+            return before  # there was no time for more
         chosen = decide(candidates, self.spec)
         if chosen is None:
             raise StudyFailed(
-                f"all {count * len(candidates)} runs to confirm the winner failed. "
+                f"all {sum(len(c.values) for c in candidates)} runs to confirm the winner failed. "
                 f"Look at the learning rates of the best trials."
             )
         winner, tied = chosen
         test_uses = before.test_uses if before else 0
-        if before and (before.seeds, before.winner) == (count, winner.number):
+        if before and before.won == winner:
             test = before.test  # the same networks: another look would show nothing new
         else:
             test = self._test(winner, slots)
@@ -298,7 +298,7 @@ class _ConfirmingRuns:
                 if progress.best_epoch == progress.epoch:
                     best[run.key] = self.pool.networks(slot)
                 if not progress.ending:
-                    return False
+                    return self.seconds_left() <= 0
                 self.runs[run.key] = Run(progress.best.value, progress.best_epoch, progress.epoch)
                 self._keep_weights(run, best.pop(run.key))
             self._write(CONFIRMATION_RUNS, runs_as_json(self.runs))
@@ -307,20 +307,15 @@ class _ConfirmingRuns:
 
         self._report(planned, begins=True)
         unfinished = [run for run in planned if run.key not in self.runs]
-        train_runs(self.pool, unfinished, slots, self.stop, is_over, self._may_start)
+        train_runs(
+            self.pool, unfinished, slots, self.stop, is_over, lambda: self.seconds_left() > 0
+        )
 
     def _keep_weights(self, run: PlannedRun, networks: Networks) -> None:
         kept = [*self.kept.values(), networks]
         weights = [w for nets in kept for network in nets for w in network.values()]
         if sum(weight.nbytes for weight in weights) <= _KEPT_BYTES:
             self.kept[run.key] = networks
-
-    def _may_start(self, run: PlannedRun) -> bool:
-        """Whether there is time for a run; a seed that one candidate has started, all get."""
-        if run.index not in self.started_seeds and self.out_of_time():
-            return False
-        self.started_seeds.add(run.index)
-        return True
 
     def _finished_seeds(self) -> int:
         """How many seeds all candidates have finished."""
@@ -358,7 +353,9 @@ class _ConfirmingRuns:
     def _compare(self, number: int, part: str, predictions: list[Predictions]) -> None:
         """Compares the winner with the simple models, on the same rows at the same moment."""
         if self.baselines is not None:
-            self.baselines.compare(number, part, predictions, self.stop, self.on_event)
+            self.baselines.compare(
+                number, part, predictions, self.stop, self.on_event, max(0.0, self.seconds_left())
+            )
 
     def _keep(
         self, number: int, part: Literal["validation", "test"], predictions: list[Predictions]

@@ -16,7 +16,7 @@ from gru_optuna.seeds import trial_seed
 from gru_optuna.storage.database.open import open_storage
 from gru_optuna.study.study import load_study
 from gru_optuna.study.summary import summarize
-from gru_optuna.study.trial_attributes import TrialAttributes
+from gru_optuna.study.trial_attributes import best_epoch, best_reached
 from gru_optuna.training.pool_factory import choose_device, make_pool
 from gru_optuna.tuning.retrain import FinishedRun, PlannedRun, train_again
 from gru_optuna.worker.run import load_data
@@ -65,15 +65,15 @@ def make_winner(
     Raises
     ------
     UserError
-        If the study or its data don't exist, or the study has no complete trial, or `ensemble`
-        was asked for and it isn't confirmed.
+        If the study or its data don't exist, or the study has no trained trial, or `ensemble` was
+        asked for and it isn't confirmed.
     Abandoned
         If `stop` was set.
     """
     study, spec = load_study(open_storage(place.url), name)
     summary = summarize(study, spec)
     if (winner := summary.best) is None:
-        raise StudyError(f'study "{name}" has no complete trial yet. Tune it first.')
+        raise StudyError(f'study "{name}" has no result: {summary.no_result}')
     if ensemble and winner.confirmed is None:
         raise StudyError(
             f'study "{name}" is not confirmed yet, so there is no ensemble of fresh seeds. '
@@ -109,7 +109,7 @@ def bundle_of_trial(
     *,
     refitted: bool = False,
 ) -> Bundle:
-    """A complete trial as a bundle: its network, trained again up to its best epoch.
+    """A trial as a bundle: its network, trained again up to its best epoch.
 
     With folds, the networks of all of them together.
 
@@ -132,7 +132,9 @@ def bundle_of_trial(
     StudyFailed
         If it fails, although it didn't the first time.
     """
-    epochs = TrialAttributes.read(trial).best_epoch
+    value = best_reached(trial, spec)
+    assert value is not None
+    epochs = best_epoch(trial, value)
     if refitted and confirmed is not None:
         epochs = confirmed.won.usual_epochs
     hyperparameters = space.hyperparameters(trial.params, spec)
@@ -140,7 +142,7 @@ def bundle_of_trial(
     return _bundle(
         spec, datasets, pool, [FinishedRun(run, epochs)], 1, Event(),
         fingerprint=datasets[0].fingerprint,
-        metrics=measured(trial.value, datasets[0].baselines, confirmed),
+        metrics=measured(value, datasets[0].baselines, confirmed),
         refitted=refitted,
     )  # fmt: skip
 

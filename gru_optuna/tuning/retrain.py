@@ -71,7 +71,7 @@ def train_runs(
     slots: int,
     stop: Event,
     is_over: Callable[[PlannedRun, Slot, EpochResult | TrialFailed], bool],
-    may_start: Callable[[PlannedRun], bool] = lambda run: True,
+    may_start: Callable[[], bool] = lambda: True,
 ) -> None:
     """Trains runs together, in this order, until all are over or may not start.
 
@@ -89,7 +89,7 @@ def train_runs(
     is_over
         Called with each run after each of its epochs; returns whether it leaves its slot.
     may_start
-        Whether a run may start now; the first one that may not ends the call with the others.
+        Whether another run may start now; if not, the call ends with those that train.
 
     Raises
     ------
@@ -107,7 +107,7 @@ def train_runs(
     try:
         with short_turns():
             while not stop.is_set():
-                while waiting and len(running) < slots and may_start(waiting[0]):
+                while waiting and len(running) < slots and may_start():
                     run = waiting.popleft()
                     running[pool.admit(run.hyperparameters, run.seed)] = run
                 if not running:

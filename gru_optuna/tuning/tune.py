@@ -318,9 +318,11 @@ class _Run:
         """Confirms the winner within the study's hours, in which this time counts."""
         if self.stop.is_set() or not _to_confirm(self.study, self.spec):
             return
+        worked, began = _worked_seconds(self.study), time.monotonic()
+        if budget.is_over(self.spec, worked):
+            return
         pool, size = self._make_pool()
         self.baselines.start()
-        worked, began = _worked_seconds(self.study), time.monotonic()
 
         def seconds() -> float:
             return worked + time.monotonic() - began
@@ -328,7 +330,8 @@ class _Run:
         try:
             confirm(
                 self.study, self.url, self.spec, pool, size.slots, self.stop, self.on_event,
-                out_of_time=lambda: budget.seconds_left(self.spec, seconds()) <= 0,
+                seconds_left=lambda: budget.seconds_left(self.spec, seconds())
+                - budget.seconds_for_report(self.spec),
                 baselines=self.baselines,
             )  # fmt: skip
         except Abandoned:
@@ -359,7 +362,7 @@ def _trials_to_train(study: Study, spec: Specification) -> bool:
     if study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         return True
     worked = _worked_seconds(study)
-    return budget.trials_left(study, spec) > 0 and budget.seconds_left(spec, worked) > 0
+    return budget.trials_left(study, spec) > 0 and not budget.is_over(spec, worked)
 
 
 def _to_confirm(study: Study, spec: Specification) -> bool:

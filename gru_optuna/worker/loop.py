@@ -299,13 +299,22 @@ class Worker:
     def _admit(self, admissions: list[Admission]) -> None:
         """Gives claimed trials their slots; some end before they get admission."""
         for admission in admissions:
-            epochs = len(admission.reported)
             if isinstance(admission.hyperparameters, TrialFailed):
                 self._fail(admission, admission.hyperparameters)
             elif admission.claim.adopted and self._out_of_time():
-                self._tell(admission.trial, TrialState.PRUNED, None, hours_over(epochs), epochs)
+                self._end_without_slot(admission)
             else:
                 self._try_to_enter(admission, admission.hyperparameters)
+
+    def _end_without_slot(self, admission: Admission) -> None:
+        """Ends a trial for which no time is left; it counts with the epochs that it has."""
+        reported = admission.reported
+        values = [self.spec.as_loss(v) if math.isfinite(v) else math.inf for v in reported]
+        if values:
+            best = values.index(min(values)) + 1
+            TrialAttributes(best_epoch=best).write(admission.trial)
+        outcome = hours_over(len(reported))
+        self._tell(admission.trial, TrialState.PRUNED, None, outcome, len(reported))
 
     def _fail(self, admission: Admission, error: TrialFailed) -> None:
         """Ends a trial that can't get a slot."""
@@ -426,7 +435,7 @@ class Worker:
             self._kept = budget.seconds_for_confirmation(self.study, self.spec, self.slots)
             self._kept_at = time.monotonic()
             self._kept_cost = self._kept_at - at
-        return budget.seconds_left(self.spec, worked) <= self._kept
+        return budget.is_over(self.spec, worked + self._kept)
 
     def _stop_if_hopeless(self) -> None:
         if not self._ended or self._hopeful:

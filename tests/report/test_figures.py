@@ -268,7 +268,7 @@ def test_the_answer_says_how_sure_it_is_and_where_the_search_began(study: optuna
     study.set_user_attr(PREDICTIONS, {"number": 3, "test": part})
     found = find_result(study, spec, summarize(study, spec))
     assert found is not None
-    assert (found.winner.number, found.complete) == (3, 5)
+    assert (found.winner.number, found.trials) == (3, 7)
     assert found.test == Estimate(0.875, (0.8, 0.93), 100)
     assert found.validation == Estimate(0.9, None, None)
     assert found.to_beat == ("by hand", 0.86)

@@ -279,7 +279,7 @@ def test_a_source_that_cannot_be_is_refused_before_anything_is_made(
     assert refusal("new").startswith('study "new" can\'t start from itself')
     assert refusal(f"{url}#new").startswith('study "new" can\'t start from itself')
     assert "no database yet" in refusal(f"sqlite:///{tmp_path}/none.db#old")
-    assert refusal("old").startswith('study "old" has no complete trial yet')
+    assert refusal("old").startswith('study "old" has no trial that has trained an epoch')
 
     old.study.add_trial(trained(InMemoryStorage(), {0.9: {}}).study.trials[0])
     fixed = {name: value for name, value in GOOD.items() if name != "hidden_size"}

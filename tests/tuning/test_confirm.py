@@ -27,6 +27,7 @@ from gru_optuna.study import confirmation
 from gru_optuna.study.confirmation import Candidate, Decision, decide, read_decision
 from gru_optuna.study.fitted_baselines import read_fitted
 from gru_optuna.study.study import load_study
+from gru_optuna.study.summary import find_winner
 from gru_optuna.training.engines.cpu import CPUEngine
 from gru_optuna.training.pool import Pool
 from gru_optuna.tuning.confirm import Place, confirm, confirm_study
@@ -354,7 +355,7 @@ def test_on_every_database_one_goes_on_with_what_another_began(
     assert [event.done for event in events if isinstance(event, Confirming)] == [1, 2, 3]
 
 
-def test_hours_end_it_after_a_seed_that_all_have_had(tmp_path: Path) -> None:
+def test_hours_end_it_and_what_has_finished_by_then_decides(tmp_path: Path) -> None:
     path = write_tiny_study(tmp_path / "study")
     run(path, "confirmation.candidates=0")
     study, spec = opened(path)
@@ -362,25 +363,33 @@ def test_hours_end_it_after_a_seed_that_all_have_had(tmp_path: Path) -> None:
     data = load_dataset(spec, path.parent)
     pool = Pool(spec, data, CPUEngine(spec, data))
 
-    def confirm_until(*, out_of_time: bool) -> Decision | None:
-        return confirm(
-            study, url_of(path), spec, pool, 2, threading.Event(), out_of_time=lambda: out_of_time
-        )
+    def confirm_until(runs: int) -> tuple[Decision | None, list[WorkerEvent]]:
+        """Time is over as soon as so many runs have finished."""
+        events: list[WorkerEvent] = []
+        found = confirm(
+            study, url_of(path), spec, pool, 2, threading.Event(), events.append,
+            seconds_left=lambda: float(len(confirmation.read_runs(study)) < runs),
+        )  # fmt: skip
+        return found, events
 
-    assert confirm_until(out_of_time=True) is None  # not even one
-    # Time is over as soon as the first run has begun.
-    asked = iter([False, *[True] * 1000])
-    found = confirm(
-        study, url_of(path), spec, pool, 2, threading.Event(), out_of_time=lambda: next(asked)
-    )
-    assert found is not None
-    assert (found.seeds, found.asked_seeds) == (1, 3)
-    assert found.won.interval is None
-    again = confirm_until(out_of_time=True)
-    assert again == found  # and the test isn't looked at again
-    more = confirm_until(out_of_time=False)
+    best, *_ = confirmation.ranked(study, spec)
+    assert confirm_until(0)[0] is None  # not even one
+    winner = find_winner(study, spec)
+    assert winner is not None
+    assert (winner.number, winner.confirmed) == (best.number, None)
+
+    one, _ = confirm_until(1)  # one candidate has had a seed, and others have begun theirs
+    assert one is not None
+    had = sorted(len(candidate.values) for candidate in one.candidates)
+    assert (had[0], had[-1]) == (0, 1)
+    assert len(one.won.values) == 1
+    assert one.won.interval is None
+    again, events = confirm_until(1)
+    assert again == one  # and the test isn't looked at again
+    assert [e.done for e in events if isinstance(e, Confirming)] == [sum(had)]
+    more, _ = confirm_until(1000)
     assert more is not None
-    assert more.seeds == 3
+    assert (more.seeds, more.asked_seeds, {len(c.values) for c in more.candidates}) == (3, 3, {3})
 
 
 def test_hours_leave_time_for_it(tmp_path: Path) -> None:
@@ -393,9 +402,11 @@ def test_hours_leave_time_for_it(tmp_path: Path) -> None:
     took = fmean(trial.user_attrs["seconds"] for trial in study.trials)
     assert seconds_left(spec, 600) == 3000
     assert seconds_for_confirmation(study, spec, slots=2) == pytest.approx(took * 9 / 2)
-    short = study_file.load(path, [*THREE, "budget.hours=1e-9"])
+    short = study_file.load(path, [*THREE, f"budget.hours={took / 1500}"])
     kept = seconds_for_confirmation(study, short, slots=2)
     assert 0 < kept < seconds_left(short, 0)  # half of the hours are the search's
+    shorter = study_file.load(path, [*THREE, f"budget.hours={took / 2000}"])
+    assert seconds_for_confirmation(study, shorter, slots=2) == 0  # not one run would finish
 
 
 def test_folds_confirm_by_their_means(tmp_path: Path) -> None:
@@ -490,7 +501,8 @@ def candidate(
     trial = optuna.trial.create_trial(value=0.5, user_attrs={"network_parameters": size})
     trial.number = number
     runs = [confirmation.Run(value, 3, epochs) for value in values]
-    return Candidate.of(trial, runs, "accuracy")
+    spec = study_file.parse({"name": "x", "data": {"train": "x.ts"}}, "x")
+    return Candidate.of(trial, runs, spec)
 
 
 def winner_of(*candidates: Candidate, metric: str = "accuracy") -> tuple[int, list[int]]:

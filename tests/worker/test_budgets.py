@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -10,11 +11,14 @@ import pytest
 from helpers.processes import wait_for
 from helpers.workspaces import TINY_STUDY, write_tiny_study
 
-from gru_optuna import study_file
+from gru_optuna import study_file, tune
 from gru_optuna.attributes import BUDGET
 from gru_optuna.errors import StorageError
 from gru_optuna.storage.database.open import open_storage
 from gru_optuna.study.budget import renewed
+from gru_optuna.tuning.confirm import Place
+from gru_optuna.tuning.export import make_winner
+from gru_optuna.worker.run import WorkerSettings
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -48,6 +52,28 @@ def test_the_larger_value_of_each_limit_counts(
     assert (now.trials, now.hours) == in_force
 
 
+def test_hours_in_which_no_trial_completes_give_a_winner_and_a_report(tmp_path: Path) -> None:
+    path = write_tiny_study(tmp_path / "studies")
+    endless = ["training.epochs=100000", "training.patience='off'", "pruner.name=none"]
+    result = tune(path, hours=2 / 3600, overrides=endless, threads=1, slots=2)
+    assert result.summary.trials["complete"] == 0
+    assert result.best is not None
+    assert result.best.confirmed is None
+    assert result.best.unconfirmed is not None
+    assert result.best.unconfirmed.startswith("The budget of 0.000555556 hours ended before")
+    assert result.report is not None
+    assert result.report.exists()
+    # Not reopened: the hours are over. And what one epoch has taught can be taken away.
+    assert tune(path, hours=2 / 3600, overrides=endless, threads=1, slots=2).ran == 0
+    place = Place(
+        f"sqlite:///{tmp_path / 'storage' / 'gru_optuna.db'}",
+        path.parent,
+        WorkerSettings("cpu", 1, 1),
+    )
+    bundle = make_winner("tiny", place, threading.Event())
+    assert bundle.manifest.members[0].validation == result.best.value
+
+
 @pytest.mark.parametrize("budgets", [(6, 3), (3, 6)])
 def test_both_end_at_the_larger_budget_and_say_so(
     budgets: tuple[int, int], nursery: Nursery, tmp_path: Path
@@ -62,7 +88,7 @@ def test_both_end_at_the_larger_budget_and_say_so(
             return optuna.load_study(study_name="tiny", storage=open_storage(url)).trials
         return []
 
-    def tune(budget: int) -> Process:
+    def start(budget: int) -> Process:
         return nursery.start(
             "tune", "studies/tiny.toml", "--trials", budget, "--threads", 1, "--slots", 2,
             "--set", "training.epochs=6", "--set", "training.patience='off'",
@@ -70,9 +96,9 @@ def test_both_end_at_the_larger_budget_and_say_so(
             folder=tmp_path, faults={"slow": {"seconds": 0.2}},
         )  # fmt: skip
 
-    first = tune(budgets[0])
+    first = start(budgets[0])
     wait_for("the study", (tmp_path / "storage" / "gru_optuna.db").exists)
-    second = tune(budgets[1])
+    second = start(budgets[1])
     for process in (first, second):
         assert process.wait() == 0, process.said
     found = trials()

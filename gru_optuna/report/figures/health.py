@@ -34,13 +34,12 @@ from gru_optuna.report.theme import (
 from gru_optuna.report.trials import (
     STATES,
     State,
-    best_reached,
     diverged,
     finite,
     outcome,
     trials_in,
 )
-from gru_optuna.study.trial_attributes import TrialAttributes, epochs_trained
+from gru_optuna.study.trial_attributes import TrialAttributes, best_reached, epochs_trained
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go

@@ -15,7 +15,7 @@ from optuna.trial import TrialState
 from gru_optuna.attributes import FINGERPRINT
 from gru_optuna.formatting import format_interval, format_metric, format_value
 from gru_optuna.report.axes import describe_range
-from gru_optuna.study.trial_attributes import TrialAttributes
+from gru_optuna.study.trial_attributes import COUNTED, TrialAttributes, best_reached
 from gru_optuna.study_file.searchable import Range
 
 if TYPE_CHECKING:
@@ -88,10 +88,10 @@ def _best(study: Study, spec: Specification, summary: Summary) -> str:
     winner = summary.best
     lines = [f"| | {spec.metric} |", "|---|---|"]
     if winner is None:
-        lines.append("| best, on validation rows | no trial is complete yet |")
+        lines.append("| best, on validation rows | no trial has ended yet |")
     else:
         where = f"trial {winner.number}, epoch {winner.best_epoch}"
-        equals = 1 if winner.confirmed else _equals(study, winner)
+        equals = 1 if winner.confirmed else _equals(study, spec, winner)
         least = f"; lowest loss of {equals} equal trials" if equals > 1 else ""
         lines.append(
             f"| best, on validation rows ({where}{least}) | **{format_metric(winner.value)}** |"
@@ -118,10 +118,10 @@ def _between(interval: Sequence[float] | None) -> str:
     return f" ({format_interval(interval)})" if interval else ""
 
 
-def _equals(study: Study, winner: Winner) -> int:
+def _equals(study: Study, spec: Specification, winner: Winner) -> int:
     """How many trials share the best value; optuna-dashboard shows only the first of them."""
-    trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    return sum(trial.value == winner.value for trial in trials)
+    trials = study.get_trials(deepcopy=False, states=COUNTED)
+    return sum(best_reached(trial, spec) == winner.value for trial in trials)
 
 
 def _data(study: Study, spec: Specification) -> str:
