@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import polars as pl
 
+from gru_optuna.data.readers.numbers import has_markers
 from gru_optuna.data.readers.tables import decide_formats
 from gru_optuna.data.readers.times import are_days, share_of_times
 from gru_optuna.data.series.joined_tables import holds_categories
@@ -36,6 +37,8 @@ _TIME_NAMES = re.compile(r"time|date|stamp|year|month|^ds$|^ts$|时间|日期", 
 _LONGEST_TIME = 40  # characters
 _FEW_NAMES = 12  # such as months
 _FEW_UNITS = 5
+_CODED = r"(?i)^(?:[<>≤≥~≈]? ?[+-]?\d[\d.,' ]*|0x[\da-f]+|(?:\d+[ -])?\d+/(?:2|4|8|16|32|64))$"
+"""Numbers in forms that aren't read: limits, hexadecimal ones, fractions."""
 _QUANTITY = r"^[+-]?\d[\d.,' ]*( ?[^\d\s.,'+%-][^\d\s]{0,9})$"  # 1.2K, 108 kW
 _NESTED = r'^\[(?:[-\d.\s",\[]|null|\]).*\]$|^\{".*\}$'  # lists and objects, as JSON writes them
 _WHOLE_NAME = 2  # how clearly a name speaks that is one word
@@ -170,7 +173,7 @@ def _are_numbers(table: Table, name: str, sample: pl.Series) -> bool:
     if _mistake(lambda column: decide_formats([table], column), name) is not None:
         return True
     refused = table.parsed(name)[1].filter(table.column(name).is_not_null()).head(_SAMPLE)
-    numeric = int(refused.sum()) <= (1 - _MOSTLY) * len(sample)
+    numeric = int(refused.sum()) <= (1 - _MOSTLY) * len(sample) or has_markers(sample, refused)
     # Among names of holidays, "None" is a category, not a missing number.
     return numeric and not holds_categories([table], name)
 
@@ -195,13 +198,16 @@ def _may_be_times(sample: pl.Series) -> bool:
 
 
 def _are_quantities(sample: pl.Series) -> bool:
-    """Whether texts are many different numbers, each followed by one of a few units."""
+    """Whether texts are many different numbers in other forms, or with one of a few units each."""
+    if sample.n_unique() <= min(len(sample) / 2, _FEW_VALUES):
+        return False
     units = sample.str.extract(_QUANTITY)
+    plain = sample.cast(pl.Float64, strict=False).is_not_null() & units.is_null()
     return (
-        units.count() >= _MOSTLY * len(sample)
+        units.count() > 0
+        and units.count() + int(plain.sum()) >= _MOSTLY * len(sample)
         and units.n_unique() <= _FEW_UNITS
-        and sample.n_unique() > min(len(sample) / 2, _FEW_VALUES)
-    )
+    ) or bool(sample.str.contains(_CODED).mean() >= _MOSTLY)  # type: ignore[operator]
 
 
 def _is_time_name(name: str) -> bool:

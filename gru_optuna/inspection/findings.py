@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import polars as pl
 
+from gru_optuna.data.readers.headers import lines_of_units
 from gru_optuna.data.readers.numbers import MISSING, marker_among
 from gru_optuna.data.series.categories import MOST_CATEGORIES
 from gru_optuna.errors import DataError
@@ -38,10 +39,13 @@ About = Literal[
 UNBALANCED = 3.0
 """The largest class has this many times the rows of the smallest."""
 
+_HEAD = 50  # rows
 _PAIRED = 6  # columns that may name series together
 _RARE = 10  # a class with fewer rows is rare
 _PARTS = 3  # training, validation and test need one row of a class each
 _MOSTLY_MISSING = 0.5
+_MOSTLY_COUNTED = 0.9  # of the times
+_COUNT = "\x1f"  # the name of a column of our own
 
 
 @dataclass(frozen=True)
@@ -133,6 +137,7 @@ def in_labels(table: Table, guess: Guess) -> Iterator[DataFinding]:
         yield DataFinding("label", table.source, message, label, blocks=True)
         return
     yield from _missing_labels(table, label, counts)
+    yield from _alike_labels(table, label, counts)
     (most, highest), (least, lowest) = (*counts.items(),)[0], (*counts.items(),)[-1]
     if lowest < _RARE:
         rare = sum(count < _RARE for count in counts.values())
@@ -162,6 +167,22 @@ def _missing_labels(table: Table, label: str, counts: dict[str, int]) -> Iterato
             f"remove their rows"
         )
         yield DataFinding("label", table.source, message, label)
+
+
+def _alike_labels(table: Table, label: str, counts: dict[str, int]) -> Iterator[DataFinding]:
+    """Classes that are probably one: they differ in their case, or are the same number."""
+    alike: dict[object, list[str]] = {}
+    for name in counts:
+        try:
+            key: object = float(name)
+        except ValueError:
+            key = name.casefold()
+        alike.setdefault(key, []).append(name)
+    for names in alike.values():
+        if len(names) > 1:
+            named = " and ".join(f'"{name}" ({counts[name]:,})' for name in names)
+            message = f'column "{label}" has {named} as different classes: write them alike'
+            yield DataFinding("label", table.source, message, label)
 
 
 def count_classes(table: Table, label: str, owner: str | None) -> dict[str, int]:
@@ -224,7 +245,9 @@ def in_time(table: Table, clock: TimeColumn, roles: Roles) -> Iterator[DataFindi
     if clock.first_doubled is not None:
         or_else = "" if clock.series > 1 else ", or name the column of the series"
         advice = f"keep one row for each time{or_else}"
-        if (pair := _names_together(table, roles)) is not None:
+        if (counted := _counted_within(table, roles)) is not None:
+            advice = f'"{counted}" numbers the rows of each time: add it to the times'
+        elif (pair := _names_together(table, roles)) is not None:
             advice = (
                 f"{pair[0]} and {pair[1]} seem to name the series together: join them in one "
                 f"column, and name it with --series"
@@ -257,6 +280,30 @@ def in_time(table: Table, clock: TimeColumn, roles: Roles) -> Iterator[DataFindi
         yield DataFinding("time", table.source, message, name)
 
 
+def _counted_within(table: Table, roles: Roles) -> str | None:
+    """A column that counts the rows of each time, such as the half-hours of a day."""
+    if roles.series is not None:
+        return None
+    rows = table.frame.select(roles.times)
+    for name in table.names:
+        if name in (roles.target, *roles.times) or table.count_numbers(name)[1]:
+            continue
+        counted = rows.with_columns(pl.Series(_COUNT, table.numbers(name)))
+        first, last, number = (
+            counted.group_by(roles.times)
+            .agg(
+                pl.col(_COUNT).min().alias("first"),
+                pl.col(_COUNT).max().alias("last"),
+                (pl.col(_COUNT).diff().drop_nulls() == 1).all().alias("rise"),
+            )
+            .select(pl.col("first").n_unique(), pl.col("last").max(), pl.col("rise").mean())
+            .row(0)
+        )
+        if first == 1 and last > 1 and number > _MOSTLY_COUNTED:
+            return name
+    return None
+
+
 def _names_together(table: Table, roles: Roles) -> tuple[str, str] | None:
     """Two columns of names that tell all rows at one time apart, which neither does alone."""
     taken = (roles.target, *roles.times)
@@ -273,6 +320,7 @@ def _names_together(table: Table, roles: Roles) -> tuple[str, str] | None:
 
 
 def _in_header(table: Table) -> Iterator[DataFinding]:
+    yield from _units(table)
     if "" in table.names:
         message = "one column has no name; it may number the rows"
         yield DataFinding("header", table.source, message, "")
@@ -284,6 +332,22 @@ def _in_header(table: Table) -> Iterator[DataFinding]:
             )
             yield DataFinding("header", table.source, message, name)
             return
+
+
+def _units(table: Table) -> Iterator[DataFinding]:
+    """Lines of units or of further names, which would be read as rows."""
+    if any(dtype != pl.String for dtype in table.frame.dtypes):
+        return
+    head = [["" if field is None else field for field in row] for row in table.frame[:_HEAD].rows()]
+    if count := lines_of_units(head):
+        shown = next(field for field in reversed(head[0]) if field)
+        at = table.at(0).removeprefix(f"{table.source}, ")
+        rows, them = ("the row", "it") if count == 1 else (f"{count} rows", "them")
+        message = (
+            f'{at}: {rows} above the data, with "{shown}", must be units or further names: remove '
+            f"{them}"
+        )
+        yield DataFinding("header", table.source, message, blocks=True)
 
 
 def _gaps(table: Table, columns: Sequence[Column], guess: Guess) -> Iterator[DataFinding]:

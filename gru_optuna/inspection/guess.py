@@ -22,12 +22,12 @@ from gru_optuna.data.readers.numbers import parse_numbers
 from gru_optuna.data.series.frequency import Frequency
 from gru_optuna.errors import DataError
 from gru_optuna.formatting import format_list
-from gru_optuna.inspection.role_words import name_speaks
+from gru_optuna.inspection.role_words import name_ends_with, name_speaks
 from gru_optuna.inspection.roles import NO_ROLES, Roles
 from gru_optuna.inspection.time_column import combined_times, is_decimal_year
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -43,6 +43,7 @@ _NAMED = 12  # columns in a message
 _STEPS = 12  # columns with one name and a number: the table has one for each step
 _SHORT = 4  # columns in a message that says more
 _LOOKED_AT = 50  # rows
+_AXES = 3
 _UNREAD = 2  # likewise, with the reason why they aren't read
 _TIME_IN_NAME = re.compile(
     r"^[XY]?(19|20)\d\d([-_/. ]?(0?[1-9]|1[0-2]|Q[1-4])([-_/. ]?\d{1,2})?)?$"
@@ -142,17 +143,24 @@ class _Choice:
         return self.name is None and bool(self.others)
 
 
-def _choose(tiers: Iterable[Sequence[Column]], subject: Subject) -> _Choice:
+def _choose(
+    tiers: Iterable[Sequence[Column]], subject: Subject, silent: Collection[str] = ()
+) -> _Choice:
     """Chooses from the first tier that has columns: its only one, or by what their names say.
 
-    Of columns whose names say it equally clearly, the first is taken.
+    Of columns whose names say it equally clearly, the first is taken. The `silent` names say
+    nothing.
     """
+
+    def clarity(name: str) -> int:
+        return 0 if name in silent else name_speaks(name, subject)
+
     levels = [[column.name for column in tier] for tier in tiers]
     names = [name for level in levels for name in level]
     best = next((level for level in levels if level), [])
     # Stable: names of the same clarity stay in the order of the columns.
-    by_name = sorted(best, key=lambda name: -name_speaks(name, subject))
-    if not best or (len(best) > 1 and not name_speaks(by_name[0], subject)):
+    by_name = sorted(best, key=lambda name: -clarity(name))
+    if not best or (len(best) > 1 and not clarity(by_name[0])):
         return _Choice(None, tuple(names))
     return _Choice(by_name[0], tuple(name for name in names if name != by_name[0]))
 
@@ -195,6 +203,7 @@ class _Guesses:
         found = [name for name in numeric if _is_time(name)]
         if len(found) < max(_WIDE, len(numeric) / 2):
             return self._as_steps(numeric)
+        found = [name for name in self._known if _is_time(name)]  # also those with gaps
         kept = [repr(name) for name in self._known if name not in found]
         return Guess(
             None,
@@ -309,7 +318,7 @@ class _Guesses:
         if series is None:
             series = self._series(time, taken)
         taken |= {series} if series is not None else set()
-        target = _Choice(self._given.target) if self._given.target else self._target(taken)
+        target = _Choice(self._given.target) if self._given.target else self._target(taken, series)
         if target.name is None and not target.undecided:
             return None
         roles = replace(self._given, time=time if len(time) > 1 else time[0], series=series)
@@ -362,24 +371,30 @@ class _Guesses:
         # Names of classes may be as long as sentences.
         return column.kind == "category" or (column.kind == "text" and says_class)
 
-    def _target(self, taken: set[str]) -> _Choice:
+    def _target(self, taken: set[str], series: str | None = None) -> _Choice:
         """The number to predict: 0/1 columns, parts of times, ids and constants come last."""
         measured: list[Column] = []
         binary: list[Column] = []
         labels: list[Column] = []  # parts of times, and ids
-        empty: list[Column] = []  # counting and constant columns
+        empty: list[Column] = []  # counting columns, and those that are constant in every series
         for column in self._known.values():
             numeric = column.kind == "number" or self._table.count_numbers(column.name)[0] > 0
             if column.name in taken or not numeric:
                 continue
-            if column.kind in ("constant", "id"):
+            if column.kind in ("constant", "id") or (
+                series is not None and self._constant_within(column.name, series)
+            ):
                 empty.append(column)
-            elif name_speaks(column.name, "calendar") or name_speaks(column.name, "id"):
+            elif _names_a_row(column.name):
                 labels.append(column)
             elif column.kind == "number":
                 zero_one = column.distinct <= 2 and column.whole
                 (binary if zero_one else measured).append(column)
-        return _choose((measured, binary) if measured or binary else (labels, empty), "target")
+        # Beside x and z, y is an axis.
+        axes = {"x", "y", "z"} & {column.name.lower() for column in measured}
+        silent = {column.name for column in measured if len(axes) == _AXES and column.name in "yY"}
+        tiers = (measured, binary) if measured or binary else (labels, empty)
+        return _choose(tiers, "target", silent)
 
     def _numeric(self, taken: set[str]) -> tuple[str, ...]:
         return tuple(
@@ -507,6 +522,14 @@ def _undecided(task: Task, rows: Kind, held: str, roles: Roles, choice: _Choice)
     named = format_list(choice.others, most=_NAMED)
     reason = f"{held}, and {named} could each be the {role}. Choose one: --{role} COLUMN"
     return Guess(task, rows, reason, roles, choice.others, undecided=True)
+
+
+def _names_a_row(name: str) -> bool:
+    """Whether a name is that of an id or of a part of a time: "order id", but not "day's sales"."""
+    if not (name_speaks(name, "calendar") or name_speaks(name, "id")):
+        return False
+    ends = name_ends_with(name, "calendar") or name_ends_with(name, "id")
+    return ends or not name_speaks(name, "target")
 
 
 def _is_time(name: str) -> bool:

@@ -233,6 +233,13 @@ def _in_sequences(part: Sequences, *, balance: bool) -> Iterator[DataFinding]:
     elif balance and counts and counts[0][1] >= findings.UNBALANCED * counts[-1][1]:
         message = findings.about_balance(*counts[0], *counts[-1])
         yield DataFinding("balance", part.source, message)
+    steps, channels = max(map(len, part.values)), part.channels
+    if part.source.endswith(".npz") and min(map(len, part.values)) == steps < channels:
+        message = (
+            f"each row has {steps:,} steps of {channels:,} channels: if these are {steps:,} "
+            f"channels of {channels:,} steps, write numpy.transpose(values, (0, 2, 1))"
+        )
+        yield DataFinding("mistake", part.source, message)
     seen: dict[bytes, int] = {}
     again = [row for row, key in enumerate(_bytes(part)) if seen.setdefault(key, row) != row]
     if again:

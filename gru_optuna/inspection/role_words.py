@@ -18,16 +18,22 @@ _WITHOUT_SPACES = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 
 
 def name_speaks(name: str, subject: Subject) -> int:
-    """How clearly a column's name speaks for a role: 2 is the whole name, 1 a word of it, 0 none.
+    """How clearly a column's name speaks for a role: 2 if all of it does, 1 if a word, 0 if none.
 
-    >>> name_speaks("customerId", "id"), name_speaks("humid", "id"), name_speaks("id", "id")
+    >>> name_speaks("mainId", "id"), name_speaks("humid", "id"), name_speaks("id", "id")
     (1, 0, 2)
     """
     words = _words(subject)
     parts = _split(name)
-    if len(parts) == 1 and parts[0] in words:
+    if parts and all(part in words for part in parts):
         return 2
     return int(any(_is_word(part, words) for part in parts))
+
+
+def name_ends_with(name: str, subject: Subject) -> bool:
+    """Whether the last word of a name speaks for a role, as "id" does in "order id"."""
+    parts = _split(name)
+    return bool(parts) and _is_word(parts[-1], _words(subject))
 
 
 def _is_word(part: str, words: frozenset[str]) -> bool:

@@ -14,6 +14,7 @@ import numpy as np
 from gru_optuna.data.readers.time_columns import parse_columns, part_of
 from gru_optuna.data.readers.time_zones import zone_that_repeats
 from gru_optuna.data.series.frequency import Frequency
+from gru_optuna.data.series.series import descend
 from gru_optuna.data.series.windows import naive_error
 from gru_optuna.errors import DataError
 
@@ -111,7 +112,9 @@ def read_time_column(
     values
         (N,) of the column to forecast, NaN where missing; measures the seasons.
     """
-    in_file = np.argsort(owners, kind="stable")
+    by_owner = np.argsort(owners, kind="stable")
+    parts = np.split(by_owner, np.cumsum(np.bincount(owners))[:-1])
+    in_file = np.concatenate([part[::-1] if descend(times[part]) else part for part in parts])
     order = np.lexsort((times, owners))
     same = np.diff(owners[order]) == 0  # each row but the first: of the same series as the last
     unordered = in_file[1:][same & (np.diff(times[in_file]) < _NOTHING)]

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from gru_optuna.inspection.time_column import TimeColumn
     from gru_optuna.study_file import Specification, Task
 
+_UNNAMED = "No line names the columns, so they are called column_1, column_2, and so on. "
 _TEST, _VALIDATION, _VALIDATION_IN_TIME = 0.2, 0.2, 0.1
 _LONG_SIGNS = 64  # if texts without spaces have more characters, bpe shortens them
 _SIGNS_A_PIECE = 1.6  # bpe: characters in a piece
@@ -254,12 +255,16 @@ def read_draft(toml: str, files: tuple[Path, ...]) -> Specification:
 
 def _refuse_unusable(inspection: Inspection, task: Task | None) -> None:
     (report,), guess = inspection.files, inspection.guess
+    blocked = next((f for f in inspection.findings if f.blocks and f.about == "header"), None)
+    if blocked is not None:
+        raise DataError(f"{report.file}: {blocked.message}.")
     if guess.undecided:
         raise DataError(f"{report.file}: {guess.reason}.")
     if guess.rows is None:
+        without_names = any(column.name == "column_1" for column in report.columns)
         raise DataError(
-            f"{report.file}: {guess.reason}. Name the task with --task, and the columns with "
-            f"--text, --label, --target, --time, --series or --id."
+            f"{report.file}: {guess.reason}. {_UNNAMED if without_names else ''}Name the task with "
+            f"--task, and the columns with --text, --label, --target, --time, --series or --id."
         )
     if task is not None and guess.task != task:
         raise DataError(

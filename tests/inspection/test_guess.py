@@ -7,6 +7,7 @@ import tomllib
 from datetime import date, timedelta
 from typing import TYPE_CHECKING
 
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -57,9 +58,10 @@ def sentences(*columns: str) -> list[str]:
 @pytest.mark.parametrize(
     ("name", "subject", "strength"),
     [
-        ("id", "id", 2), ("store_id", "id", 1), ("storeId", "id", 1), ("customerid", "id", 1),
+        ("id", "id", 2), ("store_id", "id", 2), ("storeId", "id", 2), ("customerid", "id", 1),
         ("humid", "id", 0), ("humidity", "id", 0), ("solid", "id", 0), ("Kunden-Nr", "id", 1),
-        ("Kunde Nr", "id", 1), ("товар", "id", 2), ("商品番号", "id", 1), ("상품 번호", "id", 1),
+        ("Kunde Nr", "id", 2), ("товар", "id", 2), ("商品番号", "id", 1), ("상품 번호", "id", 2),
+        ("main_id", "id", 1), ("Close/Last", "target", 2), ("units_sold", "target", 2),
         ("sales", "target", 2), ("Umsatz", "target", 2), ("Verbrauch (kWh)", "target", 1),
         ("précio", "target", 2), ("日销量", "target", 1), ("wholesaler", "target", 0),
         ("spaceship", "target", 0), ("loader", "target", 0), ("sales2", "target", 2),
@@ -95,6 +97,10 @@ def test_letters_around_a_word_make_another_word(letters: str) -> None:
         ("date,month,level", ("{n}.5", "{r}"), "level", ()),
         ("date,sales,volume,other", ("{r}", "{r}", "{r}"), "sales", ("volume", "other")),
         ("date,open", ("{b}",), "open", ()),
+        ("date,Close/Last,Volume,Open", ("{r}", "{r}", "{r}"), "Close/Last", ("Volume", "Open")),
+        ("date,unit price,units_sold", ("{r}", "{n}.5"), "unit price", ("units_sold",)),
+        ("date,temp,store sales", ("{r}", "{n}.5"), "store sales", ("temp",)),
+        ("date,temp,store nr", ("{r}", "{n}.5"), "temp", ()),
     ],
 )
 def test_the_target_of_a_series(
@@ -118,6 +124,20 @@ def test_where_nothing_speaks_for_one_column_none_is_guessed(tmp_path: Path) -> 
     assert not (tmp_path / "ws").exists()
     made = CliRunner().invoke(app, [*arguments, "--target", "wind"])
     assert made.exit_code == 0, made.output
+
+
+def test_a_column_that_is_the_same_throughout_each_series_is_not_predicted(tmp_path: Path) -> None:
+    rows = [
+        f"{day},{item},{item}.99,{n * 37 % 101}" for n, day in enumerate(DAYS) for item in "123"
+    ]
+    found = guess(tmp_path, "date,item_id,price,bought", rows)
+    assert (found.roles.target, found.roles.series) == ("bought", "item_id")
+
+
+def test_y_is_an_axis_beside_x_and_z(tmp_path: Path) -> None:
+    rows = daily("{r}", "{n}.5", "{r}1")
+    assert guess(tmp_path, "date,x,y,z", rows).undecided
+    assert guess(tmp_path, "date,x,y,w", rows).roles.target == "y"
 
 
 def test_the_choice_is_printed_with_the_other_columns(tmp_path: Path) -> None:
@@ -272,6 +292,42 @@ def test_numbers_with_units_are_no_classes_of_a_series(tmp_path: Path, unit: str
     draft = draft_study(tmp_path / "x.csv")
     assert "speed" not in tomllib.loads(draft.toml)["data"].get("covariates", [])
     assert any("speed" in finding.message for finding in draft.inspection.findings)
+
+
+@pytest.mark.parametrize(
+    ("number", "advice"),
+    [
+        ("0x{n:04X}", "Write it as a decimal number"),
+        ("{n} 3/8", "Write it as a decimal number"),
+        ("<{n}.5", "Write a number for what is below or above the limit"),
+        ("{r:.2f}M", "Write only the number, in the same unit"),
+    ],
+)
+def test_numbers_in_forms_that_are_not_read_are_no_classes(
+    tmp_path: Path, number: str, advice: str
+) -> None:
+    guess(tmp_path, "day,power", daily(number))
+    with pytest.raises(DataError, match=f"line 2: column .power. is .*{advice}"):
+        draft_study(tmp_path / "x.csv")
+    guess(tmp_path, "day,load,power", daily("{r}", number))
+    draft = draft_study(tmp_path / "x.csv")
+    assert "power" not in tomllib.loads(draft.toml)["data"].get("covariates", [])
+
+
+@pytest.mark.parametrize("decimal", [".", ","])
+@pytest.mark.parametrize("measured", [3, 9])
+def test_a_mark_for_what_was_not_measured_makes_no_categories(
+    tmp_path: Path, decimal: str, measured: int
+) -> None:
+    """However many rows have it: panels have no sun in half of the hours."""
+    rows = [
+        f"{day};{n}{decimal}5;" + (f"{n * 37 % 1009 / 7:.2f}" if n % 10 < measured else "-")
+        for n, day in enumerate(pd.date_range("2020-01-01", periods=400).strftime("%Y-%m-%d"))
+    ]
+    guess(tmp_path, "day;load;sun", [row.replace(".", decimal) for row in rows])
+    draft = draft_study(tmp_path / "x.csv")
+    assert tomllib.loads(draft.toml)["data"]["missing_values"] == ["-"]
+    assert 'covariates = ["sun"]' in draft.toml
 
 
 def test_months_with_a_letter_next_to_a_year_are_no_series(tmp_path: Path) -> None:

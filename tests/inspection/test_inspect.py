@@ -401,6 +401,27 @@ def test_ordinary_extremes_are_no_missing_values(tmp_path: Path) -> None:
     assert "missing_values" not in " ".join(found(look(tmp_path, f"n,y\n{rows}")))
 
 
+def test_labels_that_differ_in_case_or_decimals_are_named(tmp_path: Path) -> None:
+    labels = ["spam", "Spam", "1", "1.0", "ham"]
+    lines = texts(200).splitlines()
+    rows = [f"{line.partition(',')[0]},{labels[n % 5]}" for n, line in enumerate(lines[1:])]
+    alike = found(look(tmp_path, "\n".join([lines[0], *rows])))
+    assert alike == [
+        f'column "label" has {pair} as different classes: write them alike'
+        for pair in ('"1" (40) and "1.0" (40)', '"Spam" (40) and "spam" (40)')
+    ]
+
+
+def test_rows_that_count_within_each_time_belong_to_the_time(tmp_path: Path) -> None:
+    rows = [
+        f"2024-01-{day:02},{half},{day * half % 13}.5"
+        for day in range(1, 20)
+        for half in range(1, 49)
+    ]
+    message = '"period" numbers the rows of each time: add it to the times'
+    assert message in found(look(tmp_path, "\n".join(["date,period,load", *rows])))[0]
+
+
 @pytest.mark.parametrize(("others", "said"), [(("pos", "neg"), True), (("DE", "FR"), False)])
 def test_labels_that_look_missing_are_named_but_namibia_is_a_country(
     tmp_path: Path, others: tuple[str, str], said: bool

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 _GUESSED_FROM = 50  # records, which decide on the separator
 _SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 _COLUMN = "column_{}"  # the name of a column by its number, where no line names it
+_UNNAMED = "\x1f"  # begins the name of a column, followed by its number, if several have no name
 _SHOWN = 40  # characters of a field, in messages
 _LONGEST_SEPARATOR_LINE = 16  # characters
 
@@ -203,8 +204,37 @@ def frame_of_records(names: Sequence[str], records: Iterable[tuple[int, Fields]]
     for _, fields in records:
         for column, field in zip(columns, fields, strict=True):
             column.append(field)
-    schema = dict.fromkeys(names, pl.String)
-    return pl.DataFrame(dict(zip(names, columns, strict=True)), schema=schema)
+    frame = pl.DataFrame([pl.Series(values=column, dtype=pl.String) for column in columns])
+    frame.columns = list(names)  # polars would give a name to a column without one
+    return frame
+
+
+def without_unnamed(
+    path: Path, dialect: Dialect, frame: pl.DataFrame
+) -> tuple[pl.DataFrame, tuple[str, ...]]:
+    """Leaves out the columns with neither a name nor a value; returns a note about them too.
+
+    Separators at the end or at the beginning of every line make such columns.
+
+    Raises
+    ------
+    DataError
+        If several columns have values, but no name.
+    """
+    unnamed = [name for name in frame.columns if not name or name.startswith(_UNNAMED)]
+    empty = [name for name in unnamed if frame[name].null_count() == frame.height]
+    if not empty and len(unnamed) < 2:
+        return frame, ()
+    frame = frame.drop(empty)
+    held = [name for name in unnamed if name not in empty]
+    if len(held) > 1:
+        raise DataError(
+            f"{path}, line {_begin(path, dialect)[1] + 1}: column {held[0].removeprefix(_UNNAMED)} "
+            f"has no name. The first line names the columns; remove empty ones."
+        )
+    has = "1 column has" if len(empty) == 1 else f"{len(empty)} columns have"
+    note = f"{has} neither a name nor a value, and {'is' if len(empty) == 1 else 'are'} left out"
+    return frame.rename(dict.fromkeys(held, "")), (note,) if empty else ()
 
 
 def line_of(path: Path, dialect: Dialect, record: int) -> int:
@@ -266,12 +296,17 @@ def _last_end(block: bytes, *, quotes: bool) -> int:
 
 
 def _checked(path: Path, dialect: Dialect, names: list[str]) -> Iterator[Record]:
-    for record in _begin(path, dialect)[2]:
+    for number, record in enumerate(_begin(path, dialect)[2]):
         if len(record.fields) != len(names) and not record.blank:
             last = record.fields[-1][:_SHOWN]
             advice = "Give every row one field for each column, and remove lines that are no rows."
             if dialect.separator == "," and len(record.fields) > len(names):
                 advice = "Put quotes around fields that hold commas."
+            if number == 0 and len(record.fields) == len(names) + 1 and record.fields[0].isdigit():
+                advice = (
+                    "If the first field numbers the rows, as R's write.table does, begin the line "
+                    "of names with a name for it."
+                )
             raise DataError(
                 f"{path}, line {record.line}: {_count(len(record.fields), 'field')}, but the "
                 f"header has {_count(len(names), 'column')}. The last field is "
@@ -367,13 +402,15 @@ def _begin(path: Path, dialect: Dialect) -> tuple[list[str], int, Iterator[Recor
 def _names(path: Path, header: Record) -> list[str]:
     check_columns(f"{path}, line {header.line}", len(header.fields))
     names = [name.strip() for name in header.fields]
+    if len(drawn := "".join(names)) > 2 and not any(map(str.isalnum, drawn)):
+        raise DataError(
+            f'{path}, line {header.line}: "{drawn[:_SHOWN]}" names no column. Remove the lines '
+            f"that only draw a table, so that the first line names the columns."
+        )
     first: dict[str, int] = {}
+    if names.count("") > 1:
+        names = [name or f"{_UNNAMED}{number}" for number, name in enumerate(names, start=1)]
     for number, name in enumerate(names, start=1):
-        if not name and names.count("") > 1:
-            raise DataError(
-                f"{path}, line {header.line}: column {number} has no name. "
-                f"The first line names the columns; remove empty ones."
-            )
         if name in first:
             raise DataError(
                 f'{path}, line {header.line}: columns {first[name]} and {number} are both "{name}".'

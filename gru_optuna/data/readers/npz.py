@@ -174,6 +174,11 @@ def _load(path: Path) -> dict[str, NDArray[np.generic]]:
 
 def _check_names(path: Path, names: list[str], *, with_targets: bool) -> None:
     known = list(dict.fromkeys((*_NAMES, *(name for each in (*_PAIRS, *_HALVES) for name in each))))
+    if "arr_0" in names:
+        raise DataError(
+            f"{path}: its arrays have no names. Name them: "
+            f"numpy.savez('{path.name}', values=..., labels=...)."
+        )
     for name in names:
         if name not in _NAMES:
             raise DataError(f'{path}: unknown array "{name}". {did_you_mean(name, known)}')
@@ -201,9 +206,11 @@ def _check_array(
 ) -> None:
     """Refuses an array (N,) of other types than NumPy's `kinds`, or of another N than values."""
     if array.dtype.kind not in kinds or array.shape != (rows,):
+        one_hot = array.shape[:1] == (rows,) and array.ndim == 2 and name != "lengths"
+        advice = " If each row marks its class, write numpy.argmax(labels, axis=1)."
         raise DataError(
             f'{path}: "{name}" has shape {array.shape} and type {array.dtype}. '
-            f"Give {needed} ({rows},), as values has {rows} rows."
+            f"Give {needed} ({rows},), as values has {rows} rows.{advice if one_hot else ''}"
         )
 
 

@@ -27,6 +27,7 @@ MISSING = ("na", "n/a", "nan", "null", "none")
 """Words for a missing number, in lower case; in a column of texts they are ordinary words."""
 
 _SHOWN = 40  # characters of a field, in messages
+_FEW_MARKS, _MANY_NUMBERS = 4, 50
 _LONGEST_MARKER = 2  # characters that can hardly be anything else, such as "?" or "--"
 _CODES = (
     "EUR|USD|GBP|CHF|JPY|CNY|INR|SEK|NOK|DKK|PLN|CZK|HUF|RON|BGN|TRY|RUB|UAH|BRL|MXN|ARS|CLP|COP|"
@@ -103,6 +104,16 @@ def parse_numbers(fields: pl.Series, written: ColumnFormat) -> tuple[pl.Series, 
     return numbers, refused | numbers.is_infinite().fill_null(value=False)
 
 
+def has_markers(fields: pl.Series, refused: pl.Series) -> bool:
+    """Whether the fields (N,) that aren't numbers are a few marks among many different numbers.
+
+    Such marks stand for what wasn't measured: "-", or "<0.5". Classes have fewer numbers.
+    """
+    marks = fields.filter(refused).n_unique()
+    others = fields.filter(~refused)
+    return marks <= _FEW_MARKS and others.n_unique() > max(_MANY_NUMBERS, len(others) / 5)
+
+
 def decide_format(fields: pl.Series, hints: Hints) -> ColumnFormat:
     """How a column of numbers is written; plain if most of its fields aren't numbers.
 
@@ -127,14 +138,18 @@ def decide_format(fields: pl.Series, hints: Hints) -> ColumnFormat:
         grouped = fields.str.contains(_GROUPED).fill_null(value=False)
         if not dotted.any() or (dotted & ~grouped).any() or hints.decimal == ".":
             return PLAIN
-    bare = _Bare.of(fields)
-    return _decide_signs(fields, bare, words, hints)
+    marks = ~fields.str.contains(r"\d").fill_null(value=True)
+    if has_markers(fields, marks):
+        words |= marks
+    return _decide_signs(fields, _Bare.of(fields), words, hints)
 
 
 def shown_decimal(fields: pl.Series) -> DecimalSign | None:
     """The decimal sign that a column shows beyond doubt; None if it shows none."""
-    bodies = _Bare.of(fields.str.strip_chars()).bodies
-    held = bodies.drop_nulls()
+    bodies = _Bare.of(fields.str.strip_chars()).bodies.drop_nulls()
+    held = bodies.filter(bodies.str.contains(r"\d"))  # not marks for missing values, such as "-"
+    if 2 * len(held) < len(bodies):
+        return None
     fits = {style: _fits(held, style) for style in _STYLES}
     for decimal, other in ((".", ","), (",", ".")):
         mine = fits[decimal, ""] | fits[decimal, other]  # type: ignore[index]
@@ -152,7 +167,14 @@ def about_no_number(got: str, written: ColumnFormat = PLAIN) -> str:
         hint = f"Write a decimal point. {hint}"
     if re.match(r"[+-]?\d[\d.,']* ?[^\d\s]+$", got):
         hint = "Write only the number, in the same unit in every row."
-    if not any(map(str.isdigit, got)):
+    if re.match(r"(?i)0x[\da-f]+$|[\d -]*/\d+$", got):
+        hint = "Write it as a decimal number."
+    if re.match(r"[<>≤≥~≈] ?[\d.,]+$", got):
+        hint = (
+            f"Write a number for what is below or above the limit, such as the limit itself, or "
+            f'give init --missing "{got[:_SHOWN]}".'
+        )
+    if got.startswith("#") or not any(map(str.isdigit, got)):
         correct = "Correct it. " if len(got) > _LONGEST_MARKER else ""
         marker = f'missing_values = ["{got[:_SHOWN]}"]'
         hint = (

@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 
 from gru_optuna.data.readers.column_formats import PLAIN, TableFormats
-from gru_optuna.data.readers.delimited import line_of
+from gru_optuna.data.readers.delimited import line_of, without_unnamed
 from gru_optuna.data.readers.json_lines import line_of_object
 from gru_optuna.data.readers.labels import Labels
 from gru_optuna.data.readers.larger_than_memory import (
@@ -158,8 +158,8 @@ class Table:
         if column.dtype.is_numeric() or column.dtype.is_temporal() or column.dtype == pl.Boolean:
             return len(column) - column.null_count(), 0
         numbers, refused = self.parsed(name)
-        others = int(refused.sum())
-        return len(numbers) - int((numbers.is_null() | numbers.is_nan()).sum()) - others, others
+        held = numbers.is_not_null() & numbers.is_not_nan().fill_null(value=False) & ~refused
+        return int(held.sum()), int(refused.sum())
 
     def parsed(self, name: str) -> tuple[pl.Series, pl.Series]:
         """A column as numbers (N,), null or NaN where missing, and whether a field is neither."""
@@ -320,7 +320,8 @@ def read_table(path: Path, formats: TableFormats | None = None, gather: Gather =
         (frame, records), dialect = read_delimited(path, gather, header=header)
         formats.header &= dialect.header
         line, semicolons = partial(line_of, path, dialect), dialect.separator == ";"
-        notes = dialect.notes
+        frame, about_columns = without_unnamed(path, dialect, frame)
+        notes = (*dialect.notes, *about_columns)
     elif ending == ".parquet":
         frame, records = read_parquet(path, gather)
     else:

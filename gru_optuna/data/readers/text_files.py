@@ -27,6 +27,7 @@ LONGEST = LONGEST_LINE
 _HEAD = 1 << 16  # bytes that show the kind of a file
 _BLOCK = 1 << 20
 
+_FEW_SIGNS = 16  # which may be Chinese by chance
 _SHOWN = 40  # characters of a line, in messages
 _SIGN_IN_WORD = re.compile(r"[^\W\d_][^\x00-\x7f\w]")
 _HIGH = re.compile(rb"[\x80-\xff]+")
@@ -261,8 +262,15 @@ def _candidates(text: bytes) -> list[str]:
     # Japanese syllables begin with the same two bytes.
     if high.count(0x82) + high.count(0x83) > len(high) / 5:
         return ["Shift_JIS"]
-    # Chinese two-byte text comes in runs of even length; accented Latin letters stand alone.
+    # Text of two bytes a sign comes in runs of even length; accented Latin letters stand alone.
     if 2 * even > len(runs):
+        leads = b"".join(run[::2] for run in runs if len(run) % 2 == 0)
+        # All Korean syllables begin with these bytes, as do only two thirds of Chinese signs.
+        syllables = sum(0xB0 <= byte <= 0xC8 for byte in leads)
+        if syllables > max(_FEW_SIGNS, 0.95 * len(leads)):
+            return ["CP949", "GB18030"]
+        if leads.count(0xA4) + leads.count(0xA5) > len(leads) / 5:
+            return ["EUC-JP", "GB18030"]
         return ["GB18030", "Shift_JIS"]
     # In the wrong one of these, letters of Central Europe are signs in the middle of words.
     signs = {

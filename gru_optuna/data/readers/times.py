@@ -2,8 +2,8 @@
 
 The whole column decides the order of day, month and year: 03/04/2024 alone is ambiguous, but a
 column that also contains 25/04/2024 is not. If several orders fit, the one in which the times
-ascend is taken, or else the one in which their steps are all equal; if that leaves two, the column
-is refused rather than guessed.
+ascend is taken, or descend, or else the one in which their steps are all equal; if that leaves two,
+the column is refused rather than guessed.
 
 Digits are a calendar's where every field fits one: 2024013123 is 23:00 on a day, not a number of
 seconds.
@@ -78,6 +78,7 @@ _SPELLINGS = (
     (r"^([^\W\d_]{3,} +\d{1,2}) (\d{1,2}:\d{2}(?::\d{2})?)( [A-Z]{3,4}| [+-]\d{4})? (\d{4})$",
      "${1} ${4} ${2}${3}"),
     *((rf"(:\d{{2}}|[AP]M) ?(?:{names})$", f"${{1}}{offset}") for names, offset in _ABBREVIATIONS),
+    (rf"(?i)^(\d{{1,2}}){_MONTHS}(\d{{4}})\b", "${1} ${2} ${3}"),  # as SAS and Stata write days
     (rf"(?i)(\b|\d){_MONTHS}{_REST_OF_MONTH}\b\.?", "${1}${2}"),
     # Words between a day, its month and the year, as in "1 de Jan de 2021".
     (rf"(?i)^(?:le )?(\d{{1,2}})(?:er|[º°ª])? ?(?:de |d['’] ?)?{_MONTHS}(?: de| del)? (\d{{4}})",
@@ -158,6 +159,7 @@ _YEAR, _MONTH, _DAY = r"((?:1[5-9]|2[01])\d{2})", r"(0[1-9]|1[0-2])", r"(0[1-9]|
 _HOUR, _SIXTIETH = r"([01]\d|2[0-4])", r"([0-5]\d)"
 _COMPACT = {
     "%Y%m": (_YEAR + _MONTH, "${1}-${2}-01"),
+    "%G%V": (_YEAR + r"(0[1-9]|[1-4]\d|5[0-3])", "${1}-W${2}-1"),
     "%y%m%d": (rf"(\d{{2}}){_MONTH}{_DAY}", "${1}-${2}-${3}"),
     "%Y%m%d": (_YEAR + _MONTH + _DAY, "${1}-${2}-${3}"),
     "%Y%m%d%H": (_YEAR + _MONTH + _DAY + _HOUR, "${1}-${2}-${3} ${4}:00"),
@@ -390,7 +392,9 @@ def _by_order(texts: pl.Series, fields: _Fields, decided: TimeForm | None) -> tu
     best = max(times.count() for times in read.values())
     read = {date: times for date, times in read.items() if times.count() == best}
     if len(read) > 1:
-        read = {date: times for date, times in read.items() if times.is_sorted()} or read
+        rising = {date: times for date, times in read.items() if times.is_sorted()}
+        falling = {date: times for date, times in read.items() if times.is_sorted(descending=True)}
+        read = rising or falling or read
     if len(read) > 1:
         read = {date: times for date, times in read.items() if _is_regular(times)} or read
     if len(read) > 1:
@@ -493,11 +497,13 @@ def _parse_compact(fields: _Fields, decided: TimeForm | None) -> ParsedTimes | N
     if decided is not None and decided.writes in _COMPACT:
         patterns = [decided.writes]
     fits = {writes: fields.texts.str.contains(f"^{_COMPACT[writes][0]}$") for writes in patterns}
+    if "%Y%m" in fits and fits["%Y%m"].all():
+        fits.pop("%G%V", None)  # no week after the twelfth
     read: dict[str, pl.Series] = {}
     for writes, fit in fits.items():
         if 2 * fit.sum() > len(fit) or decided is not None:
             pattern, spelling = _COMPACT[writes]
-            date = "%y-%m-%d" if writes == "%y%m%d" else "%Y-%m-%d"
+            date = {"%y%m%d": "%y-%m-%d", "%G%V": "%G-W%V-%u"}.get(writes, "%Y-%m-%d")
             read[writes] = _parsed(fields.texts.str.replace(f"^{pattern}$", spelling), date)
     read = {writes: times for writes, times in read.items() if times.count()}
     if len(read) > 1:

@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 
 from gru_optuna.data.readers.labels import Labels
+from gru_optuna.data.readers.numbers import has_markers
 from gru_optuna.data.readers.tables import decide_formats, read_times
 from gru_optuna.data.readers.times import ParsedTimes
 
@@ -105,9 +106,11 @@ class JoinedTables:
 
 
 def holds_categories(tables: Sequence[Table], name: str) -> bool:
-    """Whether a column is categorical: whether most fields that aren't empty aren't numbers.
+    """Whether a column is categorical: whether a third or more of its fields aren't numbers.
 
-    A few other fields among numbers are mistakes.
+    A few other fields among numbers are mistakes, or marks for what wasn't measured.
     """
     numbers, others = np.sum([table.count_numbers(name) for table in tables], axis=0)
-    return bool(others > numbers)
+    return bool(others > numbers - others) and not all(
+        has_markers(table.strings(name), table.parsed(name)[1]) for table in tables
+    )

@@ -33,6 +33,7 @@ Span: TypeAlias = tuple[int, int]
 
 
 _DAY = 86_400_000_000  # microseconds
+_NOTHING = np.timedelta64(0, "us")
 
 
 @dataclass(frozen=True)
@@ -109,6 +110,7 @@ def read_series(tables: Sequence[Table], data: Data, learned: Learned | None = N
     for name, places in places_of.items():
         _check_tables(rows, places, name)
     times, forms = _by_one_clock(parsed, list(places_of.values()), learned, rows)
+    places_of = {name: _earliest_first(rows, times, own) for name, own in places_of.items()}
     for name, places in places_of.items():
         _check_order(rows, times, places, name)
     frequency = _frequency(rows, times, places_of, learned)
@@ -237,8 +239,22 @@ def _check_tables(rows: JoinedTables, places: NDArray[np.int64], name: str) -> N
             )
 
 
+def _earliest_first(
+    rows: JoinedTables, times: Times, places: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """The places of a series, reversed in tables whose latest row comes first, as on websites."""
+    owners = rows.owners[places]
+    parts = [places[owners == number] for number in range(len(rows.tables))]
+    return np.concatenate([part[::-1] if descend(times[part]) else part for part in parts])
+
+
+def descend(times: Times) -> bool:
+    """Whether the times of one series, which may repeat, never rise from one row to the next."""
+    return len(times) > 1 and bool((times[0] > times[-1]) & (np.diff(times) <= _NOTHING).all())
+
+
 def _check_order(rows: JoinedTables, times: Times, places: NDArray[np.int64], name: str) -> None:
-    wrong = np.diff(times[places]) <= np.timedelta64(0)
+    wrong = np.diff(times[places]) <= _NOTHING
     if not wrong.any():
         return
     row, before = (int(places[int(wrong.argmax()) + step]) for step in (1, 0))

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gru_optuna.data.readers.column_formats import TableFormats
-from gru_optuna.data.readers.headers import lacks_header, lines_above
+from gru_optuna.data.readers.headers import lacks_header, lines_above, lines_of_units
 from gru_optuna.data.readers.in_parts import read_table_in_parts
 from gru_optuna.data.readers.tables import read_table
 from gru_optuna.errors import DataError
@@ -68,6 +69,82 @@ def test_names_that_look_like_numbers_stay_names(header: str) -> None:
         first = ["400.0", "400.5", "401.0"]
     rows = [[f"{1.5 * row + column:.2f}" for column in range(len(first))] for row in range(9)]
     assert not lacks_header([first, *rows])
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.from_regex(r"[A-Za-z]{1,2}[0-9]{1,3}", fullmatch=True), min_size=1, max_size=5))
+def test_letters_with_a_number_are_names(names: list[str]) -> None:
+    rows = [[f"{row * (column + 1)}.5" for column in range(len(names))] for row in range(9)]
+    assert not lacks_header([names, *rows])
+
+
+@pytest.mark.parametrize("years", [("2019", "2020 ", "2021"), ("2020-01", "2020-02", "2020-03")])
+def test_the_times_of_a_wide_table_are_names_whatever_its_gaps(years: tuple[str, ...]) -> None:
+    rows = [[name, ":" if name in "AB" else "1.5", "2.5", "3.5"] for name in "ABCD"]
+    assert not lacks_header([["region", *years], *rows])
+    assert lines_above([["A title", ""], ["region", *years], *rows]) == 1
+
+
+@settings(
+    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    title=st.lists(st.sampled_from(["Report;;", "Made on;01.02.2024;", ";;"]), max_size=3),
+    before=st.integers(0, 2),
+    behind=st.integers(0, 3),
+    separator=st.sampled_from(";,\t"),
+)
+def test_separators_that_only_fill_lines_up_are_no_columns(
+    tmp_path: Path, title: list[str], before: int, behind: int, separator: str
+) -> None:
+    table = [*title, "time;rain;note", *(f"2024-01-{day:02};{day}.5;dry" for day in range(1, 9))]
+    lines = [f"{';' * before}{line}{';' * behind}".replace(";", separator) for line in table]
+    path = tmp_path / "x.csv"
+    path.write_text("\n".join([*lines, separator * (2 + before + behind)]) + "\n")
+    read = read_table(path)
+    assert read.names == ["time", "rain", "note"]
+    assert read.column("rain").to_list() == [f"{day}.5" for day in range(1, 9)]
+    filled = before + behind
+    assert any("neither a name nor a value" in note for note in read.notes) == bool(filled)
+    assert any("above the names" in note for note in read.notes) == bool(title)
+
+
+@pytest.mark.parametrize("text", ["plain words", 'said ""no"" to it'])
+def test_a_column_without_a_name_has_none_whoever_reads_the_file(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "x.csv"
+    path.write_text(",text\n" + "".join(f'{n},"{text}"\n' for n in range(9)))
+    assert read_table(path).names == ["", "text"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a,b\n1,x,2\n2,y,3\n3,z,4\n", "If the first field numbers the rows, as R's write.table"),
+        ("------\n|a|b|\n------\n|1|2|\n------\n", 'line 1: "------" names no column'),
+        ("a,,\n1,2,3\n4,5,6\n", "line 1: column 2 has no name"),
+    ],
+)
+def test_lines_that_are_no_names_are_explained(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "x.csv"
+    path.write_text(text)
+    with pytest.raises(DataError, match=re.escape(message)):
+        read_table(path)
+
+
+@pytest.mark.parametrize(
+    ("lines", "count"),
+    [
+        ([["", "°C", "%"]], 1),
+        ([["Ticker", "A", "A"], ["Date", "", ""]], 2),
+        ([["TS", "Deg C", "%"], ["", "Avg", "Smp"]], 2),
+        ([["", "", ""]], 1),
+        ([["2024-01-01", "", "NA"]], 0),
+        ([["2024-01-01", "1.5", "?"]], 0),
+    ],
+)
+def test_lines_of_units_are_noticed(lines: list[list[str]], count: int) -> None:
+    rows = [[f"2024-01-{day:02}", f"{day}.5", f"{2 * day}"] for day in range(2, 20)]
+    assert lines_of_units([*lines, *rows]) == count
 
 
 def test_texts_with_classes_need_no_names() -> None:

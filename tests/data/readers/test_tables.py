@@ -364,6 +364,8 @@ def test_stored_dates_are_times(tmp_path: Path) -> None:
         ("Shift_JIS", "日付,売上\n1,ありがとう\n"),
         ("Shift_JIS", "日付,売上\n1,商品\n"),
         ("GB18030", "日期,销量\n1,你好世界\n"),
+        ("CP949", "문장,라벨\n이 영화는 정말 재미있었습니다,긍정\n"),
+        ("EUC-JP", "文章,ラベル\nこの映画はとても面白かったです,良い\n"),
     ],
 )
 def test_the_likely_encoding_is_named_with_the_line_as_it_reads(

@@ -64,6 +64,8 @@ FORMS: dict[str, dict[str, Writer]] = {
         "2000-W01": by("%G-W%V"),
         "2000W01": by("%GW%V"),
         "2000-W01-7": by("%G-W%V-%u"),
+        "200001": by("%G%V"),
+        "200001 as a number": lambda moment: int(moment.strftime("%G%V")),
     },
     "D": {
         "20000131": by("%Y%m%d"),
@@ -75,6 +77,7 @@ FORMS: dict[str, dict[str, Writer]] = {
         "01/31/00": by("%m/%d/%y"),
         "31.01.00": by("%d.%m.%y"),
         "31-Jan-2000": by("%d-%b-%Y"),
+        "31jan2000": lambda moment: moment.strftime("%d%b%Y").lower(),
         "31-JAN-00": lambda moment: moment.strftime("%d-%b-%y").upper(),
         "31 January 2000": by("%-d %B %Y"),
         "31. Jan 2000": by("%-d. %b %Y"),
@@ -97,6 +100,7 @@ FORMS: dict[str, dict[str, Writer]] = {
         "31.01.2000 23.00": by("%d.%m.%Y %H.%M"),
         "01/31/2000 11:00 PM": by("%m/%d/%Y %I:%M %p"),
         "1/31/2000 11:00:00 PM": by("%-m/%-d/%Y %-I:%M:%S %p"),
+        "31JAN2000:23:00:00": lambda moment: moment.strftime("%d%b%Y:%H:%M:%S").upper(),
         "31/Jan/2000:23:00:00": by("%d/%b/%Y:%H:%M:%S"),
         "Mon 31 Jan 2000 23:00": by("%a %d %b %Y %H:%M"),
         "Monday, January 31, 2000 11:00 PM": by("%A, %B %d, %Y %I:%M %p"),
@@ -153,6 +157,14 @@ def test_the_order_of_a_date_is_found_or_asked_for(first: datetime, order: str, 
         return
     with contextlib.suppress(NoTimeError):
         assert (parse_times(column).values == np.array(moments, "datetime64[us]")).all()
+
+
+@pytest.mark.parametrize("order", ["%d/%m/%Y", "%m/%d/%Y"])
+def test_days_that_descend_show_their_order(order: str) -> None:
+    days = pd.bdate_range("2024-01-29", "2024-03-12")[::-1]
+    written = pl.Series(values=[f"{day:{order}}" for day in days if day.day <= 12])
+    assert len(set(np.diff(parse_times(written).values))) > 1  # not by equal steps
+    assert (np.diff(parse_times(written).values) < np.timedelta64(0)).all()
 
 
 def test_training_decides_the_order_for_later_rows() -> None:

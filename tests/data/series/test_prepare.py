@@ -443,6 +443,27 @@ def test_times_out_of_order_are_named(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("several", [False, True])
+def test_a_series_whose_latest_row_comes_first_is_read_backwards(
+    tmp_path: Path, several: bool
+) -> None:
+    times = [START + step * HOUR for step in range(60)]
+    columns = {
+        "time": [*times, *times],
+        "y": [*noise(60), *noise(60)],
+        "s": ["a"] * 60 + ["b"] * 60,
+    }
+    if not several:
+        columns = {name: values[:60] for name, values in columns.items()}
+    write(tmp_path, columns)
+    key = {"series": "s"} if several else {}
+    ascending = load(tmp_path, **key)
+    write(tmp_path, {name: values[::-1] for name, values in columns.items()})
+    descending = load(tmp_path, **key)
+    assert descending.preprocessing == ascending.preprocessing
+    assert torch.equal(descending.train.batch().values, ascending.train.batch().values)
+
+
 def test_doubled_times_within_a_series_name_it(tmp_path: Path) -> None:
     write(tmp_path, {"time": [START, START, START], "y": [1, 2, 3], "shop": ["a", "b", "b"]})
     assert refusal(tmp_path, series="shop") == (
