@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, NoReturn, cast
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 import polars as pl
@@ -15,6 +15,7 @@ import polars as pl
 from gru_optuna.data.readers.delimited import read_records
 from gru_optuna.data.readers.json_lines import read_objects
 from gru_optuna.data.readers.larger_than_memory import head, is_large, rows_that_fit
+from gru_optuna.data.readers.mapped_frames import frame_of_arrow
 from gru_optuna.data.readers.parquet import count_parquet_rows
 from gru_optuna.data.readers.tables import TABLES, Table, read_table
 from gru_optuna.data.readers.text_files import check_file
@@ -99,7 +100,7 @@ def read_spread(path: Path, every: int, formats: TableFormats | None = None) -> 
     # A selection of rows would keep the texts of all rows in memory, unless copied.
     arrow = table.frame[rows].to_arrow(compat_level=pl.CompatLevel.oldest())
     records = rows if table.records is None else table.records[rows]
-    return replace(table, frame=cast("pl.DataFrame", pl.from_arrow(arrow)), records=records)
+    return replace(table, frame=frame_of_arrow(arrow), records=records)
 
 
 def _refuse_empty_rows(table: Table) -> None:

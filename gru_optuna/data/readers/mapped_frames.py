@@ -18,6 +18,13 @@ from gru_optuna.machine import scratch_file
 _ALIGNMENT = 64  # bytes, as Arrow recommends for all buffers
 
 
+def frame_of_arrow(table: pa.Table) -> pl.DataFrame:
+    """A table of Arrow as a frame, in place."""
+    frame = cast("pl.DataFrame", pl.from_arrow(table, rechunk=False))
+    frame.columns = table.column_names  # polars would give a name to a column without one
+    return frame
+
+
 class Spool:
     """Writes rows to a file part by part, and gives them back as one frame.
 
@@ -54,10 +61,7 @@ class Spool:
         # Shared with the file, so that the kernel may drop the pages at any time.
         mapped = memoryview(mmap.mmap(self._file.fileno(), 0))
         parts = [
-            cast(
-                "pl.DataFrame",
-                pl.from_arrow(pa.ipc.open_stream(mapped[begin:end]).read_all(), rechunk=False),
-            )
+            frame_of_arrow(pa.ipc.open_stream(mapped[begin:end]).read_all())
             for begin, end in self._parts
         ]
         return pl.concat([self._empty, *parts], how="diagonal", rechunk=False)
