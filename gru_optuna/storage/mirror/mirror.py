@@ -404,6 +404,7 @@ class Mirror:
         known = {
             self._trial_ids[number]: self._memory.trial(self._id, number)
             for number in (self._foreign if read else ())
+            if self._trial_ids[number] not in again
         }
         draft.read += read_trials(connection, read, without=self._without, known=known)
 

@@ -35,7 +35,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from optuna.distributions import BaseDistribution
     from sqlalchemy import ColumnElement, Connection
@@ -183,16 +183,20 @@ def read_trials(
     without
         Attributes to leave out.
     known
-        Trials as they were before, by their ids in the database. Optuna adds parameters and never
-        changes any, so those of a trial that has as many as before aren't read again.
+        Running trials as they were before, by their ids in the database. Optuna adds parameters and
+        reports and never changes any, so of a trial that still runs only the new ones are read.
     """
     found: list[FrozenTrial] = []
     collects = gc.isenabled()
     # The garbage collector would walk over everything that was read so far, again and again.
     gc.disable()
     try:
+        if before := {of: known[of] for of in trial_ids if of in known} if known else {}:
+            found += _read_running(connection, before, without)
+            complete = {trial._trial_id for trial in found}
+            trial_ids = [of for of in trial_ids if of not in complete]
         for start in range(0, len(trial_ids), _TOGETHER):
-            found += _read(connection, trial_ids[start : start + _TOGETHER], without, known or {})
+            found += _read(connection, trial_ids[start : start + _TOGETHER], without)
     finally:
         if collects:
             gc.enable()
@@ -223,61 +227,40 @@ def read_study_attrs(
 
 
 def _read(
-    connection: Connection,
-    trial_ids: Sequence[int],
-    without: Collection[str],
-    known: Mapping[int, FrozenTrial],
+    connection: Connection, trial_ids: Sequence[int], without: Collection[str]
 ) -> Iterator[FrozenTrial]:
-    def rows(
-        model: Any, *names: str, of: Sequence[int] = trial_ids, unless: Collection[str] = ()
-    ) -> Sequence[Any]:
-        table = model.__table__.c
-        columns = [table[name] for name in names]
-        # As the driver returns them. SQLAlchemy would look up each state and kind in its enum.
-        plain = [type_coerce(c, String) if isinstance(c.type, Enum) else c for c in columns]
-        query = select(table.trial_id, *plain).where(_among(connection, table.trial_id, of))
-        return connection.execute(query.where(table.key.not_in(unless)) if unless else query).all()
-
+    """Whole trials."""
     # Before the other rows: a trial that is over has all of them by then, and one that isn't is
     # read again next time.
-    found = rows(models.TrialModel, "number", "state", "datetime_start", "datetime_complete")
-    same = _with_the_same_parameters(connection, known, trial_ids)
-    others = [trial_id for trial_id in trial_ids if trial_id not in same]
+    found = _rows(
+        connection,
+        models.TrialModel,
+        ("number", "state", "datetime_start", "datetime_complete"),
+        trial_ids,
+    )
     params: _ByTrial[tuple[str, str, float]] = defaultdict(list)
-    for trial_id, name, number, distribution in rows(
-        models.TrialParamModel, "param_name", "param_value", "distribution_json", of=others
+    for trial_id, name, number, distribution in _rows(
+        connection,
+        models.TrialParamModel,
+        ("param_name", "param_value", "distribution_json"),
+        trial_ids,
     ):
         params[trial_id].append((name, distribution, number))
     values: _ByTrial[tuple[int, float]] = defaultdict(list)
-    for trial_id, objective, number, kind in rows(
-        models.TrialValueModel, "objective", "value", "value_type"
+    for trial_id, objective, number, kind in _rows(
+        connection, models.TrialValueModel, ("objective", "value", "value_type"), trial_ids
     ):
         values[trial_id].append((objective, _number(number, kind)))
     reports: _ByTrial[tuple[int, float]] = defaultdict(list)
-    for trial_id, step, number, kind in rows(
-        models.TrialIntermediateValueModel, "step", "intermediate_value", "intermediate_value_type"
+    for trial_id, step, number, kind in _rows(
+        connection, models.TrialIntermediateValueModel, _REPORT, trial_ids
     ):
         reports[trial_id].append((step, _number(number, kind)))
-    attrs: list[dict[int, dict[str, Any]]] = []
-    for model in (models.TrialUserAttributeModel, models.TrialSystemAttributeModel):
-        of: dict[int, dict[str, Any]] = defaultdict(dict)
-        attr_rows = rows(model, "key", "value_json", unless=without)
-        # All texts at once: a call of the decoder costs more than what it decodes.
-        decoded = json.loads(f"[{','.join([row[2] for row in attr_rows])}]")
-        for (trial_id, key, _), value in zip(attr_rows, decoded, strict=True):
-            of[trial_id][key] = value
-        attrs.append(of)
-    user, system = attrs
+    user = _attrs(connection, models.TrialUserAttributeModel, trial_ids, without)
+    system = _attrs(connection, models.TrialSystemAttributeModel, trial_ids, without)
     for trial_id, number, state, started, completed in found:
         of_trial = params[trial_id]
-        if trial_id in same:
-            values_of_params = dict(known[trial_id].params)
-            distributions = known[trial_id].distributions
-        else:
-            distributions = _distributions(tuple([(name, text) for name, text, _ in of_trial]))
-            values_of_params = {
-                name: distributions[name].to_external_repr(stored) for name, _, stored in of_trial
-            }
+        distributions = _distributions(tuple([(name, text) for name, text, _ in of_trial]))
         ended = TrialState[state].is_finished()
         yield FrozenTrial(
             number=number,
@@ -286,7 +269,9 @@ def _read(
             values=[v for _, v in sorted(values[trial_id])] or None,
             datetime_start=_local(started),
             datetime_complete=_local(completed),
-            params=values_of_params,
+            params={
+                name: distributions[name].to_external_repr(stored) for name, _, stored in of_trial
+            },
             # A handle on a trial that isn't over adds to its dictionaries in place.
             distributions=distributions if ended else dict(distributions),
             user_attrs=user[trial_id],
@@ -296,30 +281,127 @@ def _read(
         )
 
 
+def _read_running(
+    connection: Connection, known: Mapping[int, FrozenTrial], without: Collection[str]
+) -> Iterator[FrozenTrial]:
+    """Known trials that still run with the same parameters; others are left out."""
+    trial_id = models.TrialModel.__table__.c.trial_id
+    parts: tuple[Any, ...] = (models.TrialParamModel, models.TrialIntermediateValueModel)
+    counts = [
+        select(func.count())
+        .where(part.__table__.c.trial_id == trial_id)
+        .correlate(models.TrialModel.__table__)
+        .scalar_subquery()
+        for part in parts
+    ]
+    running = models.TrialModel.__table__.c.state == TrialState.RUNNING
+    reported = {
+        of: reports
+        for of, params, reports in connection.execute(
+            select(trial_id, *counts).where(_among(connection, trial_id, list(known)), running)
+        ).all()
+        if params == len(known[of].params) > 0
+    }
+    more = {
+        of: next(reversed(known[of].intermediate_values), -1)
+        for of, count in reported.items()
+        if count != len(known[of].intermediate_values)
+    }
+    new: _ByTrial[tuple[int, float]] = defaultdict(list)
+    for of, step, number, kind in _reports_after(connection, more) if more else ():
+        new[of].append((step, _number(number, kind)))
+    # Otherwise a report of an earlier step was added, or one was deleted.
+    complete = [
+        of
+        for of, count in reported.items()
+        if len(known[of].intermediate_values) + len(new[of]) == count
+    ]
+    user = _attrs(connection, models.TrialUserAttributeModel, complete, without)
+    system = _attrs(connection, models.TrialSystemAttributeModel, complete, without)
+    for of in complete:
+        before = known[of]
+        yield FrozenTrial(
+            number=before.number,
+            state=TrialState.RUNNING,
+            value=None,
+            datetime_start=before.datetime_start,
+            datetime_complete=None,
+            params=dict(before.params),
+            distributions=dict(before.distributions),
+            user_attrs=user[of],
+            system_attrs=system[of],
+            intermediate_values=before.intermediate_values | dict(sorted(new[of])),
+            trial_id=of,
+        )
+
+
+_REPORT = ("step", "intermediate_value", "intermediate_value_type")
+
+
+def _rows(
+    connection: Connection,
+    model: Any,
+    names: Sequence[str],
+    trial_ids: Sequence[int],
+    unless: Collection[str] = (),
+) -> Sequence[Any]:
+    """Rows of some trials: the trial's id, and these columns."""
+    table = model.__table__.c
+    query = select(table.trial_id, *_plain(model, names))
+    query = query.where(_among(connection, table.trial_id, trial_ids))
+    return connection.execute(query.where(table.key.not_in(unless)) if unless else query).all()
+
+
+def _reports_after(connection: Connection, steps: Mapping[int, int]) -> Sequence[Any]:
+    """Each trial's reports after its step."""
+    table = models.TrialIntermediateValueModel.__table__.c
+    trial_id: ColumnElement[int]
+    after: ColumnElement[int]
+    if connection.dialect.name == "postgresql":
+        listed = (
+            func.unnest(_array(steps), _array(steps.values()))
+            .table_valued("of", "step")
+            .render_derived()
+        )
+        trial_id, after = listed.c.of, listed.c.step
+    else:
+        listed = func.json_each(json.dumps(list(steps.items()))).table_valued("value")
+        trial_id, after = (func.json_extract(listed.c.value, f"$[{i}]") for i in (0, 1))
+    query = select(table.trial_id, *_plain(models.TrialIntermediateValueModel, _REPORT))
+    return connection.execute(query.where(table.trial_id == trial_id, table.step > after)).all()
+
+
+def _plain(model: Any, names: Sequence[str]) -> list[Any]:
+    """Columns as the driver returns them: SQLAlchemy would look up each kind in its enum."""
+    columns = [model.__table__.c[name] for name in names]
+    return [type_coerce(c, String) if isinstance(c.type, Enum) else c for c in columns]
+
+
+def _attrs(
+    connection: Connection, model: Any, trial_ids: Sequence[int], without: Collection[str]
+) -> dict[int, dict[str, Any]]:
+    """User or system attributes of some trials."""
+    found: dict[int, dict[str, Any]] = defaultdict(dict)
+    rows = _rows(connection, model, ("key", "value_json"), trial_ids, without)
+    # All texts at once: a call of the decoder costs more than what it decodes.
+    decoded = json.loads(f"[{','.join([row.value_json for row in rows])}]")
+    for (trial_id, key, _), value in zip(rows, decoded, strict=True):
+        found[trial_id][key] = value
+    return found
+
+
 def _among(
     connection: Connection, trial_id: ColumnElement[int], of: Sequence[int]
 ) -> ColumnElement[bool]:
     """Whether an id is one of these. The list is one parameter, however long it is."""
     if connection.dialect.name == "postgresql":
-        return trial_id == any_(bindparam("among", list(of), postgresql.ARRAY(Integer)))
-    listed = func.json_each(json.dumps(list(of))).table_valued("value")
+        return trial_id == any_(_array(of))
+    listed = func.json_each(json.dumps(of)).table_valued("value")
     return trial_id.in_(select(listed.c.value))
 
 
-def _with_the_same_parameters(
-    connection: Connection, known: Mapping[int, FrozenTrial], trial_ids: Sequence[int]
-) -> set[int]:
-    """Which of the known trials have as many parameters as before, and at least one."""
-    table: Any = models.TrialParamModel.__table__.c
-    before = {of: len(known[of].params) for of in trial_ids if of in known and known[of].params}
-    if not before:
-        return set()
-    counted = connection.execute(
-        select(table.trial_id, func.count().label("many"))
-        .where(_among(connection, table.trial_id, list(before)))
-        .group_by(table.trial_id)
-    )
-    return {row.trial_id for row in counted if row.many == before[row.trial_id]}
+def _array(of: Iterable[int]) -> ColumnElement[Any]:
+    return literal(list(of), postgresql.ARRAY(Integer))
 
 
 @lru_cache(maxsize=4096)

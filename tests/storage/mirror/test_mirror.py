@@ -21,6 +21,8 @@ from gru_optuna.storage.mirror.mirror import Mirror
 from gru_optuna.storage.workers.leases import Host, Registration
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from optuna import Trial
     from optuna.trial import FrozenTrial
     from sqlalchemy import Engine
@@ -388,3 +390,41 @@ def test_a_mirror_that_only_reads_follows_and_writes_nothing(database_url: str) 
     assert reader.study.user_attrs["key"] == "value"
     assert statements
     assert all(statement.lstrip().upper().startswith("SELECT") for statement in statements)
+
+
+ADDITIONS: dict[str, Callable[[optuna.Trial], object]] = {
+    "a report": lambda trial: trial.report(0.5, 10 * reports(trial) + 10),
+    "an earlier report": lambda trial: trial.report(0.25, 10 * reports(trial) - 5),
+    "a parameter": lambda trial: trial.suggest_float("x", 0, 1),
+    "an attribute": lambda trial: trial.set_user_attr("a", 1),
+    "its new value": lambda trial: trial.set_user_attr("a", 2),
+    "a system attribute": lambda trial: trial.study._storage.set_trial_system_attr(
+        trial._trial_id, "s", 1
+    ),
+}
+
+
+def reports(trial: optuna.Trial) -> int:
+    """How many reports a trial has."""
+    return len(trial.study.trials[trial.number].intermediate_values)
+
+
+def test_a_look_reads_whatever_plain_optuna_adds_to_running_trials(database_url: str) -> None:
+    study = make(database_url)
+    trials = [study.ask(), study.ask()]  # the second has no parameter when it is read first
+    trials[0].suggest_float("first", 0, 1)
+    trials[0].report(0.75, 1)
+    reader = Mirror(study, open_engine(database_url))
+    for additions in (
+        *((name,) for name in ADDITIONS),
+        ("a report", "an earlier report", "a report"),
+    ):
+        for trial in trials:
+            for addition in additions:
+                ADDITIONS[addition](trial)
+        reader.pull()
+        assert_same(database_url, reader)
+    for trial in trials:
+        study.tell(trial, 0.5)
+    reader.pull()
+    assert_same(database_url, reader)
