@@ -208,15 +208,16 @@ class Folder(CheckpointStore):
 
     def names(self, prefix: str = "", *, unfinished: bool = False) -> list[str]:
         """The names of all files that were written whole."""
-        names = sorted(
-            name
-            for name, is_file in self._entries()
-            if is_file
-            and name.startswith(prefix)
-            and (is_checkpoint(name) or (unfinished and is_unfinished(name)))
-        )
-        if names:
-            self._refuse_strangers()
+        with _plain_errors(self.folder):
+            names = sorted(
+                name
+                for name, is_file in self._entries()
+                if is_file
+                and name.startswith(prefix)
+                and (is_checkpoint(name) or (unfinished and is_unfinished(name)))
+            )
+            if names:
+                self._refuse_strangers()
         return names
 
     def age(self, name: str, now: float) -> float:
@@ -269,12 +270,15 @@ class Folder(CheckpointStore):
             _refuse(str(self.folder), strangers)
 
     def _is_marked(self) -> bool:
-        self._marked = self._marked or _is_plain_file(self.folder / MARKER)
+        with _plain_errors(self.folder):
+            self._marked = self._marked or _is_plain_file(self.folder / MARKER)
         return self._marked
 
     def _path(self, name: str) -> Path:
         path = self.folder / name
-        if path.parent.is_symlink():
+        with _plain_errors(self.folder):
+            is_link = path.parent.is_symlink()
+        if is_link:
             raise StorageError(
                 f"{path.parent} is a link. Checkpoints are neither read nor written through it: "
                 f"remove the link, or move what it points to here."
@@ -525,6 +529,11 @@ def _plain_errors(where: Path | str) -> Iterator[None]:
         yield
     except GRUOptunaError:
         raise
+    except PermissionError as error:
+        raise StorageError(
+            f"{where}: Permission denied. Run the command as the user who owns it. With "
+            f"GRU_OPTUNA_SHARED=group, new folders and files are shared with the owner's group."
+        ) from error
     except OSError as error:
         raise StorageError(
             f"{where}: {error.strerror or error}. Check the path, its permissions and the free "

@@ -264,7 +264,8 @@ class SQLite:
             explained = _explain(getattr(cause, "orig", None) or cause or error)
             raise StorageError(f"{self}: {explained}") from error
         except OSError as error:
-            raise StorageError(f"{self}: {error.strerror or error}. Check the path.") from error
+            where = error.filename or self
+            raise StorageError(f"{where}: {error.strerror or error}. Check the path.") from error
 
 
 class _ContentCheck:

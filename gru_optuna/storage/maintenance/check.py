@@ -264,16 +264,28 @@ def _contents(connection: Connection, stores: Mapping[int, CheckpointStore | Non
         .order_by(studies.c.study_name, trials.c.number, checkpoints.c.epoch)
     )
     found = connection.execute(query).all()
-    problems = [
-        f"{row.study_name}, trial {row.number}, epoch {row.epoch}: {wrong}"
-        for row in found
-        if (wrong := _wrong(connection, stores[row.study_id], row.trial_id, row.epoch))
-    ]
-    return CheckResult("checkpoints", tuple(problems), f"{len(found)}, all intact")
+    problems = []
+    refused: Counter[str] = Counter()  # all checkpoints of a place have the same reason
+    for row in found:
+        try:
+            wrong = _wrong(connection, stores[row.study_id], row.trial_id, row.epoch)
+        except StorageError as error:
+            refused[str(error)] += 1
+        else:
+            if wrong:
+                problems.append(f"{row.study_name}, trial {row.number}, epoch {row.epoch}: {wrong}")
+    unread = [f"{count} can't be read: {reason}" for reason, count in refused.items()]
+    return CheckResult("checkpoints", (*unread, *problems), f"{len(found)}, all intact")
 
 
 def _wrong(connection: Connection, store: CheckpointStore | None, trial_id: int, epoch: int) -> str:
-    """The fault of a checkpoint; empty if there is none, or its worker has just replaced it."""
+    """The fault of a checkpoint; empty if there is none, or its worker has just replaced it.
+
+    Raises
+    ------
+    StorageError
+        If its place can't be read.
+    """
     same = (checkpoints.c.trial_id == trial_id) & (checkpoints.c.epoch == epoch)
     row = connection.execute(select(checkpoints).where(same)).one_or_none()
     if row is None:
@@ -288,8 +300,6 @@ def _wrong(connection: Connection, store: CheckpointStore | None, trial_id: int,
             wrong = "" if digest(content) == row.sha256 else "its content has changed"
     except DamagedCheckpoint:
         wrong = f"{row.name} is missing"
-    except StorageError as error:
-        wrong = str(error)
     if not wrong:
         return ""
     again = connection.execute(select(checkpoints.c.name).where(same)).scalar_one_or_none()

@@ -189,10 +189,9 @@ def test_a_folder_in_its_place_is_no_database(tmp_path: Path) -> None:
 
 
 def test_a_file_in_place_of_the_folder_is_a_plain_error(tmp_path: Path) -> None:
-    (tmp_path / "storage").write_text("")
-    assert (
-        refusal(tmp_path / "storage" / "x.db", create=True) == "x.db: File exists. Check the path."
-    )
+    (folder := tmp_path / "storage").write_text("")
+    refused = refusal(folder / "x.db", create=True)
+    assert refused == f"{folder}: File exists. Check the path."
 
 
 @pytest.mark.parametrize(
@@ -274,3 +273,16 @@ def test_what_may_only_be_read_can_be_looked_at_and_backed_up(
         assert backup(url(path), out) == 0
     assert all(result.ok for result in check(url(out)))
     shutil.rmtree(out.parent)
+
+
+def test_a_private_folder_of_checkpoints_is_named_to_other_users(public_folder: Path) -> None:
+    path = public_folder / "x.db"
+    fill(url(path))
+    gc.collect()
+    path.chmod(0o644)
+    with without_privileges():
+        found = {result.subject: result.detail for result in check(url(path)) if not result.ok}
+    refused = f"{path}.checkpoints: Permission denied. Run the command as the user who owns it."
+    assert found.keys() == {"checkpoints", "orphaned files"}
+    assert found["checkpoints"].startswith(f"2 can't be read: {refused}")
+    assert found["orphaned files"].startswith(refused)
