@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from optuna.trial import TrialState
+
 if TYPE_CHECKING:
     from collections.abc import Container, Sequence
 
     from optuna import Study
-    from optuna.trial import FrozenTrial, TrialState
+    from optuna.trial import FrozenTrial
 
 
 class StudyView:
@@ -25,6 +27,7 @@ class StudyView:
     def __init__(self, study: Study, trials: Sequence[FrozenTrial]) -> None:
         self._study = study
         self._trials = trials
+        self._in_states: dict[tuple[TrialState, ...], list[FrozenTrial]] = {}
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._study, name)
@@ -33,7 +36,13 @@ class StudyView:
         self, deepcopy: bool = True, states: Container[TrialState] | None = None
     ) -> list[FrozenTrial]:
         """The trials in these states; never copies."""
-        return [trial for trial in self._trials if states is None or trial.state in states]
+        if states is None:
+            return list(self._trials)
+        # Of many trials, the ones in the same states are asked for again and again.
+        asked = tuple(state for state in TrialState if state in states)
+        if asked not in self._in_states:
+            self._in_states[asked] = [trial for trial in self._trials if trial.state in asked]
+        return list(self._in_states[asked])
 
     def _get_trials(  # which Optuna's samplers call
         self,

@@ -222,15 +222,16 @@ def find_winner(study: Study, spec: Specification) -> Winner | None:
     decision = read_decision(study)
     complete_only = decision is not None and decision.complete_only
     states = (TrialState.COMPLETE,) if complete_only else COUNTED
+    trials = study.get_trials(deepcopy=False)
     reached = {
-        trial.number: (trial.state == TrialState.FAIL, spec.as_loss(value))
+        trial.number: value
         for trial in study.get_trials(deepcopy=False, states=states)
         if BEST_EPOCH in trial.user_attrs and (value := best_reached(trial, spec)) is not None
     }
-    best = min(reached.values(), default=None)
+    sound = [value for n, value in reached.items() if trials[n].state != TrialState.FAIL]
+    best = min(sound or reached.values(), key=spec.as_loss, default=None)
     confirmed = {c.number for c in decision.candidates} if decision else set()
     # Ranking all trials would take as long as a study is large.
-    trials = study.get_trials(deepcopy=False)
     equal = [trials[n] for n, value in reached.items() if n in confirmed or value == best]
     return _winner_of(study, spec, rank(equal, spec))
 

@@ -106,7 +106,8 @@ def best_reached(trial: FrozenTrial, spec: Specification) -> float | None:
     values: Iterable[float] = trial.intermediate_values.values()
     if trial.state == TrialState.COMPLETE and trial.value is not None:
         values = [trial.value]
-    return min(filter(math.isfinite, values), key=spec.as_loss, default=None)
+    better = min if spec.direction == "minimize" else max
+    return better(filter(math.isfinite, values), default=None)
 
 
 def best_epoch(trial: FrozenTrial, value: float) -> int:

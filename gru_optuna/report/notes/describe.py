@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.exc import SQLAlchemyError
 
 from gru_optuna.report.notes.key_figures import key_figures
 from gru_optuna.report.notes.note import study_note, trial_note
+from gru_optuna.search.study_view import StudyView
 from gru_optuna.storage.database.open import lock_study, open_engine
 from gru_optuna.storage.mirror.dashboard_notes import Description, NoteWriter, write_description
 from gru_optuna.storage.optuna_private import study_id
@@ -60,6 +61,8 @@ def describe_at(study: Study, url: str) -> None:
 
 def _description(study: Study) -> Description:
     spec = stored_specification(study)
-    summary = summarize(study, spec)
-    note, figures = study_note(study, spec, summary), key_figures(study, spec, summary)
+    # The trials of one moment, which are gone through many times.
+    view: Any = StudyView(study, study.get_trials(deepcopy=False))
+    summary = summarize(view, spec)
+    note, figures = study_note(view, spec, summary), key_figures(view, spec, summary)
     return Description(note, figures, spec.metric)

@@ -121,7 +121,12 @@ def _between(interval: Sequence[float] | None) -> str:
 def _equals(study: Study, spec: Specification, winner: Winner) -> int:
     """How many trials share the best value; optuna-dashboard shows only the first of them."""
     trials = study.get_trials(deepcopy=False, states=COUNTED)
-    return sum(best_reached(trial, spec) == winner.value for trial in trials)
+    return sum(
+        best_reached(trial, spec) == winner.value
+        for trial in trials
+        # Most of many trials never had this value.
+        if trial.value == winner.value or winner.value in trial.intermediate_values.values()
+    )
 
 
 def _data(study: Study, spec: Specification) -> str:
