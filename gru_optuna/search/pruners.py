@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from optuna import pruners
 
+from gru_optuna.search.successive_halving import FlatHalvingPruner
 from gru_optuna.study_file import complete_pruner
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ def make_pruner(spec: Specification) -> pruners.BasePruner:
     first_rung, factor = pruner.min_resource or 1, pruner.reduction_factor or 2
     match pruner.name:
         case "asha":  # Li et al. 2020
-            return pruners.SuccessiveHalvingPruner(min_resource=first_rung, reduction_factor=factor)
+            return FlatHalvingPruner(first_rung, factor)
         case "hyperband":  # Li et al. 2018
             return pruners.HyperbandPruner(
                 min_resource=first_rung,

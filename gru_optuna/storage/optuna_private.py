@@ -25,6 +25,11 @@ def engine_of(study: Study) -> Engine:
     return engine
 
 
+def set_system_attribute(study: Study, trial: FrozenTrial, key: str, value: Any) -> None:
+    """Sets a system attribute of a trial that hasn't ended."""
+    study._storage.set_trial_system_attr(trial._trial_id, key, value)
+
+
 def enqueued_parameters(trial: FrozenTrial) -> dict[str, Any] | None:
     """The parameters that a trial was enqueued with; None if it wasn't enqueued."""
     return trial.system_attrs.get("fixed_params")
