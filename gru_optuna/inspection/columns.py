@@ -30,6 +30,7 @@ _SAMPLE = 1000  # fields that decide what a column holds
 _MOSTLY = 0.95  # of these fields; the few others are mistakes, which are reported
 _FEW_WORDS = 3
 _FEW_CHARACTERS, _FEW_SIGNS = 20, 5  # of a text; in scripts without spaces between words
+_MOST_DIGITS = 0.4  # of the characters of a text that is one word
 _FEW_ROWS = 16  # in which all values may differ by chance
 _FEW_VALUES = 50  # that may be classes, and are counted
 _MANY_VALUES = 100  # that are texts even if each occurs twice
@@ -37,10 +38,14 @@ _TIME_NAMES = re.compile(r"time|date|stamp|year|month|^ds$|^ts$|时间|日期", 
 _LONGEST_TIME = 40  # characters
 _FEW_NAMES = 12  # such as months
 _FEW_UNITS = 5
-_CODED = r"(?i)^(?:[<>≤≥~≈]? ?[+-]?\d[\d.,' ]*|0x[\da-f]+|(?:\d+[ -])?\d+/(?:2|4|8|16|32|64))$"
-"""Numbers in forms that aren't read: limits, hexadecimal ones, fractions."""
+_CODED = (
+    r"(?i)^(?:['’<>≤≥~≈]? ?[+-]?\d[\d.,٫٬' ]*%?|0x[\da-f]+|(?:\d+[ -])?\d+/(?:2|4|8|16|32|64)|"
+    r"\d+:\d\d(?::\d\d)?(?:\.\d+)?)$"
+)
+"""Numbers in forms that aren't read: limits, hexadecimal ones, fractions, durations, or mixed."""
 _QUANTITY = r"^[+-]?\d[\d.,' ]*( ?[^\d\s.,'+%-][^\d\s]{0,9})$"  # 1.2K, 108 kW
-_NESTED = r'^\[(?:[-\d.\s",\[]|null|\]).*\]$|^\{".*\}$'  # lists and objects, as JSON writes them
+_NESTED = r'^\[(?:[-\d.\s",\[]|null|\]).*\]$|^\{".*\}$|^(?:[-+\d.e]+[\s,;|]+){7}[-+\d.e\s,;|]+$'
+"""Lists and objects, as JSON writes them, and eight or more numbers in a field."""
 _WHOLE_NAME = 2  # how clearly a name speaks that is one word
 
 
@@ -133,7 +138,9 @@ def _describe_texts(table: Table, name: str) -> Column:
         _FEW_SIGNS if without_spaces(scripts) else _FEW_CHARACTERS
     )
     kind: ColumnKind = "category"
-    if enough and (distinct > len(held) / 2 or distinct > _MANY_VALUES):
+    digits = float(held.str.count_matches(r"\d").sum()) / float(held.str.len_chars().sum() or 1)
+    coded = words.median < 2 and digits > _MOST_DIGITS  # as in a UUID
+    if enough and not coded and (distinct > len(held) / 2 or distinct > _MANY_VALUES):
         kind = "text"
     elif distinct > 0.9 * len(held) and len(held) > _FEW_ROWS:
         kind = "id"

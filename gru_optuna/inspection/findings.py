@@ -44,6 +44,7 @@ _PAIRED = 6  # columns that may name series together
 _RARE = 10  # a class with fewer rows is rare
 _PARTS = 3  # training, validation and test need one row of a class each
 _MOSTLY_MISSING = 0.5
+_BUDDHIST = ("2443", "2650")  # from 1900 on
 _MOSTLY_COUNTED = 0.9  # of the times
 _COUNT = "\x1f"  # the name of a column of our own
 
@@ -70,6 +71,7 @@ def in_columns(table: Table, columns: Sequence[Column], guess: Guess) -> Iterato
         name = column.name
         if column.mistake and name not in together:
             message = column.mistake.removeprefix(f"{table.source}, ").removesuffix(".")
+            message = message.removeprefix(f"{table.source}: ")
             yield DataFinding("mistake", table.source, message, name, blocks=True)
         if name in far:
             message = (
@@ -99,6 +101,12 @@ def in_columns(table: Table, columns: Sequence[Column], guess: Guess) -> Iterato
                 f'column "{name}" has {column.distinct:,} categories. As a covariate, the '
                 f"{MOST_CATEGORIES} most frequent of the training rows get a channel each, and the "
                 f"others share one"
+            )
+            yield DataFinding("words", table.source, message, name)
+        if guess.rows == "texts" and column.kind == "text" and name != guess.roles.text:
+            message = (
+                f'column "{name}" holds texts, too, but only "{guess.roles.text}" is read: to '
+                f"learn from both, join them in one column"
             )
             yield DataFinding("words", table.source, message, name)
     yield from _gaps(table, columns, guess)
@@ -275,6 +283,12 @@ def in_time(table: Table, clock: TimeColumn, roles: Roles) -> Iterator[DataFindi
             f"step; the first follows {clock.first_gap}"
         )
         yield DataFinding("time", table.source, message, name)
+    if _BUDDHIST[0] <= clock.first <= clock.last <= _BUDDHIST[1]:
+        message = (
+            f"the years of {name} look like those of the Buddhist calendar: subtract 543, or leap "
+            f"days and weekdays are wrong"
+        )
+        yield DataFinding("time", table.source, message, name)
     if clock.step is None and clock.steps > 2:
         message = f"the times in {name} have no regular step"
         yield DataFinding("time", table.source, message, name)
@@ -285,7 +299,7 @@ def _counted_within(table: Table, roles: Roles) -> str | None:
     if roles.series is not None:
         return None
     rows = table.frame.select(roles.times)
-    for name in table.names:
+    for name in _plain_names(table):
         if name in (roles.target, *roles.times) or table.count_numbers(name)[1]:
             continue
         counted = rows.with_columns(pl.Series(_COUNT, table.numbers(name)))
@@ -309,7 +323,7 @@ def _names_together(table: Table, roles: Roles) -> tuple[str, str] | None:
     taken = (roles.target, *roles.times)
     names = [
         name
-        for name in table.names
+        for name in _plain_names(table)
         if name not in taken and 1 < table.strings(name).n_unique() <= len(table) / 4
         if roles.series in (None, name) or table.frame[name].dtype == pl.String
     ][:_PAIRED]
@@ -396,8 +410,14 @@ def _keys(table: Table, text: str | None, names: Sequence[str] | None = None) ->
     all columns."""
     if text is not None:
         return table.strings(text).str.replace_all(r"\s+", " ").str.strip_chars()
-    columns = [table.strings(name).fill_null("") for name in names or table.names]
+    columns = [table.strings(name).fill_null("") for name in names or _plain_names(table)]
     return pl.DataFrame(columns).select(pl.concat_str(pl.all(), separator="\x1f")).to_series()
+
+
+def _plain_names(table: Table) -> list[str]:
+    """The columns that hold one value a row."""
+    dtypes = zip(table.names, table.frame.dtypes, strict=True)
+    return [name for name, dtype in dtypes if not dtype.is_nested()]
 
 
 def _first(mask: pl.Series) -> int:

@@ -44,6 +44,7 @@ _STEPS = 12  # columns with one name and a number: the table has one for each st
 _SHORT = 4  # columns in a message that says more
 _LOOKED_AT = 50  # rows
 _AXES = 3
+_SHOWN = 40  # characters of a field
 _UNREAD = 2  # likewise, with the reason why they aren't read
 _TIME_IN_NAME = re.compile(
     r"^[XY]?(19|20)\d\d([-_/. ]?(0?[1-9]|1[0-2]|Q[1-4])([-_/. ]?\d{1,2})?)?$"
@@ -378,8 +379,9 @@ class _Guesses:
         labels: list[Column] = []  # parts of times, and ids
         empty: list[Column] = []  # counting columns, and those that are constant in every series
         for column in self._known.values():
-            numeric = column.kind == "number" or self._table.count_numbers(column.name)[0] > 0
-            if column.name in taken or not numeric:
+            if column.name in taken or column.kind == "other":
+                continue
+            if column.kind != "number" and not self._table.count_numbers(column.name)[0]:
                 continue
             if column.kind in ("constant", "id") or (
                 series is not None and self._constant_within(column.name, series)
@@ -431,6 +433,14 @@ class _Guesses:
     def unread(self) -> Iterator[str]:
         """Why columns aren't read as the numbers or times that they seem to hold."""
         for column in self._known.values():
+            if column.kind in ("category", "id") and 2 * column.distinct > len(self._table):
+                texts = self._table.strings(column.name)
+                row = int(texts.is_not_null().arg_max() or 0)
+                if any(map(str.isdigit, texts[row])):
+                    shown = f'column "{column.name}" is "{texts[row][:_SHOWN]}"'
+                    which = "which is neither a number nor a time in a form that is read"
+                    yield f". {self._table.at(row)}: {shown}, {which}"
+                    continue
             if column.mistake:
                 yield f". {column.mistake}".removesuffix(".")
             elif column.kind in ("number", "id") and name_speaks(column.name, "time") == 2:
@@ -481,6 +491,22 @@ class _Guesses:
         return _choose([named or words or constant], "label")
 
     def _step_column(self, owner: str) -> str | None:
+        """The column that orders the steps, by its name, or because it counts them."""
+        return self._named_step(owner) or next(
+            (
+                column.name
+                for column in self._known.values()
+                if column.kind == "number" and column.whole and self._counts_within(column, owner)
+            ),
+            None,
+        )
+
+    def _counts_within(self, column: Column, owner: str) -> bool:
+        numbers = pl.col(column.name).cast(pl.Float64, strict=False)
+        counts = self._table.frame.select((numbers.diff() == 1).over(owner))
+        return column.name != owner and bool(counts.to_series().drop_nulls().all())
+
+    def _named_step(self, owner: str) -> str | None:
         for column in self._known.values():
             named = max(name_speaks(column.name, "step"), name_speaks(column.name, "time"))
             if column.name == owner or not (named or column.kind == "time"):

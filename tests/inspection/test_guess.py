@@ -8,6 +8,7 @@ from datetime import date, timedelta
 from typing import TYPE_CHECKING
 
 import pandas as pd
+import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -301,6 +302,9 @@ def test_numbers_with_units_are_no_classes_of_a_series(tmp_path: Path, unit: str
         ("{n} 3/8", "Write it as a decimal number"),
         ("<{n}.5", "Write a number for what is below or above the limit"),
         ("{r:.2f}M", "Write only the number, in the same unit"),
+        ("01:{n:02}:30", "Write it as a decimal number"),
+        ("'{r:.2f}", "Correct it"),
+        ("٣٫{n}", "Write it with the digits 0 to 9"),
     ],
 )
 def test_numbers_in_forms_that_are_not_read_are_no_classes(
@@ -312,6 +316,45 @@ def test_numbers_in_forms_that_are_not_read_are_no_classes(
     guess(tmp_path, "day,load,power", daily("{r}", number))
     draft = draft_study(tmp_path / "x.csv")
     assert "power" not in tomllib.loads(draft.toml)["data"].get("covariates", [])
+
+
+@pytest.mark.parametrize(
+    "code", ["/Date(16{n:03}0531200000)/", "{n:08x}-9dad-11d1-80b4-00c04fd430c8"]
+)
+def test_one_word_that_is_mostly_digits_is_no_text(tmp_path: Path, code: str) -> None:
+    rows = [f"{code.format(n=n)},{n * 37 % 101 / 7}" for n in range(90)]
+    found = guess(tmp_path, "created,load", rows)
+    assert found.task is None
+    assert (
+        f'line 2: column "created" is "{rows[0].partition(",")[0]}", which is neither'
+        in found.reason
+    )
+
+
+def test_many_numbers_in_a_field_are_no_text(tmp_path: Path) -> None:
+    rows = [f"{n % 7}," + " ".join(str(n * k % 256) for k in range(9)) for n in range(90)]
+    assert guess(tmp_path, "emotion,pixels", rows).task is None
+
+
+def test_other_texts_that_are_not_read_are_named(tmp_path: Path) -> None:
+    rows = [f"a title of {n},and these are the words of {n},{'ab'[n % 2]}" for n in range(90)]
+    found = guess(tmp_path, "title,body,label", rows)
+    assert found.roles.text == "body"
+    inspection = inspect([tmp_path / "x.csv"])
+    assert any("title" in each.message and "too" in each.message for each in inspection.findings)
+
+
+def test_a_column_that_counts_within_each_sequence_orders_its_steps(tmp_path: Path) -> None:
+    rows = [f"{k},{step},{step * k % 7}.5,{'ab'[k % 2]}" for k in range(20) for step in range(9)]
+    assert guess(tmp_path, "subject,epoch,level,stage", rows).roles.time == "epoch"
+
+
+def test_lists_in_a_column_of_a_series_are_named_and_left_out(tmp_path: Path) -> None:
+    frame = pl.DataFrame({"day": DAYS, "load": [n * 37 % 101 / 7 for n in range(len(DAYS))]})
+    frame.with_columns(vector=pl.concat_list("load", "load")).write_parquet(tmp_path / "x.parquet")
+    draft = draft_study(tmp_path / "x.parquet")
+    assert draft.inspection.guess.roles.target == "load"
+    assert any("List" in finding.message for finding in draft.inspection.findings)
 
 
 @pytest.mark.parametrize("decimal", [".", ","])

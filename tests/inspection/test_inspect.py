@@ -401,6 +401,15 @@ def test_ordinary_extremes_are_no_missing_values(tmp_path: Path) -> None:
     assert "missing_values" not in " ".join(found(look(tmp_path, f"n,y\n{rows}")))
 
 
+def test_years_of_the_buddhist_calendar_are_named(tmp_path: Path) -> None:
+    days = [date(2021, 1, 1) + timedelta(n) for n in range(40)]
+    rows = "".join(
+        f"{day.day:02}/{day.month:02}/{day.year + 543},{n * 37 % 11}.5\n"
+        for n, day in enumerate(days)
+    )
+    assert any("subtract 543" in message for message in found(look(tmp_path, f"date,y\n{rows}")))
+
+
 def test_labels_that_differ_in_case_or_decimals_are_named(tmp_path: Path) -> None:
     labels = ["spam", "Spam", "1", "1.0", "ham"]
     lines = texts(200).splitlines()

@@ -46,6 +46,9 @@ def lines_above(head: Sequence[Sequence[str]]) -> int | None:
     width = len(head[-1])
     begin = next(i for i in range(len(head)) if all(len(row) == width for row in head[i:]))
     rows = head[begin:]
+    comments = next((i for i, row in enumerate(rows) if not row[0].startswith("#")), 0)
+    if begin == 0 and comments and _names_columns(rows[comments], rows[comments + 1 :]):
+        return comments  # with as many fields as the rows
     if begin == 0 or width == 1:
         return begin + _padded(rows) if begin == 0 else None
     if all(row[0].lstrip().startswith("#") for row in head[:begin]):

@@ -246,6 +246,8 @@ def _refuse_infinite(path: Path, values: NDArray[np.float64], lengths: NDArray[n
 
 def _labels(path: Path, labels: NDArray[np.generic], rows: int) -> list[str]:
     kinds = 'texts or whole numbers ("targets" are for regression) of shape'
+    if labels.dtype.kind == "S":
+        labels = np.char.decode(labels.astype(np.bytes_), "utf-8", "replace")
     _check_array(path, "labels", labels, "iubU", rows, kinds)
     texts = [str(label).strip() for label in labels.tolist()]
     if "" in texts:

@@ -163,11 +163,13 @@ def about_no_number(got: str, written: ColumnFormat = PLAIN) -> str:
     """The message about a field, which follows ``file, line 5: column "age"``."""
     like = "" if written == PLAIN else f" in a column of {written}"
     hint = "Correct it, or leave it empty where it is missing."
-    if written.decimal == "." and got.replace(",", "", 1).isdigit():
+    if not got.isascii() and any(map(str.isdigit, got)):
+        hint = f"Write it with the digits 0 to 9. {hint}"
+    elif written.decimal == "." and "," in got and got.replace(",", "", 1).isdigit():
         hint = f"Write a decimal point. {hint}"
     if re.match(r"[+-]?\d[\d.,']* ?[^\d\s]+$", got):
         hint = "Write only the number, in the same unit in every row."
-    if re.match(r"(?i)0x[\da-f]+$|[\d -]*/\d+$", got):
+    if re.match(r"(?i)0x[\da-f]+$|[\d -]*/\d+$|\d+:\d", got):
         hint = "Write it as a decimal number."
     if re.match(r"[<>≤≥~≈] ?[\d.,]+$", got):
         hint = (

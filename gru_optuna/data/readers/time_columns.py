@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
 _NAMES = {
     "quarter": r"qtr|quarter|quartal|trimestre?|kwartał|季度",
-    "month": r"mon|month|monat|mois|mes|mês|mese|maand|månad|月",
+    "month": r"mo|mon|mnth|month|monat|mois|mes|mês|mese|maand|månad|月",
     "week": r"wk|kw|week|isoweek|woche|semaine|semana|settimana|vecka",
-    "day": r"day|dom|mday|tag|jour|d[ií]a|giorno|dag|日",
-    "hour": r"hr|hour|stunde|heure|hora|ora|uur|時|时",
+    "day": r"dd|dy|day|dom|mday|tag|jour|d[ií]a|giorno|dag|日",
+    "hour": r"hh|hr|hour|stunde|heure|hora|ora|uur|時|时",
     "minute": r"min|minute|minuto|分",
     "year": r"yr|yyyy|year|jahr|ann[ée]e|a[ñn]o|anno|jaar|år|年",
 }

@@ -66,7 +66,8 @@ _WRAPPINGS = (
     (r"^(\d{4}-\d{2}-\d{2}[^/]*)/.*$", "${1}"),
     # A weekday; "KW 05/2024" is a week, so the date must be whole.
     (r"^[^\W\d_]{2,}\.?,?\s+(\d{1,4}[./-]\d{1,2}[./-]\d)", "${1}"),
-    (r"(\d)\s*(?:Uhr|h)$", "${1}"),
+    (r"(\d)[時时시]\s?(\d{1,2})[分분]$", "${1}:${2}"),
+    (r"(\d)\s*(?:Uhr|h|[時时시])$", "${1}"),
 )
 
 # Rewrites common spellings as one: 2016/10/1T05 and 2016年10月1日 05 become 2016-10-1 05:00.

@@ -43,6 +43,7 @@ def test_a_file_without_names_is_read_whole(tmp_path: Path, separator: str) -> N
         "sep=;\n",
         "# made by a logger\n# in 2024\n",
         "Station report\n\n",
+        "#datatype;double\n#group;false\n",
         "Station: Oslo\nUnit: mm\n",
     ],
 )
