@@ -32,7 +32,7 @@ from gru_optuna.inspection.time_column import usual_reach
 from gru_optuna.search.default_sizes import MINUTES, TRIALS, DefaultSizes, choose_default_sizes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -56,6 +56,7 @@ _FEWEST_STEPS, _MOST_STEPS = 16, 256  # of a row in patches
 _FIRST_CUT = 1 / 8  # of the epochs: before, the fastest learners lead, and not the best
 _YEARS = 3.0  # two of them for training: a year seen once can't be told from a trend
 _FEW_ROWS = 30  # of validation or test: values on fewer say little
+_FOLDS, _FEWEST_FOLDS = 5, 3  # so that each of few rows is validated once
 _FEW_HORIZONS = 3  # likewise; windows overlap, so one horizon of steps counts once
 _SHORT_SERIES = 500  # steps; one stretch of validation says little of a shorter series
 _FIRST_RESIDUALS = 3
@@ -82,10 +83,11 @@ class PartSizes:
     def summary(self) -> str:
         """The sizes in a line."""
         what = "rows" if self.horizon is None else "windows"
-        return (
-            f"{self.training:,} {what} for training, {self.validation:,} for validation, "
-            f"{self.test:,} for the test"
-        )
+        training = f"{self.training:,} {what} for training"
+        validation = f"{self.validation:,} for validation"
+        if self.folds > 1:
+            validation += f" in {self.folds} folds"
+        return f"{training}, {validation}, {self.test:,} for the test"
 
     def few(self, file: str) -> Iterator[DataFinding]:
         """Says which parts are too small to measure anything."""
@@ -93,7 +95,9 @@ class PartSizes:
         for name, rows, stretches in parts:
             if self.horizon is None and 0 < rows < _FEW_ROWS:
                 message = f"the {name} part has {rows} rows, so its values are mostly chance"
-                yield DataFinding("few", file, f"{message}: add rows, or use folds = 5")
+                once = name == "validation" and stretches == 1
+                advice = f"add rows{', or use folds = 5' if once else ''}"
+                yield DataFinding("few", file, f"{message}: {advice}")
             elif self.horizon is not None and rows:
                 steps = rows + stretches * (self.horizon - 1)
                 if steps < max(_FEW_HORIZONS * self.horizon, _FEW_ROWS):
@@ -307,12 +311,12 @@ def _texts(table: Table, files: tuple[Path, ...], inspection: Inspection) -> dic
     column = next(column for column in report.columns if column.name == roles.text)
     tokenizer, tokens, why = _tokens(table, column)
     longest = min(_LONGEST_TEXT, max(8, 8 * int(np.ceil(np.quantile(tokens, 0.98) / 8))))
-    rows = _training_rows(_all(report.rows, report), files)
+    labelled = _labelled(inspection, _all(report.rows, report), files)
     return {
-        **_labelled(inspection, rows, files),
+        **labelled,
         # Batches are padded to their longest row, so most steps count as if texts were long.
         "defaults": choose_default_sizes(
-            "texts", rows, int(min(longest, np.quantile(tokens, 0.9))), channels=None
+            "texts", labelled["trained"], int(min(longest, np.quantile(tokens, 0.9))), channels=None
         ),
         "tokenizer": tokenizer,
         "about_tokenizer": why,
@@ -335,7 +339,7 @@ def _sequences(files: tuple[Path, ...], inspection: Inspection) -> dict[str, Any
     report = inspection.files[0]
     assert report.lengths is not None
     sequences = sum(report.classes.values()) if report.classes else report.rows
-    rows = _training_rows(_all(sequences, report), files)
+    labelled = _labelled(inspection, _all(sequences, report), files)
     # Only rows that are still running are computed at a step, so the usual length counts.
     lengths, channels = report.lengths, report.channels or 1
     steps = int((lengths.low + 2 * lengths.median + lengths.high) / 4)
@@ -343,11 +347,14 @@ def _sequences(files: tuple[Path, ...], inspection: Inspection) -> dict[str, Any
     patch = patches[len(patches) // 2]
     viewed = report.lengths.median >= _SHORT_ROW
     return {
-        **_labelled(inspection, rows, files),
+        **labelled,
         "viewed": viewed,
         "patches": patches,
         "defaults": choose_default_sizes(
-            "sequences", rows, -(-steps // patch), channels * patch * (2 if viewed else 1)
+            "sequences",
+            labelled["trained"],
+            -(-steps // patch),
+            channels * patch * (2 if viewed else 1),
         ),
         "groups": [],
         "tries": [
@@ -375,8 +382,11 @@ def _residuals(season: int, clock: TimeColumn) -> list[str]:
 
 
 def _labelled(inspection: Inspection, rows: int, files: tuple[Path, ...]) -> dict[str, Any]:
-    """The task and its parts, where each row has a label or a target."""
+    """The task and its parts, where each of so many rows has a label or a target."""
     classes = inspection.files[0].classes
+    left = int(rows * (1.0 if len(files) > 1 else 1 - _TEST))
+    training = int(left * (1 - _VALIDATION))
+    folds = None if inspection.guess.roles.group else _folds(left, rows, classes or {})
     balanced = False
     if not classes:
         task, metric, about = "regression", "rmse", "or mae, r2"
@@ -393,8 +403,20 @@ def _labelled(inspection: Inspection, rows: int, files: tuple[Path, ...]) -> dic
         "balanced": balanced,
         "test": f"data/{files[1].name}" if len(files) > 1 else _TEST,
         "validation": _VALIDATION,
-        "batch_sizes": _batch_sizes(rows),
+        "folds": folds,
+        "trained": training * (folds or 1),  # rows an epoch, of all folds
+        "batch_sizes": _batch_sizes(training),
     }
+
+
+def _folds(left: int, rows: int, classes: Mapping[str, int]) -> int | None:
+    """The number of folds, where a validation part would be so small that it says little."""
+    if left * _VALIDATION >= _FEW_ROWS:
+        return None
+    # The rarest class has a row in each fold.
+    rarest = min(classes.values(), default=left) * left // rows
+    folds = min(_FOLDS, rarest)
+    return folds if folds >= _FEWEST_FOLDS else None
 
 
 @dataclass(frozen=True)
@@ -460,7 +482,7 @@ def _series(table: Table, inspection: Inspection) -> Iterator[dict[str, Any]]:
                 if column.kind == "text" and column.name not in given
             ],
             "defaults": choose_default_sizes(
-                "windows", rows, reach.window, 1 + channels + _CALENDAR_CHANNELS
+                "windows", rows * (folds or 1), reach.window, 1 + channels + _CALENDAR_CHANNELS
             ),
             "batch_sizes": _batch_sizes(rows),
             "tries": [
@@ -516,10 +538,6 @@ def _is_positive(report: FileReport, target: str | None) -> bool:
 def _all(rows: int, report: FileReport) -> int:
     """The number of rows in the whole file, if the rest is like what was read."""
     return round(rows / report.share)
-
-
-def _training_rows(rows: int, files: tuple[Path, ...]) -> int:
-    return int(rows * (1.0 if len(files) > 1 else 1 - _TEST) * (1 - _VALIDATION))
 
 
 def _tokens(table: Table, column: Column) -> tuple[str, NDArray[np.float64], str]:

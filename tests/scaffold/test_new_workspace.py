@@ -273,6 +273,23 @@ def test_more_data_means_smaller_networks_and_fewer_epochs() -> None:
     assert all(effort.minutes < 5 for effort in efforts[:3])
 
 
+@settings(max_examples=12, deadline=None)
+@given(common=st.integers(6, 160), rare=st.integers(3, 40))
+def test_few_rows_are_validated_in_folds_and_all_classes_are_in_each(
+    tmp_path_factory: pytest.TempPathFactory, common: int, rare: int
+) -> None:
+    kinds = ["common"] * common + ["rare"] * rare
+    path = reviews(
+        tmp_path_factory.mktemp("few"),
+        [f"{kind},word{n} and word{n % 7} are here" for n, kind in enumerate(kinds)],
+    )
+    data = study_file.parse(tomllib.loads(draft_study(path).toml), "x").data  # it is checked
+    if data.folds is None:
+        assert 0.8 * 0.2 * len(kinds) >= 30 or 0.8 * min(common, rare) < 4
+    else:
+        assert 3 <= data.folds <= min(5, 0.8 * min(common, rare) + 1)
+
+
 def test_small_data_trains_long_and_patiently() -> None:
     """As the best epochs of sequences and windows are late, and an epoch of few rows is cheap."""
     sequences = choose_default_sizes("sequences", 200, steps=40, channels=2)
@@ -344,11 +361,9 @@ def test_what_tune_refuses_is_refused_by_init_in_the_same_words(tmp_path: Path) 
 
 def test_small_parts_are_said_to_be_small(tmp_path: Path) -> None:
     few = make_workspace(tmp_path / "a", reviews(tmp_path, WITH_LABELS, "label,text"))
-    assert few.sizes == "38 rows for training, 10 for validation, 12 for the test"
+    assert few.sizes == "38 rows for training, 48 for validation in 5 folds, 12 for the test"
     assert [finding.message for finding in few.findings if finding.about == "few"] == [
-        f"the {part} part has {rows} rows, so its values are mostly chance: add rows, or use "
-        f"folds = 5"
-        for part, rows in (("validation", 10), ("test", 12))
+        "the test part has 12 rows, so its values are mostly chance: add rows"
     ]
     months = [f"{2000 + n // 12}-{n % 12 + 1:02},{n % 12}.5" for n in range(72)]
     few = make_workspace(tmp_path / "b", reviews(tmp_path, months, "month,y"))
