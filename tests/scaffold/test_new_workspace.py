@@ -274,7 +274,7 @@ def test_more_data_means_smaller_networks_and_fewer_epochs() -> None:
 
 
 @settings(max_examples=12, deadline=None)
-@given(common=st.integers(6, 160), rare=st.integers(3, 40))
+@given(common=st.integers(12, 160), rare=st.integers(5, 40))
 def test_few_rows_are_validated_in_folds_and_all_classes_are_in_each(
     tmp_path_factory: pytest.TempPathFactory, common: int, rare: int
 ) -> None:
