@@ -41,6 +41,9 @@ _HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
+_POLICY = ("Content-Security-Policy", "default-src 'none'; frame-ancestors 'self'")
+"""For responses without a policy: pages and reports have their own, data and errors need nothing."""
+
 _ARTIFACT_HEADERS = {
     # Otherwise, an uploaded HTML page would run with the rights of the dashboard's own pages.
     "Content-Disposition": "attachment",
@@ -191,6 +194,7 @@ def _redirect_with_cookie(
             ("Cache-Control", "no-store"),
             ("Content-Length", "0"),
             *_HEADERS.items(),
+            _POLICY,
         ],
     )
     return [b""]
@@ -216,6 +220,8 @@ def _with_headers(environ: WSGIEnvironment, start_response: StartResponse) -> St
 
     def start(status: str, headers: Headers, *rest: object) -> Callable[[bytes], object]:
         kept = [header for header in headers if header[0].lower() not in replaced]
+        if _POLICY[0].lower() not in {name.lower() for name, _ in (*kept, *ours.items())}:
+            kept.append(_POLICY)
         return start_response(status, [*kept, *ours.items()], *rest)  # type: ignore[arg-type]
 
     return start
@@ -234,6 +240,7 @@ def _refuse(
         ("Content-Length", str(len(body))),
         ("Cache-Control", "no-store"),
         *_HEADERS.items(),
+        _POLICY,
     ]
     if status.startswith("401"):
         headers.append(("WWW-Authenticate", "Bearer"))

@@ -282,6 +282,7 @@ def test_a_refusal_has_the_form_that_its_reader_expects(storage: BaseStorage) ->
             assert (status, headers["WWW-Authenticate"]) == (401, "Bearer")
             assert headers["Content-Type"].startswith(kind)
             assert headers["Cache-Control"] == "no-store"
+            assert headers["Content-Security-Policy"].startswith("default-src 'none'")
     with serving(storage) as port:
         status, headers, _ = request(port, "/api/studies/1", "DELETE")
         assert status == 403
@@ -330,7 +331,12 @@ def test_answers_are_what_they_say_and_stay_here(storage: BaseStorage) -> None:
         # Numbers change, so the browser must not keep them; the script never does.
         assert request(port, "/api/studies")[1]["Cache-Control"] == "no-store"
         assert request(port, "/static/bundle.js")[1].get("Cache-Control") != "no-store"
-        assert "default-src 'self'" in request(port, "/dashboard/")[1]["Content-Security-Policy"]
+        policies = {
+            path: request(port, path)[1]["Content-Security-Policy"]
+            for path in ("/dashboard/", "/report/no", "/api/studies", "/static/bundle.js", "/no")
+        }
+        assert policies.pop("/dashboard/").startswith("default-src 'self'")
+        assert {policy[:18] for policy in policies.values()} == {"default-src 'none'"}
 
 
 def test_an_artifact_is_saved_not_opened(storage: BaseStorage, tmp_path: Path) -> None:
