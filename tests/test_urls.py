@@ -117,6 +117,12 @@ def test_a_server_that_is_not_there_is_told_without_secrets(tmp_path: Path) -> N
     assert S not in done.output
 
 
+def test_a_sign_that_a_password_may_not_hold_is_named() -> None:
+    done = CliRunner().invoke(app, ["studies", "--storage", f"postgresql://me:{S}@{S}@host:1/db"])
+    assert done.exit_code == 2
+    assert "postgresql://***@host/: an @ in a password is written %40." in done.output
+
+
 def test_a_url_is_read_from_the_environment_or_a_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -42,7 +42,7 @@ _HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
 }
 _POLICY = ("Content-Security-Policy", "default-src 'none'; frame-ancestors 'self'")
-"""For responses without a policy: pages and reports have their own, data and errors need nothing."""
+"""For responses without a policy of their own: data, scripts and errors load nothing."""
 
 _ARTIFACT_HEADERS = {
     # Otherwise, an uploaded HTML page would run with the rights of the dashboard's own pages.

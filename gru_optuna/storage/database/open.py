@@ -258,7 +258,8 @@ def _sqlite(parsed: URL) -> SQLite:
 def _postgresql(parsed: URL) -> PostgreSQL:
     if "@" in (parsed.host or ""):
         raise StorageError(
-            f"storage postgresql://***@{(parsed.host or '').rpartition('@')[2]}: "
+            # With the /, or what follows the colon would be masked as a password.
+            f"storage postgresql://***@{(parsed.host or '').rpartition('@')[2]}/: "
             f"an @ in a password is written %40."
         )
     if not parsed.database:
