@@ -16,7 +16,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from gru_optuna import study_file
 from gru_optuna.data.readers.column_formats import FOUND_OUT, TableFormats
-from gru_optuna.data.readers.in_parts import read_head
+from gru_optuna.data.readers.in_parts import read_head, read_spread
 from gru_optuna.data.readers.npz import holds_test_rows
 from gru_optuna.data.readers.sequence_files import SEQUENCES
 from gru_optuna.data.series.categories import MOST_CATEGORIES
@@ -32,12 +32,13 @@ from gru_optuna.inspection.time_column import usual_reach
 from gru_optuna.search.default_sizes import MINUTES, TRIALS, DefaultSizes, choose_default_sizes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
 
     from gru_optuna.data.dataset import Dataset
+    from gru_optuna.data.readers.in_memory import Source
     from gru_optuna.data.readers.tables import Table
     from gru_optuna.inspection.columns import Column, Spread
     from gru_optuna.inspection.inspect import FileReport
@@ -116,7 +117,7 @@ class Draft:
     toml: str
     files: tuple[Path, ...]  # the files that it names as data/NAME
     inspection: Inspection
-    sizes: PartSizes | None  # None: the file is larger than memory, and only its head was read
+    sizes: PartSizes | None  # None: the file is larger than memory; a finding says what was checked
 
 
 def draft_study(
@@ -173,7 +174,10 @@ def draft_study(
             sentinels=findings.far_numbers(table, seen.columns) if table is not None else {},
         )
         if seen.share < 1:
-            return Draft(name, toml, files, inspection, None)
+            assert table is not None
+            about = _check_sample(toml, files, table, inspection.files[0])
+            found = replace(inspection, findings=(*inspection.findings, about))
+            return Draft(name, toml, files, found, None)
         try:
             return Draft(name, toml, files, inspection, _check(toml, files))
         except TooFewRows as error:
@@ -229,8 +233,8 @@ def _usual(defaults: DefaultSizes) -> dict[str, Any]:
     return {"hidden_size": size, "learning_rate": 3e-3, "decay": "cosine", "dropout": 0.1}
 
 
-def _check(toml: str, files: tuple[Path, ...]) -> PartSizes:
-    """Reads and prepares the data exactly as `tune` does.
+def _check(toml: str, files: tuple[Path, ...], rows: Sequence[Table] = ()) -> PartSizes:
+    """Reads and prepares the data exactly as `tune` does, or some rows of each file.
 
     Raises
     ------
@@ -239,7 +243,10 @@ def _check(toml: str, files: tuple[Path, ...]) -> PartSizes:
     from gru_optuna.data.load import load_folds  # torch: refusals before this are quick
 
     spec = read_draft(toml, files)
-    folds: list[Dataset] = load_folds(spec, files[0].absolute().parent)
+    source: Source = files[0].absolute().parent
+    if rows:
+        source = {str(file.absolute()): table for file, table in zip(files, rows, strict=True)}
+    folds: list[Dataset] = load_folds(spec, source)
     return PartSizes(
         len(folds[0].train),
         sum(len(fold.validation) for fold in folds),
@@ -247,6 +254,25 @@ def _check(toml: str, files: tuple[Path, ...]) -> PartSizes:
         spec.data.horizon,
         len(folds),
     )
+
+
+def _check_sample(
+    toml: str, files: tuple[Path, ...], head: Table, report: FileReport
+) -> DataFinding:
+    """Checks a draft for files larger than memory on the rows that were read, and says so.
+
+    Rows that come later may be of other classes or series, so a refusal isn't certain.
+    """
+    formats = head.formats.undecided()
+    rows = [head if report.every == 1 else read_spread(files[0], report.every, formats)]
+    try:
+        rows += [read_head(file, formats)[0] for file in files[1:]]
+        _check(toml, files, rows)
+    except DataError as error:
+        checked = f"tune would refuse the study for them: {error}".removesuffix(".")
+    else:
+        checked = "the study was checked with them; tune checks it with all rows"
+    return DataFinding("few", report.file, f"{report.looked_at.removesuffix('.')}; {checked}")
 
 
 def read_draft(toml: str, files: tuple[Path, ...]) -> Specification:

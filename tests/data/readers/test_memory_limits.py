@@ -7,7 +7,7 @@ import os
 import random
 import subprocess
 import sys
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -18,7 +18,9 @@ from gru_optuna.data.readers import in_memory
 from gru_optuna.data.readers.in_parts import read_spread
 from gru_optuna.data.readers.tables import read_table
 from gru_optuna.inspection.inspect import inspect
+from gru_optuna.inspection.roles import Roles
 from gru_optuna.machine import MEMORY
+from gru_optuna.scaffold.draft import draft_study
 from gru_optuna.study_file import Specification, parse
 
 if TYPE_CHECKING:
@@ -171,6 +173,27 @@ def test_a_large_file_that_is_sorted_by_label_has_all_its_classes(
         )
         assert looked.guess.task == "classification"
         assert read_spread(path, 100).at(9) == f"{path}, {place}"
+
+
+@pytest.mark.parametrize(
+    ("horizon", "checked"),
+    [
+        (3, "the study was checked with them; tune checks it with all rows"),
+        (60, "tune would refuse the study for them"),
+    ],
+)
+def test_the_draft_for_a_large_file_says_what_was_checked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, horizon: int, checked: str
+) -> None:
+    path = tmp_path / "large.csv"
+    days = (date(2020, 1, 1) + timedelta(n) for n in range(1000))
+    rows = "".join(f"{day},{n * 37 % 101}\n" for n, day in enumerate(days))
+    path.write_text(f"day,y\n{rows}")
+    monkeypatch.setenv(MEMORY, "1")
+    monkeypatch.setattr("gru_optuna.data.readers.in_parts.rows_that_fit", lambda _: 100)
+    found = draft_study(path, roles=Roles(horizon=horizon)).inspection.findings[-1].message
+    assert "Only some of it was read: the first 100 rows" in found
+    assert checked in found
 
 
 @linux
