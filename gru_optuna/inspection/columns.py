@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 ColumnKind = Literal["text", "category", "number", "time", "id", "constant", "empty", "other"]
 
+_FIRST_YEAR, _LAST_YEAR = 1500, 2100  # of those that a column without a name may count
 _SAMPLE = 1000  # fields that decide what a column holds
 _MOSTLY = 0.95  # of these fields; the few others are mistakes, which are reported
 _FEW_WORDS = 3
@@ -188,11 +189,18 @@ def _are_numbers(table: Table, name: str, sample: pl.Series) -> bool:
 def _are_times(name: str, sample: pl.Series, *, numeric: bool) -> bool:
     """Whether a column is meant to hold times, by its name or its fields."""
     if numeric:
-        return _is_time_name(name) or are_days(sample)
+        return _is_time_name(name) or are_days(sample) or (not name and _are_years(sample))
     named = max(name_speaks(name, "time"), name_speaks(name, "date"))
     if named == _WHOLE_NAME or share_of_times(sample) >= _MOSTLY:
         return True
     return bool(named or name_speaks(name, "calendar")) and _may_be_times(sample)
+
+
+def _are_years(sample: pl.Series) -> bool:
+    """Whether a column counts years, as pandas writes the index of a yearly series."""
+    years = sample.str.strip_chars().cast(pl.Int64, strict=False)
+    recent = years.is_between(_FIRST_YEAR, _LAST_YEAR).fill_null(value=False)
+    return bool(recent.all() and (years.diff().drop_nulls() == 1).all()) and len(years) > _FEW_ROWS
 
 
 def _may_be_times(sample: pl.Series) -> bool:

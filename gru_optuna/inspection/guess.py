@@ -436,7 +436,7 @@ class _Guesses:
             if column.kind in ("category", "id") and 2 * column.distinct > len(self._table):
                 texts = self._table.strings(column.name)
                 row = int(texts.is_not_null().arg_max() or 0)
-                if any(map(str.isdigit, texts[row])):
+                if any(map(str.isdigit, texts[row])) and not texts[row].isdigit():
                     shown = f'column "{column.name}" is "{texts[row][:_SHOWN]}"'
                     which = "which is neither a number nor a time in a form that is read"
                     yield f". {self._table.at(row)}: {shown}, {which}"

@@ -81,6 +81,18 @@ def test_digits_of_a_calendar_are_times_whatever_their_column_is_called(tmp_path
     assert found.files[0].clock.step == "1 hour"
 
 
+def test_years_in_a_column_without_a_name_are_times(tmp_path: Path) -> None:
+    """As pandas writes the index of a yearly series; numbers of rows are none."""
+    found = inspected(tmp_path, {"": range(1850, 1950)})
+    assert found.guess.roles.times == ("",)
+    assert found.files[0].clock is not None
+    assert str(found.files[0].clock.step) == "1 year"
+    for numbers in (range(100), range(1, 101), [1900] * 50 + [1901] * 50, range(2050, 2150)):
+        found = inspected(tmp_path, {"": numbers})
+        assert found.guess.rows is None
+        assert "neither a number nor a time" not in found.guess.reason
+
+
 def test_a_time_that_is_not_understood_is_no_text_and_no_id(tmp_path: Path) -> None:
     for fields in (
         [f"the {day} day of the year" for day in range(ROWS)],
