@@ -11,7 +11,7 @@ from sklearn.metrics import mean_absolute_error
 from sklearn.utils.validation import check_is_fitted
 
 from gru_optuna.bundle.bundle import PREDICTION
-from gru_optuna.data.readers.in_memory import frame_rows, is_pandas
+from gru_optuna.data.readers.in_memory import as_numbers, frame_rows, is_pandas
 from gru_optuna.errors import DataError
 from gru_optuna.estimators.base import GRUEstimator, value_errors
 from gru_optuna.estimators.pandas_times import PandasTimes
@@ -239,7 +239,7 @@ class GRUForecaster(GRUEstimator):
             roles = [self.time, self.target, self.series, *self.covariates, *self.known]
             return rows.select([name for name in roles if name in rows.columns])
         try:
-            values = np.asarray(y, dtype=np.float64)
+            values = as_numbers(y)
         except (TypeError, ValueError):
             raise DataError(f"y holds values that aren't numbers. {_NAME_COLUMNS}") from None
         values = values[:, 0] if values.ndim == 2 and values.shape[1] == 1 else values
@@ -255,7 +255,7 @@ class GRUForecaster(GRUEstimator):
         if hasattr(X, "columns"):
             covariates = frame_rows(X, "X").frame
         else:
-            matrix = np.asarray(X, dtype=np.float64).reshape(len(X), -1)
+            matrix = as_numbers(X).reshape(len(X), -1)
             covariates = pl.DataFrame(matrix, schema=[f"x{i}" for i in range(matrix.shape[1])])
         if covariates.height != frame.height:
             raise DataError(f"X has {covariates.height} rows, but y has {frame.height}.")

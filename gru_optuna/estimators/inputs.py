@@ -13,7 +13,7 @@ import numpy as np
 from sklearn.utils import check_array
 from sklearn.utils.validation import validate_data
 
-from gru_optuna.data.readers.in_memory import is_frame, sequence_values, texts_in
+from gru_optuna.data.readers.in_memory import as_numbers, is_frame, sequence_values, texts_in
 from gru_optuna.errors import DataError
 
 if TYPE_CHECKING:
@@ -62,6 +62,8 @@ def read_rows(
     if like is None:
         for learned in ("n_features_in_", "feature_names_in_"):
             estimator.__dict__.pop(learned, None)
+    # Of a masked array, scikit-learn would read what is masked.
+    X = as_numbers(X) if isinstance(X, np.ma.MaskedArray) else X
     if (texts := texts_in(X, "X")) is not None:
         rows = EstimatorInput("texts", texts)
     elif _is_matrix(X) and (like is None or like.kind == "matrix"):

@@ -310,6 +310,15 @@ def array_rows(
     DataError
         Naming the row that can't be used.
     """
+    if is_frame(rows):
+        frame = frame_of(rows, name)
+        assert frame is not None
+        for column in frame:
+            if not column.dtype.is_numeric() and column.dtype not in (pl.Boolean, pl.Null):
+                raise DataError(
+                    f'{name}: column "{column.name}" holds {column.dtype} values. Give a frame of '
+                    f"numbers, or one with a single column of texts."
+                )
     values = sequence_values(np.asarray(rows) if is_frame(rows) else rows, name)
     found = _one_per_row(targets, len(values), name)
     labels = list(map(str, found.tolist())) if task == "classification" else []
@@ -338,7 +347,7 @@ def sequence_values(rows: ArrayLike | Sequence[ArrayLike], name: str) -> list[ND
     for number, row in enumerate(rows):  # type: ignore[arg-type]
         at = f"{name}, row {number}"
         try:
-            array = np.asarray(row, dtype=np.float64)
+            array = as_numbers(row)
         except (TypeError, ValueError):
             raise DataError(f"{at}: not an array of numbers.") from None
         array = array[:, None] if array.ndim == 1 else array
@@ -362,6 +371,22 @@ def sequence_values(rows: ArrayLike | Sequence[ArrayLike], name: str) -> list[ND
     if not values:
         raise DataError(f"{name}: there are no rows. Give at least one.")
     return values
+
+
+def as_numbers(values: Any) -> NDArray[np.float64]:
+    """An array of numbers, NaN where a masked array masks one.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If there are other values, among them times and complex numbers.
+    """
+    if isinstance(values, np.ma.MaskedArray):
+        return np.asarray(values.astype(np.float64).filled(np.nan))
+    array = np.asarray(values)
+    if array.dtype.kind in "cmM":
+        raise TypeError(f"holds {array.dtype} values, not numbers")
+    return array.astype(np.float64, copy=False)
 
 
 def _one_per_row(targets: ArrayLike, rows: int, name: str) -> NDArray[Any]:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from gru_optuna import study_file
+from gru_optuna.data.readers.in_memory import sequence_values
 from gru_optuna.data.readers.long_format import sequences_from_table
 from gru_optuna.data.readers.sequence_files import read_sequences
 from gru_optuna.data.readers.tables import read_table
@@ -453,3 +454,11 @@ def test_missing_values_of_sequences_are_kept_wherever_they_stand(tmp_path: Path
     spec = study_file.parse(content, source="x.toml")
     rows = read_study_sequences(spec, tmp_path).files.train.rows
     np.testing.assert_array_equal(rows[0], [[1, nan], [nan, 2]])
+
+
+def test_what_a_masked_array_masks_is_missing() -> None:
+    rows = np.ma.masked_less(np.arange(24.0).reshape(4, 6) % 5, 1)
+    values = sequence_values(rows, "X")
+    expected = [row[: np.flatnonzero(~np.isnan(row))[-1] + 1] for row in rows.filled(np.nan)]
+    for row, numbers in zip(values, expected, strict=True):
+        np.testing.assert_array_equal(row[:, 0], numbers)
