@@ -13,7 +13,8 @@ from gru_optuna.errors import StorageError
 
 SHOWN_OPTIONS = {
     "application_name", "client_encoding", "connect_timeout", "dbname", "gssencmode", "host",
-    "keepalives", "keepalives_count", "keepalives_idle", "keepalives_interval", "port", "sslmode",
+    "keepalives", "keepalives_count", "keepalives_idle", "keepalives_interval", "port",
+    "prepared_statements", "sslmode",
     "target_session_attrs", "user",
 }  # fmt: skip
 """Options in the query of a URL that hold nothing secret. The values of all others are masked:

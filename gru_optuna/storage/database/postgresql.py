@@ -29,6 +29,9 @@ _DEFAULTS = {
     "keepalives_idle": "30",
 }
 
+PREPARED_STATEMENTS = "prepared_statements"
+"""Our own option in the query of a URL; ``false``: the driver prepares no statements."""
+
 # A worker that vanished or was suspended in the middle of a transaction would hold up all others
 # with its lock, so the server ends its session.
 _SESSION = (
@@ -56,9 +59,13 @@ class PostgreSQL:
         hidden = (value for key, value in address.query.items() if key not in SHOWN_OPTIONS)
         values = [v for value in hidden for v in ([value] if isinstance(value, str) else value)]
         self._secrets = [value for value in (address.password, *values) if value]
-        self._address = address.set(
-            drivername="postgresql+psycopg", query=_DEFAULTS | dict(address.query)
-        )
+        query = _DEFAULTS | dict(address.query)
+        prepares = query.pop(PREPARED_STATEMENTS, "true")
+        if prepares not in ("true", "false"):
+            raise StorageError(f"{self}: {PREPARED_STATEMENTS} is neither true nor false.")
+        # Poolers of connections that give each transaction another one of the server know none.
+        self._arguments = {} if prepares == "true" else {"prepare_threshold": None}
+        self._address = address.set(drivername="postgresql+psycopg", query=query)
 
     def __str__(self) -> str:
         return self._shown
@@ -71,7 +78,7 @@ class PostgreSQL:
     @property
     def optuna_arguments(self) -> dict[str, Any]:
         """Arguments of Optuna's engine. It keeps no connection, because a worker has its own."""
-        return {"poolclass": NullPool}
+        return {"poolclass": NullPool, "connect_args": self._arguments}
 
     @property
     def checkpoint_folder(self) -> None:
@@ -99,7 +106,13 @@ class PostgreSQL:
     def engine(self) -> Engine:
         """For a worker: one connection and never a second, because a server has few."""
         with self.plain_errors():
-            engine = create_engine(self._address, pool_size=1, max_overflow=0, pool_pre_ping=True)
+            engine = create_engine(
+                self._address,
+                connect_args=self._arguments,
+                pool_size=1,
+                max_overflow=0,
+                pool_pre_ping=True,
+            )
         event.listen(engine, "connect", _set_session)
         event.listen(engine, "after_cursor_execute", _leave_pipeline)
         return engine
@@ -109,7 +122,7 @@ class PostgreSQL:
 
     def passing_engine(self) -> Engine:
         """For a command: no connection is kept open."""
-        return create_engine(self._address, poolclass=NullPool)
+        return create_engine(self._address, **self.optuna_arguments)
 
     def exists(self) -> bool:
         """Always true: only connecting shows whether it exists."""
@@ -138,18 +151,18 @@ class PostgreSQL:
         digest = hashlib.sha256(f"gru-optuna {name}".encode()).digest()
         key = int.from_bytes(digest[:8], signed=True)
         with self.plain_errors():
-            engine = self.passing_engine().execution_options(isolation_level="AUTOCOMMIT")
+            engine = self.passing_engine()
             event.listen(engine, "connect", _set_session)
             connection = engine.connect()
-        # The lock belongs to this connection, so the server releases it when the process dies.
-        with connection:
+        # The lock belongs to a transaction, so the server releases it when the process dies. The
+        # lock of a session would outlive it in a pooler, which gives the session to somebody else.
+        try:
             with self.plain_errors():
                 _lock(connection, key, timeout)
-            try:
-                yield
-            finally:
-                with suppress(SQLAlchemyError):  # lost with its connection
-                    connection.execute(select(func.pg_advisory_unlock(key)))
+            yield
+        finally:
+            with suppress(SQLAlchemyError):  # lost with its connection
+                connection.close()
 
     @contextmanager
     def plain_errors(self) -> Iterator[None]:
@@ -214,15 +227,22 @@ def _leave_pipeline(connection: Connection, *details: Any) -> None:
 
 def _lock(connection: Connection, key: int, timeout: float | None) -> None:
     if timeout == 0:
-        if not connection.scalar(select(func.pg_try_advisory_lock(key))):
+        if not connection.scalar(select(func.pg_try_advisory_xact_lock(key))):
             raise TimeoutError
-        return
-    if timeout is not None:
-        limit = f"{max(1, round(timeout * 1000))}ms"
-        connection.execute(select(func.set_config("lock_timeout", limit, False)))
+    elif timeout is not None:
+        _set_here(connection, "lock_timeout", f"{max(1, round(timeout * 1000))}ms")
+    # The work under the lock is done in other transactions, while this one is idle.
+    _set_here(connection, "idle_in_transaction_session_timeout", "0")
+    if (connection.dialect.server_version_info or ()) >= (17,):
+        _set_here(connection, "transaction_timeout", "0")
     try:
-        connection.execute(select(func.pg_advisory_lock(key)))
+        connection.execute(select(func.pg_advisory_xact_lock(key)))
     except DBAPIError as error:
         if getattr(error.orig, "sqlstate", None) == "55P03":  # lock_not_available
             raise TimeoutError from None
         raise
+
+
+def _set_here(connection: Connection, setting: str, value: str) -> None:
+    """Changes a setting until the transaction ends."""
+    connection.execute(select(func.set_config(setting, value, True)))

@@ -116,6 +116,17 @@ def test_a_worker_that_was_suspended_after_writing_many_rows_lets_go_too(url: st
         worker.invalidate()
 
 
+def test_a_url_may_switch_prepared_statements_off(url: str) -> None:
+    with open_engine(url).connect() as connection:
+        assert connection.connection.driver_connection.prepare_threshold == 5  # type: ignore[union-attr]
+    off = make_url(url).update_query_dict({"prepared_statements": "false"})
+    with open_engine(off.render_as_string(hide_password=False)).connect() as connection:
+        assert connection.connection.driver_connection.prepare_threshold is None  # type: ignore[union-attr]
+    neither = make_url(url).update_query_dict({"prepared_statements": "no"})
+    with pytest.raises(StorageError, match="prepared_statements is neither true nor false"):
+        open_engine(neither.render_as_string(hide_password=False))
+
+
 @pytest.mark.parametrize("create", [False, True])
 def test_a_wrong_password_is_reported_and_not_repeated(guarded: str, create: bool) -> None:
     wrong = changed(guarded, password="not secret")  # noqa: S106
