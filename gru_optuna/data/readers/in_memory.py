@@ -382,7 +382,7 @@ def as_numbers(values: Any) -> NDArray[np.float64]:
         If there are other values, among them times and complex numbers.
     """
     if isinstance(values, np.ma.MaskedArray):
-        return np.asarray(values.astype(np.float64).filled(np.nan))
+        return np.where(np.ma.getmaskarray(values), np.nan, values.data).astype(np.float64)
     array = np.asarray(values)
     if array.dtype.kind in "cmM":
         raise TypeError(f"holds {array.dtype} values, not numbers")
