@@ -27,7 +27,7 @@ _FEWEST_EPOCHS = 4
 # between; a network that reads texts has learned them by heart after a dozen.
 _MOST_EPOCHS: dict[Rows, tuple[int, int]] = {
     "texts": (15, 4),
-    "sequences": (100, 25),
+    "sequences": (150, 40),
     "windows": (80, 15),
 }
 _ENOUGH_EPOCHS = 10  # with fewer, smaller networks are preferred

@@ -294,7 +294,7 @@ def test_small_data_trains_long_and_patiently() -> None:
     """As the best epochs of sequences and windows are late, and an epoch of few rows is cheap."""
     sequences = choose_default_sizes("sequences", 200, steps=40, channels=2)
     windows = choose_default_sizes("windows", 200, steps=40, channels=2)
-    assert (sequences.epochs, sequences.patience) == (100, 25)
+    assert (sequences.epochs, sequences.patience) == (150, 40)
     assert (windows.epochs, windows.patience) == (80, 15)
     large = choose_default_sizes("sequences", 20_000, steps=100, channels=2)
     assert large.epochs < 40
