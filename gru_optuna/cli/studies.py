@@ -44,7 +44,7 @@ def studies(storage: Storage = None, as_json: AsJson = False) -> None:
         for study, spec in load_studies(open_database(storage)):
             if isinstance(spec, UserError):
                 # One broken study must not hide the others.
-                trials = count_trials(study).total()
+                trials = count_trials(study)[0].total()
                 line = {"study": study.study_name, "task": None, "trials": trials, "best": None}
                 lines.append(line | {"error": str(spec)})
                 rows.append((study.study_name, NONE, str(trials), " ".join(str(spec).split())))

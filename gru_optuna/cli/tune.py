@@ -61,6 +61,10 @@ def tune_study(
     hours: Annotated[
         float | None, typer.Option(metavar="H", help="Hours of tuning in total, over all runs.")
     ] = None,
+    epochs: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="E", help="Epochs of all trials in total, over all runs."),
+    ] = None,
     workers: Annotated[
         int, typer.Option(min=1, metavar="N", help="Worker processes on this machine.")
     ] = 1,
@@ -127,6 +131,7 @@ def tune_study(
                 study,
                 trials=trials,
                 hours=hours,
+                epochs=epochs,
                 storage=storage,
                 device=device,
                 workers=workers,

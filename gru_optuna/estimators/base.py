@@ -199,6 +199,7 @@ class GRUEstimator(BaseEstimator):  # type: ignore[misc]
                     spec,
                     datasets[0].fingerprint,
                     formats=datasets[0].preprocessing.get("formats"),
+                    rows=len(datasets[0].train),
                 )
             title = self.study_name or type(self).__name__
             try:

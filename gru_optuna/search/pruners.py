@@ -37,5 +37,6 @@ def make_pruner(spec: Specification) -> pruners.BasePruner:
                 n_startup_trials=pruner.n_startup_trials,
                 n_warmup_steps=pruner.n_warmup_steps,
             )
-        case "none":
+        # `search.thaw` pauses such a study's trials. Plain Optuna, which can't, prunes none.
+        case "thaw" | "none":
             return pruners.NopPruner()

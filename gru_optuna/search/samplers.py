@@ -17,6 +17,8 @@ from optuna.exceptions import ExperimentalWarning
 
 from gru_optuna import seeds
 from gru_optuna.search import space
+from gru_optuna.search.study_view import StudyView
+from gru_optuna.search.thaw import as_pruned
 from gru_optuna.search.tpe import FlatTPESampler, ModelledTrials
 
 if TYPE_CHECKING:
@@ -99,6 +101,7 @@ class SeededSampler(samplers.BaseSampler):
         self._inner: samplers.BaseSampler
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
+        study = _with_paused_as_pruned(study)
         # One trial is proposed at a time. `after_trial` may meet the sampler of a later trial,
         # which makes no difference: what a sampler must remember, it writes to the storage.
         self._inner = self._make_for(trial)
@@ -107,12 +110,12 @@ class SeededSampler(samplers.BaseSampler):
     def infer_relative_search_space(
         self, study: Study, trial: FrozenTrial
     ) -> dict[str, BaseDistribution]:
-        return self._inner.infer_relative_search_space(study, trial)
+        return self._inner.infer_relative_search_space(_with_paused_as_pruned(study), trial)
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        return self._inner.sample_relative(study, trial, search_space)
+        return self._inner.sample_relative(_with_paused_as_pruned(study), trial, search_space)
 
     def sample_independent(
         self,
@@ -124,7 +127,9 @@ class SeededSampler(samplers.BaseSampler):
         # By name, not in turn: a trial whose worker died between two parameters gets the rest
         # as it would have without the crash.
         inner = self._make_for(trial, param_name)
-        return inner.sample_independent(study, trial, param_name, param_distribution)
+        return inner.sample_independent(
+            _with_paused_as_pruned(study), trial, param_name, param_distribution
+        )
 
     def after_trial(
         self,
@@ -144,6 +149,12 @@ class SeededSampler(samplers.BaseSampler):
             # Optuna may still change these samplers' arguments; the lock file pins the version.
             warnings.simplefilter("ignore", ExperimentalWarning)
             return self._make(seed)
+
+
+def _with_paused_as_pruned(study: Study) -> Any:
+    trials = study.get_trials(deepcopy=False)
+    seen = as_pruned(trials)
+    return study if seen is trials else StudyView(study, seen)
 
 
 class GridByNumber(samplers.BaseSampler):

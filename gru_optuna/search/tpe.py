@@ -11,6 +11,7 @@ from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
 from gru_optuna.search.study_view import StudyView
+from gru_optuna.storage.paused_trials import PAUSED
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -45,6 +46,7 @@ class ModelledTrials:
     def _clear(self) -> None:
         self._seen: list[FrozenTrial] = []
         self._open: set[int] = set()  # numbers of trials that may still end
+        self._paused: list[int] = []  # of which these wait
         self._ended = 0
         self._best: list[tuple[tuple[float, ...], int]] = []
         self._recent: list[int] = []
@@ -58,7 +60,10 @@ class ModelledTrials:
             self._clear()
         self._open.update(range(len(self._seen), len(trials)))
         self._seen = trials
-        for position in [p for p in self._open if trials[p].state.is_finished()]:
+        over = [p for p in self._open if trials[p].state.is_finished()]
+        # It counts as pruned, but only for now: it may continue.
+        self._paused = [p for p in over if trials[p].user_attrs.get(PAUSED)]
+        for position in set(over).difference(self._paused):
             self._open.remove(position)
             if trials[position].state in _RANKED:
                 self._add(study, position, trials[position])
@@ -73,16 +78,17 @@ class ModelledTrials:
         self._first[names] = min(position, self._first.get(names, position))
 
     def of_each_kind(self) -> list[FrozenTrial]:
-        """The first ended trial with each set of parameters."""
-        return [self._seen[position] for position in sorted(self._first.values())]
+        """The first ended trial with each set of parameters, and the paused trials."""
+        return [self._seen[p] for p in sorted({*self._first.values(), *self._paused})]
 
     def chosen(self) -> list[FrozenTrial] | None:
         """The trials to model; None if these are all."""
         running = sorted(p for p in self._open if self._seen[p].state == TrialState.RUNNING)
-        if self._ended + len(running) <= self._most_best + self._most_recent:
+        known = self._ended + len(running) + len(self._paused)
+        if known <= self._most_best + self._most_recent:
             return None
         positions = {position for _, position in self._best} | set(self._first.values())
-        positions |= {*self._recent, *running[-self._most_recent :]}
+        positions |= {*self._recent, *running[-self._most_recent :], *self._paused}
         return [self._seen[position] for position in sorted(positions)]
 
 

@@ -13,6 +13,7 @@ from sqlalchemy import Float, func, select, type_coerce, union_all
 from gru_optuna.storage.database.tables import trials
 from gru_optuna.storage.mirror.optuna_rows import read_trials
 from gru_optuna.storage.optuna_private import engine_of, study_id
+from gru_optuna.storage.paused_trials import row_is_paused
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -21,15 +22,20 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 
-def count_trials(study: Study) -> Counter[TrialState]:
-    """The number of trials in each state of a study in a database."""
+def count_trials(study: Study) -> tuple[Counter[TrialState], int]:
+    """The number of trials in each state of a study in a database, and of the paused ones.
+
+    Those count as running, too.
+    """
+    mine = trials.c.study_id == study_id(study)
     with engine_of(study).connect() as connection:
         rows = connection.execute(
-            select(trials.c.state, func.count().label("many"))
-            .where(trials.c.study_id == study_id(study))
-            .group_by(trials.c.state)
+            select(trials.c.state, func.count().label("many")).where(mine).group_by(trials.c.state)
         )
-        return Counter({row.state: row.many for row in rows})
+        counts = Counter({row.state: row.many for row in rows})
+        # Most studies have few running trials, and none that is paused.
+        paused = select(func.count()).select_from(trials).where(mine, row_is_paused())
+        return counts, connection.scalar(paused) or 0 if counts[TrialState.RUNNING] else 0
 
 
 def read_best_trials(

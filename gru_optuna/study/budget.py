@@ -9,6 +9,7 @@ from optuna.trial import TrialState
 
 from gru_optuna.attributes import BUDGET
 from gru_optuna.search import space
+from gru_optuna.storage.paused_trials import epochs_granted
 from gru_optuna.study.trial_attributes import (
     BEST_EPOCH,
     COUNTED,
@@ -46,9 +47,13 @@ def claimed(study: Study) -> int:
 
 
 def trials_left(study: Study, spec: Specification) -> float:
-    """How many more trials may start; infinity where only time limits the study."""
-    limit = trial_limit(spec)
-    return float("inf") if limit is None else max(0, limit - claimed(study))
+    """How many more trials may start; infinity where neither trials nor epochs are limited."""
+    limit, limit_of_epochs = trial_limit(spec), spec.budget.epochs
+    left = float("inf") if limit is None else max(0, limit - claimed(study))
+    if limit_of_epochs is None:
+        return left
+    trials = study.get_trials(deepcopy=False)
+    return min(left, max(0, limit_of_epochs - epochs_granted(trials)))
 
 
 def seconds_left(spec: Specification, worked: float) -> float:
@@ -103,6 +108,7 @@ def renewed(spec: Specification, user_attrs: Mapping[str, Any]) -> Specification
         key: max(here, there)
         for key, here, there in (
             ("trials", own.trials, given.trials),
+            ("epochs", own.epochs, given.epochs),
             ("hours", own.hours, given.hours),
         )
         if here is not None and there is not None

@@ -47,6 +47,7 @@ def create_or_resume(
     checkpoints: str | None = None,
     baselines: Mapping[str, float] | None = None,
     formats: Mapping[str, Any] | None = None,
+    rows: int | None = None,
 ) -> Study:
     """The study of a study file, created if it doesn't exist.
 
@@ -65,6 +66,8 @@ def create_or_resume(
         What simpler predictions of the same rows reach, by name; the study file's are added.
     formats
         How the columns of the data are written, as `TableFormats.as_json` has it.
+    rows
+        How many training rows there are.
 
     Raises
     ------
@@ -73,7 +76,8 @@ def create_or_resume(
         field that differs; or if it wasn't created by this package.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    written, spec = spec, spec.model_copy(update={"pruner": study_file.complete_pruner(spec)})
+    pruner = study_file.complete_pruner(spec, rows)
+    written, spec = spec, spec.model_copy(update={"pruner": pruner})
     study = optuna.create_study(
         storage=storage,
         study_name=spec.name,

@@ -11,6 +11,7 @@ from optuna.trial import TrialState
 
 from gru_optuna.attributes import BASELINES, TEST, WORKED_SECONDS
 from gru_optuna.search import space
+from gru_optuna.storage.paused_trials import is_paused
 from gru_optuna.storage.trial_counts import count_trials, read_best_trials
 from gru_optuna.study import budget
 from gru_optuna.study.confirmation import rank, read_decision
@@ -106,7 +107,7 @@ class Summary:
     task: str
     metric: str
     direction: str
-    trials: dict[str, int]  # by state: complete, pruned, running, waiting, failed
+    trials: dict[str, int]  # by state: complete, pruned, running, waiting, failed, paused
     budget: dict[str, int | None]
     best: Winner | None
     baselines: dict[str, float]  # the metric of simpler predictions on the test rows, by name
@@ -144,8 +145,9 @@ class Summary:
 
 def summarize(study: Study, spec: Specification) -> Summary:
     """Counts a study's trials and finds its winner."""
-    counts = Counter(trial.state for trial in study.get_trials(deepcopy=False))
-    return _summary(study, spec, counts, find_winner(study, spec))
+    trials = study.get_trials(deepcopy=False)
+    counts = Counter(trial.state for trial in trials)
+    return _summary(study, spec, counts, sum(map(is_paused, trials)), find_winner(study, spec))
 
 
 def summarize_stored(study: Study, spec: Specification) -> Summary:
@@ -157,14 +159,18 @@ def summarize_stored(study: Study, spec: Specification) -> Summary:
         [c.number for c in decision.candidates] if decision else (),
         complete_only=decision is not None and decision.complete_only,
     )
-    counts = count_trials(study)
+    counts, paused = count_trials(study)
     if best is None:
-        return _summary(study, spec, counts, find_winner(study, spec))
-    return _summary(study, spec, counts, _winner_of(study, spec, rank(best, spec)))
+        return _summary(study, spec, counts, paused, find_winner(study, spec))
+    return _summary(study, spec, counts, paused, _winner_of(study, spec, rank(best, spec)))
 
 
 def _summary(
-    study: Study, spec: Specification, counts: Counter[TrialState], best: Winner | None
+    study: Study,
+    spec: Specification,
+    counts: Counter[TrialState],
+    paused: int,
+    best: Winner | None,
 ) -> Summary:
     # From the counts, to agree with them: workers may claim more trials meanwhile.
     claimed = sum(counts.values()) - counts[TrialState.WAITING]
@@ -174,7 +180,8 @@ def _summary(
         task=spec.task,
         metric=spec.metric,
         direction=spec.direction,
-        trials={name: counts[state] for name, state in _STATES.items()},
+        trials={name: counts[state] for name, state in _STATES.items()}
+        | {"running": counts[TrialState.RUNNING] - paused, "paused": paused},
         budget={"trials": budget.trial_limit(spec), "claimed": claimed},
         best=best,
         baselines=dict(study.user_attrs.get(BASELINES, {})) | (fitted.tested() if fitted else {}),

@@ -36,6 +36,9 @@ class TrialAttributes:
     clipped: Sequence[float] = ()  # share of each epoch's updates whose gradient was clipped
     worker: str = ""  # its host and process
     outcome: str = ""  # how the trial ended, in the worker's words
+    rung_losses: Sequence[float] = ()  # the validation loss at each rung, if trials are paused
+    paused: int = 0  # the epoch after which it waits to be continued
+    until: int = 0  # the last epoch that it may train, if the study's epochs are limited
     epochs: int | None = None
 
     @classmethod
@@ -124,6 +127,16 @@ def best_epoch(trial: FrozenTrial, value: float) -> int:
 def pruned_outcome(epochs: int) -> str:
     """The outcome of a trial that the pruner ended."""
     return f"pruned after epoch {epochs}"
+
+
+def paused_outcome(epochs: int) -> str:
+    """The outcome of a trial that was paused and never continued."""
+    return f"paused after epoch {epochs}"
+
+
+def epochs_over(epochs: int) -> str:
+    """The outcome of a trial for which the budget has no further epoch."""
+    return f"{pruned_outcome(epochs)}: the study's epochs are over"
 
 
 def hours_over(epochs: int) -> str:

@@ -117,7 +117,12 @@ class Training(StudySection):
 class Budget(StudySection):
     """``[budget]``: how long the study searches. It may be raised at any time."""
 
+    newer = ("epochs",)
+
     trials: int | None = Field(None, ge=1, description="Trials in all, over every run.")
+    epochs: int | None = Field(
+        None, ge=1, description="Epochs of all trials together, over every run."
+    )
     hours: float | None = Field(None, gt=0, description="Hours of tuning in all, over every run.")
 
     @model_validator(mode="before")
@@ -136,9 +141,11 @@ class Sampler(StudySection):
 
 
 class Pruner(StudySection):
-    """``[pruner]``: what ends a trial early; names and options are Optuna's."""
+    """``[pruner]``: what ends or pauses a trial early; names and options are Optuna's, but thaw."""
 
-    name: Literal["asha", "hyperband", "median", "percentile", "none"] = "asha"
+    newer = ("first_rung",)
+
+    name: Literal["asha", "thaw", "hyperband", "median", "percentile", "none"] = "asha"
     min_resource: int | None = Field(
         None,
         ge=1,
@@ -147,7 +154,12 @@ class Pruner(StudySection):
     reduction_factor: int | None = Field(
         None,
         ge=2,
-        description="asha, hyperband: one in this many continues; else 4, 3.",
+        description="asha, thaw, hyperband: one in this many continues; else 4, 4, 3.",
+    )
+    first_rung: int | None = Field(
+        None,
+        ge=1,
+        description="thaw: epochs before the first comparison; else as many as 50 updates take.",
     )
     percentile: float = Field(
         25.0, gt=0, lt=100, description="percentile: the percentage that continues."

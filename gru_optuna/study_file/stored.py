@@ -9,20 +9,29 @@ changes a default adds such a file, and raises `VERSION`; a test compares the tw
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from gru_optuna.errors import StudyFileError
 from gru_optuna.study_file.load import parse
+from gru_optuna.study_file.searchable import Range
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from gru_optuna.study_file.searchable import Searchable
     from gru_optuna.study_file.sections import Pruner, Specification
 
 VERSION = 1
 """The version of the defaults in `sections`. Version 1 are those of gru-optuna 0.1.0, which didn't
 store a version."""
+
+
+_THAW_FACTOR = 4
+_ENOUGH_UPDATES = 50
+"""Before so many updates, what a trial has reached says little about it."""
 
 
 def parse_stored(content: Mapping[str, Any], source: str, version: int = 1) -> Specification:
@@ -51,9 +60,33 @@ def with_defaults_of(version: int, spec: Specification, source: str) -> Specific
     return parse_stored(given, source, version)
 
 
-def complete_pruner(spec: Specification) -> Pruner:
-    """The pruner with the defaults that depend on its name and on the epochs, written out."""
-    return parse_stored(spec.model_dump(mode="json"), spec.name, VERSION).pruner
+def complete_pruner(spec: Specification, rows: int | None = None) -> Pruner:
+    """The pruner with the defaults that depend on its name, on the epochs and on the data.
+
+    Parameters
+    ----------
+    spec
+        The study file.
+    rows
+        How many training rows there are; None: unknown, or no matter.
+    """
+    pruner = parse_stored(spec.model_dump(mode="json"), spec.name, VERSION).pruner
+    if pruner.name != "thaw" or spec.pruner.first_rung or rows is None:
+        return pruner
+    updates = math.ceil(rows / _usual(spec.search.batch_size))
+    # Of short trainings a quarter at most, or hardly any trial would be paused.
+    latest = max(1, spec.training.epochs // (pruner.reduction_factor or _THAW_FACTOR))
+    first_rung = min(math.ceil(_ENOUGH_UPDATES / updates), latest)
+    return pruner.model_copy(update={"first_rung": first_rung})
+
+
+def _usual(batch_size: Searchable) -> float:
+    """The middle of the batch sizes that are searched."""
+    if isinstance(batch_size, list):
+        return median(float(size) for size in batch_size)
+    if isinstance(batch_size, Range):
+        return math.sqrt(batch_size.low * batch_size.high)
+    return float(batch_size)
 
 
 def _completed(content: Mapping[str, Any], version: int, source: str) -> dict[str, Any]:
@@ -72,6 +105,9 @@ def _completed(content: Mapping[str, Any], version: int, source: str) -> dict[st
         first = max(1, round(first_rung * whole["training"]["epochs"]))
         pruner["min_resource"] = pruner["min_resource"] or first
         pruner["reduction_factor"] = pruner["reduction_factor"] or reduction_factor[pruner["name"]]
+    if pruner["name"] == "thaw":
+        pruner["first_rung"] = pruner.get("first_rung") or 1
+        pruner["reduction_factor"] = pruner["reduction_factor"] or _THAW_FACTOR
     return whole
 
 

@@ -86,6 +86,7 @@ def tune(
     *,
     trials: int | None = None,
     hours: float | None = None,
+    epochs: int | None = None,
     storage: str | None = None,
     device: Device = "auto",
     workers: int = 1,
@@ -106,7 +107,7 @@ def tune(
     ----------
     study
         The study file (TOML).
-    trials, hours
+    trials, hours, epochs
         The budget over all runs of this study together, in place of the file's.
     storage
         URL of the database. None: ``GRU_OPTUNA_STORAGE``, or else the workspace's own.
@@ -147,7 +148,7 @@ def tune(
     path = Path(study)
     workspace = Workspace.around(path.parent)
     url = storage_url(storage, workspace)
-    spec = _read(path, url, trials, hours, overrides)
+    spec = _read(path, url, overrides, trials=trials, hours=hours, epochs=epochs)
     where = choose_device(device)
     datasets = load_folds(spec, path.parent)
     # Before anything is created: a source that can't be used leaves no study behind.
@@ -198,12 +199,9 @@ def _notes(spec: Specification, folder: Path, dataset: Dataset) -> Iterator[str]
         yield f"{folder / spec.data.train}: read with {formats}"
 
 
-def _read(
-    path: Path, url: str, trials: int | None, hours: float | None, overrides: Sequence[str]
-) -> Specification:
+def _read(path: Path, url: str, overrides: Sequence[str], **limits: float | None) -> Specification:
     """The study file; keys that it leaves out mean what they meant when its study was created."""
-    limits = {"budget.trials": trials, "budget.hours": hours}
-    given = [f"{key}={value}" for key, value in limits.items() if value is not None]
+    given = [f"budget.{key}={value}" for key, value in limits.items() if value is not None]
     spec = study_file.load(path, [*overrides, *given])
     with suppress(StorageError):  # there is no database yet, or creating the study will say so
         return with_stored_defaults(spec, open_storage(url))
@@ -228,6 +226,7 @@ def _create_or_resume(
             checkpoints=checkpoints,
             baselines=_to_beat(datasets),
             formats=datasets[0].preprocessing.get("formats"),
+            rows=len(datasets[0].train),
         )
         before = summarize_stored(study, spec)
         starts = [

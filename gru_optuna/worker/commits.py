@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from gru_optuna.checkpoints.checkpoint import Checkpoint
     from gru_optuna.checkpoints.study_checkpoints import StudyCheckpoints
-    from gru_optuna.storage.mirror.mirror import Mirror
+    from gru_optuna.storage.mirror.mirror import EpochLimit, Mirror, PausedChoice
     from gru_optuna.storage.workers.leases import Claim, Registration
     from gru_optuna.worker.events import WorkerEvent
 
@@ -94,6 +94,8 @@ class Commits:
         give_back: Collection[int],
         epochs_per_second: float,
         leaving: bool = False,
+        choose_paused: PausedChoice | None = None,
+        epochs: EpochLimit | None = None,
     ) -> Synced:
         """Writes everything that is new, and claims up to `wanted` trials.
 
@@ -103,7 +105,7 @@ class Commits:
             New checkpoints, by trial number.
         ended
             Numbers of trials that have ended since the last commit.
-        wanted, limit, unsaved, give_back, epochs_per_second, leaving
+        wanted, limit, unsaved, give_back, epochs_per_second, leaving, choose_paused, epochs
             As in `Mirror.sync`.
 
         Raises
@@ -123,7 +125,15 @@ class Commits:
         }
         synced = self.last = self._with_retries(
             lambda: self.mirror.sync(
-                wanted, limit, saved, give_back, epochs_per_second, unsaved, leaving=leaving
+                wanted,
+                limit,
+                saved,
+                give_back,
+                epochs_per_second,
+                unsaved,
+                leaving=leaving,
+                choose_paused=choose_paused,
+                epochs=epochs,
             )
         )
         # Files go after the commit that dropped their rows, or a crash between the two would leave

@@ -24,12 +24,13 @@ class EngineReady(WorkerEvent):
 
 @dataclass(frozen=True)
 class TrialStarted(WorkerEvent):
-    """A trial was claimed, or adopted from a worker that stopped."""
+    """A trial was claimed, continued after a pause, or adopted from a worker that stopped."""
 
     number: int
     adopted: bool
     epochs: int = 0  # that need not be trained again
     curve: tuple[float, ...] = ()  # the metric of the epochs that were reported before
+    continued: bool = False  # it was paused
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,14 @@ class EpochTrained(WorkerEvent):
     number: int
     epoch: int
     value: float
+
+
+@dataclass(frozen=True)
+class TrialPaused(WorkerEvent):
+    """A trial waits at a rung; it may be continued later, by any worker."""
+
+    number: int
+    epochs: int
 
 
 @dataclass(frozen=True)

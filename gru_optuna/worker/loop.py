@@ -31,9 +31,19 @@ from gru_optuna.errors import (
     TrialFailed,
 )
 from gru_optuna.search import space
+from gru_optuna.search.thaw import Thaw
+from gru_optuna.storage.mirror.mirror import EpochLimit
+from gru_optuna.storage.paused_trials import UNTIL, epochs_granted, is_paused
 from gru_optuna.storage.workers.leases import MOST_DEATHS
 from gru_optuna.study import budget
-from gru_optuna.study.trial_attributes import TrialAttributes, hours_over, pruned_outcome
+from gru_optuna.study.trial_attributes import (
+    BEST_EPOCH,
+    TrialAttributes,
+    epochs_over,
+    hours_over,
+    paused_outcome,
+    pruned_outcome,
+)
 from gru_optuna.training.slot import EpochResult
 from gru_optuna.worker.commits import LEAVE_SECONDS, STANDBY_SECONDS, Commits
 from gru_optuna.worker.events import (
@@ -44,6 +54,7 @@ from gru_optuna.worker.events import (
     LeaseLost,
     StandingBy,
     TrialEnded,
+    TrialPaused,
     TrialStarted,
 )
 from gru_optuna.worker.trial import Admission, Running
@@ -53,6 +64,7 @@ if TYPE_CHECKING:
     from threading import Event
 
     from optuna import Trial
+    from optuna.trial import FrozenTrial
 
     from gru_optuna.checkpoints.checkpoint import Checkpoint
     from gru_optuna.checkpoints.study_checkpoints import StudyCheckpoints
@@ -147,7 +159,9 @@ class Worker:
         self._commits = Commits(mirror, registration, checkpoints, stop, on_event)
         self._name = f"{registration.host.name} {registration.host.process}"
         self._running: dict[Slot, Running] = {}
+        self._thaw = Thaw.of(spec)
         self._give_back: list[int] = []
+        self._paused: dict[int, Checkpoint] = {}  # not yet committed
         self._ended: list[int] = []  # not yet committed
         self._kept = self._kept_cost = 0.0  # seconds
         self._kept_at = -math.inf
@@ -194,7 +208,7 @@ class Worker:
             self._admit(admissions)
             admissions = []
             if not self._running:
-                if self._ended or self._give_back:
+                if self._ended or self._give_back or self._paused:
                     continue  # over before they began; there may be more
                 if not self._commits.last.others_running:
                     return
@@ -207,7 +221,8 @@ class Worker:
                 continue
             saves = self._is_time_to_save()
             snapshots = self._snapshots() if saves else {}
-            claims = self._more and len(self._running) < self.slots
+            # A trial that pauses can make room for another at once, even after the last start.
+            claims = (self._more or self._paused) and len(self._running) < self.slots
             training = background.submit(self._train_epoch)
             # Bookkeeping runs meanwhile. It knows the epochs before this one and no more, however
             # fast the machine is, so that the search is the same in every run.
@@ -236,10 +251,12 @@ class Worker:
         snapshots: dict[int, Checkpoint] = {}
         for running in self._all():
             if running.unsaved:
-                checkpoint = self.pool.snapshot(running.slot)
-                state = checkpoint.state | {"seconds": running.seconds}
-                snapshots[running.number] = replace(checkpoint, state=state)
+                snapshots[running.number] = self._snapshot(running)
         return snapshots
+
+    def _snapshot(self, running: Running) -> Checkpoint:
+        checkpoint = self.pool.snapshot(running.slot)
+        return replace(checkpoint, state=checkpoint.state | {"seconds": running.seconds})
 
     def _commit(
         self, snapshots: dict[int, Checkpoint], *, leaving: bool = False
@@ -248,17 +265,20 @@ class Worker:
         # Never negative: when memory runs out, more trials may be running than slots are left.
         wanted = 0 if self.stop.is_set() else max(0, self.slots - len(self._running))
         ended, self._ended = self._ended, []
-        give_back, self._give_back = self._give_back, []
+        paused, self._paused = self._paused, {}
+        give_back, self._give_back = [*self._give_back, *paused], []
         synced = self._commits.commit(
             wanted=wanted,
             # Once time is over no trial begins, but those that have begun must be ended.
             limit=0 if self._out_of_time() else budget.trial_limit(self.spec),
-            checkpoints=snapshots,
+            checkpoints=snapshots | paused,
             unsaved={r.number for r in self._all() if r.unsaved and r.number not in snapshots},
             ended=ended,
             give_back=give_back,
             epochs_per_second=self._epochs / max(1.0, time.monotonic() - self._started),
             leaving=leaving,
+            choose_paused=self._choose_paused if self._thaw else None,
+            epochs=self._epoch_limit(),
         )
         self._more = len(synced.claims) == wanted
         self._renew_budget()
@@ -299,21 +319,24 @@ class Worker:
     def _admit(self, admissions: list[Admission]) -> None:
         """Gives claimed trials their slots; some end before they get admission."""
         for admission in admissions:
-            if isinstance(admission.hyperparameters, TrialFailed):
+            if admission.claim.ends:
+                self._end_without_slot(admission, paused_outcome(len(admission.reported)))
+            elif self._until(admission) <= len(admission.reported):
+                self._end_without_slot(admission, epochs_over(len(admission.reported)))
+            elif isinstance(admission.hyperparameters, TrialFailed):
                 self._fail(admission, admission.hyperparameters)
-            elif admission.claim.adopted and self._out_of_time():
-                self._end_without_slot(admission)
+            elif admission.claim.taken_over and self._out_of_time():
+                self._end_without_slot(admission, hours_over(len(admission.reported)))
             else:
                 self._try_to_enter(admission, admission.hyperparameters)
 
-    def _end_without_slot(self, admission: Admission) -> None:
-        """Ends a trial for which no time is left; it counts with the epochs that it has."""
+    def _end_without_slot(self, admission: Admission, outcome: str) -> None:
+        """Ends a trial that is not trained on; it counts with the epochs that it has."""
         reported = admission.reported
         values = [self.spec.as_loss(v) if math.isfinite(v) else math.inf for v in reported]
-        if values:
+        if values and BEST_EPOCH not in admission.trial.user_attrs:
             best = values.index(min(values)) + 1
             TrialAttributes(best_epoch=best).write(admission.trial)
-        outcome = hours_over(len(reported))
         self._tell(admission.trial, TrialState.PRUNED, None, outcome, len(reported))
 
     def _fail(self, admission: Admission, error: TrialFailed) -> None:
@@ -337,13 +360,51 @@ class Worker:
             self._running[running.slot] = running
             epochs = running.slot.progress.epoch
             known = admission.reported[:epochs]
-            self.on_event(TrialStarted(admission.number, admission.claim.adopted, epochs, known))
+            claim = admission.claim
+            self.on_event(
+                TrialStarted(admission.number, claim.taken_over, epochs, known, claim.continued)
+            )
+
+    def _choose_paused(self, trials: list[FrozenTrial]) -> tuple[list[int], list[int]]:
+        """Numbers of the paused trials to continue, in this order, and of those to end."""
+        assert self._thaw is not None
+        paused = [trial.number for trial in trials if is_paused(trial)]
+        if not paused or self._out_of_time():
+            return [], paused
+        starts_more = self._starts_more(trials)
+        waiting = self._thaw.to_continue(trials, starts_more=starts_more)
+        idle = all(trial.state.is_finished() or is_paused(trial) for trial in trials)
+        most = self.spec.budget.epochs
+        is_spent = most is not None and epochs_granted(trials) >= most
+        if idle and (is_spent or not (starts_more or waiting)):
+            return [], paused  # nothing that is still to come could promote one
+        return waiting, self._thaw.surplus(trials)
+
+    def _epoch_limit(self) -> EpochLimit | None:
+        most = self.spec.budget.epochs
+        return None if most is None else EpochLimit(most, self._epochs_wanted)
+
+    def _epochs_wanted(self, trial: FrozenTrial) -> int:
+        """How many more epochs a trial trains before there is something to decide."""
+        have, rungs = len(trial.intermediate_values), self._thaw.rungs if self._thaw else ()
+        return next((rung for rung in rungs if rung > have), self.spec.training.epochs) - have
+
+    def _until(self, admission: Admission) -> float:
+        if self.spec.budget.epochs is None:
+            return math.inf
+        return float(admission.trial.user_attrs.get(UNTIL, math.inf))
+
+    def _starts_more(self, trials: list[FrozenTrial]) -> bool:
+        """Whether the budget has room for trials that haven't begun."""
+        limit = budget.trial_limit(self.spec)
+        begun = sum(trial.state != TrialState.WAITING for trial in trials)
+        return limit is None or begun < limit
 
     def _enter(self, admission: Admission, hyperparameters: Hyperparameters) -> Running:
         """A slot for a trial, from the newest checkpoint that is intact, or from its start."""
         seed = seeds.trial_seed(self.spec.seed, admission.number)
         began, reported = time.monotonic(), len(admission.reported)
-        adopted, suspect = admission.claim.adopted, admission.claim.suspect
+        adopted, suspect = admission.claim.taken_over, admission.claim.suspect
         for checkpoint in self._commits.checkpoints(admission.number, admission.claim):
             epoch = len(checkpoint.state.get("curve", ()))
             try:
@@ -352,9 +413,15 @@ class Worker:
                 self.on_event(CheckpointDamaged(admission.number, epoch, str(error)))
                 continue
             before = float(checkpoint.state.get("seconds", 0.0))
-            return Running(admission.trial, slot, reported, began, before, epoch, adopted, suspect)
+            return Running(
+                admission.trial, slot, reported, began, before, epoch, adopted, suspect,
+                self._until(admission),
+            )  # fmt: skip
         slot = self.pool.admit(hyperparameters, seed)
-        return Running(admission.trial, slot, reported, began, 0.0, 0, adopted, suspect)
+        return Running(
+            admission.trial, slot, reported, began, 0.0, 0, adopted, suspect,
+            self._until(admission),
+        )  # fmt: skip
 
     def _after_epoch(self, trained: EpochOutcomes) -> None:
         # A lease may have been lost while its slot trained.
@@ -396,6 +463,37 @@ class Worker:
             self._end(running, TrialState.PRUNED, pruned_outcome(progress.epoch))
         elif self._out_of_time():
             self._end(running, TrialState.PRUNED, hours_over(progress.epoch))
+        elif is_new and self._thaw and progress.epoch in self._thaw.rungs:
+            self._at_rung(running, self._thaw)
+        elif progress.epoch >= running.until:
+            if self._thaw:
+                self._pause(running)  # until the budget has more
+            else:
+                self._end(running, TrialState.PRUNED, epochs_over(progress.epoch))
+
+    def _at_rung(self, running: Running, thaw: Thaw) -> None:
+        """Lets a trial train on, or pauses it."""
+        trial, progress = running.trial, running.slot.progress
+        losses = [
+            round(progress.curve[rung - 1].validation_loss, 6)
+            for rung in thaw.rungs
+            if rung <= progress.epoch
+        ]
+        TrialAttributes(rung_losses=losses).write(trial)
+        trials = self.study.get_trials(deepcopy=False)
+        continues = thaw.continues(trial.number, trials, starts_more=self._starts_more(trials))
+        # With a limited budget of epochs, it takes more of them by being claimed again.
+        if not continues or progress.epoch >= running.until:
+            self._pause(running)
+
+    def _pause(self, running: Running) -> None:
+        trial, progress = running.trial, running.slot.progress
+        attributes = TrialAttributes.of(running.slot, running.seconds, worker=self._name)
+        replace(attributes, paused=progress.epoch).write(trial)
+        # The report, the checkpoint and the mark are committed together, and the lease is released.
+        self._paused[running.number] = self._snapshot(running)
+        self._drop(running)
+        self.on_event(TrialPaused(trial.number, progress.epoch))
 
     def _end(self, running: Running, state: TrialState, outcome: str) -> None:
         slot = running.slot

@@ -28,7 +28,7 @@ from gru_optuna.storage.mirror.mirror import Mirror
 from gru_optuna.storage.optuna_private import study_id
 from gru_optuna.storage.workers.heartbeats import LEASE_SECONDS
 from gru_optuna.storage.workers.leases import Host, Registration
-from gru_optuna.study.study import about_formats, load_study
+from gru_optuna.study.study import about_formats, load_study, stored_specification
 from gru_optuna.study.trial_attributes import CURVES
 from gru_optuna.training.pool_factory import Device, choose_device, make_pool
 from gru_optuna.worker.commits import storage_events
@@ -150,6 +150,8 @@ def work(
     If the database's file is lost, what it held is saved in `rescue_folder`, where there is one.
     """
     on_event(EngineReady(size))
+    # All workers pause by the same rungs: the study file may leave them to the size of the data.
+    spec = spec.model_copy(update={"pruner": stored_specification(study).pruner})
     database = open_engine(url)
     try:
         host = Host.here(str(pool.device), size.slots)

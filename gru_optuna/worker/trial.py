@@ -40,6 +40,7 @@ class Running:
     saved_epoch: int  # the last checkpoint's
     adopted: bool
     suspect: bool  # it may kill its worker, so it trains alone for an epoch
+    until: float  # the last epoch that the budget grants it
 
     @property
     def number(self) -> int:

@@ -10,9 +10,16 @@ from optuna.trial import TrialState
 from gru_optuna.attributes import BUDGET
 from gru_optuna.storage.mirror.mirror import Mirror
 from gru_optuna.storage.optuna_private import study_id
+from gru_optuna.storage.paused_trials import is_paused
 from gru_optuna.storage.workers.status import read_tokens
 from gru_optuna.study.trial_attributes import CURVES, TrialAttributes
-from gru_optuna.worker.events import BudgetChanged, EpochTrained, TrialEnded, TrialStarted
+from gru_optuna.worker.events import (
+    BudgetChanged,
+    EpochTrained,
+    TrialEnded,
+    TrialPaused,
+    TrialStarted,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,6 +38,7 @@ class _Seen:
     token: int
     epochs: int
     begun: bool  # whether its start was reported
+    paused: bool = False
 
 
 class Watcher:
@@ -78,11 +86,15 @@ class Watcher:
             yield TrialStarted(number, adopted=token > 1)
         elif token > seen.token or (not seen.begun and len(values) > seen.epochs):
             known = tuple(values[: seen.epochs])
-            yield TrialStarted(number, token > seen.token, seen.epochs, known)
-            seen.token, seen.begun = max(token, seen.token), True
+            adopted = token > seen.token and not seen.paused
+            yield TrialStarted(number, adopted, seen.epochs, known, seen.paused)
+            seen.token, seen.begun, seen.paused = max(token, seen.token), True, False
         for value in values[seen.epochs :]:
             seen.epochs += 1
             yield EpochTrained(number, seen.epochs, value)
+        if is_paused(trial) and not seen.paused:
+            seen.paused = True
+            yield TrialPaused(number, seen.epochs)
         if trial.state.is_finished():
             self._over.add(number)
             del self._seen[number]

@@ -48,6 +48,7 @@ def kill_often(
     workers: int = 3,
     seed: int = 0,
     points: Sequence[str] = (ANYWHERE, *AIMED),
+    slots: tuple[int, int] = (2, 4),
 ) -> Counter[str]:
     """Lets workers train and die until there were enough deaths; then lets them finish the study.
 
@@ -77,18 +78,18 @@ def kill_often(
                 deaths[victim.point] += 1
             doomed = sum(v is not None and bool(v.point) and v is not victim for v in victims)
             more = deaths.total() + doomed < kills
-            victims[place] = _start(lab, draw, draw.choice(points) if more else "")
+            victims[place] = _start(lab, draw, draw.choice(points) if more else "", slots)
         time.sleep(0.01)
     return deaths
 
 
-def _start(lab: Lab, draw: random.Random, point: str) -> Victim:
+def _start(lab: Lab, draw: random.Random, point: str, slots: tuple[int, int]) -> Victim:
     faults: dict[str, Any] = {}
     if point in AIMED:
         faults["strike"] = {"at": point, "occurrence": draw.randint(1, AIMED[point])}
     if draw.random() < 0.5:
         faults["eager"] = {}
-    process = lab.worker(slots=draw.randint(2, 4), **faults)
+    process = lab.worker(slots=draw.randint(*slots), **faults)
     return Victim(process, point, draw.uniform(1, 12))
 
 

@@ -311,11 +311,13 @@ SEARCH = (
 _UNDISTURBED: dict[tuple[str, ...], list[dict[str, Any]]] = {}
 
 
-def undisturbed(new_lab: Callable[..., Lab], folder: Path, *overrides: str) -> list[dict[str, Any]]:
+def undisturbed(
+    new_lab: Callable[..., Lab], folder: Path, *overrides: str, slots: int = 3
+) -> list[dict[str, Any]]:
     """The curves of the study after one worker that nothing disturbed, which is trained once."""
     if overrides not in _UNDISTURBED:
         lab = new_lab(f"sqlite:///{folder / 'undisturbed.db'}", *overrides)
-        assert lab.worker(slots=3).wait() == 0
+        assert lab.worker(slots=slots).wait() == 0
         _UNDISTURBED[overrides] = curves(lab.trials)
     return _UNDISTURBED[overrides]
 

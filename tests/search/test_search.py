@@ -207,7 +207,8 @@ def test_each_pruner_lets_good_trials_finish_and_only_none_lets_all(name: str) -
         epochs.append((level, epoch))
     finished = {level for level, epoch in epochs if epoch == 20}
     assert 0 in finished
-    assert len(finished) == 40 if name == "none" else len(finished) < 30
+    # thaw doesn't prune: our workers pause its trials, which plain Optuna can't.
+    assert len(finished) == 40 if name in ("none", "thaw") else len(finished) < 30
 
 
 def test_the_first_cut_comes_at_six_percent_of_the_epochs() -> None:

@@ -183,7 +183,7 @@ MISTAKES = [
     # options
     ('[search]\noptimizer = "adm"', 'optimizer = "adm". Did you mean "adam"?'),
     ('[sampler]\nname = "tp"', '[sampler.name]: got "tp". Did you mean "tpe"?'),
-    ('[pruner]\nname = "x"', "Known: asha, hyperband, median, none, percentile."),
+    ('[pruner]\nname = "x"', "Known: asha, hyperband, median, none, percentile, thaw."),
     (
         '[sampler]\nname = "grid"',
         "[search.learning_rate] is a range, but sampler grid needs lists. "

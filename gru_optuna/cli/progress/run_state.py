@@ -14,6 +14,7 @@ from gru_optuna.worker.events import (
     EpochTrained,
     LeaseLost,
     TrialEnded,
+    TrialPaused,
     TrialStarted,
     WorkerDied,
     WorkerStarted,
@@ -108,7 +109,7 @@ class RunState:
                     trial.curve.append(event.value)
             case TrialEnded():
                 self._end(event)
-            case LeaseLost():
+            case LeaseLost() | TrialPaused():
                 self._free(event.number)
             case BudgetChanged():
                 self._budget = event

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from optuna.trial import TrialState
-from sqlalchemy import ColumnElement, Table, delete, func, select
+from sqlalchemy import ColumnElement, Table, case, delete, func, select
 from sqlalchemy.exc import DatabaseError
 
 from gru_optuna.checkpoints.checkpoint import DamagedCheckpoint, digest
@@ -27,6 +27,7 @@ from gru_optuna.storage.database.tables import (
 )
 from gru_optuna.storage.database.triggers import missing_triggers
 from gru_optuna.storage.maintenance.checkpoint_stores import study_stores
+from gru_optuna.storage.paused_trials import row_is_paused
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -227,14 +228,20 @@ def _trial_numbers(connection: Connection) -> CheckResult:
 
 def _running(connection: Connection) -> CheckResult:
     running = connection.execute(
-        select(func.count(), func.count(workers.c.worker_id))
+        select(
+            func.count(),
+            func.count(workers.c.worker_id),
+            func.coalesce(func.sum(case((row_is_paused(), 1), else_=0)), 0),
+        )
         .select_from(trials)
         .outerjoin(leases, leases.c.trial_id == trials.c.trial_id)
         .outerjoin(workers, workers.c.worker_id == leases.c.worker_id)
         .where(trials.c.state == TrialState.RUNNING)
     ).one()
-    total, held = running
-    summary = f"{total}: {held} held by workers, {total - held} to be adopted" if total else "none"
+    total, held, paused = running
+    parts = [f"{held} held by workers", f"{total - held - paused} to be adopted"]
+    parts += [f"{paused} paused"] if paused else []
+    summary = f"{total}: {', '.join(parts)}" if total else "none"
     return CheckResult("running trials", (), summary)
 
 

@@ -16,9 +16,10 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import optuna
+from optuna.storages._rdb import models
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import bindparam, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
@@ -32,16 +33,28 @@ from gru_optuna.storage.mirror.change_log import Position, read_changed, read_po
 from gru_optuna.storage.mirror.in_memory import Memory
 from gru_optuna.storage.mirror.optuna_rows import Changes, Written, read_study_attrs, read_trials
 from gru_optuna.storage.mirror.study_attributes import StudyAttrs
+from gru_optuna.storage.paused_trials import UNTIL, epochs_granted, is_paused
 from gru_optuna.storage.workers.leases import end_leases
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from optuna import Study
     from sqlalchemy import Connection, Engine
 
     from gru_optuna.checkpoints.checkpoint import Saved
     from gru_optuna.storage.workers.leases import Claim, Registration
+
+
+@dataclass(frozen=True)
+class EpochLimit:
+    """A budget of epochs, from which every trial that gets a slot takes some."""
+
+    most: int  # of all trials together
+    wanted: Callable[[FrozenTrial], int]  # how many more a trial should train in its slot
+
+
+PausedChoice: TypeAlias = "Callable[[list[FrozenTrial]], tuple[list[int], list[int]]]"
 
 
 @dataclass
@@ -54,12 +67,14 @@ class _HeldTrial:
     deaths: int
     saved: dict[int, str]  # the names of its checkpoints, by epoch
 
-    def superseded_by(self, newest: Saved) -> list[int]:
+    def superseded_by(self, newest: Saved, *, paused: bool) -> list[int]:
         """Epochs of the checkpoints that a new one replaces: all but the one before it.
 
         That one stays in case that the newest is damaged. Later ones were damaged, and their
-        epochs were trained again.
+        epochs were trained again. Paused trials, of which there may be many, keep one.
         """
+        if paused:
+            return list(self.saved)
         before = max((epoch for epoch in self.saved if epoch < newest.epoch), default=None)
         return [epoch for epoch in self.saved if epoch != before]
 
@@ -71,7 +86,7 @@ class Synced:
     claims: tuple[tuple[int, Claim], ...] = ()  # trials that are now ours, by number
     lost: tuple[int, ...] = ()  # numbers of trials that another worker has now
     superseded: tuple[str, ...] = ()  # names of checkpoints that no row names any more
-    others_running: int = 0  # trials that others train
+    others_running: int = 0  # trials that others train; paused ones wait for anybody
     worked_seconds: float = 0.0
 
 
@@ -209,6 +224,8 @@ class Mirror:
         unsaved: Collection[int] = (),
         *,
         leaving: bool = False,
+        choose_paused: PausedChoice | None = None,
+        epochs: EpochLimit | None = None,
     ) -> Synced:
         """Writes, reads and claims in one transaction.
 
@@ -229,6 +246,11 @@ class Mirror:
             that adopts them starts at the last one and would report the same epochs again.
         leaving
             Whether this is the last time, when the time worked must be counted to the end.
+        choose_paused
+            Says, from all trials as they are under the study's lock, the numbers of the paused
+            ones that may be claimed, in this order, and of those that are to be ended.
+        epochs
+            The limit of epochs of all trials together; None: no limit.
 
         Raises
         ------
@@ -237,7 +259,10 @@ class Mirror:
         sqlalchemy.exc.SQLAlchemyError
             If the database fails. Then nothing was written, or the next call finds out what was.
         """
-        asked = (wanted, limit, saved or {}, give_back, epochs_per_second, unsaved, leaving)
+        asked = (
+            wanted, limit, saved or {}, give_back, epochs_per_second, unsaved, leaving,
+            choose_paused, epochs,
+        )  # fmt: skip
         try:
             return self._sync(*asked)
         except IntegrityError:
@@ -254,6 +279,8 @@ class Mirror:
         epochs_per_second: float,
         unsaved: Collection[int],
         leaving: bool,
+        choose_paused: PausedChoice | None,
+        epochs: EpochLimit | None,
     ) -> Synced:
         assert self._registration is not None, "a mirror without a worker only reads"
         draft, at = _Draft(), time.monotonic()
@@ -290,14 +317,78 @@ class Mirror:
                 ids = [self._mine[n].trial_id for n in give_back if n in self._mine]
                 self._registration.give_back(connection, ids)
             if wanted > 0 or watches:
-                draft.claims = self._registration.claim(
-                    connection, wanted, limit, at, watches=watches
-                )
-                claimed = [claim.trial_id for claim in draft.claims]
-                draft.read += read_trials(connection, claimed)
+                self._claim(connection, draft, wanted, limit, at, watches, choose_paused, epochs)
         self._unsure = False  # whether the last transaction may or may not have been committed
         self.transactions += 1
         return self._accept(draft, saved, give_back, at)
+
+    def _claim(
+        self,
+        connection: Connection,
+        draft: _Draft,
+        wanted: int,
+        limit: int | None,
+        at: float,
+        watches: bool,
+        choose_paused: PausedChoice | None,
+        epochs: EpochLimit | None,
+    ) -> None:
+        """Claims trials; which of the paused ones, and how far each trains, is decided here."""
+        assert self._registration is not None
+        trials: list[FrozenTrial] = []
+        ids: dict[int, int] = {}
+        if wanted > 0 and (choose_paused or epochs):
+            trials, ids = self._current(draft)
+        paused, over = choose_paused(trials) if choose_paused and trials else ([], [])
+        left = None if epochs is None else max(0, epochs.most - epochs_granted(trials))
+        draft.claims = self._registration.claim(
+            connection, wanted, limit, at,
+            watches=watches,
+            paused=[ids[number] for number in paused],
+            over=[ids[number] for number in over],
+            most_to_train=left,
+        )  # fmt: skip
+        claimed = read_trials(connection, [claim.trial_id for claim in draft.claims])
+        if epochs is not None and left is not None:
+            self._grant(connection, draft.claims, claimed, left, epochs)
+        draft.read += claimed
+
+    def _current(self, draft: _Draft) -> tuple[list[FrozenTrial], dict[int, int]]:
+        """All trials as they are in this transaction, and their ids in the database by number."""
+        trials = {trial.number: trial for trial in self.study.get_trials(deepcopy=False)}
+        ids = dict(enumerate(self._trial_ids))
+        # What this transaction has read isn't in memory yet.
+        trials |= {trial.number: trial for trial in draft.read}
+        ids |= {trial.number: trial._trial_id for trial in draft.read}
+        return [trials[number] for number in sorted(trials)], ids
+
+    @staticmethod
+    def _grant(
+        connection: Connection,
+        claims: Sequence[Claim],
+        claimed: Sequence[FrozenTrial],
+        left: int,
+        epochs: EpochLimit,
+    ) -> None:
+        """Notes how far each claimed trial may train, so that all together keep to the limit."""
+        by_id = {trial._trial_id: trial for trial in claimed}
+        # One that was taken over has what its worker was granted.
+        begun = [
+            trial
+            for claim in claims
+            if not claim.ends
+            and (UNTIL not in (trial := by_id[claim.trial_id]).user_attrs or not claim.taken_over)
+        ]
+        changes = Changes()
+        for position, trial in enumerate(begun):
+            have, others = len(trial.intermediate_values), len(begun) - position - 1
+            granted = max(0, min(epochs.wanted(trial), left - others))  # leaves each of them one
+            left -= granted
+            before = dict(trial.user_attrs)
+            trial.user_attrs[UNTIL] = have + granted
+            owner = {"trial_id": trial._trial_id}
+            changes.attrs(models.TrialUserAttributeModel, owner, before, trial.user_attrs)
+        changes.write(connection)
 
     def _refuse_older(self, connection: Connection) -> None:
         """Raises DatabaseLost if the file was overwritten by an older copy of itself."""
@@ -376,7 +467,9 @@ class Mirror:
         rows, old, new = tables.checkpoints, [], []
         for number in noted:
             mine, newest = self._mine[number], saved[number]
-            old += [{"id": mine.trial_id, "at": e} for e in mine.superseded_by(newest)]
+            paused = is_paused(self._memory.trial(self._id, number))
+            replaced = mine.superseded_by(newest, paused=paused)
+            old += [{"id": mine.trial_id, "at": epoch} for epoch in replaced]
             new.append(
                 {
                     "trial_id": mine.trial_id,
@@ -420,7 +513,9 @@ class Mirror:
         superseded = {saved[number].name for number in draft.lost if number in saved}
         for number in draft.noted:
             mine, newest = self._mine[number], saved[number]
-            superseded |= {mine.saved.pop(epoch) for epoch in mine.superseded_by(newest)}
+            paused = is_paused(self._memory.trial(self._id, number))
+            replaced = mine.superseded_by(newest, paused=paused)
+            superseded |= {mine.saved.pop(epoch) for epoch in replaced}
             # It is among them if it was committed before, and the answer was lost.
             superseded.discard(newest.name)
             mine.saved[newest.epoch] = newest.name
@@ -434,13 +529,7 @@ class Mirror:
                 self._mine[trial.number].written = Written.of(trial)
         if draft.position is not None:
             self._position = draft.position
-        self._given_back.clear()
-        for number in (*draft.lost, *give_back):
-            if held := self._mine.pop(number, None):
-                self._foreign.add(number)
-                if number in give_back:
-                    # Memory holds reports that waited for a checkpoint; the database doesn't.
-                    self._given_back.add(held.trial_id)
+        self._release(draft.lost, give_back)
         # First, by the database's ids: `_take` replaces them with the ids in memory.
         by_id = {trial._trial_id: trial for trial in draft.read}
         for trial in draft.read:
@@ -458,6 +547,17 @@ class Mirror:
         worked = self._attrs.worked_seconds(time.monotonic() if at is None else at)
         return Synced(claims, tuple(draft.lost), tuple(superseded), len(self._foreign), worked)
 
+    def _release(self, lost: Collection[int], give_back: Collection[int]) -> None:
+        """Takes note that these trials are held no more."""
+        self._given_back.clear()
+        for number in (*lost, *give_back):
+            if held := self._mine.pop(number, None):
+                if not is_paused(self._memory.trial(self._id, number)):
+                    self._foreign.add(number)
+                if number in give_back:
+                    # Memory holds reports that waited for a checkpoint; the database doesn't.
+                    self._given_back.add(held.trial_id)
+
     def _take_attrs(self, attrs: StudyAttrs) -> None:
         for key, value in attrs.user.items():
             self._memory.set_study_user_attr(self._id, key, value)
@@ -469,7 +569,8 @@ class Mirror:
         if trial.number == len(self._trial_ids):
             self._trial_ids.append(trial._trial_id)
         self._memory.put(self._id, trial)
-        if trial.state == TrialState.RUNNING and trial.number not in self._mine:
+        running = trial.state == TrialState.RUNNING and not is_paused(trial)
+        if running and trial.number not in self._mine:
             self._foreign.add(trial.number)
         else:
             self._foreign.discard(trial.number)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import os
 import platform
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ from sqlalchemy import delete, func, insert, select, update
 from gru_optuna.checkpoints.checkpoint import Saved
 from gru_optuna.storage.database.open import now
 from gru_optuna.storage.database.tables import checkpoints, leases, trials, workers
+from gru_optuna.storage.paused_trials import row_is_paused, unmark
 from gru_optuna.storage.workers.heartbeats import (
     LEASE_SECONDS,
     HeartbeatMonitor,
@@ -71,6 +72,13 @@ class Claim:
     adopted: bool
     deaths: int = 0
     checkpoints: tuple[Saved, ...] = ()  # newest first
+    continued: bool = False  # it was paused
+    ends: bool = False  # it was paused, and won't be continued
+
+    @property
+    def taken_over(self) -> bool:
+        """Whether its worker stopped or died."""
+        return self.adopted and not self.continued
 
     @property
     def suspect(self) -> bool:
@@ -171,8 +179,11 @@ class Registration:
         at: float,
         *,
         watches: bool = True,
+        paused: Sequence[int] = (),
+        over: Sequence[int] = (),
+        most_to_train: int | None = None,
     ) -> list[Claim]:
-        """Claims up to `wanted` trials: abandoned ones, then waiting ones, then new ones.
+        """Claims up to `wanted` trials: abandoned, waiting, paused, and at last new ones.
 
         Abandoned ones come first, even if no new trial may start: what was started must be ended.
 
@@ -188,12 +199,20 @@ class Registration:
             Monotonic time, seconds.
         watches
             Whether to look which workers are silent.
+        paused
+            Ids of the paused trials that may be continued, in this order.
+        over
+            Ids of the paused trials that are to be ended; they are claimed besides.
+        most_to_train
+            How many trials may begin or continue, abandoned ones apart; None: no limit.
         """
         dead = self._watch(connection, at) if watches else set()
         abandoned = self._abandoned(connection, dead, at)
         chosen = self._choose(connection, abandoned, wanted)
         adopted = (self._adopt(connection, trial) for trial in chosen)
         claims = [claim for claim in adopted if claim]
+        if most_to_train is not None:
+            wanted = min(wanted, len(claims) + most_to_train)
         if len(claims) < wanted:
             mine = trials.c.study_id == self.study_id
             waits = mine & (trials.c.state == TrialState.WAITING)
@@ -208,8 +227,10 @@ class Registration:
             ).all()
             begins = [self._begin(connection, trial_id) for trial_id in waiting]
             claims += [claim for claim in begins if claim]
-            claims += self._create(connection, known, room - len(waiting))
-        return claims
+            claims += self._continue(connection, paused[: wanted - len(claims)])
+            room = min(room - len(waiting), wanted - len(claims))
+            claims += self._create(connection, known, room)
+        return claims + [replace(c, ends=True) for c in self._continue(connection, over)]
 
     def give_back(self, connection: Connection, trial_ids: Collection[int]) -> None:
         """Releases the leases of these trials, so that another worker can continue them."""
@@ -300,7 +321,7 @@ class Registration:
                 (holder == leases.c.worker_id) & (workers.c.study_id == self.study_id),
             )
             .where(trials.c.study_id == self.study_id, trials.c.state == TrialState.RUNNING)
-            .where(holder.is_(None) | holder.in_(dead))
+            .where(holder.is_(None) | holder.in_(dead), ~row_is_paused())
             .order_by(trials.c.number)
         ).all()
         alive = self._strangers_alive(
@@ -383,6 +404,22 @@ class Registration:
         )
         saved = tuple(Saved(row.epoch, row.name, row.sha256, row.content) for row in rows)
         return Claim(trial.trial_id, token, adopted=True, deaths=trial.deaths, checkpoints=saved)
+
+    def _continue(self, connection: Connection, trial_ids: Sequence[int]) -> list[Claim]:
+        """Takes paused trials, which the caller has just seen to be so under the study's lock."""
+        if not trial_ids:
+            return []
+        rows = connection.execute(
+            select(leases.c.trial_id, leases.c.token).where(leases.c.trial_id.in_(trial_ids))
+        )
+        tokens = {row.trial_id: row.token for row in rows}  # a copied study has no leases
+        adopted = (
+            self._adopt(connection, _Abandoned(trial_id, tokens.get(trial_id, 0), 0))
+            for trial_id in trial_ids
+        )
+        claims = [replace(claim, continued=True) for claim in adopted if claim]
+        unmark(connection, [claim.trial_id for claim in claims])
+        return claims
 
     def _begin(self, connection: Connection, trial_id: int) -> Claim | None:
         begun = connection.execute(

@@ -1,0 +1,341 @@
+"""Replays searches on recorded learning curves: ``benchmarks/search.py --curves FILE.npz ...``.
+
+Samplers, pruners and decisions are the product's own; only the epochs are looked up. Time is ticks:
+in each, every slot trains one epoch, as in a worker's pool. What the sampler proposes is moved to
+the nearest recorded configuration that was not tried yet.
+
+A file holds ``x`` (N, D), numbers in the unit interval, not a number where a parameter doesn't
+apply; ``kinds`` (D,), 0 for a number and else how many choices there are, which ``x`` counts from
+0; ``names`` (D,); and ``curve`` (N, E + 1), the validation loss after each epoch, of the untrained
+network first. TaskSet's files, with ``config``, ``low``, ``high`` and ``valid``, are read as well.
+
+The score is the normalised regret of the lowest loss in hand after so many full trainings' epochs:
+0 is the best recorded, 1 the median.
+
+    python benchmarks/search.py --record STUDY.toml --trials N --out FILE.npz
+
+records such a file: random configurations of a study, each trained for all its epochs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from gru_optuna import seeds, study_file
+from gru_optuna.search import space
+from gru_optuna.search.pruners import make_pruner
+from gru_optuna.search.samplers import make_sampler
+from gru_optuna.search.thaw import Thaw
+from gru_optuna.storage.paused_trials import PAUSED
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+
+@dataclass
+class Task:
+    """Recorded curves of one task."""
+
+    name: str
+    names: list[str]
+    kinds: NDArray[np.int64]
+    x: NDArray[np.float64]  # (N, D)
+    curve: NDArray[np.float64]  # (N, E + 1), infinite where training diverged
+
+    @classmethod
+    def read(cls, path: Path) -> Task:
+        """The task of a file."""
+        with np.load(path, allow_pickle=False) as content:
+            names = [str(name) for name in content["names"]]
+            if "config" in content:
+                low, high = np.log(content["low"]), np.log(content["high"])
+                x = ((np.log(content["config"].astype(float)) - low) / (high - low)).clip(0, 1)
+                kinds, curve = np.zeros(len(names), int), content["valid"]
+            else:
+                x, kinds, curve = content["x"], content["kinds"], content["curve"]
+        curve = curve.astype(float)
+        curve = np.where(np.isfinite(curve), curve, np.inf)
+        return cls(path.stem, names, kinds.astype(int), x.astype(float), curve)
+
+    @property
+    def epochs(self) -> int:
+        """Of a full training."""
+        return self.curve.shape[1] - 1
+
+    def regrets(self) -> NDArray[np.float64]:
+        """(N, E): the regret of the lowest loss of a curve so far."""
+        lowest = np.minimum.accumulate(self.curve[:, 1:], axis=1)
+        best, median = lowest[:, -1].min(), np.median(lowest[:, -1])
+        return ((lowest - best) / (median - best)).clip(0, 1)
+
+    def distributions(self) -> dict[str, BaseDistribution]:
+        """The space as Optuna has it."""
+        return {
+            name: CategoricalDistribution(range(kind)) if kind else FloatDistribution(0.0, 1.0)
+            for name, kind in zip(self.names, self.kinds, strict=True)
+        }
+
+    def nearest(self, values: dict[str, Any], left: NDArray[np.bool_]) -> int:
+        """The untried configuration that is nearest to these values."""
+        free = np.flatnonzero(left)
+        distance = np.zeros(len(free))
+        for column, (name, kind) in enumerate(zip(self.names, self.kinds, strict=True)):
+            if name in values:
+                gap = self.x[free, column] - values[name]
+                gap = np.where(np.isnan(gap), 0.5, gap)
+                distance += (gap != 0) if kind else gap**2
+        return int(free[distance.argmin()])
+
+
+class Recorded(optuna.samplers.BaseSampler):
+    """The product's sampler, whose proposals are moved to recorded configurations."""
+
+    def __init__(self, task: Task, spec: study_file.Specification) -> None:
+        self._task, self._inner = task, make_sampler(spec)
+        self.left = np.ones(len(task.x), bool)
+
+    def infer_relative_search_space(
+        self, study: optuna.Study, trial: FrozenTrial
+    ) -> dict[str, BaseDistribution]:
+        return self._task.distributions()
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        self._inner.before_trial(study, trial)
+        jointly = self._inner.infer_relative_search_space(study, trial)
+        values = self._inner.sample_relative(study, trial, jointly)
+        for name, distribution in search_space.items():
+            if name not in values:
+                values[name] = self._inner.sample_independent(study, trial, name, distribution)
+        index = self._task.nearest(values, self.left)
+        self.left[index] = False
+        trial.set_user_attr("index", index)
+        study._storage.set_trial_user_attr(trial._trial_id, "index", index)
+        own = dict(zip(self._task.names, self._task.x[index], strict=True))
+        return {
+            name: int(value) if isinstance(search_space[name], CategoricalDistribution) else value
+            for name, value in own.items()
+            if not np.isnan(value)
+        }
+
+    def sample_independent(self, *arguments: Any) -> Any:
+        raise AssertionError("a configuration is drawn as a whole")
+
+
+class Replay:
+    """One search with slots that train together.
+
+    Parameters
+    ----------
+    task
+        The recorded curves.
+    pruner
+        As a study file names it; thaw pauses.
+    slots
+        How many trials train together.
+    seed
+        The study's.
+    first_rung
+        Of thaw.
+    """
+
+    def __init__(self, task: Task, pruner: str, slots: int, seed: int, first_rung: int = 1) -> None:
+        self.task, self.slots = task, slots
+        rung = {"first_rung": first_rung} if pruner == "thaw" else {}
+        self.spec = study_file.parse(
+            {
+                "name": "replay",
+                "metric": "log_loss",
+                "seed": seed,
+                "data": {"train": "x.ts"},
+                "training": {"epochs": task.epochs},
+                "pruner": {"name": pruner, **rung},
+            },
+            "replay",
+        )
+        self.thaw = Thaw.of(self.spec)
+        self.sampler = Recorded(task, self.spec)
+        self.study = optuna.create_study(sampler=self.sampler, pruner=make_pruner(self.spec))
+        self.running: dict[int, Trial] = {}  # by number, with the index of its curve
+
+    def regret(self, marks: Sequence[int]) -> tuple[list[float], float]:
+        """The regret after so many full trainings, and seconds for a decision."""
+        regrets, budget = self.task.regrets(), max(marks) * self.task.epochs
+        best, course, seconds, asked = 1.0, [], 0.0, 0
+        while len(course) < budget:
+            while len(self.running) < self.slots:
+                began = time.process_time()
+                found = self._fill()
+                seconds, asked = seconds + time.process_time() - began, asked + 1
+                if not found:
+                    break
+            if not self.running:
+                break
+            for number, trial in list(self.running.items()):
+                index = trial.user_attrs["index"]
+                epoch = len(self._trials()[number].intermediate_values) + 1
+                loss = float(self.task.curve[index, epoch])
+                if np.isfinite(loss):
+                    best = min(best, float(regrets[index, epoch - 1]))
+                course.append(best)
+                self._report(trial, epoch, loss)
+        course += [best] * (budget - len(course))
+        return [course[mark * self.task.epochs - 1] for mark in marks], seconds / max(1, asked)
+
+    def _trials(self) -> list[FrozenTrial]:
+        return self.study.get_trials(deepcopy=False)
+
+    def _fill(self) -> bool:
+        """Continues a paused trial, or begins a new one."""
+        if self.thaw is not None:
+            starts_more = bool(self.sampler.left.any())
+            for number in self.thaw.to_continue(self._trials(), starts_more=starts_more):
+                trial = Trial(self.study, self._trials()[number]._trial_id)
+                trial.set_user_attr(PAUSED, 0)
+                self.running[number] = trial
+                return True
+        if not self.sampler.left.any():
+            return False
+        trial = self.study.ask()
+        for name, distribution in self.task.distributions().items():
+            if name in (trial.relative_params or {}):
+                trial._suggest(name, distribution)
+        self.running[trial.number] = trial
+        return True
+
+    def _report(self, trial: Trial, epoch: int, loss: float) -> None:
+        if not np.isfinite(loss):
+            self._end(trial, TrialState.FAIL)
+            return
+        trial.report(loss, epoch)
+        if epoch == self.task.epochs:
+            reports = self._trials()[trial.number].intermediate_values
+            self._end(trial, TrialState.COMPLETE, min(reports.values()))
+        elif self.thaw is not None:
+            if epoch in self.thaw.rungs and not self.thaw.continues(trial.number, self._trials()):
+                trial.set_user_attr(PAUSED, epoch)
+                del self.running[trial.number]
+        elif trial.should_prune():
+            self._end(trial, TrialState.PRUNED)
+
+    def _end(self, trial: Trial, state: TrialState, value: float | None = None) -> None:
+        self.study.tell(trial, value, state=state)
+        del self.running[trial.number]
+
+
+def replay_all(
+    paths: list[Path], pruners: list[str], slots: int, runs: int, marks: Sequence[int]
+) -> list[dict[str, Any]]:
+    """The mean regret of each pruner on each task, with its standard error."""
+    rows = []
+    for path in paths:
+        task = Task.read(path)
+        for pruner in pruners:
+            found = [Replay(task, pruner, slots, seed).regret(marks) for seed in range(runs)]
+            regrets = np.array([regret for regret, _ in found])
+            error = regrets.std(axis=0, ddof=1) / runs**0.5 if runs > 1 else np.zeros(len(marks))
+            milliseconds = 1000 * statistics.fmean(seconds for _, seconds in found)
+            rows.append(
+                {
+                    "task": task.name, "pruner": pruner, "slots": slots, "runs": runs,
+                    "trainings": marks, "regret": regrets.mean(axis=0).tolist(),
+                    "error": error.tolist(), "ask_ms": milliseconds,
+                }
+            )  # fmt: skip
+            shown = "  ".join(
+                f"{m}: {r:.3f} ± {e:.3f}"
+                for m, r, e in zip(marks, regrets.mean(axis=0), error, strict=True)
+            )
+            print(
+                f"{task.name:32} {pruner:6} {slots} slots  {shown}  {milliseconds:.1f} ms",
+                flush=True,
+            )
+    return rows
+
+
+def record(path: Path, trials: int) -> dict[str, NDArray[Any]]:
+    """The curves of random configurations of a study, each trained for all its epochs."""
+    import torch
+
+    from gru_optuna.data.load import load_folds
+    from gru_optuna.training.pool_factory import make_pool
+
+    torch.set_num_threads(1)
+    spec = study_file.load(path, ["training.patience=off", "pruner.name=none"])
+    pool, size = make_pool(spec, load_folds(spec, path.parent), 1, None)
+    distributions = space.searched(spec)
+    choices = {n: list(d.choices) for n, d in distributions.items() if hasattr(d, "choices")}
+    x = np.full((trials, len(distributions)), np.nan)
+    curve = np.full((trials, spec.training.epochs + 1), np.inf)
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(spec.seed))
+    waiting, running = iter(range(trials)), {}
+    while True:
+        while len(running) < size.slots and (number := next(waiting, None)) is not None:
+            trial = study.ask()
+            hyperparameters = space.suggest(trial, spec)
+            for column, (name, distribution) in enumerate(distributions.items()):
+                if name in choices and name in trial.params:
+                    x[number, column] = choices[name].index(trial.params[name])
+                elif name in trial.params:
+                    low, high, value = distribution.low, distribution.high, trial.params[name]
+                    if distribution.log:
+                        low, high, value = np.log([low, high, value])
+                    x[number, column] = (value - low) / (high - low)
+            slot = pool.admit(hyperparameters, seeds.trial_seed(spec.seed, number))
+            running[slot] = number
+        if not running:
+            break
+        for slot, result in pool.train_epoch():
+            number = running[slot]
+            failed = isinstance(result, Exception)
+            if not failed:
+                curve[number, slot.progress.epoch] = result.validation_loss
+            if failed or slot.progress.ending:
+                pool.release(slot)
+                del running[slot]
+    return {
+        "x": x, "curve": curve, "names": np.array(list(distributions)),
+        "kinds": np.array([len(choices.get(name, ())) for name in distributions]),
+    }  # fmt: skip
+
+
+def main() -> None:
+    """Replays, or records."""
+    parser = argparse.ArgumentParser(description=__doc__.partition(":")[0])
+    parser.add_argument("--curves", type=Path, nargs="+", default=[])
+    parser.add_argument("--pruners", nargs="+", default=["asha", "thaw"])
+    parser.add_argument("--slots", type=int, default=8)
+    parser.add_argument("--runs", type=int, default=20)
+    parser.add_argument("--trainings", type=int, nargs="+", default=[5, 10, 20, 50])
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--record", type=Path)
+    parser.add_argument("--trials", type=int, default=200)
+    parser.add_argument("--out", type=Path)
+    given = parser.parse_args()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    warnings.simplefilter("ignore")
+    if given.record:
+        np.savez_compressed(given.out, **record(given.record, given.trials))
+        return
+    rows = replay_all(given.curves, given.pruners, given.slots, given.runs, given.trainings)
+    if given.json:
+        given.json.write_text(json.dumps(rows, indent=1))
+
+
+if __name__ == "__main__":
+    main()

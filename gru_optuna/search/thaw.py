@@ -1,0 +1,192 @@
+"""Pauses trials at rungs and continues the best of them later, under the same numbers.
+
+Trials are compared at *rungs*, the epochs r, 4r, 16r, … A trial that reaches a rung continues at
+once if it is among the best quarter of those that have reached it, and is paused otherwise. It may
+continue when the quarter has grown: Li et al. 2020 (ASHA) promote trials in this way. Before four
+trials have reached a rung, nobody has a quarter to be the best of, and nobody is promoted.
+
+Every decision is a function of what trials have reported, so a worker that dies, or another that
+goes on in its place, decides the same.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from optuna.trial import TrialState
+
+from gru_optuna.storage.paused_trials import RUNG_LOSSES, is_paused
+from gru_optuna.study_file import complete_pruner
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from optuna.trial import FrozenTrial
+
+    from gru_optuna.study_file import Specification
+
+MOST_PAUSED = 64
+"""Trials paused at a rung keep their checkpoints, up to so many. A worse one is very unlikely to
+be continued: that would take four times as many trials at its rung."""
+
+
+def as_pruned(trials: Sequence[FrozenTrial]) -> Sequence[FrozenTrial]:
+    """The trials as a sampler should see them: paused ones as if pruned at their last step."""
+    if not any(map(is_paused, trials)):
+        return trials
+    return [_pruned(trial) if is_paused(trial) else trial for trial in trials]
+
+
+def _pruned(trial: FrozenTrial) -> FrozenTrial:
+    seen = copy.copy(trial)
+    seen.state = TrialState.PRUNED
+    return seen
+
+
+@dataclass(frozen=True)
+class Thaw:
+    """Which trials of a study pause, and which continue.
+
+    Parameters
+    ----------
+    first_rung
+        The epoch r of the first rung.
+    factor
+        One in so many continues, and each rung is so many times the one before it.
+    epochs
+        Of a whole training.
+    maximizes
+        Whether a higher metric is better.
+    candidates
+        How many trials are to be complete in the end.
+    """
+
+    first_rung: int
+    factor: int
+    epochs: int
+    maximizes: bool = False
+    candidates: int = 0
+
+    @classmethod
+    def of(cls, spec: Specification) -> Thaw | None:
+        """The study's schedule; None if it has another pruner."""
+        pruner = complete_pruner(spec)
+        if pruner.name != "thaw":
+            return None
+        return cls(
+            pruner.first_rung or 1,
+            pruner.reduction_factor or 4,
+            spec.training.epochs,
+            spec.direction == "maximize",
+            spec.confirmation.candidates,
+        )
+
+    @cached_property
+    def rungs(self) -> tuple[int, ...]:
+        """The epochs at which trials are compared; a trial that passes the last one completes.
+
+        >>> Thaw(1, 4, 40).rungs
+        (1, 4, 16)
+        """
+        rungs = [self.first_rung]
+        while rungs[-1] < self.epochs:
+            rungs.append(rungs[-1] * self.factor)
+        return tuple(rungs[:-1])
+
+    def continues(
+        self, number: int, trials: Sequence[FrozenTrial], *, starts_more: bool = True
+    ) -> bool:
+        """Whether a trial that has just reached a rung continues at once.
+
+        Parameters
+        ----------
+        number
+            The trial's.
+        trials
+            All trials of the study, by number, with everything that they have reported.
+        starts_more
+            Whether the study may begin more trials. Once it may not, the best ones train on.
+        """
+        rung = self._level(trials[number]) - 1
+        if rung < 0 or self._is_promoted(number, self._standing(trials, rung)):
+            return True
+        return not starts_more and number in self._last(trials)
+
+    def to_continue(self, trials: Sequence[FrozenTrial], *, starts_more: bool = True) -> list[int]:
+        """Numbers of the paused trials that continue now, in this order, if slots are free.
+
+        From the highest rung down, those that now belong to the best of their rung; after the last
+        start also those without which too few trials would be complete. Parameters as in
+        `continues`.
+        """
+        found: list[int] = []
+        for rung, waiting in reversed(list(enumerate(self._paused(trials)))):
+            if waiting:
+                order = self._standing(trials, rung)
+                promoted = set(order[: len(order) // self.factor])
+                found += [number for number in order if number in waiting & promoted]
+        if not starts_more:
+            found += [n for n in self._last(trials) if is_paused(trials[n]) and n not in found]
+        return found
+
+    def surplus(self, trials: Sequence[FrozenTrial]) -> list[int]:
+        """Numbers of the paused trials that are too bad to keep a checkpoint for."""
+        found: list[int] = []
+        for rung, waiting in enumerate(self._paused(trials)):
+            if len(waiting) > MOST_PAUSED:
+                order = [n for n in self._standing(trials, rung) if n in waiting]
+                found += order[MOST_PAUSED:]
+        return found
+
+    def _last(self, trials: Sequence[FrozenTrial]) -> list[int]:
+        """The best trials that haven't ended, as many as complete ones are missing."""
+        missing = self.candidates - sum(t.state == TrialState.COMPLETE for t in trials)
+        running = [trial for trial in trials if trial.state == TrialState.RUNNING]
+        # A trial that has passed a rung is ahead of all that wait below it.
+        order = sorted(running, key=lambda t: (-(k := self._level(t)), *self._rank(t, k - 1)))
+        return [trial.number for trial in order[: max(0, missing)]]
+
+    def _is_promoted(self, number: int, order: list[int]) -> bool:
+        return number in order[: len(order) // self.factor]
+
+    def _paused(self, trials: Sequence[FrozenTrial]) -> list[set[int]]:
+        """Numbers of the paused trials, by the rung that each has reached last."""
+        found: list[set[int]] = [set() for _ in self.rungs]
+        for trial in trials:
+            if is_paused(trial) and (level := self._level(trial)):
+                found[level - 1].add(trial.number)
+        return found
+
+    def _standing(self, trials: Iterable[FrozenTrial], rung: int) -> list[int]:
+        """Numbers of the trials that have reached a rung, the best first."""
+        epoch = self.rungs[rung]
+        reached = [
+            trial
+            for trial in trials
+            if epoch in trial.intermediate_values
+            # A trial that diverged on its way would have come as the last one.
+            or (trial.state == TrialState.FAIL and self._level(trial) == rung)
+        ]
+        return [t.number for t in sorted(reached, key=lambda t: self._rank(t, rung))]
+
+    def _level(self, trial: FrozenTrial) -> int:
+        """How many rungs a trial has reached."""
+        return sum(rung in trial.intermediate_values for rung in self.rungs)
+
+    def _rank(self, trial: FrozenTrial, rung: int) -> tuple[float, float, int]:
+        """Orders trials at a rung: by the metric there, then by validation loss; lower is better.
+
+        What isn't a number comes last.
+        """
+        value = trial.intermediate_values.get(self.rungs[rung], math.nan) if rung >= 0 else math.nan
+        losses: Sequence[float] = trial.user_attrs.get(RUNG_LOSSES, ())
+        loss = losses[rung] if 0 <= rung < len(losses) else math.nan
+        return (
+            math.inf if math.isnan(value) else -value if self.maximizes else value,
+            math.inf if math.isnan(loss) else loss,
+            trial.number,
+        )

@@ -1,0 +1,84 @@
+"""Trials that are paused and continued, by workers that die and work side by side."""
+
+from __future__ import annotations
+
+import signal
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from helpers.kill_often import kill_often
+from helpers.processes import SEARCH, check_exact, check_work, curves, undisturbed, wait_for
+from optuna.trial import TrialState
+
+from gru_optuna.storage.database.tables import checkpoints
+from gru_optuna.storage.paused_trials import is_paused
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from helpers.processes import Lab
+
+EPOCHS = 9
+WHOLE = (*SEARCH, "budget.trials=12", f"training.epochs={EPOCHS}", "training.patience='off'")
+PAUSING = (
+    *WHOLE, "pruner.name=thaw", "pruner.first_rung=1", "pruner.reduction_factor=2",
+    "confirmation.candidates=3",
+)  # fmt: skip
+
+
+def check_pauses(lab: Lab, whole: list[dict[str, Any]]) -> None:
+    """Every curve is the beginning of the whole one, and enough trials are complete."""
+    check_exact(lab)
+    complete = 0
+    for trial, undisturbed_one in zip(lab.trials, whole, strict=True):
+        epochs = len(trial.intermediate_values)
+        begun = dict(list(undisturbed_one["curve"].items())[:epochs])
+        assert trial.intermediate_values == begun
+        complete += trial.state == TrialState.COMPLETE
+        if trial.state == TrialState.PRUNED:
+            assert trial.user_attrs["outcome"] == f"paused after epoch {epochs}"
+            assert epochs in (1, 2, 4, 8)
+    assert complete >= 3
+
+
+def test_decisions_and_curves_are_those_of_a_worker_that_nobody_killed(
+    new_lab: Callable[..., Lab], database_url: str, tmp_path: Path
+) -> None:
+    """With one slot the order of all events is fixed, so that every decision can be compared."""
+    lab = new_lab(database_url, *PAUSING)
+    deaths = kill_often(
+        lab, kills=8, workers=1, slots=(1, 1),
+        points=("checkpoint", "written", "claim", "commit", "committed"),
+    )  # fmt: skip
+    assert deaths.total() == 8
+    check_work(lab)
+    check_exact(lab)
+    assert curves(lab.trials) == undisturbed(new_lab, tmp_path, *PAUSING, slots=1)
+
+
+def test_no_trial_is_continued_twice_by_workers_that_die(
+    new_lab: Callable[..., Lab], database_url: str, tmp_path: Path
+) -> None:
+    lab = new_lab(database_url, *PAUSING)
+    kill_often(lab, kills=6, workers=3)
+    check_work(lab)
+    check_pauses(lab, undisturbed(new_lab, tmp_path, *WHOLE))
+
+
+@pytest.mark.parametrize("damage", ["changed", "missing"])
+def test_a_damaged_checkpoint_of_a_paused_trial_falls_back(
+    new_lab: Callable[..., Lab], tmp_path: Path, damage: str
+) -> None:
+    lab = new_lab(f"sqlite:///{tmp_path / 'damaged.db'}", *PAUSING)
+    first = lab.worker(slots=2, slow={"seconds": 0.05})
+    wait_for("four paused trials", lambda: sum(map(is_paused, lab.trials)) >= 4)
+    first.signal(signal.SIGTERM)
+    assert first.wait() == 130
+    waiting = {trial._trial_id for trial in lab.trials if is_paused(trial)}
+    rows = [row for row in lab.rows(checkpoints) if row["trial_id"] in waiting]
+    assert len(rows) == len(waiting)  # one each
+    for file in lab.files:
+        file.write_bytes(b"") if damage == "changed" else file.unlink()
+    assert lab.worker(slots=2).wait() == 0
+    check_pauses(lab, undisturbed(new_lab, tmp_path, *WHOLE))
