@@ -190,6 +190,8 @@ def stored_specification(study: Study) -> Specification:
     """
     attributes = study.user_attrs
     try:
+        if not isinstance(attributes[SPECIFICATION], dict):
+            raise TypeError("it is not a table of keys and values")
         content = dict(attributes[SPECIFICATION])
         content |= {"budget": attributes[BUDGET]} if BUDGET in attributes else {}
         version = attributes.get(DEFAULTS_VERSION, 1)

@@ -188,7 +188,7 @@ def test_the_folder_of_an_earlier_version_is_used_if_it_holds_only_checkpoints(
     assert (folder / MARKER).exists()
     (folder / MARKER).unlink()
     make(folder, {"thesis.tex": "thesis"})
-    assert "something else lies there: thesis.tex" in refused("check", "--storage", url, "--clean")
+    assert "else lies there: thesis.tex. Move it" in refused("check", "--storage", url, "--clean")
     with pytest.raises(StorageError, match=r"thesis\.tex"):
         open_study_checkpoints(study, url)
 

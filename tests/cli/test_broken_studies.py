@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import optuna
 import pytest
+from optuna.storages._rdb import models
+from sqlalchemy import update
 from helpers.storage_rows import invoke
 from helpers.workspaces import TINY_STUDY
 
 from gru_optuna import study_file
 from gru_optuna.attributes import BUDGET, DEFAULTS_VERSION, SPECIFICATION
-from gru_optuna.storage.database.open import open_storage
+from gru_optuna.storage.database.open import locate, open_storage
 from gru_optuna.study.study import create_or_resume
 
 if TYPE_CHECKING:
@@ -51,3 +53,29 @@ def test_a_broken_study_is_shown_in_its_row_and_hides_no_other(
     assert 'study "broken" in the database' in table
     message = invoke("status", "broken", "--storage", url, code=2).output
     assert 'study "broken" in the database' in message
+
+
+@pytest.mark.parametrize("text", ["", '{"name":', "1, 2", "[" * 100_000])
+def test_attributes_that_are_not_json_hide_no_other_study(text: str, tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'x.db'}"
+    storage = open_storage(url, create=True)
+    (tmp_path / "tiny.toml").write_text(TINY_STUDY)
+    spec = study_file.load(tmp_path / "tiny.toml")
+    for name in ("broken", "tiny"):
+        study = create_or_resume(storage, spec.model_copy(update={"name": name}), "fingerprint")
+        study.ask().set_user_attr("outcome", "done")
+    with locate(url).passing_engine().begin() as connection:
+        for model, of_first in (
+            (models.StudyUserAttributeModel, models.StudyUserAttributeModel.study_id == 1),
+            (models.TrialUserAttributeModel, models.TrialUserAttributeModel.trial_id <= 2),
+        ):
+            connection.execute(update(model).where(of_first).values(value_json=text))
+    broken, tiny = json.loads(invoke("studies", "--storage", url, "--json", code=0).stdout)
+    assert "it is not a table of keys and values" in broken["error"]
+    assert (tiny["study"], tiny["trials"]) == ("tiny", 1)
+    assert "it is not a table" in invoke("best", "broken", "--storage", url, code=2).output
+    assert "1 running" in invoke("status", "tiny", "--storage", url, code=0).output
+    invoke("storage", "check", "--storage", url, code=0)
+    (*_, study) = open_storage(url).get_all_studies()
+    assert study.study_name == "tiny"
+    assert study.user_attrs["specification"]["name"] == "tiny"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,7 @@ from gru_optuna.checkpoints import stores
 from gru_optuna.checkpoints.stores import Folder, open_store
 from gru_optuna.errors import StorageError
 from gru_optuna.storage.database.open import existing
+from gru_optuna.storage.mirror.optuna_rows import decoded
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -93,4 +93,6 @@ def _places(connection: Connection) -> dict[int, Any]:
     """What the studies with a place of their own name, by their ids; the database isn't trusted."""
     attrs = models.StudyUserAttributeModel
     query = select(attrs.study_id, attrs.value_json).where(attrs.key == CHECKPOINTS)
-    return {row.study_id: json.loads(row.value_json) for row in connection.execute(query)}
+    rows = connection.execute(query).all()
+    values = decoded([row.value_json for row in rows])
+    return {row.study_id: value for row, value in zip(rows, values, strict=True)}

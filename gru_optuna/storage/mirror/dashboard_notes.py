@@ -20,7 +20,7 @@ from sqlalchemy import select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from gru_optuna.attributes import DESCRIBED_AT, WORKED_UNTIL
-from gru_optuna.storage.mirror.optuna_rows import Changes
+from gru_optuna.storage.mirror.optuna_rows import Changes, decoded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -174,8 +174,9 @@ def _pieces(prefix: str, text: str, known: Mapping[str, str]) -> dict[str, str]:
 def _read(connection: Connection, study_id: int, which: ColumnElement[bool]) -> dict[str, Any]:
     table = _table()
     query = select(table.c.key, table.c.value_json)
-    rows = connection.execute(query.where(table.c.study_id == study_id, which))
-    return {row.key: json.loads(row.value_json) for row in rows}
+    rows = connection.execute(query.where(table.c.study_id == study_id, which)).all()
+    values = decoded([row.value_json for row in rows])
+    return {row.key: value for row, value in zip(rows, values, strict=True)}
 
 
 def _write(

@@ -10,6 +10,7 @@ import gc
 import json
 import math
 from collections import defaultdict
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -222,7 +223,7 @@ def read_study_attrs(
         )
     )
     for row in connection.execute(both):
-        (user, system)[row.kind][row.key] = json.loads(row.value_json)
+        (user, system)[row.kind][row.key] = _decoded(row.value_json)
     return user, system
 
 
@@ -383,11 +384,28 @@ def _attrs(
     """User or system attributes of some trials."""
     found: dict[int, dict[str, Any]] = defaultdict(dict)
     rows = _rows(connection, model, ("key", "value_json"), trial_ids, without)
-    # All texts at once: a call of the decoder costs more than what it decodes.
-    decoded = json.loads(f"[{','.join([row.value_json for row in rows])}]")
-    for (trial_id, key, _), value in zip(rows, decoded, strict=True):
+    for (trial_id, key, _), value in zip(
+        rows, decoded([row.value_json for row in rows]), strict=True
+    ):
         found[trial_id][key] = value
     return found
+
+
+def decoded(texts: Sequence[str]) -> list[Any]:
+    """Attributes' values. One that isn't JSON stays a text: only another program can write it."""
+    # All at once: a call of the decoder costs more than what it decodes.
+    with suppress(ValueError, RecursionError):
+        values = json.loads(f"[{','.join(texts)}]")
+        if len(values) == len(texts):
+            return list(values)
+    return [_decoded(text) for text in texts]
+
+
+def _decoded(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text
 
 
 def _among(
