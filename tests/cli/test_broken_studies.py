@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import optuna
 import pytest
-from optuna.storages._rdb import models
-from sqlalchemy import update
 from helpers.storage_rows import invoke
 from helpers.workspaces import TINY_STUDY
+from optuna.storages._rdb import models
+from sqlalchemy import update
 
 from gru_optuna import study_file
 from gru_optuna.attributes import BUDGET, DEFAULTS_VERSION, SPECIFICATION
