@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from itertools import combinations
 from typing import TYPE_CHECKING, Literal
 
@@ -11,8 +12,10 @@ import polars as pl
 
 from gru_optuna.data.readers.headers import lines_of_units
 from gru_optuna.data.readers.numbers import MISSING, marker_among
+from gru_optuna.data.readers.time_columns import parse_columns
 from gru_optuna.data.series.categories import MOST_CATEGORIES
 from gru_optuna.errors import DataError
+from gru_optuna.inspection.role_words import name_speaks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -44,6 +47,7 @@ _PAIRED = 6  # columns that may name series together
 _RARE = 10  # a class with fewer rows is rare
 _PARTS = 3  # training, validation and test need one row of a class each
 _MOSTLY_MISSING = 0.5
+_SOON = timedelta(days=366)  # planned values may lie ahead
 _BUDDHIST = ("2443", "2650")  # from 1900 on
 _MOSTLY_COUNTED = 0.9  # of the times
 _COUNT = "\x1f"  # the name of a column of our own
@@ -283,6 +287,12 @@ def in_time(table: Table, clock: TimeColumn, roles: Roles) -> Iterator[DataFindi
             f"step; the first follows {clock.first_gap}"
         )
         yield DataFinding("time", table.source, message, name)
+    if clock.last > f"{datetime.now(UTC) + _SOON:%Y-%m-%d}" and _are_counted(table, roles):
+        message = (
+            f"read as counted from 1970, {name} reaches {clock.last}: if it counts from another "
+            f"day, as SAS and Stata do from 1960, write dates"
+        )
+        yield DataFinding("time", table.source, message, name)
     if _BUDDHIST[0] <= clock.first <= clock.last <= _BUDDHIST[1]:
         message = (
             f"the years of {name} look like those of the Buddhist calendar: subtract 543, or leap "
@@ -294,26 +304,32 @@ def in_time(table: Table, clock: TimeColumn, roles: Roles) -> Iterator[DataFindi
         yield DataFinding("time", table.source, message, name)
 
 
+def _are_counted(table: Table, roles: Roles) -> bool:
+    """Whether the times are numbers counted from 1970."""
+    columns = [table.time_column(name) for name in roles.times]
+    return any(form.reads.startswith("epoch") for form in parse_columns(columns).forms)
+
+
 def _counted_within(table: Table, roles: Roles) -> str | None:
     """A column that counts the rows of each time, such as the half-hours of a day."""
     if roles.series is not None:
         return None
     rows = table.frame.select(roles.times)
     for name in _plain_names(table):
-        if name in (roles.target, *roles.times) or table.count_numbers(name)[1]:
+        taken = name in (roles.target, *roles.times) or name_speaks(name, "id")
+        if taken or table.count_numbers(name)[1]:
             continue
         counted = rows.with_columns(pl.Series(_COUNT, table.numbers(name)))
-        first, last, number = (
+        last, rise = (
             counted.group_by(roles.times)
             .agg(
-                pl.col(_COUNT).min().alias("first"),
                 pl.col(_COUNT).max().alias("last"),
                 (pl.col(_COUNT).diff().drop_nulls() == 1).all().alias("rise"),
             )
-            .select(pl.col("first").n_unique(), pl.col("last").max(), pl.col("rise").mean())
+            .select(pl.col("last").max(), pl.col("rise").mean())
             .row(0)
         )
-        if first == 1 and last > 1 and number > _MOSTLY_COUNTED:
+        if last > 1 and rise > _MOSTLY_COUNTED:
             return name
     return None
 
@@ -335,6 +351,7 @@ def _names_together(table: Table, roles: Roles) -> tuple[str, str] | None:
 
 def _in_header(table: Table) -> Iterator[DataFinding]:
     yield from _units(table)
+    yield from _names_again(table)
     if "" in table.names:
         message = "one column has no name; it may number the rows"
         yield DataFinding("header", table.source, message, "")
@@ -346,6 +363,21 @@ def _in_header(table: Table) -> Iterator[DataFinding]:
             )
             yield DataFinding("header", table.source, message, name)
             return
+
+
+def _names_again(table: Table) -> Iterator[DataFinding]:
+    """The line of names among the rows, as where several exports were joined."""
+    texts = all(dtype == pl.String for dtype in table.frame.dtypes) and "" not in table.names
+    if not texts:
+        return
+    again = table.frame.select(
+        pl.all_horizontal(pl.col(name).str.strip_chars() == name for name in table.names)
+    ).to_series()
+    if again.any():
+        at = table.at(_first(again)).removeprefix(f"{table.source}, ")
+        count = _number(int(again.sum()), "row repeats", "rows repeat")
+        message = f"{at}: {count} the names of the columns: remove such rows"
+        yield DataFinding("header", table.source, message, blocks=True)
 
 
 def _units(table: Table) -> Iterator[DataFinding]:

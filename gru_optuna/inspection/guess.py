@@ -443,7 +443,9 @@ class _Guesses:
                     continue
             if column.mistake:
                 yield f". {column.mistake}".removesuffix(".")
-            elif column.kind in ("number", "id") and name_speaks(column.name, "time") == 2:
+            elif column.kind in ("number", "id") and (
+                name_speaks(column.name, "time") == 2 or name_speaks(column.name, "date")
+            ):
                 try:
                     self._table.times(column.name)
                 except DataError as error:

@@ -68,6 +68,7 @@ def sentences(*columns: str) -> list[str]:
         ("spaceship", "target", 0), ("loader", "target", 0), ("sales2", "target", 2),
         ("Kategorie", "label", 2), ("catégories", "label", 2), ("classes", "label", 2),
         ("subclassed", "label", 0), ("ラベル", "label", 2), ("метка", "label", 2),
+        ("temp", "time", 0), ("timestamps", "time", 2),
         ("Feiertag", "known", 2), ("is_holiday", "known", 1), ("eventually", "known", 0),
     ],
 )  # fmt: skip

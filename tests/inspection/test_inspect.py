@@ -401,6 +401,24 @@ def test_ordinary_extremes_are_no_missing_values(tmp_path: Path) -> None:
     assert "missing_values" not in " ".join(found(look(tmp_path, f"n,y\n{rows}")))
 
 
+def test_names_among_the_rows_are_named(tmp_path: Path) -> None:
+    part = texts(20).splitlines()
+    assert "line 22: 2 rows repeat the names of the columns: remove such rows" in found(
+        look(tmp_path, "\n".join(part * 3))
+    )
+
+
+def test_counted_times_that_lie_ahead_may_count_from_another_day(tmp_path: Path) -> None:
+    since_1960 = int((datetime(2024, 1, 1) - datetime(1960, 1, 1)).total_seconds())
+    rows = [f"{since_1960 + 3600 * n},{n * 37 % 101}" for n in range(60)]
+    assert any(
+        "as SAS and Stata do" in each
+        for each in found(look(tmp_path, "\n".join(["time,y", *rows])))
+    )
+    rows = [f"{date(2034, 1, 1) + timedelta(n)},{n * 37 % 101}" for n in range(60)]
+    assert not found(look(tmp_path, "\n".join(["time,y", *rows])))
+
+
 def test_years_of_the_buddhist_calendar_are_named(tmp_path: Path) -> None:
     days = [date(2021, 1, 1) + timedelta(n) for n in range(40)]
     rows = "".join(

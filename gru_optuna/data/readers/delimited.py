@@ -57,6 +57,7 @@ class Dialect:
     quotes: bool = True  # whether quotes enclose fields; in many a TSV they are characters
     above: int = 0  # lines above the header that are skipped
     header: bool = True  # whether the first record names the columns
+    spaces: bool = False  # whether spaces stand in front of quotes
 
     @property
     def fields(self) -> str:
@@ -142,6 +143,8 @@ def records_by_polars(path: Path, dialect: Dialect, size: int) -> Iterator[pl.Da
     DataError
         Naming the line.
     """
+    if dialect.spaces:
+        raise DisputedError
     names, skipped, _ = _begin(path, dialect)
     above, short, header = b"", False, dialect.header
     for block in _whole_records(path, dialect, size):
@@ -330,6 +333,7 @@ def _records(path: Path, dialect: Dialect) -> Iterator[Record]:
             file,
             delimiter=dialect.separator,
             quoting=csv.QUOTE_MINIMAL if dialect.quotes else csv.QUOTE_NONE,
+            skipinitialspace=dialect.spaces,
             strict=True,
         )
         while True:
@@ -372,6 +376,9 @@ def _dialect_of(path: Path, encoding: Encoding) -> Dialect:
         dialect = replace(first, separator=separator)
         try:
             head = [r for r in islice(_records(path, dialect), _GUESSED_FROM) if not r.blank]
+            if any(field.startswith(' "') for record in head for field in record.fields):
+                dialect = replace(dialect, spaces=True)
+                head = [r for r in islice(_records(path, dialect), _GUESSED_FROM) if not r.blank]
         except DataError:
             continue  # reading the file raises it again, if this is the separator after all
         above = lines_above([record.fields for record in head])

@@ -110,6 +110,16 @@ def test_separators_that_only_fill_lines_up_are_no_columns(
     assert any("above the names" in note for note in read.notes) == bool(title)
 
 
+@pytest.mark.parametrize("field", ["well, really", 'said ""no"" to it', "plain"])
+def test_spaces_in_front_of_quotes_do_not_make_these_text(tmp_path: Path, field: str) -> None:
+    path = tmp_path / "x.csv"
+    path.write_text("n, text, label\n" + f'1, "{field}", "yes"\n' * 9)
+    table = read_table(path)
+    assert table.column("text").unique().to_list() == [field.replace('""', '"')]
+    assert table.labels("label").names == ("yes",)
+    assert table.at(8) == f"{path}, line 10"
+
+
 @pytest.mark.parametrize("text", ["plain words", 'said ""no"" to it'])
 def test_a_column_without_a_name_has_none_whoever_reads_the_file(tmp_path: Path, text: str) -> None:
     path = tmp_path / "x.csv"
