@@ -24,6 +24,7 @@ from contextlib import ExitStack, contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
+from wsgiref.util import setup_testing_defaults
 
 import optuna
 import psutil
@@ -72,6 +73,8 @@ ROWS = {
     "status": "status, s",
     "report": "report, s",
     "report_mb": "report, MB",
+    "page": "study page of optuna-dashboard, its server, s",
+    "page_mb": "study page, MB",
     "alone": "bookkeeping, trials/s, 1 worker",
     "four": "bookkeeping, trials/s, 4 workers",
 }
@@ -397,6 +400,20 @@ def commands(url: str) -> dict[str, float]:
     return found
 
 
+def dashboard(url: str) -> dict[str, float]:
+    """What the server of optuna-dashboard does when the page of the study is opened."""
+    import optuna_dashboard
+
+    storage = open_storage(url)
+    app, found = optuna_dashboard.wsgi(storage), {}
+    environ = {"PATH_INFO": f"/api/studies/{load_study(storage, NAME)[0]._study_id}"}
+    setup_testing_defaults(environ)
+    with timed(found, "page", 1.0):
+        body = b"".join(app(environ, lambda *_: None))
+    found["page_mb"] = len(body) / 2**20
+    return found
+
+
 def bookkeeping(url: str) -> dict[str, float]:
     """Trials per second of wall time of one worker, then of four together."""
     found = {}
@@ -422,6 +439,7 @@ MEASUREMENTS: dict[str, Callable[[str], dict[str, float]]] = {
     "join": join,
     "look": look,
     "commands": commands,
+    "dashboard": dashboard,
     "bookkeeping": bookkeeping,
 }
 

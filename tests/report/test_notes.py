@@ -23,6 +23,7 @@ from gru_optuna.report.notes.key_figures import key_figures
 from gru_optuna.report.notes.note import study_note, trial_note
 from gru_optuna.storage.database.open import open_engine, open_storage
 from gru_optuna.storage.mirror.dashboard_notes import (
+    MOST_TRIALS,
     Description,
     NoteWriter,
     write_description,
@@ -133,6 +134,16 @@ def test_a_study_of_thousands_fits_into_a_few_pieces() -> None:
     assert all(len(text) < 3 * 2045 for text in texts)
     for text in texts:
         plotly.io.from_json(text)
+
+
+def test_the_note_of_a_large_study_says_that_later_trials_have_none() -> None:
+    made = optuna.create_study(direction="maximize")
+    made.set_user_attr("specification", SPEC.model_dump(mode="json"))
+    made.add_trials([trial([0.5], TrialState.COMPLETE)] * MOST_TRIALS)
+    said = "Only the first 300 trials have notes of their own"
+    assert said not in study_note(made, SPEC, summarize(made, SPEC))
+    made.add_trial(trial([0.5], TrialState.COMPLETE))
+    assert said in study_note(made, SPEC, summarize(made, SPEC))
 
 
 def test_what_users_name_stays_text() -> None:

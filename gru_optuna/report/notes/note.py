@@ -15,6 +15,7 @@ from optuna.trial import TrialState
 from gru_optuna.attributes import FINGERPRINT
 from gru_optuna.formatting import format_interval, format_metric, format_value
 from gru_optuna.report.axes import describe_range
+from gru_optuna.storage.mirror.dashboard_notes import MOST_TRIALS
 from gru_optuna.study.trial_attributes import COUNTED, TrialAttributes, best_reached
 from gru_optuna.study_file.searchable import Range
 
@@ -39,6 +40,7 @@ def study_note(study: Study, spec: Specification, summary: Summary) -> str:
             _best(study, spec, summary),
             _data(study, spec),
             _search(spec, summary.best),
+            *_left_out(summary),
             _OURS,
         ]
     )
@@ -82,6 +84,15 @@ def _what(spec: Specification, summary: Summary) -> str:
         f"A GRU for **{spec.task}**: {spec.direction} **{spec.metric}** on validation rows. "
         f"**{over}{limit} trials** have ended: {counts}. [Full report]({report})"
     )
+
+
+def _left_out(summary: Summary) -> Iterator[str]:
+    """What of a large study isn't shown next to this note."""
+    if sum(summary.trials.values()) > MOST_TRIALS:
+        yield (
+            f"Only the first {MOST_TRIALS} trials have notes of their own, because many notes slow "
+            "optuna-dashboard down. The attribute `outcome` of a trial also says why it ended."
+        )
 
 
 def _best(study: Study, spec: Specification, summary: Summary) -> str:

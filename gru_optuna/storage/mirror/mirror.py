@@ -144,7 +144,7 @@ class Mirror:
         self._study_id = study._study_id  # in the database
         self._memory = Memory()
         self._id = self._memory.create_new_study(study.directions, study.study_name)
-        # Not through the study: it would also read the notes of a thousand trials.
+        # Not through the study: it would also read the notes of its trials.
         with engine.connect() as connection:
             attrs = read_study_attrs(connection, self._study_id)
         self._attrs = StudyAttrs(self._study_id, *attrs)
