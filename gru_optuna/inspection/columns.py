@@ -112,7 +112,7 @@ def _describe(table: Table, name: str) -> Column:
 
 
 def _describe_numbers(table: Table, name: str) -> Column:
-    numbers = _numbers(table, name)
+    numbers = table.known_numbers(name)
     known = numbers[~np.isnan(numbers)]
     if not len(known):
         return Column(name, "empty", len(table), 0, {})
@@ -228,15 +228,6 @@ def _are_quantities(sample: pl.Series) -> bool:
 def _is_time_name(name: str) -> bool:
     named = name_speaks(name, "time") or name_speaks(name, "calendar")
     return bool(named or _TIME_NAMES.search(name))
-
-
-def _numbers(table: Table, name: str) -> NDArray[np.float64]:
-    """All numbers that can be read; mistakes have been reported already."""
-    try:
-        return table.numbers(name)
-    except DataError:
-        numbers, refused = table.parsed(name)
-        return numbers.set(refused, None).fill_null(np.nan).to_numpy()
 
 
 def _counts_rows(numbers: NDArray[np.float64]) -> bool:

@@ -20,8 +20,6 @@ from gru_optuna.inspection.role_words import name_speaks
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from numpy.typing import NDArray
-
     from gru_optuna.data.readers.tables import Table
     from gru_optuna.inspection.columns import Column
     from gru_optuna.inspection.guess import Guess
@@ -122,7 +120,7 @@ def in_columns(table: Table, columns: Sequence[Column], guess: Guess) -> Iterato
 def far_numbers(table: Table, columns: Sequence[Column]) -> dict[str, str]:
     """By column, a number such as -999 that may stand for missing values."""
     numeric = (column.name for column in columns if column.kind == "number")
-    found = ((name, marker_among(_numbers(table, name))) for name in numeric)
+    found = ((name, marker_among(table.known_numbers(name))) for name in numeric)
     return {name: f"{marker:g}" for name, marker in found if marker is not None}
 
 
@@ -500,15 +498,10 @@ def _predictable_share(table: Table, column: Column, label: str) -> float:
 
 def _correlation(table: Table, name: str, target: str) -> float:
     try:
-        values, targets = _numbers(table, name), _numbers(table, target)
+        values, targets = table.known_numbers(name), table.known_numbers(target)
     except DataError:
         return 0.0
     known = np.isfinite(values) & np.isfinite(targets)
     if known.sum() < 3 or not values[known].std() or not targets[known].std():
         return 0.0
     return abs(float(np.corrcoef(values[known], targets[known])[0, 1]))
-
-
-def _numbers(table: Table, name: str) -> NDArray[np.float64]:
-    numbers, _ = table.parsed(name)
-    return numbers.fill_null(np.nan).to_numpy()

@@ -498,15 +498,16 @@ class _Guesses:
             (
                 column.name
                 for column in self._known.values()
-                if column.kind == "number" and column.whole and self._counts_within(column, owner)
+                if column.kind == "number" and column.whole and column.name != owner
+                if (self._steps_within(column.name, owner) == 1).all()
             ),
             None,
         )
 
-    def _counts_within(self, column: Column, owner: str) -> bool:
-        numbers = pl.col(column.name).cast(pl.Float64, strict=False)
-        counts = self._table.frame.select((numbers.diff() == 1).over(owner))
-        return column.name != owner and bool(counts.to_series().drop_nulls().all())
+    def _steps_within(self, name: str, owner: str) -> pl.Series:
+        """The differences between a column's numbers and those of the row before, by owner."""
+        numbers = pl.col(name).cast(pl.Float64, strict=False)
+        return self._table.frame.select(numbers.diff().over(owner)).to_series().drop_nulls()
 
     def _named_step(self, owner: str) -> str | None:
         for column in self._known.values():
@@ -514,7 +515,8 @@ class _Guesses:
             if column.name == owner or not (named or column.kind == "time"):
                 continue
             # "position_x" may be a measurement, and "time_s" not.
-            ordered = named == 2 or column.kind == "time" or self._rises_within(column.name, owner)
+            ordered = named == 2 or column.kind == "time"
+            ordered = ordered or bool((self._steps_within(column.name, owner) > 0).all())
             if ordered and self._unique_within(column.name, owner):
                 return column.name
         return None
@@ -526,7 +528,7 @@ class _Guesses:
         for column in self._known.values():
             repeats = 2 <= column.distinct <= len(self._table) / 2
             fits = column.kind == "category" or name_speaks(column.name, "id")
-            # January of each year is no series of its own.
+            # January of each year is not a series of its own.
             free = column.name not in taken and not name_speaks(column.name, "calendar")
             if free and repeats and fits and self._unique_within(*time, column.name):
                 return column.name
@@ -535,11 +537,6 @@ class _Guesses:
     def _constant_within(self, name: str, owner: str) -> bool:
         pairs = self._table.frame.select(owner, name).unique()
         return len(pairs) == self._known[owner].distinct
-
-    def _rises_within(self, name: str, owner: str) -> bool:
-        numbers = pl.col(name).cast(pl.Float64, strict=False)
-        rise = self._table.frame.select((numbers.diff() > 0).over(owner).fill_null(value=True))
-        return bool(rise.to_series().all())
 
     def _unique_within(self, *names: str) -> bool:
         return not self._table.frame.select(names).is_duplicated().any()

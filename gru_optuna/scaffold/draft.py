@@ -408,7 +408,7 @@ def _residuals(season: int, clock: TimeColumn) -> list[str]:
 
 
 def _labelled(inspection: Inspection, rows: int, files: tuple[Path, ...]) -> dict[str, Any]:
-    """The task and its parts, where each of so many rows has a label or a target."""
+    """The task and its parts, where each row has a label or a target."""
     classes = inspection.files[0].classes
     left = int(rows * (1.0 if len(files) > 1 else 1 - _TEST))
     training = int(left * (1 - _VALIDATION))

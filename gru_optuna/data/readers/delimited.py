@@ -106,7 +106,7 @@ def in_its_dialect(
     """
     dialect = _dialect_of(path, encoding_of(path))
     if not header and dialect.header:
-        # One row can't show that it is no header; the names that training gave the columns can.
+        # One row can't show that it isn't a header; the names that training gave the columns can.
         dialect = replace(dialect, header=_begin(path, dialect)[0][0] == _COLUMN.format(1))
     try:
         return read(path, dialect), dialect
@@ -302,7 +302,7 @@ def _checked(path: Path, dialect: Dialect, names: list[str]) -> Iterator[Record]
     for number, record in enumerate(_begin(path, dialect)[2]):
         if len(record.fields) != len(names) and not record.blank:
             last = record.fields[-1][:_SHOWN]
-            advice = "Give every row one field for each column, and remove lines that are no rows."
+            advice = "Give every row one field for each column, and remove lines that are not rows."
             if dialect.separator == "," and len(record.fields) > len(names):
                 advice = "Put quotes around fields that hold commas."
             if number == 0 and len(record.fields) == len(names) + 1 and record.fields[0].isdigit():

@@ -169,6 +169,14 @@ class Table:
             written = PLAIN  # `numbers` says what could be two things
         return parse_numbers(self.strings(name), written)
 
+    def known_numbers(self, name: str) -> NDArray[np.float64]:
+        """One column as numbers (N,), NaN where a field is missing or isn't a number."""
+        try:
+            return self.numbers(name)
+        except DataError:
+            numbers, refused = self.parsed(name)
+            return numbers.set(refused, None).fill_null(np.nan).to_numpy()
+
     def times(self, *names: str) -> NDArray[np.datetime64]:
         """The points in time (N,), datetime64[us], in UTC where zones are given.
 

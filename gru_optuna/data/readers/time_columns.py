@@ -85,7 +85,7 @@ def parse_columns(columns: Sequence[pl.Series], decided: Sequence[TimeForm] = ()
     Raises
     ------
     NoTimeError
-        If a row is no time, or the columns don't make one.
+        If a row isn't a time, or the columns don't make one together.
     """
     if len(columns) == 1:
         return parse_times(columns[0], next(iter(decided), None))

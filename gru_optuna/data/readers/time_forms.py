@@ -143,7 +143,7 @@ class TimeForm:
             return start.texts(times) + end.texts(ends)
         pattern, local = self.writes, times
         if self.zone is not None and self.zone[0] in "+-":
-            # An offset alone is no zone of polars: its text is a constant of the pattern.
+            # An offset alone is not a zone to polars: its text is a constant of the pattern.
             offset = datetime.strptime(self.zone, "%z").utcoffset()
             assert offset is not None
             local = times if self.local else times + offset

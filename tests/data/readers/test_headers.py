@@ -239,5 +239,5 @@ def test_one_later_row_is_read_as_training_read_the_first_lines(
 
 def test_a_line_that_is_no_row_isnt_blamed_on_commas(tmp_path: Path) -> None:
     (tmp_path / "x.csv").write_text("a,b\n1,2\n3,4\nSource: an office\n")
-    with pytest.raises(DataError, match=r"line 4: 1 field, but.*remove lines that are no rows"):
+    with pytest.raises(DataError, match=r"line 4: 1 field, but.*remove lines that are not rows"):
         read_table(tmp_path / "x.csv")
