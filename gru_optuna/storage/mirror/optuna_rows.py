@@ -245,6 +245,7 @@ def _read(
         models.TrialParamModel,
         ("param_name", "param_value", "distribution_json"),
         trial_ids,
+        order=models.TrialParamModel.param_id,  # as they were suggested
     ):
         params[trial_id].append((name, distribution, number))
     values: _ByTrial[tuple[int, float]] = defaultdict(list)
@@ -345,11 +346,12 @@ def _rows(
     names: Sequence[str],
     trial_ids: Sequence[int],
     unless: Collection[str] = (),
+    order: Any = None,
 ) -> Sequence[Any]:
     """Rows of some trials: the trial's id, and these columns."""
     table = model.__table__.c
     query = select(table.trial_id, *_plain(model, names))
-    query = query.where(_among(connection, table.trial_id, trial_ids))
+    query = query.where(_among(connection, table.trial_id, trial_ids)).order_by(order)
     return connection.execute(query.where(table.key.not_in(unless)) if unless else query).all()
 
 
