@@ -2,7 +2,8 @@
 
 Samplers, pruners and decisions are the product's own; only the epochs are looked up. Time is ticks:
 in each, every slot trains one epoch, as in a worker's pool. What the sampler proposes is moved to
-the nearest recorded configuration that was not tried yet.
+the nearest recorded configuration that was not tried yet; TPE draws its candidates from these
+configurations, with the probabilities of its own density.
 
 A file holds ``x`` (N, D), numbers in the unit interval, not a number where a parameter doesn't
 apply; ``kinds`` (D,), 0 for a number and else how many choices there are, which ``x`` counts from
@@ -107,6 +108,31 @@ class Recorded(optuna.samplers.BaseSampler):
     def __init__(self, task: Task, spec: study_file.Specification) -> None:
         self._task, self._inner = task, make_sampler(spec)
         self.left = np.ones(len(task.x), bool)
+        make = self._inner._make
+        self._inner._make = lambda seed: self._over_pool(make(seed))
+
+    def _over_pool(self, sampler: Any) -> Any:
+        recorded = self
+
+        class OverPool(sampler._parzen_estimator_cls):  # type: ignore[misc, name-defined]
+            def sample(self, rng: np.random.RandomState, size: int) -> dict[str, Any]:
+                names = list(self._search_space)
+                pool = recorded.pool(names)
+                if not len(pool):
+                    return super().sample(rng, size)
+                density = self.log_pdf(dict(zip(names, pool.T, strict=True)))
+                weights = np.exp(density - density.max())
+                chosen = rng.choice(len(pool), size, p=weights / weights.sum())
+                return dict(zip(names, pool[chosen].T, strict=True))
+
+        sampler._parzen_estimator_cls = OverPool
+        return sampler
+
+    def pool(self, names: list[str]) -> NDArray[np.float64]:
+        """What the untried configurations that have all of these parameters hold of them."""
+        columns = [self._task.names.index(name) for name in names]
+        found = self._task.x[self.left][:, columns]
+        return found[~np.isnan(found).any(axis=1)]
 
     def infer_relative_search_space(
         self, study: optuna.Study, trial: FrozenTrial
@@ -172,6 +198,7 @@ class Replay:
         self.sampler = Recorded(task, self.spec)
         self.study = optuna.create_study(sampler=self.sampler, pruner=make_pruner(self.spec))
         self.running: dict[int, Trial] = {}  # by number, with the index of its curve
+        self.at_rung: list[int] = []  # numbers of those that have just reached one
 
     def regret(self, marks: Sequence[int]) -> tuple[list[float], float]:
         """The regret after so many full trainings, and seconds for a decision."""
@@ -194,6 +221,7 @@ class Replay:
                     best = min(best, float(regrets[index, epoch - 1]))
                 course.append(best)
                 self._report(trial, epoch, loss)
+            self._pause()
         course += [best] * (budget - len(course))
         return [course[mark * self.task.epochs - 1] for mark in marks], seconds / max(1, asked)
 
@@ -227,11 +255,19 @@ class Replay:
             reports = self._trials()[trial.number].intermediate_values
             self._end(trial, TrialState.COMPLETE, min(reports.values()))
         elif self.thaw is not None:
-            if epoch in self.thaw.rungs and not self.thaw.continues(trial.number, self._trials()):
-                trial.set_user_attr(PAUSED, epoch)
-                del self.running[trial.number]
+            if epoch in self.thaw.rungs:
+                self.at_rung.append(trial.number)
         elif trial.should_prune():
             self._end(trial, TrialState.PRUNED)
+
+    def _pause(self) -> None:
+        """Pauses trials that have reached a rung, once all of this tick have reported."""
+        for number in self.at_rung:
+            trials = self._trials()
+            if self.thaw is not None and not self.thaw.continues(number, trials):
+                epochs = len(trials[number].intermediate_values)
+                self.running.pop(number).set_user_attr(PAUSED, epochs)
+        self.at_rung = []
 
     def _end(self, trial: Trial, state: TrialState, value: float | None = None) -> None:
         self.study.tell(trial, value, state=state)

@@ -444,6 +444,9 @@ class Worker:
                 self._give_back.append(running.number)
             else:
                 self._end(running, TrialState.FAIL, str(result))
+        # Not before all have reported: who reaches a rung in the same epoch is compared there.
+        for running in [r for r in self._all() if r.at_rung]:
+            self._leave_rung(running)
         if together:
             self._take_fewer(max(1, len(results) // 2), str(broken[0][1]))
 
@@ -464,26 +467,28 @@ class Worker:
         elif self._out_of_time():
             self._end(running, TrialState.PRUNED, hours_over(progress.epoch))
         elif is_new and self._thaw and progress.epoch in self._thaw.rungs:
-            self._at_rung(running, self._thaw)
+            losses = [
+                progress.curve[r - 1].validation_loss
+                for r in self._thaw.rungs
+                if r <= progress.epoch
+            ]
+            TrialAttributes(rung_losses=[round(loss, 6) for loss in losses]).write(trial)
+            running.at_rung = True
         elif progress.epoch >= running.until:
             if self._thaw:
                 self._pause(running)  # until the budget has more
             else:
                 self._end(running, TrialState.PRUNED, epochs_over(progress.epoch))
 
-    def _at_rung(self, running: Running, thaw: Thaw) -> None:
+    def _leave_rung(self, running: Running) -> None:
         """Lets a trial train on, or pauses it."""
-        trial, progress = running.trial, running.slot.progress
-        losses = [
-            round(progress.curve[rung - 1].validation_loss, 6)
-            for rung in thaw.rungs
-            if rung <= progress.epoch
-        ]
-        TrialAttributes(rung_losses=losses).write(trial)
+        assert self._thaw is not None
+        running.at_rung = False
         trials = self.study.get_trials(deepcopy=False)
-        continues = thaw.continues(trial.number, trials, starts_more=self._starts_more(trials))
+        starts_more = self._starts_more(trials)
         # With a limited budget of epochs, it takes more of them by being claimed again.
-        if not continues or progress.epoch >= running.until:
+        is_spent = running.slot.progress.epoch >= running.until
+        if is_spent or not self._thaw.continues(running.number, trials, starts_more=starts_more):
             self._pause(running)
 
     def _pause(self, running: Running) -> None:

@@ -41,6 +41,7 @@ class Running:
     adopted: bool
     suspect: bool  # it may kill its worker, so it trains alone for an epoch
     until: float  # the last epoch that the budget grants it
+    at_rung: bool = False  # whether it has just reached one, and is still to be compared
 
     @property
     def number(self) -> int:

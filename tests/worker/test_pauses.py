@@ -10,7 +10,7 @@ from helpers.kill_often import kill_often
 from helpers.processes import SEARCH, check_exact, check_work, curves, undisturbed, wait_for
 from optuna.trial import TrialState
 
-from gru_optuna.storage.database.tables import checkpoints
+from gru_optuna.storage.database.tables import checkpoints, leases
 from gru_optuna.storage.paused_trials import is_paused
 
 if TYPE_CHECKING:
@@ -64,6 +64,19 @@ def test_no_trial_is_continued_twice_by_workers_that_die(
     kill_often(lab, kills=6, workers=3)
     check_work(lab)
     check_pauses(lab, undisturbed(new_lab, tmp_path, *WHOLE))
+
+
+@pytest.mark.parametrize("pruner", ["thaw", "none"])
+def test_a_budget_of_epochs_is_exact_however_often_workers_die(
+    new_lab: Callable[..., Lab], tmp_path: Path, pruner: str
+) -> None:
+    settings = (*PAUSING, "budget.trials=500", "budget.epochs=61", f"pruner.name={pruner}")
+    lab = new_lab(f"sqlite:///{tmp_path / 'epochs.db'}", *settings)
+    kill_often(lab, kills=5, workers=3)
+    check_work(lab)
+    assert all(trial.state in (TrialState.COMPLETE, TrialState.PRUNED) for trial in lab.trials)
+    assert sum(len(trial.intermediate_values) for trial in lab.trials) == 61
+    assert (lab.rows(leases), lab.rows(checkpoints), lab.files) == ([], [], [])
 
 
 @pytest.mark.parametrize("damage", ["changed", "missing"])
