@@ -21,6 +21,7 @@ ENDINGS = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 """Endings of the files that predictions can be written to."""
 
 
+_DATETIME = "%Y-%m-%d %H:%M:%S%.f"
 _FORMULA = r"^[=+\-@\t\r]"  # what a spreadsheet takes for the beginning of a formula
 
 
@@ -88,10 +89,10 @@ class _DelimitedWriter:
             frame = frame.with_columns(pl.col(pl.String).str.replace(_FORMULA, "'$0")).rename(
                 lambda name: re.sub(_FORMULA, r"'\g<0>", name)
             )
-        text = frame.write_csv(
+        text = _with_offsets(frame).write_csv(
             separator=self._separator,
             include_header=not self._has_header,
-            datetime_format="%Y-%m-%d %H:%M:%S%.f",
+            datetime_format=_DATETIME,
         )
         self._has_header = True
         self._file.write(text.encode())
@@ -103,6 +104,15 @@ class _JSONWriter:
 
     def write(self, frame: pl.DataFrame) -> None:
         self._file.write(frame.write_ndjson().encode())
+
+
+def _with_offsets(frame: pl.DataFrame) -> pl.DataFrame:
+    """A frame whose times in a zone are texts with their offset, which polars would leave out."""
+    return frame.with_columns(
+        pl.col(name).dt.strftime(f"{_DATETIME}%:z")
+        for name, dtype in frame.schema.items()
+        if isinstance(dtype, pl.Datetime) and dtype.time_zone is not None
+    )
 
 
 class _PartsWriter:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import signal
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,6 +18,7 @@ from typer.testing import CliRunner
 import gru_optuna
 from gru_optuna import tune
 from gru_optuna.bundle.load import bundle_from_files
+from gru_optuna.bundle.output import writing
 from gru_optuna.bundle.rows import CHUNK
 from gru_optuna.cli import app
 from gru_optuna.data.readers.in_parts import read_table_in_parts
@@ -251,12 +253,22 @@ def test_a_mistake_far_down_is_named(sentences: Bundle, tmp_path: Path) -> None:
         sentences.predict(tmp_path / "x.csv")
 
 
+def test_times_in_a_zone_keep_their_offset_in_texts(tmp_path: Path) -> None:
+    times = pl.Series(values=[datetime(2024, 10, 27, hour, tzinfo=UTC) for hour in (0, 1, 2)])
+    frame = pl.DataFrame({"time": times.dt.convert_time_zone("Europe/Berlin")})
+    with writing(tmp_path / "x.csv") as writer:
+        writer.write(frame)
+    assert (tmp_path / "x.csv").read_text().split("\n")[1:-1] == [
+        "2024-10-27 02:00:00+02:00",
+        "2024-10-27 02:00:00+01:00",
+        "2024-10-27 03:00:00+01:00",
+    ]
+
+
 @pytest.mark.parametrize("ending", ["csv", "tsv", "jsonl", "parquet"])
 def test_predictions_are_written_in_every_format(
     sentences: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: str
 ) -> None:
-    from gru_optuna.bundle.output import writing
-
     expected = sentences.predict_frame(["a delight", "dull", "what"])
     out = tmp_path / f"predictions.{ending}"
     out.write_text("what was there before")

@@ -158,6 +158,17 @@ def test_json_of_mixed_kinds_stays_as_written(tmp_path: Path) -> None:
     assert rows.strings("b").fill_null("").to_list() == ["x", "", "[1]"]
 
 
+def test_lists_next_to_a_label_do_not_change_it(tmp_path: Path) -> None:
+    lists = ['"votes": [1, 2]', '"votes": null', '"votes": []']
+    for beside in (lists, ['"votes": {"up": 1}'] * 3, ['"votes": 1'] * 3):
+        lines = "".join(f'{{"stars": {n}.0, {held}}}\n' for n, held in enumerate(beside, start=1))
+        rows = table(tmp_path, lines, "x.jsonl")
+        assert rows.labels("stars").names == ("1", "2", "3")
+    assert table(tmp_path, "".join(f"{{{held}}}\n" for held in lists), "x.jsonl").strings(
+        "votes"
+    ).to_list() == ["[1,2]", "[]"]
+
+
 # --- places ---
 
 
