@@ -167,6 +167,9 @@ def worker(
     with_parent: Annotated[
         bool, typer.Option("--with-parent", hidden=True, help="Leave when stdin ends.")
     ] = False,
+    budget: Annotated[
+        str | None, typer.Option(hidden=True, help="The budget of the parent, in JSON.")
+    ] = None,
 ) -> None:
     """Join a study, from this host or another, until it is complete.
 
@@ -178,6 +181,7 @@ def worker(
         from rich.console import Console
 
         from gru_optuna.cli.progress import PlainView
+        from gru_optuna.study_file import Budget
         from gru_optuna.worker.run import WorkerSettings, join
 
         place = StudyPlace.of(name, storage)
@@ -185,7 +189,8 @@ def worker(
         stop = stop_on_signals(view)
         if with_parent:
             _stop_when_stdin_ends(stop)
-        settings = WorkerSettings(device, threads, slots, lease)
+        given = None if budget is None else Budget.model_validate_json(budget)
+        settings = WorkerSettings(device, threads, slots, lease, given)
         try:
             folder = data or place.data
             reports = Workspace.around(folder).report_folder(place.name)

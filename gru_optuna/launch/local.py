@@ -78,7 +78,7 @@ def supervise(
         The error of a worker that gave up, or that all workers die again and again.
     """
     engine = open_engine(url)
-    watcher = Watcher(study, engine)
+    watcher = Watcher(study, engine, settings.budget)
     workers = [_Supervised(index, settings) for index in range(count)]
     failure: UserError | StudyFailed | DatabaseLost | None = None
     try:
@@ -140,6 +140,7 @@ class _Supervised:
             "--threads": settings.threads,
             "--slots": settings.slots,
             "--lease": settings.lease_seconds,
+            "--budget": settings.budget and settings.budget.model_dump_json(),
         }
         given = [
             str(part) for option in options.items() if option[1] is not None for part in option

@@ -103,8 +103,12 @@ def renewed(spec: Specification, user_attrs: Mapping[str, Any]) -> Specification
     stored = user_attrs.get(BUDGET)
     if not stored or stored == spec.budget.model_dump(mode="json"):
         return spec
-    given, own = Budget.model_validate(stored), spec.budget
-    larger = {
+    return spec.model_copy(update={"budget": larger(spec.budget, Budget.model_validate(stored))})
+
+
+def larger(own: Budget, given: Budget) -> Budget:
+    """The given budget, with the larger value of each limit that both have."""
+    both = {
         key: max(here, there)
         for key, here, there in (
             ("trials", own.trials, given.trials),
@@ -113,4 +117,4 @@ def renewed(spec: Specification, user_attrs: Mapping[str, Any]) -> Specification
         )
         if here is not None and there is not None
     }
-    return spec.model_copy(update={"budget": given.model_copy(update=larger)})
+    return given.model_copy(update=both)

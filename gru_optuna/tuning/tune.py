@@ -302,7 +302,9 @@ class _Run:
             # Sized and compiled once, before all of them do.
             _, size = self._make_pool(workers)
             self._report(EngineReady(size))
-            each = replace(self.settings, threads=size.threads, slots=size.slots)
+            each = replace(
+                self.settings, threads=size.threads, slots=size.slots, budget=self.spec.budget
+            )
             supervise(self.study, self.url, self.folder, workers, each, self.stop, self._report)
             return
         pool, size = self._make_pool()

@@ -28,6 +28,7 @@ from gru_optuna.storage.mirror.mirror import Mirror
 from gru_optuna.storage.optuna_private import study_id
 from gru_optuna.storage.workers.heartbeats import LEASE_SECONDS
 from gru_optuna.storage.workers.leases import Host, Registration
+from gru_optuna.study.budget import larger
 from gru_optuna.study.study import about_formats, load_study, stored_specification
 from gru_optuna.study.trial_attributes import CURVES
 from gru_optuna.training.pool_factory import Device, choose_device, make_pool
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
 
     from gru_optuna.checkpoints.stores import CheckpointStore
     from gru_optuna.data.dataset import Dataset
-    from gru_optuna.study_file import Specification
+    from gru_optuna.study_file import Budget, Specification
     from gru_optuna.training.folded_pool import TrialPool
     from gru_optuna.training.sizing import Size
     from gru_optuna.worker.events import WorkerEvent
@@ -62,12 +63,16 @@ class WorkerSettings:
         How many threads train, and how many trials train together; None: measured.
     lease_seconds
         How long the worker may be silent before others take over its trials.
+    budget
+        Of the command that starts the worker: another one may have given the study a smaller one
+        before the worker joins. None: the study's.
     """
 
     device: Device = "auto"
     threads: int | None = None
     slots: int | None = None
     lease_seconds: float = LEASE_SECONDS
+    budget: Budget | None = None
 
 
 def join(
@@ -108,6 +113,9 @@ def join(
         If every trial fails.
     """
     study, spec = load_study(open_storage(url), name)
+    if settings.budget is not None:
+        in_force = larger(settings.budget, spec.budget)
+        spec = spec.model_copy(update={"budget": in_force})
     study.sampler, study.pruner = make_sampler(spec), make_pruner(spec)
     open_study_checkpoints(study, url)  # refused before anything is read or measured
     datasets = load_data(study, spec, folder, settings.device)

@@ -12,7 +12,9 @@ from gru_optuna.storage.mirror.mirror import Mirror
 from gru_optuna.storage.optuna_private import study_id
 from gru_optuna.storage.paused_trials import is_paused
 from gru_optuna.storage.workers.status import read_tokens
+from gru_optuna.study.budget import larger
 from gru_optuna.study.trial_attributes import CURVES, TrialAttributes
+from gru_optuna.study_file import Budget
 from gru_optuna.worker.events import (
     BudgetChanged,
     EpochTrained,
@@ -50,10 +52,14 @@ class Watcher:
         The study in the database.
     engine
         The database's.
+    budget
+        Of the command that watches: a smaller one in the study doesn't come into force. None: the
+        study's.
     """
 
-    def __init__(self, study: Study, engine: Engine) -> None:
+    def __init__(self, study: Study, engine: Engine, budget: Budget | None = None) -> None:
         self._engine = engine
+        self._budget = budget
         self._study_id = study_id(study)
         tokens = read_tokens(engine, self._study_id)
         self._mirror = Mirror(study, engine, without=CURVES)
@@ -69,10 +75,10 @@ class Watcher:
         """The events since the last look, by trial."""
         # Tokens before trials: news that a newer token brings is then left for the next look.
         tokens = read_tokens(self._engine, self._study_id)
-        budget = self._mirror.user_attrs.get(BUDGET)
+        before = self._budget_in_force()
         self._mirror.pull()
-        if (now := self._mirror.user_attrs.get(BUDGET)) != budget and now:
-            yield BudgetChanged(now.get("trials"), now.get("hours"))
+        if (now := self._budget_in_force()) != before and now:
+            yield BudgetChanged(now.trials, now.hours)
         for trial in self._trials():
             if trial.number not in self._over and trial.state != TrialState.WAITING:
                 # Plain Optuna takes no lease; a worker's first token is 1.
@@ -102,6 +108,12 @@ class Watcher:
             # A pruned trial's value is the last one reported, which Optuna sets.
             reached = trial.value if trial.state == TrialState.COMPLETE else None
             yield TrialEnded(number, trial.state, reached, outcome, len(values))
+
+    def _budget_in_force(self) -> Budget | None:
+        if not (stored := self._mirror.user_attrs.get(BUDGET)):
+            return None
+        given = Budget.model_validate(stored)
+        return given if self._budget is None else larger(self._budget, given)
 
     def _trials(self) -> list[FrozenTrial]:
         return self._mirror.study.get_trials(deepcopy=False)

@@ -16,9 +16,10 @@ from gru_optuna.attributes import BUDGET
 from gru_optuna.errors import StorageError
 from gru_optuna.storage.database.open import open_storage
 from gru_optuna.study.budget import renewed
+from gru_optuna.study_file import Budget
 from gru_optuna.tuning.confirm import Place
 from gru_optuna.tuning.export import make_winner
-from gru_optuna.worker.run import WorkerSettings
+from gru_optuna.worker.run import WorkerSettings, join
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -74,9 +75,12 @@ def test_hours_in_which_no_trial_completes_give_a_winner_and_a_report(tmp_path: 
     assert bundle.manifest.members[0].validation == result.best.value
 
 
-@pytest.mark.parametrize("budgets", [(6, 3), (3, 6)])
+@pytest.mark.parametrize(
+    ("budgets", "workers"),
+    [((6, 3), 1), ((3, 6), 1), pytest.param((6, 3), 2, marks=pytest.mark.soak)],
+)
 def test_both_end_at_the_larger_budget_and_say_so(
-    budgets: tuple[int, int], nursery: Nursery, tmp_path: Path
+    budgets: tuple[int, int], workers: int, nursery: Nursery, tmp_path: Path
 ) -> None:
     write_tiny_study(tmp_path / "studies")
     url = f"sqlite:///{tmp_path / 'storage' / 'gru_optuna.db'}"
@@ -88,12 +92,14 @@ def test_both_end_at_the_larger_budget_and_say_so(
             return optuna.load_study(study_name="tiny", storage=open_storage(url)).trials
         return []
 
+    slow = {"slow": {"seconds": 0.2}}
+
     def start(budget: int) -> Process:
         return nursery.start(
             "tune", "studies/tiny.toml", "--trials", budget, "--threads", 1, "--slots", 2,
             "--set", "training.epochs=6", "--set", "training.patience='off'",
-            "--set", "pruner.name=none", "--no-confirm",
-            folder=tmp_path, faults={"slow": {"seconds": 0.2}},
+            "--set", "pruner.name=none", "--no-confirm", "--workers", workers,
+            folder=tmp_path, faults=slow if workers == 1 else {"workers": {"faults": slow}},
         )  # fmt: skip
 
     first = start(budgets[0])
@@ -104,5 +110,22 @@ def test_both_end_at_the_larger_budget_and_say_so(
     found = trials()
     assert [trial.number for trial in found] == list(range(6))
     assert all(trial.state.is_finished() for trial in found)
-    smaller = (first, second)[budgets.index(3)]
+    smaller, larger = (first, second)[budgets.index(3)], (first, second)[budgets.index(6)]
     assert "another budget; 6 trials count" in smaller.said
+    assert "another budget; 3 trials count" not in larger.said
+
+
+def test_a_worker_keeps_to_the_larger_budget_of_the_command_that_started_it(
+    tmp_path: Path,
+) -> None:
+    """Another command may have given the study a smaller one before the worker joined."""
+    path = write_tiny_study(tmp_path / "studies")
+    short = ("training.epochs=1", "confirmation.candidates=1", "confirmation.seeds=2")
+    tune(path, trials=2, overrides=short, threads=1, slots=2)
+    url = f"sqlite:///{tmp_path / 'storage' / 'gru_optuna.db'}"
+    for given, trials in ((1, 2), (3, 3)):
+        settings = WorkerSettings("cpu", 1, 2, budget=Budget(trials=given))
+        join("tiny", url, path.parent, settings, threading.Event())
+        study = optuna.load_study(study_name="tiny", storage=open_storage(url))
+        assert len(study.trials) == trials
+    assert study.user_attrs[BUDGET]["trials"] == 3

@@ -14,6 +14,7 @@ from sqlalchemy import update
 from typer.testing import CliRunner
 
 from gru_optuna import study_file
+from gru_optuna.attributes import BUDGET
 from gru_optuna.cli import app
 from gru_optuna.storage.database.open import lock_study, open_engine, open_storage
 from gru_optuna.storage.database.tables import workers
@@ -22,7 +23,8 @@ from gru_optuna.storage.workers.heartbeats import LEASE_SECONDS
 from gru_optuna.storage.workers.leases import Host, Registration
 from gru_optuna.storage.workers.status import read_workers
 from gru_optuna.study.study import create_or_resume
-from gru_optuna.worker.events import EpochTrained, TrialEnded, TrialStarted
+from gru_optuna.study_file import Budget
+from gru_optuna.worker.events import BudgetChanged, EpochTrained, TrialEnded, TrialStarted
 from gru_optuna.worker.watcher import Watcher
 
 if TYPE_CHECKING:
@@ -168,6 +170,15 @@ def test_a_watcher_tells_what_a_worker_was_told(study: Study, engine: Engine) ->
     assert ended == TrialEnded(0, TrialState.COMPLETE, 0.5, "trained all 3 epochs", 2)
     assert list(watcher.poll()) == []
     one.leave()
+
+
+def test_a_watcher_tells_of_a_budget_only_if_it_comes_into_force(
+    study: Study, engine: Engine
+) -> None:
+    watcher = Watcher(study, engine, Budget(trials=12))
+    for given, told in ((5, []), (20, [BudgetChanged(20, None)]), (5, [BudgetChanged(12, None)])):
+        study.set_user_attr(BUDGET, {"trials": given})
+        assert list(watcher.poll()) == told
 
 
 def test_a_watcher_tells_an_adoption_with_the_curve_until_then(
