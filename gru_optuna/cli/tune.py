@@ -213,7 +213,9 @@ def worker(
 def _print_result(result: TuningResult, study: Path, storage: str | None) -> None:
     summary = result.summary
     if not result.ran:
-        print(f"{summary.study} is finished: all {summary.budget['trials']} trials are done")
+        trials = summary.budget["trials"]
+        done = "its budget is spent" if trials is None else f"all {trials} trials are done"
+        print(f"{summary.study} is finished: {done}")
     if summary.best is None:
         say(f"{summary.study} has no result: {summary.no_result}")
         return

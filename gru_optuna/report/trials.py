@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from optuna.trial import TrialState
 
-from gru_optuna.study.trial_attributes import TrialAttributes
+from gru_optuna.storage.paused_trials import is_paused
+from gru_optuna.study.trial_attributes import TrialAttributes, paused_outcome
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -57,7 +58,9 @@ def diverged(trial: FrozenTrial) -> bool:
 
 
 def outcome(trial: FrozenTrial) -> str:
-    """How a trial ended, in a sentence that the worker wrote."""
+    """How a trial ended, in a sentence that the worker wrote, or after which epoch it waits."""
+    if is_paused(trial):
+        return paused_outcome(TrialAttributes.read(trial).paused)
     return TrialAttributes.read(trial).outcome
 
 

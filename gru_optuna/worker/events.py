@@ -91,6 +91,7 @@ class BudgetChanged(WorkerEvent):
 
     trials: int | None
     hours: float | None
+    epochs: int | None = None
 
 
 @dataclass(frozen=True)

@@ -300,7 +300,7 @@ class Worker:
         if stored != (in_force := limits.model_dump(mode="json")):
             # A worker joined with a smaller budget. The next commit restores the larger one.
             self.study.set_user_attr(BUDGET, in_force)
-        self.on_event(BudgetChanged(limits.trials, limits.hours))
+        self.on_event(BudgetChanged(limits.trials, limits.hours, limits.epochs))
 
     def _ask(self, number: int, claim: Claim) -> Admission:
         """Suggests parameters for a trial; a trial that has some already keeps them."""

@@ -78,7 +78,7 @@ class Watcher:
         before = self._budget_in_force()
         self._mirror.pull()
         if (now := self._budget_in_force()) != before and now:
-            yield BudgetChanged(now.trials, now.hours)
+            yield BudgetChanged(now.trials, now.hours, now.epochs)
         for trial in self._trials():
             if trial.number not in self._over and trial.state != TrialState.WAITING:
                 # Plain Optuna takes no lease; a worker's first token is 1.

@@ -32,6 +32,7 @@ from gru_optuna.worker.events import (
     StorageAway,
     StorageBack,
     TrialEnded,
+    TrialPaused,
     TrialStarted,
     WaitingForBaselines,
     WorkerDied,
@@ -73,6 +74,10 @@ TOLD: list[tuple[WorkerEvent, str]] = [
     (
         BudgetChanged(12, 1.5),
         "another process gave this study another budget; 12 trials and 1.5 hours count",
+    ),
+    (
+        BudgetChanged(12, None, 700),
+        "another process gave this study another budget; 12 trials and 700 epochs count",
     ),
     (FewerSlots(2, "out of memory"), "2 trials train together from now on: out of memory"),
     (FewerSlots(1, "out of memory"), "one trial trains alone from now on: out of memory"),
@@ -187,7 +192,7 @@ def test_the_headline_tells_of_folds() -> None:
 
 
 def test_every_event_is_known() -> None:
-    ordinary = {EngineReady, EpochTrained, TrialEnded}
+    ordinary = {EngineReady, EpochTrained, TrialEnded, TrialPaused}
     assert {type(event) for event, _ in TOLD} | ordinary == set(WorkerEvent.__subclasses__())
 
 
@@ -207,7 +212,7 @@ def test_the_table_has_it_below(event: WorkerEvent, words: str) -> None:
 
 
 def test_what_is_ordinary_is_not_news() -> None:
-    assert plain(started(0), EpochTrained(0, 1, 0.5)) == []
+    assert plain(started(0), EpochTrained(0, 1, 0.5), TrialPaused(0, 1)) == []
     assert live(started(0))[-1].split() == ["0", "training", "–", "0/3"]
 
 

@@ -73,8 +73,9 @@ def notice(event: WorkerEvent) -> str | None:  # noqa: PLR0912 (one case for eac
         case FewerSlots(slots, reason):
             together = f"{slots} trials train together" if slots > 1 else "one trial trains alone"
             words = f"{together} from now on: {reason}"
-        case BudgetChanged(trials, hours):
+        case BudgetChanged(trials, hours, epochs):
             limits = [f"{trials} trials"] if trials is not None else []
+            limits += [f"{epochs} epochs"] if epochs is not None else []
             limits += [f"{hours:g} hours"] if hours is not None else []
             words = f"another process gave this study another budget; {' and '.join(limits)} count"
         case StorageAway(reason):

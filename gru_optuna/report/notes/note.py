@@ -77,6 +77,8 @@ def trial_note(study: Study, trial: FrozenTrial) -> str | None:
 
 def _what(spec: Specification, summary: Summary) -> str:
     counts = ", ".join(f"{summary.trials[state]} {state}" for state in _ENDED)
+    if summary.trials["paused"]:
+        counts += f"; {summary.trials['paused']} paused"
     over = sum(summary.trials[state] for state in _ENDED)
     limit = f" of {summary.budget['trials']}" if summary.budget["trials"] else ""
     report = f"/report/{quote(spec.name, safe='')}/"
