@@ -443,6 +443,8 @@ class _Guesses:
                     continue
             if column.mistake:
                 yield f". {column.mistake}".removesuffix(".")
+            elif column.kind == "category" and name_speaks(column.name, "calendar"):
+                yield f'. "{column.name}" is only a part of a time: add its date or its year'
             elif column.kind in ("number", "id") and (
                 name_speaks(column.name, "time") == 2 or name_speaks(column.name, "date")
             ):

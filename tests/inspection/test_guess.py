@@ -332,6 +332,13 @@ def test_one_word_that_is_mostly_digits_is_no_text(tmp_path: Path, code: str) ->
     )
 
 
+@pytest.mark.parametrize("names", [["Mon", "Tue", "Wed"], ["January", "February", "March"]])
+def test_a_part_of_a_time_alone_is_named(tmp_path: Path, names: list[str]) -> None:
+    rows = [f"{names[n % 3]},{n * 37 % 101 / 7}" for n in range(90)]
+    found = guess(tmp_path, "Day,load", rows)
+    assert '"Day" is only a part of a time: add its date or its year' in found.reason
+
+
 def test_many_numbers_in_a_field_are_no_text(tmp_path: Path) -> None:
     rows = [f"{n % 7}," + " ".join(str(n * k % 256) for k in range(9)) for n in range(90)]
     assert guess(tmp_path, "emotion,pixels", rows).task is None

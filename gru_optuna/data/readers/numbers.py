@@ -170,7 +170,8 @@ def about_no_number(got: str, written: ColumnFormat = PLAIN) -> str:
     if re.match(r"[+-]?\d[\d.,']* ?[^\d\s]+$", got):
         hint = "Write only the number, in the same unit in every row."
     if re.match(r"(?i)0x[\da-f]+$|[\d -]*/\d+$|\d+:\d", got):
-        hint = "Write it as a decimal number."
+        hint = "Write it as a decimal number"
+        hint += ", or as a time with its date." if ":" in got else "."
     if re.match(r"[<>≤≥~≈] ?[\d.,]+$", got):
         hint = (
             f"Write a number for what is below or above the limit, such as the limit itself, or "

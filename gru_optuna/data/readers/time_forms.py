@@ -375,13 +375,13 @@ def _date_directives(tokens: Sequence[str], reads: str, pad: str) -> Iterator[st
     if reads == "%G-W%V-%u":
         week = ["%G", f"%{pad}V"] if len(numbers[0]) == 4 else [f"%{pad}V", "%G"]
         return iter([*week, "%u"])
-    if any(word[0] in "QqTtHhSs" for word in words) and {*map(len, numbers)} == {1, 4}:
-        part = _HALF if any(word in "HhSs" for word in words) else "%q"
-        return iter(["%Y", part] if len(numbers[0]) == 4 else [part, "%Y"])
     if any(map(_MONTH.match, words)):
         year = "%y" if reads.endswith("y") else "%Y"
         years = [number for number in numbers if len(number) == 4] or numbers[1:2] or numbers
         return iter([year if number is years[0] else day for number in numbers[:2]])
+    if any(word[0] in "QqTtHhSs" for word in words) and {*map(len, numbers)} == {1, 4}:
+        part = _HALF if any(word in "HhSs" for word in words) else "%q"
+        return iter(["%Y", part] if len(numbers[0]) == 4 else [part, "%Y"])
     first = len(numbers[0]) if numbers else 4  # no digits: a time of day alone
     if reads == "%Y-%m-%d" and first != 4:
         return iter(["%Y%m%d"] if first == 8 else [month, "%Y"])

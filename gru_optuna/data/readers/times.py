@@ -148,6 +148,9 @@ _AMBIGUOUS = ("%d-%m-%Y", "%m-%d-%Y", "%d-%m-%y", "%m-%d-%y", "%y-%m-%d")
 _CLOCKS = ("", " %H:%M", " %H:%M:%S%.f", " %I:%M %p", " %I:%M:%S %p")
 _OFFSET = r"(:\d{2}(?:\.\d+)?(?: [AP]M)?)(?:(Z)|([+-])(\d{2}):?(\d{2})?)$"
 _ZONE = r"\[([A-Za-z]+(?:/[\w+-]+)+)\]$"
+_YEAR_ALONE = r"^\d{4}$"
+_MONTH_ALONE = r"^(?:\d{4}[./-]\d{1,2}|\d{1,2}[./-]\d{4})$"
+_MONTH_AND_NUMBER = r"^[^\W\d_]+\.?[-/ ']+(\d{1,2})$"
 _MIDNIGHT = r" 24:00(:00(?:\.0+)?)?$"
 _CLOCK_TO_CLOCK = r"(\d{1,2}):(\d{2}) ?[-–] ?(\d{1,2}):(\d{2})$"
 _YEAR_TO_YEAR = r"^(\d{4}) ?[/–-] ?(\d{2}|\d{4})$"
@@ -286,10 +289,23 @@ def _parse_typed(column: pl.Series) -> ParsedTimes:
     return ParsedTimes(times, (form,), _numpy(column.dt.replace_time_zone(None)) - times)
 
 
+def _refuse_half_dates(fields: _Fields) -> None:
+    """Refuses years or months among days: each would be the first of January, or of its month."""
+    years = fields.texts.str.contains(_YEAR_ALONE)
+    months = fields.texts.str.contains(_MONTH_ALONE)
+    for half in (years, months):
+        if half.any() and not (half | years).all():
+            few, most = (half, ~half) if 2 * half.sum() < len(half) else (~half, half)
+            fields.refuse_first(few, most)
+
+
 def _parse_texts(fields: _Fields, decided: TimeForm | None) -> ParsedTimes:
+    _refuse_half_dates(fields)
     texts, offsets = _without_offsets(_spelled(_without_ends(fields.texts, decided)))
     times, order = _by_order(texts, fields, decided)
     local = _numpy(times)
+    if order == "%d %b %y" and decided is None:
+        _refuse_days_as_years(fields, times)
     form = TimeForm(order, stored=fields.stored)
     if offsets is None:
         return ParsedTimes(local, (_fitted(form, fields, times, decided),))
@@ -301,6 +317,16 @@ def _parse_texts(fields: _Fields, decided: TimeForm | None) -> ParsedTimes:
     zone = zone or _shown_offset(int(offsets[-1]))
     form = replace(form, zone=zone)
     return ParsedTimes(values, (_fitted(form, fields, pl.Series(values=values), decided),), passed)
+
+
+def _refuse_days_as_years(fields: _Fields, times: pl.Series) -> None:
+    """Refuses "Jan 10", "Jan 11": days of a month, or the Januaries of two years."""
+    numbers = fields.texts.str.extract(_MONTH_AND_NUMBER).cast(pl.Int64, strict=False)
+    if numbers.null_count() or not numbers.is_between(1, 31).all() or len(numbers) < _LEAST_PAIRS:
+        return
+    months = (12 * times.dt.year() + times.dt.month()).diff().drop_nulls()
+    if 2 * (months == 12).sum() > len(months):
+        fields.refuse(0, ": a year, or a day of a month? Write dates with four digits of the year.")
 
 
 def _fitted(

@@ -266,6 +266,10 @@ def test_midnight_may_be_written_as_24_hours() -> None:
         (["201001", "201002"], 'is "201001": a month of a year, or a day?'),
         (["2024-01-01 00:00", "2024-01-01T01:00+01:00"], 'is "2024-01-01 00:00", not a time like'),
         (["10:00", "11:00"], 'is "10:00", not a time.'),
+        (["2024-01-01", "2024-02", "2024-02-02"], 'is "2024-02", not a time like "2024-01-01"'),
+        (["2024-01", "2024-02", "2024-02-02"], 'is "2024-02-02", not a time like "2024-01"'),
+        (["2023", "2024-02", "2024-03"], 'is "2023", not a time like "2024-02"'),
+        (["Jan 10", "Jan 11", "Jan 12"], 'is "Jan 10": a year, or a day of a month?'),
     ],
 )
 def test_the_first_field_that_is_no_time_is_named(written: list[str], message: str) -> None:
@@ -278,6 +282,13 @@ def test_a_rare_spelling_is_read_too() -> None:
     written = [f"2024-01-{day:02}" for day in range(1, 32)] * 100
     written[1234] = "2024/01/26"
     assert str(parse_times(pl.Series(values=written)).values[1234]).startswith("2024-01-26")
+
+
+def test_days_of_september_are_no_halves_of_a_year() -> None:
+    days = pd.date_range("2000-07-04", periods=60)
+    fields = [f"{day:%-d %B %Y}" for day in days]
+    parsed = parse_times(pl.Series(values=fields))
+    assert parsed.forms[0].write(pl.Series(values=parsed.values)).to_list() == fields
 
 
 def test_seconds_since_1970_are_no_calendar() -> None:
