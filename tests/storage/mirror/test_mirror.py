@@ -247,6 +247,7 @@ def test_a_commit_whose_answer_is_lost_is_found_out(database_url: str, *, commit
     synced = mirror.sync(wanted=1)
     assert synced.lost == ()
     assert len(synced.claims) == 1
+    assert mirror.over() == {0}
     trials = make(database_url).trials
     assert [t.state.name for t in trials] == ["COMPLETE", "RUNNING", "RUNNING"]
     assert trials[1].intermediate_values == {1: 0.5, 2: 0.75}
@@ -298,6 +299,42 @@ def saved_at(epoch: int, number: int = 0) -> dict[int, Saved]:
 def stored_epochs(mirror: Mirror) -> list[int]:
     with mirror._engine.connect() as connection:
         return sorted(connection.scalars(select(checkpoints.c.epoch)))
+
+
+@pytest.mark.parametrize("committed", [False, True], ids=["before", "after"])
+def test_after_a_lost_answer_each_trial_keeps_its_newest_checkpoints(
+    database_url: str, *, committed: bool
+) -> None:
+    engine = open_engine(database_url)
+    mirror = mirror_of(database_url, engine=engine)
+    claim(mirror, 2)
+    # Not at the same epochs: what the database holds of one trial says nothing about the other.
+    offset = {0: 0, 1: 10}
+
+    def sync(epoch: int) -> set[str]:
+        saved = {n: saved_at(epoch + more, n)[n] for n, more in offset.items()}
+        return set(mirror.sync(saved=saved).superseded)
+
+    def names(*epochs: int) -> set[str]:
+        return {f"0/{n}-{epoch + more}" for n, more in offset.items() for epoch in epochs}
+
+    assert sync(1) | sync(2) == set()
+    real = engine.dialect.do_commit
+
+    def break_off(connection: object) -> None:
+        if committed:
+            real(connection)
+        raise OperationalError("COMMIT", {}, CutError("the connection was lost"))
+
+    engine.dialect.do_commit = break_off
+    with pytest.raises(OperationalError):
+        sync(3)
+    engine.dialect.do_commit = real
+    # If it was committed, the row of the first is gone, and the trial's end removes its content.
+    assert sync(3) == (set() if committed else names(1))
+    assert sync(4) == names(2)
+    with engine.connect() as connection:
+        assert set(connection.scalars(select(checkpoints.c.name))) == names(3, 4)
 
 
 def test_reports_wait_for_the_checkpoint_that_they_belong_to(database_url: str) -> None:
