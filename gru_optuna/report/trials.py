@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -24,6 +25,9 @@ STATES: dict[TrialState, State] = {
     TrialState.RUNNING: "running",
 }
 
+_ENOUGH_COMPLETE = 20
+"""So many complete trials say more about the parameters than all trials after a few epochs."""
+
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
 
@@ -35,6 +39,28 @@ def trials_in(study: Study, *states: TrialState) -> list[FrozenTrial]:
 def complete(study: Study) -> list[FrozenTrial]:
     """The complete trials whose value is finite: to Optuna, an infinite loss is a value too."""
     return [t for t in trials_in(study, TrialState.COMPLETE) if last_value(t) is not None]
+
+
+def comparable(study: Study) -> tuple[list[FrozenTrial], int | None]:
+    """Trials whose values can be compared, each with its value, and the epoch of those values.
+
+    They are the complete trials and their best epochs (None). Where few are complete, because most
+    were pruned or paused, they are the trials that reached an epoch which at least half of all have
+    reached, with their values then.
+    """
+    ended = complete(study)
+    trained = [t for t in trials_in(study, *STATES) if t.intermediate_values]
+    if len(ended) >= min(_ENOUGH_COMPLETE, len(trained) / 2):
+        return ended, None
+    last = sorted((max(t.intermediate_values) for t in trained), reverse=True)
+    epoch = last[(len(last) - 1) // 2]
+    reached = []
+    for trial in trained:
+        if (value := finite(trial.intermediate_values.get(epoch))) is not None:
+            then = copy.copy(trial)
+            then.state, then.values = TrialState.COMPLETE, [value]
+            reached.append(then)
+    return reached, epoch
 
 
 def value_of(trial: FrozenTrial) -> float:

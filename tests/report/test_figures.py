@@ -74,6 +74,22 @@ def test_curves_hold_every_reported_epoch(study: optuna.Study) -> None:
     assert [curve.number for curve in lines if curve.best] == [3]
 
 
+def test_trials_are_compared_after_a_common_epoch_where_few_are_complete() -> None:
+    rates = [10**-exponent for exponent in (1.5, 2, 2.5, 3, 3.5)]
+    pruned = [trial(TrialState.PRUNED, [rate, 0.5, 0.6], rate) for rate in rates]
+    whole = trial(TrialState.COMPLETE, [0.9, 0.8, 0.7, 0.9], 0.05)
+    failed = trial(TrialState.FAIL, [0.1], 0.06)
+    study = study_of([*pruned, whole, failed])
+    lines = place_trials(study, specification())
+    assert (lines.epoch, lines.numbers) == (3, [0, 1, 2, 3, 4, 5])
+    assert lines.columns[-1].values == [0.6] * 5 + [0.7]
+    assert {len(cut.metric) for cut in cut_slices(study, specification())} == {6}
+    found = measure_importance(study)
+    assert (found.epoch, found.trials, found.missing) == (3, 6, None)
+    assert max(found.shares, key=found.shares.__getitem__) == "learning_rate"
+    assert [t.state for t in study.trials].count(TrialState.PRUNED) == 5  # as it was
+
+
 def test_parallel_coordinates_place_every_value(study: optuna.Study) -> None:
     lines = place_trials(study, specification())
     assert lines.numbers == [0, 2, 3, 6, 7]
@@ -130,7 +146,10 @@ def test_importance_is_optunas_own(study: optuna.Study) -> None:
 def test_importance_says_why_it_is_missing() -> None:
     few = measure_importance(study_of([trial(TrialState.COMPLETE, [0.5], 1e-3)] * 3))
     assert not few.shares
-    assert few.missing == "Importance needs at least 4 complete trials, and this study has 3."
+    assert (
+        few.missing
+        == "Importance needs at least 4 trials that can be compared, and this study has 3."
+    )
     equal = measure_importance(study_of([trial(TrialState.COMPLETE, [0.5], 1e-3)] * 6))
     assert not equal.shares
     assert equal.missing is not None

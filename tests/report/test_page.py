@@ -187,8 +187,9 @@ def test_one_trial_is_enough(state: TrialState, tmp_path: Path) -> None:
     one = study_of([trial(state, curve, 1e-3)])
     page = Page(render_report(one, specification(), tmp_path).read_text(encoding="utf-8"))
     assert "The only trial so far" in page.text
-    assert "Importance needs at least 4 complete trials" in page.text
-    assert ("No trial is complete yet" in page.text) == (state != TrialState.COMPLETE)
+    assert "Importance needs at least 4 trials that can be compared" in page.text
+    assert ("No trial has trained an epoch" in page.text) == (not curve)
+    assert ("Trial 0 is the best of 1 trial." in page.text) == bool(curve)
 
 
 def test_a_study_with_nothing_searched(tmp_path: Path) -> None:

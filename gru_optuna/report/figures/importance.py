@@ -11,11 +11,12 @@ import optuna
 
 from gru_optuna.report.figures.base import Panel, canvas, section
 from gru_optuna.report.theme import BEST, COMPLETE, STYLES
-from gru_optuna.report.trials import complete
+from gru_optuna.report.trials import comparable
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
     from optuna import Study
+    from optuna.trial import FrozenTrial
 
     from gru_optuna.report.figures.base import Context, FigureSection
 
@@ -35,53 +36,51 @@ class Importance:
 
     shares: dict[str, float]  # PED-ANOVA, largest first; empty where `missing` says why
     fanova: dict[str, float]  # only of parameters that all complete trials have; may be empty
-    trials: int  # complete trials
+    trials: int  # that are compared
     fanova_trials: int
     missing: str | None
+    epoch: int | None = None  # after which trials are compared; None: complete ones
 
 
 def measure_importance(study: Study) -> Importance:
     """Computes both measures with Optuna."""
-    trials = complete(study)
+    trials, epoch = comparable(study)
     missing = None
     if len(trials) < FEWEST_TRIALS:
         missing = (
-            f"Importance needs at least {FEWEST_TRIALS} complete trials, "
+            f"Importance needs at least {FEWEST_TRIALS} trials that can be compared, "
             f"and this study has {len(trials)}."
         )
     elif not any(trial.distributions for trial in trials):
         missing = "Nothing was searched: every hyperparameter is fixed."
     elif len({trial.value for trial in trials}) == 1:
         missing = (
-            f"All {len(trials)} complete trials reached the same value, "
+            f"All {len(trials)} trials reached the same value, "
             f"so no parameter can be said to matter."
         )
     if missing:
-        return Importance({}, {}, len(trials), 0, missing)
+        return Importance({}, {}, len(trials), 0, missing, epoch)
     # scikit-learn's forests take a second to import.
     from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 
-    selected = _even_selection(study)
+    every = study if epoch is None else _study_of(study, trials)
+    selected = trials[:: -(-len(trials) // FANOVA_TRIALS)]
+    few = every if len(selected) == len(trials) else _study_of(study, selected)
     with warnings.catch_warnings():
         # Optuna warns about few trials; the caption says so in its own words.
         warnings.simplefilter("ignore")
-        shares = get_param_importances(study)
+        shares = get_param_importances(every)
         fanova: dict[str, float] = {}
         # Optuna's fANOVA fails where no tree finds anything to split by.
         with suppress(RuntimeError):
-            fanova = get_param_importances(selected, evaluator=FanovaImportanceEvaluator(seed=0))
-    known = len(complete(selected))
-    return Importance(_ordered(shares), _ordered(fanova), len(trials), known, None)
+            fanova = get_param_importances(few, evaluator=FanovaImportanceEvaluator(seed=0))
+    return Importance(_ordered(shares), _ordered(fanova), len(trials), len(selected), None, epoch)
 
 
-def _even_selection(study: Study) -> Study:
-    trials = complete(study)
-    stride = -(-len(trials) // FANOVA_TRIALS)
-    if stride == 1:
-        return study
-    fewer = optuna.create_study(direction=study.direction)
-    fewer.add_trials(trials[::stride])
-    return fewer
+def _study_of(study: Study, trials: list[FrozenTrial]) -> Study:
+    made = optuna.create_study(direction=study.direction)
+    made.add_trials(trials)
+    return made
 
 
 def _ordered(shares: dict[str, float]) -> dict[str, float]:
@@ -138,6 +137,7 @@ def importance_section(context: Context, numbers: Importance) -> FigureSection:
         [] if numbers.missing else [Panel(draw_importance(numbers), alt)],
         {
             "caption": True,
+            "common_epoch": numbers.epoch is not None,
             "hint": numbers.trials < STEADY_TRIALS,
             "fewer": numbers.fanova_trials < numbers.trials,
         },

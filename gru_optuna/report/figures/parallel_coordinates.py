@@ -19,7 +19,7 @@ from gru_optuna.report.figures.base import (
     ticks,
 )
 from gru_optuna.report.theme import BEST, COMPLETE, FROM_WORST_TO_BEST, STYLES
-from gru_optuna.report.trials import complete, value_of
+from gru_optuna.report.trials import comparable, value_of
 from gru_optuna.search import space
 
 if TYPE_CHECKING:
@@ -48,15 +48,16 @@ class ParallelAxis:
 
 @dataclass(frozen=True)
 class ParallelCoordinates:
-    """All complete trials over all searched parameters; the metric is the last axis."""
+    """All comparable trials over all searched parameters; the metric is the last axis."""
 
     numbers: list[int]
     columns: list[ParallelAxis]
+    epoch: int | None = None  # after which trials are compared; None: complete ones
 
 
 @dataclass(frozen=True)
 class Slice:
-    """One parameter against the metric, over the complete trials that have it."""
+    """One parameter against the metric, over the comparable trials that have it."""
 
     scale: Scale
     numbers: list[int]
@@ -65,8 +66,8 @@ class Slice:
 
 
 def place_trials(study: Study, spec: Specification) -> ParallelCoordinates:
-    """An axis for every searched parameter that some complete trial has, then the metric's."""
-    trials = complete(study)
+    """An axis for every searched parameter that some trial has, then the metric's."""
+    trials, epoch = comparable(study)
     axes = []
     for name, distribution in space.searched(spec).items():
         values = [trial.params.get(name) for trial in trials]
@@ -74,14 +75,14 @@ def place_trials(study: Study, spec: Specification) -> ParallelCoordinates:
             axes.append(_axis(parameter_scale(name, distribution), values))
     metric = [value_of(trial) for trial in trials]
     axes.append(_axis(metric_scale(spec, metric), metric))
-    return ParallelCoordinates([trial.number for trial in trials], axes)
+    return ParallelCoordinates([trial.number for trial in trials], axes, epoch)
 
 
 def cut_slices(study: Study, spec: Specification) -> list[Slice]:
-    """A slice for every searched parameter that some complete trial has."""
+    """A slice for every searched parameter that some trial has."""
     panels = []
     for name, distribution in space.searched(spec).items():
-        having = [trial for trial in complete(study) if name in trial.params]
+        having = [trial for trial in comparable(study)[0] if name in trial.params]
         if having:
             panels.append(
                 Slice(
@@ -207,9 +208,9 @@ def _place(scale: Scale, numbers: Slice, index: int, best: int | None) -> float:
 
 
 def parallel_section(context: Context) -> FigureSection:
-    """All complete trials at once."""
+    """All comparable trials at once."""
     lines = place_trials(context.study, context.spec)
-    missing = _nothing_complete(len(lines.numbers), len(lines.columns) - 1)
+    missing = _nothing_compared(len(lines.numbers), len(lines.columns) - 1)
     panels = []
     if not missing:
         alt = f"{len(lines.numbers)} trials over {len(lines.columns) - 1} parameters."
@@ -220,7 +221,11 @@ def parallel_section(context: Context) -> FigureSection:
         "parallel_coordinates",
         lines,
         panels,
-        {"caption": True, "fewer": len(lines.numbers) > LINES},
+        {
+            "caption": True,
+            "common_epoch": lines.epoch is not None,
+            "fewer": len(lines.numbers) > LINES,
+        },
         missing=missing,
         most=LINES,
         absent=ABSENT,
@@ -232,7 +237,7 @@ def slices_section(context: Context) -> FigureSection:
     """Each parameter by itself."""
     cuts = cut_slices(context.study, context.spec)
     lines = place_trials(context.study, context.spec)
-    missing = _nothing_complete(len(lines.numbers), len(cuts))
+    missing = _nothing_compared(len(lines.numbers), len(cuts))
     metric = lines.columns[-1].scale
     panels = [
         Panel(
@@ -246,14 +251,19 @@ def slices_section(context: Context) -> FigureSection:
         "slices",
         cuts,
         panels,
-        {"caption": True, "fewer": len(lines.numbers) > SLICE_POINTS},
+        {
+            "caption": True,
+            "common_epoch": lines.epoch is not None,
+            "fewer": len(lines.numbers) > SLICE_POINTS,
+        },
         missing=missing,
         most=SLICE_POINTS,
+        epoch=lines.epoch,
         **context.words,
     )
 
 
-def _nothing_complete(complete: int, searched: int) -> str | None:
-    if not complete:
-        return "No trial is complete yet."
+def _nothing_compared(trials: int, searched: int) -> str | None:
+    if not trials:
+        return "No trial has trained an epoch yet."
     return None if searched else "Nothing was searched: every hyperparameter is fixed."
