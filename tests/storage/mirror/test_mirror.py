@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import optuna
@@ -14,7 +16,7 @@ from sqlalchemy import event, select
 from sqlalchemy.exc import OperationalError
 
 from gru_optuna.checkpoints.checkpoint import Saved
-from gru_optuna.errors import StudyError
+from gru_optuna.errors import DatabaseLost, StudyError
 from gru_optuna.storage.database.open import open_engine, open_storage
 from gru_optuna.storage.database.tables import checkpoints, leases
 from gru_optuna.storage.mirror.mirror import Mirror
@@ -22,6 +24,7 @@ from gru_optuna.storage.workers.leases import Host, Registration
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from optuna import Trial
     from optuna.trial import FrozenTrial
@@ -252,6 +255,21 @@ def test_a_commit_whose_answer_is_lost_is_found_out(database_url: str, *, commit
     assert [t.state.name for t in trials] == ["COMPLETE", "RUNNING", "RUNNING"]
     assert trials[1].intermediate_values == {1: 0.5, 2: 0.75}
     assert_same(database_url, mirror)
+
+
+def test_a_copy_that_is_older_by_one_change_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "x.db"
+    mirror = mirror_of(f"sqlite:///{path}")
+    (trial,) = claim(mirror)
+    with closing(sqlite3.connect(path)) as database, closing(sqlite3.connect(":memory:")) as older:
+        database.backup(older)
+        trial.report(0.5, step=1)
+        mirror.sync(wanted=0)
+        mirror.pull()  # now it knows the change
+        older.backup(database)
+    trial.report(0.25, step=2)
+    with pytest.raises(DatabaseLost):
+        mirror.sync()
 
 
 def test_worked_seconds_are_wall_time_whoever_works(
