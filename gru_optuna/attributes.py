@@ -50,6 +50,9 @@ PREDICTIONS = "predictions"
 what `study.predictions.describe_predictions` returns, the metric's ``value`` and its ``interval``.
 """
 
+PREDICTION_INTERVALS = "prediction_intervals"
+"""How far the winner's predictions of numbers are off; see `study.prediction_intervals`."""
+
 WARM_START = "warm_start"
 """For a study: what it took from other studies, by source. For a trial: its source and the number
 it had there."""

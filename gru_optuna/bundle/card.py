@@ -39,7 +39,11 @@ def model_card(bundle: Bundle) -> str:
     count, labels = len(bundle.networks), bundle.labels
     more = f" and {len(labels) - _LABELS} more" if len(labels) > _LABELS else ""
     data = bundle.spec.data
+    trained_on = "the training"
+    if bundle.manifest.refitted:
+        trained_on = "all" if bundle.kind == "series" else "the training and validation"
     return environment.from_string(template).render(
+        trained_on=trained_on,
         manifest=bundle.manifest,
         spec=bundle.spec,
         rows=_ROWS[bundle.kind],

@@ -111,17 +111,28 @@ def rows_of_table(table: Table, encoder: Encoder) -> RowsToPredict:
         return RowsToPredict(
             steps.values, lambda row: f'{source}, id "{names[row]}"', {encoder.id: steps.ids}
         )
+    return series_of_tables([table], encoder)
+
+
+def series_of_tables(tables: Sequence[Table], encoder: SeriesEncoder) -> RowsToPredict:
+    """The series of tables, of which each goes on where the one before it ended.
+
+    Raises
+    ------
+    DataError
+    """
     data = encoder.data
     assert data.target is not None
     needed = [*data.times, data.target, data.series, *data.covariates, *data.known]
-    _check_columns(table, [name for name in needed if name is not None])
+    for table in tables:
+        _check_columns(table, [name for name in needed if name is not None])
     # Rows after the present have no target, so the study's "refuse" must not refuse them here.
     lenient = data.model_copy(update={"missing": "interpolate"})
     learned = Learned(encoder.categories, encoder.plan.frequency, encoder.forms)
-    read = read_series([table], lenient, learned)
+    read = read_series(tables, lenient, learned)
     ids = {data.series: [each.name for each in read.series]} if data.series is not None else {}
     forms = read.forms if encoder.forms else ()
-    return RowsToPredict(read.series, lambda _: table.source, ids, forms)
+    return RowsToPredict(read.series, lambda _: tables[-1].source, ids, forms)
 
 
 def _plain_rows(data: object, encoder: Encoder) -> RowsToPredict:

@@ -13,7 +13,7 @@ from gru_optuna.cli.process import keep_files_private
 from gru_optuna.cli.storage import storage_app
 from gru_optuna.cli.studies import best, dashboard, report, status, studies
 from gru_optuna.cli.tune import tune_study, worker
-from gru_optuna.cli.winner import confirm, export
+from gru_optuna.cli.winner import confirm, export, forecast
 
 app = typer.Typer(
     cls=Group,
@@ -35,6 +35,7 @@ app.command("best", cls=Command)(best)
 app.command("confirm", cls=Command)(confirm)
 app.command("export", cls=Command)(export)
 app.command("predict", cls=Command)(predict)
+app.command("forecast", cls=Command)(forecast)
 app.command("report", cls=Command)(report)
 app.command("dashboard", cls=Command)(dashboard)
 app.add_typer(storage_app)

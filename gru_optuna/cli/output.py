@@ -63,6 +63,8 @@ def print_best(summary: Summary) -> None:
     )
     if winner.confirmed is not None:
         _print_confirmed(winner.confirmed, summary.metric)
+        if winner.intervals is not None and (held := winner.intervals.in_words()):
+            print(held)
     else:
         print(f"not confirmed on fresh seeds: {winner.unconfirmed}")
     if summary.baselines:

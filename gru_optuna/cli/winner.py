@@ -1,4 +1,4 @@
-"""Commands for a study's winner: confirm and export."""
+"""Commands for a study's winner: confirm, export and forecast."""
 
 from __future__ import annotations
 
@@ -89,8 +89,12 @@ def export(
     name: Name,
     out: Annotated[Path, typer.Option(metavar="DIR", help="A new folder for the bundle.")],
     refit: Annotated[
-        bool, typer.Option("--refit", help="Train on training and validation rows together.")
-    ] = False,
+        bool | None,
+        typer.Option(
+            help="Train on the validation rows too; forecasting: on all rows, as it does unless "
+            "told otherwise."
+        ),
+    ] = None,
     ensemble: Annotated[
         bool, typer.Option("--ensemble", help="Average the predictions of all confirmed networks.")
     ] = False,
@@ -134,6 +138,59 @@ def export(
         bundle.save(out)
         print(shown(out))
         say(f"next    gru-optuna predict {shown(out)} FILE")
+
+
+def forecast(
+    name: Name,
+    rows: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[FILE]",
+            help="Rows up to the present, and what is known of the steps ahead. Default: the "
+            "study's own.",
+        ),
+    ] = None,
+    steps: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="Steps ahead. Default: the study's horizon."),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="The file to write: .csv .tsv .jsonl .parquet. Default: stdout."
+        ),
+    ] = None,
+    data: DataFolder = None,
+    device: Device = "auto",
+    threads: Threads = None,
+    slots: Slots = None,
+    storage: Storage = None,
+) -> None:
+    """Train the winner on all rows and forecast what comes after them, with intervals.
+
+    Example: gru-optuna forecast sales --out next.csv
+    """
+    with plain_errors():
+        from rich.console import Console
+
+        from gru_optuna.bundle.output import writing
+        from gru_optuna.cli.progress import PlainView
+        from gru_optuna.tuning.confirm import Place
+        from gru_optuna.tuning.forecast import forecast as forecast_with
+        from gru_optuna.tuning.retrain import Abandoned
+        from gru_optuna.worker.run import WorkerSettings
+
+        at = StudyPlace.of(name, storage)
+        stop = stop_on_signals(PlainView(Console(stderr=True)))
+        place = Place(at.url, data or at.data, WorkerSettings(device, threads, slots))
+        try:
+            with writing(out) as writer:
+                writer.write(forecast_with(at.name, place, stop, rows=rows, steps=steps))
+        except Abandoned:
+            say("stopped; nothing was written.")
+            leave(EXIT_INTERRUPTED, at_once=True)
+        if out is not None:
+            say(shown(out))
 
 
 def _stopped(*, at_once: bool) -> NoReturn:

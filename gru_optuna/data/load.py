@@ -53,8 +53,8 @@ def load_dataset(
         The fold of ``data.folds`` to validate on, from 0. None: the part that ``data.validation``
         names or, if there are folds, the first fold.
     refit
-        Whether to train on the validation rows too, once everything is decided. With folds of
-        series, these are the rows that follow the training rows of all folds.
+        Whether to train on the validation rows too, once everything is decided; on all rows, the
+        test rows included, of series.
 
     Raises
     ------

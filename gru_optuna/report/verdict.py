@@ -22,7 +22,9 @@ def write_verdict(result: Result, spec: Specification) -> list[str]:
         f"{format_metric(measured.value)}{interval}."
     )
     first = [" ".join(result.compared)] if result.compared else []
-    return [*first, " ".join([value, *_comparison(result, spec)]), *_gain(result, spec)]
+    held = result.winner.intervals.in_words() if result.winner.intervals else None
+    told = [value, *_comparison(result, spec), *([held] if held else [])]
+    return [*first, " ".join(told), *_gain(result, spec)]
 
 
 def _comparison(result: Result, spec: Specification) -> list[str]:

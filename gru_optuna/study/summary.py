@@ -16,6 +16,7 @@ from gru_optuna.storage.trial_counts import count_trials, read_best_trials
 from gru_optuna.study import budget
 from gru_optuna.study.confirmation import rank, read_decision
 from gru_optuna.study.fitted_baselines import compare_in_words, read_fitted
+from gru_optuna.study.prediction_intervals import PredictionIntervals, read_intervals
 from gru_optuna.study.trial_attributes import (
     BEST_EPOCH,
     COUNTED,
@@ -58,6 +59,7 @@ class Winner:
     hyperparameters: Hyperparameters  # fixed ones too
     confirmed: Decision | None = None  # None: not confirmed on fresh seeds
     unconfirmed: str | None = None  # why, in a sentence
+    intervals: PredictionIntervals | None = None  # of predicted numbers, if it is confirmed
 
     def configuration(self) -> dict[str, Value]:
         """Every hyperparameter that applies, by its name in the study file."""
@@ -79,6 +81,7 @@ class Winner:
                 "test_uses": self.confirmed.test_uses,
             },
             "unconfirmed": self.unconfirmed,
+            "intervals": self.intervals and self.intervals.as_json(),
             "params": self.params,
             "configuration": self.configuration(),
         }
@@ -263,6 +266,7 @@ def _winner_of(study: Study, spec: Specification, trials: Sequence[FrozenTrial])
         hyperparameters=space.hyperparameters(best.params, spec),
         confirmed=confirmed,
         unconfirmed=None if confirmed else _about_no_confirmation(study, spec, decision),
+        intervals=read_intervals(study, best.number) if confirmed else None,
     )
 
 

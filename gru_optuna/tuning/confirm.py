@@ -16,7 +16,13 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 
 from gru_optuna import seeds
-from gru_optuna.attributes import CONFIRMATION, CONFIRMATION_RUNS, PREDICTIONS, TEST
+from gru_optuna.attributes import (
+    CONFIRMATION,
+    CONFIRMATION_RUNS,
+    PREDICTION_INTERVALS,
+    PREDICTIONS,
+    TEST,
+)
 from gru_optuna.data.intervals import metric_interval
 from gru_optuna.data.metrics import combined, mean_metric
 from gru_optuna.errors import StudyFailed, TrialFailed
@@ -36,6 +42,7 @@ from gru_optuna.study.confirmation import (
     read_runs,
     runs_as_json,
 )
+from gru_optuna.study.prediction_intervals import PredictionIntervals
 from gru_optuna.study.predictions import describe_predictions
 from gru_optuna.study.study import load_study
 from gru_optuna.training.pool_factory import make_pool
@@ -51,7 +58,9 @@ if TYPE_CHECKING:
     from threading import Event
 
     from optuna import Study
+    from torch import Tensor
 
+    from gru_optuna.data.dataset import Split
     from gru_optuna.data.metrics import Predictions
     from gru_optuna.hyperparameters import Hyperparameters
     from gru_optuna.study_file import Specification
@@ -332,9 +341,11 @@ class _ConfirmingRuns:
         def predict(part: Literal["validation", "test"]) -> list[Predictions]:
             return [_on_host(self.pool.predict(hyperparameters, run, part)) for run in runs]
 
+        validation = predict("validation") if self.spec.task != "classification" else []
         if self.spec.data.test is None:
+            self._measure_intervals(winner.number, validation, None)
             if not self.spec.data.folds:  # whose rows differ, so that no row has one prediction
-                predictions = predict("validation")
+                predictions = validation or predict("validation")
                 self._keep(winner.number, "validation", predictions)
                 self._compare(winner.number, "validation", predictions)
             return None
@@ -342,6 +353,7 @@ class _ConfirmingRuns:
         self._compare(winner.number, "test", predictions)
         kept = self._keep(winner.number, "test", predictions)
         averaged = [combined(predictions)]
+        self._measure_intervals(winner.number, validation, averaged[0][0])
         value = mean_metric(self.spec.metric, averaged)
         both = {"value": value, "interval": self._interval(averaged)}
         return TestValue(
@@ -349,6 +361,16 @@ class _ConfirmingRuns:
             interval=kept["interval"],
             ensemble=both if len(runs) > 1 and math.isfinite(value) else None,
         )
+
+    def _measure_intervals(
+        self, number: int, validation: list[Predictions], test: tuple[Tensor, Split] | None
+    ) -> None:
+        """Records how far the averaged networks are off; of classes, there is nothing to record."""
+        if validation:
+            by_fold = zip(*validation, strict=True)
+            averaged = [combined([[pair] for pair in pairs])[0] for pairs in by_fold]
+            measured = PredictionIntervals.measure(number, averaged, test)
+            self._write(PREDICTION_INTERVALS, measured.as_json())
 
     def _compare(self, number: int, part: str, predictions: list[Predictions]) -> None:
         """Compares the winner with the simple models, on the same rows at the same moment."""

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 
 def make_winner(
-    name: str, place: Place, stop: Event, *, refit: bool = False, ensemble: bool = False
+    name: str, place: Place, stop: Event, *, refit: bool | None = False, ensemble: bool = False
 ) -> Bundle:
     """The winner of a study as a bundle; ``bundle.save(folder)`` writes it.
 
@@ -57,8 +57,9 @@ def make_winner(
     stop
         Set it to leave.
     refit
-        Train on training and validation rows together, for as many epochs as the winner's runs
-        usually took. No rows are left then to measure that network on.
+        Train on training and validation rows together, or for forecasts on all rows, for as many
+        epochs as the winner's runs usually took. No rows are left then to measure that network
+        on. None: only if it forecasts, since the future is near the newest rows.
     ensemble
         Take the networks of all the winner's runs, whose predictions are averaged.
 
@@ -71,6 +72,7 @@ def make_winner(
         If `stop` was set.
     """
     study, spec = load_study(open_storage(place.url), name)
+    refit = spec.task == "forecasting" if refit is None else refit
     summary = summarize(study, spec)
     if (winner := summary.best) is None:
         raise StudyError(f'study "{name}" has no result: {summary.no_result}')

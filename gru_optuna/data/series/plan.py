@@ -89,8 +89,8 @@ class SeriesSplit:
         )
 
     def refitting(self) -> SeriesSplit:
-        """Adds the validation steps to the training steps."""
-        return replace(self, train=(0, self.validation[1]))
+        """Adds all later steps to the training steps: a forecast needs the newest most."""
+        return replace(self, train=(0, (self.test or self.validation)[1]))
 
 
 def _count(part: float, steps: int) -> int:

@@ -1,0 +1,143 @@
+"""Intervals around the numbers that a study's winner predicts, from its errors on validation rows.
+
+Split conformal prediction (Papadopoulos et al. 2002; Lei et al. 2018): of n + 1 errors that come
+in any order with the same probability, the last is no larger than the k-th smallest of the others
+with probability k / (n + 1). Validation rows are the best that there is, and not quite such rows:
+the winner was chosen on them, windows of a series overlap, and its future may be unlike its past.
+So the share of the test values that the intervals held is measured, too.
+
+Letters: N rows, O outputs, which for series are the steps ahead.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from math import ceil
+from typing import TYPE_CHECKING, Any
+
+from gru_optuna.attributes import PREDICTION_INTERVALS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+    from optuna import Study
+    from torch import Tensor
+
+    from gru_optuna.data.dataset import Split
+
+LEVELS = (80, 95)
+"""How many of a hundred values an interval is to hold."""
+
+ENOUGH_ROWS = 50
+"""Test rows from which on the share that the intervals held says something."""
+
+
+@dataclass(frozen=True)
+class PredictionIntervals:
+    """How far predictions of the averaged networks are off.
+
+    Parameters
+    ----------
+    number
+        The winner's trial.
+    rows
+        Validation rows whose errors were measured; windows, for series.
+    widths
+        For each level, half the interval's width for each output; None where there are too few
+        rows for the level. In the data's units, or for series in mean errors of the seasonal-naive
+        forecast in training, since one series may be a thousand times as large as another.
+    held
+        For each level, the share of the test values that lie within the interval; None without
+        test rows.
+    test_rows
+        Rows whose share that is.
+    """
+
+    number: int
+    rows: int
+    widths: dict[str, list[float | None]]
+    held: dict[str, float] | None = None
+    test_rows: int = 0
+
+    @classmethod
+    def measure(
+        cls,
+        number: int,
+        validation: Sequence[tuple[Tensor, Split]],
+        test: tuple[Tensor, Split] | None,
+    ) -> PredictionIntervals:
+        """Measures the intervals of the networks' averaged predictions.
+
+        Parameters
+        ----------
+        number
+            The winner's trial.
+        validation, test
+            The outputs (N, O) of the averaged networks and the rows; for validation, of each fold.
+        """
+        import numpy as np  # here: `best` and `status` only read
+
+        errors = np.concatenate([_errors(*predicted) for predicted in validation])
+        widths = {str(level): _widths(errors, level) for level in LEVELS}
+        if test is None:
+            return cls(number, len(errors), widths)
+        off = _errors(*test)
+        known = ~np.isnan(off)
+        held = {
+            level: float((off <= np.array(each, float))[known].mean())
+            for level, each in widths.items()
+            if None not in each and known.any()
+        }
+        return cls(number, len(errors), widths, held, len(off))
+
+    def as_json(self) -> dict[str, Any]:
+        """The content of the study's attribute."""
+        return asdict(self)
+
+    @property
+    def levels(self) -> list[str]:
+        """The levels for which there are enough rows."""
+        return [level for level, widths in self.widths.items() if None not in widths]
+
+    def in_words(self) -> str | None:
+        """How many test values the intervals held; None without test rows."""
+        if not self.held:
+            return None
+        shares = [f"{share:.0%} in the {level}% intervals" for level, share in self.held.items()]
+        few = "" if self.test_rows >= ENOUGH_ROWS else f" (only {self.test_rows} rows)"
+        return f"Values of the test rows{few}: {' and '.join(shares)}."
+
+
+def read_intervals(study: Study, number: int) -> PredictionIntervals | None:
+    """The intervals of a study whose confirmed winner is this trial; None if none were measured."""
+    content: Mapping[str, Any] | None = study.user_attrs.get(PREDICTION_INTERVALS)
+    if content is None or content["number"] != number:
+        return None
+    return PredictionIntervals(**content)
+
+
+def _errors(outputs: Tensor, split: Split) -> NDArray[np.float64]:
+    """(N, O) how far predictions are off, in the units of widths; NaN where nobody knows."""
+    import numpy as np
+
+    units = split.units
+    assert units is not None, "numbers have units"
+    off = (units.restore(outputs) - units.restore(split.targets)).abs()
+    if units.naive is None:
+        return np.asarray(off)
+    # The error of a constant series is measured as it is.
+    return np.asarray(off / units.naive.where(units.naive > 0, 1.0))
+
+
+def _widths(errors: NDArray[np.float64], level: int) -> list[float | None]:
+    """For each output, the smallest error that so many of a hundred are not expected to exceed."""
+    import numpy as np
+
+    found: list[float | None] = []
+    for column in errors.T:
+        known = np.sort(column[~np.isnan(column)])
+        place = ceil((len(known) + 1) * level / 100)
+        found.append(float(known[place - 1]) if place <= len(known) else None)
+    return found

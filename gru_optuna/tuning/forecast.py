@@ -1,0 +1,116 @@
+"""What comes next: the winner, trained again on all rows, forecasts the steps behind them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+
+from gru_optuna.bundle.bundle import PREDICTION
+from gru_optuna.bundle.rows import CHUNK, read_rows, series_of_tables
+from gru_optuna.data.readers.in_memory import open_table
+from gru_optuna.data.series.encoder import SeriesEncoder
+from gru_optuna.data.series.windows import naive_error
+from gru_optuna.errors import UserError
+from gru_optuna.storage.database.open import open_storage
+from gru_optuna.study.study import load_study
+from gru_optuna.study.summary import summarize
+from gru_optuna.tuning.export import make_winner
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+    from threading import Event
+
+    from gru_optuna.bundle.rows import RowsToPredict
+    from gru_optuna.study.prediction_intervals import PredictionIntervals
+    from gru_optuna.tuning.confirm import Place
+
+
+def forecast(
+    name: str, place: Place, stop: Event, *, rows: Path | None = None, steps: int | None = None
+) -> pl.DataFrame:
+    """The winner's forecasts of the steps behind the newest rows, for every series.
+
+    Parameters
+    ----------
+    name
+        The study's name.
+    place
+        Where the study is.
+    stop
+        Set it to leave.
+    rows
+        A file of the rows up to the present, and of what is known of the steps ahead; None: the
+        study's own rows.
+    steps
+        How many steps ahead; None: the study's horizon.
+
+    Returns
+    -------
+    polars.DataFrame
+        A row for each step: the series' name, its time, ``prediction``, and if the winner is
+        confirmed and there are enough validation rows, ``low_80``, ``high_80``, ``low_95`` and
+        ``high_95``.
+
+    Raises
+    ------
+    UserError
+        If the study doesn't forecast or has no winner, its data aren't there, or `steps` is more
+        than its horizon.
+    Abandoned
+        If `stop` was set.
+    """
+    study, spec = load_study(open_storage(place.url), name)
+    horizon = spec.data.horizon
+    if spec.task != "forecasting" or horizon is None:
+        raise UserError(
+            f'study "{name}" is for {spec.task}, so it has no future to forecast. '
+            f"Try: gru-optuna export {name}."
+        )
+    if steps is not None and steps > horizon:
+        raise UserError(
+            f'study "{name}" forecasts {horizon} steps at once, and {steps} were asked for. Tune a '
+            f"study with horizon = {steps} under [data]."
+        )
+    winner = summarize(study, spec).best
+    confirmed = winner is not None and winner.confirmed is not None
+    bundle = make_winner(name, place, stop, refit=True, ensemble=confirmed)
+    intervals = None if winner is None else winner.intervals
+    encoder = bundle.encoder
+    assert isinstance(encoder, SeriesEncoder)
+    frames = []
+    for part in _rows(encoder, place.folder, rows):
+        frame = bundle.predict_rows(part)
+        if intervals is not None:
+            season = encoder.plan.season
+            naive = [naive_error(each.target, season) or 1.0 for each in part.rows]
+            frame = frame.with_columns(_bounds(frame[PREDICTION], intervals, naive))
+        frames.append(frame.filter(pl.int_range(pl.len()) % horizon < (steps or horizon)))
+    return pl.concat(frames)
+
+
+def _rows(encoder: SeriesEncoder, folder: Path, file: Path | None) -> Iterator[RowsToPredict]:
+    if file is not None:
+        yield from (rows for rows, _ in read_rows(file, encoder))
+        return
+    data = encoder.data
+    files = (data.train, data.validation, data.test)
+    tables = [open_table(folder, f, encoder.formats) for f in files if isinstance(f, str)]
+    rows = series_of_tables(tables, encoder)
+    for start in range(0, len(rows), CHUNK):
+        yield rows.part(start, start + CHUNK)
+
+
+def _bounds(
+    forecasts: pl.Series, intervals: PredictionIntervals, naive: list[float]
+) -> Iterator[pl.Series]:
+    """Columns of bounds around the forecasts of all series, one series after another.
+
+    `naive` are the errors of the seasonal-naive forecast, in which widths are measured.
+    """
+    for level in intervals.levels:
+        widths = np.outer(naive, np.array(intervals.widths[level], float)).ravel()
+        yield (forecasts - widths).alias(f"low_{level}")
+        yield (forecasts + widths).alias(f"high_{level}")

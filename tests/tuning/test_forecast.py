@@ -1,0 +1,133 @@
+"""What comes after the newest rows: the whole chain, from a file whose end was cut off."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+import pytest
+from helpers.series_rows import HOUR, START
+from helpers.small_studies import write_study
+from helpers.workspaces import Workspace
+
+from gru_optuna import load_bundle, tune
+from gru_optuna.errors import UserError
+from gru_optuna.storage.database.open import open_storage
+from gru_optuna.study.prediction_intervals import read_intervals
+from gru_optuna.study.study import load_study
+from gru_optuna.tuning.confirm import Place
+from gru_optuna.tuning.forecast import forecast
+from gru_optuna.worker.run import WorkerSettings
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SHOPS = {"big": 1000.0, "small": 1.0}
+STEPS, HORIZON, CUT = 240, 6, 6
+NEVER = threading.Event()
+
+
+def sales() -> pl.DataFrame:
+    """Two shops of the same daily rhythm, one a thousand times as large."""
+    draw, hours = np.random.default_rng(0), np.arange(STEPS)
+    return pl.concat(
+        pl.DataFrame(
+            {
+                "hour": [START + n * HOUR for n in range(STEPS)],
+                "shop": name,
+                "sold": size * (10 + 3 * np.sin(hours * np.pi / 12) + draw.normal(0, 0.3, STEPS)),
+            }
+        )
+        for name, size in SHOPS.items()
+    )
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A study of all rows but the last six of each shop."""
+    folder = tmp_path_factory.mktemp("sales")
+    whole = sales()
+    whole.filter(pl.int_range(pl.len()) % STEPS < STEPS - CUT).write_csv(folder / "sales.csv")
+    content: dict[str, Any] = {
+        "name": "sales",
+        "task": "forecasting",
+        "fit_baselines": False,
+        "data": {"train": "sales.csv", "time": "hour", "target": "sold", "series": "shop",
+                 "horizon": HORIZON, "window": 12, "season": 24, "test": 40, "validation": 40},
+        "model": {"hidden_size": 8},
+        "training": {"epochs": 8},
+        "budget": {"trials": 3},
+        "confirmation": {"candidates": 1, "seeds": 2},
+    }  # fmt: skip
+    path = write_study(folder / "sales.toml", content)
+    url = f"sqlite:///{folder / 'study.db'}"
+    tune(path, storage=url, device="cpu", threads=1, slots=2, report=folder / "report")
+    return folder
+
+
+def place_of(folder: Path) -> Place:
+    return Place(f"sqlite:///{folder / 'study.db'}", folder, WorkerSettings("cpu", 1, 2))
+
+
+def test_the_rows_that_were_cut_off_are_forecast(folder: Path) -> None:
+    found = forecast("sales", place_of(folder), NEVER)
+    cut = sales().filter(pl.int_range(pl.len()) % STEPS >= STEPS - CUT)
+    assert found["shop"].to_list() == cut["shop"].to_list()
+    assert found["hour"].str.to_datetime().to_list() == cut["hour"].to_list()
+    size = cut["shop"].replace_strict(SHOPS).to_numpy()
+    off = np.abs(found["prediction"].to_numpy() - cut["sold"].to_numpy()) / size
+    assert off.mean() < 1  # the rhythm has a swing of 6, the noise a deviation of 0.3
+    for level in (80, 95):
+        width = (found[f"high_{level}"] - found[f"low_{level}"]).to_numpy() / size
+        # Each shop's in its own units, and the same for both in times of their sizes.
+        np.testing.assert_allclose(width[:HORIZON], width[HORIZON:], rtol=0.1)
+        assert (width > 0.2).all()
+        assert (width < 6).all()
+    held = (found["low_95"] <= cut["sold"]) & (cut["sold"] <= found["high_95"])
+    assert held.sum() >= 10  # of 12
+
+
+def test_the_intervals_are_measured_on_the_test_rows(folder: Path) -> None:
+    study, _ = load_study(open_storage(place_of(folder).url), "sales")
+    (number,) = {c["number"] for c in study.user_attrs["confirmation"]["candidates"]}
+    found = read_intervals(study, number)
+    assert found is not None
+    assert (found.rows, found.test_rows) == (2 * 35, 2 * 35)  # windows of both shops
+    assert found.held is not None
+    assert 0.6 < found.held["80"] < found.held["95"] <= 1
+    assert read_intervals(study, number + 1) is None
+
+
+def test_fewer_steps_are_the_first_of_them_and_more_are_refused(folder: Path) -> None:
+    whole = forecast("sales", place_of(folder), NEVER)
+    two = forecast("sales", place_of(folder), NEVER, steps=2)
+    assert two.equals(whole.filter(pl.int_range(pl.len()) % HORIZON < 2))
+    with pytest.raises(UserError, match="forecasts 6 steps at once, and 7 were asked for"):
+        forecast("sales", place_of(folder), NEVER, steps=7)
+
+
+def test_later_rows_may_be_in_a_file_of_their_own(folder: Path) -> None:
+    """The networks are those that the study's own rows make; only the present is another."""
+    later = folder / "later.csv"
+    sales().write_csv(later)
+    done = Workspace(folder).run(
+        "forecast", "sales", str(later), "--storage", place_of(folder).url, "--data",
+        str(folder), "--out", "next.csv", "--threads", "1", "--slots", "2",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = pl.read_csv(folder / "next.csv", try_parse_dates=True)
+    assert found["hour"][0] == START + STEPS * HOUR
+    assert len(found) == 2 * HORIZON
+    exported = Workspace(folder).run(
+        "export", "sales", "--storage", place_of(folder).url, "--data", str(folder),
+        "--ensemble", "--out", "bundle", "--threads", "1", "--slots", "2",
+    )  # fmt: skip
+    assert exported.returncode == 0, exported.stderr
+    bundle = load_bundle(folder / "bundle")
+    assert bundle.manifest.refitted
+    assert "epochs on all rows, seed" in (folder / "bundle" / "README.md").read_text()
+    np.testing.assert_allclose(
+        bundle.predict_frame(later)["prediction"], found["prediction"], rtol=1e-12
+    )
