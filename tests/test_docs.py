@@ -56,8 +56,9 @@ def test_every_key_of_a_study_file_is_documented() -> None:
     page = (REPOSITORY / "docs" / "study-file.md").read_text()
     for section, field in study_file.Specification.model_fields.items():
         inner = getattr(field.annotation, "model_fields", {})
-        for key in inner or [section]:
-            assert re.search(rf"`({section}\.)?{key}`", page), f"{section}.{key} is missing"
+        for key in inner or [field.alias or section]:
+            written = rf"`({section}\.)?{key}`|`\[\[{key}\]\]`"
+            assert re.search(written, page), f"{section}.{key} is missing"
 
 
 def test_every_toml_block_of_the_readme_is_a_study_file() -> None:

@@ -176,7 +176,7 @@ def forecast(
         from gru_optuna.bundle.output import writing
         from gru_optuna.cli.progress import PlainView
         from gru_optuna.tuning.confirm import Place
-        from gru_optuna.tuning.forecast import forecast as forecast_with
+        from gru_optuna.tuning.forecast import make_forecast
         from gru_optuna.tuning.retrain import Abandoned
         from gru_optuna.worker.run import WorkerSettings
 
@@ -185,7 +185,7 @@ def forecast(
         place = Place(at.url, data or at.data, WorkerSettings(device, threads, slots))
         try:
             with writing(out) as writer:
-                writer.write(forecast_with(at.name, place, stop, rows=rows, steps=steps))
+                writer.write(make_forecast(at.name, place, stop, rows=rows, steps=steps))
         except Abandoned:
             say("stopped; nothing was written.")
             leave(EXIT_INTERRUPTED, at_once=True)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from gru_optuna.tuning.confirm import Place
 
 
-def forecast(
+def make_forecast(
     name: str, place: Place, stop: Event, *, rows: Path | None = None, steps: int | None = None
 ) -> pl.DataFrame:
     """The winner's forecasts of the steps behind the newest rows, for every series.

@@ -86,7 +86,7 @@ def test_from_a_study_file_to_predictions(
     """JapaneseVowels: tune, confirm, export; and predict in a process of its own."""
     done = gru_optuna_in("tune", "studies/tiny.toml", "--no-confirm")
     assert done.exit_code == 0, done.stderr
-    assert "confirmed" not in done.stdout
+    assert "confirmed validation" not in done.stdout
     assert "\ntest " not in done.stdout
 
     done = gru_optuna_in("confirm", "tiny", "--seeds", "3")

@@ -18,7 +18,7 @@ from gru_optuna.storage.database.open import open_storage
 from gru_optuna.study.prediction_intervals import read_intervals
 from gru_optuna.study.study import load_study
 from gru_optuna.tuning.confirm import Place
-from gru_optuna.tuning.forecast import forecast
+from gru_optuna.tuning.forecast import make_forecast
 from gru_optuna.worker.run import WorkerSettings
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def place_of(folder: Path) -> Place:
 
 
 def test_the_rows_that_were_cut_off_are_forecast(folder: Path) -> None:
-    found = forecast("sales", place_of(folder), NEVER)
+    found = make_forecast("sales", place_of(folder), NEVER)
     cut = sales().filter(pl.int_range(pl.len()) % STEPS >= STEPS - CUT)
     assert found["shop"].to_list() == cut["shop"].to_list()
     assert found["hour"].str.to_datetime().to_list() == cut["hour"].to_list()
@@ -101,11 +101,11 @@ def test_the_intervals_are_measured_on_the_test_rows(folder: Path) -> None:
 
 
 def test_fewer_steps_are_the_first_of_them_and_more_are_refused(folder: Path) -> None:
-    whole = forecast("sales", place_of(folder), NEVER)
-    two = forecast("sales", place_of(folder), NEVER, steps=2)
+    whole = make_forecast("sales", place_of(folder), NEVER)
+    two = make_forecast("sales", place_of(folder), NEVER, steps=2)
     assert two.equals(whole.filter(pl.int_range(pl.len()) % HORIZON < 2))
     with pytest.raises(UserError, match="forecasts 6 steps at once, and 7 were asked for"):
-        forecast("sales", place_of(folder), NEVER, steps=7)
+        make_forecast("sales", place_of(folder), NEVER, steps=7)
 
 
 def test_later_rows_may_be_in_a_file_of_their_own(folder: Path) -> None:

@@ -108,13 +108,14 @@ def test_folds_share_out_the_training_file(tmp_path: Path) -> None:
         assert_equal(a, b)
 
 
-def test_the_winner_is_trained_on_the_validation_file_too(tmp_path: Path) -> None:
+def test_a_forecast_is_trained_on_all_files(tmp_path: Path) -> None:
     write_parts(tmp_path, rich(), 340, 400)
     keys = {"train": "0.csv", "validation": "1.csv", "test": "2.csv", **ROLES}
     spec = study(**keys, season=1)
     found = load_dataset(spec, tmp_path)
     refitted = load_dataset(spec, tmp_path, refit=True)
-    assert len(refitted.train) == len(found.train) + 60
+    assert found.test is not None
+    assert len(refitted.train) == len(found.train) + 60 + (len(found.test) + spec.data.horizon - 1)
     assert refitted.fingerprint == found.fingerprint
 
 
