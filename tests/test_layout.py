@@ -109,7 +109,7 @@ def test_no_public_class_is_defined_twice() -> None:
 
 
 def test_no_import_renames_because_a_name_is_taken() -> None:
-    usual = {"np", "pl", "pa", "pc", "sa", "go", "npt", "F"}
+    usual = {"np", "pl", "cs", "pa", "pc", "sa", "go", "npt", "F"}
     renamed = [
         f"{module}: {alias.name} as {alias.asname}"
         for module in MODULES
