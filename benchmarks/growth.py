@@ -77,6 +77,10 @@ ROWS = {
     "page_mb": "study page, MB",
     "alone": "bookkeeping, trials/s, 1 worker",
     "four": "bookkeeping, trials/s, 4 workers",
+    "alone_cpu": "processor of the worker, ms a trial, 1 worker",
+    "four_cpu": "processor of the workers, ms a trial, 4 workers",
+    "alone_server": "processor of the server, ms a trial, 1 worker",
+    "four_server": "processor of the server, ms a trial, 4 workers",
 }
 
 
@@ -424,6 +428,7 @@ def bookkeeping(url: str) -> dict[str, float]:
         budget = spec.budget.model_copy(update={"trials": known + NEW})
         study.set_user_attr(BUDGET, budget.model_dump(mode="json"))
         script = (sys.executable, HERE / "recorded_pool.py", url, NAME)
+        before = server_seconds(url)
         started = [
             subprocess.Popen(script, env=ENVIRONMENT, stdout=subprocess.PIPE, text=True)
             for _ in range(workers)
@@ -432,7 +437,19 @@ def bookkeeping(url: str) -> dict[str, float]:
         trials = sum(one["trials"] for one in done)
         assert trials == NEW, f"{trials} trials were ended, not {NEW}"
         found[name] = trials / max(one["seconds"] for one in done)
+        found[f"{name}_cpu"] = 1000 * sum(one["cpu"] for one in done) / NEW
+        found[f"{name}_server"] = 1000 * (server_seconds(url) - before) / NEW
     return found
+
+
+def server_seconds(url: str) -> float:
+    """The processor's time of sessions that have ended; 0 on SQLite."""
+    folder = make_url(url).query.get("host")
+    if folder is None:
+        return 0.0
+    first_line = Path(str(folder), "postmaster.pid").read_text().splitlines()[0]
+    times = psutil.Process(int(first_line)).cpu_times()
+    return float(times.children_user + times.children_system)
 
 
 MEASUREMENTS: dict[str, Callable[[str], dict[str, float]]] = {

@@ -56,7 +56,8 @@ def test_an_old_database_is_refused_backed_up_upgraded(workspace: Workspace, old
 def test_tuning_goes_on_in_an_upgraded_database(workspace: Workspace, old: str) -> None:
     run("upgrade")
     # Version 0.1 knew no leases: its running trial is taken over when it gets no further.
-    done = workspace.run("tune", "studies/tiny.toml", "--trials", "6", "--lease", "2")
+    more = ("--trials", "6", "--lease", "2", "--no-confirm")
+    done = workspace.run("tune", "studies/tiny.toml", *more)
     assert done.returncode == 0, done.stderr
     study = optuna.load_study(storage=open_storage(old), study_name="tiny")
     assert [trial.number for trial in study.trials] == list(range(6))
