@@ -18,7 +18,7 @@ from optuna.exceptions import ExperimentalWarning
 from gru_optuna import seeds
 from gru_optuna.search import space
 from gru_optuna.search.study_view import StudyView
-from gru_optuna.search.thaw import as_pruned
+from gru_optuna.search.thaw import Thaw, as_pruned
 from gru_optuna.search.tpe import FlatTPESampler, ModelledTrials
 
 if TYPE_CHECKING:
@@ -84,7 +84,8 @@ def make_sampler(spec: Specification) -> samplers.BaseSampler:
         "qmc": qmc,
         "cmaes": cmaes,
     }
-    return SeededSampler(makers[spec.sampler.name], spec.seed)
+    pauses = Thaw.of(spec) is not None
+    return SeededSampler(makers[spec.sampler.name], spec.seed, pauses=pauses)
 
 
 class SeededSampler(samplers.BaseSampler):
@@ -93,15 +94,31 @@ class SeededSampler(samplers.BaseSampler):
     A single sampler would draw from one stream of random numbers, which a restart begins again
     and which depends on the order in which trials ask. Optuna's samplers learn from the trials in
     the storage, so a new one knows as much as an old one.
+
+    Parameters
+    ----------
+    make
+        Makes a sampler from a seed.
+    study_seed
+        The study's seed.
+    pauses
+        Whether the study may have paused trials, which all trials are searched for.
     """
 
-    def __init__(self, make: Callable[[int], samplers.BaseSampler], study_seed: int) -> None:
+    def __init__(
+        self,
+        make: Callable[[int], samplers.BaseSampler],
+        study_seed: int,
+        *,
+        pauses: bool = False,
+    ) -> None:
         self._make = make
         self._study_seed = study_seed
+        self._pauses = pauses
         self._inner: samplers.BaseSampler
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
-        study = _with_paused_as_pruned(study)
+        study = self._seen(study)
         # One trial is proposed at a time. `after_trial` may meet the sampler of a later trial,
         # which makes no difference: what a sampler must remember, it writes to the storage.
         self._inner = self._make_for(trial)
@@ -110,12 +127,12 @@ class SeededSampler(samplers.BaseSampler):
     def infer_relative_search_space(
         self, study: Study, trial: FrozenTrial
     ) -> dict[str, BaseDistribution]:
-        return self._inner.infer_relative_search_space(_with_paused_as_pruned(study), trial)
+        return self._inner.infer_relative_search_space(self._seen(study), trial)
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        return self._inner.sample_relative(_with_paused_as_pruned(study), trial, search_space)
+        return self._inner.sample_relative(self._seen(study), trial, search_space)
 
     def sample_independent(
         self,
@@ -127,9 +144,7 @@ class SeededSampler(samplers.BaseSampler):
         # By name, not in turn: a trial whose worker died between two parameters gets the rest
         # as it would have without the crash.
         inner = self._make_for(trial, param_name)
-        return inner.sample_independent(
-            _with_paused_as_pruned(study), trial, param_name, param_distribution
-        )
+        return inner.sample_independent(self._seen(study), trial, param_name, param_distribution)
 
     def after_trial(
         self,
@@ -140,6 +155,14 @@ class SeededSampler(samplers.BaseSampler):
     ) -> None:
         self._inner.after_trial(study, trial, state, values)
 
+    def _seen(self, study: Study) -> Any:
+        """The study with paused trials as if pruned."""
+        if not self._pauses:
+            return study
+        trials = study.get_trials(deepcopy=False)
+        seen = as_pruned(trials)
+        return study if seen is trials else StudyView(study, seen)
+
     def _make_for(self, trial: FrozenTrial, param_name: str = "") -> samplers.BaseSampler:
         purpose = seeds.seed_for(self._study_seed, "sampler", trial.number)
         mixed = np.random.SeedSequence([purpose, zlib.crc32(param_name.encode())])
@@ -149,12 +172,6 @@ class SeededSampler(samplers.BaseSampler):
             # Optuna may still change these samplers' arguments; the lock file pins the version.
             warnings.simplefilter("ignore", ExperimentalWarning)
             return self._make(seed)
-
-
-def _with_paused_as_pruned(study: Study) -> Any:
-    trials = study.get_trials(deepcopy=False)
-    seen = as_pruned(trials)
-    return study if seen is trials else StudyView(study, seen)
 
 
 class GridByNumber(samplers.BaseSampler):

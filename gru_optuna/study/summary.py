@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import operator
 from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -232,17 +234,26 @@ def find_winner(study: Study, spec: Specification) -> Winner | None:
     decision = read_decision(study)
     complete_only = decision is not None and decision.complete_only
     states = (TrialState.COMPLETE,) if complete_only else COUNTED
-    trials = study.get_trials(deepcopy=False)
-    reached = {
-        trial.number: value
-        for trial in study.get_trials(deepcopy=False, states=states)
-        if BEST_EPOCH in trial.user_attrs and (value := best_reached(trial, spec)) is not None
-    }
-    sound = [value for n, value in reached.items() if trials[n].state != TrialState.FAIL]
-    best = min(sound or reached.values(), key=spec.as_loss, default=None)
+    better, worse = (min, operator.gt) if spec.direction == "minimize" else (max, operator.lt)
     confirmed = {c.number for c in decision.candidates} if decision else set()
+    trials = study.get_trials(deepcopy=False, states=states)
+    ours = [t for t in trials if t.state == TrialState.COMPLETE and BEST_EPOCH in t.user_attrs]
+    # Of thousands of trials, few are pruned after an epoch as good as the best complete one.
+    complete = [value for t in ours if (value := best_reached(t, spec)) is not None]
+    least = better(complete, default=math.nan)
+    ours += [
+        t
+        for t in trials
+        if t.state != TrialState.COMPLETE
+        and (values := t.intermediate_values.values())
+        and (not worse(better(values), least) or t.number in confirmed)
+        and BEST_EPOCH in t.user_attrs
+    ]
+    reached = [(t, value) for t in ours if (value := best_reached(t, spec)) is not None]
+    sound = [value for t, value in reached if t.state != TrialState.FAIL]
+    best = better(sound or (value for _, value in reached), default=None)
     # Ranking all trials would take as long as a study is large.
-    equal = [trials[n] for n, value in reached.items() if n in confirmed or value == best]
+    equal = [t for t, value in reached if t.number in confirmed or value == best]
     return _winner_of(study, spec, rank(equal, spec))
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from optuna.trial import TrialState
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from optuna import Trial
     from optuna.trial import FrozenTrial
@@ -106,10 +106,15 @@ def epochs_trained(trial: FrozenTrial) -> int:
 
 def best_reached(trial: FrozenTrial, spec: Specification) -> float | None:
     """The metric of the best epoch, however the trial ended; None if no epoch's is finite."""
-    values: Iterable[float] = trial.intermediate_values.values()
-    if trial.state == TrialState.COMPLETE and trial.value is not None:
-        values = [trial.value]
+    if trial.state == TrialState.COMPLETE and (value := trial.value) is not None:
+        return value if math.isfinite(value) else None
+    if not (values := trial.intermediate_values.values()):
+        return None
     better = min if spec.direction == "minimize" else max
+    # In one call, for thousands of trials. A NaN first is the best of all to `min` and `max`, and
+    # a later one never is.
+    if math.isfinite(best := better(values)):
+        return best
     return better(filter(math.isfinite, values), default=None)
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from optuna.trial import TrialState
 
 from gru_optuna.report.figures.pruning import measure_pruning
-from gru_optuna.report.trials import ENDED, complete, last_value, trials_in, value_of
+from gru_optuna.report.trials import ENDED, complete, trials_in, value_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,7 +45,7 @@ def key_figures(study: Study, spec: Specification, summary: Summary) -> dict[str
     if not ended:
         return {}
     figures = {
-        "best-so-far": _best_so_far(ended, spec, summary),
+        "best-so-far": _best_so_far(complete(study), ended[-1].number, spec, summary),
         "learning-curves": _learning_curves(study, spec),
         "what-pruning-saved": _pruning(study, spec),
     }
@@ -56,17 +56,15 @@ def key_figures(study: Study, spec: Specification, summary: Summary) -> dict[str
 
 
 def _best_so_far(
-    ended: Sequence[FrozenTrial], spec: Specification, summary: Summary
+    trials: Sequence[FrozenTrial], last: int, spec: Specification, summary: Summary
 ) -> dict[str, Any]:
     numbers: list[int] = []
     values: list[float] = []
-    for trial in ended:
-        if trial.state != TrialState.COMPLETE or (value := last_value(trial)) is None:
-            continue
+    for trial in trials:
+        value = value_of(trial)
         if not values or spec.as_loss(value) < spec.as_loss(values[-1]):
             numbers.append(trial.number)
             values.append(value)
-    last = ended[-1].number
     if numbers and numbers[-1] != last:
         numbers, values = [*numbers, last], [*values, values[-1]]
     lines = [_line("best so far", numbers, values, _BLUE, shape="hv", width=3)]
