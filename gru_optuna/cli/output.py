@@ -87,7 +87,7 @@ def _print_fitted(summary: Summary) -> None:
         named = (f"{model.name} {format_metric(model.validation)}" for model in fitted.models)
         print(f"simple models on the validation rows: {', '.join(named)}")
     for sentence in fitted.about_fit():
-        print(f"simple models: {sentence}")
+        print(f"simple models: {sentence[0].lower()}{sentence[1:]}")
 
 
 def _print_confirmed(found: Decision, metric: str) -> None:

@@ -148,7 +148,7 @@ def compare_in_words(comparison: Comparison, metric: str) -> list[str]:
     if interval is None:
         first = (
             f"No difference can be shown between the GRU and {name}: {comparison.units} "
-            f"independent rows are too few ({values})."
+            f"independent row{'s are' if comparison.units != 1 else ' is'} too few ({values})."
             if comparison.units < _few()
             else f"No difference can be shown between the GRU and {name} ({values})."
         )
