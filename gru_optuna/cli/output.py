@@ -57,10 +57,15 @@ def print_best(summary: Summary) -> None:
     trials = summary.trials
     ended = trials["complete"] + trials["pruned"] + trials["failed"]
     print(f"{summary.study}: {ended} trials, {trials['pruned']} pruned, {trials['failed']} failed")
-    print(
-        f"best validation {summary.metric} {format_metric(winner.value)} "
-        f"(trial {winner.number}, epoch {winner.best_epoch})"
-    )
+    value = f"{format_metric(winner.value)} (trial {winner.number}, epoch {winner.best_epoch})"
+    if winner.confirmed is None or winner.confirmed.candidates[0].number == winner.number:
+        print(f"best validation {summary.metric} {value}")
+    else:
+        first = winner.confirmed.candidates[0]
+        print(
+            f"validation {summary.metric} in the search {value}; trial {first.number} had "
+            f"{format_metric(first.search_value)}, and fresh seeds decided"
+        )
     if winner.confirmed is not None:
         _print_confirmed(winner.confirmed, summary.metric)
         if winner.intervals is not None and (held := winner.intervals.in_words()):
@@ -92,12 +97,8 @@ def _print_fitted(summary: Summary) -> None:
 
 def _print_confirmed(found: Decision, metric: str) -> None:
     """Prints the winner's mean on fresh seeds, and its value on the test rows."""
-    won, first = found.won, found.candidates[0]
+    won = found.won
     assert won.mean is not None
-    if first is not won:
-        print(
-            f"the search's best was trial {first.number} with {format_metric(first.search_value)}"
-        )
     good = sum(value is not None for value in won.values)
     fresh = f"mean of {good} fresh seeds" if good > 1 else "one fresh seed"
     print(
