@@ -57,13 +57,13 @@ def print_best(summary: Summary) -> None:
     trials = summary.trials
     ended = trials["complete"] + trials["pruned"] + trials["failed"]
     print(f"{summary.study}: {ended} trials, {trials['pruned']} pruned, {trials['failed']} failed")
-    value = f"{format_metric(winner.value)} (trial {winner.number}, epoch {winner.best_epoch})"
+    found = f"{format_metric(winner.value)} (trial {winner.number}, epoch {winner.best_epoch})"
     if winner.confirmed is None or winner.confirmed.candidates[0].number == winner.number:
-        print(f"best validation {summary.metric} {value}")
+        print(f"best validation {summary.metric} {found}")
     else:
         first = winner.confirmed.candidates[0]
         print(
-            f"validation {summary.metric} in the search {value}; trial {first.number} had "
+            f"validation {summary.metric} in the search {found}; trial {first.number} had "
             f"{format_metric(first.search_value)}, and fresh seeds decided"
         )
     if winner.confirmed is not None:
