@@ -40,7 +40,7 @@ _LONGEST_TIME = 40  # characters
 _FEW_NAMES = 12  # such as months
 _FEW_UNITS = 5
 _CODED = (
-    r"(?i)^(?:['’<>≤≥~≈]? ?[+-]?\d[\d.,٫٬' ]*%?|0x[\da-f]+|(?:\d+[ -])?\d+/(?:2|4|8|16|32|64)|"
+    r"(?i)^(?:['’<>≤≥~≈]? ?[+-]?\d[\d.,٫٬' ]*[%–—-]?|0x[\da-f]+|(?:\d+[ -])?\d+/(?:2|4|8|16|32|64)|"
     r"\d+:\d\d(?::\d\d)?(?:\.\d+)?)$"
 )
 """Numbers in forms that aren't read: limits, hexadecimal ones, fractions, durations, or mixed."""
@@ -93,7 +93,7 @@ def _describe(table: Table, name: str) -> Column:
     if missing == len(table):
         return Column(name, "empty", missing, 0, {})
     try:
-        texts = table.strings(name)
+        texts = table.strings(name).str.strip_chars()
     except DataError as error:
         return Column(name, "other", missing, 0, {}, mistake=str(error))
     if texts.drop_nulls().str.contains(_NESTED).all():

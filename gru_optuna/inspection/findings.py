@@ -11,10 +11,11 @@ import numpy as np
 import polars as pl
 
 from gru_optuna.data.readers.headers import lines_of_units
-from gru_optuna.data.readers.numbers import MISSING, marker_among
+from gru_optuna.data.readers.numbers import MISSING, markers_among
 from gru_optuna.data.readers.time_columns import parse_columns
 from gru_optuna.data.series.categories import MOST_CATEGORIES
 from gru_optuna.errors import DataError
+from gru_optuna.formatting import format_list
 from gru_optuna.inspection.role_words import name_speaks
 
 if TYPE_CHECKING:
@@ -76,9 +77,10 @@ def in_columns(table: Table, columns: Sequence[Column], guess: Guess) -> Iterato
             message = message.removeprefix(f"{table.source}: ")
             yield DataFinding("mistake", table.source, message, name, blocks=True)
         if name in far:
+            quoted = ", ".join(f'"{number}"' for number in far[name])
             message = (
-                f'column "{name}" holds {far[name]}, far from its other numbers. If that stands '
-                f'for a missing value, write missing_values = ["{far[name]}"] under [data]'
+                f'column "{name}" holds {format_list(far[name])}, far from its other numbers. If '
+                f"that stands for a missing value, write missing_values = [{quoted}] under [data]"
             )
             yield DataFinding("missing", table.source, message, name)
         if column.kind == "empty":
@@ -117,11 +119,15 @@ def in_columns(table: Table, columns: Sequence[Column], guess: Guess) -> Iterato
         yield DataFinding("leak", table.source, message, name)
 
 
-def far_numbers(table: Table, columns: Sequence[Column]) -> dict[str, str]:
-    """By column, a number such as -999 that may stand for missing values."""
-    numeric = (column.name for column in columns if column.kind == "number")
-    found = ((name, marker_among(table.known_numbers(name))) for name in numeric)
-    return {name: f"{marker:g}" for name, marker in found if marker is not None}
+def far_numbers(table: Table, columns: Sequence[Column]) -> dict[str, list[str]]:
+    """By column, numbers such as -999 that may stand for missing values, as they are written."""
+    found: dict[str, list[str]] = {}
+    for name in (column.name for column in columns if column.kind == "number"):
+        numbers = table.known_numbers(name)
+        if markers := markers_among(numbers):
+            texts = table.strings(name).str.strip_chars()
+            found[name] = [str(texts[int((numbers == marker).argmax())]) for marker in markers]
+    return found
 
 
 def signs_for_missing(table: Table, columns: Sequence[Column]) -> list[str]:

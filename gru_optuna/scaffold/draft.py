@@ -573,11 +573,14 @@ def _tokens(table: Table, column: Column) -> tuple[str, NDArray[np.float64], str
     scripts = column.scripts or {}
     if not without_spaces(scripts):
         words = texts.str.count_matches(r"\w+|[^\w\s]").to_numpy()
-        return "word", words.astype(np.float64), "words that are frequent in the training rows"
-    script = next(iter(scripts))
+        if np.median(words) > 1:
+            return "word", words.astype(np.float64), "words that are frequent in the training rows"
+        why = "each text is one word"
+    else:
+        why = f"{next(iter(scripts))} has no spaces between words"
     if np.median(signs) <= _LONG_SIGNS:
-        return "char", signs, f"{script} has no spaces between words, and the texts are short"
-    return "bpe", signs / _SIGNS_A_PIECE, f"{script} has no spaces between words"
+        return "char", signs, f"{why}, and the texts are short"
+    return "bpe", signs / _SIGNS_A_PIECE, why
 
 
 def _vocabulary(tokenizer: str, tokens: NDArray[np.float64]) -> int:

@@ -305,6 +305,7 @@ def test_numbers_with_units_are_no_classes_of_a_series(tmp_path: Path, unit: str
         ("{r:.2f}M", "Write only the number, in the same unit"),
         ("01:{n:02}:30", "Write it as a decimal number"),
         ("'{r:.2f}", "Correct it"),
+        ("{n}.-", "Write only the number"),
         ("٣٫{n}", "Write it with the digits 0 to 9"),
     ],
 )
@@ -337,6 +338,16 @@ def test_a_part_of_a_time_alone_is_named(tmp_path: Path, names: list[str]) -> No
     rows = [f"{names[n % 3]},{n * 37 % 101 / 7}" for n in range(90)]
     found = guess(tmp_path, "Day,load", rows)
     assert '"Day" is only a part of a time: add its date or its year' in found.reason
+
+
+def test_texts_of_one_word_are_read_by_their_signs(tmp_path: Path) -> None:
+    rows = [
+        f"{''.join('ACGT'[n * k * k % 4] for k in range(3, 60))}G{n:b},{'ab'[n % 2]}"
+        for n in range(90)
+    ]
+    rows = [row.replace("0", "A").replace("1", "C") for row in rows]
+    guess(tmp_path, "sequence,class", rows)
+    assert 'tokenizer = "char"' in draft_study(tmp_path / "x.csv").toml
 
 
 def test_many_numbers_in_a_field_are_no_text(tmp_path: Path) -> None:

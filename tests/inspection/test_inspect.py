@@ -15,6 +15,7 @@ from helpers.workspaces import REPOSITORY
 from typer.testing import CliRunner
 
 from gru_optuna.cli import app
+from gru_optuna.data.readers.column_formats import TableFormats
 from gru_optuna.errors import DataError
 from gru_optuna.inspection.inspect import Inspection, inspect
 from gru_optuna.inspection.roles import Roles
@@ -393,12 +394,32 @@ def test_a_number_that_looks_like_a_missing_value_is_named(tmp_path: Path, marke
     values[3] = marker
     rows = "".join(f"2024-01-{row % 28 + 1:02},{value}\n" for row, value in enumerate(values))
     said = " ".join(found(look(tmp_path, f"day,y\n{rows}")))
-    assert f'missing_values = ["{float(marker):g}"]' in said
+    assert f'missing_values = ["{marker}"]' in said
+    followed = inspect([tmp_path / "x.csv"], formats=TableFormats(missing_values=(marker,)))
+    assert f'column "y": 1 field is "{marker}", and so read as missing' in found(followed)
+
+
+@pytest.mark.parametrize("markers", [("-9999", "-999"), ("1e+20",), ("9.96921e+36", "-32768")])
+def test_numbers_very_far_from_the_others_are_named_together(
+    tmp_path: Path, markers: tuple[str, ...]
+) -> None:
+    values = [*(f"{100 + row % 37}.{row % 10}" for row in range(60)), *markers * 3]
+    rows = "".join(f"{row},{value}\n" for row, value in enumerate(values))
+    quoted = ", ".join(f'"{marker}"' for marker in markers)
+    assert f"missing_values = [{quoted}]" in " ".join(found(look(tmp_path, f"n,y\n{rows}")))
 
 
 def test_ordinary_extremes_are_no_missing_values(tmp_path: Path) -> None:
     rows = "".join(f"{row},{row * 37 % 1000}\n" for row in range(1000))
     assert "missing_values" not in " ".join(found(look(tmp_path, f"n,y\n{rows}")))
+    demand = [0, 0, 0, 500, 0, 1, 0, 0, 500, 2] * 20  # now and then, and then much
+    rows = "".join(f"{row},{value}\n" for row, value in enumerate(demand))
+    assert "missing_values" not in " ".join(found(look(tmp_path, f"n,y\n{rows}")))
+
+
+def test_spaces_around_a_class_make_no_other_class(tmp_path: Path) -> None:
+    seen = look(tmp_path, texts(60).replace("a\n", "a \n", 9).replace("b\n", "b\u00a0\n", 9))
+    assert "one of 2" in seen.guess.reason
 
 
 def test_names_among_the_rows_are_named(tmp_path: Path) -> None:

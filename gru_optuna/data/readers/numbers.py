@@ -28,6 +28,7 @@ MISSING = ("na", "n/a", "nan", "null", "none")
 
 _SHOWN = 40  # characters of a field, in messages
 _FEW_MARKS, _MANY_NUMBERS = 4, 50
+_OFTEN, _VARIOUS, _VERY_FAR = 3, 10, 100.0  # markers, other numbers, and widths of these
 _LONGEST_MARKER = 2  # characters that can hardly be anything else, such as "?" or "--"
 _CODES = (
     "EUR|USD|GBP|CHF|JPY|CNY|INR|SEK|NOK|DKK|PLN|CZK|HUF|RON|BGN|TRY|RUB|UAH|BRL|MXN|ARS|CLP|COP|"
@@ -187,18 +188,30 @@ def about_no_number(got: str, written: ColumnFormat = PLAIN) -> str:
     return f'is "{got[:_SHOWN]}", not a finite number{like}. {hint}'
 
 
-def marker_among(numbers: NDArray[np.float64]) -> float | None:
-    """The number among others that looks like a marker for missing values, such as -999.
+def markers_among(numbers: NDArray[np.float64]) -> list[float]:
+    """The numbers among others that look like markers for missing values, such as -999 and 1e20.
 
-    Its digits are nines, and it is farther from the others than they are from each other.
+    A marker is farther from the others than they are from each other, and its digits are nines; or
+    it occurs often, and is very far.
     """
-    known = numbers[np.isfinite(numbers)]
+    known, markers = numbers[np.isfinite(numbers)], list[float]()
+    while (marker := _far_number(known)) is not None:
+        markers.append(marker)
+        known = known[known != marker]
+    return markers
+
+
+def _far_number(known: NDArray[np.float64]) -> float | None:
     for marker in (known.min(), known.max()) if len(known) else ():
         digits = f"{abs(marker):.10g}".replace(".", "")
         others = known[known != marker]
-        if len(digits) < 3 or digits.strip("9") or len(others) < 2:
+        if len(others) < 2:
             continue
-        if np.abs(others - marker).min() > np.ptp(others):
+        distance, width = np.abs(others - marker).min(), np.ptp(others)
+        if len(digits) >= 3 and not digits.strip("9") and distance > width:
+            return float(marker)
+        often = len(known) - len(others) >= _OFTEN and len(np.unique(others)) >= _VARIOUS
+        if often and distance > _VERY_FAR * width:
             return float(marker)
     return None
 
