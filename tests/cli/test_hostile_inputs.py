@@ -20,6 +20,8 @@ from helpers.workspaces import REPOSITORY
 from typer.testing import CliRunner
 
 from gru_optuna.cli import app
+from gru_optuna.data.readers.limits import check_archive
+from gru_optuna.errors import DataError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -99,6 +101,20 @@ STUDIES = {
 def test_a_study_file_beyond_all_measure_is_refused(here: Path, what: str) -> None:
     (here / "x.toml").write_text(STUDIES[what])
     assert refusal("tune", "x.toml").startswith("x.toml")
+
+
+@pytest.mark.parametrize("shape", [(10_000, 1, 1), (2_000, 60, 1)])
+def test_an_npz_file_that_fits_only_until_it_is_read_is_refused(
+    shape: tuple[int, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Numbers are converted, and each row becomes an object."""
+    monkeypatch.setenv("GRU_OPTUNA_MEMORY", "1MiB")
+    path, values = tmp_path / "x.npz", np.zeros(shape, "float32")
+    np.savez(path, values=values[::2])
+    check_archive(path)
+    np.savez(path, values=values)
+    with pytest.raises(DataError, match=r'"values" has shape .* reading the arrays takes 0\.0 GiB'):
+        check_archive(path)
 
 
 @pytest.mark.parametrize("value", [f"{'[' * 5000}{']' * 5000}", MANY_DIGITS])

@@ -26,6 +26,7 @@ MOST_STEPS = 1_000_000
 """The most steps of a sequence."""
 
 _MOST_ARRAYS = 100  # in an .npz file; ours have four at most
+_NUMBER, _ROW = 8, 100  # bytes that a number and a row take once they are read
 _LINE_END = re.compile(rb"[\r\n]")
 _BLOCK = 1 << 16
 
@@ -109,10 +110,13 @@ def check_archive(path: Path) -> None:
                 version = read_magic(file)
                 read = read_array_header_1_0 if version == (1, 0) else read_array_header_2_0
                 shape, _, dtype = read(file)
-            total += max(prod(shape) * dtype.itemsize, member.file_size)
+            # Numbers are converted, and each row becomes an object.
+            bytes_each = dtype.itemsize + (_NUMBER if dtype.kind in "fiub" else 0)
+            rows = shape[0] if shape else 1
+            total += max(prod(shape) * bytes_each + rows * _ROW, member.file_size)
             if total > room:
                 raise DataError(
-                    f'{path}: "{name}" has shape {str(shape)[:60]}, and the arrays take '
+                    f'{path}: "{name}" has shape {str(shape)[:60]}, and reading the arrays takes '
                     f"{total / 2**30:,.1f} GiB, more than the {room / 2**30:,.1f} GiB that data "
                     f"may take here. Use float32, or fewer rows."
                 )
