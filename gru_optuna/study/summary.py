@@ -150,9 +150,9 @@ class Summary:
 
 def summarize(study: Study, spec: Specification) -> Summary:
     """Counts a study's trials and finds its winner."""
-    trials = study.get_trials(deepcopy=False)
-    counts = Counter(trial.state for trial in trials)
-    return _summary(study, spec, counts, sum(map(is_paused, trials)), find_winner(study, spec))
+    counts = Counter(trial.state for trial in study.get_trials(deepcopy=False))
+    paused = sum(map(is_paused, study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))))
+    return _summary(study, spec, counts, paused, find_winner(study, spec))
 
 
 def summarize_stored(study: Study, spec: Specification) -> Summary:

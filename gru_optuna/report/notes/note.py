@@ -138,7 +138,7 @@ def _equals(study: Study, spec: Specification, winner: Winner) -> int:
         best_reached(trial, spec) == winner.value
         for trial in trials
         # Most of many trials never had this value.
-        if trial.value == winner.value or winner.value in trial.intermediate_values.values()
+        if trial.state == TrialState.COMPLETE or winner.value in trial.intermediate_values.values()
     )
 
 
