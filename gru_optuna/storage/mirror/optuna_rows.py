@@ -13,7 +13,7 @@ from collections import defaultdict
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from optuna.distributions import distribution_to_json, json_to_distribution
@@ -36,10 +36,10 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from optuna.distributions import BaseDistribution
-    from sqlalchemy import ColumnElement, Connection
+    from sqlalchemy import ColumnElement, Connection, Select
 
 _Part = TypeVar("_Part")
 _ByTrial: TypeAlias = dict[int, list[_Part]]
@@ -287,22 +287,11 @@ def _read_running(
     connection: Connection, known: Mapping[int, FrozenTrial], without: Collection[str]
 ) -> Iterator[FrozenTrial]:
     """Known trials that still run with the same parameters; others are left out."""
-    trial_id = models.TrialModel.__table__.c.trial_id
-    parts: tuple[Any, ...] = (models.TrialParamModel, models.TrialIntermediateValueModel)
-    counts = [
-        select(func.count())
-        .where(part.__table__.c.trial_id == trial_id)
-        .correlate(models.TrialModel.__table__)
-        .scalar_subquery()
-        for part in parts
-    ]
-    running = models.TrialModel.__table__.c.state == TrialState.RUNNING
+    counted = connection.execute(
+        _growth_query(connection.dialect.name), {"among": _listed(connection, list(known))}
+    )
     reported = {
-        of: reports
-        for of, params, reports in connection.execute(
-            select(trial_id, *counts).where(_among(connection, trial_id, list(known)), running)
-        ).all()
-        if params == len(known[of].params) > 0
+        of: reports for of, params, reports in counted.all() if params == len(known[of].params) > 0
     }
     more = {
         of: next(reversed(known[of].intermediate_values), -1)
@@ -343,35 +332,67 @@ _REPORT = ("step", "intermediate_value", "intermediate_value_type")
 def _rows(
     connection: Connection,
     model: Any,
-    names: Sequence[str],
+    names: tuple[str, ...],
     trial_ids: Sequence[int],
     unless: Collection[str] = (),
     order: Any = None,
 ) -> Sequence[Any]:
     """Rows of some trials: the trial's id, and these columns."""
-    table = model.__table__.c
-    query = select(table.trial_id, *_plain(model, names))
-    query = query.where(_among(connection, table.trial_id, trial_ids)).order_by(order)
-    return connection.execute(query.where(table.key.not_in(unless)) if unless else query).all()
+    query = _rows_query(connection.dialect.name, model, names, tuple(unless), order)
+    return connection.execute(query, {"among": _listed(connection, trial_ids)}).all()
 
 
 def _reports_after(connection: Connection, steps: Mapping[int, int]) -> Sequence[Any]:
     """Each trial's reports after its step."""
+    if connection.dialect.name == "postgresql":
+        bound: dict[str, Any] = {"of": list(steps), "after": list(steps.values())}
+    else:
+        bound = {"pairs": json.dumps(list(steps.items()))}
+    return connection.execute(_reports_query(connection.dialect.name), bound).all()
+
+
+# Queries are made once: with hundreds of trials that have changed, making them took as long as
+# what they read.
+@cache
+def _rows_query(
+    dialect: str, model: Any, names: tuple[str, ...], unless: tuple[str, ...], order: Any
+) -> Select[Any]:
+    table = model.__table__.c
+    query = select(table.trial_id, *_plain(model, names)).where(_among(dialect, table.trial_id))
+    query = query.order_by(order)
+    return query.where(table.key.not_in(unless)) if unless else query
+
+
+@cache
+def _growth_query(dialect: str) -> Select[Any]:
+    """How many parameters and reports the running ones of some trials have."""
+    trials = models.TrialModel.__table__
+    parts: tuple[Any, ...] = (models.TrialParamModel, models.TrialIntermediateValueModel)
+    counts = [
+        select(func.count())
+        .where(part.__table__.c.trial_id == trials.c.trial_id)
+        .correlate(trials)
+        .scalar_subquery()
+        for part in parts
+    ]
+    running = trials.c.state == TrialState.RUNNING
+    return select(trials.c.trial_id, *counts).where(_among(dialect, trials.c.trial_id), running)
+
+
+@cache
+def _reports_query(dialect: str) -> Select[Any]:
     table = models.TrialIntermediateValueModel.__table__.c
     trial_id: ColumnElement[int]
     after: ColumnElement[int]
-    if connection.dialect.name == "postgresql":
-        listed = (
-            func.unnest(_array(steps), _array(steps.values()))
-            .table_valued("of", "step")
-            .render_derived()
-        )
-        trial_id, after = listed.c.of, listed.c.step
+    if dialect == "postgresql":
+        listed = func.unnest(bindparam("of", type_=_INTEGERS), bindparam("after", type_=_INTEGERS))
+        columns = listed.table_valued("of", "step").render_derived().c
+        trial_id, after = columns.of, columns.step
     else:
-        listed = func.json_each(json.dumps(list(steps.items()))).table_valued("value")
-        trial_id, after = (func.json_extract(listed.c.value, f"$[{i}]") for i in (0, 1))
+        pair = func.json_each(bindparam("pairs")).table_valued("value").c.value
+        trial_id, after = (func.json_extract(pair, f"$[{i}]") for i in (0, 1))
     query = select(table.trial_id, *_plain(models.TrialIntermediateValueModel, _REPORT))
-    return connection.execute(query.where(table.trial_id == trial_id, table.step > after)).all()
+    return query.where(table.trial_id == trial_id, table.step > after)
 
 
 def _plain(model: Any, names: Sequence[str]) -> list[Any]:
@@ -410,18 +431,21 @@ def _decoded(text: str) -> Any:
         return text
 
 
-def _among(
-    connection: Connection, trial_id: ColumnElement[int], of: Sequence[int]
-) -> ColumnElement[bool]:
-    """Whether an id is one of these. The list is one parameter, however long it is."""
-    if connection.dialect.name == "postgresql":
-        return trial_id == any_(_array(of))
-    listed = func.json_each(json.dumps(of)).table_valued("value")
+_INTEGERS = postgresql.ARRAY(Integer)
+
+
+def _among(dialect: str, trial_id: ColumnElement[int]) -> ColumnElement[bool]:
+    """Whether an id is one of those in `_listed`."""
+    if dialect == "postgresql":
+        return trial_id == any_(bindparam("among", type_=_INTEGERS))
+    listed = func.json_each(bindparam("among")).table_valued("value")
     return trial_id.in_(select(listed.c.value))
 
 
-def _array(of: Iterable[int]) -> ColumnElement[Any]:
-    return literal(list(of), postgresql.ARRAY(Integer))
+def _listed(connection: Connection, trial_ids: Sequence[int]) -> Any:
+    """Ids as one parameter, however many there are."""
+    ids = list(trial_ids)
+    return ids if connection.dialect.name == "postgresql" else json.dumps(ids)
 
 
 @lru_cache(maxsize=4096)
