@@ -35,7 +35,10 @@ def model_card(bundle: Bundle) -> str:
 
     template = Path(__file__).with_name("card.md").read_text(encoding="utf-8")
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=False)  # noqa: S701 (no HTML)
-    environment.filters |= {"text": lambda value: _as_text(str(value))}
+    environment.filters |= {
+        "text": lambda value: _as_text(str(value)),
+        "code": lambda value: _as_code(str(value)),
+    }
     count, labels = len(bundle.networks), bundle.labels
     more = f" and {len(labels) - _LABELS} more" if len(labels) > _LABELS else ""
     data = bundle.spec.data
