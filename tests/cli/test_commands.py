@@ -135,7 +135,8 @@ def test_studies_status_and_best(workspace: Workspace) -> None:
 
     status = json.loads(workspace.run("status", "tiny", "--json").stdout)
     assert status["direction"] == "maximize"
-    assert set(status["trials"]) == {"complete", "pruned", "running", "waiting", "failed"}
+    states = {"complete", "pruned", "paused", "running", "waiting", "failed"}
+    assert set(status["trials"]) == states
     assert status["budget"] == {"trials": 3, "claimed": 3}
     assert set(status["best"]) == {"number", "value", "params"}
     assert status["best"]["value"] == listed["best"]
