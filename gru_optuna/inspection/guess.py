@@ -394,7 +394,9 @@ class _Guesses:
                 (binary if zero_one else measured).append(column)
         # Beside x and z, y is an axis.
         axes = {"x", "y", "z"} & {column.name.lower() for column in measured}
-        silent = {column.name for column in measured if len(axes) == _AXES and column.name in "yY"}
+        silent = {
+            column.name for column in measured if len(axes) == _AXES and column.name.lower() == "y"
+        }
         tiers = (measured, binary) if measured or binary else (labels, empty)
         return _choose(tiers, "target", silent)
 
