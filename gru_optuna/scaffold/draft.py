@@ -16,7 +16,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from gru_optuna import study_file
 from gru_optuna.data.readers.column_formats import FOUND_OUT, TableFormats
-from gru_optuna.data.readers.in_parts import read_head, read_spread
+from gru_optuna.data.readers.in_parts import read_head
 from gru_optuna.data.readers.npz import holds_test_rows
 from gru_optuna.data.readers.sequence_files import SEQUENCES
 from gru_optuna.data.series.categories import MOST_CATEGORIES
@@ -263,16 +263,19 @@ def _check_sample(
 
     Rows that come later may be of other classes or series, so a refusal isn't certain.
     """
-    formats = head.formats.undecided()
-    rows = [head if report.every == 1 else read_spread(files[0], report.every, formats)]
+    looked_at = report.looked_at.removesuffix(".")
+    if report.every > 1:
+        # The rows from all over a file of texts would be in memory beside those at its beginning.
+        message = f"{looked_at}; tune checks the study when it reads all rows"
+        return DataFinding("few", report.file, message)
     try:
-        rows += [read_head(file, formats)[0] for file in files[1:]]
-        _check(toml, files, rows)
+        others = [read_head(file, head.formats.undecided())[0] for file in files[1:]]
+        _check(toml, files, [head, *others])
     except DataError as error:
         checked = f"tune would refuse the study for them: {error}".removesuffix(".")
     else:
         checked = "the study was checked with them; tune checks it with all rows"
-    return DataFinding("few", report.file, f"{report.looked_at.removesuffix('.')}; {checked}")
+    return DataFinding("few", report.file, f"{looked_at}; {checked}")
 
 
 def read_draft(toml: str, files: tuple[Path, ...]) -> Specification:
