@@ -41,7 +41,7 @@ from gru_optuna.worker.events import (
 )
 
 SPEC = study_file.parse(tomllib.loads(TINY_STUDY), source="tiny.toml")
-COUNTS = {"complete": 0, "pruned": 0, "running": 0, "waiting": 0, "failed": 0}
+COUNTS = {"complete": 0, "pruned": 0, "running": 0, "waiting": 0, "failed": 0, "paused": 0}
 BEFORE = Summary(
     study="tiny",
     task="classification",
