@@ -523,6 +523,14 @@ def test_the_best_mean_wins_unless_a_cheaper_one_is_as_good() -> None:
     assert winner_of(slow, fast) == (5, [4, 5])
 
 
+def test_a_tie_is_a_difference_within_its_standard_error() -> None:
+    """Both means have the standard error 0.1 / sqrt(3), their difference 0.0816."""
+    best = candidate(1, [0.8, 0.9, 1.0], size=500)
+    for difference, tied in ((0.08, [1, 2]), (0.083, [1])):
+        other = candidate(2, [value - difference for value in (0.8, 0.9, 1.0)], size=100)
+        assert winner_of(best, other)[1] == tied
+
+
 def test_who_failed_on_a_seed_comes_last() -> None:
     shaky, sound = candidate(1, [0.99, None, 0.99]), candidate(2, [0.6, 0.61, 0.62])
     assert winner_of(shaky, sound) == (2, [2])
