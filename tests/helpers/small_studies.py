@@ -56,6 +56,7 @@ _SHARE: tuple[Any, ...] = (_N, 0.3, [0.0, 0.2], {"low": 0.0, "high": 0.5})
 _ANY: dict[str, tuple[Any, ...]] = {
     "seed": (_N, 0, 2**31 - 1),
     "baselines": (_N, {"the last model": 0.25, "zero": 0}),
+    "try": (_N, [{"dropout": 0.1}, {"learning_rate": 0.01, "layers": 2}]),
     "fit_baselines": (False,),  # a process more for each study; they have tests of their own
     "model.hidden_size": (4, [2, 3], {"low": 1, "high": 5}, {"low": 2, "high": 6, "step": 2}),
     "model.layers": (_N, 2, [1, 2], {"low": 1, "high": 2}),
@@ -188,7 +189,7 @@ def all_keys() -> set[str]:
     keys: set[str] = set()
     for name, field in Specification.model_fields.items():
         inner = getattr(field.annotation, "model_fields", None)
-        keys |= {name} if inner is None else {f"{name}.{key}" for key in inner}
+        keys |= {field.alias or name} if inner is None else {f"{name}.{key}" for key in inner}
     return keys - {"name", "task"}
 
 
@@ -220,6 +221,7 @@ def study_content(
     if chosen["data.test"] == "file":
         chosen["data.test"] = f"{stem}-last.{ending}"
     if chosen["sampler.name"] == "grid":
+        chosen["try"] = LEFT_OUT
         # A grid has neither ranges nor defaults that are ranges; and it is small.
         for key, values in values_of(rows, task).items():
             is_range = isinstance(chosen[key], dict) and key != "baselines"

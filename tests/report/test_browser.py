@@ -200,7 +200,7 @@ def test_every_panel_becomes_a_picture_and_goes_with_the_next_rendering(tmp_path
 def test_an_empty_study_has_a_page(visit: Visit, tmp_path: Path) -> None:
     seen = visit(render_report(study_of([]), specification(), tmp_path))
     seen.page.wait_for_selector("html[data-ready]")
-    assert "No trial is complete yet" in seen.page.locator("#result").inner_text()
+    assert "No trial has trained an epoch" in seen.page.locator("#result").inner_text()
     assert not seen.complaints
 
 
