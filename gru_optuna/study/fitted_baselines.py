@@ -174,7 +174,7 @@ def compare_in_words(comparison: Comparison, metric: str) -> list[str]:
         if comparison.part == "test"
         else f"{comparison.rows:,} validation rows, which both were chosen on"
     )
-    second = f"Both were measured on the same {where}: {values}."
+    second = f"Both were measured on the same {where}{'' if values in first else f': {values}'}."
     return [first, f"{second} Of the simple models, it was the best on the validation rows."]
 
 
