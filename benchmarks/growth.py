@@ -405,7 +405,7 @@ def commands(url: str) -> dict[str, float]:
 
 
 def dashboard(url: str) -> dict[str, float]:
-    """What the server of optuna-dashboard does when the page of the study is opened."""
+    """Measures the requests that optuna-dashboard answers when a study's page is opened."""
     import optuna_dashboard
 
     storage = open_storage(url)

@@ -10,8 +10,8 @@ apply; ``kinds`` (D,), 0 for a number and else how many choices there are, which
 0; ``names`` (D,); and ``curve`` (N, E + 1), the validation loss after each epoch, of the untrained
 network first. TaskSet's files, with ``config``, ``low``, ``high`` and ``valid``, are read as well.
 
-The score is the normalised regret of the lowest loss in hand after so many full trainings' epochs:
-0 is the best recorded, 1 the median.
+The score is the normalised regret of the lowest loss found within the epochs of 5, 10, … full
+trainings: 0 is the best recorded loss, 1 the median.
 
     python benchmarks/search.py --record STUDY.toml --trials N --out FILE.npz
 
@@ -74,7 +74,7 @@ class Task:
 
     @property
     def epochs(self) -> int:
-        """Of a full training."""
+        """The number of epochs in a full training."""
         return self.curve.shape[1] - 1
 
     def regrets(self) -> NDArray[np.float64]:
@@ -129,7 +129,7 @@ class Recorded(optuna.samplers.BaseSampler):
         return sampler
 
     def pool(self, names: list[str]) -> NDArray[np.float64]:
-        """What the untried configurations that have all of these parameters hold of them."""
+        """The values of these parameters in the untried configurations that have all of them."""
         columns = [self._task.names.index(name) for name in names]
         found = self._task.x[self.left][:, columns]
         return found[~np.isnan(found).any(axis=1)]
@@ -201,7 +201,7 @@ class Replay:
         self.at_rung: list[int] = []  # numbers of those that have just reached one
 
     def regret(self, marks: Sequence[int]) -> tuple[list[float], float]:
-        """The regret after so many full trainings, and seconds for a decision."""
+        """The regret after each number of full trainings, and the seconds per decision."""
         regrets, budget = self.task.regrets(), max(marks) * self.task.epochs
         best, course, seconds, asked = 1.0, [], 0.0, 0
         while len(course) < budget:

@@ -163,7 +163,7 @@ def init(
 def _fit_baselines(
     file: Path, roles: Roles, task: Task | None, formats: TableFormats
 ) -> dict[str, Any]:
-    """What simple models reach on the validation rows of the study that `init` would draft."""
+    """Fits simple models as a study that `init` drafts would, and measures them for validation."""
     from gru_optuna.baselines.background import SECONDS
     from gru_optuna.baselines.fit import Chosen, fit_all
     from gru_optuna.baselines.rows import read_raw_folds

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from pathlib import Path  # noqa: TC003 (typer reads the annotations)
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -27,7 +28,12 @@ from gru_optuna.formatting import NONE, format_interval, format_metric
 from gru_optuna.workspace import shown
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from threading import Event
+
     from gru_optuna.study.confirmation import Candidate, Decision
+    from gru_optuna.tuning.confirm import Place
+    from gru_optuna.worker.run import WorkerSettings
 
 
 def confirm(
@@ -115,22 +121,12 @@ def export(
         if out.exists():
             raise UserError(f"{out} exists already. Name another folder, or remove it.")
 
-        from rich.console import Console
-
-        from gru_optuna.cli.progress import PlainView
-        from gru_optuna.tuning.confirm import Place
         from gru_optuna.tuning.export import make_winner
-        from gru_optuna.tuning.retrain import Abandoned
         from gru_optuna.worker.run import WorkerSettings
 
-        at = StudyPlace.of(name, storage)
-        stop = stop_on_signals(PlainView(Console(stderr=True)))
-        place = Place(at.url, data or at.data, WorkerSettings(device, threads, slots))
-        try:
-            bundle = make_winner(at.name, place, stop, refit=refit, ensemble=ensemble)
-        except Abandoned:
-            say("stopped; nothing was written.")
-            leave(EXIT_INTERRUPTED, at_once=True)
+        settings = WorkerSettings(device, threads, slots)
+        with _training_again(name, storage, data, settings) as (study, place, stop):
+            bundle = make_winner(study, place, stop, refit=refit, ensemble=ensemble)
         if onnx:
             from gru_optuna.bundle.onnx import with_onnx
 
@@ -171,26 +167,38 @@ def forecast(
     Example: gru-optuna forecast sales --out next.csv
     """
     with plain_errors():
-        from rich.console import Console
-
         from gru_optuna.bundle.output import writing
-        from gru_optuna.cli.progress import PlainView
-        from gru_optuna.tuning.confirm import Place
         from gru_optuna.tuning.forecast import make_forecast
-        from gru_optuna.tuning.retrain import Abandoned
         from gru_optuna.worker.run import WorkerSettings
 
-        at = StudyPlace.of(name, storage)
-        stop = stop_on_signals(PlainView(Console(stderr=True)))
-        place = Place(at.url, data or at.data, WorkerSettings(device, threads, slots))
-        try:
-            with writing(out) as writer:
-                writer.write(make_forecast(at.name, place, stop, rows=rows, steps=steps))
-        except Abandoned:
-            say("stopped; nothing was written.")
-            leave(EXIT_INTERRUPTED, at_once=True)
+        settings = WorkerSettings(device, threads, slots)
+        with (
+            _training_again(name, storage, data, settings) as (study, place, stop),
+            writing(out) as writer,
+        ):
+            writer.write(make_forecast(study, place, stop, rows=rows, steps=steps))
         if out is not None:
             say(shown(out))
+
+
+@contextmanager
+def _training_again(
+    name: str, storage: str | None, data: Path | None, settings: WorkerSettings
+) -> Iterator[tuple[str, Place, Event]]:
+    """A study's name and place, and what stops its training; a stop leaves with a message."""
+    from rich.console import Console
+
+    from gru_optuna.cli.progress import PlainView
+    from gru_optuna.tuning.confirm import Place
+    from gru_optuna.tuning.retrain import Abandoned
+
+    at = StudyPlace.of(name, storage)
+    stop = stop_on_signals(PlainView(Console(stderr=True)))
+    try:
+        yield at.name, Place(at.url, data or at.data, settings), stop
+    except Abandoned:
+        say("stopped; nothing was written.")
+        leave(EXIT_INTERRUPTED, at_once=True)
 
 
 def _stopped(*, at_once: bool) -> NoReturn:

@@ -105,9 +105,11 @@ class PredictionIntervals:
         """How many test values the intervals held; None without test rows."""
         if not self.held:
             return None
-        shares = [f"{share:.0%} in the {level}% intervals" for level, share in self.held.items()]
         few = "" if self.test_rows >= ENOUGH_ROWS else f" (only {self.test_rows} rows)"
-        return f"Values of the test rows{few}: {' and '.join(shares)}."
+        first, *others = self.held.items()
+        shares = [f"The {first[0]}% intervals contain {first[1]:.0%} of the test values{few}"]
+        shares += [f"the {level}% intervals {share:.0%}" for level, share in others]
+        return f"{', and '.join(shares)}."
 
 
 def read_intervals(study: Study, number: int) -> PredictionIntervals | None:

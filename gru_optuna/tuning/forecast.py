@@ -1,4 +1,4 @@
-"""What comes next: the winner, trained again on all rows, forecasts the steps behind them."""
+"""Forecasts of the steps after the newest rows, by the winner trained again on all rows."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 def make_forecast(
     name: str, place: Place, stop: Event, *, rows: Path | None = None, steps: int | None = None
 ) -> pl.DataFrame:
-    """The winner's forecasts of the steps behind the newest rows, for every series.
+    """The winner's forecasts of the steps after the newest rows, for every series.
 
     Parameters
     ----------

@@ -74,6 +74,9 @@ def test_the_share_that_is_held_is_said_with_its_rows_if_they_are_few() -> None:
     many = PredictionIntervals.measure(0, [predicted(errors)], predicted(errors))
     few = PredictionIntervals.measure(0, [predicted(errors)], predicted(errors[:20]))
     assert many.in_words() == (
-        "Values of the test rows: 100% in the 80% intervals and 100% in the 95% intervals."
+        "The 80% intervals contain 100% of the test values, and the 95% intervals 100%."
     )
-    assert str(few.in_words()).startswith("Values of the test rows (only 20 rows): 100% in the 80")
+    assert few.in_words() == (
+        "The 80% intervals contain 100% of the test values (only 20 rows), and the 95% intervals "
+        "100%."
+    )

@@ -100,7 +100,7 @@ def _check_keys(path: Path) -> None:
             try:
                 row = json.loads(line)
             except (ValueError, RecursionError):
-                return  # whoever reads the lines says what is wrong
+                return  # the reader of the lines reports it, with its place
             if not isinstance(row, dict):
                 return
             if not names.issuperset(row):
