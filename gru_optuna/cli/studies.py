@@ -206,14 +206,15 @@ def dashboard(
 def _serve(server: WSGIServer) -> NoReturn:
     """Serves until Ctrl-C or SIGTERM."""
     import signal
+    import threading
 
-    def interrupt(_number: int, _frame: object) -> NoReturn:
-        raise KeyboardInterrupt
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, interrupt)
-    try:
-        server.serve_forever()
-    except KeyboardInterrupt:
-        say("stopped")
+    # Waited for, not handled: a handler that raises may do so between any two instructions of the
+    # server, and it only runs once the main thread does, which a signal that the system gives to
+    # the thread of a request never wakes. Threads inherit what is blocked here.
+    ends = {signal.SIGINT, signal.SIGTERM}
+    signal.pthread_sigmask(signal.SIG_BLOCK, ends)
+    threading.Thread(target=server.serve_forever, name="serve", daemon=True).start()
+    signal.sigwait(ends)
+    server.shutdown()
+    say("stopped")
     sys.exit(EXIT_INTERRUPTED)

@@ -12,8 +12,8 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import ExitStack, contextmanager
-from http.client import HTTPConnection
+from contextlib import ExitStack, contextmanager, suppress
+from http.client import HTTPConnection, HTTPException
 from typing import TYPE_CHECKING
 from urllib.request import urlopen
 
@@ -565,14 +565,28 @@ def started(*command: str, **options: object) -> Iterator[tuple[subprocess.Popen
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_ctrl_c_ends_it(workspace: Workspace, number: signal.Signals) -> None:
+def test_ctrl_c_ends_it_also_while_requests_come(
+    workspace: Workspace, number: signal.Signals
+) -> None:
     open_storage(f"sqlite:///{workspace.folder}/storage/gru_optuna.db", create=True)
     command = (sys.executable, "-m", "gru_optuna", "dashboard", "--port", "0", "--write")
     how = {"cwd": workspace.folder, "env": workspace.environment()}
     with started(*command, **how) as (process, url):
         assert urlopen(url, timeout=10).status == 200  # noqa: S310
+
+        def ask_until_it_ends() -> None:
+            with suppress(OSError, HTTPException):
+                while True:
+                    urlopen(url, timeout=10).read()  # noqa: S310
+
+        browsers = [threading.Thread(target=ask_until_it_ends, daemon=True) for _ in range(6)]
+        for browser in browsers:
+            browser.start()
+        time.sleep(0.3)
         process.send_signal(number)
         out, _ = process.communicate(timeout=10)
+        for browser in browsers:
+            browser.join(10)
     assert process.returncode == 130
     assert out.endswith("stopped\n")
     assert "Traceback" not in out
