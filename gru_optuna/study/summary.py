@@ -62,6 +62,7 @@ class Winner:
     confirmed: Decision | None = None  # None: not confirmed on fresh seeds
     unconfirmed: str | None = None  # why, in a sentence
     intervals: PredictionIntervals | None = None  # of predicted numbers, if it is confirmed
+    equals: int = 1  # how many trials reached its value; it has the lowest loss of them
 
     def configuration(self) -> dict[str, Value]:
         """Every hyperparameter that applies, by its name in the study file."""
@@ -237,19 +238,24 @@ def find_winner(study: Study, spec: Specification) -> Winner | None:
     better, worse = (min, operator.gt) if spec.direction == "minimize" else (max, operator.lt)
     confirmed = {c.number for c in decision.candidates} if decision else set()
     trials = study.get_trials(deepcopy=False, states=states)
-    ours = [t for t in trials if t.state == TrialState.COMPLETE and BEST_EPOCH in t.user_attrs]
+    reached = [
+        (t, value)
+        for t in trials
+        if t.state == TrialState.COMPLETE
+        and BEST_EPOCH in t.user_attrs
+        and (value := best_reached(t, spec)) is not None
+    ]
     # Of thousands of trials, few are pruned after an epoch as good as the best complete one.
-    complete = [value for t in ours if (value := best_reached(t, spec)) is not None]
-    least = better(complete, default=math.nan)
-    ours += [
-        t
+    least = better((value for _, value in reached), default=math.nan)
+    reached += [
+        (t, value)
         for t in trials
         if t.state != TrialState.COMPLETE
         and (values := t.intermediate_values.values())
         and (not worse(better(values), least) or t.number in confirmed)
         and BEST_EPOCH in t.user_attrs
+        and (value := best_reached(t, spec)) is not None
     ]
-    reached = [(t, value) for t in ours if (value := best_reached(t, spec)) is not None]
     sound = [value for t, value in reached if t.state != TrialState.FAIL]
     best = better(sound or (value for _, value in reached), default=None)
     # Ranking all trials would take as long as a study is large.
@@ -278,6 +284,7 @@ def _winner_of(study: Study, spec: Specification, trials: Sequence[FrozenTrial])
         confirmed=confirmed,
         unconfirmed=None if confirmed else _about_no_confirmation(study, spec, decision),
         intervals=read_intervals(study, best.number) if confirmed else None,
+        equals=sum(best_reached(trial, spec) == value for trial in trials),
     )
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING
 
+import numpy as np
 from optuna.trial import TrialState
 
 from gru_optuna.report.figures.base import Panel, canvas, section, whole
@@ -59,7 +60,7 @@ def measure_pruning(study: Study, spec: Specification) -> PruningSavings:
         trials=len(every),
         pruned=len(pruned),
         run=sum(every),
-        unpruned=sum(complete) + sum(max(typical, epochs) for epochs in pruned),
+        unpruned=sum(complete) + float(np.maximum(typical, pruned).sum()),
         typical=typical,
         most=most,
         reached=[len(every) - bisect_left(every, epoch) for epoch in range(1, most + 1)],

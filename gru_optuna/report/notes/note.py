@@ -16,7 +16,7 @@ from gru_optuna.attributes import FINGERPRINT
 from gru_optuna.formatting import format_interval, format_metric, format_value
 from gru_optuna.report.axes import describe_range
 from gru_optuna.storage.mirror.dashboard_notes import MOST_TRIALS
-from gru_optuna.study.trial_attributes import COUNTED, TrialAttributes, best_reached
+from gru_optuna.study.trial_attributes import TrialAttributes
 from gru_optuna.study_file.searchable import Range
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def study_note(study: Study, spec: Specification, summary: Summary) -> str:
     return "\n\n".join(
         [
             _what(spec, summary),
-            _best(study, spec, summary),
+            _best(summary),
             _data(study, spec),
             _search(spec, summary.best),
             *_left_out(summary),
@@ -97,15 +97,17 @@ def _left_out(summary: Summary) -> Iterator[str]:
         )
 
 
-def _best(study: Study, spec: Specification, summary: Summary) -> str:
+def _best(summary: Summary) -> str:
     winner = summary.best
-    lines = [f"| | {spec.metric} |", "|---|---|"]
+    lines = [f"| | {summary.metric} |", "|---|---|"]
     if winner is None:
         lines.append("| best, on validation rows | no trial has ended yet |")
     else:
         where = f"trial {winner.number}, epoch {winner.best_epoch}"
-        equals = 1 if winner.confirmed else _equals(study, spec, winner)
-        least = f"; lowest loss of {equals} equal trials" if equals > 1 else ""
+        least = ""
+        if winner.equals > 1 and not winner.confirmed:
+            # optuna-dashboard shows only the first of them.
+            least = f"; lowest loss of {winner.equals} equal trials"
         lines.append(
             f"| best, on validation rows ({where}{least}) | **{format_metric(winner.value)}** |"
         )
@@ -129,17 +131,6 @@ def _confirmed(winner: Winner) -> Iterator[str]:
 
 def _between(interval: Sequence[float] | None) -> str:
     return f" ({format_interval(interval)})" if interval else ""
-
-
-def _equals(study: Study, spec: Specification, winner: Winner) -> int:
-    """How many trials share the best value; optuna-dashboard shows only the first of them."""
-    trials = study.get_trials(deepcopy=False, states=COUNTED)
-    return sum(
-        best_reached(trial, spec) == winner.value
-        for trial in trials
-        # Most of many trials never had this value.
-        if trial.state == TrialState.COMPLETE or winner.value in trial.intermediate_values.values()
-    )
 
 
 def _data(study: Study, spec: Specification) -> str:
