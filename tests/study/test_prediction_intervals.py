@@ -5,13 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+import optuna
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gru_optuna.attributes import PREDICTION_INTERVALS
 from gru_optuna.data.dataset import Split, Units
-from gru_optuna.study.prediction_intervals import PredictionIntervals
+from gru_optuna.study.prediction_intervals import PredictionIntervals, read_intervals
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -58,6 +60,76 @@ def test_each_step_ahead_has_a_width_and_missing_values_have_none() -> None:
     assert found.in_words() is None
 
 
+def rows_with(targets: Tensor, units: Units) -> Split:
+    rows = len(targets)
+    return Split(
+        steps=torch.zeros(rows, 1), starts=torch.arange(rows), lengths=torch.ones(rows).long(),
+        targets=targets, units=units,
+    )  # fmt: skip
+
+
+def test_errors_are_measured_in_the_units_of_the_data() -> None:
+    """Outputs of 3 for targets of 1, with a deviation of 10 and a mean of 100."""
+    units = Units(torch.tensor(100.0), torch.tensor(10.0))
+    found = PredictionIntervals.measure(
+        0, [(torch.full((20, 1), 3.0), rows_with(torch.full((20, 1), 1.0), units))], None
+    )
+    assert found.widths == {"80": [20.0], "95": [20.0]}
+
+
+def test_errors_of_series_are_in_naive_errors_unless_the_series_is_constant() -> None:
+    naive = torch.tensor([[4.0]] * 10 + [[0.5]] * 5 + [[0.0]] * 5)
+    units = Units(torch.zeros(20, 1), torch.ones(20, 1), naive=naive)
+    off = torch.tensor([[2.0]] * 10 + [[1.0]] * 5 + [[7.0]] * 5)
+    found = PredictionIntervals.measure(
+        0,
+        [(off, rows_with(torch.zeros(20, 1), units))],
+        (off, rows_with(torch.zeros(20, 1), units)),
+    )
+    # Half a naive error ten times, two of them five times, and the constant series' own error.
+    assert found.widths == {"80": [7.0], "95": [7.0]}
+    of_ten = PredictionIntervals.measure(
+        0,
+        [
+            (
+                off[:14],
+                rows_with(
+                    torch.zeros(14, 1),
+                    Units(torch.zeros(14, 1), torch.ones(14, 1), naive=naive[:14]),
+                ),
+            )
+        ],
+        None,
+    )
+    assert of_ten.widths == {"80": [2.0], "95": [None]}
+
+
+def test_test_rows_whose_values_are_all_missing_hold_nothing() -> None:
+    found = PredictionIntervals.measure(
+        0, [predicted(np.ones((20, 1)))], predicted(np.full((3, 1), np.nan))
+    )
+    assert found.held == {}
+    assert found.in_words() is None
+
+
+def test_missing_test_values_do_not_count_in_the_share() -> None:
+    measured = np.arange(1.0, 20.0).reshape(-1, 1)
+    test = np.array([[16.0], [np.nan], [16.5], [19.0], [20.0]])
+    found = PredictionIntervals.measure(0, [predicted(measured)], predicted(test))
+    assert found.widths == {"80": [16.0], "95": [19.0]}
+    assert found.held == {"80": 0.25, "95": 0.75}
+    assert found.test_rows == 5
+
+
+def test_intervals_are_those_of_the_confirmed_winner() -> None:
+    study = optuna.create_study()
+    assert read_intervals(study, 3) is None
+    found = PredictionIntervals.measure(3, [predicted(np.ones((20, 1)))], None)
+    study.set_user_attr(PREDICTION_INTERVALS, found.as_json())
+    assert read_intervals(study, 3) == found
+    assert read_intervals(study, 4) is None
+
+
 @pytest.mark.parametrize(
     ("rows", "levels"), [(3, []), (4, ["80"]), (18, ["80"]), (19, ["80", "95"])]
 )
@@ -71,12 +143,12 @@ def test_few_rows_have_no_interval_of_a_high_level(rows: int, levels: list[str])
 
 def test_the_share_that_is_held_is_said_with_its_rows_if_they_are_few() -> None:
     errors = np.ones((60, 1))
-    many = PredictionIntervals.measure(0, [predicted(errors)], predicted(errors))
-    few = PredictionIntervals.measure(0, [predicted(errors)], predicted(errors[:20]))
+    many = PredictionIntervals.measure(0, [predicted(errors)], predicted(errors[:50]))
+    few = PredictionIntervals.measure(0, [predicted(errors)], predicted(errors[:49]))
     assert many.in_words() == (
         "The 80% intervals contain 100% of the test values, and the 95% intervals 100%."
     )
     assert few.in_words() == (
-        "The 80% intervals contain 100% of the test values (only 20 rows), and the 95% intervals "
+        "The 80% intervals contain 100% of the test values (only 49 rows), and the 95% intervals "
         "100%."
     )
