@@ -8,7 +8,6 @@ from statistics import fmean
 from typing import TYPE_CHECKING
 
 import numpy as np
-import optuna
 import pytest
 from helpers.raw_folds import small_study
 from helpers.small_studies import write_study
@@ -24,7 +23,7 @@ from gru_optuna.errors import BundleError, StudyError
 from gru_optuna.seeds import trial_seed
 from gru_optuna.storage.database.open import open_storage
 from gru_optuna.study import confirmation
-from gru_optuna.study.confirmation import Candidate, Decision, decide, read_decision
+from gru_optuna.study.confirmation import Decision, read_decision
 from gru_optuna.study.fitted_baselines import read_fitted
 from gru_optuna.study.study import load_study
 from gru_optuna.study.summary import find_winner
@@ -490,56 +489,3 @@ def test_without_a_confirmation_the_best_trials_network_is_taken(tmp_path: Path)
     assert bundle.manifest.members[0].seed == trial_seed(0, result.best.number)
     with pytest.raises(StudyError, match="Try: gru-optuna confirm tiny"):
         make_winner("tiny", place, threading.Event(), ensemble=True)
-
-
-# --- who wins ---
-
-
-def candidate(
-    number: int, values: list[float | None], size: int = 100, epochs: int = 5
-) -> Candidate:
-    trial = optuna.trial.create_trial(value=0.5, user_attrs={"network_parameters": size})
-    trial.number = number
-    runs = [confirmation.Run(value, 3, epochs) for value in values]
-    spec = study_file.parse({"name": "x", "data": {"train": "x.ts"}}, "x")
-    return Candidate.of(trial, runs, spec)
-
-
-def winner_of(*candidates: Candidate, metric: str = "accuracy") -> tuple[int, list[int]]:
-    spec = study_file.parse({"name": "x", "data": {"train": "x.ts"}, "metric": metric}, "x")
-    decided = decide(candidates, spec)
-    assert decided is not None
-    return decided[0].number, decided[1]
-
-
-def test_the_best_mean_wins_unless_a_cheaper_one_is_as_good() -> None:
-    best = candidate(1, [0.90, 0.92, 0.94], size=500)
-    close = candidate(2, [0.89, 0.92, 0.93], size=100)
-    far = candidate(3, [0.70, 0.71, 0.72], size=10)
-    assert winner_of(best, far) == (1, [1])
-    assert winner_of(far, close, best) == (2, [2, 1])
-    assert winner_of(best, close, metric="log_loss")[0] == 2
-    slow, fast = candidate(4, [0.9, 0.9], epochs=9), candidate(5, [0.9, 0.9], epochs=4)
-    assert winner_of(slow, fast) == (5, [4, 5])
-
-
-def test_a_tie_is_a_difference_within_its_standard_error() -> None:
-    """Both means have the standard error 0.1 / sqrt(3), their difference 0.0816."""
-    best = candidate(1, [0.8, 0.9, 1.0], size=500)
-    for difference, tied in ((0.08, [1, 2]), (0.083, [1])):
-        other = candidate(2, [value - difference for value in (0.8, 0.9, 1.0)], size=100)
-        assert winner_of(best, other)[1] == tied
-
-
-def test_who_failed_on_a_seed_comes_last() -> None:
-    shaky, sound = candidate(1, [0.99, None, 0.99]), candidate(2, [0.6, 0.61, 0.62])
-    assert winner_of(shaky, sound) == (2, [2])
-    assert winner_of(shaky) == (1, [1])
-    assert shaky.typical == 0
-    spec = study_file.parse({"name": "x", "data": {"train": "x.ts"}}, "x")
-    assert decide([candidate(1, [None])], spec) is None
-
-
-def test_the_typical_run_has_the_median_value() -> None:
-    assert candidate(1, [0.5, 0.9, 0.7, 0.6, 0.8]).typical == 2
-    assert candidate(1, [0.5, 0.7, 0.6, 0.8]).typical == 2  # the lower one of the middle two
