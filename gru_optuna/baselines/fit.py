@@ -12,23 +12,18 @@ from statistics import fmean
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from gru_optuna.baselines.model import NotPossibleError
-from gru_optuna.data.metrics import measure
+from gru_optuna.data.metrics import as_outputs, measure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
-    from torch import Tensor
 
     from gru_optuna.baselines.model import Family, Predictor, Settings
     from gru_optuna.baselines.rows import RawFold
-    from gru_optuna.data.dataset import Split
     from gru_optuna.study_file import Specification
-
-_LEAST_SHARE = 1e-9  # a probability of 0 has no logarithm
 
 
 @dataclass(frozen=True)
@@ -176,11 +171,3 @@ def _choose(
         return LeftOut(name, reason)
     seconds = time.process_time() - began
     return Chosen(name, best.name, best.settings, best.validation, seconds, tried, best.predictors)
-
-
-def as_outputs(predictions: NDArray[np.float64], split: Split) -> Tensor:
-    """Predictions as a network's outputs: logits, or numbers scaled as the split's targets."""
-    tensor = torch.from_numpy(np.ascontiguousarray(predictions, dtype=np.float64))
-    if split.units is None:
-        return tensor.clamp(min=_LEAST_SHARE).log()
-    return split.units.scaled(tensor)

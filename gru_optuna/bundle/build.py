@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from gru_optuna.bundle.bundle import Bundle
-    from gru_optuna.data.dataset import Dataset
     from gru_optuna.hyperparameters import Hyperparameters
     from gru_optuna.study_file import Specification
 
@@ -38,20 +37,10 @@ class MemberNetwork:
     seed: int
     epochs: int  # trained
     validation: float | None  # the metric on validation rows; None: trained on them too
-
-
-def trained_on(
-    views: Sequence[Dataset],
-    networks: Sequence[Mapping[str, Tensor]],
-    seed: int,
-    epochs: int,
-    validation: float | None,
-) -> list[MemberNetwork]:
-    """The networks of one run, one for each of the datasets in the view that it read."""
-    return [
-        MemberNetwork(weights, view.preprocessing, seed, epochs, validation)
-        for view, weights in zip(views, networks, strict=True)
-    ]
+    weight: int = 1  # how much it counts in the average
+    # Where they aren't the bundle's own: the trial that it was trained as, and that trial's values.
+    trial: int | None = None
+    hyperparameters: Hyperparameters | None = None
 
 
 def make_bundle(
@@ -71,7 +60,7 @@ def make_bundle(
     spec
         The study file.
     trial, hyperparameters
-        The trial that the networks were trained as, and its values.
+        The best configuration: the trial that most networks were trained as, and its values.
     networks
         One, or several whose predictions are averaged.
     fingerprint
@@ -87,7 +76,7 @@ def make_bundle(
     for number, network in enumerate(networks):
         preprocessing = write_json(network.preprocessing)
         name = names.setdefault(preprocessing, f"preprocessing/{len(names)}.json")
-        weights = f"weights/{number}.safetensors"
+        weights, own = f"weights/{number}.safetensors", network.hyperparameters
         content[weights] = safetensors.torch.save(
             {
                 name: weight.detach().cpu().float().contiguous()
@@ -101,10 +90,13 @@ def make_bundle(
                 seed=network.seed,
                 epochs=network.epochs,
                 validation=network.validation,
+                weight=network.weight,
+                trial=network.trial,
+                configuration=None if own is None else own.configuration(),
             )
         )
     manifest = Manifest(
-        format=format_for(spec, [network.preprocessing for network in networks]),
+        format=format_for(spec, [network.preprocessing for network in networks], members),
         versions={"python": platform.python_version()}
         | {name: version(name) for name in _LIBRARIES},
         made_at=datetime.now(UTC).isoformat(timespec="seconds"),

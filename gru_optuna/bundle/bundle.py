@@ -26,7 +26,7 @@ from gru_optuna.data.targets import Classes, Numbers
 from gru_optuna.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from numpy.typing import NDArray
     from torch import Tensor
@@ -66,6 +66,8 @@ class TrainedNetwork:
     network: Network
     weights: dict[str, Tensor]
     preprocessing: Preprocessing
+    longest: int | None = None  # tokens of a row that it reads; None: all of them
+    weight: int = 1  # how much it counts in the average
 
     def outputs(self, split: Split) -> Tensor:
         """Logits or scaled numbers (N, O) for the rows of a split, whose targets are ignored."""
@@ -193,11 +195,9 @@ class Bundle:
         if self.labels:
             return self._predict_classes(rows)
         encoded = self._encode(rows)
-        numbers = _mean(
-            [
-                encoded[number].units.restore(outputs)
-                for number, outputs in enumerate(self._outputs(encoded))
-            ]
+        numbers = self._mean(
+            encoded[number].units.restore(outputs)
+            for number, outputs in enumerate(self._outputs(encoded))
         )  # (N, O)
         ahead = numbers.shape[1]
         columns: dict[str, Any] = {
@@ -213,7 +213,14 @@ class Bundle:
 
     def probabilities(self, rows: RowsToPredict) -> NDArray[np.float64]:
         """The probability (N, O) of each class, averaged over the networks."""
-        return _mean([_softmax(outputs) for outputs in self._outputs(self._encode(rows))])
+        return self._mean(_softmax(outputs) for outputs in self._outputs(self._encode(rows)))
+
+    def _mean(self, predictions: Iterable[Tensor]) -> NDArray[np.float64]:
+        """The mean over the members, always added in their order, so that it rounds alike."""
+        weights = [network.weight for network in self.networks]
+        parts = (weight * each for weight, each in zip(weights, predictions, strict=True))
+        mean: NDArray[np.float64] = (sum(parts, torch.tensor(0.0)) / sum(weights)).numpy()
+        return mean
 
     def _predict_classes(self, rows: RowsToPredict) -> pl.DataFrame:
         probabilities = self.probabilities(rows)
@@ -224,13 +231,12 @@ class Bundle:
 
     def _encode(self, rows: RowsToPredict) -> list[_Encoded]:
         """The rows as each network reads them; encoded once for each distinct preprocessing."""
-        encoded: dict[int, _Encoded] = {}
+        encoded: dict[tuple[int, int | None], _Encoded] = {}
         for network in self.networks:
-            preprocessing = network.preprocessing
-            if id(preprocessing) not in encoded:
-                limit = self.hyperparameters.max_tokens
-                encoded[id(preprocessing)] = _encode(preprocessing, rows, limit)
-        return [encoded[id(network.preprocessing)] for network in self.networks]
+            key = id(network.preprocessing), network.longest
+            if key not in encoded:
+                encoded[key] = _encode(network.preprocessing, rows, network.longest)
+        return [encoded[id(each.preprocessing), each.longest] for each in self.networks]
 
     def _outputs(self, encoded: list[_Encoded]) -> Iterator[Tensor]:
         """The output (N, O) of each network, in float64."""
@@ -286,9 +292,3 @@ def _softmax(outputs: Tensor) -> Tensor:
     logits = outputs.numpy()
     shares = np.exp(logits - logits.max(axis=1, keepdims=True))
     return torch.from_numpy(shares / shares.sum(axis=1, keepdims=True))
-
-
-def _mean(predictions: list[Tensor]) -> NDArray[np.float64]:
-    """The mean over the networks, always added in their order, so that it rounds alike."""
-    mean: NDArray[np.float64] = (sum(predictions[1:], predictions[0]) / len(predictions)).numpy()
-    return mean

@@ -134,9 +134,9 @@ def _lines(metrics: dict[str, Any]) -> Iterator[_Line]:
         seeds = f"mean of {len(confirmed['values'])} fresh seeds"
         yield _Line("confirmed, validation", mean, interval, seeds)
     if (test := metrics.get("test")) is not None:
-        yield _Line("test", test["value"], test["interval"], "mean of the same networks")
         if (ensemble := test.get("ensemble")) is not None:
-            note = "all of them together"
-            yield _Line("test, ensemble", ensemble["value"], ensemble["interval"], note)
+            yield _Line("test, ensemble", ensemble["value"], ensemble["interval"], "all together")
+        note = "one network: the mean over those of the best configuration"
+        yield _Line("test, one network", test["value"], test["interval"], note)
     for name, value in metrics.get("baselines", {}).items():
         yield _Line(f"to beat: {name}", value)

@@ -77,6 +77,12 @@ def bundle_from_files(content: Mapping[str, bytes], source: str) -> Bundle:
     try:
         spec = study_file.parse_stored(raw, place)
         hyperparameters = _hyperparameters(raw, manifest.configuration, place)
+        own = [
+            hyperparameters
+            if member.configuration is None
+            else _hyperparameters(raw, member.configuration, place)
+            for member in manifest.members
+        ]
     except (StudyFileError, KeyError, TypeError) as error:
         raise BundleError(f"{place}: not a valid study file: {error}") from None
     preprocessing = {
@@ -86,15 +92,15 @@ def bundle_from_files(content: Mapping[str, bytes], source: str) -> Bundle:
     encoders = [used.encoder for used in preprocessing.values()]
     described = [used.as_json() for used in encoders if isinstance(used, SeriesEncoder)]
     described += [used.formats.in_json() for used in encoders]
-    if manifest.format < (needed := format_for(spec, described)):
+    if manifest.format < (needed := format_for(spec, described, manifest.members)):
         declared = f"it declares format {manifest.format}"
         raise damaged(source, f"its content needs format {needed}, but {declared}")
     if len({used.labels for used in preprocessing.values()}) > 1:
         raise damaged(source, "its networks predict different labels")
     networks = [
-        _network(read(member.weights), hyperparameters, preprocessing[member.preprocessing],
-                 f"{source}/{member.weights}")
-        for member in manifest.members
+        _network(read(member.weights), trained, preprocessing[member.preprocessing],
+                 f"{source}/{member.weights}", member.weight)
+        for member, trained in zip(manifest.members, own, strict=True)
     ]  # fmt: skip
     return Bundle(manifest, spec, hyperparameters, tuple(networks), content)
 
@@ -134,7 +140,11 @@ def _preprocessing(content: bytes, spec: Specification, source: str) -> Preproce
 
 
 def _network(
-    content: bytes, hyperparameters: Hyperparameters, preprocessing: Preprocessing, source: str
+    content: bytes,
+    hyperparameters: Hyperparameters,
+    preprocessing: Preprocessing,
+    source: str,
+    count: int,
 ) -> TrainedNetwork:
     encoder = preprocessing.encoder
     outputs = len(preprocessing.labels) or 1
@@ -165,4 +175,4 @@ def _network(
             raise damaged(source, f"{name} is {got.dtype} {tuple(got.shape)}, but {needed}")
         if not bool(got.isfinite().all()):
             raise damaged(source, f"{name} contains NaN or infinite values")
-    return TrainedNetwork(network, weights, preprocessing)
+    return TrainedNetwork(network, weights, preprocessing, hyperparameters.max_tokens, count)

@@ -12,9 +12,11 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    SerializerFunctionWrapHandler,
     TypeAdapter,
     ValidationError,
     field_validator,
+    model_serializer,
     model_validator,
 )
 
@@ -37,7 +39,8 @@ FORMAT = 3
 2. Series with categorical columns, or with test or validation rows in a file of their own.
    (Version 0.1.0 also wrote texts with a searched vocabulary as 2.)
 3. Series, with the form of their times; tables whose numbers aren't plain, or with fields that
-   stand for a missing value; views, and sequences with missing values.
+   stand for a missing value; views, and sequences with missing values; ensembles whose members
+   don't count alike, or weren't trained with one configuration.
 
 Others are still written as 1, which every version reads.
 """
@@ -48,6 +51,8 @@ MOST_MEMBERS = 10_000
 _LONGEST = 1_000_000  # steps, more than any real row has
 
 _LONGEST_PATTERN = 200
+
+_HEAVIEST = 1_000
 
 _Count = Annotated[int, Field(ge=1, le=_LONGEST)]
 _Spread = Annotated[float, Field(gt=0)]
@@ -74,6 +79,21 @@ class Member(_Part):
     seed: int = Field(ge=0)
     epochs: int = Field(ge=1)
     validation: float | None  # the metric on validation rows; None: trained on them too
+    weight: int = Field(1, ge=1, le=_HEAVIEST)  # how much it counts in the average
+    # None: those of the manifest.
+    trial: int | None = Field(None, ge=0)
+    configuration: dict[str, Any] | None = None
+
+    @property
+    def plain(self) -> bool:
+        """Whether format 1 can hold it."""
+        return self.weight == 1 and self.trial is None and self.configuration is None
+
+    @model_serializer(mode="wrap")
+    def _as_in_format_1(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        content: dict[str, Any] = write(self)
+        later = () if not self.plain else ("weight", "trial", "configuration")
+        return {key: value for key, value in content.items() if key not in later}
 
 
 class Manifest(_Part):
@@ -288,9 +308,13 @@ class SeriesPreprocessing(_Preprocessing):
 _SINCE_FORMAT_3 = ("times", "formats", "view", "gaps")
 
 
-def format_for(spec: Specification, preprocessing: Iterable[Mapping[str, Any]]) -> Literal[1, 2, 3]:
-    """The oldest format that can hold such a study and its networks' preprocessing."""
+def format_for(
+    spec: Specification, preprocessing: Iterable[Mapping[str, Any]], members: Iterable[Member]
+) -> Literal[1, 2, 3]:
+    """The oldest format that can hold such a study, its networks and their preprocessing."""
     parts = list(preprocessing)
+    if not all(member.plain for member in members):
+        return 3
     if any(part.get(key) for part in parts for key in _SINCE_FORMAT_3):
         return 3
     categories = any(part.get("words") for part in parts)

@@ -60,10 +60,11 @@ def to_onnx(bundle: Bundle) -> bytes:
             "--onnx needs the package onnx, which is not installed. "
             "Try: pip install 'gru-optuna[onnx]'."
         ) from None
-    if len({id(one.preprocessing) for one in bundle.networks}) > 1:
+    if len({(id(one.preprocessing), one.longest, one.weight) for one in bundle.networks}) > 1:
         raise BundleError(
-            "the bundle's networks come from several folds, and each scales its inputs in its own "
-            "way, which one ONNX model can't do. Export with --refit."
+            "the bundle's networks come from several folds or configurations, and each reads its "
+            "inputs in its own way, which one ONNX model can't do. Export with --single, and a "
+            "study with folds with --refit."
         )
     graph = _Graph(onnx)
     first = bundle.networks[0].network
@@ -72,7 +73,7 @@ def to_onnx(bundle: Bundle) -> bytes:
         "values", "INT64" if tokens else "FLOAT", ["N", "T"] + [first.inputs] * (not tokens)
     )
     lengths = graph.input("lengths", "INT64", ["N"])
-    limit = bundle.hyperparameters.max_tokens
+    limit = bundle.networks[0].longest
     if limit is not None:
         lengths = graph.node("Min", lengths, graph.constant(np.array(limit, np.int64)))
     lengths32 = graph.node("Cast", lengths, to=onnx.TensorProto.INT32)

@@ -76,6 +76,7 @@ def print_best(summary: Summary) -> None:
         named = (f"{name} {format_metric(value)}" for name, value in summary.baselines.items())
         print(f"to beat: {', '.join(named)}")
     _print_fitted(summary)
+    print(f"trial {winner.number}, the best single configuration:")
     configuration = winner.configuration()
     width = max(map(len, configuration)) + 1
     for key, value in configuration.items():
@@ -108,8 +109,11 @@ def _print_confirmed(found: Decision, metric: str) -> None:
         print("no test rows: its value on rows that weren't used to choose it is unknown")
         return
     uses = "" if found.test_uses == 1 else f"; test rows used {found.test_uses} times"
-    value, between = format_metric(found.test.value), _between(found.test.interval)
-    print(f"test {metric} {value} ({between}same networks{uses})")
+    test, networks = found.test, f"one of these networks{uses}"
+    if test.ensemble is not None:
+        value, between = format_metric(test.ensemble["value"]), _between(test.ensemble["interval"])
+        print(f"test {metric} {value} ({between}ensemble of {found.members.in_words()})")
+    print(f"test {metric} {format_metric(test.value)} ({_between(test.interval)}{networks})")
 
 
 def _between(interval: list[float] | None) -> str:

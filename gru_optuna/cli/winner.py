@@ -102,8 +102,13 @@ def export(
         ),
     ] = None,
     ensemble: Annotated[
-        bool, typer.Option("--ensemble", help="Average the predictions of all confirmed networks.")
-    ] = False,
+        bool | None,
+        typer.Option(
+            "--ensemble/--single",
+            help="The ensemble that the confirmation chose, or one network. Default: the "
+            "ensemble; with --onnx one network.",
+        ),
+    ] = None,
     onnx: Annotated[
         bool, typer.Option("--onnx", help="Also write model.onnx, for other runtimes.")
     ] = False,
@@ -125,6 +130,8 @@ def export(
         from gru_optuna.worker.run import WorkerSettings
 
         settings = WorkerSettings(device, threads, slots)
+        if ensemble is None and onnx:  # other runtimes want one small file
+            ensemble = False
         with _training_again(name, storage, data, settings) as (study, place, stop):
             bundle = make_winner(study, place, stop, refit=refit, ensemble=ensemble)
         if onnx:

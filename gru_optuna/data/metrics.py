@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from gru_optuna.data.dataset import Split
     from gru_optuna.study_file import Metric
 
+_LEAST_SHARE = 1e-9  # a probability of 0 has no logarithm
+
 Predictions: TypeAlias = "list[tuple[Tensor, Split]]"
 """What one training predicts: a network's outputs (N, O) and the rows as it reads them; in a
 cross-validation, a pair for each fold. All pairs are about the same N rows, in the same order."""
@@ -129,16 +131,40 @@ def mean_metric(metric: Metric, trainings: Sequence[Predictions]) -> float:
     )
 
 
-def combined(trainings: Sequence[Predictions]) -> Predictions:
-    """What all networks predict together: the mean of their probabilities, or of their numbers."""
+def combined(
+    trainings: Sequence[Predictions], weights: Sequence[float] | None = None
+) -> Predictions:
+    """What all networks predict together: the mean of their probabilities, or of their numbers.
+
+    `weights` say how much each training counts; None: all alike.
+    """
     pairs = [pair for training in trainings for pair in training]
+    counts = torch.tensor(
+        [
+            weight
+            for training, weight in zip(trainings, weights or [1.0] * len(trainings), strict=True)
+            for _ in training
+        ],
+        dtype=torch.float64,
+    )
+    values = [in_units(outputs, split) for outputs, split in pairs]
+    total = torch.zeros_like(values[0])
+    for value, count in zip(values, counts / counts.sum(), strict=True):
+        total += count * value
     split = pairs[0][1]
-    if not split.targets.is_floating_point():
-        shares = torch.stack([outputs.double().softmax(dim=1) for outputs, _ in pairs])
-        return [(shares.mean(dim=0).log(), split)]
-    numbers = []
-    for outputs, rows in pairs:
-        assert rows.units is not None, "numbers have units"
-        numbers.append(rows.units.restore(outputs))
-    assert split.units is not None, "numbers have units"
-    return [(split.units.scaled(torch.stack(numbers).mean(dim=0)), split)]
+    return [(as_outputs(total, split), split)]
+
+
+def in_units(outputs: Tensor, split: Split) -> Tensor:
+    """Probabilities of the classes (N, O), or numbers in the data's units; in float64."""
+    if split.units is None:
+        return outputs.double().softmax(dim=1)
+    return split.units.restore(outputs)
+
+
+def as_outputs(values: Tensor | NDArray[np.float64], split: Split) -> Tensor:
+    """Outputs (N, O) of which `in_units` would make these probabilities or numbers."""
+    values = torch.as_tensor(values, dtype=torch.float64)
+    if split.units is None:
+        return values.clamp(min=_LEAST_SHARE).log()
+    return split.units.scaled(values)

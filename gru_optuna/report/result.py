@@ -65,7 +65,8 @@ class Result:
     winner: Winner
     trials: int  # that it is the best of
     validation: Estimate  # optimistic, since it is the best of many
-    test: Estimate | None
+    test: Estimate | None  # of one network
+    ensemble: Estimate | None  # on the same rows
     baselines: dict[str, float]  # measured on test rows, or on validation rows without a test
     start: Start | None
     confirmation: Decision | None
@@ -76,7 +77,7 @@ class Result:
     @property
     def measured(self) -> Estimate:
         """The most honest value there is."""
-        return self.test or self.confirmed or self.validation
+        return self.ensemble or self.test or self.confirmed or self.validation
 
     @property
     def confirmed(self) -> Estimate | None:
@@ -99,10 +100,12 @@ def find_result(study: Study, spec: Specification, summary: Summary) -> Result |
         return None
     kept = stored_predictions(study, best.number) or {}
     validation = kept.get("validation") or {}
-    test, confirmed = None, best.confirmed
+    test, ensemble, confirmed = None, None, best.confirmed
     if confirmed and confirmed.test:
         rows = (kept.get("test") or {}).get("rows")
         test = Estimate(confirmed.test.value, _interval(confirmed.test.interval), rows)
+        if (both := confirmed.test.ensemble) is not None:
+            ensemble = Estimate(both["value"], _interval(both["interval"]), rows)
     elif best.test is not None:
         test = _estimate(best.test, kept.get("test") or {})
     return Result(
@@ -110,6 +113,7 @@ def find_result(study: Study, spec: Specification, summary: Summary) -> Result |
         trials=sum(best_reached(trial, spec) is not None for trial in trials_in(study, *ENDED)),
         validation=_estimate(best.value, validation),
         test=test,
+        ensemble=ensemble,
         baselines=summary.baselines,
         start=_start(study, spec),
         confirmation=confirmed,

@@ -17,9 +17,13 @@ def write_verdict(result: Result, spec: Specification) -> list[str]:
     rows = f"{measured.rows:,} " if measured.rows else ""
     part, role = ("test", "were not used") if result.test else ("validation", "were used")
     interval = f" ({measured.sureness})" if measured.interval else ""
+    who, alone = "the winner", ""
+    if result.ensemble and result.test and result.confirmation:
+        who = f"the ensemble of {result.confirmation.members.in_words()}"
+        alone = f"; one network alone reaches {format_metric(result.test.value)}"
     value = (
-        f"On {rows}{part} rows, which {role} to choose it, the winner reaches {spec.metric} "
-        f"{format_metric(measured.value)}{interval}."
+        f"On {rows}{part} rows, which {role} to choose it, {who} reaches {spec.metric} "
+        f"{format_metric(measured.value)}{interval}{alone}."
     )
     first = [" ".join(result.compared)] if result.compared else []
     held = result.winner.intervals.in_words() if result.winner.intervals else None

@@ -21,6 +21,7 @@ from gru_optuna.attributes import CONFIRMATION, CONFIRMATION_RUNS
 from gru_optuna.data.intervals import student_interval
 from gru_optuna.data.views import have_comparable_losses
 from gru_optuna.search import space
+from gru_optuna.study.ensemble import Ensemble
 from gru_optuna.study.trial_attributes import COUNTED, TrialAttributes, best_reached
 
 if TYPE_CHECKING:
@@ -103,9 +104,9 @@ class TestValue:
 
     __test__ = False  # pytest takes classes of this name for its own
 
-    value: float  # the mean over its networks
+    value: float  # of one network: the mean over those of the winning configuration
     interval: list[float] | None  # by resampling rows and networks; None: not defined
-    ensemble: dict[str, Any] | None  # {"value", "interval"} of the networks' averaged predictions
+    ensemble: dict[str, Any] | None  # {"value", "interval"} of the ensemble; None: it is undefined
 
 
 @dataclass(frozen=True)
@@ -123,6 +124,13 @@ class Decision:
     made_at: str = field(compare=False)  # UTC
     # Version 0.1.0 compared complete trials alone, and what it decided remains decided.
     complete_only: bool = False
+    # Earlier versions recorded none: there it is the average of the winner's networks.
+    ensemble: Ensemble | None = None
+
+    @property
+    def members(self) -> Ensemble:
+        """Who predicts together: the ensemble, or a single network if only one run succeeded."""
+        return self.ensemble or Ensemble.average(self.winner, self.won.values)
 
     @property
     def won(self) -> Candidate:
@@ -142,6 +150,7 @@ class Decision:
                 "candidates": [Candidate(**each) for each in content["candidates"]],
                 "test": None if content["test"] is None else TestValue(**content["test"]),
                 "complete_only": content.get("complete_only", True),
+                "ensemble": (found := content.get("ensemble")) and Ensemble.from_json(found),
             }
         )
 

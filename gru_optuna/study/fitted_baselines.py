@@ -53,18 +53,29 @@ class Comparison:
     part: str  # "test", or "validation" without test rows
     rows: int
     name: str
-    gru: float  # the metric; the mean over the winner's networks
+    gru: float  # the metric of what is exported
     baseline: float
     gain: float  # the share of the error that is saved; the difference of a maximized metric
     interval: list[float] | None
     units: int  # independent rows, groups or stretches of series
+    # Earlier versions compared the mean over the winner's networks.
+    ensemble: bool = False
 
     @classmethod
     def of(
-        cls, winner: int, part: str, rows: int, name: str, values: tuple[float, float], gain: Gain
+        cls,
+        winner: int,
+        part: str,
+        rows: int,
+        name: str,
+        values: tuple[float, float],
+        gain: Gain,
+        *,
+        ensemble: bool = False,
     ) -> Comparison:
         """The comparison with these values of the winner and of the simple model."""
-        return cls(winner, part, rows, name, *values, gain.value, gain.interval, gain.units)
+        found = cls(winner, part, rows, name, *values, gain.value, gain.interval, gain.units)
+        return replace(found, ensemble=ensemble)
 
 
 @dataclass(frozen=True)
@@ -144,16 +155,17 @@ def compare_in_words(comparison: Comparison, metric: str) -> list[str]:
     'The GRU beats ridge regression on 48 lags by 12% (95% interval 5% to 18%).'
     """
     name, gain, interval = comparison.name, comparison.gain, comparison.interval
+    who = "ensemble" if comparison.ensemble else "GRU"
     values = f"{metric} {format_metric(comparison.gru)} and {format_metric(comparison.baseline)}"
     if interval is None:
         first = (
-            f"No difference can be shown between the GRU and {name}: {comparison.units} "
+            f"No difference can be shown between the {who} and {name}: {comparison.units} "
             f"independent row{'s are' if comparison.units != 1 else ' is'} too few ({values})."
             if comparison.units < _few()
-            else f"No difference can be shown between the GRU and {name} ({values})."
+            else f"No difference can be shown between the {who} and {name} ({values})."
         )
     elif interval[0] > 0:
-        first = f"The GRU beats {name} by {_by(gain, metric)} ({_sure(interval, metric)})."
+        first = f"The {who} beats {name} by {_by(gain, metric)} ({_sure(interval, metric)})."
     elif interval[1] < 0:
         by, sure = _by(-gain, metric), _sure([-interval[1], -interval[0]], metric)
         how = f"{by} lower" if metric in MAXIMIZED else f"{by} higher"
@@ -161,12 +173,12 @@ def compare_in_words(comparison: Comparison, metric: str) -> list[str]:
             how = f"{_number(1 - gain)} times as high"
             sure = _sure_times([1 - interval[1], 1 - interval[0]])
         first = (
-            f"{name[0].upper()}{name[1:]} is better here; use it: the GRU's {metric} is {how} "
+            f"{name[0].upper()}{name[1:]} is better here; use it: the {who}'s {metric} is {how} "
             f"({sure})."
         )
     else:
         first = (
-            f"No difference can be shown between the GRU and {name} ({values}): the GRU may be "
+            f"No difference can be shown between the {who} and {name} ({values}): the {who} may be "
             f"{_by(-interval[0], metric)} worse or {_by(interval[1], metric)} better."
         )
     where = (

@@ -82,6 +82,7 @@ class Winner:
                 "values": self.confirmed.won.values,
                 "test": self.confirmed.test and asdict(self.confirmed.test),
                 "test_uses": self.confirmed.test_uses,
+                "ensemble": self.confirmed.members.as_json(),
             },
             "unconfirmed": self.unconfirmed,
             "intervals": self.intervals and self.intervals.as_json(),
@@ -92,7 +93,7 @@ class Winner:
     def as_toml(self) -> str:
         """The configuration as lines of a study file that fix it, to paste."""
         configuration = self.configuration()
-        blocks: list[str] = []
+        blocks = [f"# Trial {self.number}, the best single configuration.\n"]
         for name, section in (("model", Model), ("search", Search), ("data", Data)):
             # JSON writes numbers, booleans and plain words as TOML does.
             lines = [

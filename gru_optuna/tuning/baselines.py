@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING
 from gru_optuna import seeds
 from gru_optuna.attributes import WORKED_SECONDS
 from gru_optuna.baselines.background import BackgroundFit
-from gru_optuna.baselines.fit import as_outputs
 from gru_optuna.data.intervals import paired_gain
-from gru_optuna.data.metrics import mean_metric
+from gru_optuna.data.metrics import as_outputs, mean_metric
 from gru_optuna.storage.database.open import locate
 from gru_optuna.storage.optuna_private import study_id
 from gru_optuna.study.fitted_baselines import (
@@ -26,7 +25,7 @@ from gru_optuna.study.fitted_baselines import (
 from gru_optuna.worker.events import WaitingForBaselines
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
     from pathlib import Path
     from threading import Event
 
@@ -86,10 +85,12 @@ class BaselineFits:
         self,
         winner: int,
         part: str,
-        trainings: Sequence[Predictions],
+        shown: Predictions,
         stop: Event,
         on_event: Callable[[WorkerEvent], None],
         seconds_left: float = math.inf,
+        *,
+        of_ensemble: bool = False,
     ) -> None:
         """Measures the models on the rows of a part, and the winner against the best of them.
 
@@ -99,12 +100,14 @@ class BaselineFits:
             Number of the winning trial.
         part
             "test", or "validation" in a study without test rows.
-        trainings
-            The predictions of each of the winner's runs, on the host.
+        shown
+            The winner's predictions, on the host.
         stop, on_event
             As in `confirm`.
         seconds_left
             How much time the study has left.
+        of_ensemble
+            Whether they are an ensemble's.
         """
         if not self._spec.fit_baselines:
             return
@@ -126,12 +129,13 @@ class BaselineFits:
             return
         found = stored if stored is not None and stored.complete else None
         found = found or self._found(fit, complete=complete)
-        splits = [split for _, split in trainings[0]]  # of all folds, or of the last one alone
-        last = {family: folds[-len(splits) :] for family, folds in predictions.items()}
+        ((_, split),) = shown
+        # Of rolling origins, the last one alone predicts the test rows.
+        first = -1 if self._spec.data.rolling else 0
         pairs = {
-            family: [(as_outputs(rows, s), s) for rows, s in zip(folds, splits, strict=True)]
-            for family, folds in last.items()
-            if all(len(rows) == len(s) for rows, s in zip(folds, splits, strict=True))
+            family: [(as_outputs(rows, split), split) for rows in folds[first:]]
+            for family, folds in predictions.items()
+            if all(len(rows) == len(split) for rows in folds[first:])
         }
         values = {family: mean_metric(self._spec.metric, [p]) for family, p in pairs.items()}
         best = replace(found, models=[m for m in found.models if m.family in pairs]).best(
@@ -142,15 +146,15 @@ class BaselineFits:
             spec = self._spec
             gain = paired_gain(
                 spec.metric,
-                trainings,
+                [shown],
                 pairs[best.family],
                 spec.data.horizon if spec.kind == "series" else None,
                 seeds.seed_for(spec.seed, "bootstrap", 1),
             )
-            gru = mean_metric(spec.metric, trainings)
-            rows = len(trainings[0][0][1])
-            both = gru, values[best.family]
-            comparison = Comparison.of(winner, part, rows, best.name, both, gain)
+            both = mean_metric(spec.metric, [shown]), values[best.family]
+            comparison = Comparison.of(
+                winner, part, len(split), best.name, both, gain, ensemble=of_ensemble
+            )
         write_fitted(self._study, found.measured(values if part == "test" else {}, comparison))
 
     def close(self) -> None:

@@ -42,6 +42,7 @@ from gru_optuna.study.confirmation import (
     read_runs,
     runs_as_json,
 )
+from gru_optuna.study.ensemble import Ensemble
 from gru_optuna.study.prediction_intervals import PredictionIntervals
 from gru_optuna.study.predictions import describe_predictions
 from gru_optuna.study.study import load_study
@@ -58,11 +59,9 @@ if TYPE_CHECKING:
     from threading import Event
 
     from optuna import Study
-    from torch import Tensor
 
-    from gru_optuna.data.dataset import Split
     from gru_optuna.data.metrics import Predictions
-    from gru_optuna.hyperparameters import Hyperparameters
+    from gru_optuna.study.ensemble import EnsembleNetwork
     from gru_optuna.study_file import Specification
     from gru_optuna.training.folded_pool import TrialPool
     from gru_optuna.training.slot import EpochResult, Slot
@@ -237,6 +236,7 @@ class _ConfirmingRuns:
 
     def __post_init__(self) -> None:
         self.finalists = finalists(self.study, self.spec)
+        self.configurations = {trial.number: found for trial, found in self.finalists}
         self.runs = read_runs(self.study)
 
     def decide(self, slots: int) -> Decision | None:
@@ -269,9 +269,11 @@ class _ConfirmingRuns:
         winner, tied = chosen
         test_uses = before.test_uses if before else 0
         if before and before.won == winner:
-            test = before.test  # the same networks: another look would show nothing new
+            # The same networks: another look would show nothing new.
+            ensemble, test = before.members, before.test
         else:
-            test = self._test(winner, slots)
+            ensemble = self._choose_ensemble(winner)
+            test = self._test(winner, ensemble, slots)
             test_uses += test is not None
         decision = Decision(
             candidates=candidates,
@@ -283,6 +285,7 @@ class _ConfirmingRuns:
             tied=tied,
             test_uses=test_uses,
             made_at=datetime.now(UTC).isoformat(timespec="seconds"),
+            ensemble=ensemble,
         )
         # The look at the test rows first: a crash must not hide that it happened.
         if test is not None:
@@ -333,64 +336,70 @@ class _ConfirmingRuns:
                 return index
         return self.spec.confirmation.seeds
 
-    def _test(self, winner: Candidate, slots: int) -> TestValue | None:
-        """The one look at the test rows, with all the winner's networks."""
-        hyperparameters = next(h for trial, h in self.finalists if trial.number == winner.number)
-        runs = self._networks(winner, hyperparameters, slots)
+    def _choose_ensemble(self, winner: Candidate) -> Ensemble:
+        """Who predicts together; the test rows aren't looked at."""
+        return Ensemble.average(winner.number, winner.values)
 
-        def predict(part: Literal["validation", "test"]) -> list[Predictions]:
-            return [_on_host(self.pool.predict(hyperparameters, run, part)) for run in runs]
+    def _test(self, winner: Candidate, ensemble: Ensemble, slots: int) -> TestValue | None:
+        """The one look at the test rows, with the winner's networks and with the ensemble."""
+        number = winner.number
+        singles = Ensemble.average(number, winner.values).networks
+        networks = self._networks([*singles, *ensemble.networks], slots)
 
-        validation = predict("validation") if self.spec.task != "classification" else []
-        if self.spec.data.test is None:
-            self._measure_intervals(winner.number, validation, None)
-            if not self.spec.data.folds:  # whose rows differ, so that no row has one prediction
-                predictions = validation or predict("validation")
-                self._keep(winner.number, "validation", predictions)
-                self._compare(winner.number, "validation", predictions)
-            return None
-        predictions = predict("test")
-        self._compare(winner.number, "test", predictions)
-        kept = self._keep(winner.number, "test", predictions)
-        averaged = [combined(predictions)]
-        self._measure_intervals(winner.number, validation, averaged[0][0])
-        value = mean_metric(self.spec.metric, averaged)
-        both = {"value": value, "interval": self._interval(averaged)}
-        return TestValue(
-            value=kept["value"],
-            interval=kept["interval"],
-            ensemble=both if len(runs) > 1 and math.isfinite(value) else None,
+        def predict(
+            members: Sequence[EnsembleNetwork], part: Literal["validation", "test"]
+        ) -> list[Predictions]:
+            """Each member's predictions."""
+            return [
+                _on_host(self.pool.predict(self.configurations[m.number], networks[m.key], part))
+                for m in members
+            ]
+
+        def together(part: Literal["validation", "test"]) -> Predictions:
+            """The ensemble's predictions; of validation rows those of each fold."""
+            weights = [float(member.weight) for member in ensemble.networks]
+            predictions = predict(ensemble.networks, part)
+            if part == "test":  # which all folds predict together
+                return combined(predictions, weights)
+            by_fold = zip(*predictions, strict=True)
+            return [combined([[pair] for pair in pairs], weights)[0] for pairs in by_fold]
+
+        part: Literal["validation", "test"] = (
+            "validation" if self.spec.data.test is None else "test"
         )
-
-    def _measure_intervals(
-        self, number: int, validation: list[Predictions], test: tuple[Tensor, Split] | None
-    ) -> None:
-        """Records how far the averaged networks are off; of classes, there is nothing to record."""
-        if validation:
-            by_fold = zip(*validation, strict=True)
-            averaged = [combined([[pair] for pair in pairs])[0] for pairs in by_fold]
-            measured = PredictionIntervals.measure(number, averaged, test)
+        # The validation rows of folds differ, so that no row has one prediction.
+        shown = None if part == "validation" and self.spec.data.folds else together(part)
+        if shown is not None:
+            self._compare(number, part, shown, of_ensemble=len(ensemble.networks) > 1)
+            self._keep(number, part, shown)
+        if self.spec.task != "classification":
+            tested = shown[0] if shown is not None and part == "test" else None
+            measured = PredictionIntervals.measure(number, together("validation"), tested)
             self._write(PREDICTION_INTERVALS, measured.as_json())
+        if part == "validation" or shown is None:
+            return None
+        alone, both = self._measured(predict(singles, "test")), self._measured([shown])
+        defined = len(ensemble.networks) > 1 and math.isfinite(both["value"])
+        return TestValue(**alone, ensemble=both if defined else None)
 
-    def _compare(self, number: int, part: str, predictions: list[Predictions]) -> None:
-        """Compares the winner with the simple models, on the same rows at the same moment."""
+    def _measured(self, predictions: list[Predictions]) -> dict[str, Any]:
+        """The metric's mean over trainings, and its interval."""
+        value = mean_metric(self.spec.metric, predictions)
+        return {"value": value, "interval": self._interval(predictions)}
+
+    def _compare(self, number: int, part: str, shown: Predictions, *, of_ensemble: bool) -> None:
+        """Compares the ensemble with the simple models, on the same rows at the same moment."""
         if self.baselines is not None:
             self.baselines.compare(
-                number, part, predictions, self.stop, self.on_event, max(0.0, self.seconds_left())
-            )
+                number, part, shown, self.stop, self.on_event, max(0.0, self.seconds_left()),
+                of_ensemble=of_ensemble,
+            )  # fmt: skip
 
-    def _keep(
-        self, number: int, part: Literal["validation", "test"], predictions: list[Predictions]
-    ) -> dict[str, Any]:
-        """Describes the winner's predictions, and keeps them for the report, which draws them."""
+    def _keep(self, number: int, part: Literal["validation", "test"], shown: Predictions) -> None:
+        """Describes the ensemble's predictions, and keeps them for the report, which draws them."""
         classes = getattr(self.pool, "pools", [self.pool])[0].dataset.classes
-        described = {
-            "value": mean_metric(self.spec.metric, predictions),
-            "interval": self._interval(predictions),
-            **describe_predictions(classes, [pair for pairs in predictions for pair in pairs]),
-        }
+        described = self._measured([shown]) | describe_predictions(classes, shown)
         self.study.set_user_attr(PREDICTIONS, {"number": number, part: described})
-        return described
 
     def _interval(self, predictions: list[Predictions]) -> list[float] | None:
         block = None
@@ -402,20 +411,22 @@ class _ConfirmingRuns:
         return metric_interval(self.spec.metric, predictions, block, seed)
 
     def _networks(
-        self, winner: Candidate, hyperparameters: Hyperparameters, slots: int
-    ) -> list[Networks]:
-        """The networks of the winner's runs, trained again where they weren't kept."""
-        runs = {
-            index: PlannedRun.of(self.spec, winner.number, index, hyperparameters)
-            for index, value in enumerate(winner.values)
-            if value is not None
-        }
-        found = {i: self.kept.get(run.key) for i, run in runs.items()}
-        missing = [i for i, networks in found.items() if networks is None]
-        finished = [FinishedRun(runs[i], winner.best_epochs[i], winner.values[i]) for i in missing]
+        self, members: Sequence[EnsembleNetwork], slots: int
+    ) -> dict[tuple[int, int], Networks]:
+        """The networks of these runs, trained again where they weren't kept."""
+        missing = [key for key in dict.fromkeys(m.key for m in members) if key not in self.kept]
+        finished = [
+            FinishedRun(
+                PlannedRun.of(self.spec, number, index, self.configurations[number]),
+                self.runs[number, index].best_epoch,
+                self.runs[number, index].value,
+            )
+            for number, index in missing
+        ]
         trained = train_again(self.pool, finished, slots, self.stop)
-        found |= {i: networks for i, (networks, _) in zip(missing, trained, strict=True)}
-        return [networks for networks in found.values() if networks is not None]
+        return self.kept | {
+            key: networks for key, (networks, _) in zip(missing, trained, strict=True)
+        }
 
     def _write(self, key: str, content: object) -> None:
         with_retries(

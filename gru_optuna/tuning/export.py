@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from statistics import median_low
 from threading import Event
 from typing import TYPE_CHECKING
 
 from gru_optuna.attributes import FINGERPRINT
-from gru_optuna.bundle.build import MemberNetwork, make_bundle, trained_on
+from gru_optuna.bundle.build import MemberNetwork, make_bundle
 from gru_optuna.bundle.card import measured
 from gru_optuna.data.load import load_dataset
 from gru_optuna.errors import StudyError
 from gru_optuna.search import space
 from gru_optuna.seeds import trial_seed
 from gru_optuna.storage.database.open import open_storage
+from gru_optuna.study.confirmation import read_runs
+from gru_optuna.study.ensemble import EnsembleNetwork
 from gru_optuna.study.study import load_study
 from gru_optuna.study.summary import summarize
 from gru_optuna.study.trial_attributes import best_epoch, best_reached
@@ -25,10 +28,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any
 
+    from optuna import Study
     from optuna.trial import FrozenTrial
 
     from gru_optuna.bundle.bundle import Bundle
     from gru_optuna.data.dataset import Dataset
+    from gru_optuna.hyperparameters import Hyperparameters
     from gru_optuna.study.confirmation import Decision
     from gru_optuna.study.summary import Winner
     from gru_optuna.study_file import Specification
@@ -37,13 +42,19 @@ if TYPE_CHECKING:
 
 
 def make_winner(
-    name: str, place: Place, stop: Event, *, refit: bool | None = False, ensemble: bool = False
+    name: str,
+    place: Place,
+    stop: Event,
+    *,
+    refit: bool | None = False,
+    ensemble: bool | None = None,
 ) -> Bundle:
     """The winner of a study as a bundle; ``bundle.save(folder)`` writes it.
 
-    It is the network of the confirmed run with the median value: the best one would be chosen by
-    luck once more, and the test value that was measured is what a typical one is worth. A study
-    that wasn't confirmed gives the network of its best trial.
+    It is the ensemble that the confirmation chose. A single one of its networks is that of the
+    winning configuration's run with the median value: the best one would be chosen by luck once
+    more, and the test value that was measured is what a typical one is worth. A study that wasn't
+    confirmed gives the network of its best trial.
 
     A network is trained again, up to its best epoch: a run is a function of its configuration and
     seed, so its weights are the same, bit for bit on the same kind of processor.
@@ -61,7 +72,7 @@ def make_winner(
         epochs as the winner's runs usually took. No rows are left then to measure that network
         on. None: only if it forecasts, since the future is near the newest rows.
     ensemble
-        Take the networks of all the winner's runs, whose predictions are averaged.
+        Whether to take the ensemble or a single network; None: the ensemble, if there is one.
 
     Raises
     ------
@@ -86,14 +97,20 @@ def make_winner(
     if refit:
         device = choose_device(settings.device)
         datasets = [load_dataset(spec, place.folder, refit=True).to(device)]
-    runs = _runs(spec, winner, refit=refit, ensemble=ensemble)
+    if winner.confirmed is None:
+        runs = [_best_run(spec, winner, refit=refit)]
+    else:
+        members = winner.confirmed.members.networks
+        if ensemble is False:
+            members = [EnsembleNetwork(winner.number, winner.confirmed.won.typical)]
+        runs = _runs(study, spec, members, refit=refit)
     if len(runs) == 1:
         settings = replace(settings, threads=1, slots=1)
     pool, size = make_pool(
         without_folds(spec) if refit else spec, datasets, settings.threads, settings.slots
     )
     return _bundle(
-        spec, datasets, pool, runs, size.slots, stop,
+        spec, winner.number, winner.hyperparameters, datasets, pool, runs, size.slots, stop,
         fingerprint=study.user_attrs[FINGERPRINT],
         metrics=measured(
             winner.value, summary.baselines, winner.confirmed, summary.compared()
@@ -142,7 +159,8 @@ def bundle_of_trial(
     hyperparameters = space.hyperparameters(trial.params, spec)
     run = PlannedRun(trial.number, 0, hyperparameters, trial_seed(spec.seed, trial.number))
     return _bundle(
-        spec, datasets, pool, [FinishedRun(run, epochs)], 1, Event(),
+        spec, trial.number, hyperparameters, datasets, pool, [_Member(FinishedRun(run, epochs))], 1,
+        Event(),
         fingerprint=datasets[0].fingerprint,
         metrics=measured(value, datasets[0].baselines, confirmed),
         refitted=refitted,
@@ -154,29 +172,53 @@ def without_folds(spec: Specification) -> Specification:
     return spec.model_copy(update={"data": spec.data.model_copy(update={"folds": None})})
 
 
-def _runs(spec: Specification, winner: Winner, *, refit: bool, ensemble: bool) -> list[FinishedRun]:
-    """The winner's runs whose networks are wanted."""
-    if winner.confirmed is None:
-        seed = trial_seed(spec.seed, winner.number)
-        run = PlannedRun(winner.number, 0, winner.hyperparameters, seed)
-        return [FinishedRun(run, winner.best_epoch, None if refit else winner.value)]
-    won = winner.confirmed.won
-    good = [index for index, value in enumerate(won.values) if value is not None]
-    return [
-        FinishedRun(
-            PlannedRun.of(spec, won.number, index, winner.hyperparameters),
-            won.usual_epochs if refit else won.best_epochs[index],
-            None if refit else won.values[index],
+@dataclass(frozen=True)
+class _Member:
+    """A run whose network is wanted, and how much it counts."""
+
+    finished: FinishedRun
+    weight: int = 1
+
+
+def _best_run(spec: Specification, winner: Winner, *, refit: bool) -> _Member:
+    """The run of a trial that isn't confirmed."""
+    seed = trial_seed(spec.seed, winner.number)
+    run = PlannedRun(winner.number, 0, winner.hyperparameters, seed)
+    return _Member(FinishedRun(run, winner.best_epoch, None if refit else winner.value))
+
+
+def _runs(
+    study: Study, spec: Specification, networks: Sequence[EnsembleNetwork], *, refit: bool
+) -> list[_Member]:
+    """The runs of an ensemble's networks."""
+    runs = read_runs(study)
+    usual = {
+        number: median_low(
+            run.best_epoch for (of, _), run in runs.items() if of == number and run.best_epoch
         )
-        for index in (good if ensemble else [won.typical])
-    ]
+        for number in {member.number for member in networks}
+    }
+    trials = study.get_trials(deepcopy=False)
+    found = []
+    for member in networks:
+        hyperparameters = space.hyperparameters(trials[member.number].params, spec)
+        planned, run = PlannedRun.of(spec, *member.key, hyperparameters), runs[member.key]
+        finished = (
+            FinishedRun(planned, usual[member.number])
+            if refit
+            else FinishedRun(planned, run.best_epoch, run.value)
+        )
+        found.append(_Member(finished, member.weight))
+    return found
 
 
 def _bundle(
     spec: Specification,
+    number: int,
+    hyperparameters: Hyperparameters,
     datasets: Sequence[Dataset],
     pool: TrialPool,
-    runs: Sequence[FinishedRun],
+    runs: Sequence[_Member],
     slots: int,
     stop: Event,
     *,
@@ -184,19 +226,27 @@ def _bundle(
     metrics: Mapping[str, Any],
     refitted: bool,
 ) -> Bundle:
-    """The networks of these runs of one configuration, trained again."""
+    """The networks of these runs, trained again, as a bundle of this trial."""
     networks: list[MemberNetwork] = []
-    views = [dataset.seen_by(runs[0].run.hyperparameters) for dataset in datasets]
     # Of rolling origins, the last one's network is the one that was tested.
     first = -1 if spec.data.rolling and not refitted else 0
-    trained = train_again(pool, runs, slots, stop)
-    for finished, (weights, value) in zip(runs, trained, strict=True):
-        validation = None if refitted else value
-        networks += trained_on(
-            views[first:], weights[first:], finished.run.seed, finished.epochs, validation
-        )
-    run = runs[0].run
+    trained = train_again(pool, [member.finished for member in runs], slots, stop)
+    for member, (weights, value) in zip(runs, trained, strict=True):
+        finished, own = member.finished, member.finished.run.number != number
+        networks += [
+            MemberNetwork(
+                network,
+                dataset.seen_by(finished.run.hyperparameters).preprocessing,
+                finished.run.seed,
+                finished.epochs,
+                None if refitted else value,
+                member.weight,
+                finished.run.number if own else None,
+                finished.run.hyperparameters if own else None,
+            )
+            for dataset, network in zip(datasets[first:], weights[first:], strict=True)
+        ]
     return make_bundle(
-        spec, run.number, run.hyperparameters, networks,
+        spec, number, hyperparameters, networks,
         fingerprint=fingerprint, metrics=metrics, refitted=refitted,
     )  # fmt: skip

@@ -75,8 +75,7 @@ def make_forecast(
             f"study with horizon = {steps} under [data]."
         )
     winner = summarize(study, spec).best
-    confirmed = winner is not None and winner.confirmed is not None
-    bundle = make_winner(name, place, stop, refit=True, ensemble=confirmed)
+    bundle = make_winner(name, place, stop, refit=True)
     intervals = None if winner is None else winner.intervals
     encoder = bundle.encoder
     assert isinstance(encoder, SeriesEncoder)

@@ -11,12 +11,12 @@ from helpers.raw_folds import KINDS, small_fold, small_study
 from sklearn.linear_model import Ridge
 
 from gru_optuna.baselines import rows as raw_rows
-from gru_optuna.baselines.fit import Chosen, LeftOut, as_outputs, families_of, fit_all
+from gru_optuna.baselines.fit import Chosen, LeftOut, families_of, fit_all
 from gru_optuna.baselines.ridge import RidgePath
 from gru_optuna.baselines.rows import Origins, RawFold, RawPart, read_raw_folds
 from gru_optuna.baselines.series import SeasonalNaive
 from gru_optuna.data.load import load_dataset, load_folds
-from gru_optuna.data.metrics import measure
+from gru_optuna.data.metrics import as_outputs, measure
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -100,6 +100,11 @@ def test_from_a_study_file_to_predictions(
 
     done = gru_optuna_in("export", "tiny", "--out", "bundles/tiny", "--ensemble", "--onnx")
     assert done.exit_code == 0, done.stderr
+    for options in (("--single",), ("--onnx",)):
+        name = f"bundles/{options[0].strip('-')}"
+        exported = gru_optuna_in("export", "tiny", "--out", name, *options)
+        assert exported.exit_code == 0, exported.stderr
+        assert len(gru_optuna.load_bundle(workspace.folder / name).networks) == 1
     assert done.stdout == "bundles/tiny\n"
     test = "studies/data/japanese_vowels_test.ts"
     done = workspace.run("predict", "bundles/tiny", test, "--out", "predictions.csv")

@@ -13,9 +13,9 @@ from helpers.small_studies import write_study
 
 from gru_optuna import tune
 from gru_optuna.baselines.background import BackgroundFit
-from gru_optuna.baselines.fit import Chosen, as_outputs, fit_all
+from gru_optuna.baselines.fit import Chosen, fit_all
 from gru_optuna.baselines.rows import read_raw_folds
-from gru_optuna.data.metrics import measure
+from gru_optuna.data.metrics import as_outputs, measure
 from gru_optuna.report.page import render_report
 from gru_optuna.storage.database.open import open_storage
 from gru_optuna.study.fitted_baselines import read_fitted
@@ -69,7 +69,11 @@ def test_a_search_ends_with_a_comparison_and_stores_its_models_once(
     assert (fitted.comparison.name, fitted.comparison.baseline) == (best.name, best.test)
     summary = summarize(study, spec)
     assert summary.best is not None
-    assert fitted.comparison.gru == pytest.approx(summary.best.test)
+    assert summary.best.confirmed is not None
+    assert summary.best.confirmed.test is not None
+    assert summary.best.confirmed.test.ensemble is not None
+    assert fitted.comparison.gru == summary.best.confirmed.test.ensemble["value"]
+    assert "ensemble" in summary.compared()[0]
     # The values are those of the same models, fitted here and measured on the test rows.
     (fold,) = folds = read_raw_folds(spec, tmp_path)
     assert fold.test is not None

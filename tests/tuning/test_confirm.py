@@ -19,11 +19,13 @@ from gru_optuna.bundle.onnx import to_onnx
 from gru_optuna.data.intervals import student_interval
 from gru_optuna.data.load import load_dataset
 from gru_optuna.data.metrics import combined, mean_metric
+from gru_optuna.data.readers.sequence_files import read_sequences
 from gru_optuna.errors import BundleError, StudyError
 from gru_optuna.seeds import trial_seed
 from gru_optuna.storage.database.open import open_storage
 from gru_optuna.study import confirmation
 from gru_optuna.study.confirmation import Decision, read_decision
+from gru_optuna.study.ensemble import Ensemble
 from gru_optuna.study.fitted_baselines import read_fitted
 from gru_optuna.study.study import load_study
 from gru_optuna.study.summary import find_winner
@@ -420,8 +422,12 @@ def test_folds_confirm_by_their_means(tmp_path: Path) -> None:
 
     # Taken away, each fold's network reads rows as its own fold does.
     place = Place(url_of(path), path.parent, WorkerSettings("cpu", 1, 2))
-    bundle = make_winner("tiny", place, threading.Event())
+    bundle = make_winner("tiny", place, threading.Event(), ensemble=False)
     assert [member.preprocessing for member in bundle.manifest.members] == [
+        "preprocessing/0.json", "preprocessing/1.json"
+    ]  # fmt: skip
+    together = make_winner("tiny", place, threading.Event())
+    assert [member.preprocessing for member in together.manifest.members] == 2 * [
         "preprocessing/0.json", "preprocessing/1.json"
     ]  # fmt: skip
     test = REPOSITORY / "studies" / "data" / "japanese_vowels_test.ts"
@@ -429,9 +435,11 @@ def test_folds_confirm_by_their_means(tmp_path: Path) -> None:
         replace(bundle, networks=(network,)).predict_proba(test) for network in bundle.networks
     ]
     np.testing.assert_array_equal(bundle.predict_proba(test), (alone[0] + alone[1]) / 2)
-    with pytest.raises(BundleError, match="Export with --refit"):
+    with pytest.raises(
+        BundleError, match="Export with --single, and a study with folds with --refit"
+    ):
         to_onnx(bundle)
-    refitted = make_winner("tiny", place, threading.Event(), refit=True, ensemble=True)
+    refitted = make_winner("tiny", place, threading.Event(), refit=True)
     assert len(refitted.networks) == 2  # of the two seeds
     assert refitted.manifest.members[1].preprocessing == "preprocessing/0.json"
     assert to_onnx(refitted)
@@ -464,14 +472,38 @@ def test_the_last_of_rolling_origins_is_tested_and_taken_away(tmp_path: Path) ->
         assert fitted.comparison is not None
         assert fitted.comparison.rows == 38  # windows of 3 steps in the 40 test rows
     assert tests[0] == tests[1]
-    assert [len(bundle.networks) for bundle in bundles] == [1, 1]
+    assert [len(bundle.networks) for bundle in bundles] == [3, 3]
     rows = tmp_path / "series.csv"
     np.testing.assert_array_equal(bundles[0].predict(rows), bundles[1].predict(rows))
 
 
-def test_the_network_that_is_taken_away_is_the_typical_one(tuned: Path) -> None:
+def test_what_is_taken_away_reaches_what_was_recorded(tuned: Path) -> None:
     place = Place(url_of(tuned), tuned.parent, WorkerSettings("cpu", 1, 2))
     bundle = make_winner("tiny", place, threading.Event())
+    found = decision(tuned)
+    assert found.ensemble == Ensemble.average(found.winner, found.won.values)
+    assert [member.validation for member in bundle.manifest.members] == found.won.values
+    assert found.test is not None
+    assert found.test.ensemble is not None
+    rows = read_sequences(REPOSITORY / "studies" / "data" / "japanese_vowels_test.ts")
+    assert rows.labels is not None
+    right = bundle.predict(rows.values) == np.array(list(rows.labels))
+    assert right.mean() == pytest.approx(found.test.ensemble["value"])
+
+
+def test_studies_that_were_confirmed_before_ensembles_average_their_winners_networks(
+    tuned: Path,
+) -> None:
+    content = decision(tuned).as_json()
+    del content["ensemble"]
+    old = Decision.from_json(content)
+    assert old.ensemble is None
+    assert old.members == decision(tuned).members
+
+
+def test_a_single_network_that_is_taken_away_is_the_typical_one(tuned: Path) -> None:
+    place = Place(url_of(tuned), tuned.parent, WorkerSettings("cpu", 1, 2))
+    bundle = make_winner("tiny", place, threading.Event(), ensemble=False)
     won = decision(tuned).won
     (member,) = bundle.manifest.members
     assert member.validation == won.values[won.typical] == sorted(filter(None, won.values))[1]

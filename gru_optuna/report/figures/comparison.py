@@ -47,7 +47,10 @@ def compare(result: Result, spec: Specification) -> list[Mark]:
         name = f"winner, validation, {result.confirmation.seeds} fresh seeds"
         marks.append(_winner_mark(name, "validation", result.confirmed))
     if result.test:
-        marks.append(_winner_mark("winner, test", "test", result.test))
+        name = "one network, test" if result.ensemble else "winner, test"
+        marks.append(_winner_mark(name, "test", result.test))
+    if result.ensemble:
+        marks.append(_winner_mark("ensemble, test", "test", result.ensemble))
     return marks
 
 

@@ -125,8 +125,11 @@ def _confirmed(winner: Winner) -> Iterator[str]:
             on = f"mean of {confirmed.seeds} fresh seeds, on validation rows"
             yield f"| {on} | **{format_metric(won.mean)}**{_between(won.interval)} |"
         interval = confirmed.test.interval if confirmed.test else None
+        if confirmed.test and (both := confirmed.test.ensemble) is not None:
+            value, between = format_metric(both["value"]), _between(both["interval"])
+            yield f"| on test rows, ensemble | **{value}**{between} |"
     if test is not None:
-        yield f"| on test rows | **{format_metric(test)}**{_between(interval)} |"
+        yield f"| on test rows, one network | **{format_metric(test)}**{_between(interval)} |"
 
 
 def _between(interval: Sequence[float] | None) -> str:

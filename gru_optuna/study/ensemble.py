@@ -1,0 +1,75 @@
+"""The ensemble that a confirmation has chosen: its members, and how much each of them counts.
+
+A prediction is the weighted mean of the members' probabilities, or of their numbers. The weights
+are counts: a member that was selected twice counts twice.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+
+@dataclass(frozen=True)
+class EnsembleNetwork:
+    """The network of one run on a fresh seed; with folds, the networks of all of them."""
+
+    number: int  # of the trial
+    index: int  # of the fresh seed
+    weight: int = 1
+
+    @property
+    def key(self) -> tuple[int, int]:
+        """What identifies the run in its study."""
+        return self.number, self.index
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """Who predicts together.
+
+    Parameters
+    ----------
+    networks
+        Runs of the confirmation, at least one.
+    selected
+        Whether the members were selected on the validation rows; otherwise they are the runs of
+        the winning configuration.
+    rows
+        Validation rows that are independent of each other: windows count without overlap. None in
+        studies that an earlier version confirmed.
+    """
+
+    networks: list[EnsembleNetwork]
+    selected: bool = False
+    rows: int | None = None
+
+    @classmethod
+    def average(
+        cls, number: int, values: Sequence[float | None], rows: int | None = None
+    ) -> Ensemble:
+        """All runs of one trial that have a value, which count alike."""
+        good = [index for index, value in enumerate(values) if value is not None]
+        return cls([EnsembleNetwork(number, index) for index in good], rows=rows)
+
+    def as_json(self) -> dict[str, Any]:
+        """The content of the study's attribute."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Ensemble:
+        """What `as_json` returned."""
+        networks = [EnsembleNetwork(**each) for each in content["networks"]]
+        return cls(**{**content, "networks": networks})
+
+    def in_words(self) -> str:
+        """Such as "5 networks".
+
+        >>> Ensemble.average(3, [0.9, None, 0.8]).in_words()
+        '2 networks'
+        """
+        count = len(self.networks)
+        return f"{count} network{'' if count == 1 else 's'}"
