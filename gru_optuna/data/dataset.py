@@ -95,6 +95,8 @@ class Split:
     units: Units | None = None  # of targets that are numbers
     # (N,) int64, equal for rows that depend on each other: those of a person, or of a series
     groups: Tensor | None = None
+    # (N,) int64, of evaluated windows: when each forecast is made, in microseconds since 1970
+    times: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -128,6 +130,7 @@ class Split:
             targets=self.targets[index],
             units=self.units and self.units.rows(index),
             groups=None if self.groups is None else self.groups[index],
+            times=None if self.times is None else self.times[index],
         )
 
     def batch(self, index: Tensor | None = None) -> Batch:
@@ -163,6 +166,7 @@ class Split:
             send(self.targets),
             self.units and self.units.to(device),
             None if self.groups is None else self.groups.to(device),
+            self.times,
         )
 
 

@@ -46,8 +46,10 @@ class PredictionIntervals:
         Validation rows whose errors were measured; windows, for series.
     widths
         For each level, half the interval's width for each output; None where there are too few
-        rows for the level. In the data's units, or for series in mean errors of the seasonal-naive
-        forecast in training, since one series may be a thousand times as large as another.
+        rows for the level.
+    relative
+        Whether widths are in mean errors of the seasonal-naive forecast in training, since one
+        series may be a thousand times as large as another. Otherwise they are in the data's units.
     held
         For each level, the share of the test values that lie within the interval; None without
         test rows.
@@ -60,6 +62,7 @@ class PredictionIntervals:
     widths: dict[str, list[float | None]]
     held: dict[str, float] | None = None
     test_rows: int = 0
+    relative: bool = True
 
     @classmethod
     def measure(
@@ -79,18 +82,22 @@ class PredictionIntervals:
         """
         import numpy as np  # here: `best` and `status` only read
 
-        errors = np.concatenate([_errors(*predicted) for predicted in validation])
+        naive = [split.units.naive for _, split in validation if split.units is not None]
+        # Before a series has had two seasons, nobody knows that error, and if it is the only one,
+        # there is nothing to compare it with.
+        relative = all(each is not None and bool(each.isfinite().any()) for each in naive)
+        errors = np.concatenate([_errors(*predicted, relative) for predicted in validation])
         widths = {str(level): _widths(errors, level) for level in LEVELS}
         if test is None:
-            return cls(number, len(errors), widths)
-        off = _errors(*test)
+            return cls(number, len(errors), widths, relative=relative)
+        off = _errors(*test, relative)
         known = ~np.isnan(off)
         held = {
             level: float((off <= np.array(each, float))[known].mean())
             for level, each in widths.items()
             if None not in each and known.any()
         }
-        return cls(number, len(errors), widths, held, len(off))
+        return cls(number, len(errors), widths, held, len(off), relative)
 
     def as_json(self) -> dict[str, Any]:
         """The content of the study's attribute."""
@@ -120,17 +127,17 @@ def read_intervals(study: Study, number: int) -> PredictionIntervals | None:
     return PredictionIntervals(**content)
 
 
-def _errors(outputs: Tensor, split: Split) -> NDArray[np.float64]:
+def _errors(outputs: Tensor, split: Split, relative: bool) -> NDArray[np.float64]:
     """(N, O) how far predictions are off, in the units of widths; NaN where nobody knows."""
     import numpy as np
 
     units = split.units
     assert units is not None, "numbers have units"
     off = (units.restore(outputs) - units.restore(split.targets)).abs()
-    if units.naive is None:
+    if not relative or units.naive is None:
         return np.asarray(off)
     # The error of a constant series is measured as it is.
-    return np.asarray(off / units.naive.where(units.naive > 0, 1.0))
+    return np.asarray(off / units.naive.where(units.naive != 0, 1.0))
 
 
 def _widths(errors: NDArray[np.float64], level: int) -> list[float | None]:

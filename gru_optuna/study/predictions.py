@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from gru_optuna.attributes import PREDICTIONS
+from gru_optuna.data.series.frequency import Frequency
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
     from optuna import Study
     from torch import Tensor
 
     from gru_optuna.data.dataset import Split
+    from gru_optuna.data.series.frequency import Times
 
 
 MOST_CLASSES = 20
@@ -23,10 +26,13 @@ MOST_CLASSES = 20
 OTHERS = "others"
 MOST_POINTS = 500
 """Points of predicted against true values, and of a forecast's line."""
+_MOST_SERIES = 3
 
 
 def describe_predictions(
-    classes: Sequence[str], predicted: Sequence[tuple[Tensor, Split]]
+    classes: Sequence[str],
+    predicted: Sequence[tuple[Tensor, Split]],
+    series: ForecastSeries | None = None,
 ) -> dict[str, Any]:
     """A split's predictions in a few numbers that JSON can hold.
 
@@ -36,6 +42,8 @@ def describe_predictions(
         Names of the classes; empty where numbers are predicted.
     predicted
         The outputs (N, O) of each network and the split they are about, all of the same rows.
+    series
+        The names and times of what was forecast.
 
     Returns
     -------
@@ -45,8 +53,11 @@ def describe_predictions(
         - ``confusion``: ``classes`` and ``counts``, a row for each true class; means over the
           networks;
         - ``points``: ``truth`` and ``predicted``, up to 500 of them, evenly chosen;
-        - ``forecast``: ``truth`` (a stretch of the series), ``windows`` (``start`` and
-          ``values``), ``errors`` (mean absolute error of each step ahead) and ``horizon``.
+        - ``forecast``: ``horizon``, ``errors`` (mean absolute error of each step ahead) and
+          ``stretches`` of up to three series: the only ones, or those with the smallest, the median
+          and the largest error. Each has the series' ``name``, ``times`` and ``truth`` of its
+          steps, ``windows`` (``start`` and ``values``), and the ``naive`` error, in which the
+          widths of intervals are measured.
     """
     rows = {"rows": len(predicted[0][1])}
     if classes:
@@ -54,7 +65,7 @@ def describe_predictions(
     truth, forecast = _in_units(predicted)
     if truth.shape[1] == 1:
         return rows | {"points": _points(truth[:, 0], forecast[:, 0])}
-    return rows | {"forecast": _forecast(truth, forecast)}
+    return rows | {"forecast": _forecast(truth, forecast, predicted[0][1], series)}
 
 
 def stored_predictions(study: Study, number: int) -> dict[str, Any] | None:
@@ -100,26 +111,103 @@ def _points(truth: NDArray[np.float64], predicted: NDArray[np.float64]) -> dict[
     return {"truth": _short(truth[chosen]), "predicted": _short(predicted[chosen])}
 
 
-def _forecast(truth: NDArray[np.float64], forecast: NDArray[np.float64]) -> dict[str, Any]:
-    """A stretch of the series, with a new forecast wherever the last one has ended."""
-    count, horizon = truth.shape
-    begin, end = _longest_run(truth)
-    wanted = max(1, MOST_POINTS // horizon)
-    starts = list(range(begin, end, horizon))
-    # The middle of it: the ends of a test may be holidays.
-    spare = max(0, len(starts) - wanted) // 2
-    starts = starts[spare : spare + wanted]
-    errors = np.abs(forecast - truth)
+def _forecast(
+    truth: NDArray[np.float64],
+    forecast: NDArray[np.float64],
+    split: Split,
+    series: ForecastSeries | None,
+) -> dict[str, Any]:
+    horizon, off = truth.shape[1], np.abs(forecast - truth)
+    errors = np.nanmean(off, axis=0)
+    assert split.units is not None, "numbers have units"
+    unknown = np.full(len(truth), np.nan)
+    naive = unknown if split.units.naive is None else split.units.naive.cpu().numpy()[:, 0]
+    # The error of a constant series is measured as it is, and so is that of all series if nobody
+    # knows how well the seasonal-naive forecast did.
+    naive = np.where((naive == 0) | np.isnan(naive).all(), 1.0, naive)
+    owners = np.zeros(len(truth)) if split.groups is None else split.groups.cpu().numpy()
+    known = np.isfinite(off).any(axis=1) & np.isfinite(naive)
+    mean_off = {
+        int(owner): float(np.nanmean(off[rows] / naive[rows, None]))
+        for owner in np.unique(owners[known])
+        if (rows := known & (owners == owner)).any()
+    }
+    ranked = sorted(mean_off, key=lambda owner: mean_off[owner])
+    if len(ranked) > _MOST_SERIES:
+        ranked = [ranked[0], ranked[len(ranked) // 2], ranked[-1]]
+    stretches = []
+    for owner in ranked:
+        of = np.flatnonzero(owners == owner)
+        stretch = of[_stretch(truth[of], MOST_POINTS // len(ranked))]
+        described: dict[str, Any] = {
+            "truth": _short(truth[stretch].ravel()),
+            "windows": [
+                {"start": place * horizon, "values": _short(forecast[row])}
+                for place, row in enumerate(stretch)
+            ],
+            "naive": float(naive[of[0]]),
+        }
+        if series is not None and split.times is not None:
+            described["name"] = series.names[owner]
+            described["times"] = series.times_after(split.times.numpy()[stretch], horizon)
+        stretches.append(described)
     return {
         "horizon": horizon,
-        "truth": _short(np.concatenate([truth[start] for start in starts])),
-        "windows": [
-            {"start": place * horizon, "values": _short(forecast[start])}
-            for place, start in enumerate(starts)
-        ],
-        "errors": _short(np.nanmean(errors, axis=0)),
-        "rows": count,
+        "stretches": stretches,
+        "series": len(mean_off),
+        "errors": _short(errors),
+        "rows": len(truth),
     }
+
+
+def _stretch(truth: NDArray[np.float64], most: int) -> NDArray[np.int64]:
+    """Rows of a series of which each begins where the one before has ended."""
+    horizon = truth.shape[1]
+    begin, end = _longest_run(truth)
+    wanted = max(1, most // horizon)
+    starts = np.arange(begin, end, horizon)
+    # The middle of it: the ends of a test may be holidays.
+    spare = max(0, len(starts) - wanted) // 2
+    return starts[spare : spare + wanted]
+
+
+@dataclass(frozen=True)
+class ForecastSeries:
+    """What the forecasts of a split are about.
+
+    Parameters
+    ----------
+    names
+        Of the series, by the number of a row's group; empty for a study's only one.
+    frequency
+        Of their steps.
+    """
+
+    names: Sequence[str]
+    frequency: Frequency
+
+    @classmethod
+    def of(cls, preprocessing: Mapping[str, Any]) -> ForecastSeries | None:
+        """The series of a dataset, from its preprocessing; None if it has none."""
+        if preprocessing.get("kind") != "series":
+            return None
+        return cls(list(preprocessing["series"]), Frequency(**preprocessing["frequency"]))
+
+    def times_after(self, origins: NDArray[np.int64], horizon: int) -> list[str]:
+        """The times of the steps after each of these (N,), in microseconds since 1970."""
+        steps = [
+            self.frequency.times(origin, horizon + 1)[1:]
+            for origin in origins.astype("datetime64[us]")
+        ]
+        return shown_times(np.concatenate(steps))
+
+
+def shown_times(times: Times) -> list[str]:
+    """Times as people write them: without the parts that are zero in all of them."""
+    for unit in ("D", "m", "s"):
+        if (times.astype(f"datetime64[{unit}]") == times).all():
+            return [str(time).replace("T", " ") for time in times.astype(f"datetime64[{unit}]")]
+    return [str(time).replace("T", " ") for time in times]
 
 
 def _longest_run(truth: NDArray[np.float64]) -> tuple[int, int]:

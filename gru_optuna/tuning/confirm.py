@@ -44,7 +44,7 @@ from gru_optuna.study.confirmation import (
 )
 from gru_optuna.study.ensemble import Ensemble
 from gru_optuna.study.prediction_intervals import PredictionIntervals
-from gru_optuna.study.predictions import describe_predictions
+from gru_optuna.study.predictions import ForecastSeries, describe_predictions
 from gru_optuna.study.study import load_study
 from gru_optuna.training.pool_factory import make_pool
 from gru_optuna.tuning.baselines import BaselineFits
@@ -397,8 +397,9 @@ class _ConfirmingRuns:
 
     def _keep(self, number: int, part: Literal["validation", "test"], shown: Predictions) -> None:
         """Describes the ensemble's predictions, and keeps them for the report, which draws them."""
-        classes = getattr(self.pool, "pools", [self.pool])[0].dataset.classes
-        described = self._measured([shown]) | describe_predictions(classes, shown)
+        dataset = getattr(self.pool, "pools", [self.pool])[0].dataset
+        about = ForecastSeries.of(dataset.preprocessing)
+        described = self._measured([shown]) | describe_predictions(dataset.classes, shown, about)
         self.study.set_user_attr(PREDICTIONS, {"number": number, part: described})
 
     def _interval(self, predictions: list[Predictions]) -> list[float] | None:

@@ -84,7 +84,10 @@ def make_forecast(
         frame = bundle.predict_rows(part)
         if intervals is not None:
             season = encoder.plan.season
-            naive = [naive_error(each.target, season) or 1.0 for each in part.rows]
+            naive = [
+                (naive_error(each.target, season) or 1.0) if intervals.relative else 1.0
+                for each in part.rows
+            ]
             frame = frame.with_columns(_bounds(frame[PREDICTION], intervals, naive))
         frames.append(frame.filter(pl.int_range(pl.len()) % horizon < (steps or horizon)))
     return pl.concat(frames)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -139,6 +140,28 @@ def test_few_rows_have_no_interval_of_a_high_level(rows: int, levels: list[str])
     assert found.levels == levels
     assert set(found.held or ()) == set(levels)
     assert PredictionIntervals(**found.as_json()) == found
+
+
+def test_a_series_whose_usual_error_is_unknown_says_nothing_about_the_others() -> None:
+    """It has had less than two seasons, and may be a thousand times as large as the others."""
+    outputs, split = predicted(np.concatenate([np.full((20, 1), 2.0), np.full((20, 1), 5000.0)]))
+    assert split.units is not None
+    naive = torch.cat([torch.ones(20, 1), torch.full((20, 1), torch.nan)]).double()
+    mixed = replace(split, units=replace(split.units, naive=naive))
+    found = PredictionIntervals.measure(0, [(outputs, mixed)], (outputs, mixed))
+    assert found.relative
+    assert found.widths["80"] == [2.0]
+    assert found.held == {"80": 1.0, "95": 1.0}
+
+
+def test_widths_are_in_the_datas_units_if_no_series_has_a_usual_error() -> None:
+    outputs, split = predicted(np.full((20, 1), 5000.0))
+    assert split.units is not None
+    naive = torch.full((20, 1), torch.nan).double()
+    alone = replace(split, units=replace(split.units, naive=naive))
+    found = PredictionIntervals.measure(0, [(outputs, alone)], None)
+    assert not found.relative
+    assert found.widths["80"] == [5000.0]
 
 
 def test_the_share_that_is_held_is_said_with_its_rows_if_they_are_few() -> None:

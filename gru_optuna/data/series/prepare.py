@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from gru_optuna.data.dataset import Units
     from gru_optuna.data.readers.in_memory import Source
     from gru_optuna.data.series.categories import Categories
+    from gru_optuna.data.series.frequency import Times
     from gru_optuna.data.series.series import Series, SeriesRows, Span
     from gru_optuna.data.series.windows import WindowPlan
     from gru_optuna.data.views import View
@@ -247,6 +248,7 @@ class _Prepared:
             naive = {f"median of {plan.seasons} seasons": in_past} | naive
         return _Windows(
             origins=origins,
+            times=plan.frequency.times(ready.units.first, len(values))[origins],
             targets=targets.float(),
             units=units,
             naive={name: torch.from_numpy(forecasts) for name, forecasts in naive.items()},
@@ -258,6 +260,7 @@ class _Windows:
     """Windows of one series."""
 
     origins: NDArray[np.int64]  # (N,)
+    times: Times  # (N,) of the origins
     targets: Tensor  # (N, O)
     units: Units
     naive: dict[str, Tensor]
@@ -290,9 +293,14 @@ def _part(
         targets=torch.cat([each.targets for each in found]),
         units=joined_units([each.units for each in found]),
         groups=torch.arange(len(found)).repeat_interleave(counts),
+        times=_microseconds(np.concatenate([each.times for each in found])) if evaluated else None,
     )
     naive = {name: torch.cat([each.naive[name] for each in found]) for name in found[0].naive}
     return _Part(split, naive)
+
+
+def _microseconds(times: Times) -> Tensor:
+    return torch.from_numpy(times.astype("datetime64[us]").astype(np.int64))
 
 
 def _steps_of(prepared: Sequence[_Prepared], found: Sequence[_Windows]) -> Tensor:

@@ -15,12 +15,17 @@ from gru_optuna.report.figures.base import (
     whole,
 )
 from gru_optuna.report.theme import AXIS, COMPLETE, INK, PAPER, QUIET, STYLES
+from gru_optuna.study.prediction_intervals import read_intervals
 from gru_optuna.study.predictions import stored_predictions
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
     from gru_optuna.report.figures.base import Context, FigureSection
+    from gru_optuna.study.prediction_intervals import PredictionIntervals
+
+_LEVEL = "80"
+"""The intervals that are drawn. Wider ones would hide how far the forecasts are off."""
 
 
 def draw_confusion(numbers: dict[str, Any]) -> go.Figure:
@@ -65,21 +70,36 @@ def draw_confusion(numbers: dict[str, Any]) -> go.Figure:
     return figure.update_yaxes(title="true", range=[size - 0.5, -0.5], **axis)
 
 
-def draw_forecast(numbers: dict[str, Any], target: str) -> go.Figure:
-    """A stretch of the series, and each forecast from where it was made."""
+def draw_forecast(
+    stretch: dict[str, Any], target: str, intervals: PredictionIntervals | None
+) -> go.Figure:
+    """A stretch of a series, and each forecast from where it was made, with its 80% interval."""
     figure = canvas(380, target)
-    truth = numbers["truth"]
-    figure.add_scatter(x=list(range(len(truth))), y=truth, **STYLES["truth"])
-    for index, window in enumerate(numbers["windows"]):
+    truth, windows = stretch["truth"], stretch["windows"]
+    # Studies of earlier versions kept no times.
+    x = stretch.get("times") or list(range(len(truth)))
+    forecasts = [value for window in windows for value in window["values"]]
+    unit = stretch.get("naive") if intervals is not None and intervals.relative else 1.0
+    if intervals is not None and _LEVEL in intervals.levels and unit is not None:
+        apart = [unit * (width or 0.0) for width in intervals.widths[_LEVEL] * len(windows)]
+        for sign, style in ((-1, "interval_from"), (1, "interval")):
+            bound = [
+                None if value is None else value + sign * width
+                for value, width in zip(forecasts, apart, strict=True)
+            ]
+            figure.add_scatter(x=x, y=bound, **STYLES[style])
+    figure.add_scatter(x=x, y=truth, **STYLES["truth"])
+    for index, window in enumerate(windows):
         start = window["start"]
         figure.add_scatter(
-            x=list(range(start, start + len(window["values"]))),
+            x=x[start : start + len(window["values"])],
             y=window["values"],
             showlegend=index == 0,
             **STYLES["forecast"],
         )
-        figure.add_vline(x=start - 0.5, line={"color": AXIS, "width": 0.5, "dash": "dot"})
-    figure.update_xaxes(title=f"steps; a new forecast starts every {numbers['horizon']} steps")
+        figure.add_vline(x=x[start], line={"color": AXIS, "width": 0.5, "dash": "dot"})
+    if "times" not in stretch:
+        figure.update_xaxes(title="steps")
     return figure.update_yaxes(tickformat="~g")
 
 
@@ -123,7 +143,8 @@ def predictions_section(context: Context) -> list[FigureSection]:
     shown: dict[str, Any] = kept.get(part, {})
     if not shown:
         return []
-    rows = f"{shown['rows']:,} {part} rows"
+    kind = "windows" if "forecast" in shown else "rows"
+    rows, count, every = f"{shown['rows']:,} {part} {kind}", 0, 0
     if matrix := shown.get("confusion"):
         right = sum(row[n] for n, row in enumerate(matrix["counts"]))
         means = any(count != int(count) for row in matrix["counts"] for count in row)
@@ -133,15 +154,24 @@ def predictions_section(context: Context) -> list[FigureSection]:
         figure = draw_confusion(matrix)
         panels = [Panel(figure, alt, min_width=300, max_width=figure.layout.height + 60)]
     elif forecast := shown.get("forecast"):
-        sentences = {"forecast": True}
-        count = len(forecast["truth"])
-        alt = f"Forecasts and true values over {count} steps."
-        errors = draw_errors_ahead(forecast)
+        # Earlier versions kept one stretch, beside the errors.
+        stretches = forecast.get("stretches") or [forecast]
+        intervals = read_intervals(context.study, kept["number"])
+        every = forecast.get("series", len(stretches))
+        banded = intervals is not None and _LEVEL in intervals.levels
+        sentences = {"forecast": True, "chosen": every > len(stretches), "banded": banded}
         target = context.spec.data.target or "value"
         panels = [
-            Panel(draw_forecast(forecast, target), alt),
-            Panel(errors, "Mean absolute error by steps ahead.", "Error by distance"),
+            Panel(
+                draw_forecast(stretch, plain(target), intervals),
+                f"Forecasts and true values over {len(stretch['truth'])} steps{_of(stretch)}.",
+                plain(stretch.get("name", "")),
+                min_width=480,
+            )
+            for stretch in stretches
         ]
+        errors = draw_errors_ahead(forecast)
+        panels.append(Panel(errors, "Mean absolute error by steps ahead.", "Error by distance"))
     elif points := shown.get("points"):
         count = len(points["truth"])
         sentences = {"some_points" if count < shown["rows"] else "points": True}
@@ -149,5 +179,9 @@ def predictions_section(context: Context) -> list[FigureSection]:
     else:
         return []
     horizon = shown.get("forecast", {}).get("horizon")
-    values = {"rows": rows, "part": part, "horizon": horizon, "count": count}
+    values = {"rows": rows, "part": part, "horizon": horizon, "count": count, "every": every}
     return [section("predictions", shown, panels, sentences, **values)]
+
+
+def _of(stretch: dict[str, Any]) -> str:
+    return f" of {stretch['name']}" if stretch.get("name") else ""
