@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 from helpers.workspaces import REPOSITORY, TINY_STUDY, Workspace
+from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -22,6 +23,15 @@ pytest_plugins = ["helpers.browser"]
 
 # Beside other processes a second thread only waits; and one thread gives one order of sums.
 torch.set_num_threads(1)
+
+# On a busy machine, any example can take long, and so can drawing it. A fixture is made once for
+# all examples, and tests that have one write to places of their own.
+settings.register_profile(
+    "patient",
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+settings.load_profile("patient")
 
 
 @pytest.fixture

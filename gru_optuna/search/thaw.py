@@ -68,8 +68,8 @@ class Thaw:
     first_rung: int
     factor: int
     epochs: int
-    maximizes: bool = False
-    candidates: int = 0
+    maximizes: bool
+    candidates: int
 
     @classmethod
     def of(cls, spec: Specification) -> Thaw | None:
@@ -111,8 +111,7 @@ class Thaw:
         starts_more
             Whether the study may begin more trials. Once it may not, the best ones train on.
         """
-        rung = self._level(trials[number]) - 1
-        if rung < 0 or self._is_promoted(number, self._standing(trials, rung)):
+        if number in self._promoted(trials, self._level(trials[number]) - 1):
             return True
         return not starts_more and number in self._last(trials)
 
@@ -126,9 +125,7 @@ class Thaw:
         found: list[int] = []
         for rung, waiting in reversed(list(enumerate(self._paused(trials)))):
             if waiting:
-                order = self._standing(trials, rung)
-                promoted = set(order[: len(order) // self.factor])
-                found += [number for number in order if number in waiting & promoted]
+                found += [n for n in self._promoted(trials, rung) if n in waiting]
         if not starts_more:
             found += [n for n in self._last(trials) if is_paused(trials[n]) and n not in found]
         return found
@@ -150,8 +147,10 @@ class Thaw:
         order = sorted(running, key=lambda t: (-(k := self._level(t)), *self._rank(t, k - 1)))
         return [trial.number for trial in order[: max(0, missing)]]
 
-    def _is_promoted(self, number: int, order: list[int]) -> bool:
-        return number in order[: len(order) // self.factor]
+    def _promoted(self, trials: Sequence[FrozenTrial], rung: int) -> list[int]:
+        """Numbers of the trials that are among the best of their rung, in order."""
+        order = self._standing(trials, rung)
+        return order[: len(order) // self.factor]
 
     def _paused(self, trials: Sequence[FrozenTrial]) -> list[set[int]]:
         """Numbers of the paused trials, by the rung that each has reached last."""

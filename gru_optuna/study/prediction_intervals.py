@@ -93,7 +93,7 @@ class PredictionIntervals:
         off = _errors(*test, relative)
         known = ~np.isnan(off)
         held = {
-            level: float((off <= np.array(each, float))[known].mean())
+            level: float((off <= np.array(each))[known].mean())
             for level, each in widths.items()
             if None not in each and known.any()
         }

@@ -198,7 +198,7 @@ def test_numbers_are_in_their_own_units(tmp_path: Path) -> None:
 # --- and depend on nothing else ---
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.data())
 def test_a_prediction_depends_on_its_row_alone(vowels: Model, data: st.DataObject) -> None:
     rows = rows_of_the_test()

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from optuna.artifacts import FileSystemArtifactStore
 from safetensors.torch import save
@@ -94,7 +94,7 @@ def test_a_truncation_anywhere_is_noticed(end: int) -> None:
         Checkpoint.from_bytes(CONTENT[:end])
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(place=st.integers(0, len(CONTENT) - 1), bit=st.integers(0, 7))
 def test_a_flipped_bit_anywhere_is_noticed(place: int, bit: int) -> None:
     """By the digest. Reading it, one may see nothing, but nothing worse than damage happens."""
@@ -123,7 +123,7 @@ def described(dtype: str, shape: list[int], size: int) -> bytes:
     return with_header(json.dumps({"a": entry}).encode(), bytes(size))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(content=st.binary(max_size=64) | st.binary(max_size=200).map(with_header))
 @example(b"\xff" * 8)
 @example(with_header(b"{}"))
@@ -204,9 +204,7 @@ STEPS = st.tuples(st.just("write"), NAMES, st.binary(max_size=20)) | st.tuples(
 )
 
 
-@settings(
-    max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=20)
 @given(steps=st.lists(STEPS, max_size=12), prefix=st.sampled_from(["", "1/", "2", "1/1", "3/"]))
 def test_a_store_is_a_dictionary(
     kind: Kind, steps: list[tuple[str, str] | tuple[str, str, bytes]], prefix: str

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import optuna
 import pytest
 from helpers.storage_rows import checked, execute, fill, folder_of, refused, run
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gru_optuna.attributes import CHECKPOINTS
@@ -236,7 +236,7 @@ suffixes = st.sampled_from(
 )
 
 
-@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=50)
 @given(files=st.sets(st.tuples(folders, stems, suffixes).map("".join)))
 def test_whatever_lies_in_a_place_a_sweep_takes_only_its_studys_checkpoints(
     files: set[str], tmp_path_factory: pytest.TempPathFactory

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gru_optuna.data.mapped_tensors import Growing
@@ -37,7 +37,6 @@ def run(code: str, cache: Path, allowed: str) -> subprocess.CompletedProcess[str
     )
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     sizes=st.lists(st.integers(0, 50), min_size=1, max_size=8).filter(any),
     channels=st.sampled_from([(), (1,), (3,)]),

@@ -120,7 +120,7 @@ def test_of_short_series_whole_ones_are_drawn() -> None:
 
 
 @given(seed=st.integers(0, 50), rows=st.integers(20, 40))
-@settings(max_examples=3, deadline=None)
+@settings(max_examples=3)
 def test_who_is_compared_with_whom_turns_the_sign_alone(seed: int, rows: int) -> None:
     random = np.random.default_rng(seed)
     one, other = random.random(rows) < 0.7, random.random(rows) < 0.5

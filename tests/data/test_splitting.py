@@ -257,6 +257,8 @@ def test_a_group_belongs_to_one_file() -> None:
         "A group belongs to one part: move its rows, or split one file by fractions."
     )
     validation, plain = rows_of("ab", "ed", source="validation.csv"), rows_of("ab", source="t.csv")
+    # A file without groups has nothing to compare, but the one after it has.
+    assert 'group "d" is also in train.csv' in refusal(train, validation=plain, test=test)
     train = rows_of("abab", "ccff")
     assert len(divided(train, validation=validation, test=plain).validation) == 2
     assert refusal(train, validation=validation, test=test).startswith(
@@ -397,6 +399,13 @@ def test_refitting_appends_a_validation_file(labelled: bool) -> None:
     assert list(joined.groups) == ["f", "h", "j"]
     expected = ["b", "d", "a"] if labelled else [1.5, 3.5, 5.5]
     assert [joined.examples.target(row) for row in range(3)] == expected
+
+
+def test_what_only_one_of_two_joined_files_has_is_dropped() -> None:
+    train, other = rows_of("ab", "ef"), rows_of([0.5, 1.5], source="other.csv")
+    for joined in (train.followed_by(other), other.followed_by(train)):
+        assert len(joined) == 4
+        assert joined.labels is joined.targets is joined.groups is None
 
 
 def test_all_files_begin_with_the_training_file() -> None:

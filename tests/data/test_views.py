@@ -10,7 +10,7 @@ import pytest
 import torch
 from helpers.series_rows import daily, load, refusal, study, targets_of, write
 from helpers.workspaces import PLAIN as TRIAL
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gru_optuna.data.load import load_dataset
@@ -96,7 +96,7 @@ def test_a_patch_is_its_steps_side_by_side_and_the_last_ends_with_the_row(
         np.testing.assert_array_equal(found, padded.reshape(-1, patch * 3))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(view=SEQUENCE_VIEWS, seed=st.integers(0, 2**16), gaps=st.booleans())
 def test_a_row_is_encoded_alike_alone_and_among_others(view: View, seed: int, gaps: bool) -> None:
     rows = rows_of(seed, 7, 2, gaps)
@@ -111,7 +111,7 @@ def test_a_row_is_encoded_alike_alone_and_among_others(view: View, seed: int, ga
     assert all(one.equal(two) for one, two in zip(encode(again, rows), together, strict=True))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 2**16), factor=st.floats(0.5, 100), level=st.floats(-1e3, 1e3))
 def test_rows_scaled_by_themselves_forget_level_and_size_unless_these_are_channels(
     seed: int, factor: float, level: float
@@ -186,7 +186,7 @@ def hourly(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Dataset]:
     return folder, all_views(folder, known=["w"], season=24)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(view=SERIES_VIEWS.filter(lambda view: view.residual != "yearly"))
 def test_targets_of_every_view_restore_to_the_series(
     hourly: tuple[Path, Dataset], view: View
@@ -203,7 +203,7 @@ def test_targets_of_every_view_restore_to_the_series(
     assert data.views.shape(view) == (channels, longest)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(view=SERIES_VIEWS.filter(lambda view: view.residual != "yearly"), place=st.integers(0, 35))
 def test_a_window_is_what_a_forecast_from_its_last_step_reads(
     hourly: tuple[Path, Dataset], view: View, place: int
@@ -279,9 +279,7 @@ def test_the_curve_of_the_year_is_found_again(tmp_path: Path) -> None:
     np.testing.assert_allclose(offsets, values[-100:-3], atol=0.3)
 
 
-@settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=25)
 @given(view=SERIES_VIEWS.filter(lambda view: view.residual != "yearly"), changed=st.integers(1, 70))
 def test_training_rows_of_a_view_know_nothing_of_later_rows(
     tmp_path: Path, view: View, changed: int

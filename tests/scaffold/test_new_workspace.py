@@ -273,7 +273,7 @@ def test_more_data_means_smaller_networks_and_fewer_epochs() -> None:
     assert all(effort.minutes < 5 for effort in efforts[:3])
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(common=st.integers(12, 160), rare=st.integers(5, 40))
 def test_few_rows_are_validated_in_folds_and_all_classes_are_in_each(
     tmp_path_factory: pytest.TempPathFactory, common: int, rare: int
@@ -310,7 +310,7 @@ def series_rows(steps: int, step: timedelta, season: int = 7, name: str = "") ->
     return [f"{start + step * n}{name},{value:.2f}" for n, value in enumerate(values)]
 
 
-@settings(max_examples=15, deadline=None)  # it loads libraries
+@settings(max_examples=15)
 @given(steps=st.integers(8, 120), days=st.sampled_from([1, 7]), season=st.integers(2, 12))
 def test_a_draft_for_a_short_series_trains(
     tmp_path_factory: pytest.TempPathFactory, steps: int, days: int, season: int

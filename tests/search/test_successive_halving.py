@@ -16,7 +16,7 @@ VALUES = st.sampled_from([0.1, 0.2, 0.3, 0.5, 0.5, 0.9, float("inf"), float("nan
 EVENTS = st.lists(st.tuples(st.sampled_from(["begin", "report", "end"]), st.integers(0, 4), VALUES))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     events=EVENTS,
     direction=st.sampled_from(["minimize", "maximize"]),

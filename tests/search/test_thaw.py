@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -17,7 +18,7 @@ from gru_optuna.storage.paused_trials import PAUSED, is_paused
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
-THAW = Thaw(first_rung=1, factor=4, epochs=40, candidates=3)
+THAW = Thaw(first_rung=1, factor=4, epochs=40, maximizes=False, candidates=3)
 RUNGS = (1, 4, 16)
 
 
@@ -103,6 +104,8 @@ def test_who_would_continue_at_once_would_also_be_fetched_later(trials: list[Fro
 @given(studies())
 def test_after_the_last_start_enough_trials_train_on(trials: list[FrozenTrial]) -> None:
     found = THAW.to_continue(trials, starts_more=False)
+    assert all(is_paused(trials[number]) for number in found)
+    assert len(set(found)) == len(found)
     assert set(THAW.to_continue(trials)) <= set(found)
     unfinished = [t for t in trials if t.state == TrialState.RUNNING]
     complete = sum(t.state == TrialState.COMPLETE for t in trials)
@@ -139,13 +142,43 @@ def test_the_validation_loss_breaks_ties_and_what_is_no_number_comes_last() -> N
         trial([0.5], paused=True),
     )
     assert THAW.to_continue(trials) == [2]
-    all_of_them = Thaw(1, 2, 40, candidates=0)
+    all_of_them = replace(THAW, factor=2, candidates=0)
     assert all_of_them.to_continue(trials) == [2, 1]
+
+
+def test_after_the_last_start_the_furthest_trials_are_completed_first() -> None:
+    """Of one complete trial and two missing ones, a trial at a higher rung goes before a better."""
+    trials = numbered(
+        trial([0.1], paused=True),
+        trial([0.9, 0.9], paused=True),
+        trial([0.9, 0.8], paused=True),
+        trial([0.9, 0.9, 0.9, 0.1], TrialState.COMPLETE),
+        trial([]),
+        trial([], TrialState.FAIL),
+        trial([0.3], TrialState.PRUNED),
+    )
+    assert THAW.to_continue(trials) == [0]
+    assert THAW.to_continue(trials, starts_more=False) == [0, 2, 1]
+    assert THAW.continues(2, trials, starts_more=False)
+    assert not THAW.continues(0, replace_losses(trials, 0, 0.95), starts_more=False)
+    fewer = replace(THAW, candidates=2)
+    assert fewer.to_continue(trials, starts_more=False) == [0, 2]
+    assert replace(THAW, candidates=0).to_continue(trials, starts_more=False) == [0]
+
+
+def replace_losses(trials: list[FrozenTrial], number: int, *losses: float) -> list[FrozenTrial]:
+    """The trials, of which a paused one has come to other losses."""
+    return numbered(*trials[:number], trial(list(losses), paused=True), *trials[number + 1 :])
+
+
+def test_of_equal_trials_the_earlier_one_continues() -> None:
+    trials = numbered(*(trial([0.5], paused=True, ties=(0.1,)) for _ in range(8)))
+    assert THAW.to_continue(trials) == [0, 1]
 
 
 def test_a_higher_metric_may_be_better() -> None:
     trials = numbered(*(trial([accuracy], paused=True) for accuracy in (0.1, 0.9, 0.5, 0.2)))
-    assert Thaw(1, 4, 40, maximizes=True).to_continue(trials) == [1]
+    assert replace(THAW, maximizes=True).to_continue(trials) == [1]
 
 
 def test_a_trial_that_diverged_on_its_way_to_a_rung_counts_as_its_last() -> None:
@@ -166,7 +199,7 @@ def test_only_the_best_paused_trials_of_a_rung_keep_their_checkpoints() -> None:
     [(1, 40, (1, 4, 16)), (3, 40, (3, 12)), (1, 16, (1, 4)), (5, 5, ()), (7, 5, ())],
 )
 def test_rungs_lie_below_the_last_epoch(first: int, epochs: int, rungs: tuple[int, ...]) -> None:
-    assert Thaw(first, 4, epochs).rungs == rungs
+    assert replace(THAW, first_rung=first, epochs=epochs).rungs == rungs
 
 
 def test_a_study_file_names_its_schedule() -> None:
@@ -177,5 +210,7 @@ def test_a_study_file_names_its_schedule() -> None:
         "confirmation": {"candidates": 7},
     }
     assert Thaw.of(study_file.parse(content, "x")) == Thaw(2, 3, 40, True, 7)
+    content |= {"pruner": {"name": "thaw"}, "metric": "log_loss", "training": {"epochs": 9}}
+    assert Thaw.of(study_file.parse(content, "x")) == Thaw(1, 4, 9, False, 7)
     content["pruner"] = {"name": "asha"}
     assert Thaw.of(study_file.parse(content, "x")) is None

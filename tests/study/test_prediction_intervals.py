@@ -119,7 +119,7 @@ def test_missing_test_values_do_not_count_in_the_share() -> None:
     found = PredictionIntervals.measure(0, [predicted(measured)], predicted(test))
     assert found.widths == {"80": [16.0], "95": [19.0]}
     assert found.held == {"80": 0.25, "95": 0.75}
-    assert found.test_rows == 5
+    assert (found.rows, found.test_rows) == (19, 5)
 
 
 def test_intervals_are_those_of_the_confirmed_winner() -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from helpers.workspaces import REPOSITORY
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gru_optuna import study_file
@@ -574,7 +574,6 @@ def dump(parsed: Searchable) -> Any:
     return parsed.model_dump() if isinstance(parsed, Range) else parsed
 
 
-@settings(deadline=None)
 @given(raw=written(POSITIVE) | st.just("off"))
 def test_any_number_survives_storage_unchanged(raw: Any) -> None:
     number = Number(above=0, may_be_off=True)
@@ -583,7 +582,6 @@ def test_any_number_survives_storage_unchanged(raw: Any) -> None:
     assert repr(number.parse(json.loads(json.dumps(dump(parsed))), "x")) == repr(parsed)
 
 
-@settings(deadline=None)
 @given(raw=written(WHOLE))
 def test_any_whole_number_survives_storage_unchanged(raw: Any) -> None:
     number = Number(integer=True, at_least=1, at_most=4096)

@@ -54,7 +54,7 @@ def rows_of(tokens: Tensor, lengths: Tensor) -> list[list[int]]:
     return [row[:length].tolist() for row, length in zip(tokens, lengths, strict=True)]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     lengths=LENGTHS,
     seed=st.integers(0, 99),
@@ -119,7 +119,7 @@ def test_the_same_generator_gives_the_same_batch_and_another_another() -> None:
 # --- tokens ---
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(lengths=LENGTHS, share=SHARES, seed=st.integers(0, 99))
 def test_deletion_leaves_tokens_out_and_the_others_in_order(
     lengths: list[int], share: float, seed: int
@@ -130,7 +130,7 @@ def test_deletion_leaves_tokens_out_and_the_others_in_order(
         assert set(row) <= set(range(2, length + 2))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(lengths=LENGTHS, share=SHARES, seed=st.integers(0, 99))
 def test_insertion_keeps_the_tokens_and_their_order_as_far_as_there_is_room(
     lengths: list[int], share: float, seed: int
@@ -145,7 +145,7 @@ def test_insertion_keeps_the_tokens_and_their_order_as_far_as_there_is_room(
         assert len(row) >= len(before)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(lengths=LENGTHS, share=SHARES, seed=st.integers(0, 99))
 def test_swapping_moves_tokens_within_their_row(
     lengths: list[int], share: float, seed: int
@@ -156,7 +156,7 @@ def test_swapping_moves_tokens_within_their_row(
         assert sorted(row) == before
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(lengths=LENGTHS, share=SHARES, seed=st.integers(0, 99))
 def test_word_dropout_makes_tokens_unknown_and_leaves_the_others_in_their_places(
     lengths: list[int], share: float, seed: int
@@ -223,7 +223,7 @@ def test_scaling_is_one_factor_a_row_and_channel() -> None:
     assert factors.mean().item() == pytest.approx(1.0, abs=0.02)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(lengths=LENGTHS, share=SHARES, seed=st.integers(0, 99))
 def test_a_mask_is_one_stretch_of_at_most_its_share(
     lengths: list[int], share: float, seed: int

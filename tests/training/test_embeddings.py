@@ -57,7 +57,7 @@ def ppmi_by_hand(rows: list[list[int]], vocabulary: int) -> NDArray[np.float64]:
         return np.nan_to_num(np.maximum(np.log(shares), 0))
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(rows=ROWS)
 def test_a_whole_table_is_the_roots_of_the_ppmi_matrix_scaled_to_unit_deviation(
     rows: list[list[int]],

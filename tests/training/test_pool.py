@@ -107,7 +107,7 @@ def test_in_single_precision_it_agrees_over_a_few_steps(
 ROWS = st.lists(st.integers(1, 9), min_size=2, max_size=12)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(lengths=ROWS, trials=st.lists(TRIALS, min_size=1, max_size=4), channels=st.integers(1, 19))
 def test_any_mix_of_shapes_lengths_and_hyperparameters_agrees(
     spec_of_properties: Specification,

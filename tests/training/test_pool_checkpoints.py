@@ -180,7 +180,7 @@ def test_a_checkpoint_of_either_engine_goes_on_in_the_other(
                     torch.testing.assert_close(last[name], weight, rtol=1e-9, atol=1e-9)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     trial=TRIALS, epochs=st.integers(0, 2), engine=st.sampled_from(ENGINES), single=st.booleans()
 )

@@ -115,7 +115,7 @@ def test_a_maximum_below_zero_isnt_padding() -> None:
     torch.testing.assert_close(model(values, torch.tensor([2, 7])), model.head(expected))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     lengths=st.lists(st.integers(1, 9), min_size=1, max_size=5),
     more=st.integers(1, 20),

@@ -116,7 +116,7 @@ TEXT_TRIALS = st.builds(
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(
     trials=st.lists(TEXT_TRIALS, min_size=1, max_size=3),
     vocabulary=st.sampled_from([3, 4, 50]),

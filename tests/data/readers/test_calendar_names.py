@@ -38,7 +38,7 @@ MONTHS = {
 
 
 @pytest.mark.parametrize("form", MONTHS)
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(data=st.data())
 def test_months_are_read_and_written_with_the_names_of_their_column(
     form: str, data: st.DataObject

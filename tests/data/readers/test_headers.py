@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gru_optuna.data.readers.column_formats import TableFormats
@@ -72,7 +72,7 @@ def test_names_that_look_like_numbers_stay_names(header: str) -> None:
     assert not lacks_header([first, *rows])
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.from_regex(r"[A-Za-z]{1,2}[0-9]{1,3}", fullmatch=True), min_size=1, max_size=5))
 def test_letters_with_a_number_are_names(names: list[str]) -> None:
     rows = [[f"{row * (column + 1)}.5" for column in range(len(names))] for row in range(9)]
@@ -86,9 +86,7 @@ def test_the_times_of_a_wide_table_are_names_whatever_its_gaps(years: tuple[str,
     assert lines_above([["A title", ""], ["region", *years], *rows]) == 1
 
 
-@settings(
-    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=30)
 @given(
     title=st.lists(st.sampled_from(["Report;;", "Made on;01.02.2024;", ";;"]), max_size=3),
     before=st.integers(0, 2),
@@ -179,7 +177,7 @@ def test_quotes_are_advised_only_where_commas_separate(tmp_path: Path) -> None:
         read_table(path)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(st.lists(st.text(max_size=5), min_size=1, max_size=3), min_size=1, max_size=6))
 def test_any_records_have_a_beginning_or_none(head: list[list[str]]) -> None:
     above = lines_above(head)

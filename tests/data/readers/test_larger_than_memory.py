@@ -60,7 +60,7 @@ def same(one: Table | str, other: Table | str) -> None:
     assert [one.at(row) for row in range(len(one))] == [other.at(row) for row in range(len(one))]
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(rows=contents(), size=st.integers(1, 60))
 def test_every_format_gives_the_same_rows_in_parts(
     tmp_path_factory: pytest.TempPathFactory, rows: Rows, size: int
@@ -79,7 +79,7 @@ def test_every_format_gives_the_same_rows_in_parts(
         same(*both(tmp_path_factory.getbasetemp(), content, name, size))
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(
     # No \r: Polars and Python's csv differ on whether it ends a line, in small files too.
     content=st.text('a1,;\t"\n é', max_size=60).map(lambda text: f"a,b\n{text}".encode())
@@ -93,7 +93,7 @@ def test_whatever_the_bytes_parts_say_the_same(
     same(*both(tmp_path_factory.getbasetemp(), content, name, size))
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     rows=st.lists(
         st.dictionaries(

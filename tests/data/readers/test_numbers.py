@@ -32,7 +32,7 @@ def column(values: list[str | None], **formats: object) -> Table:
     return Table(Path("x"), pl.DataFrame({"y": values}), formats=TableFormats(**formats))  # type: ignore[arg-type]
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(
     numbers=st.lists(st.integers(-(10**9), 10**9), min_size=1, max_size=20),
     decimals=st.sampled_from([1, 2, 4, 5]),
@@ -55,7 +55,7 @@ def test_numbers_are_read_back_from_every_style(
     assert np.isnan(got[-1])
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(
     st.lists(st.integers(1000, 10**9), min_size=1, max_size=20),
     st.integers(1, 999),
@@ -68,7 +68,7 @@ def test_whole_numbers_with_signs_between_thousands_are_whole(
     assert column(fields).numbers("y").tolist() == [*large, small]
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1))
 def test_what_python_writes_is_read_back_bit_for_bit(numbers: list[float]) -> None:
     got = column([repr(number) for number in [*numbers, 0.5]]).numbers("y")

@@ -156,7 +156,7 @@ def same_rows(back: Sequences, rows: list[tuple[np.ndarray, str]]) -> None:
         assert read_row.tobytes() == row.tobytes()
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(rows=ragged_rows())
 def test_any_ragged_sequences_are_read_back_exactly(
     tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[np.ndarray, str]]
@@ -169,7 +169,7 @@ def test_any_ragged_sequences_are_read_back_exactly(
     same_rows(read(tmp_path_factory.getbasetemp(), text.encode()), rows)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(rows=ragged_rows())
 def test_npz_files_hold_any_ragged_sequences(
     tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[np.ndarray, str]]
@@ -183,7 +183,7 @@ def test_npz_files_hold_any_ragged_sequences(
     same_rows(read_sequences(path), rows)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(rows=ragged_rows(), shuffle=st.randoms(use_true_random=False))
 def test_long_form_holds_any_ragged_sequences_in_any_order(
     tmp_path_factory: pytest.TempPathFactory,

@@ -43,7 +43,7 @@ def said(call: Callable[[], object], rows: Table) -> str:
 # --- one content, every format ---
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(rows=contents())
 def test_the_same_rows_from_every_format(
     tmp_path_factory: pytest.TempPathFactory, rows: Rows
@@ -72,7 +72,7 @@ def test_the_same_rows_from_every_format(
         assert [dict.fromkeys(rows[0]) | row for row in back.frame.to_dicts()] == held, name
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     numbers=st.lists(
         st.floats(allow_nan=True, allow_infinity=False) | st.integers(-(10**15), 10**15),
@@ -182,7 +182,7 @@ def test_rows_are_named_as_the_file_counts_them(tmp_path: Path) -> None:
     assert stored.at(1) == f"{stored.path}, row 3"
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(rows=contents(), newline=st.sampled_from(["\n", "\r\n"]))
 def test_every_row_is_found_in_its_line(
     tmp_path_factory: pytest.TempPathFactory, rows: Rows, newline: str
@@ -207,7 +207,7 @@ def test_a_file_that_cannot_be_read_is_refused_with_its_place(
     assert "\n" not in message
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(
     content=st.binary(max_size=80) | st.text('a1,;\t"\n\r é', max_size=40).map(str.encode),
     name=st.sampled_from(["h.csv", "h.tsv", "h.jsonl", "h.parquet"]),
@@ -345,7 +345,7 @@ def test_times_that_are_none(tmp_path: Path, written: list[str], message: str) -
     assert message in said(lambda: rows.times("t"), rows)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     moments=st.lists(st.datetimes(min_value=datetime(1900, 1, 1)), min_size=1, max_size=9),
     separator=st.sampled_from("T "),

@@ -125,7 +125,7 @@ STEPS = {"YE": "YS", "QE": "QS", "ME": "MS", "W": "W-MON", "D": "D", "h": "h"}
 @pytest.mark.parametrize(
     ("step", "form"), [(step, form) for step, forms in FORMS.items() for form in forms]
 )
-@settings(max_examples=3, deadline=None)
+@settings(max_examples=3)
 @given(data=st.data())
 def test_times_are_read_and_written_in_their_form(
     step: str, form: str, data: st.DataObject
@@ -143,7 +143,7 @@ def test_times_are_read_and_written_in_their_form(
     assert parsed.forms[0].write(pl.Series(values=times)).to_list() == written
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     first=st.datetimes(datetime(1975, 1, 1), datetime(2029, 1, 1)),
     order=st.sampled_from(["%d/%m/%Y", "%m/%d/%Y", "%d.%m.%y", "%m/%d/%y"]),

@@ -10,7 +10,7 @@ import pytest
 import torch
 from helpers.splits import split_of_rows
 from helpers.workspaces import REPOSITORY
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -444,7 +444,6 @@ def test_chosen_rows_are_padded_to_the_longest_of_them() -> None:
     assert rows.targets.tolist() == [2, 1]
 
 
-@settings(deadline=None)
 @given(
     lengths=st.lists(st.integers(1, 9), min_size=1, max_size=30),
     size=st.integers(1, 40),

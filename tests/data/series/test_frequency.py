@@ -35,7 +35,7 @@ def check(times: NDArray[np.datetime64], rows: int) -> Frequency:
     return frequency
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     first=FIRST,
     offset=st.sampled_from(
@@ -53,7 +53,7 @@ def test_the_next_steps_are_those_of_pandas(first: pd.Timestamp, offset: str, ro
         assert (frequency.count, frequency.unit) == (count, "M")
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     year=st.integers(1970, 2020),
     month=st.integers(1, 12),
@@ -98,7 +98,7 @@ def test_series_on_different_days_keep_their_own() -> None:
     assert (frequency.times(firsts[0], 24) == firsts).all()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     first=FIRST,
     weekdays=st.sets(st.integers(0, 6), min_size=2, max_size=6),

@@ -12,7 +12,7 @@ import pytest
 import torch
 from helpers.series_rows import HOUR, START, daily, load, noise, refusal, study, targets_of, write
 from helpers.workspaces import REPOSITORY
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.model_selection import TimeSeriesSplit
 
@@ -44,9 +44,7 @@ def seen(split: Split | None, channel: int, data: Dataset) -> Tensor:
 # --- windows ---
 
 
-@settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=60)
 @given(
     steps=st.integers(60, 150),
     horizon=st.integers(1, 5),

@@ -136,7 +136,7 @@ def test_a_chinese_vocabulary_leaves_room_for_words() -> None:
     assert sum(len(word.strip("▁")) > 1 for word in words) >= 10
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     rows=st.lists(
         st.text(st.characters(exclude_categories=("Cs",)), min_size=1), min_size=1, max_size=20

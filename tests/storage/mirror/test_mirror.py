@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import optuna
 import pytest
 from helpers.mirrors import Worker, claim, make, silence
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from optuna.trial import TrialState
 from sqlalchemy import event, select
@@ -94,9 +94,7 @@ STEPS = st.lists(
 )
 
 
-@settings(
-    max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=10)
 @given(steps=STEPS, dies=st.integers(0, 39))
 def test_any_course_of_two_workers_arrives_in_the_database(
     tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, int]], dies: int

@@ -15,7 +15,7 @@ import pytest
 import torch
 from helpers.splits import split_of_rows
 from helpers.workspaces import PLAIN, TINY_STUDY
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gru_optuna import study_file
@@ -226,7 +226,7 @@ hyperparameters = st.builds(
 lengths_of_rows = st.lists(st.integers(1, 7), min_size=1, max_size=10)
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=30)
 @given(
     train_lengths=lengths_of_rows,
     validation_lengths=lengths_of_rows,

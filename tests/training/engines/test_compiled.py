@@ -100,7 +100,7 @@ def test_more_cells_than_one_update_of_the_weight_gradients_gathers() -> None:
     assert_same_training(network, recipe, split_of(network, rows=40, steps=30), epochs=2)
 
 
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=40, derandomize=True)
 @given(st.data())
 def test_drawn_settings_train_as_the_reference(data: st.DataObject) -> None:
     def whole(low: int, high: int) -> int:
