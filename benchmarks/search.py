@@ -8,7 +8,8 @@ configurations, with the probabilities of its own density.
 A file holds ``x`` (N, D), numbers in the unit interval, not a number where a parameter doesn't
 apply; ``kinds`` (D,), 0 for a number and else how many choices there are, which ``x`` counts from
 0; ``names`` (D,); and ``curve`` (N, E + 1), the validation loss after each epoch, of the untrained
-network first. TaskSet's files, with ``config``, ``low``, ``high`` and ``valid``, are read as well.
+network first; and, where it is known, ``usual`` (M, D), configurations that are usually good.
+TaskSet's files, with ``config``, ``low``, ``high`` and ``valid``, are read as well.
 
 The score is the normalised regret of the lowest loss found within the epochs of 5, 10, … full
 trainings: 0 is the best recorded loss, 1 the median.
@@ -36,6 +37,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from gru_optuna import seeds, study_file
 from gru_optuna.search import space
+from gru_optuna.search.prior import Prior
 from gru_optuna.search.pruners import make_pruner
 from gru_optuna.search.samplers import make_sampler
 from gru_optuna.search.thaw import Thaw
@@ -47,6 +49,20 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+# Adam as everybody begins with it: TaskSet's names, no penalty or decay that matters. Written down
+# before any replay.
+PRACTICE = {
+    "learning_rate": 3e-3,
+    "one_minus_beta1": 0.1,
+    "one_minus_beta2": 1e-3,
+    "epsilon": 1e-8,
+    "l1": 1e-6,
+    "l2": 3e-6,
+    "linear_decay": 1e-6,
+    "exponential_decay": 1e-5,
+}
+
+
 @dataclass
 class Task:
     """Recorded curves of one task."""
@@ -56,6 +72,7 @@ class Task:
     kinds: NDArray[np.int64]
     x: NDArray[np.float64]  # (N, D)
     curve: NDArray[np.float64]  # (N, E + 1), infinite where training diverged
+    usual: list[dict[str, float]]  # configurations that are usually good, as x has them
 
     @classmethod
     def read(cls, path: Path) -> Task:
@@ -66,11 +83,24 @@ class Task:
                 low, high = np.log(content["low"]), np.log(content["high"])
                 x = ((np.log(content["config"].astype(float)) - low) / (high - low)).clip(0, 1)
                 kinds, curve = np.zeros(len(names), int), content["valid"]
+                practice = np.log([PRACTICE.get(name, np.nan) for name in names])
+                known = ((practice - low) / (high - low))[None]
             else:
                 x, kinds, curve = content["x"], content["kinds"], content["curve"]
+                known = content["usual"] if "usual" in content else np.empty((0, len(names)))
         curve = curve.astype(float)
         curve = np.where(np.isfinite(curve), curve, np.inf)
-        return cls(path.stem, names, kinds.astype(int), x.astype(float), curve)
+        usual = [
+            {name: float(v) for name, v in zip(names, row, strict=True) if not np.isnan(v)}
+            for row in known
+        ]
+        return cls(path.stem, names, kinds.astype(int), x.astype(float), curve, usual)
+
+    def mirrored(self) -> list[dict[str, float]]:
+        """A prior that is wrong: the usual configurations on the other side of each range."""
+        sides = np.where(self.kinds > 0, self.kinds - 1, 1.0)
+        side = dict(zip(self.names, sides, strict=True))
+        return [{n: float(side[n] - v) for n, v in table.items()} for table in self.usual]
 
     @property
     def epochs(self) -> int:
@@ -105,8 +135,12 @@ class Task:
 class Recorded(optuna.samplers.BaseSampler):
     """The product's sampler, whose proposals are moved to recorded configurations."""
 
-    def __init__(self, task: Task, spec: study_file.Specification) -> None:
-        self._task, self._inner = task, make_sampler(spec)
+    def __init__(
+        self, task: Task, spec: study_file.Specification, usual: list[dict[str, float]]
+    ) -> None:
+        self._task, self._inner, self._tries = task, make_sampler(spec), usual
+        if usual:  # as in a study with [[try]]
+            self._inner.prior = Prior(usual, spec.seed)
         self.left = np.ones(len(task.x), bool)
         make = self._inner._make
         self._inner._make = lambda seed: self._over_pool(make(seed))
@@ -145,6 +179,8 @@ class Recorded(optuna.samplers.BaseSampler):
         self._inner.before_trial(study, trial)
         jointly = self._inner.infer_relative_search_space(study, trial)
         values = self._inner.sample_relative(study, trial, jointly)
+        if trial.number < len(self._tries):
+            values = values | self._tries[trial.number]
         for name, distribution in search_space.items():
             if name not in values:
                 values[name] = self._inner.sample_independent(study, trial, name, distribution)
@@ -170,8 +206,9 @@ class Replay:
     ----------
     task
         The recorded curves.
-    pruner
-        As a study file names it; thaw pauses.
+    method
+        A pruner, as a study file names it. thaw+prior also knows what is usually good, as a study
+        with [[try]] does, and thaw+mirrored believes the contrary.
     slots
         How many trials train together.
     seed
@@ -180,8 +217,9 @@ class Replay:
         Of thaw.
     """
 
-    def __init__(self, task: Task, pruner: str, slots: int, seed: int, first_rung: int = 1) -> None:
+    def __init__(self, task: Task, method: str, slots: int, seed: int, first_rung: int = 1) -> None:
         self.task, self.slots = task, slots
+        pruner, _, belief = method.partition("+")
         rung = {"first_rung": first_rung} if pruner == "thaw" else {}
         self.spec = study_file.parse(
             {
@@ -195,7 +233,8 @@ class Replay:
             "replay",
         )
         self.thaw = Thaw.of(self.spec)
-        self.sampler = Recorded(task, self.spec)
+        usual = {"prior": task.usual, "mirrored": task.mirrored()}.get(belief, [])
+        self.sampler = Recorded(task, self.spec, usual)
         self.study = optuna.create_study(sampler=self.sampler, pruner=make_pruner(self.spec))
         self.running: dict[int, Trial] = {}  # by number, with the index of its curve
         self.at_rung: list[int] = []  # numbers of those that have just reached one
@@ -275,20 +314,23 @@ class Replay:
 
 
 def replay_all(
-    paths: list[Path], pruners: list[str], slots: int, runs: int, marks: Sequence[int]
+    paths: list[Path], methods: list[str], slots: int, runs: int, marks: Sequence[int]
 ) -> list[dict[str, Any]]:
     """The mean regret of each pruner on each task, with its standard error."""
     rows = []
     for path in paths:
         task = Task.read(path)
-        for pruner in pruners:
-            found = [Replay(task, pruner, slots, seed).regret(marks) for seed in range(runs)]
+        for method in methods:
+            if "+" in method and not task.usual:
+                print(f"{task.name:32} {method}: the file doesn't say what is usually good")
+                continue
+            found = [Replay(task, method, slots, seed).regret(marks) for seed in range(runs)]
             regrets = np.array([regret for regret, _ in found])
             error = regrets.std(axis=0, ddof=1) / runs**0.5 if runs > 1 else np.zeros(len(marks))
             milliseconds = 1000 * statistics.fmean(seconds for _, seconds in found)
             rows.append(
                 {
-                    "task": task.name, "pruner": pruner, "slots": slots, "runs": runs,
+                    "task": task.name, "pruner": method, "slots": slots, "runs": runs,
                     "trainings": marks, "regret": regrets.mean(axis=0).tolist(),
                     "error": error.tolist(), "ask_ms": milliseconds,
                 }
@@ -298,7 +340,7 @@ def replay_all(
                 for m, r, e in zip(marks, regrets.mean(axis=0), error, strict=True)
             )
             print(
-                f"{task.name:32} {pruner:6} {slots} slots  {shown}  {milliseconds:.1f} ms",
+                f"{task.name:32} {method:13} {slots} slots  {shown}  {milliseconds:.1f} ms",
                 flush=True,
             )
     return rows
@@ -354,7 +396,7 @@ def main() -> None:
     """Replays, or records."""
     parser = argparse.ArgumentParser(description=__doc__.partition(":")[0])
     parser.add_argument("--curves", type=Path, nargs="+", default=[])
-    parser.add_argument("--pruners", nargs="+", default=["asha", "thaw"])
+    parser.add_argument("--pruners", nargs="+", default=["asha", "thaw", "thaw+prior"])
     parser.add_argument("--slots", type=int, default=8)
     parser.add_argument("--runs", type=int, default=20)
     parser.add_argument("--trainings", type=int, nargs="+", default=[5, 10, 20, 50])

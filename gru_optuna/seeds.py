@@ -16,7 +16,9 @@ import numpy as np
 if TYPE_CHECKING:
     import torch
 
-Purpose = Literal["split", "sampler", "initializer", "shuffle", "dropout", "augment", "bootstrap"]
+Purpose = Literal[
+    "split", "sampler", "initializer", "shuffle", "dropout", "augment", "bootstrap", "prior"
+]
 
 # Fixed numbers, so that adding a purpose changes no other stream.
 _PURPOSES: dict[Purpose, int] = {
@@ -27,6 +29,7 @@ _PURPOSES: dict[Purpose, int] = {
     "dropout": 5,
     "augment": 7,
     "bootstrap": 9,
+    "prior": 10,
 }
 _TRIAL = 6
 _CONFIRMATION = 8

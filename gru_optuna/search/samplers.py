@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from optuna import samplers
 from optuna.exceptions import ExperimentalWarning
+from optuna.trial import TrialState
 
 from gru_optuna import seeds
 from gru_optuna.search import space
+from gru_optuna.search.prior import Prior
 from gru_optuna.search.study_view import StudyView
 from gru_optuna.search.thaw import Thaw, as_pruned
 from gru_optuna.search.tpe import FlatTPESampler, ModelledTrials
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
 
     from optuna import Study
     from optuna.distributions import BaseDistribution
-    from optuna.trial import FrozenTrial, TrialState
+    from optuna.trial import FrozenTrial
 
     from gru_optuna.study_file import Specification
 
@@ -85,7 +87,15 @@ def make_sampler(spec: Specification) -> samplers.BaseSampler:
         "cmaes": cmaes,
     }
     pauses = Thaw.of(spec) is not None
-    return SeededSampler(makers[spec.sampler.name], spec.seed, pauses=pauses)
+    # Studies that prune, which are older, propose as they always did.
+    models = pauses and spec.sampler.name in ("tpe", "gp")
+    return SeededSampler(
+        makers[spec.sampler.name],
+        spec.seed,
+        pauses=pauses,
+        prior=Prior(spec.tries, spec.seed) if models else None,
+        startup=startup,
+    )
 
 
 class SeededSampler(samplers.BaseSampler):
@@ -103,6 +113,10 @@ class SeededSampler(samplers.BaseSampler):
         The study's seed.
     pauses
         Whether the study may have paused trials, which all trials are searched for.
+    prior
+        Where start-up trials may come from; None: only from the sampler.
+    startup
+        How many trials must have ended, or paused, before the sampler builds a model.
     """
 
     def __init__(
@@ -111,10 +125,14 @@ class SeededSampler(samplers.BaseSampler):
         study_seed: int,
         *,
         pauses: bool = False,
+        prior: Prior | None = None,
+        startup: int = 0,
     ) -> None:
         self._make = make
         self._study_seed = study_seed
         self._pauses = pauses
+        self.prior = prior
+        self._startup = startup
         self._inner: samplers.BaseSampler
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
@@ -141,10 +159,15 @@ class SeededSampler(samplers.BaseSampler):
         param_name: str,
         param_distribution: BaseDistribution,
     ) -> Any:
+        seen = self._seen(study)
+        if self.prior is not None and self._is_startup(seen):
+            drawn = self.prior.draw(trial.number, param_name, param_distribution)
+            if drawn is not None:
+                return drawn
         # By name, not in turn: a trial whose worker died between two parameters gets the rest
         # as it would have without the crash.
         inner = self._make_for(trial, param_name)
-        return inner.sample_independent(self._seen(study), trial, param_name, param_distribution)
+        return inner.sample_independent(seen, trial, param_name, param_distribution)
 
     def after_trial(
         self,
@@ -162,6 +185,11 @@ class SeededSampler(samplers.BaseSampler):
         trials = study.get_trials(deepcopy=False)
         seen = as_pruned(trials)
         return study if seen is trials else StudyView(study, seen)
+
+    def _is_startup(self, study: Any) -> bool:
+        """Whether the sampler would draw a trial uniformly, as Optuna's TPE and GP decide it."""
+        ended = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
+        return len(ended) < self._startup
 
     def _make_for(self, trial: FrozenTrial, param_name: str = "") -> samplers.BaseSampler:
         purpose = seeds.seed_for(self._study_seed, "sampler", trial.number)
