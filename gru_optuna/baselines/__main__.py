@@ -55,6 +55,7 @@ def main() -> None:
                 validation=found.validation,
                 seconds=round(found.seconds, 3),
                 tried=found.tried,
+                exportable=found.exportable,
             )
         else:
             _send(output, "left out", family=found.family, reason=found.reason)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gru_optuna.baselines.model import NotPossibleError
+from gru_optuna.baselines.tfidf import TfidfModel
 from gru_optuna.data.metrics import as_outputs, measure
 
 if TYPE_CHECKING:
@@ -37,6 +38,11 @@ class Chosen:
     seconds: float  # of processor time that the family took
     tried: int  # settings
     predictors: Sequence[Predictor]  # one for each fold
+
+    @property
+    def exportable(self) -> bool:
+        """Whether it is a few arrays, which a bundle can hold."""
+        return all(isinstance(predict, TfidfModel) for predict in self.predictors)
 
     def predict(self, folds: Sequence[RawFold], part: str) -> list[NDArray[np.float64]]:
         """Each fold's predictions (N, O) of its "validation" or "test" rows."""

@@ -111,7 +111,7 @@ class RawFold:
     of: int  # training rows that there are; more than `train` holds if some were drawn
 
 
-def read_raw_folds(spec: Specification, folder: Path) -> list[RawFold]:
+def read_raw_folds(spec: Specification, folder: Path, *, refit: bool = False) -> list[RawFold]:
     """Reads a study's rows, once for each fold of ``data.folds``.
 
     The test rows are in the order of the networks' test rows.
@@ -122,6 +122,9 @@ def read_raw_folds(spec: Specification, folder: Path) -> list[RawFold]:
         Its task, ``data`` section and seed.
     folder
         What relative paths are relative to.
+    refit
+        Whether the validation rows are training rows, too; then there is a single fold. Not of
+        series.
 
     Raises
     ------
@@ -145,11 +148,16 @@ def read_raw_folds(spec: Specification, folder: Path) -> list[RawFold]:
         from gru_optuna.data.sequences.prepare import read_study_sequences
 
         files = read_study_sequences(spec, folder).files
-    return [_labelled_fold(spec, files, fold) for fold in folds]
+    return [
+        _labelled_fold(spec, files, fold, refit=refit) for fold in (folds[:1] if refit else folds)
+    ]
 
 
-def _labelled_fold(spec: Specification, files: Files[Any], fold: int | None) -> RawFold:
+def _labelled_fold(
+    spec: Specification, files: Files[Any], fold: int | None, *, refit: bool
+) -> RawFold:
     parts = divide(spec, files, fold)
+    parts = parts.refitting() if refit else parts
     classes = parts.train.examples.classes
     random = np.random.default_rng(seeds.seed_for(spec.seed, "split", 2))
     train, validation = (

@@ -8,20 +8,19 @@ import numpy as np
 import polars as pl
 
 from gru_optuna.baselines.model import NotPossibleError, balances
+from gru_optuna.baselines.tfidf import MOST_TERMS, TfidfModel, make_vectorizer
 from gru_optuna.inspection.scripts import scripts_of, without_spaces
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from numpy.typing import NDArray
     from scipy.sparse import csr_matrix
 
     from gru_optuna.baselines.model import Predictor, Settings
-    from gru_optuna.baselines.rows import Inputs, RawFold
+    from gru_optuna.baselines.rows import RawFold
+    from gru_optuna.baselines.tfidf import Terms
     from gru_optuna.study_file import Specification
 
-_MOST_TERMS = 200_000  # the most frequent ones; the others occur in a text or two
-_TOGETHER = 4096  # texts that are predicted at a time
 _STRENGTHS = (10.0, 1.0, 100.0)  # C of the logistic regression
 _PENALTIES = (1.0, 0.1, 10.0, 0.01, 100.0)  # alpha of the ridge regression
 
@@ -31,7 +30,7 @@ class TextLinear:
 
     def __init__(self, spec: Specification, fold: RawFold) -> None:
         self._spec, self._fold = spec, fold
-        self._texts = [text for some in _some(fold.train.inputs) for text in some]
+        self._texts = list(cast("Sequence[str]", fold.train.inputs))
         self._features: dict[str, tuple[Any, csr_matrix]] = {}
 
     def settings(self) -> Iterator[Settings]:
@@ -53,16 +52,13 @@ class TextLinear:
         vectorizer, features = self._vectorized(settings["terms"])
         targets, classes = self._fold.train.targets, self._fold.classes
         if not classes:
-            mean, deviation = targets.mean(), targets.std() or 1.0
+            mean, deviation = float(targets.mean()), float(targets.std()) or 1.0
             ridge = Ridge(alpha=settings["alpha"], solver="lsqr")
             ridge.fit(features, (targets[:, 0] - mean) / deviation)
-
-            def predict(texts: Inputs) -> NDArray[np.float64]:
-                parts = [ridge.predict(vectorizer.transform(some)) for some in _some(texts)]
-                numbers: NDArray[np.float64] = np.concatenate(parts)[:, None] * deviation + mean
-                return numbers
-
-            return predict
+            return TfidfModel.of(
+                settings["terms"], vectorizer, ridge.coef_[None, :], np.array([ridge.intercept_]),
+                classes=[], outputs=1, mean=mean, deviation=deviation,
+            )  # fmt: skip
         if len(np.unique(targets)) < 2:
             raise NotPossibleError("the training rows that were drawn have a single class")
         model = LogisticRegression(
@@ -72,31 +68,18 @@ class TextLinear:
             tol=1e-3,
         )
         model.fit(features, targets)
+        weights, offsets = model.coef_, model.intercept_
+        if len(weights) == 1:  # of two classes, the second one's against the first one's
+            weights, offsets = (np.concatenate([0 * each, each]) for each in (weights, offsets))
+        return TfidfModel.of(
+            settings["terms"], vectorizer, weights, offsets,
+            classes=model.classes_.tolist(), outputs=classes,
+        )  # fmt: skip
 
-        def shares(texts: Inputs) -> NDArray[np.float64]:
-            parts = [model.predict_proba(vectorizer.transform(some)) for some in _some(texts)]
-            found = np.zeros((sum(map(len, parts)), classes))
-            found[:, model.classes_] = np.concatenate(parts)
-            return found
-
-        return shares
-
-    def _vectorized(self, terms: str) -> tuple[Any, csr_matrix]:
+    def _vectorized(self, terms: Terms) -> tuple[Any, csr_matrix]:
         if terms not in self._features:
-            from sklearn.feature_extraction.text import TfidfVectorizer
-
-            ways: dict[str, dict[str, Any]] = {
-                # Any run of letters or digits, single ones too, and signs such as "!" alone.
-                "words": {"ngram_range": (1, 2), "token_pattern": r"(?u)\w+|[^\w\s]"},
-                "pieces of words": {"ngram_range": (2, 5), "analyzer": "char_wb"},
-                "characters": {"ngram_range": (1, 3), "analyzer": "char"},
-            }
-            vectorizer = TfidfVectorizer(
-                sublinear_tf=True,
-                min_df=1 if len(self._texts) < 1000 else 2,
-                max_features=_MOST_TERMS,
-                dtype=np.float32,
-                **ways[terms],
+            vectorizer = make_vectorizer(
+                terms, min_df=1 if len(self._texts) < 1000 else 2, max_features=MOST_TERMS
             )
             try:
                 self._features[terms] = vectorizer, vectorizer.fit_transform(self._texts)
@@ -109,9 +92,3 @@ class TextLinear:
         """Such as "TF-IDF of words and logistic regression"."""
         kind = "logistic" if "C" in settings else "ridge"
         return f"TF-IDF of {settings['terms']} and {kind} regression"
-
-
-def _some(texts: Inputs) -> Iterator[list[str]]:
-    strings = cast("Sequence[str]", texts)
-    for start in range(0, len(strings), _TOGETHER):
-        yield list(strings[start : start + _TOGETHER])

@@ -8,18 +8,27 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
+import safetensors.numpy
 import safetensors.torch
 
 from gru_optuna.bundle.card import model_card
 from gru_optuna.bundle.folder import CARD, MANIFEST, SPECIFICATION
 from gru_optuna.bundle.load import bundle_from_files
-from gru_optuna.bundle.manifest import Manifest, Member, format_for, write_json
+from gru_optuna.bundle.manifest import (
+    LinearMember,
+    Manifest,
+    Member,
+    format_for,
+    linear_as_json,
+    write_json,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from torch import Tensor
 
+    from gru_optuna.baselines.tfidf import TfidfModel
     from gru_optuna.bundle.bundle import Bundle
     from gru_optuna.hyperparameters import Hyperparameters
     from gru_optuna.study_file import Specification
@@ -43,11 +52,21 @@ class MemberNetwork:
     hyperparameters: Hyperparameters | None = None
 
 
+@dataclass(frozen=True)
+class MemberModel:
+    """One linear model to be put into a bundle."""
+
+    fitted: TfidfModel
+    name: str
+    weight: int = 1
+
+
 def make_bundle(
     spec: Specification,
     trial: int,
     hyperparameters: Hyperparameters,
     networks: Sequence[MemberNetwork],
+    linear: Sequence[MemberModel] = (),
     *,
     fingerprint: str,
     metrics: Mapping[str, Any],
@@ -63,6 +82,8 @@ def make_bundle(
         The best configuration: the trial that most networks were trained as, and its values.
     networks
         One, or several whose predictions are averaged.
+    linear
+        Linear models that are averaged with them.
     fingerprint
         The data's.
     metrics
@@ -95,8 +116,19 @@ def make_bundle(
                 configuration=None if own is None else own.configuration(),
             )
         )
+    models: list[LinearMember] = []
+    for number, model in enumerate(linear):
+        weights = f"weights/{len(networks) + number}.safetensors"
+        name = f"linear/{number}.json"
+        content[weights] = safetensors.numpy.save(model.fitted.arrays)
+        content[name] = write_json(linear_as_json(model.fitted))
+        models.append(
+            LinearMember(weights=weights, model=name, name=model.name, weight=model.weight)
+        )
     manifest = Manifest(
-        format=format_for(spec, [network.preprocessing for network in networks], members),
+        format=format_for(
+            spec, [network.preprocessing for network in networks], [*members, *models]
+        ),
         versions={"python": platform.python_version()}
         | {name: version(name) for name in _LIBRARIES},
         made_at=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -107,6 +139,7 @@ def make_bundle(
         configuration=hyperparameters.configuration(),
         refitted=refitted,
         members=members,
+        linear=models,
         metrics=dict(metrics),
         fingerprint=fingerprint,
     )

@@ -9,6 +9,7 @@ on a CPU train and validate with the same code, so a bundle repeats their predic
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
+    from gru_optuna.baselines.tfidf import TfidfModel
     from gru_optuna.bundle.manifest import Manifest
     from gru_optuna.bundle.rows import Encoder, RowsToPredict
     from gru_optuna.data.series.frequency import Times
@@ -84,9 +86,17 @@ class TrainedNetwork:
         return torch.from_numpy(predict(workspace, flat, RowArrays.of(split)))
 
 
+@dataclass(frozen=True)
+class LinearModel:
+    """A linear model, and how much it counts in the average."""
+
+    predict: TfidfModel
+    weight: int
+
+
 @dataclass(frozen=True, eq=False)
 class Bundle:
-    """A trained model: one network, or several whose predictions are averaged.
+    """A trained model: one network, or several members whose predictions are averaged.
 
     `load_bundle` reads a bundle from disk.
 
@@ -99,7 +109,9 @@ class Bundle:
     hyperparameters
         The trial's.
     networks
-        One, or an ensemble.
+        One, or the networks of an ensemble.
+    linear
+        The linear models of an ensemble.
     files
         The content of each file on disk, by name.
     """
@@ -108,6 +120,7 @@ class Bundle:
     spec: Specification
     hyperparameters: Hyperparameters
     networks: tuple[TrainedNetwork, ...]
+    linear: tuple[LinearModel, ...]
     files: Mapping[str, bytes]
 
     @property
@@ -196,8 +209,11 @@ class Bundle:
             return self._predict_classes(rows)
         encoded = self._encode(rows)
         numbers = self._mean(
-            encoded[number].units.restore(outputs)
-            for number, outputs in enumerate(self._outputs(encoded))
+            rows,
+            (
+                encoded[number].units.restore(outputs)
+                for number, outputs in enumerate(self._outputs(encoded))
+            ),
         )  # (N, O)
         ahead = numbers.shape[1]
         columns: dict[str, Any] = {
@@ -212,14 +228,18 @@ class Bundle:
         return pl.DataFrame({**columns, PREDICTION: numbers.ravel()})
 
     def probabilities(self, rows: RowsToPredict) -> NDArray[np.float64]:
-        """The probability (N, O) of each class, averaged over the networks."""
-        return self._mean(_softmax(outputs) for outputs in self._outputs(self._encode(rows)))
+        """The probability (N, O) of each class, averaged over the members."""
+        encoded = self._encode(rows)
+        return self._mean(rows, (_softmax(outputs) for outputs in self._outputs(encoded)))
 
-    def _mean(self, predictions: Iterable[Tensor]) -> NDArray[np.float64]:
+    def _mean(self, rows: RowsToPredict, of_networks: Iterable[Tensor]) -> NDArray[np.float64]:
         """The mean over the members, always added in their order, so that it rounds alike."""
+        linear = (torch.from_numpy(model.predict(rows.rows)) for model in self.linear)
         weights = [network.weight for network in self.networks]
-        parts = (weight * each for weight, each in zip(weights, predictions, strict=True))
-        mean: NDArray[np.float64] = (sum(parts, torch.tensor(0.0)) / sum(weights)).numpy()
+        weights += [model.weight for model in self.linear]
+        predictions = zip(weights, chain(of_networks, linear), strict=True)
+        total = sum((weight * each for weight, each in predictions), torch.tensor(0.0))
+        mean: NDArray[np.float64] = (total / sum(weights)).numpy()
         return mean
 
     def _predict_classes(self, rows: RowsToPredict) -> pl.DataFrame:

@@ -8,12 +8,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from gru_optuna.formatting import visible
+from gru_optuna.formatting import format_list, visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from gru_optuna.bundle.bundle import Bundle
+    from gru_optuna.bundle.manifest import LinearMember
     from gru_optuna.study.confirmation import Decision
 
 _ROWS = {"texts": "texts", "sequences": "sequences of numbers", "series": "series over time"}
@@ -50,7 +51,7 @@ def model_card(bundle: Bundle) -> str:
         manifest=bundle.manifest,
         spec=bundle.spec,
         rows=_ROWS[bundle.kind],
-        networks="one network" if count == 1 else f"an ensemble of {count} networks",
+        networks=_members(count, bundle.manifest.linear),
         reads=_reads(bundle),
         metrics=list(_lines(bundle.manifest.metrics)),
         compared=" ".join(map(str, bundle.manifest.metrics.get("compared", ()))),
@@ -58,6 +59,14 @@ def model_card(bundle: Bundle) -> str:
         labels=", ".join(map(_as_text, labels[:_LABELS])) + more,
         files=_listed([part for part in (data.train, data.test) if isinstance(part, str)]),
     )
+
+
+def _members(networks: int, linear: Sequence[LinearMember]) -> str:
+    if networks == 1 and not linear:
+        return "one network"
+    parts = [f"{networks} network{'' if networks == 1 else 's'}"]
+    names = dict.fromkeys(_as_text(member.name) for member in linear)
+    return f"an ensemble of {format_list([*parts, *names])}"
 
 
 def measured(

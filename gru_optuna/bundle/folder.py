@@ -3,7 +3,8 @@
 bundle.json              the manifest
 specification.json       the study file
 preprocessing/0.json …   how rows become a network's input
-weights/0.safetensors …  one file per network
+linear/0.json …          linear models, without their weights
+weights/0.safetensors …  one file per network or linear model
 README.md                the model card
 model.onnx               the network for other runtimes, if it was asked for
 SHA256SUMS               the checksums of all other files, for ``sha256sum --check``
@@ -36,7 +37,7 @@ SUMS = "SHA256SUMS"
 
 _NAME = re.compile(
     r"bundle\.json|specification\.json|README\.md|model\.onnx"
-    r"|preprocessing/\d{1,4}\.json|weights/\d{1,4}\.safetensors"
+    r"|(?:preprocessing|linear)/\d{1,4}\.json|weights/\d{1,4}\.safetensors"
 )
 _LITTER = re.compile(r"\..*|Thumbs\.db|desktop\.ini", re.IGNORECASE)
 _LINE = re.compile(r"([0-9a-f]{64})  (\S+)")

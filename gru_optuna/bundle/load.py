@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import safetensors.torch
 
 from gru_optuna import study_file
-from gru_optuna.bundle.bundle import Bundle, Preprocessing, TrainedNetwork
+from gru_optuna.baselines.tfidf import TfidfModel
+from gru_optuna.bundle.bundle import Bundle, LinearModel, Preprocessing, TrainedNetwork
 from gru_optuna.bundle.folder import MANIFEST, SPECIFICATION, read_files
 from gru_optuna.bundle.manifest import (
     damaged,
     format_for,
     read_json,
+    read_linear,
     read_manifest,
     read_preprocessing,
 )
@@ -26,8 +30,11 @@ from gru_optuna.search import space
 from gru_optuna.training.network import Network
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
+    from torch import Tensor
+
+    from gru_optuna.bundle.manifest import LinearMember, Member
     from gru_optuna.hyperparameters import Hyperparameters
     from gru_optuna.study_file import Specification
 
@@ -92,7 +99,8 @@ def bundle_from_files(content: Mapping[str, bytes], source: str) -> Bundle:
     encoders = [used.encoder for used in preprocessing.values()]
     described = [used.as_json() for used in encoders if isinstance(used, SeriesEncoder)]
     described += [used.formats.in_json() for used in encoders]
-    if manifest.format < (needed := format_for(spec, described, manifest.members)):
+    members: list[Member | LinearMember] = [*manifest.members, *manifest.linear]
+    if manifest.format < (needed := format_for(spec, described, members)):
         declared = f"it declares format {manifest.format}"
         raise damaged(source, f"its content needs format {needed}, but {declared}")
     if len({used.labels for used in preprocessing.values()}) > 1:
@@ -102,7 +110,16 @@ def bundle_from_files(content: Mapping[str, bytes], source: str) -> Bundle:
                  f"{source}/{member.weights}", member.weight)
         for member, trained in zip(manifest.members, own, strict=True)
     ]  # fmt: skip
-    return Bundle(manifest, spec, hyperparameters, tuple(networks), content)
+    labels = networks[0].preprocessing.labels
+    linear = [
+        LinearModel(
+            _linear(read(member.model), read(member.weights), labels, spec,
+                    f"{source}/{member.model}", f"{source}/{member.weights}"),
+            member.weight,
+        )
+        for member in manifest.linear
+    ]  # fmt: skip
+    return Bundle(manifest, spec, hyperparameters, tuple(networks), tuple(linear), content)
 
 
 def _hyperparameters(
@@ -155,24 +172,53 @@ def _network(
         channels = encoder.inputs
         outputs = encoder.plan.horizon if isinstance(encoder, SeriesEncoder) else outputs
     network = Network.of(hyperparameters, channels, outputs, vocabulary)
-    # Checked before any tensor is made: the size follows from the values checked above.
-    if len(content) > 4 * network.size() + _HEADER_BYTES:
-        size = f"{len(content)} bytes, too many for the {network.size()} weights of this network"
-        raise damaged(source, size)
+    weights = _tensors(content, network.shapes(), "network", source)
+    return TrainedNetwork(network, weights, preprocessing, hyperparameters.max_tokens, count)
+
+
+def _linear(
+    content: bytes,
+    weights: bytes,
+    labels: Sequence[str],
+    spec: Specification,
+    source: str,
+    source_of_weights: str,
+) -> TfidfModel:
+    if spec.kind != "texts":
+        raise damaged(source, f"it reads texts, but the study reads {spec.kind}")
+    read = read_linear(content, source)
+    if bool(labels) != bool(read.classes) or (labels and read.classes[-1] >= len(labels)):
+        raise damaged(source, "its classes are not those of the networks")
+    model = TfidfModel(
+        read.terms, read.vocabulary, read.classes, len(labels) or 1, {}, read.mean, read.deviation
+    )
+    tensors = _tensors(weights, model.shapes(), "model", source_of_weights)
+    return replace(model, arrays={name: tensor.numpy() for name, tensor in tensors.items()})
+
+
+def _tensors(
+    content: bytes, shapes: Mapping[str, tuple[int, ...]], what: str, source: str
+) -> dict[str, Tensor]:
+    """The tensors of these names and shapes, which must be all that there are."""
+    # Checked before any tensor is made: the size follows from values that were checked before.
+    size = sum(prod(shape) for shape in shapes.values())
+    if len(content) > 4 * size + _HEADER_BYTES:
+        raise damaged(
+            source, f"{len(content)} bytes, too many for the {size} weights of this {what}"
+        )
     try:
-        weights = safetensors.torch.load(content)
+        tensors = safetensors.torch.load(content)
     except Exception as error:  # safetensors raises several kinds of errors
         reason = str(error).partition("\n")[0]
         raise damaged(source, f"not a safetensors file ({reason})") from None
-    shapes = network.shapes()
-    if weights.keys() != shapes.keys():
-        wrong = sorted(weights.keys() ^ shapes.keys())
+    if tensors.keys() != shapes.keys():
+        wrong = sorted(tensors.keys() ^ shapes.keys())
         raise damaged(source, f"missing or unexpected weights: {', '.join(wrong)[:200]}")
     for name, shape in shapes.items():
-        got = weights[name]
+        got = tensors[name]
         if got.shape != shape or str(got.dtype) != "torch.float32":
-            needed = f"this network needs torch.float32 {shape}"
+            needed = f"this {what} needs torch.float32 {shape}"
             raise damaged(source, f"{name} is {got.dtype} {tuple(got.shape)}, but {needed}")
         if not bool(got.isfinite().all()):
             raise damaged(source, f"{name} contains NaN or infinite values")
-    return TrainedNetwork(network, weights, preprocessing, hyperparameters.max_tokens, count)
+    return tensors

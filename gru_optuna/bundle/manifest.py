@@ -20,6 +20,7 @@ from pydantic import (
     model_validator,
 )
 
+from gru_optuna.baselines.tfidf import MOST_TERMS, Terms
 from gru_optuna.data.readers.column_formats import StoredFormats
 from gru_optuna.data.readers.time_forms import Case, Stored, TimeForm
 from gru_optuna.data.views import View
@@ -30,6 +31,7 @@ from gru_optuna.study_file import Metric, Task
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from gru_optuna.baselines.tfidf import TfidfModel
     from gru_optuna.study_file import Specification
 
 FORMAT = 3
@@ -40,13 +42,16 @@ FORMAT = 3
    (Version 0.1.0 also wrote texts with a searched vocabulary as 2.)
 3. Series, with the form of their times; tables whose numbers aren't plain, or with fields that
    stand for a missing value; views, and sequences with missing values; ensembles whose members
-   don't count alike, or weren't trained with one configuration.
+   don't count alike, weren't trained with one configuration, or are linear models.
 
 Others are still written as 1, which every version reads.
 """
 
 MOST_MEMBERS = 10_000
 """The most networks of a bundle, each with its own weights."""
+
+MOST_LINEAR = 100
+"""The most linear models of a bundle."""
 
 _LONGEST = 1_000_000  # steps, more than any real row has
 
@@ -96,6 +101,15 @@ class Member(_Part):
         return {key: value for key, value in content.items() if key not in later}
 
 
+class LinearMember(_Part):
+    """One linear model of a bundle."""
+
+    weights: Annotated[str, Field(pattern=r"^weights/\d{1,4}\.safetensors$")]
+    model: Annotated[str, Field(pattern=r"^linear/\d{1,4}\.json$")]
+    name: str
+    weight: int = Field(1, ge=1, le=_HEAVIEST)
+
+
 class Manifest(_Part):
     """``bundle.json``."""
 
@@ -109,14 +123,20 @@ class Manifest(_Part):
     configuration: dict[str, Any]  # the trial's hyperparameters; checked as a study file is
     refitted: bool  # on training and validation rows together
     members: Annotated[list[Member], Field(min_length=1, max_length=MOST_MEMBERS)]
+    linear: Annotated[list[LinearMember], Field(max_length=MOST_LINEAR)] = []
     metrics: dict[str, Any]  # for the model card; nothing is computed from them
     fingerprint: str  # of the data
 
-    @field_validator("members")
-    @classmethod
-    def _have_their_own_weights(cls, members: list[Member]) -> list[Member]:
-        _distinct([member.weights for member in members])
-        return members
+    @model_validator(mode="after")
+    def _have_their_own_weights(self) -> Manifest:
+        networks = [member.weights for member in self.members]
+        _distinct(networks + [member.weights for member in self.linear])
+        return self
+
+    @model_serializer(mode="wrap")
+    def _as_in_format_1(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        content: dict[str, Any] = write(self)
+        return {key: value for key, value in content.items() if key != "linear" or value}
 
 
 class _Preprocessing(_Part):
@@ -305,15 +325,35 @@ class SeriesPreprocessing(_Preprocessing):
         return self
 
 
+class LinearPreprocessing(_Part):
+    """``linear/N.json``: a linear model of texts, without its weights."""
+
+    kind: Literal["tfidf"]
+    terms: Terms
+    vocabulary: Annotated[_Names, Field(max_length=MOST_TERMS)]
+    classes: list[Annotated[int, Field(ge=0)]]  # of the labels; none where numbers are predicted
+    mean: float
+    deviation: _Spread
+
+    @field_validator("classes")
+    @classmethod
+    def _in_order(cls, classes: list[int]) -> list[int]:
+        if classes != sorted(set(classes)):
+            raise ValueError("not in order")
+        return classes
+
+
 _SINCE_FORMAT_3 = ("times", "formats", "view", "gaps")
 
 
 def format_for(
-    spec: Specification, preprocessing: Iterable[Mapping[str, Any]], members: Iterable[Member]
+    spec: Specification,
+    preprocessing: Iterable[Mapping[str, Any]],
+    members: Iterable[Member | LinearMember],
 ) -> Literal[1, 2, 3]:
-    """The oldest format that can hold such a study, its networks and their preprocessing."""
+    """The oldest format that can hold such a study, its members and their preprocessing."""
     parts = list(preprocessing)
-    if not all(member.plain for member in members):
+    if not all(isinstance(member, Member) and member.plain for member in members):
         return 3
     if any(part.get(key) for part in parts for key in _SINCE_FORMAT_3):
         return 3
@@ -369,6 +409,31 @@ def read_preprocessing(content: bytes, source: str) -> dict[str, Any]:
     except ValidationError as error:
         raise _refused(error, source) from None
     return checked.model_dump()
+
+
+def read_linear(content: bytes, source: str) -> LinearPreprocessing:
+    """Reads ``linear/N.json``.
+
+    Raises
+    ------
+    BundleError
+    """
+    try:
+        return LinearPreprocessing.model_validate(read_json(content, source))
+    except ValidationError as error:
+        raise _refused(error, source) from None
+
+
+def linear_as_json(model: TfidfModel) -> dict[str, Any]:
+    """The content of ``linear/N.json``."""
+    return LinearPreprocessing(
+        kind="tfidf",
+        terms=model.terms,
+        vocabulary=model.vocabulary,
+        classes=model.classes,
+        mean=model.mean,
+        deviation=model.deviation,
+    ).model_dump()
 
 
 def read_json(content: bytes, source: str) -> dict[str, Any]:

@@ -60,6 +60,11 @@ def to_onnx(bundle: Bundle) -> bytes:
             "--onnx needs the package onnx, which is not installed. "
             "Try: pip install 'gru-optuna[onnx]'."
         ) from None
+    if bundle.linear:
+        raise BundleError(
+            "the ensemble contains a linear model of words, which one ONNX model can't hold. "
+            "Export with --single."
+        )
     if len({(id(one.preprocessing), one.longest, one.weight) for one in bundle.networks}) > 1:
         raise BundleError(
             "the bundle's networks come from several folds or configurations, and each reads its "

@@ -6,8 +6,10 @@ are counts: a member that was selected twice counts twice.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
+
+from gru_optuna.formatting import format_list
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -28,6 +30,16 @@ class EnsembleNetwork:
 
 
 @dataclass(frozen=True)
+class EnsembleBaseline:
+    """A simple model that was fitted to the same rows; with folds, one model for each of them."""
+
+    family: str
+    name: str
+    settings: dict[str, Any]
+    weight: int = 1
+
+
+@dataclass(frozen=True)
 class Ensemble:
     """Who predicts together.
 
@@ -35,6 +47,8 @@ class Ensemble:
     ----------
     networks
         Runs of the confirmation, at least one.
+    baselines
+        Simple models.
     selected
         Whether the members were selected on the validation rows; otherwise they are the runs of
         the winning configuration.
@@ -44,6 +58,7 @@ class Ensemble:
     """
 
     networks: list[EnsembleNetwork]
+    baselines: list[EnsembleBaseline] = field(default_factory=list)
     selected: bool = False
     rows: int | None = None
 
@@ -63,13 +78,30 @@ class Ensemble:
     def from_json(cls, content: Mapping[str, Any]) -> Ensemble:
         """What `as_json` returned."""
         networks = [EnsembleNetwork(**each) for each in content["networks"]]
-        return cls(**{**content, "networks": networks})
+        baselines = [EnsembleBaseline(**each) for each in content["baselines"]]
+        return cls(**{**content, "networks": networks, "baselines": baselines})
+
+    def __len__(self) -> int:
+        """How many members there are."""
+        return len(self.networks) + len(self.baselines)
+
+    @property
+    def weights(self) -> list[int]:
+        """How much each member counts, networks first."""
+        networks = [member.weight for member in self.networks]
+        return networks + [member.weight for member in self.baselines]
 
     def in_words(self) -> str:
-        """Such as "5 networks".
+        """Such as "7 networks (60%) and ridge regression (40%)".
 
         >>> Ensemble.average(3, [0.9, None, 0.8]).in_words()
         '2 networks'
         """
-        count = len(self.networks)
-        return f"{count} network{'' if count == 1 else 's'}"
+        count, total = len(self.networks), sum(self.weights)
+        networks = f"{count} network{'' if count == 1 else 's'}"
+        if not self.baselines:
+            return networks
+        share = sum(member.weight for member in self.networks) / total
+        parts = [f"{networks} ({share:.0%})"]
+        parts += [f"{member.name} ({member.weight / total:.0%})" for member in self.baselines]
+        return format_list(parts)

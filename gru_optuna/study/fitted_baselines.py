@@ -35,6 +35,7 @@ class FittedModel:
     seconds: float  # of processor time
     tried: int  # settings
     test: float | None = None  # None: not measured yet
+    exportable: bool = False  # whether an ensemble may have it among its members
 
 
 @dataclass(frozen=True)

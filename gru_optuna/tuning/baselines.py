@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from contextlib import ExitStack
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from gru_optuna import seeds
 from gru_optuna.attributes import WORKED_SECONDS
@@ -25,12 +25,13 @@ from gru_optuna.study.fitted_baselines import (
 from gru_optuna.worker.events import WaitingForBaselines
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
     from threading import Event
 
     from optuna import Study
 
+    from gru_optuna.data.dataset import Split
     from gru_optuna.data.metrics import Predictions
     from gru_optuna.study_file import Specification
     from gru_optuna.worker.events import WorkerEvent
@@ -58,6 +59,7 @@ class BaselineFits:
     def __init__(self, study: Study, url: str, spec: Specification, folder: Path) -> None:
         self._study, self._url, self._spec, self._folder = study, url, spec, folder
         self._fit: BackgroundFit | None = None
+        self.found: FittedBaselines | None = None  # after `predict`
         self._lock = ExitStack()
 
     def start(self) -> None:
@@ -81,36 +83,35 @@ class BaselineFits:
             if stored is None or not stored.complete:
                 write_fitted(self._study, self._found(self._fit, complete=True))
 
-    def compare(
+    def predict(
         self,
-        winner: int,
-        part: str,
-        shown: Predictions,
+        part: Literal["validation", "test"],
+        splits: Sequence[Split],
         stop: Event,
         on_event: Callable[[WorkerEvent], None],
         seconds_left: float = math.inf,
-        *,
-        of_ensemble: bool = False,
-    ) -> None:
-        """Measures the models on the rows of a part, and the winner against the best of them.
+    ) -> dict[str, Predictions]:
+        """What each model predicts, those that are fitted by now; waits for the others a while.
 
         Parameters
         ----------
-        winner
-            Number of the winning trial.
         part
-            "test", or "validation" in a study without test rows.
-        shown
-            The winner's predictions, on the host.
+            "validation" or "test".
+        splits
+            Its rows as a network reads them; validation rows of each fold.
         stop, on_event
             As in `confirm`.
         seconds_left
             How much time the study has left.
-        of_ensemble
-            Whether they are an ensemble's.
+
+        Returns
+        -------
+        dict
+            By family, as for a network: a pair for each fold, and of rolling origins the last
+            one's for the test rows. Empty if it was stopped.
         """
         if not self._spec.fit_baselines:
-            return
+            return {}
         stored = read_fitted(self._study)
         if self._fit is None:
             # In another process, or before: only the settings that were chosen are fitted again.
@@ -126,36 +127,64 @@ class BaselineFits:
         grace = min(_GRACE_SECONDS, seconds_left + _LEAST_GRACE_SECONDS)
         predictions = fit.predict(part, grace, stop)
         if stop.is_set():
-            return
+            return {}
         found = stored if stored is not None and stored.complete else None
-        found = found or self._found(fit, complete=complete)
-        ((_, split),) = shown
-        # Of rolling origins, the last one alone predicts the test rows.
-        first = -1 if self._spec.data.rolling else 0
-        pairs = {
-            family: [(as_outputs(rows, split), split) for rows in folds[first:]]
-            for family, folds in predictions.items()
-            if all(len(rows) == len(split) for rows in folds[first:])
-        }
-        values = {family: mean_metric(self._spec.metric, [p]) for family, p in pairs.items()}
-        best = replace(found, models=[m for m in found.models if m.family in pairs]).best(
-            self._spec
-        )
+        self.found = found or self._found(fit, complete=complete)
+        first = -1 if part == "test" and self._spec.data.rolling else 0
+        predicted: dict[str, Predictions] = {}
+        for family, every in predictions.items():
+            folds = every[first:]
+            own = splits if part == "validation" else [*splits] * len(folds)
+            if folds and [len(rows) for rows in folds] == [len(split) for split in own]:
+                predicted[family] = [
+                    (as_outputs(rows, split), split) for rows, split in zip(folds, own, strict=True)
+                ]
+        return predicted
+
+    def compare(
+        self,
+        winner: int,
+        part: str,
+        shown: Predictions,
+        predicted: Mapping[str, Predictions],
+        *,
+        of_ensemble: bool,
+    ) -> None:
+        """Measures the models on the rows of a part, and the winner against the best of them.
+
+        Parameters
+        ----------
+        winner
+            Number of the winning trial.
+        part
+            "test", or "validation" in a study without test rows.
+        shown
+            The winner's predictions, on the host.
+        predicted
+            The models', from `predict`.
+        of_ensemble
+            Whether the winner's are an ensemble's.
+        """
+        if self.found is None:
+            return
+        spec = self._spec
+        values = {family: mean_metric(spec.metric, [own]) for family, own in predicted.items()}
+        measured = [model for model in self.found.models if model.family in predicted]
+        best = replace(self.found, models=measured).best(spec)
         comparison = None
         if best is not None:
-            spec = self._spec
             gain = paired_gain(
                 spec.metric,
                 [shown],
-                pairs[best.family],
+                predicted[best.family],
                 spec.data.horizon if spec.kind == "series" else None,
                 seeds.seed_for(spec.seed, "bootstrap", 1),
             )
             both = mean_metric(spec.metric, [shown]), values[best.family]
             comparison = Comparison.of(
-                winner, part, len(split), best.name, both, gain, ensemble=of_ensemble
+                winner, part, len(shown[0][1]), best.name, both, gain, ensemble=of_ensemble
             )
-        write_fitted(self._study, found.measured(values if part == "test" else {}, comparison))
+        write_fitted(self._study, self.found.measured(values if part == "test" else {}, comparison))
 
     def close(self) -> None:
         """Ends the process that fits, if there is one."""

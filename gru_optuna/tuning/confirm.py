@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import math
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import torch
 
@@ -42,12 +42,14 @@ from gru_optuna.study.confirmation import (
     read_runs,
     runs_as_json,
 )
-from gru_optuna.study.ensemble import Ensemble
+from gru_optuna.study.ensemble import Ensemble, EnsembleBaseline, EnsembleNetwork
 from gru_optuna.study.prediction_intervals import PredictionIntervals
 from gru_optuna.study.predictions import ForecastSeries, describe_predictions
 from gru_optuna.study.study import load_study
+from gru_optuna.training.folded_pool import FoldedPool
 from gru_optuna.training.pool_factory import make_pool
 from gru_optuna.tuning.baselines import BaselineFits
+from gru_optuna.tuning.ensemble_selection import FEWEST_ROWS, independent_rows, select_members
 from gru_optuna.tuning.retrain import FinishedRun, PlannedRun, train_again, train_runs
 from gru_optuna.worker.commits import storage_events
 from gru_optuna.worker.events import Confirming, ConfirmingElsewhere
@@ -61,13 +63,15 @@ if TYPE_CHECKING:
     from optuna import Study
 
     from gru_optuna.data.metrics import Predictions
-    from gru_optuna.study.ensemble import EnsembleNetwork
     from gru_optuna.study_file import Specification
     from gru_optuna.training.folded_pool import TrialPool
+    from gru_optuna.training.pool import Pool
     from gru_optuna.training.slot import EpochResult, Slot
     from gru_optuna.tuning.retrain import Networks
     from gru_optuna.worker.events import WorkerEvent
 
+
+_Part: TypeAlias = Literal["validation", "test"]
 
 _KEPT_BYTES = 256 * 2**20
 """Weights of finished runs that are kept for the test; what exceeds it is trained again."""
@@ -196,8 +200,8 @@ def confirm(
         decision = read_decision(study)
         if is_current(decision, study, spec):
             return decision
-        runs = _ConfirmingRuns(study, spec, pool, stop, on_event, seconds_left, baselines)
-        return runs.decide(slots)
+        runs = _ConfirmingRuns(study, spec, pool, slots, stop, on_event, seconds_left, baselines)
+        return runs.decide()
 
 
 @contextmanager
@@ -228,23 +232,26 @@ class _ConfirmingRuns:
     study: Study
     spec: Specification
     pool: TrialPool
+    slots: int
     stop: Event
     on_event: Callable[[WorkerEvent], None]
     seconds_left: Callable[[], float]
     baselines: BaselineFits | None = None
     kept: dict[tuple[int, int], Networks] = field(default_factory=dict)  # while there is room
+    predicted: dict[tuple[tuple[int, int], _Part], Predictions] = field(default_factory=dict)
+    simple: dict[_Part, dict[str, Predictions]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.finalists = finalists(self.study, self.spec)
         self.configurations = {trial.number: found for trial, found in self.finalists}
         self.runs = read_runs(self.study)
 
-    def decide(self, slots: int) -> Decision | None:
+    def decide(self) -> Decision | None:
         if not self.finalists:
             return None
         # A thread more within one operation costs more than it brings.
         torch.set_num_threads(1)
-        self._train(slots)
+        self._train()
         # One seed at least, which some candidates may lack.
         count = max(1, self._finished_seeds())
         candidates = [
@@ -272,8 +279,8 @@ class _ConfirmingRuns:
             # The same networks: another look would show nothing new.
             ensemble, test = before.members, before.test
         else:
-            ensemble = self._choose_ensemble(winner)
-            test = self._test(winner, ensemble, slots)
+            ensemble = self._choose_ensemble(winner, candidates)
+            test = self._test(winner, ensemble)
             test_uses += test is not None
         decision = Decision(
             candidates=candidates,
@@ -293,7 +300,7 @@ class _ConfirmingRuns:
         self._write(CONFIRMATION, decision.as_json())
         return decision
 
-    def _train(self, slots: int) -> None:
+    def _train(self) -> None:
         """Trains the runs that are not finished, the first seed of all candidates first."""
         planned = [
             PlannedRun.of(self.spec, trial.number, index, hyperparameters)
@@ -320,7 +327,7 @@ class _ConfirmingRuns:
         self._report(planned, begins=True)
         unfinished = [run for run in planned if run.key not in self.runs]
         train_runs(
-            self.pool, unfinished, slots, self.stop, is_over, lambda: self.seconds_left() > 0
+            self.pool, unfinished, self.slots, self.stop, is_over, lambda: self.seconds_left() > 0
         )
 
     def _keep_weights(self, run: PlannedRun, networks: Networks) -> None:
@@ -336,68 +343,107 @@ class _ConfirmingRuns:
                 return index
         return self.spec.confirmation.seeds
 
-    def _choose_ensemble(self, winner: Candidate) -> Ensemble:
+    def _choose_ensemble(self, winner: Candidate, candidates: Sequence[Candidate]) -> Ensemble:
         """Who predicts together; the test rows aren't looked at."""
-        return Ensemble.average(winner.number, winner.values)
-
-    def _test(self, winner: Candidate, ensemble: Ensemble, slots: int) -> TestValue | None:
-        """The one look at the test rows, with the winner's networks and with the ensemble."""
-        number = winner.number
-        singles = Ensemble.average(number, winner.values).networks
-        networks = self._networks([*singles, *ensemble.networks], slots)
-
-        def predict(
-            members: Sequence[EnsembleNetwork], part: Literal["validation", "test"]
-        ) -> list[Predictions]:
-            """Each member's predictions."""
-            return [
-                _on_host(self.pool.predict(self.configurations[m.number], networks[m.key], part))
-                for m in members
-            ]
-
-        def together(part: Literal["validation", "test"]) -> Predictions:
-            """The ensemble's predictions; of validation rows those of each fold."""
-            weights = [float(member.weight) for member in ensemble.networks]
-            predictions = predict(ensemble.networks, part)
-            if part == "test":  # which all folds predict together
-                return combined(predictions, weights)
-            by_fold = zip(*predictions, strict=True)
-            return [combined([[pair] for pair in pairs], weights)[0] for pairs in by_fold]
-
-        part: Literal["validation", "test"] = (
-            "validation" if self.spec.data.test is None else "test"
+        horizon = self.spec.data.horizon if self.spec.kind == "series" else None
+        rows = sum(independent_rows(pool.dataset.validation, horizon) for pool in self._pools)
+        average = Ensemble.average(winner.number, winner.values, rows)
+        if rows < FEWEST_ROWS or self.seconds_left() <= 0:
+            return average
+        networks = [
+            network
+            for candidate in candidates
+            for network in Ensemble.average(candidate.number, candidate.values).networks
+        ]
+        predictions = self._predict(networks, "validation")
+        simple = self._simple_models("validation")
+        found = self.baselines.found if self.baselines else None
+        models = [
+            EnsembleBaseline(model.family, model.name, model.settings)
+            for model in (found.models if found else ())
+            if model.exportable and model.family in simple
+        ]
+        own = [i for i, network in enumerate(networks) if network.number == winner.number]
+        counts, of_models = select_members(
+            self.spec, predictions, [simple[model.family] for model in models], own
         )
-        # The validation rows of folds differ, so that no row has one prediction.
-        shown = None if part == "validation" and self.spec.data.folds else together(part)
-        if shown is not None:
-            self._compare(number, part, shown, of_ensemble=len(ensemble.networks) > 1)
+        return Ensemble(
+            [replace(m, weight=n) for m, n in zip(networks, counts, strict=True) if n],
+            [replace(m, weight=n) for m, n in zip(models, of_models, strict=True) if n],
+            selected=True,
+            rows=rows,
+        )
+
+    def _test(self, winner: Candidate, ensemble: Ensemble) -> TestValue | None:
+        """The one look at the test rows, with the winner's networks and with the ensemble."""
+        number, folds = winner.number, self.spec.data.folds
+        part: _Part = "validation" if self.spec.data.test is None else "test"
+        shown = self._together(ensemble, part)
+        if part == "test" or not folds:  # whose validation rows differ
             self._keep(number, part, shown)
+            if self.baselines is not None:
+                simple = self._simple_models(part)
+                self.baselines.compare(number, part, shown, simple, of_ensemble=len(ensemble) > 1)
         if self.spec.task != "classification":
-            tested = shown[0] if shown is not None and part == "test" else None
-            measured = PredictionIntervals.measure(number, together("validation"), tested)
+            tested = shown[0] if part == "test" else None
+            validation = self._together(ensemble, "validation")
+            measured = PredictionIntervals.measure(number, validation, tested)
             self._write(PREDICTION_INTERVALS, measured.as_json())
-        if part == "validation" or shown is None:
+        if part == "validation":
             return None
-        alone, both = self._measured(predict(singles, "test")), self._measured([shown])
-        defined = len(ensemble.networks) > 1 and math.isfinite(both["value"])
+        singles = Ensemble.average(number, winner.values).networks
+        alone, both = self._measured(self._predict(singles, part)), self._measured([shown])
+        defined = len(ensemble) > 1 and math.isfinite(both["value"])
         return TestValue(**alone, ensemble=both if defined else None)
+
+    @property
+    def _pools(self) -> Sequence[Pool]:
+        """One for each fold."""
+        return self.pool.pools if isinstance(self.pool, FoldedPool) else [self.pool]
+
+    def _predict(self, members: Sequence[EnsembleNetwork], part: _Part) -> list[Predictions]:
+        """What each network predicts; trained again where its weights weren't kept."""
+        missing = [m for m in members if (m.key, part) not in self.predicted]
+        networks = self._networks(missing)
+        for member in missing:
+            predictions = self.pool.predict(
+                self.configurations[member.number], networks[member.key], part
+            )
+            self.predicted[member.key, part] = _on_host(predictions)
+        return [self.predicted[member.key, part] for member in members]
+
+    def _simple_models(self, part: _Part) -> dict[str, Predictions]:
+        """What each simple model predicts, by family."""
+        if self.baselines is None:
+            return {}
+        if part not in self.simple:
+            # In the units of the view that every study has.
+            splits = [getattr(pool.dataset, part) for pool in self._pools]
+            on_host = [split.to(torch.device("cpu"), split.targets.dtype) for split in splits]
+            self.simple[part] = self.baselines.predict(
+                part, on_host if part == "validation" else on_host[:1],
+                self.stop, self.on_event, max(0.0, self.seconds_left()),
+            )  # fmt: skip
+        return self.simple[part]
+
+    def _together(self, ensemble: Ensemble, part: _Part) -> Predictions:
+        """The ensemble's predictions; of validation rows those of each fold."""
+        predictions = self._predict(ensemble.networks, part)
+        simple = self._simple_models(part) if ensemble.baselines else {}
+        predictions += [simple[baseline.family] for baseline in ensemble.baselines]
+        if part == "test":  # which all folds predict together
+            return combined(predictions, ensemble.weights)
+        by_fold = zip(*predictions, strict=True)
+        return [combined([[pair] for pair in pairs], ensemble.weights)[0] for pairs in by_fold]
 
     def _measured(self, predictions: list[Predictions]) -> dict[str, Any]:
         """The metric's mean over trainings, and its interval."""
         value = mean_metric(self.spec.metric, predictions)
         return {"value": value, "interval": self._interval(predictions)}
 
-    def _compare(self, number: int, part: str, shown: Predictions, *, of_ensemble: bool) -> None:
-        """Compares the ensemble with the simple models, on the same rows at the same moment."""
-        if self.baselines is not None:
-            self.baselines.compare(
-                number, part, shown, self.stop, self.on_event, max(0.0, self.seconds_left()),
-                of_ensemble=of_ensemble,
-            )  # fmt: skip
-
     def _keep(self, number: int, part: Literal["validation", "test"], shown: Predictions) -> None:
         """Describes the ensemble's predictions, and keeps them for the report, which draws them."""
-        dataset = getattr(self.pool, "pools", [self.pool])[0].dataset
+        dataset = self._pools[0].dataset
         about = ForecastSeries.of(dataset.preprocessing)
         described = self._measured([shown]) | describe_predictions(dataset.classes, shown, about)
         self.study.set_user_attr(PREDICTIONS, {"number": number, part: described})
@@ -405,15 +451,12 @@ class _ConfirmingRuns:
     def _interval(self, predictions: list[Predictions]) -> list[float] | None:
         block = None
         if self.spec.kind == "series":
-            pools = getattr(self.pool, "pools", [self.pool])
-            season = max(int(pool.dataset.preprocessing["season"]) for pool in pools)
+            season = max(int(pool.dataset.preprocessing["season"]) for pool in self._pools)
             block = max(season, self.spec.data.horizon or 1)
         seed = seeds.seed_for(self.spec.seed, "bootstrap")
         return metric_interval(self.spec.metric, predictions, block, seed)
 
-    def _networks(
-        self, members: Sequence[EnsembleNetwork], slots: int
-    ) -> dict[tuple[int, int], Networks]:
+    def _networks(self, members: Sequence[EnsembleNetwork]) -> dict[tuple[int, int], Networks]:
         """The networks of these runs, trained again where they weren't kept."""
         missing = [key for key in dict.fromkeys(m.key for m in members) if key not in self.kept]
         finished = [
@@ -424,7 +467,7 @@ class _ConfirmingRuns:
             )
             for number, index in missing
         ]
-        trained = train_again(self.pool, finished, slots, self.stop)
+        trained = train_again(self.pool, finished, self.slots, self.stop)
         return self.kept | {
             key: networks for key, (networks, _) in zip(missing, trained, strict=True)
         }

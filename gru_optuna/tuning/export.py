@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from math import inf
 from statistics import median_low
 from threading import Event
 from typing import TYPE_CHECKING
 
 from gru_optuna.attributes import FINGERPRINT
-from gru_optuna.bundle.build import MemberNetwork, make_bundle
+from gru_optuna.baselines.tfidf import TfidfModel
+from gru_optuna.bundle.build import MemberModel, MemberNetwork, make_bundle
 from gru_optuna.bundle.card import measured
 from gru_optuna.data.load import load_dataset
-from gru_optuna.errors import StudyError
+from gru_optuna.errors import StudyError, StudyFailed
 from gru_optuna.search import space
 from gru_optuna.seeds import trial_seed
 from gru_optuna.storage.database.open import open_storage
 from gru_optuna.study.confirmation import read_runs
-from gru_optuna.study.ensemble import EnsembleNetwork
+from gru_optuna.study.ensemble import Ensemble, EnsembleNetwork
 from gru_optuna.study.study import load_study
 from gru_optuna.study.summary import summarize
 from gru_optuna.study.trial_attributes import best_epoch, best_reached
@@ -26,6 +28,7 @@ from gru_optuna.worker.run import load_data
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
     from typing import Any
 
     from optuna import Study
@@ -35,6 +38,7 @@ if TYPE_CHECKING:
     from gru_optuna.data.dataset import Dataset
     from gru_optuna.hyperparameters import Hyperparameters
     from gru_optuna.study.confirmation import Decision
+    from gru_optuna.study.ensemble import EnsembleBaseline
     from gru_optuna.study.summary import Winner
     from gru_optuna.study_file import Specification
     from gru_optuna.training.folded_pool import TrialPool
@@ -98,12 +102,13 @@ def make_winner(
         device = choose_device(settings.device)
         datasets = [load_dataset(spec, place.folder, refit=True).to(device)]
     if winner.confirmed is None:
-        runs = [_best_run(spec, winner, refit=refit)]
+        runs, linear = [_best_run(spec, winner, refit=refit)], []
     else:
-        members = winner.confirmed.members.networks
+        chosen = winner.confirmed.members
         if ensemble is False:
-            members = [EnsembleNetwork(winner.number, winner.confirmed.won.typical)]
-        runs = _runs(study, spec, members, refit=refit)
+            chosen = Ensemble([EnsembleNetwork(winner.number, winner.confirmed.won.typical)])
+        runs = _runs(study, spec, chosen.networks, refit=refit)
+        linear = _fitted(spec, place.folder, chosen.baselines, refit=refit)
     if len(runs) == 1:
         settings = replace(settings, threads=1, slots=1)
     pool, size = make_pool(
@@ -111,6 +116,7 @@ def make_winner(
     )
     return _bundle(
         spec, winner.number, winner.hyperparameters, datasets, pool, runs, size.slots, stop,
+        linear,
         fingerprint=study.user_attrs[FINGERPRINT],
         metrics=measured(
             winner.value, summary.baselines, winner.confirmed, summary.compared()
@@ -212,6 +218,33 @@ def _runs(
     return found
 
 
+def _fitted(
+    spec: Specification, folder: Path, baselines: Sequence[EnsembleBaseline], *, refit: bool
+) -> list[MemberModel]:
+    """The simple models of an ensemble, fitted again with the settings that were chosen."""
+    if not baselines:
+        return []
+    # Heavy: scikit-learn, which networks don't need.
+    from threadpoolctl import threadpool_limits
+
+    from gru_optuna.baselines.fit import LeftOut, fit_all
+    from gru_optuna.baselines.rows import read_raw_folds
+
+    folds, known = read_raw_folds(spec, folder, refit=refit), {m.family: m for m in baselines}
+    found = []
+    with threadpool_limits(1):  # as where they were measured: sums of threads round differently
+        settings = {family: member.settings for family, member in known.items()}
+        for model in fit_all(spec, folds, inf, settings):
+            if isinstance(model, LeftOut):
+                raise StudyFailed(f"{model.family}, fitted again, failed: {model.reason}.")
+            found += [
+                MemberModel(fitted, model.name, known[model.family].weight)
+                for fitted in model.predictors
+                if isinstance(fitted, TfidfModel)
+            ]
+    return found
+
+
 def _bundle(
     spec: Specification,
     number: int,
@@ -221,6 +254,7 @@ def _bundle(
     runs: Sequence[_Member],
     slots: int,
     stop: Event,
+    linear: Sequence[MemberModel] = (),
     *,
     fingerprint: str,
     metrics: Mapping[str, Any],
@@ -247,6 +281,6 @@ def _bundle(
             for dataset, network in zip(datasets[first:], weights[first:], strict=True)
         ]
     return make_bundle(
-        spec, number, hyperparameters, networks,
+        spec, number, hyperparameters, networks, linear,
         fingerprint=fingerprint, metrics=metrics, refitted=refitted,
     )  # fmt: skip

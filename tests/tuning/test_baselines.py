@@ -143,7 +143,8 @@ def test_a_switch_turns_them_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     fits = BaselineFits(study, url, spec.model_copy(update={"fit_baselines": False}), tmp_path)
     fits.start()
     fits.record()
-    fits.compare(0, "test", [], threading.Event(), lambda event: None)
+    assert fits.predict("test", [], threading.Event(), lambda event: None) == {}
+    fits.compare(0, "test", [], {}, of_ensemble=True)
     assert read_fitted(study) is None
 
 

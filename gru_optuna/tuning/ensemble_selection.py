@@ -1,0 +1,118 @@
+"""Greedy selection of an ensemble's members on the validation rows (Caruana et al. 2004).
+
+One member after another is added, the same one several times if that helps. What begins the
+selection is good by itself, the average of the winner's networks or a simple model: a selection
+from nothing would begin with the luckiest candidate.
+
+Letters: N rows, O outputs.
+"""
+
+from __future__ import annotations
+
+from math import ceil, inf
+from statistics import fmean
+from typing import TYPE_CHECKING
+
+import torch
+
+from gru_optuna.data.metrics import as_outputs, in_units, measure
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+    from gru_optuna.data.dataset import Split
+    from gru_optuna.data.metrics import Predictions
+    from gru_optuna.study_file import Specification
+
+FEWEST_ROWS = 200
+"""Independent validation rows; a selection on fewer follows chance more than quality."""
+
+_ROUNDS = 30  # members that are added at most, with repetitions
+_MOST_ROWS = 10_000  # that members are selected on
+
+
+def independent_rows(split: Split, horizon: int | None) -> int:
+    """How many rows are independent: windows of a series count without overlap."""
+    if horizon is None:
+        return len(split)
+    # Of each series, one window begins a step after the other.
+    counts = [len(split)] if split.groups is None else split.groups.bincount().tolist()
+    return sum(ceil(windows / horizon) for windows in counts)
+
+
+def select_members(
+    spec: Specification,
+    networks: Sequence[Predictions],
+    models: Sequence[Predictions],
+    winner: Sequence[int],
+) -> tuple[list[int], list[int]]:
+    """How often each network and each simple model counts; 0: it is not a member.
+
+    Parameters
+    ----------
+    spec
+        Its metric decides; where that is equal, the log loss of classes does.
+    networks, models
+        Each one's predictions of the validation rows, of every fold. One network at least will be
+        a member.
+    winner
+        The places of the winner's networks. Their average, or a single simple model if one is
+        better, is what the selection begins with.
+    """
+    candidates = [*networks, *models]
+    starts = [list(winner), *([len(networks) + place] for place in range(len(models)))]
+    splits = [_few(split) for _, split in candidates[0]]
+    values = [
+        [
+            in_units(outputs[rows], split.rows(rows))
+            for (outputs, split), (rows, _) in zip(candidate, splits, strict=True)
+        ]
+        for candidate in candidates
+    ]
+    truths = [split for _, split in splits]
+
+    def loss(sums: Sequence[Tensor], count: int) -> tuple[float, float]:
+        means = [as_outputs(each / count, split) for each, split in zip(sums, truths, strict=True)]
+        pairs = list(zip(means, truths, strict=True))
+        if spec.task != "classification":
+            return spec.as_loss(fmean(measure(spec.metric, *pair) for pair in pairs)), 0.0
+        log_loss = fmean(measure("log_loss", *pair) for pair in pairs)
+        if spec.metric == "roc_auc":  # of many classes, it would take minutes
+            return log_loss, 0.0
+        return spec.as_loss(fmean(measure(spec.metric, *pair) for pair in pairs)), log_loss
+
+    def total(members: Sequence[int]) -> list[Tensor]:
+        return [sum((values[m][fold] for m in members[1:]), values[members[0]][fold])
+                for fold in range(len(truths))]  # fmt: skip
+
+    losses = [loss(total(start), len(start)) for start in starts]
+    members = starts[losses.index(min(losses))]
+    sums, best, best_size = total(members), min(losses), len(members)
+    if members[0] >= len(networks):
+        best, best_size = (inf, inf), 0
+    for _ in range(_ROUNDS):
+        trials = [
+            loss([a + b for a, b in zip(sums, own, strict=True)], len(members) + 1)
+            for own in values
+        ]
+        chosen = min(range(len(values)), key=trials.__getitem__)
+        members.append(chosen)
+        sums = [a + b for a, b in zip(sums, values[chosen], strict=True)]
+        # A step that makes it worse may lead to a better one.
+        with_network = min(members) < len(networks)
+        if with_network and trials[chosen] < best:
+            best, best_size = trials[chosen], len(members)
+    if not best_size:  # simple models are better without any network
+        members.append(winner[0])
+        best_size = len(members)
+    counts = [members[:best_size].count(place) for place in range(len(candidates))]
+    return counts[: len(networks)], counts[len(networks) :]
+
+
+def _few(split: Split) -> tuple[Tensor, Split]:
+    """Rows that are enough to select on, evenly chosen."""
+    step = -(-len(split) // _MOST_ROWS)
+    rows = torch.arange(0, len(split), step)
+    return rows, split.rows(rows)

@@ -1,0 +1,189 @@
+"""Ensembles: who is selected, what is recorded of it, and what is taken away."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from helpers.small_studies import write_study
+
+from gru_optuna import study_file, tune
+from gru_optuna.baselines.rows import read_raw_folds
+from gru_optuna.bundle.load import load_bundle
+from gru_optuna.bundle.onnx import to_onnx
+from gru_optuna.data.dataset import Split, Units
+from gru_optuna.data.metrics import combined, mean_metric
+from gru_optuna.errors import BundleError
+from gru_optuna.storage.database.open import open_storage
+from gru_optuna.study.study import load_study
+from gru_optuna.study.summary import summarize
+from gru_optuna.tuning.confirm import Place
+from gru_optuna.tuning.ensemble_selection import independent_rows, select_members
+from gru_optuna.tuning.export import make_winner
+from gru_optuna.worker.run import WorkerSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from gru_optuna.data.metrics import Predictions
+    from gru_optuna.study.summary import Summary
+
+NEVER = threading.Event()
+WORDS = [f"{first}{second}" for first in "bdfgklmnprst" for second in ("a", "e", "i", "o", "u")]
+
+
+def write_texts(path: Path, count: int = 700) -> None:
+    """Texts whose label is that of most of their words; each word has one, but for chance."""
+    random = np.random.default_rng(0)
+    words = random.integers(0, len(WORDS), (count, 5))
+    labels = np.where((words % 2).sum(axis=1) > 2, "odd", "even")
+    labels[random.random(count) < 0.1] = "odd"
+    texts = [" ".join(WORDS[word] for word in row) for row in words]
+    sizes = words.sum(axis=1) + random.normal(size=count)
+    pl.DataFrame({"words": texts, "kind": labels, "size": sizes}).write_csv(path)
+
+
+def tuned(folder: Path, name: str, monkeypatch: pytest.MonkeyPatch, **keys: Any) -> Summary:
+    """Tunes and confirms a study with 200 validation rows or more."""
+    monkeypatch.setattr("gru_optuna.tuning.baselines.WAIT_SECONDS", 300.0)  # machines are busy
+    monkeypatch.setattr("gru_optuna.tuning.baselines._GRACE_SECONDS", 300.0)
+    write_texts(folder / "rows.csv")
+    content: dict[str, Any] = {
+        "name": name,
+        "task": "classification",
+        "data": {"train": "rows.csv", "text": "words", "label": "kind", "test": 0.2,
+                 "validation": 0.4, "max_tokens": 5},
+        "model": {"hidden_size": 4, "embedding_size": 4},
+        "search": {"learning_rate": [0.01, 0.03]},
+        "training": {"epochs": 3},
+        "budget": {"trials": 2},
+        "confirmation": {"candidates": 2, "seeds": 2},
+    }  # fmt: skip
+    path = write_study(folder / f"{name}.toml", content | keys)
+    url = f"sqlite:///{folder / 'study.db'}"
+    tune(path, storage=url, device="cpu", threads=1, slots=2, report=folder / "report")
+    return summarize(*load_study(open_storage(url), name))
+
+
+def place_of(folder: Path) -> Place:
+    return Place(f"sqlite:///{folder / 'study.db'}", folder, WorkerSettings("cpu", 1, 2))
+
+
+def test_a_selected_ensemble_of_networks_and_a_linear_model_is_what_was_tested(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    summary = tuned(tmp_path, "words", monkeypatch)
+    assert summary.best is not None
+    found = summary.best.confirmed
+    assert found is not None
+    assert found.ensemble is not None
+    assert found.ensemble.selected
+    assert found.ensemble.rows == 224
+    assert found.ensemble.networks
+    (baseline,) = found.ensemble.baselines
+    assert "TF-IDF" in baseline.name
+    bundle = make_winner("words", place_of(tmp_path), NEVER)
+    assert bundle.manifest.format == 3
+    assert len(bundle.networks) == len(found.ensemble.networks)
+    bundle.save(tmp_path / "bundle")
+    loaded = load_bundle(tmp_path / "bundle")
+    assert baseline.name in loaded.files["README.md"].decode()
+
+    # The predictions of the exported bundle reach the recorded value, on the study's test rows.
+    test = read_raw_folds(bundle.spec, tmp_path)[0].test
+    assert test is not None
+    texts, right = list(cast("Sequence[str]", test.inputs)), np.array(bundle.labels)[test.targets]
+    assert found.test is not None
+    assert found.test.ensemble is not None
+    reached = (loaded.predict(texts) == right).mean()
+    assert reached == pytest.approx(found.test.ensemble["value"])
+
+    # A row is predicted alike, whatever the others are.
+    together = loaded.predict_proba(texts)
+    np.testing.assert_array_equal(together[::-1], loaded.predict_proba(texts[::-1]))
+    alone = np.concatenate([loaded.predict_proba([text]) for text in texts[:5]])
+    np.testing.assert_array_equal(together[:5], alone)
+    np.testing.assert_array_equal(together, bundle.predict_proba(texts))
+
+    with pytest.raises(BundleError, match=r"a linear model of words.*Export with --single"):
+        to_onnx(bundle)
+    single = make_winner("words", place_of(tmp_path), NEVER, ensemble=False)
+    assert (len(single.networks), single.linear) == (1, ())
+    assert to_onnx(single)
+    refitted = make_winner("words", place_of(tmp_path), NEVER, refit=True)
+    assert len(refitted.linear) == 1
+    # It has learned from more rows.
+    models = [each.linear[0].predict for each in (bundle, refitted)]
+    assert not np.array_equal(*(model.arrays["offsets"] for model in models))
+
+
+def test_folds_select_by_predictions_of_rows_that_each_fold_held_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = {"train": "rows.csv", "text": "words", "target": "size", "test": 0.2, "folds": 2}
+    summary = tuned(tmp_path, "sizes", monkeypatch, task="regression", data=data)
+    assert summary.best is not None
+    assert summary.best.confirmed is not None
+    found = summary.best.confirmed.members
+    assert (found.selected, found.rows) == (True, 560)
+    bundle = make_winner("sizes", place_of(tmp_path), NEVER)
+    assert len(bundle.networks) == 2 * len(found.networks)  # one of each fold
+    assert len(bundle.linear) == 2 * len(found.baselines) == 2
+    assert np.isfinite(bundle.predict(["ba de fi", "ra"])).all()
+
+
+# --- the selection ---
+
+
+def predictions(*errors: float, rows: int = 400) -> list[Predictions]:
+    """Numbers that are off by so much, each in its own way; all pairs are of the same rows."""
+    random = torch.Generator().manual_seed(0)
+    truth = torch.randn(rows, 1, generator=random, dtype=torch.float64)
+    units = Units(torch.zeros(rows, 1, dtype=torch.float64), torch.ones(rows, 1).double())
+    none = torch.zeros(rows, dtype=torch.int64)
+    split = Split(torch.zeros(0, 0), none, none, truth, units)
+    return [
+        [(truth + error * torch.randn(rows, 1, generator=random).double(), split)]
+        for error in errors
+    ]
+
+
+SPEC = study_file.parse(
+    {"name": "x", "task": "regression", "metric": "rmse", "data": {"train": "x.npz"}}, "x"
+)
+
+
+def value(members: Sequence[Predictions], weights: Sequence[int]) -> float:
+    chosen = [(m, float(w)) for m, w in zip(members, weights, strict=True) if w]
+    return mean_metric("rmse", [combined([m for m, _ in chosen], [w for _, w in chosen])])
+
+
+def test_the_selection_is_no_worse_on_its_rows_than_the_winner_or_any_simple_model() -> None:
+    networks, models = predictions(1.0, 1.0, 0.8, 5.0), predictions(0.9)
+    counts, of_models = select_members(SPEC, networks, models, [0, 1])
+    reached = value([*networks, *models], counts + of_models)
+    assert reached < value(networks, [1, 1, 0, 0])
+    assert reached < value(models, [1])
+    assert counts[3] == 0  # it would only disturb
+
+
+def test_a_much_better_simple_model_still_has_a_network_beside_it() -> None:
+    networks, models = predictions(5.0, 5.0), predictions(0.01)
+    counts, of_models = select_members(SPEC, networks, models, [0, 1])
+    assert sum(counts) == 1
+    assert of_models[0] >= 20
+    assert value([*networks, *models], counts + of_models) < 0.3
+
+
+def test_windows_of_a_series_count_without_overlap() -> None:
+    (((_, split),),) = predictions(1.0)
+    assert independent_rows(split, None) == 400
+    assert independent_rows(split, 24) == 17
+    owners = torch.tensor([0] * 100 + [1] * 300)
+    assert independent_rows(replace(split, groups=owners), 24) == 5 + 13
