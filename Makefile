@@ -1,4 +1,4 @@
-# One command each: make demo | test | soak | check | bench | screenshots | lock | schema | clean
+# One command each: make demo | test | soak | mutants | check | bench | screenshots | lock | schema | clean
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 # libraries that guess would start a thread per core in every worker.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test soak check bench screenshots lock schema clean
+.PHONY: demo test soak mutants check bench screenshots lock schema clean
 
 demo: $(READY)
 	$(BIN)/gru-optuna tune studies/japanese-vowels.toml
@@ -19,6 +19,11 @@ test: $(READY)
 # Workers killed, stopped, starved, on both databases: half an hour or so.
 soak: $(READY)
 	$(BIN)/python -m pytest -m soak -s
+
+# Changes the code here and there, and asks whether the tests notice: an hour or so.
+mutants: $(READY)
+	$(BIN)/python -m pip install --quiet mutmut==3.8.1
+	$(BIN)/python benchmarks/mutants.py
 
 check: $(READY)
 	$(BIN)/ruff check .

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -317,6 +318,47 @@ def test_a_folder_removed_while_a_writer_enters_is_made_again(
     monkeypatch.setattr("pathlib.Path.mkdir", mkdir)
     folder.write(ONE, b"1")
     assert folder.read(ONE) == b"1"
+
+
+class Raced(Folder):
+    """A folder in which another worker removes a file after each look at the marker."""
+
+    def _refuse_strangers(self) -> None:
+        super()._refuse_strangers()
+        (self.folder / ONE).unlink(missing_ok=True)
+
+
+def test_a_file_that_another_worker_removes_first_is_no_error(folder: Folder) -> None:
+    raced = Raced(folder.folder)
+    folder.write(ONE, b"1")
+    raced.remove(ONE)
+    assert folder.names() == []
+    folder.write(ONE, b"1")
+    with pytest.raises(DamagedCheckpoint, match="there is no such checkpoint"):
+        raced.read(ONE)
+
+
+def test_a_file_swept_away_before_it_has_its_name_is_no_error(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By another worker, because the trial is over."""
+    move = Path.replace
+
+    def swept(path: Path, target: Path) -> Path:
+        path.unlink()
+        return move(path, target)
+
+    folder.mark()
+    monkeypatch.setattr("pathlib.Path.replace", swept)
+    folder.write(ONE, b"1")
+    assert folder.names(unfinished=True) == []
+
+
+def test_a_file_is_as_old_as_its_last_byte(folder: Folder) -> None:
+    folder.write(ONE, b"1")
+    os.utime(folder.folder / ONE, (1000, 1000))
+    assert folder.age(ONE, 1060.0) == 60.0
+    assert folder.age(TWO, 1060.0) == 0.0
 
 
 def test_what_else_lies_in_the_folder_is_left_alone(folder: Folder) -> None:

@@ -38,7 +38,7 @@ from gru_optuna.storage.mirror.mirror import Mirror
 from gru_optuna.storage.mirror.optuna_rows import Changes
 from gru_optuna.storage.workers.leases import Registration
 from gru_optuna.training.engines.cpu import CPUEngine
-from gru_optuna.worker import commits
+from gru_optuna.worker import commits, loop
 from gru_optuna.worker.loop import Worker
 
 if TYPE_CHECKING:
@@ -93,6 +93,11 @@ def strike(at: str, occurrence: int, number: int = signal.SIGKILL) -> None:
 def eager() -> None:
     """Every epoch has a commit of its own, as if it took long."""
     commits.COMMIT_SECONDS = 0.0
+
+
+def blameless() -> None:
+    """No trial is ever blamed for the deaths of its workers, however many die in a row."""
+    loop.MOST_DEATHS = 10**9
 
 
 def fatal(trial_seed: int, epoch: int) -> None:
@@ -347,7 +352,7 @@ def _leave(hit: Callable[[], None]) -> None:
 FAULTS: dict[str, Callable[..., None]] = {
     fault.__name__: fault
     for fault in (
-        log, strike, eager, fatal, crash, memory, slow, stuck, full_disk, full_database,
+        log, strike, eager, blameless, fatal, crash, memory, slow, stuck, full_disk, full_database,
         clock, give_up, workers, broken,
     )
 }  # fmt: skip
