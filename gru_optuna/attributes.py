@@ -50,6 +50,9 @@ PREDICTIONS = "predictions"
 what `study.predictions.describe_predictions` returns, the metric's ``value`` and its ``interval``.
 """
 
+FUTURE = "future"
+"""What was last forecast to come after the newest rows; see `study.predictions.describe_future`."""
+
 PREDICTION_INTERVALS = "prediction_intervals"
 """How far the winner's predictions of numbers are off; see `study.prediction_intervals`."""
 

@@ -223,14 +223,15 @@ def _print_result(result: TuningResult, study: Path, storage: str | None) -> Non
     if result.report:
         print(f"\nreport  {shown(result.report)}")
     name, more = _name_here(summary.study, study), (summary.budget["claimed"] or 0) + 10
-    commands = (
+    commands = [
         ["dashboard", name],
+        *([["forecast", name]] if summary.task == "forecasting" else []),
         ["export", name, "--out", f"bundles/{summary.study}"],
         ["tune", str(study), "--trials", str(more)],
-    )
-    for heading, command in zip(("next", "", ""), commands, strict=True):
+    ]
+    for place, command in enumerate(commands):
         given = [] if storage is None else ["--storage", storage]
-        say(f"{heading:<8}{_shown_command([*command, *given])}")
+        say(f"{'' if place else 'next':<8}{_shown_command([*command, *given])}")
 
 
 def _name_here(name: str, study: Path) -> str:

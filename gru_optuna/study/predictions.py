@@ -7,18 +7,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gru_optuna.attributes import PREDICTIONS
+from gru_optuna.attributes import FUTURE, PREDICTIONS
 from gru_optuna.data.series.frequency import Frequency
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    import polars as pl
     from numpy.typing import NDArray
     from optuna import Study
     from torch import Tensor
 
     from gru_optuna.data.dataset import Split
     from gru_optuna.data.series.frequency import Times
+    from gru_optuna.data.series.series import Series
 
 
 MOST_CLASSES = 20
@@ -27,6 +29,7 @@ OTHERS = "others"
 MOST_POINTS = 500
 """Points of predicted against true values, and of a forecast's line."""
 _MOST_SERIES = 3
+_MOST_OBSERVED = 200
 
 
 def describe_predictions(
@@ -71,6 +74,57 @@ def describe_predictions(
 def stored_predictions(study: Study, number: int) -> dict[str, Any] | None:
     """What is kept of a trial's predictions; None if nothing is, or another trial's."""
     kept = study.user_attrs.get(PREDICTIONS)
+    return kept if isinstance(kept, dict) and kept.get("number") == number else None
+
+
+def describe_future(
+    series: Sequence[Series], forecasts: pl.DataFrame, about: ForecastSeries, names: Sequence[str]
+) -> dict[str, Any]:
+    """Forecasts after the newest rows, in numbers that JSON can hold.
+
+    Parameters
+    ----------
+    series
+        Up to their newest values.
+    forecasts
+        The columns ``prediction`` and, if there are intervals, ``low_80`` and ``high_80``; the
+        steps of one series after another.
+    about
+        Their names and times.
+    names
+        Of the series to describe; if there are no such series, the first ones are described.
+
+    Returns
+    -------
+    dict
+        ``series``, their number, and ``stretches`` with the ``name`` of each that is described, the
+        last values that were ``observed``, the ``forecast`` after them, its ``bounds`` (two lists,
+        or none), and the ``times`` of all these.
+    """
+    steps = len(forecasts) // len(series)
+    chosen = [n for n, each in enumerate(series) if each.name in names]
+    chosen = (chosen or list(range(len(series))))[:_MOST_SERIES]
+    stretches = []
+    for number in chosen:
+        each, rows = series[number], forecasts[number * steps : (number + 1) * steps]
+        origin = int(np.flatnonzero(np.isfinite(each.target))[-1])
+        seen = each.target[: origin + 1][-min(_MOST_OBSERVED, 10 * steps) :]
+        times = about.frequency.times(each.first, origin + 1 + steps)
+        bounds = [rows[name].to_numpy() for name in ("low_80", "high_80") if name in rows.columns]
+        described = {
+            "name": each.name,
+            "times": shown_times(times[-len(seen) - steps :]),
+            "observed": _short(seen),
+            "forecast": _short(rows["prediction"].to_numpy()),
+            "bounds": [_short(bound) for bound in bounds],
+        }
+        stretches.append(described)
+    return {"series": len(series), "stretches": stretches}
+
+
+def stored_future(study: Study, number: int) -> dict[str, Any] | None:
+    """What is kept of a winner's last forecast; None if nothing is, or another trial's."""
+    kept = study.user_attrs.get(FUTURE)
     return kept if isinstance(kept, dict) and kept.get("number") == number else None
 
 

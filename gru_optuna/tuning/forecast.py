@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
+from gru_optuna.attributes import FUTURE
 from gru_optuna.bundle.bundle import PREDICTION
 from gru_optuna.bundle.rows import CHUNK, read_rows, series_of_tables
 from gru_optuna.data.readers.in_memory import open_table
@@ -14,6 +15,7 @@ from gru_optuna.data.series.encoder import SeriesEncoder
 from gru_optuna.data.series.windows import naive_error
 from gru_optuna.errors import UserError
 from gru_optuna.storage.database.open import open_storage
+from gru_optuna.study.predictions import ForecastSeries, describe_future, stored_predictions
 from gru_optuna.study.study import load_study
 from gru_optuna.study.summary import summarize
 from gru_optuna.tuning.export import make_winner
@@ -23,7 +25,10 @@ if TYPE_CHECKING:
     from pathlib import Path
     from threading import Event
 
+    from optuna import Study
+
     from gru_optuna.bundle.rows import RowsToPredict
+    from gru_optuna.data.series.series import Series
     from gru_optuna.study.prediction_intervals import PredictionIntervals
     from gru_optuna.tuning.confirm import Place
 
@@ -79,8 +84,10 @@ def make_forecast(
     intervals = None if winner is None else winner.intervals
     encoder = bundle.encoder
     assert isinstance(encoder, SeriesEncoder)
-    frames = []
+    frames: list[pl.DataFrame] = []
+    observed: list[Series] = []
     for part in _rows(encoder, place.folder, rows):
+        observed += part.rows
         frame = bundle.predict_rows(part)
         if intervals is not None:
             season = encoder.plan.season
@@ -90,7 +97,26 @@ def make_forecast(
             ]
             frame = frame.with_columns(_bounds(frame[PREDICTION], intervals, naive))
         frames.append(frame.filter(pl.int_range(pl.len()) % horizon < (steps or horizon)))
-    return pl.concat(frames)
+    forecasts = pl.concat(frames)
+    if winner is not None:
+        _keep(study, winner.number, observed, forecasts, encoder)
+    return forecasts
+
+
+def _keep(
+    study: Study,
+    number: int,
+    observed: list[Series],
+    forecasts: pl.DataFrame,
+    encoder: SeriesEncoder,
+) -> None:
+    """Keeps some of the forecasts for the report, which draws them."""
+    kept = stored_predictions(study, number) or {}
+    shown = (kept.get("test") or kept.get("validation") or {}).get("forecast", {})
+    names = [stretch["name"] for stretch in shown.get("stretches", ()) if "name" in stretch]
+    about = ForecastSeries(list(encoder.scales), encoder.plan.frequency)
+    future = describe_future(observed, forecasts, about, names)
+    study.set_user_attr(FUTURE, {"number": number, **future})
 
 
 def _rows(encoder: SeriesEncoder, folder: Path, file: Path | None) -> Iterator[RowsToPredict]:

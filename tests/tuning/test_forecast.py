@@ -13,9 +13,12 @@ from helpers.small_studies import write_study
 from helpers.workspaces import Workspace
 
 from gru_optuna import load_bundle, tune
+from gru_optuna.attributes import FUTURE
 from gru_optuna.errors import UserError
+from gru_optuna.report.page import render_report
 from gru_optuna.storage.database.open import open_storage
 from gru_optuna.study.prediction_intervals import read_intervals
+from gru_optuna.study.predictions import stored_future
 from gru_optuna.study.study import load_study
 from gru_optuna.tuning.confirm import Place
 from gru_optuna.tuning.forecast import make_forecast
@@ -65,6 +68,26 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     url = f"sqlite:///{folder / 'study.db'}"
     tune(path, storage=url, device="cpu", threads=1, slots=2, report=folder / "report")
     return folder
+
+
+def test_the_report_draws_what_was_forecast(folder: Path) -> None:
+    study, spec = load_study(open_storage(f"sqlite:///{folder / 'study.db'}"), "sales")
+    page = (folder / "report" / "index.html").read_text()
+    assert "This does it: gru-optuna forecast sales" in page
+    found = make_forecast("sales", place_of(folder), NEVER)
+    kept = stored_future(study, study.user_attrs[FUTURE]["number"])
+    assert kept is not None
+    big = kept["stretches"][0]
+    assert big["name"] == "big"
+    assert big["forecast"] == pytest.approx(found["prediction"].to_list()[:HORIZON], rel=1e-5)
+    assert big["bounds"][1] == pytest.approx(found["high_80"].to_list()[:HORIZON], rel=1e-5)
+    # Up to the newest value, and with the times of all these.
+    newest = sales()["sold"][STEPS - CUT - 1]
+    assert big["observed"][-1] == pytest.approx(newest, rel=1e-5)
+    assert len(big["times"]) == len(big["observed"]) + HORIZON
+    assert big["times"][-1] == str(START + (STEPS - 1) * HOUR)[:16]
+    page = render_report(study, spec, folder / "after").read_text()
+    assert "the winner was trained again on all rows" in page
 
 
 def place_of(folder: Path) -> Place:

@@ -16,7 +16,7 @@ from gru_optuna.report.figures.base import (
 )
 from gru_optuna.report.theme import AXIS, COMPLETE, INK, PAPER, QUIET, STYLES
 from gru_optuna.study.prediction_intervals import read_intervals
-from gru_optuna.study.predictions import stored_predictions
+from gru_optuna.study.predictions import stored_future, stored_predictions
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -181,6 +181,52 @@ def predictions_section(context: Context) -> list[FigureSection]:
     horizon = shown.get("forecast", {}).get("horizon")
     values = {"rows": rows, "part": part, "horizon": horizon, "count": count, "every": every}
     return [section("predictions", shown, panels, sentences, **values)]
+
+
+def draw_future(stretch: dict[str, Any], target: str) -> go.Figure:
+    """The newest values of a series, and the forecast of what comes after them."""
+    figure = canvas(380, target)
+    times, observed = stretch["times"], stretch["observed"]
+    ahead = times[len(observed) :]
+    for style, bound in zip(("interval_from", "interval"), stretch["bounds"], strict=False):
+        figure.add_scatter(x=ahead, y=bound, **STYLES[style])
+    figure.add_scatter(x=times[: len(observed)], y=observed, **STYLES["truth"])
+    figure.add_scatter(x=ahead, y=stretch["forecast"], **STYLES["forecast"])
+    return figure.update_yaxes(tickformat="~g")
+
+
+def future_section(context: Context) -> list[FigureSection]:
+    """What comes after the newest rows, once it was forecast; only forecasting has a future."""
+    if context.spec.task != "forecasting":
+        return []
+    kept = None if context.best is None else stored_future(context.study, context.best)
+    numbers: dict[str, Any] = kept or {"series": 0, "stretches": []}
+    stretches, target = numbers["stretches"], context.spec.data.target or "value"
+    panels = [
+        Panel(
+            draw_future(stretch, plain(target)),
+            f"The forecast of {len(stretch['forecast'])} steps{_of(stretch)}.",
+            plain(stretch["name"]),
+            min_width=480,
+        )
+        for stretch in stretches
+    ]
+    sentences = {
+        "future": True,
+        "some": numbers["series"] > len(stretches),
+        "banded": all(stretch["bounds"] for stretch in stretches),
+    }
+    steps = len(stretches[0]["forecast"]) if stretches else 0
+    missing = (
+        None
+        if stretches
+        else (
+            "What comes after the newest rows hasn't been forecast yet. "
+            f"This does it: gru-optuna forecast {context.spec.name}"
+        )
+    )
+    values = {"steps": steps, "count": len(stretches)}
+    return [section("future", numbers, panels, sentences, missing=missing, **values)]
 
 
 def _of(stretch: dict[str, Any]) -> str:
