@@ -17,6 +17,11 @@ trainings: 0 is the best recorded loss, 1 the median.
     python benchmarks/search.py --record STUDY.toml --trials N --out FILE.npz
 
 records such a file: random configurations of a study, each trained for all its epochs.
+
+    python benchmarks/search.py --study STUDY.toml --epochs N --pruners asha thaw --slots 8
+
+searches for real, with as many epochs for each pruner as a machine needs the same time for, however
+busy it is, and prints the best validation value after a quarter, a half and all of them.
 """
 
 from __future__ import annotations
@@ -24,10 +29,12 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import tempfile
 import time
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -392,11 +399,56 @@ def record(path: Path, trials: int) -> dict[str, NDArray[Any]]:
     }  # fmt: skip
 
 
+def search(
+    path: Path, overrides: list[str], slots: int | None, marks: Sequence[int]
+) -> dict[str, Any]:
+    """The best validation value that a study has after so many epochs of all trials together."""
+    from gru_optuna.data.load import load_folds
+    from gru_optuna.storage.database.open import open_storage
+    from gru_optuna.study.study import create_or_resume, load_study
+    from gru_optuna.study.warm_start import begin_from_file
+    from gru_optuna.training.pool_factory import make_pool
+    from gru_optuna.worker.events import EpochTrained
+    from gru_optuna.worker.run import WorkerSettings, work
+
+    spec = study_file.load(path, overrides)
+    values: list[float] = []
+    seconds: list[float] = []
+
+    def keep(event: object) -> None:
+        if isinstance(event, EpochTrained):
+            values.append(spec.as_loss(event.value))
+            seconds.append(time.process_time())
+
+    with tempfile.TemporaryDirectory() as folder:
+        url, datasets = f"sqlite:///{folder}/study.db", load_folds(spec, path.parent)
+        rows = len(datasets[0].train)
+        storage = open_storage(url, create=True)
+        study = create_or_resume(storage, spec, datasets[0].fingerprint, rows=rows)
+        begin_from_file(study, spec)
+        _, spec = load_study(storage, spec.name)
+        pool, size = make_pool(spec, datasets, 1, slots)
+        began = time.process_time()
+        work(study, url, spec, pool, size, WorkerSettings(slots=slots), Event(), keep)
+        trials = study.get_trials(deepcopy=False)
+    best = [min(values[:mark]) for mark in marks]
+    return {
+        "best": [abs(value) for value in best],
+        "processor_seconds": [round(seconds[min(m, len(seconds)) - 1] - began, 1) for m in marks],
+        "epochs": len(values), "trials": len(trials), "slots": size.slots,
+        "complete": sum(trial.state == TrialState.COMPLETE for trial in trials),
+        "first_rung": spec.pruner.first_rung or spec.pruner.min_resource,
+    }  # fmt: skip
+
+
 def main() -> None:
-    """Replays, or records."""
+    """Replays, records or searches."""
     parser = argparse.ArgumentParser(description=__doc__.partition(":")[0])
     parser.add_argument("--curves", type=Path, nargs="+", default=[])
     parser.add_argument("--pruners", nargs="+", default=["asha", "thaw", "thaw+prior"])
+    parser.add_argument("--study", type=Path)
+    parser.add_argument("--epochs", type=int, default=400)
+    parser.add_argument("--set", action="append", default=[])
     parser.add_argument("--slots", type=int, default=8)
     parser.add_argument("--runs", type=int, default=20)
     parser.add_argument("--trainings", type=int, nargs="+", default=[5, 10, 20, 50])
@@ -409,6 +461,15 @@ def main() -> None:
     warnings.simplefilter("ignore")
     if given.record:
         np.savez_compressed(given.out, **record(given.record, given.trials))
+        return
+    if given.study:
+        for seed in range(given.runs):
+            for pruner in given.pruners:
+                overrides = [f"seed={seed}", f"pruner.name={pruner}", "budget.trials=100000"]
+                overrides += [f"budget.epochs={given.epochs}", *given.set]
+                marks = [given.epochs // 4, given.epochs // 2, given.epochs]
+                found = search(given.study, overrides, given.slots, marks)
+                print(given.study.stem, seed, pruner, json.dumps(found), flush=True)
         return
     rows = replay_all(given.curves, given.pruners, given.slots, given.runs, given.trainings)
     if given.json:

@@ -133,14 +133,22 @@ class SeededSampler(samplers.BaseSampler):
         self._pauses = pauses
         self.prior = prior
         self._startup = startup
+        self._attempt = 0
         self._inner: samplers.BaseSampler
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
         study = self._seen(study)
         # One trial is proposed at a time. `after_trial` may meet the sampler of a later trial,
         # which makes no difference: what a sampler must remember, it writes to the storage.
+        self._attempt = 0
         self._inner = self._make_for(trial)
         self._inner.before_trial(study, trial)
+
+    def redraw(self, trial: FrozenTrial, attempt: int) -> None:
+        """Proposes the current trial with another seed from now on; attempt 0 has its own."""
+        if attempt != self._attempt:
+            self._attempt = attempt
+            self._inner = self._make_for(trial)
 
     def infer_relative_search_space(
         self, study: Study, trial: FrozenTrial
@@ -160,7 +168,7 @@ class SeededSampler(samplers.BaseSampler):
         param_distribution: BaseDistribution,
     ) -> Any:
         seen = self._seen(study)
-        if self.prior is not None and self._is_startup(seen):
+        if self.prior is not None and self._attempt == 0 and self._is_startup(seen):
             drawn = self.prior.draw(trial.number, param_name, param_distribution)
             if drawn is not None:
                 return drawn
@@ -193,7 +201,8 @@ class SeededSampler(samplers.BaseSampler):
 
     def _make_for(self, trial: FrozenTrial, param_name: str = "") -> samplers.BaseSampler:
         purpose = seeds.seed_for(self._study_seed, "sampler", trial.number)
-        mixed = np.random.SeedSequence([purpose, zlib.crc32(param_name.encode())])
+        key = [purpose, zlib.crc32(param_name.encode())]
+        mixed = np.random.SeedSequence(key + [self._attempt] * bool(self._attempt))
         # 32 bits are what numpy's legacy generators, which samplers use, take.
         seed = int(mixed.generate_state(1, np.uint32)[0])
         with warnings.catch_warnings():

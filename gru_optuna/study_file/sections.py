@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 
 # Letters of any script, digits and . _ - because a name is also a folder and a command's argument.
 _NAME = re.compile(r"\w[\w.-]*")
+_CONSTRAINT = re.compile(r"\s*network_parameters\s*<=\s*[1-9](_?\d){0,15}\s*")
+_AN_EXAMPLE = '"network_parameters <= 20000"'
 _NAME_BYTES = 100  # a file name holds 255, and ours append to it
 
 
@@ -199,6 +201,11 @@ class Specification(StudySection):
     sampler: Sampler = Sampler()
     pruner: Pruner = Pruner()
     confirmation: Confirmation = Confirmation()
+    constraints: list[str] = Field(
+        [],
+        description='What a configuration must satisfy, such as "network_parameters <= 20000". '
+        "One that doesn't is never trained.",
+    )
     tries: list[dict[str, Value]] = Field(
         [],
         alias="try",
@@ -220,8 +227,21 @@ class Specification(StudySection):
         # Version 0.1.0 refuses keys that it doesn't know, so only studies that need one have it.
         content: dict[str, Any] = serialize(self)
         tries = content.pop("tries", [])
+        if not self.constraints:
+            content.pop("constraints", None)
         content = {k: v for k, v in content.items() if k != "fit_baselines" or not v}
         return content | ({"try": tries} if tries else {})
+
+    @field_validator("constraints")
+    @classmethod
+    def _can_be_checked(cls, constraints: list[str]) -> list[str]:
+        for constraint in constraints:
+            if not _CONSTRAINT.fullmatch(constraint):
+                raise ValueError(
+                    f"{json.dumps(constraint)} is not a constraint that can be checked before a "
+                    f"network is trained. Write one such as {_AN_EXAMPLE}."
+                )
+        return constraints
 
     @field_validator("tries", mode="before")
     @classmethod
@@ -290,6 +310,12 @@ class Specification(StudySection):
                     "first. Remove [[try]], or choose another sampler."
                 )
         return self
+
+    @property
+    def most_parameters(self) -> int | None:
+        """The most numbers that a network may learn; None: as many as it has."""
+        limits = [c.partition("<=")[2].replace("_", "") for c in self.constraints]
+        return min(map(int, limits), default=None)
 
     @property
     def direction(self) -> Literal["minimize", "maximize"]:

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from gru_optuna.data.dataset import Split
     from gru_optuna.hyperparameters import Hyperparameters
     from gru_optuna.study_file import Specification
+    from gru_optuna.training.network import Network
     from gru_optuna.training.pool import EpochOutcomes
 
 
@@ -140,6 +141,10 @@ class FoldedPool:
             for pool, weights in folds
             for predicted in pool.predict(hyperparameters, [weights], part)
         ]
+
+    def network(self, hyperparameters: Hyperparameters) -> Network:
+        """The network that a trial would train in its first fold."""
+        return self.pools[0].network(hyperparameters)
 
     def _folds(self, slot: Slot) -> list[tuple[Pool, Slot]]:
         return list(zip(self.pools, slot.state, strict=True))

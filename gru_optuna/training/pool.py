@@ -157,9 +157,13 @@ class Pool:
         assert split is not None, "a study without test rows has nothing to measure"
         return [(self.engine.predict(slot, weights, split), split) for weights in networks]
 
-    def _slot(self, hyperparameters: Hyperparameters, seed: int, progress: Progress) -> Slot:
+    def network(self, hyperparameters: Hyperparameters) -> Network:
+        """The network that a trial would train."""
         data = self.dataset.seen_by(hyperparameters)
-        network = Network.of(hyperparameters, data.channels, data.outputs, data.vocabulary)
+        return Network.of(hyperparameters, data.channels, data.outputs, data.vocabulary)
+
+    def _slot(self, hyperparameters: Hyperparameters, seed: int, progress: Progress) -> Slot:
+        data, network = self.dataset.seen_by(hyperparameters), self.network(hyperparameters)
         return Slot(hyperparameters, seed, data, network, progress, state=None)
 
     def _outcome(self, slot: Slot, trained: EpochOutput) -> EpochResult | TrialFailed:

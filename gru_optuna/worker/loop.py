@@ -31,6 +31,8 @@ from gru_optuna.errors import (
     TrialFailed,
 )
 from gru_optuna.search import space
+from gru_optuna.search.constraints import ConstrainedSampler
+from gru_optuna.search.samplers import SeededSampler
 from gru_optuna.search.thaw import Thaw
 from gru_optuna.storage.mirror.mirror import EpochLimit
 from gru_optuna.storage.paused_trials import UNTIL, epochs_granted, is_paused
@@ -160,6 +162,8 @@ class Worker:
         self._name = f"{registration.host.name} {registration.host.process}"
         self._running: dict[Slot, Running] = {}
         self._thaw = Thaw.of(spec)
+        if spec.constraints and isinstance(self.study.sampler, SeededSampler):
+            self.study.sampler = ConstrainedSampler(self.study.sampler, spec, self._is_allowed)
         self._give_back: list[int] = []
         self._paused: dict[int, Checkpoint] = {}  # not yet committed
         self._ended: list[int] = []  # not yet committed
@@ -314,7 +318,19 @@ class Worker:
         except Exception as error:  # a user enqueued values that the search doesn't allow
             failed = TrialFailed(f"its parameters can't be used: {error}")
             return Admission(number, trial, failed, claim, values)
+        if not self._is_allowed(hyperparameters):  # someone enqueued it, or it is part of a grid
+            size, most = self.pool.network(hyperparameters).size(), self.spec.most_parameters
+            failed = TrialFailed(
+                f"its network would learn {size:,} parameters, and the study's constraints allow "
+                f"{most:,}"
+            )
+            return Admission(number, trial, failed, claim, values)
         return Admission(number, trial, hyperparameters, claim, values)
+
+    def _is_allowed(self, hyperparameters: Hyperparameters) -> bool:
+        """Whether the study's constraints allow a configuration."""
+        most = self.spec.most_parameters
+        return most is None or self.pool.network(hyperparameters).size() <= most
 
     def _admit(self, admissions: list[Admission]) -> None:
         """Gives claimed trials their slots; some end before they get admission."""

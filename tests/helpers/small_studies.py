@@ -57,6 +57,7 @@ _ANY: dict[str, tuple[Any, ...]] = {
     "seed": (_N, 0, 2**31 - 1),
     "baselines": (_N, {"the last model": 0.25, "zero": 0}),
     "try": (_N, [{"dropout": 0.1}, {"learning_rate": 0.01, "layers": 2}]),
+    "constraints": (_N, ["network_parameters <= 2000"]),
     "fit_baselines": (False,),  # a process more for each study; they have tests of their own
     "model.hidden_size": (4, [2, 3], {"low": 1, "high": 5}, {"low": 2, "high": 6, "step": 2}),
     "model.layers": (_N, 2, [1, 2], {"low": 1, "high": 2}),

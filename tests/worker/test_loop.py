@@ -102,6 +102,29 @@ def test_the_study_opens_in_plain_optuna(tmp_path: Path, vowels: Dataset) -> Non
     assert study.best_value > 0.2
 
 
+def test_a_network_that_the_constraints_forbid_is_never_trained(
+    tmp_path: Path, vowels: Dataset
+) -> None:
+    spec = parse(
+        tmp_path, "model.hidden_size={low=2, high=40}", "pruner.name=none", "budget.trials=6",
+        "training.epochs=1", "constraints=['network_parameters <= 1000']",
+    )  # fmt: skip
+    study = opened(tmp_path, spec, vowels)
+    study.enqueue_trial({"hidden_size": 30})
+    study, _ = run(tmp_path, spec, vowels)
+    (forbidden,) = study.get_trials(states=[TrialState.FAIL])
+    assert forbidden.number == 0
+    # 12 channels, 9 classes: three gates with two biases each, and the head.
+    parameters = 3 * 30 * (12 + 30 + 2) + 9 * (30 + 1)
+    assert forbidden.user_attrs["outcome"] == (
+        f"its network would learn {parameters:,} parameters, and the study's constraints allow "
+        f"1,000"
+    )
+    allowed = study.get_trials(states=[TrialState.COMPLETE])
+    assert len(allowed) == 5
+    assert all(trial.user_attrs["network_parameters"] <= 1000 for trial in allowed)
+
+
 def test_pruned_trials_keep_their_curve(tmp_path: Path, vowels: Dataset) -> None:
     spec = parse(tmp_path, "pruner.name=asha", "pruner.min_resource=1", "budget.trials=6")
     study, _ = run(tmp_path, spec, vowels)
