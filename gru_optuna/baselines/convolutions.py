@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import combinations
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
@@ -18,59 +18,78 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+Arrays: TypeAlias = "dict[str, NDArray[np.float32]]"
+"""What was learned from training rows, by name."""
+
 _KERNELS = tuple(combinations(range(9), 3))  # where the weights are 2
+KERNELS = len(_KERNELS)
 _MOST_FEATURES = 10_000
 _WORK = 6e9  # comparisons of an output with a threshold, over all training rows
 _MOST_DILATIONS = 32
 _MOST_CHANNELS = 9  # that a kernel adds up
 _TOGETHER = 2_000_000  # numbers of a block of rows
+_LEAST = 1e-30  # deviation of a constant channel
 _GOLDEN = (5**0.5 + 1) / 2  # its multiples fill an interval evenly, however many they are
 
 
 @dataclass(frozen=True)
-class _Group:
+class KernelGroup:
     """The features of one kernel at one dilation."""
 
     dilation: int
-    kernel: int
-    channels: NDArray[np.int64]
-    thresholds: NDArray[np.float32]
+    kernel: int  # below 84
+    channels: tuple[int, ...]  # that it adds up
+    thresholds: int  # how many
 
 
+@dataclass(frozen=True)
 class RandomConvolutions:
-    """Turns rows into features (N, P); thresholds are learned from training rows.
+    """Turns rows into features (N, P).
 
     Parameters
     ----------
-    rows
-        Training rows (T, C), without gaps.
     standardised
         Whether every channel of a row gets mean 0 and deviation 1 first.
-    seed
-        Decides the channels of each kernel, and the rows that thresholds come from.
+    groups
+        The features, in their order.
     """
 
-    def __init__(
-        self, rows: Sequence[NDArray[np.float64]], *, standardised: bool, seed: int
-    ) -> None:
-        self._standardised = standardised
-        self._scale = np.maximum(np.std(np.concatenate(rows), axis=0), 1e-300)
+    standardised: bool
+    groups: tuple[KernelGroup, ...]
+
+    @classmethod
+    def draw(
+        cls, rows: Sequence[NDArray[np.float64]], *, standardised: bool, seed: int
+    ) -> tuple[RandomConvolutions, Arrays]:
+        """Draws kernels and learns what they need from training rows.
+
+        Parameters
+        ----------
+        rows
+            Training rows (T, C), without gaps.
+        standardised
+            As above.
+        seed
+            Decides the channels of each kernel, and the rows that thresholds come from.
+        """
+        scale = np.maximum(np.std(np.concatenate(rows), axis=0), _LEAST).astype(np.float32)
         random = np.random.default_rng(seed)
         lengths = np.array([len(row) for row in rows])
         channels = rows[0].shape[1]
-        features = int(np.clip(_WORK / lengths.sum(), 8 * len(_KERNELS), _MOST_FEATURES))
-        each = features // len(_KERNELS)
+        features = int(np.clip(_WORK / lengths.sum(), 8 * KERNELS, _MOST_FEATURES))
+        each = features // KERNELS
         widest = max(0.0, np.log2(max(np.median(lengths) - 1, 8) / 8))
         powers = np.linspace(0, widest, min(each, _MOST_DILATIONS))
         dilations, counts = np.unique((2**powers).astype(int), return_counts=True)
         shares = np.maximum(1, counts * each // counts.sum())
-        self._groups: list[_Group] = []
+        groups: list[KernelGroup] = []
+        thresholds: list[NDArray[np.float32]] = []
         drawn = 0
         for dilation, count in zip(dilations.tolist(), shares.tolist(), strict=True):
             sample = random.choice(len(rows), min(len(rows), 32), replace=False)
-            block = self._block([rows[int(place)] for place in sample])
+            block = _block([rows[int(place)] for place in sample], scale, standardised)
             parts = _Shifted.of(*block, dilation)
-            for kernel in range(len(_KERNELS)):
+            for kernel in range(KERNELS):
                 size = int(2 ** random.uniform(0, np.log2(min(channels, _MOST_CHANNELS) + 1)))
                 chosen = np.sort(random.choice(channels, min(size, channels), replace=False))
                 output, valid = parts.output(kernel, chosen)
@@ -78,37 +97,51 @@ class RandomConvolutions:
                 drawn += count
                 values = output[valid]
                 levels = np.quantile(values, places) if len(values) else np.zeros(count)
-                self._groups.append(_Group(dilation, kernel, chosen, levels.astype(np.float32)))
+                groups.append(KernelGroup(dilation, kernel, tuple(chosen.tolist()), count))
+                thresholds.append(levels.astype(np.float32))
+        made = cls(standardised, tuple(groups))
+        return made, {"scale": scale, "thresholds": np.concatenate(thresholds)}
 
-    def __call__(self, rows: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
+    def width(self, channels: int) -> int:
+        """P."""
+        return sum(group.thresholds for group in self.groups)
+
+    def shapes(self, channels: int) -> dict[str, tuple[int, ...]]:
+        """The shapes of the arrays that it needs."""
+        return {"scale": (channels,), "thresholds": (self.width(channels),)}
+
+    def __call__(self, rows: Sequence[NDArray[np.float64]], arrays: Arrays) -> NDArray[np.float64]:
         """The features (N, P) of rows."""
-        return np.concatenate([self._features(block) for block in _blocks(rows)])
+        return np.concatenate([self._features(block, arrays) for block in _blocks(rows)])
 
-    def _features(self, rows: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
-        values, lengths = self._block(rows)
-        columns, parts = [], None
-        for group in self._groups:
+    def _features(self, rows: Sequence[NDArray[np.float64]], arrays: Arrays) -> NDArray[np.float64]:
+        values, lengths = _block(rows, arrays["scale"], self.standardised)
+        columns, parts, begin = [], None, 0
+        for group in self.groups:
             if parts is None or parts.dilation != group.dilation:
                 parts = _Shifted.of(values, lengths, group.dilation)
-            output, valid = parts.output(group.kernel, group.channels)
+            output, valid = parts.output(group.kernel, np.array(group.channels))
             count = np.maximum(valid.sum(axis=1), 1)
-            above = [((output > level) & valid).sum(axis=1) for level in group.thresholds]
+            levels = arrays["thresholds"][begin : begin + group.thresholds]
+            begin += group.thresholds
+            above = [((output > level) & valid).sum(axis=1) for level in levels]
             columns.append(np.stack(above, axis=1) / count[:, None])
         return np.concatenate(columns, axis=1)
 
-    def _block(
-        self, rows: Sequence[NDArray[np.float64]]
-    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """Rows side by side (C, N, T), 0 after the end of each, and their lengths (N,)."""
-        lengths = np.array([len(row) for row in rows])
-        values = np.zeros((rows[0].shape[1], len(rows), int(lengths.max())), dtype=np.float32)
-        for number, row in enumerate(rows):
-            scaled = row / self._scale
-            if self._standardised:
-                deviation = scaled.std(axis=0)
-                scaled = (scaled - scaled.mean(axis=0)) / np.where(deviation > 0, deviation, 1.0)
-            values[:, number, : len(row)] = scaled.T
-        return values, lengths
+
+def _block(
+    rows: Sequence[NDArray[np.float64]], scale: NDArray[np.float32], standardised: bool
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Rows side by side (C, N, T), 0 after the end of each, and their lengths (N,)."""
+    lengths = np.array([len(row) for row in rows])
+    values = np.zeros((rows[0].shape[1], len(rows), int(lengths.max())), dtype=np.float32)
+    for number, row in enumerate(rows):
+        scaled = row / scale.astype(np.float64)
+        if standardised:
+            deviation = scaled.std(axis=0)
+            scaled = (scaled - scaled.mean(axis=0)) / np.where(deviation > 0, deviation, 1.0)
+        values[:, number, : len(row)] = scaled.T
+    return values, lengths
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,8 @@ Letters: N rows, T steps, C channels, P features.
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 
@@ -15,9 +16,11 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+Way: TypeAlias = Literal["row", "differences", "standardised row", "standardised differences"]
+
 _MOST_BINS = 512  # of the spectra of all channels
 _BINS = 64  # of one channel; more would drown the statistics
-_MOST_VALUES = 4096  # of a flattened row
+MOST_VALUES = 4096  # of a flattened row
 _LONGEST = 8192  # steps of which a spectrum is computed
 _SHAPE = 16  # points of a row's course, and a level for each of these stretches
 _QUANTILES = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
@@ -115,37 +118,74 @@ def _edges(frequencies: int, count: int) -> NDArray[np.int64]:
     return np.unique(np.concatenate([np.arange(single), rest]))
 
 
-def flattened(
-    rows: Sequence[NDArray[np.float64]], way: str, lengths: NDArray[np.int64]
-) -> NDArray[np.float64]:
+@dataclass(frozen=True)
+class RowStatistics:
+    """Statistics of rows, and spectra, as features (N, P)."""
+
+    longest: int  # steps of the longest training row
+
+    def width(self, channels: int) -> int:
+        """P."""
+        return int(self([np.zeros((2, channels))], {}).shape[1])
+
+    def shapes(self, channels: int) -> dict[str, tuple[int, ...]]:
+        """It learns no arrays."""
+        return {}
+
+    def __call__(self, rows: Sequence[NDArray[np.float64]], _arrays: object) -> NDArray[np.float64]:
+        """The features of rows (T, C) without gaps."""
+        return statistics(rows, self.longest)
+
+
+@dataclass(frozen=True)
+class RowValues:
     """The values of each row, side by side (N, P).
 
     Parameters
     ----------
-    rows
-        (T, C) each, without gaps.
     way
         "row" or "differences", of the row itself or, after "standardised", of the row with mean 0
         and deviation 1 in each channel.
-    lengths
-        Of the training rows. Where they differ, every row is brought to their median by
-        interpolation, and its length is a feature.
+    steps
+        To which every row is brought by interpolation.
+    alike
+        Whether all training rows have the same length; otherwise a row's length is a feature.
     """
-    alike = len(np.unique(lengths)) == 1
-    steps = int(np.median(lengths))
-    most = max(8, _MOST_VALUES // rows[0].shape[1])
-    steps = max(min(steps, most), 2)
-    parts = []
-    for row in rows:
+
+    way: Way
+    steps: int
+    alike: bool
+
+    @classmethod
+    def of(cls, way: Way, rows: Sequence[NDArray[np.float64]]) -> RowValues:
+        """Brings rows to the median length of the training rows."""
+        lengths = np.array([len(row) for row in rows])
+        most = max(8, MOST_VALUES // rows[0].shape[1])
+        steps = max(min(int(np.median(lengths)), most), 2)
+        return cls(way, steps, len(np.unique(lengths)) == 1)
+
+    def width(self, channels: int) -> int:
+        """P."""
+        steps = self.steps - 1 if self.way.endswith("differences") else self.steps
+        return steps * channels + (not self.alike)
+
+    def shapes(self, channels: int) -> dict[str, tuple[int, ...]]:
+        """It learns no arrays."""
+        return {}
+
+    def __call__(self, rows: Sequence[NDArray[np.float64]], _arrays: object) -> NDArray[np.float64]:
+        """The features of rows (T, C) without gaps."""
+        return np.stack([self._of(row) for row in rows])
+
+    def _of(self, row: NDArray[np.float64]) -> NDArray[np.float64]:
         values = row
-        if len(row) != steps:
-            places = np.linspace(0, len(row) - 1, steps)
+        if len(row) != self.steps:
+            places = np.linspace(0, len(row) - 1, self.steps)
             columns = [np.interp(places, np.arange(len(row)), column) for column in row.T]
             values = np.stack(columns, axis=1)
-        if way.startswith("standardised"):
+        if self.way.startswith("standardised"):
             deviation = values.std(axis=0)
             values = (values - values.mean(axis=0)) / np.where(deviation > 0, deviation, 1.0)
-        if way.endswith("differences"):
+        if self.way.endswith("differences"):
             values = np.diff(values, axis=0)
-        parts.append(values.ravel() if alike else np.append(values.ravel(), len(row)))
-    return np.stack(parts)
+        return values.ravel() if self.alike else np.append(values.ravel(), len(row))

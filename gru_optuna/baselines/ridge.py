@@ -98,6 +98,16 @@ class RidgeModel:
         self._mean, self._deviation = mean, deviation
         self._weights, self._offset = weights, offset
 
+    def as_arrays(self) -> dict[str, NDArray[np.float64]]:
+        """``means`` (P,), ``weights`` (P, O) and ``offsets`` (O,) of the same predictions.
+
+        Rounded to single precision, the means move the offsets, too.
+        """
+        means = self._mean.astype(np.float32).astype(np.float64)
+        weights = self._weights / self._deviation[:, None]
+        offsets = self._offset + (means - self._mean) @ weights
+        return {"means": means, "weights": weights, "offsets": offsets}
+
     def __call__(self, features: NDArray[np.float64]) -> NDArray[np.float64]:
         """The outputs (N, O) of features (N, P)."""
         scaled = (features - self._mean) / self._deviation

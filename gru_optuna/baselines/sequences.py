@@ -6,22 +6,28 @@ Letters: N rows, T steps, C channels, P features.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from gru_optuna.baselines.convolutions import RandomConvolutions
-from gru_optuna.baselines.features import flattened, statistics, without_gaps
-from gru_optuna.baselines.model import balances, random_seed, row_weights, softmax
+from gru_optuna.baselines.features import RowStatistics, RowValues, statistics, without_gaps
+from gru_optuna.baselines.model import balances, random_seed, row_weights
 from gru_optuna.baselines.ridge import PENALTIES, RidgePath
+from gru_optuna.baselines.sequence_ridge import SequenceRidge
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from numpy.typing import NDArray
 
+    from gru_optuna.baselines.convolutions import Arrays
+    from gru_optuna.baselines.features import Way
     from gru_optuna.baselines.model import Predictor, Settings
     from gru_optuna.baselines.rows import Inputs, RawFold
+    from gru_optuna.baselines.sequence_ridge import SequenceFeatures
     from gru_optuna.study_file import Specification
 
 _TREES = 400
@@ -90,15 +96,16 @@ class _RidgeFamily(ABC):
     def __init__(self, spec: Specification, fold: RawFold) -> None:
         self._spec, self._fold = spec, fold
         self._rows = without_gaps(fold.train.inputs)
-        self._paths: dict[tuple[str, bool], tuple[Callable[..., Any], RidgePath]] = {}
+        self._read: dict[str, _ReadRows] = {}  # the latest, by their way
+        self._paths: dict[bool, RidgePath] = {}  # of these, balanced or not
 
     @abstractmethod
     def _ways(self) -> tuple[str, ...]:
         """The names of the ways to make features."""
 
     @abstractmethod
-    def _make(self, way: str) -> Callable[[list[NDArray[np.float64]]], NDArray[np.float64]]:
-        """Returns a function from rows to features, fitted to the training rows."""
+    def _make(self, way: str) -> tuple[SequenceFeatures, Arrays]:
+        """Features, and what they learn from the training rows."""
 
     def settings(self) -> Iterator[Settings]:
         """Every way to make features, with every penalty."""
@@ -117,32 +124,43 @@ class _RidgeFamily(ABC):
 
     def fit(self, settings: Settings) -> Predictor:
         """Solves the regression; the settings share what they can."""
-        key = settings["features"], bool(settings["balanced"])
+        way, balanced = settings["features"], bool(settings["balanced"])
         targets, classes = self._fold.train.targets, self._fold.classes
-        if key not in self._paths:
-            make = self._make(key[0])
+        if way not in self._read:
+            self._read = {way: _ReadRows(*self._make(way), self._rows, self._fold)}
+            self._paths = {}
+        read = self._read[way]
+        if balanced not in self._paths:
             outputs = 2 * np.eye(classes)[targets] - 1 if classes else targets
-            weights = row_weights(targets, classes) if key[1] else None
-            self._paths = {key: (make, RidgePath(make(self._rows), outputs, weights))}
-        make, path = self._paths[key]
-        model, memory = path.solve(settings["penalty"]), self._memory
+            weights = row_weights(targets, classes) if balanced else None
+            self._paths = {balanced: RidgePath(read.of_training, outputs, weights)}
+        return SequenceRidge.of(
+            read.features, read.learned, self._paths[balanced].solve(settings["penalty"]),
+            self._rows[0].shape[1], settings["temperature"] if classes else None,
+            known=read.known,
+        )  # fmt: skip
 
-        def predict(rows: Inputs) -> NDArray[np.float64]:
-            scores = model(memory(key[0], make, rows))
-            return softmax(settings["temperature"] * scores) if classes else scores
 
-        return predict
+@dataclass(eq=False)
+class _ReadRows:
+    """The rows of a fold as features, which many settings share."""
 
-    def _memory(
-        self, way: str, make: Callable[..., NDArray[np.float64]], rows: Inputs
-    ) -> NDArray[np.float64]:
-        """The features of rows; those of the validation rows are kept for the next settings."""
-        if rows is not self._fold.validation.inputs:
-            return make(without_gaps(rows))
-        kept: tuple[str, NDArray[np.float64]] | None = getattr(self, "_kept", None)
-        if kept is None or kept[0] != way:
-            self._kept = kept = (way, make(without_gaps(rows)))
-        return kept[1]
+    features: SequenceFeatures
+    learned: Arrays
+    rows: list[NDArray[np.float64]]  # of training, without gaps
+    fold: RawFold
+
+    @cached_property
+    def of_training(self) -> NDArray[np.float64]:
+        return self.features(self.rows, self.learned)
+
+    @cached_property
+    def _of_validation(self) -> NDArray[np.float64]:
+        return self.features(without_gaps(self.fold.validation.inputs), self.learned)
+
+    def known(self, rows: Inputs) -> NDArray[np.float64] | None:
+        """The features of the rows that settings are compared on."""
+        return self._of_validation if rows is self.fold.validation.inputs else None
 
 
 class RowRidge(_RidgeFamily):
@@ -151,12 +169,10 @@ class RowRidge(_RidgeFamily):
     def _ways(self) -> tuple[str, ...]:
         return ("row", "differences", "standardised row", "standardised differences", "statistics")
 
-    def _make(self, way: str) -> Callable[[list[NDArray[np.float64]]], NDArray[np.float64]]:
+    def _make(self, way: str) -> tuple[SequenceFeatures, Arrays]:
         if way == "statistics":
-            longest = max(map(len, self._rows))
-            return lambda rows: statistics(rows, longest)
-        lengths = np.array([len(row) for row in self._rows])
-        return lambda rows: flattened(rows, way, lengths)
+            return RowStatistics(max(map(len, self._rows))), {}
+        return RowValues.of(cast("Way", way), self._rows), {}
 
     @staticmethod
     def label(settings: Settings) -> str:
@@ -172,8 +188,8 @@ class ConvolutionRidge(_RidgeFamily):
     def _ways(self) -> tuple[str, ...]:
         return ("convolutions", "convolutions of the standardised row")
 
-    def _make(self, way: str) -> Callable[[list[NDArray[np.float64]]], NDArray[np.float64]]:
-        return RandomConvolutions(
+    def _make(self, way: str) -> tuple[SequenceFeatures, Arrays]:
+        return RandomConvolutions.draw(
             self._rows, standardised=way != "convolutions", seed=random_seed(self._spec)
         )
 
