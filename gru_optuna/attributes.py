@@ -56,6 +56,9 @@ FUTURE = "future"
 PREDICTION_INTERVALS = "prediction_intervals"
 """How far the winner's predictions of numbers are off; see `study.prediction_intervals`."""
 
+CALIBRATION = "calibration"
+"""The temperature of the winner's probabilities; see `study.calibration`."""
+
 WARM_START = "warm_start"
 """For a study: what it took from other studies, by source. For a trial: its source and the number
 it had there."""

@@ -70,6 +70,7 @@ def make_bundle(
     *,
     fingerprint: str,
     metrics: Mapping[str, Any],
+    temperature: float = 1.0,
     refitted: bool = False,
 ) -> Bundle:
     """A bundle in memory; ``bundle.save(folder)`` writes it.
@@ -88,6 +89,8 @@ def make_bundle(
         The data's.
     metrics
         The results, for the model card.
+    temperature
+        What probabilities are scaled with; see `study.calibration`.
     refitted
         Whether the networks were trained on training and validation rows together.
     """
@@ -126,9 +129,7 @@ def make_bundle(
             LinearMember(weights=weights, model=name, name=model.name, weight=model.weight)
         )
     manifest = Manifest(
-        format=format_for(
-            spec, [network.preprocessing for network in networks], [*members, *models]
-        ),
+        format=3,
         versions={"python": platform.python_version()}
         | {name: version(name) for name in _LIBRARIES},
         made_at=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -140,9 +141,13 @@ def make_bundle(
         refitted=refitted,
         members=members,
         linear=models,
+        temperature=temperature,
         metrics=dict(metrics),
         fingerprint=fingerprint,
     )
+    prepared = [network.preprocessing for network in networks]
+    needed = format_for(spec, prepared, plain=manifest.plain)
+    manifest = manifest.model_copy(update={"format": needed})
     content |= {name: preprocessing for preprocessing, name in names.items()}
     content[MANIFEST] = write_json(manifest.model_dump(mode="json"))
     content[SPECIFICATION] = write_json(spec.model_dump(mode="json"))

@@ -228,9 +228,15 @@ class Bundle:
         return pl.DataFrame({**columns, PREDICTION: numbers.ravel()})
 
     def probabilities(self, rows: RowsToPredict) -> NDArray[np.float64]:
-        """The probability (N, O) of each class, averaged over the members."""
+        """The probability (N, O) of each class: the members' average, at the temperature."""
         encoded = self._encode(rows)
-        return self._mean(rows, (_softmax(outputs) for outputs in self._outputs(encoded)))
+        shares = self._mean(rows, (_softmax(outputs) for outputs in self._outputs(encoded)))
+        if (temperature := self.manifest.temperature) == 1:
+            return shares
+        # In times of the largest one, so that a power of small probabilities isn't 0 for all.
+        powers = (shares / shares.max(axis=1, keepdims=True)) ** (1 / temperature)
+        scaled: NDArray[np.float64] = powers / powers.sum(axis=1, keepdims=True)
+        return scaled
 
     def _mean(self, rows: RowsToPredict, of_networks: Iterable[Tensor]) -> NDArray[np.float64]:
         """The mean over the members, always added in their order, so that it rounds alike."""

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from gru_optuna.bundle.bundle import Bundle
     from gru_optuna.bundle.manifest import LinearMember
+    from gru_optuna.study.calibration import Calibration
     from gru_optuna.study.confirmation import Decision
 
 _ROWS = {"texts": "texts", "sequences": "sequences of numbers", "series": "series over time"}
@@ -54,6 +55,7 @@ def model_card(bundle: Bundle) -> str:
         networks=_members(count, bundle.manifest.linear),
         reads=_reads(bundle),
         metrics=list(_lines(bundle.manifest.metrics)),
+        calibration=str(bundle.manifest.metrics.get("calibration", "")),
         compared=" ".join(map(str, bundle.manifest.metrics.get("compared", ()))),
         size=bundle.networks[0].network.size(),
         labels=", ".join(map(_as_text, labels[:_LABELS])) + more,
@@ -74,6 +76,7 @@ def measured(
     baselines: Mapping[str, float],
     confirmed: Decision | None,
     compared: Sequence[str] = (),
+    calibration: Calibration | None = None,
 ) -> dict[str, Any]:
     """A trial's metrics, as a bundle keeps them and its card shows them.
 
@@ -82,6 +85,8 @@ def measured(
     found: dict[str, Any] = {"search": search, "baselines": dict(baselines)}
     if compared:
         found["compared"] = list(compared)
+    if calibration is not None:
+        found["calibration"] = calibration.in_words()
     if confirmed is not None:
         won = confirmed.won
         found["confirmed"] = {"mean": won.mean, "interval": won.interval, "values": won.values}

@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from gru_optuna.bundle.manifest import LinearMember, Member
     from gru_optuna.hyperparameters import Hyperparameters
     from gru_optuna.study_file import Specification
 
@@ -99,8 +98,7 @@ def bundle_from_files(content: Mapping[str, bytes], source: str) -> Bundle:
     encoders = [used.encoder for used in preprocessing.values()]
     described = [used.as_json() for used in encoders if isinstance(used, SeriesEncoder)]
     described += [used.formats.in_json() for used in encoders]
-    members: list[Member | LinearMember] = [*manifest.members, *manifest.linear]
-    if manifest.format < (needed := format_for(spec, described, members)):
+    if manifest.format < (needed := format_for(spec, described, plain=manifest.plain)):
         declared = f"it declares format {manifest.format}"
         raise damaged(source, f"its content needs format {needed}, but {declared}")
     if len({used.labels for used in preprocessing.values()}) > 1:

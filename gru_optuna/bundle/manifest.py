@@ -42,7 +42,7 @@ FORMAT = 3
    (Version 0.1.0 also wrote texts with a searched vocabulary as 2.)
 3. Series, with the form of their times; tables whose numbers aren't plain, or with fields that
    stand for a missing value; views, and sequences with missing values; ensembles whose members
-   don't count alike, weren't trained with one configuration, or are linear models.
+   don't count alike, weren't trained with one configuration, or are linear models; temperatures.
 
 Others are still written as 1, which every version reads.
 """
@@ -58,6 +58,7 @@ _LONGEST = 1_000_000  # steps, more than any real row has
 _LONGEST_PATTERN = 200
 
 _HEAVIEST = 1_000
+_HOTTEST = 1_000
 
 _Count = Annotated[int, Field(ge=1, le=_LONGEST)]
 _Spread = Annotated[float, Field(gt=0)]
@@ -124,6 +125,7 @@ class Manifest(_Part):
     refitted: bool  # on training and validation rows together
     members: Annotated[list[Member], Field(min_length=1, max_length=MOST_MEMBERS)]
     linear: Annotated[list[LinearMember], Field(max_length=MOST_LINEAR)] = []
+    temperature: float = Field(1.0, gt=0, le=_HOTTEST)  # of the probabilities
     metrics: dict[str, Any]  # for the model card; nothing is computed from them
     fingerprint: str  # of the data
 
@@ -136,7 +138,14 @@ class Manifest(_Part):
     @model_serializer(mode="wrap")
     def _as_in_format_1(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
         content: dict[str, Any] = write(self)
-        return {key: value for key, value in content.items() if key != "linear" or value}
+        later = {"linear": [], "temperature": 1.0}
+        return {key: value for key, value in content.items() if later.get(key, ...) != value}
+
+    @property
+    def plain(self) -> bool:
+        """Whether format 1 can hold it, whatever it describes."""
+        members = all(member.plain for member in self.members)
+        return members and not self.linear and self.temperature == 1
 
 
 class _Preprocessing(_Part):
@@ -347,13 +356,14 @@ _SINCE_FORMAT_3 = ("times", "formats", "view", "gaps")
 
 
 def format_for(
-    spec: Specification,
-    preprocessing: Iterable[Mapping[str, Any]],
-    members: Iterable[Member | LinearMember],
+    spec: Specification, preprocessing: Iterable[Mapping[str, Any]], *, plain: bool
 ) -> Literal[1, 2, 3]:
-    """The oldest format that can hold such a study, its members and their preprocessing."""
+    """The oldest format that can hold such a study and its networks' preprocessing.
+
+    `plain` says whether that is all; see `Manifest.plain`.
+    """
     parts = list(preprocessing)
-    if not all(isinstance(member, Member) and member.plain for member in members):
+    if not plain:
         return 3
     if any(part.get(key) for part in parts for key in _SINCE_FORMAT_3):
         return 3

@@ -88,7 +88,14 @@ def to_onnx(bundle: Bundle) -> bytes:
     if bundle.labels:
         outputs = [graph.node("Softmax", logits, axis=-1) for logits in outputs]
     name = "probabilities" if bundle.labels else "predictions"
-    graph.node("Mean" if len(outputs) > 1 else "Identity", *outputs, output=name)
+    combine = "Mean" if len(outputs) > 1 else "Identity"
+    if bundle.labels and bundle.manifest.temperature != 1:
+        power = graph.constant(np.array(1 / bundle.manifest.temperature, np.float32))
+        powers = graph.node("Pow", graph.node(combine, *outputs), power)
+        last = graph.constant(np.array([-1], np.int64))
+        graph.node("Div", powers, graph.node("ReduceSum", powers, last), output=name)
+    else:
+        graph.node(combine, *outputs, output=name)
     model = helper.make_model(
         graph.finished(bundle.manifest.study, name, first.outputs),
         opset_imports=[helper.make_opsetid("", OPSET)],

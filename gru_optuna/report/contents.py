@@ -14,6 +14,7 @@ from gru_optuna.report.figures.learning_curves import curves_section
 from gru_optuna.report.figures.parallel_coordinates import parallel_section, slices_section
 from gru_optuna.report.figures.predictions import future_section, predictions_section
 from gru_optuna.report.figures.pruning import measure_pruning, pruning_section
+from gru_optuna.report.figures.reliability import reliability_section
 from gru_optuna.report.figures.timeline import timeline_section
 from gru_optuna.report.result import find_result
 
@@ -62,6 +63,7 @@ def draw_sections(context: Context, numbers: StudyNumbers) -> list[FigureSection
         *comparison_section(context, numbers.result),
         *predictions_section(context),
         *future_section(context),
+        *reliability_section(context),
         importance_section(context, numbers.importance),
         parallel_section(context),
         interactions_section(context, list(numbers.importance.shares)),

@@ -17,6 +17,7 @@ import torch
 
 from gru_optuna import seeds
 from gru_optuna.attributes import (
+    CALIBRATION,
     CONFIRMATION,
     CONFIRMATION_RUNS,
     PREDICTION_INTERVALS,
@@ -30,6 +31,12 @@ from gru_optuna.report.notes import describe_at
 from gru_optuna.storage.database.open import locate, open_storage
 from gru_optuna.storage.database.retry import with_retries
 from gru_optuna.storage.optuna_private import study_id
+from gru_optuna.study.calibration import (
+    Calibration,
+    Reliability,
+    calibrated,
+    fit_temperature,
+)
 from gru_optuna.study.confirmation import (
     Candidate,
     Decision,
@@ -378,23 +385,38 @@ class _ConfirmingRuns:
         """The one look at the test rows, with the winner's networks and with the ensemble."""
         number, folds = winner.number, self.spec.data.folds
         part: _Part = "validation" if self.spec.data.test is None else "test"
-        shown = self._together(ensemble, part)
+        raw = self._together(ensemble, part)
+        temperature = self._temperature(self._together(ensemble, "validation"))
+        shown = calibrated(raw, temperature)
         if part == "test" or not folds:  # whose validation rows differ
             self._keep(number, part, shown)
             if self.baselines is not None:
                 simple = self._simple_models(part)
                 self.baselines.compare(number, part, shown, simple, of_ensemble=len(ensemble) > 1)
-        if self.spec.task != "classification":
+        singles = Ensemble.average(number, winner.values).networks
+        of_singles = [self._temperature(each) for each in self._predict(singles, "validation")]
+        if self.spec.task == "classification":
+            typical = [member.index for member in singles].index(winner.typical)
+            before, after = Reliability.measure(raw), Reliability.measure(shown)
+            rows = sum(len(split) for _, split in shown)
+            found = Calibration(number, temperature, of_singles[typical], part, rows, before, after)
+            self._write(CALIBRATION, found.as_json())
+        else:
             tested = shown[0] if part == "test" else None
             validation = self._together(ensemble, "validation")
             measured = PredictionIntervals.measure(number, validation, tested)
             self._write(PREDICTION_INTERVALS, measured.as_json())
         if part == "validation":
             return None
-        singles = Ensemble.average(number, winner.values).networks
-        alone, both = self._measured(self._predict(singles, part)), self._measured([shown])
+        each = zip(self._predict(singles, part), of_singles, strict=True)
+        alone = self._measured([calibrated(*pair) for pair in each])
+        both = self._measured([shown])
         defined = len(ensemble) > 1 and math.isfinite(both["value"])
         return TestValue(**alone, ensemble=both if defined else None)
+
+    def _temperature(self, validation: Predictions) -> float:
+        """What probabilities are scaled with, fitted on validation rows; 1 for numbers."""
+        return fit_temperature(validation) if self.spec.task == "classification" else 1.0
 
     @property
     def _pools(self) -> Sequence[Pool]:

@@ -17,6 +17,7 @@ from gru_optuna.errors import StudyError, StudyFailed
 from gru_optuna.search import space
 from gru_optuna.seeds import trial_seed
 from gru_optuna.storage.database.open import open_storage
+from gru_optuna.study.calibration import read_calibration
 from gru_optuna.study.confirmation import read_runs
 from gru_optuna.study.ensemble import Ensemble, EnsembleNetwork
 from gru_optuna.study.study import load_study
@@ -101,10 +102,14 @@ def make_winner(
     if refit:
         device = choose_device(settings.device)
         datasets = [load_dataset(spec, place.folder, refit=True).to(device)]
+    calibration, temperature = None, 1.0
     if winner.confirmed is None:
         runs, linear = [_best_run(spec, winner, refit=refit)], []
     else:
         chosen = winner.confirmed.members
+        calibration = read_calibration(study, winner.number)
+        if calibration is not None:
+            temperature = calibration.single if ensemble is False else calibration.temperature
         if ensemble is False:
             chosen = Ensemble([EnsembleNetwork(winner.number, winner.confirmed.won.typical)])
         runs = _runs(study, spec, chosen.networks, refit=refit)
@@ -119,8 +124,9 @@ def make_winner(
         linear,
         fingerprint=study.user_attrs[FINGERPRINT],
         metrics=measured(
-            winner.value, summary.baselines, winner.confirmed, summary.compared()
+            winner.value, summary.baselines, winner.confirmed, summary.compared(), calibration
         ),
+        temperature=temperature,
         refitted=refit,
     )  # fmt: skip
 
@@ -258,6 +264,7 @@ def _bundle(
     *,
     fingerprint: str,
     metrics: Mapping[str, Any],
+    temperature: float = 1.0,
     refitted: bool,
 ) -> Bundle:
     """The networks of these runs, trained again, as a bundle of this trial."""
@@ -282,5 +289,5 @@ def _bundle(
         ]
     return make_bundle(
         spec, number, hyperparameters, networks, linear,
-        fingerprint=fingerprint, metrics=metrics, refitted=refitted,
+        fingerprint=fingerprint, metrics=metrics, temperature=temperature, refitted=refitted,
     )  # fmt: skip

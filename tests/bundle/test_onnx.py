@@ -12,6 +12,7 @@ from helpers.bundles import Model, train
 from helpers.workspaces import PLAIN
 
 import gru_optuna
+from gru_optuna.bundle.build import make_bundle
 from gru_optuna.bundle.folder import ONNX
 from gru_optuna.bundle.onnx import to_onnx, with_onnx
 
@@ -65,6 +66,20 @@ def test_onnxruntime_says_the_same_on_real_data(kind: str) -> None:
         np.testing.assert_allclose(
             run_onnx(content, some), whole[rows.numpy()], rtol=1e-4, atol=1e-5
         )
+
+
+def test_probabilities_are_at_the_temperature_of_the_bundle() -> None:
+    model = train("japanese-vowels.toml", PLAIN, 2)
+    assert model.dataset.test is not None
+    batch = model.dataset.test.batch()
+    plain = run_onnx(to_onnx(model.bundle), batch)
+    bundle = make_bundle(
+        model.spec, 3, PLAIN, model.networks, fingerprint="", metrics={}, temperature=0.5
+    )
+    squares = plain**2
+    np.testing.assert_allclose(
+        run_onnx(to_onnx(bundle), batch), squares / squares.sum(1, keepdims=True), rtol=1e-4
+    )
 
 
 def test_it_is_a_file_of_the_bundle(tmp_path: Path) -> None:

@@ -431,6 +431,8 @@ def test_folds_confirm_by_their_means(tmp_path: Path) -> None:
         "preprocessing/0.json", "preprocessing/1.json"
     ]  # fmt: skip
     test = REPOSITORY / "studies" / "data" / "japanese_vowels_test.ts"
+    # The mean is taken before the temperature.
+    bundle = replace(bundle, manifest=bundle.manifest.model_copy(update={"temperature": 1.0}))
     alone = [
         replace(bundle, networks=(network,)).predict_proba(test) for network in bundle.networks
     ]

@@ -11,6 +11,7 @@ import polars as pl
 import pytest
 import torch
 from helpers.small_studies import write_study
+from sklearn.metrics import log_loss
 
 from gru_optuna import study_file, tune
 from gru_optuna.baselines.rows import read_raw_folds
@@ -20,6 +21,7 @@ from gru_optuna.data.dataset import Split, Units
 from gru_optuna.data.metrics import combined, mean_metric
 from gru_optuna.errors import BundleError
 from gru_optuna.storage.database.open import open_storage
+from gru_optuna.study.calibration import read_calibration
 from gru_optuna.study.study import load_study
 from gru_optuna.study.summary import summarize
 from gru_optuna.tuning.confirm import Place
@@ -104,6 +106,17 @@ def test_a_selected_ensemble_of_networks_and_a_linear_model_is_what_was_tested(
     reached = (loaded.predict(texts) == right).mean()
     assert reached == pytest.approx(found.test.ensemble["value"])
 
+    # Its probabilities are at the temperature that was fitted on the validation rows.
+    study, _ = load_study(open_storage(place_of(tmp_path).url), "words")
+    calibration = read_calibration(study, found.winner)
+    assert calibration is not None
+    assert calibration.rows == len(texts)
+    assert loaded.manifest.temperature == calibration.temperature != 1
+    shares = loaded.predict_proba(texts)
+    assert log_loss(right, shares) == pytest.approx(calibration.after.log_loss, rel=1e-6)
+    assert calibration.in_words()[:40] in loaded.files["README.md"].decode()
+    assert calibration.in_words() in (tmp_path / "report" / "index.html").read_text()
+
     # A row is predicted alike, whatever the others are.
     together = loaded.predict_proba(texts)
     np.testing.assert_array_equal(together[::-1], loaded.predict_proba(texts[::-1]))
@@ -115,6 +128,7 @@ def test_a_selected_ensemble_of_networks_and_a_linear_model_is_what_was_tested(
         to_onnx(bundle)
     single = make_winner("words", place_of(tmp_path), NEVER, ensemble=False)
     assert (len(single.networks), single.linear) == (1, ())
+    assert single.manifest.temperature == calibration.single
     assert to_onnx(single)
     refitted = make_winner("words", place_of(tmp_path), NEVER, refit=True)
     assert len(refitted.linear) == 1
