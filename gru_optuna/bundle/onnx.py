@@ -65,7 +65,7 @@ def to_onnx(bundle: Bundle) -> bytes:
             "the ensemble contains a linear model of words, which one ONNX model can't hold. "
             "Export with --single."
         )
-    if len({(id(one.preprocessing), one.longest, one.weight) for one in bundle.networks}) > 1:
+    if len({(id(one.preprocessing), one.longest) for one in bundle.networks}) > 1:
         raise BundleError(
             "the bundle's networks come from several folds or configurations, and each reads its "
             "inputs in its own way, which one ONNX model can't do. Export with --single, and a "
@@ -89,6 +89,14 @@ def to_onnx(bundle: Bundle) -> bytes:
         outputs = [graph.node("Softmax", logits, axis=-1) for logits in outputs]
     name = "probabilities" if bundle.labels else "predictions"
     combine = "Mean" if len(outputs) > 1 else "Identity"
+    weights = [network.weight for network in bundle.networks]
+    if len(set(weights)) > 1:
+        shares = np.array(weights, np.float32) / sum(weights)
+        outputs = [
+            graph.node("Mul", output, graph.constant(share))
+            for output, share in zip(outputs, shares, strict=True)
+        ]
+        combine = "Sum"
     if bundle.labels and bundle.manifest.temperature != 1:
         power = graph.constant(np.array(1 / bundle.manifest.temperature, np.float32))
         powers = graph.node("Pow", graph.node(combine, *outputs), power)

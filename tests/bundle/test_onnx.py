@@ -68,6 +68,20 @@ def test_onnxruntime_says_the_same_on_real_data(kind: str) -> None:
         )
 
 
+def test_networks_may_count_differently() -> None:
+    model = train("japanese-vowels.toml", PLAIN, 2)
+    assert model.dataset.test is not None
+    networks = [
+        replace(network, weight=n) for network, n in zip(model.networks, (3, 1), strict=True)
+    ]
+    bundle = make_bundle(model.spec, 3, PLAIN, networks, fingerprint="", metrics={})
+    first, second = (outputs.softmax(-1).numpy() for outputs in model.outputs)
+    np.testing.assert_allclose(
+        run_onnx(to_onnx(bundle), model.dataset.test.batch()),
+        (3 * first + second) / 4, rtol=1e-4,
+    )  # fmt: skip
+
+
 def test_probabilities_are_at_the_temperature_of_the_bundle() -> None:
     model = train("japanese-vowels.toml", PLAIN, 2)
     assert model.dataset.test is not None
