@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, NoReturn
 
 from gru_optuna.cli.console import EXIT_INTERRUPTED, say
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 EXIT_CRASHED = 70
 """The exit code of a supervised worker that met a bug, which isn't an error of the study."""
 
-_LEAVE_SECONDS = 4.8
+_LEAVE_SECONDS = 4.7
 """The time a process takes to leave after Ctrl-C or SIGTERM. Service managers and container engines
 send SIGKILL soon afterwards, so unfinished work is abandoned, as after a SIGKILL."""
 
@@ -60,12 +61,16 @@ def stop_on_signals(view: ProgressView) -> threading.Event:
 
     def on_signal(_number: int, _frame: object) -> None:
         if stop.is_set():
-            view.close()
-            say("stopped at once. Run the same command to resume.")
-            # Not an exception: compiled code in other threads would hold up its way out.
-            os._exit(EXIT_INTERRUPTED)
+            try:
+                view.close()
+                say("stopped at once. Run the same command to resume.")
+            finally:
+                # Not an exception: compiled code in other threads would hold up its way out.
+                os._exit(EXIT_INTERRUPTED)
         stop.set()
-        say("stopping after this epoch; press Ctrl-C again to stop at once")
+        # RuntimeError: this interrupts a write to stderr, which waits for somebody to read.
+        with suppress(RuntimeError):
+            say("stopping after this epoch; press Ctrl-C again to stop at once")
 
     signal.signal(signal.SIGINT, on_signal)
     signal.signal(signal.SIGTERM, on_signal)
@@ -90,11 +95,14 @@ def _end_in_time(view: ProgressView) -> None:
                 pass  # a signal that something else handles
             time.sleep(_LEAVE_SECONDS)
             # In a separate thread: the one that holds the terminal's lock may never release it.
-            closing = threading.Thread(target=view.close, name="close", daemon=True)
+            closing = threading.Thread(target=close, name="close", daemon=True)
             closing.start()
-            closing.join(0.1)
-            say("stopped; what was not finished is abandoned. Run the same command to resume.")
+            closing.join(0.2)
             os._exit(EXIT_INTERRUPTED)
+
+    def close() -> None:
+        view.close()
+        say("stopped; what was not finished is abandoned. Run the same command to resume.")
 
     threading.Thread(target=wait, name="leaving", daemon=True).start()
 

@@ -20,6 +20,7 @@ from urllib.request import urlopen
 import optuna
 import pytest
 from helpers.dashboards import HOST, TOKEN, running, serving
+from helpers.processes import DEADLINE
 from helpers.workspaces import REPOSITORY, Workspace
 from optuna.artifacts import FileSystemArtifactStore, upload_artifact
 
@@ -52,7 +53,7 @@ def request(
     port: int, path: str, method: str = "GET", body: object = None, **headers: str
 ) -> tuple[int, dict[str, str], str]:
     """Status, headers and text of one request."""
-    connection = HTTPConnection(HOST, port, timeout=20)
+    connection = HTTPConnection(HOST, port, timeout=DEADLINE)
     sent = {"Content-Type": "application/json"} if body is not None else {}
     text = None if body is None else json.dumps(body)
     named = {name.replace("_", "-"): value for name, value in headers.items()}
@@ -91,7 +92,7 @@ def test_the_page_and_its_numbers_are_served_on_loopback(storage: BaseStorage) -
 
 
 def test_a_program_that_accepts_no_packing_gets_the_script_too(storage: BaseStorage) -> None:
-    with serving(storage) as port, socket.create_connection((HOST, port), timeout=20) as bare:
+    with serving(storage) as port, socket.create_connection((HOST, port), timeout=DEADLINE) as bare:
         bare.sendall(f"GET /static/bundle.js HTTP/1.0\r\nHost: {HOST}\r\n\r\n".encode())
         assert bare.makefile("rb").readline() == b"HTTP/1.0 200 OK\r\n"
 
@@ -470,7 +471,7 @@ def test_addresses_of_the_newer_kind() -> None:
 
 
 def test_a_second_request_does_not_wait_for_a_slow_one(storage: BaseStorage) -> None:
-    with serving(storage) as port, socket.create_connection((HOST, port), timeout=5) as slow:
+    with serving(storage) as port, socket.create_connection((HOST, port), timeout=DEADLINE) as slow:
         slow.sendall(b"GET /api/studies HTTP/1.1\r\n")  # and never ends
         assert ask(port, "/api/studies")[0] == 200
 
@@ -498,12 +499,13 @@ def test_two_hundred_clients_at_once_are_all_answered() -> None:
 
 def test_only_so_many_requests_run_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dashboard_server, "_MOST_THREADS", 3)
-    inside, most, go_on = [], [], threading.Event()
+    inside, most, go_on, alone = [], [], threading.Event(), threading.Lock()
 
     def app(environ: object, start: Callable[..., object]) -> list[bytes]:
-        inside.append(None)
-        most.append(len(inside))
-        go_on.wait(20)
+        with alone:
+            inside.append(None)
+            most.append(len(inside))
+        go_on.wait(DEADLINE)
         inside.pop()
         start("200 OK", [])
         return [b"ok"]
@@ -512,7 +514,7 @@ def test_only_so_many_requests_run_at_once(monkeypatch: pytest.MonkeyPatch) -> N
     place = (HOST, server.server_port)
     with running(server), ExitStack() as stack:
         clients = [
-            stack.enter_context(socket.create_connection(place, timeout=20)) for _ in range(8)
+            stack.enter_context(socket.create_connection(place, timeout=DEADLINE)) for _ in range(8)
         ]
         for client in clients:
             client.sendall(b"GET / HTTP/1.0\r\n\r\n")
@@ -529,11 +531,11 @@ def test_a_client_that_sends_a_byte_now_and_then_is_cut_off(
     storage: BaseStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(dashboard_server, "_REQUEST_SECONDS", 0.5)
-    with serving(storage) as port, socket.create_connection((HOST, port), timeout=20) as slow:
+    with serving(storage) as port, socket.create_connection((HOST, port), timeout=DEADLINE) as slow:
         slow.sendall(b"GET / HTTP/1.1\r\nX: ")
 
         def drip() -> None:
-            for _ in range(200):
+            for _ in range(2000):
                 slow.sendall(b"x")
                 time.sleep(0.05)
 
@@ -572,21 +574,21 @@ def test_ctrl_c_ends_it_also_while_requests_come(
     command = (sys.executable, "-m", "gru_optuna", "dashboard", "--port", "0", "--write")
     how = {"cwd": workspace.folder, "env": workspace.environment()}
     with started(*command, **how) as (process, url):
-        assert urlopen(url, timeout=10).status == 200  # noqa: S310
+        assert urlopen(url, timeout=DEADLINE).status == 200  # noqa: S310
 
         def ask_until_it_ends() -> None:
             with suppress(OSError, HTTPException):
                 while True:
-                    urlopen(url, timeout=10).read()  # noqa: S310
+                    urlopen(url, timeout=DEADLINE).read()  # noqa: S310
 
         browsers = [threading.Thread(target=ask_until_it_ends, daemon=True) for _ in range(6)]
         for browser in browsers:
             browser.start()
         time.sleep(0.3)
         process.send_signal(number)
-        out, _ = process.communicate(timeout=10)
+        out, _ = process.communicate(timeout=DEADLINE)
         for browser in browsers:
-            browser.join(10)
+            browser.join(DEADLINE)
     assert process.returncode == 130
     assert out.endswith("stopped\n")
     assert "Traceback" not in out
@@ -605,7 +607,7 @@ def test_bound_elsewhere_the_printed_address_has_the_token(workspace: Workspace)
         assert ask(port, "/dashboard/")[0] == 401
         assert ask(port, f"/dashboard/?token={found[3]}")[0] == 303
         process.send_signal(signal.SIGINT)
-        out, _ = process.communicate(timeout=10)
+        out, _ = process.communicate(timeout=DEADLINE)
     assert found[3] not in out
 
 
@@ -626,7 +628,7 @@ def test_optuna_dashboard_reads_the_settings_file(tmp_path: Path) -> None:
     )  # fmt: skip
     with started(*command, cwd=tmp_path) as (_, url):
         assert url == f"http://127.0.0.1:{port}/"
-        until = time.monotonic() + 20
+        until = time.monotonic() + DEADLINE
         while True:
             try:
                 assert json.loads(ask(port, "/api/studies")[1]) == {"study_summaries": []}

@@ -13,11 +13,12 @@ from helpers.workspaces import PLAIN as TRIAL
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gru_optuna import study_file
 from gru_optuna.data.load import load_dataset
 from gru_optuna.data.sequences.scaler import SequenceEncoder, channels_with_gaps
 from gru_optuna.data.series.encoder import SeriesEncoder
 from gru_optuna.data.series.series import read_series
-from gru_optuna.data.views import View, differences_of, patched
+from gru_optuna.data.views import View, differences_of, have_comparable_losses, patched, views_of
 from gru_optuna.hyperparameters import Normalization, Residual
 
 if TYPE_CHECKING:
@@ -332,3 +333,58 @@ def test_a_study_without_views_has_one_dataset(tmp_path: Path) -> None:
     data = load_dataset(study(), tmp_path)
     assert data.views is None
     assert data.seen_by(TRIAL) is data
+
+
+# --- the views of a study ---
+
+SERIES = {"train": "x.csv", "time": "t", "target": "y", "horizon": 2, "season": 7}
+
+
+def specification(task: str = "forecasting", **data: Any) -> study_file.Specification:
+    where = SERIES if task == "forecasting" else {"train": "x.npz"}
+    content = {"name": "x", "task": task, "data": {**where, **data}}
+    return study_file.parse(content, source="x.toml")
+
+
+@pytest.mark.parametrize(
+    ("data", "comparable"),
+    [
+        ({}, True),
+        ({"differences": [0, 1], "patch": [1, 2]}, True),
+        ({"residual": ["season", "last"]}, False),
+        ({"log": [False, True]}, False),
+        ({"normalize": ["channel", "row"]}, False),
+        ({"normalize": ["row", "row_stats"]}, True),
+    ],
+)
+def test_losses_of_series_are_comparable_if_their_units_are_those_of_all_views(
+    data: dict[str, Any], comparable: bool
+) -> None:
+    assert have_comparable_losses(specification(**data)) == comparable
+
+
+def test_losses_of_classes_are_comparable_in_all_views() -> None:
+    assert have_comparable_losses(specification("classification", normalize=["channel", "row"]))
+
+
+def test_a_study_has_the_views_that_its_file_allows_the_first_choices_first() -> None:
+    assert list(views_of(specification())) == [View()]
+    spec = specification(normalize=["row", "channel"], differences=1)
+    assert list(views_of(spec)) == [View(normalize="row", differences=1), View(differences=1)]
+    ends = specification("classification", patch={"low": 2, "high": 9})
+    assert [view.patch for view in views_of(ends)] == [2, 9]
+    alike = specification("classification", patch={"low": 2, "high": 2})
+    assert [view.patch for view in views_of(alike)] == [2]
+
+
+def test_sequences_that_are_not_standardized_are_read_as_they_are() -> None:
+    plain = specification("classification", standardize=False)
+    assert list(views_of(plain)) == [View(normalize="none")]
+
+
+def test_what_a_trial_leaves_open_is_as_in_the_studys_view() -> None:
+    view = View(normalize="none", patch=3)
+    assert view.of(TRIAL) == view
+    assert view.of(replace(TRIAL, patch=1, differences=2)) == replace(view, patch=1, differences=2)
+    assert view.as_json() == {"normalize": "none", "patch": 3}
+    assert View().as_json() == {}

@@ -131,9 +131,15 @@ def memory(slots: int) -> None:
     _before(CPUEngine, "train_epoch", train)
 
 
-def slow(seconds: float) -> None:
-    """An epoch of one slot takes so much longer."""
-    _before(CPUEngine, "_train_slot", lambda *_: time.sleep(seconds))
+def slow(seconds: float, sign: str = "") -> None:
+    """An epoch of one slot takes so much longer; a file is the sign that one has begun."""
+
+    def wait(*_: Any) -> None:
+        if sign:
+            Path(sign).touch()
+        time.sleep(seconds)
+
+    _before(CPUEngine, "_train_slot", wait)
 
 
 def stuck(at: str, sign: str) -> None:

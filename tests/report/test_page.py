@@ -204,10 +204,9 @@ def test_a_study_with_nothing_searched(tmp_path: Path) -> None:
 
 def test_two_thousand_trials_stay_light(tmp_path: Path) -> None:
     study = many_trials(2_000)
-    began = time.perf_counter()
+    began = time.process_time()
     index = render_report(study, specification(training={"epochs": 40}), tmp_path)
-    # Four seconds alone on one core; the machine may be shared.
-    assert time.perf_counter() - began < 40
+    assert time.process_time() - began < 20  # it takes four
     assert index.stat().st_size < 5_000_000
     page = Page(index.read_text(encoding="utf-8"))
     assert "The best 1,000 of 2,000 trials" in page.text

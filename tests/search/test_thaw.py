@@ -131,7 +131,8 @@ def test_nobody_is_promoted_before_four_have_reached_a_rung() -> None:
     assert THAW.to_continue(three) == []
     four = numbered(*three, trial([0.9]))
     assert THAW.to_continue(four) == [0]
-    assert not THAW.continues(3, four)
+    assert THAW.continues(0, four)
+    assert not any(THAW.continues(number, four) for number in (1, 2, 3))
 
 
 def test_the_validation_loss_breaks_ties_and_what_is_no_number_comes_last() -> None:
@@ -192,6 +193,10 @@ def test_only_the_best_paused_trials_of_a_rung_keep_their_checkpoints() -> None:
         trial([0.9, 0.9], paused=True),
     )
     assert THAW.surplus(trials) == [MOST_PAUSED, MOST_PAUSED + 1, MOST_PAUSED + 2]
+    worse = [trial([0.95, 0.9], paused=True) for _ in range(MOST_PAUSED)]
+    last = MOST_PAUSED + 3 + MOST_PAUSED
+    assert THAW.surplus(numbered(*trials, *worse))[3:] == [last]
+    assert THAW.surplus(trials[1 : MOST_PAUSED + 1]) == []
 
 
 @pytest.mark.parametrize(
