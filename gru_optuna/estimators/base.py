@@ -38,7 +38,7 @@ from gru_optuna.study.study import create_or_resume, with_stored_defaults
 from gru_optuna.study.summary import find_winner
 from gru_optuna.training.pool_factory import choose_device, make_pool
 from gru_optuna.tuning.confirm import confirm
-from gru_optuna.tuning.export import bundle_of_trial, without_folds
+from gru_optuna.tuning.export import bundle_of_winner, without_folds
 from gru_optuna.worker.run import WorkerSettings, work
 
 if TYPE_CHECKING:
@@ -88,7 +88,8 @@ class GRUEstimator(BaseEstimator):  # type: ignore[misc]
         Other keys of ``[data]``, such as ``{"tokenizer": "char"}`` or ``{"folds": 5}``.
     confirm
         How many of the best trials are trained again on five fresh seeds each, so that the best
-        mean wins: the best of many trials owes some of its value to luck. 0: none.
+        mean wins: the best of many trials owes some of its value to luck. The model is then an
+        ensemble of these networks. 0: none, and the model is a single network.
     refit
         Whether the best configuration is finally trained on all rows, the validation rows
         included, for as many epochs as it was best after.
@@ -116,7 +117,7 @@ class GRUEstimator(BaseEstimator):  # type: ignore[misc]
     bundle_
         The model; ``bundle_.save(folder)`` writes it for ``gru-optuna predict``.
     best_params_, best_score_
-        The winner's configuration, and its metric on validation rows.
+        The best single configuration, and its metric on validation rows.
     """
 
     trials: int = 30
@@ -225,8 +226,12 @@ class GRUEstimator(BaseEstimator):  # type: ignore[misc]
         if refit:
             datasets = [load_dataset(spec, source, refit=True).changed(self._weighted).to(where)]
             pool, _ = make_pool(without_folds(spec), datasets, threads=1, slots=1)
-        trial = self.study_.trials[winner.number]
-        self.bundle_ = bundle_of_trial(spec, datasets, pool, trial, confirmed, refitted=refit)
+        self.bundle_ = bundle_of_winner(
+            self.study_, spec, winner, datasets, pool, 1, threading.Event(),
+            refit=refit,
+            fingerprint=datasets[0].fingerprint,
+            baselines=datasets[0].baselines,
+        )  # fmt: skip
 
     def _specification(
         self, space: Mapping[str, Any], data: Mapping[str, Any], default: DefaultSizes, seed: int

@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from gru_optuna.bundle.bundle import Bundle
     from gru_optuna.data.dataset import Dataset
     from gru_optuna.hyperparameters import Hyperparameters
-    from gru_optuna.study.confirmation import Decision
     from gru_optuna.study.ensemble import EnsembleBaseline
     from gru_optuna.study.summary import Winner
     from gru_optuna.study_file import Specification
@@ -102,43 +101,83 @@ def make_winner(
     if refit:
         device = choose_device(settings.device)
         datasets = [load_dataset(spec, place.folder, refit=True).to(device)]
-    calibration, temperature = None, 1.0
-    if winner.confirmed is None:
-        runs, linear = [_best_run(spec, winner, refit=refit)], []
-    else:
-        chosen = winner.confirmed.members
-        calibration = read_calibration(study, winner.number)
-        if calibration is not None:
-            temperature = calibration.single if ensemble is False else calibration.temperature
-        if ensemble is False:
-            chosen = Ensemble([EnsembleNetwork(winner.number, winner.confirmed.won.typical)])
-        runs = _runs(study, spec, chosen.networks, refit=refit)
-        linear = _fitted(spec, place.folder, chosen.baselines, refit=refit)
-    if len(runs) == 1:
+    if winner.confirmed is None or ensemble is False:  # a single network
         settings = replace(settings, threads=1, slots=1)
     pool, size = make_pool(
         without_folds(spec) if refit else spec, datasets, settings.threads, settings.slots
     )
-    return _bundle(
-        spec, winner.number, winner.hyperparameters, datasets, pool, runs, size.slots, stop,
-        linear,
+    return bundle_of_winner(
+        study, spec, winner, datasets, pool, size.slots, stop, place.folder,
+        refit=refit, ensemble=ensemble is not False,
         fingerprint=study.user_attrs[FINGERPRINT],
-        metrics=measured(
-            winner.value, summary.baselines, winner.confirmed, summary.compared(), calibration
-        ),
+        baselines=summary.baselines, compared=summary.compared(),
+    )  # fmt: skip
+
+
+def bundle_of_winner(
+    study: Study,
+    spec: Specification,
+    winner: Winner,
+    datasets: Sequence[Dataset],
+    pool: TrialPool,
+    slots: int,
+    stop: Event,
+    folder: Path | None = None,
+    *,
+    refit: bool,
+    ensemble: bool = True,
+    fingerprint: str,
+    baselines: Mapping[str, float],
+    compared: Sequence[str] = (),
+) -> Bundle:
+    """A winner as a bundle, as `make_winner` describes it.
+
+    Parameters
+    ----------
+    study, spec
+        The study.
+    winner
+        Its winner.
+    datasets
+        Its data; with `refit`, the validation rows are among the training rows.
+    pool, slots, stop
+        Where to train, how many networks at a time, and what stops it.
+    folder
+        What the paths of the data are relative to. None: they are in memory, so that an ensemble
+        has no simple models.
+    refit, ensemble
+        As of `make_winner`.
+    fingerprint
+        The data's, before `refit`.
+    baselines, compared
+        What the winner had to beat, for the model card.
+    """
+    calibration, temperature = None, 1.0
+    linear: list[MemberModel] = []
+    if winner.confirmed is None:
+        runs = [_best_run(spec, winner, refit=refit)]
+    else:
+        chosen = winner.confirmed.members
+        calibration = read_calibration(study, winner.number)
+        if calibration is not None:
+            temperature = calibration.temperature if ensemble else calibration.single
+        if not ensemble:
+            chosen = Ensemble([EnsembleNetwork(winner.number, winner.confirmed.won.typical)])
+        runs = _runs(study, spec, chosen.networks, refit=refit)
+        if chosen.baselines:
+            assert folder is not None
+            linear = _fitted(spec, folder, chosen.baselines, refit=refit)
+    return _bundle(
+        spec, winner.number, winner.hyperparameters, datasets, pool, runs, slots, stop, linear,
+        fingerprint=fingerprint,
+        metrics=measured(winner.value, baselines, winner.confirmed, compared, calibration),
         temperature=temperature,
         refitted=refit,
     )  # fmt: skip
 
 
 def bundle_of_trial(
-    spec: Specification,
-    datasets: Sequence[Dataset],
-    pool: TrialPool,
-    trial: FrozenTrial,
-    confirmed: Decision | None = None,
-    *,
-    refitted: bool = False,
+    spec: Specification, datasets: Sequence[Dataset], pool: TrialPool, trial: FrozenTrial
 ) -> Bundle:
     """A trial as a bundle: its network, trained again up to its best epoch.
 
@@ -152,11 +191,6 @@ def bundle_of_trial(
         Where to train.
     trial
         A trial with the attributes that ours have.
-    confirmed
-        What it reached on fresh seeds, for the model card.
-    refitted
-        Whether `datasets` hold the validation rows among the training rows. Then it is trained
-        for as many epochs as it usually was best after, if that is known.
 
     Raises
     ------
@@ -165,17 +199,14 @@ def bundle_of_trial(
     """
     value = best_reached(trial, spec)
     assert value is not None
-    epochs = best_epoch(trial, value)
-    if refitted and confirmed is not None:
-        epochs = confirmed.won.usual_epochs
     hyperparameters = space.hyperparameters(trial.params, spec)
     run = PlannedRun(trial.number, 0, hyperparameters, trial_seed(spec.seed, trial.number))
+    member = _Member(FinishedRun(run, best_epoch(trial, value)))
     return _bundle(
-        spec, trial.number, hyperparameters, datasets, pool, [_Member(FinishedRun(run, epochs))], 1,
-        Event(),
+        spec, trial.number, hyperparameters, datasets, pool, [member], 1, Event(),
         fingerprint=datasets[0].fingerprint,
-        metrics=measured(value, datasets[0].baselines, confirmed),
-        refitted=refitted,
+        metrics=measured(value, datasets[0].baselines, None),
+        refitted=False,
     )  # fmt: skip
 
 
@@ -228,8 +259,6 @@ def _fitted(
     spec: Specification, folder: Path, baselines: Sequence[EnsembleBaseline], *, refit: bool
 ) -> list[MemberModel]:
     """The simple models of an ensemble, fitted again with the settings that were chosen."""
-    if not baselines:
-        return []
     # Heavy: scikit-learn, which networks don't need.
     from threadpoolctl import threadpool_limits
 

@@ -149,6 +149,11 @@ def test_the_best_can_be_confirmed_on_fresh_seeds(vowels: Rows) -> None:
     assert model.best_score_ == confirmed["mean"]
     assert confirmed["interval"][0] <= confirmed["mean"] <= confirmed["interval"][1]
     assert "fresh seeds" in model.bundle_.files["README.md"].decode()
+    # They predict together, also after they were trained again on all rows.
+    assert len(model.bundle_.networks) == 5
+    assert model.bundle_.manifest.refitted
+    again = pickle.loads(pickle.dumps(model))  # noqa: S301
+    np.testing.assert_array_equal(again.predict_proba(vowels[0]), model.predict_proba(vowels[0]))
 
 
 # --- texts ---

@@ -484,7 +484,8 @@ def test_what_is_taken_away_reaches_what_was_recorded(tuned: Path) -> None:
     place = Place(url_of(tuned), tuned.parent, WorkerSettings("cpu", 1, 2))
     bundle = make_winner("tiny", place, threading.Event())
     found = decision(tuned)
-    assert found.ensemble == Ensemble.average(found.winner, found.won.values)
+    # 54 validation rows are too few to select members on.
+    assert found.ensemble == Ensemble.average(found.winner, found.won.values, rows=54)
     assert [member.validation for member in bundle.manifest.members] == found.won.values
     assert found.test is not None
     assert found.test.ensemble is not None
@@ -501,7 +502,7 @@ def test_studies_that_were_confirmed_before_ensembles_average_their_winners_netw
     del content["ensemble"]
     old = Decision.from_json(content)
     assert old.ensemble is None
-    assert old.members == decision(tuned).members
+    assert old.members.networks == decision(tuned).members.networks
 
 
 def test_a_single_network_that_is_taken_away_is_the_typical_one(tuned: Path) -> None:
