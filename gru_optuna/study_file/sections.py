@@ -161,7 +161,7 @@ class Pruner(StudySection):
     first_rung: int | None = Field(
         None,
         ge=1,
-        description="thaw: epochs before the first comparison; else as many as 50 updates take.",
+        description="thaw: epochs before the first comparison; else as many as 7 updates take.",
     )
     percentile: float = Field(
         25.0, gt=0, lt=100, description="percentile: the percentage that continues."

@@ -30,7 +30,7 @@ store a version."""
 
 
 _THAW_FACTOR = 4
-_ENOUGH_UPDATES = 50
+_ENOUGH_UPDATES = 7
 """Before so many updates, what a trial has reached says little about it."""
 
 

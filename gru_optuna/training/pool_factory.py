@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 import torch
@@ -54,6 +55,33 @@ def make_pool(
     else:
         size = Size(1, slots or CUDA_SLOTS, None)
     return pool_of(spec, datasets, make_engines(spec, datasets, size.threads)), size
+
+
+def size_for_search(
+    spec: Specification, size: Size, device: torch.device, workers: int = 1
+) -> Size:
+    """The size of a pool whose trials are proposed on what earlier ones have shown.
+
+    In a study that pauses trials, at most an eighth of them train together, or two for each thread
+    if that is more, and never more than a third: what is proposed to the first ones is a guess.
+    A confirmation, which proposes nothing, fills all slots.
+
+    Parameters
+    ----------
+    spec
+        The study.
+    size
+        As `make_pool` has it.
+    device
+        The pool's. A GPU is fast only with many slots.
+    workers
+        How many processes share the trials.
+    """
+    if spec.budget.trials is None or spec.pruner.name != "thaw":
+        return size
+    trials = spec.budget.trials / workers
+    wanted = max(2 * size.threads, int(trials / 8)) if device.type == "cpu" else size.slots
+    return replace(size, slots=max(1, min(size.slots, wanted, int(trials / 3))))
 
 
 def make_engines(

@@ -29,7 +29,7 @@ from gru_optuna.study.study import create_or_resume, with_stored_defaults
 from gru_optuna.study.summary import Summary, Winner, summarize_stored
 from gru_optuna.study.warm_start import Source, WarmStart, begin_from, begin_from_file, find_source
 from gru_optuna.training.engines.cpu import is_compiled
-from gru_optuna.training.pool_factory import Device, choose_device, make_pool
+from gru_optuna.training.pool_factory import Device, choose_device, make_pool, size_for_search
 from gru_optuna.tuning.baselines import BaselineFits
 from gru_optuna.tuning.confirm import confirm
 from gru_optuna.tuning.retrain import Abandoned
@@ -300,7 +300,9 @@ class _Run:
         open_study_checkpoints(self.study, self.url)  # refused before anything is measured
         if workers > 1:
             # Sized and compiled once, before all of them do.
-            _, size = self._make_pool(workers)
+            pool, size = self._make_pool(workers)
+            if self.settings.slots is None:
+                size = size_for_search(self.spec, size, pool.device, workers)
             self._report(EngineReady(size))
             each = replace(
                 self.settings, threads=size.threads, slots=size.slots, budget=self.spec.budget

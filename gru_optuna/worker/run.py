@@ -31,7 +31,7 @@ from gru_optuna.storage.workers.leases import Host, Registration
 from gru_optuna.study.budget import larger
 from gru_optuna.study.study import about_formats, load_study, stored_specification
 from gru_optuna.study.trial_attributes import CURVES
-from gru_optuna.training.pool_factory import Device, choose_device, make_pool
+from gru_optuna.training.pool_factory import Device, choose_device, make_pool, size_for_search
 from gru_optuna.worker.commits import storage_events
 from gru_optuna.worker.events import EngineReady
 from gru_optuna.worker.loop import Worker
@@ -157,6 +157,8 @@ def work(
 
     If the database's file is lost, what it held is saved in `rescue_folder`, where there is one.
     """
+    if settings.slots is None:
+        size = size_for_search(spec, size, pool.device)
     on_event(EngineReady(size))
     # All workers pause by the same rungs: the study file may leave them to the size of the data.
     spec = spec.model_copy(update={"pruner": stored_specification(study).pruner})

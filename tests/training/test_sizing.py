@@ -19,6 +19,7 @@ from gru_optuna.training import sizing
 from gru_optuna.training.engines.cpu import CPUEngine
 from gru_optuna.training.folded_pool import FoldedPool
 from gru_optuna.training.pool import Pool
+from gru_optuna.training.pool_factory import size_for_search
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -150,3 +151,38 @@ def test_the_limit_of_a_container_bounds_the_slots(
     room = (eight - 5 * a_slot) / sizing.MEMORY_SHARE
     monkeypatch.setattr(machine, "_room_in_containers", lambda: [int(room) + 1])
     assert sizing.choose_size(spec, [dataset], threads=2).slots == 3
+
+
+@pytest.mark.parametrize(
+    ("trials", "workers", "threads", "slots"),
+    [
+        (100, 1, 2, 8),  # an eighth would be more than there are slots
+        (60, 1, 2, 7),
+        (30, 1, 2, 4),  # two for each thread
+        (30, 1, 8, 10),  # a third of the trials
+        (30, 2, 2, 4),
+        (30, 4, 2, 2),
+        (2, 1, 2, 1),
+    ],
+)
+def test_a_search_by_few_trials_learns_before_most_have_begun(
+    tmp_path: Path, trials: int, workers: int, threads: int, slots: int
+) -> None:
+    spec, _ = load(tmp_path, "pruner.name=thaw", f"budget.trials={trials}")
+    size = sizing.Size(threads, sizing.SLOTS_A_THREAD * threads, None)
+    assert size_for_search(spec, size, CPU, workers).slots == slots
+
+
+def test_a_gpu_keeps_its_slots_up_to_a_third_of_the_trials(tmp_path: Path) -> None:
+    spec, _ = load(tmp_path, "pruner.name=thaw", "budget.trials=90")
+    size = sizing.Size(1, 128, None)
+    assert size_for_search(spec, size, torch.device("cuda")).slots == 30
+
+
+@pytest.mark.parametrize("key", ["pruner.name=asha", "budget={hours=1}"])
+def test_other_pruners_and_searches_without_a_number_of_trials_fill_all_slots(
+    tmp_path: Path, key: str
+) -> None:
+    spec, _ = load(tmp_path, "pruner.name=thaw", "budget.trials=4", key)
+    size = sizing.Size(2, 8, None)
+    assert size_for_search(spec, size, CPU) == size
