@@ -164,7 +164,7 @@ def in_units(outputs: Tensor, split: Split) -> Tensor:
 
 def as_outputs(values: Tensor | NDArray[np.float64], split: Split) -> Tensor:
     """Outputs (N, O) of which `in_units` would make these probabilities or numbers."""
-    values = torch.as_tensor(values, dtype=torch.float64)
+    values = torch.as_tensor(values)
     if split.units is None:
         return values.clamp(min=_LEAST_SHARE).log()
     return split.units.scaled(values)

@@ -163,6 +163,16 @@ def test_networks_for_classes_predict_together_by_their_mean_probabilities() -> 
     torch.testing.assert_close(outputs.exp(), expected, atol=1e-6, rtol=0)
 
 
+def test_networks_count_as_much_as_their_weights_to_the_last_digits() -> None:
+    split = split_of_rows(torch.zeros(1, 1), torch.ones(1).long(), torch.tensor([0]))
+    first, second = torch.tensor([[0.3, -0.2, 1.0]]), torch.tensor([[2.0, 0.1, -1.0]])
+    ((outputs, rows),) = combined([[(first, split)], [(second, split)]], [1.0, 2.0])
+    assert rows is split
+    assert outputs.dtype == torch.float64
+    one, two = (logits.double().softmax(dim=1) for logits in (first, second))
+    torch.testing.assert_close(outputs.exp(), (one + 2 * two) / 3, rtol=1e-14, atol=0)
+
+
 def test_networks_for_numbers_predict_together_by_their_mean_in_the_datas_units() -> None:
     """Each fold has scales of its own, so scaled outputs must not be averaged."""
     targets = torch.tensor([[1.0], [2.0]])

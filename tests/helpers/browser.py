@@ -22,6 +22,7 @@ from urllib.parse import urldefrag
 import pytest
 
 from gru_optuna.report.page import render_report
+from helpers.processes import DEADLINE
 from helpers.report_studies import many_trials, specification
 
 if TYPE_CHECKING:
@@ -85,6 +86,7 @@ def visit(browser: Browser) -> Iterator[Callable[..., Seen]]:
             viewport={"width": width, "height": height}, color_scheme=scheme, **options
         )
         contexts.append(context)
+        context.set_default_timeout(1000 * DEADLINE)
         page = context.new_page()
         address = place.absolute().as_uri() if isinstance(place, Path) else place
         seen = Seen(page, address)
@@ -136,10 +138,12 @@ def opens_at_once(visit: Callable[..., Seen], folder: Path, trials: int) -> None
     assert index.stat().st_size < 10_000_000
     seen = visit(index)
     seen.page.wait_for_selector("html[data-ready]")
-    times = seen.page.evaluate("performance.getEntriesByType('navigation')[0].toJSON()")
-    # It can be read after half a second alone on one core, and draws after one and a half; the
-    # machine may be shared.
-    assert times["domInteractive"] < 3_000
-    assert seen.page.evaluate("performance.now()") < 3 * 3_000
+    # The page's own thread takes 1.3 processor seconds for a thousand trials. Not by the clock,
+    # because the machine may be shared.
+    devtools = seen.page.context.new_cdp_session(seen.page)
+    devtools.send("Performance.enable")
+    metrics = devtools.send("Performance.getMetrics")["metrics"]
+    (seconds,) = (metric["value"] for metric in metrics if metric["name"] == "ThreadTime")
+    assert seconds < 5
     draw(seen)
     assert not seen.complaints

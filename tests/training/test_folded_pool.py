@@ -276,6 +276,7 @@ def test_a_fold_that_fails_ends_its_trial_and_no_other(
     pool, engine = with_a_failing_fold(spec, vowels)
     engine.failure = failure
     other, failing = pool.admit(BASE, seed=0), pool.admit(BASE, seed=1)
+    assert pool.device == CPU
     pool.train_epoch()
     (_, good), (slot, failed) = pool.train_epoch()
     assert slot is failing
@@ -284,6 +285,7 @@ def test_a_fold_that_fails_ends_its_trial_and_no_other(
     assert str(failed) == f"fold 2 of 3: {message}"
     assert failing.progress.epoch == 1
     pool.release(failing)
+    assert pool.slots == [other]
     for _ in range(2, EPOCHS):
         pool.train_epoch()
     assert curve_of(other) == mean_curve(spec, vowels, BASE, 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -319,18 +320,60 @@ def test_what_an_engine_raises_as_a_whole_ends_every_trial(
     ] * 2
 
 
-def test_an_infinite_sum_of_finite_losses_is_divergence(
-    spec: Specification, single: Dataset, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("train_loss", "logit", "what"),
+    [
+        (math.inf, 0.0, "training loss"),
+        (0.5, math.inf, "validation loss"),
+        (0.5, math.nan, "validation loss"),
+    ],
+)
+def test_a_loss_that_is_not_finite_is_divergence(
+    spec: Specification,
+    single: Dataset,
+    monkeypatch: pytest.MonkeyPatch,
+    train_loss: float,
+    logit: float,
+    what: str,
 ) -> None:
-    """As in single precision it can be: a curve holds finite numbers only."""
+    """As in single precision a sum can be: a curve holds finite numbers only."""
     engine = BatchedEngine(spec, single)
     pool = Pool(spec, single, engine)
-    pool.admit(BASE, seed=1)
-    logits = torch.zeros(len(single.validation), len(single.classes))
-    trained = [EpochOutput(float("inf"), validation_outputs=logits)]
+    slot = pool.admit(BASE, seed=1)
+    logits = torch.full((len(single.validation), len(single.classes)), logit)
+    trained = [EpochOutput(train_loss, validation_outputs=logits)]
     monkeypatch.setattr(engine, "train_epoch", lambda slots: trained)
     ((_, result),) = pool.train_epoch()
-    assert str(result) == "diverged in epoch 1: the training loss is not finite"
+    assert str(result) == f"diverged in epoch 1: the {what} is not finite"
+    assert slot.progress.curve == []
+    assert slot.best_weights == {}
+
+
+def test_the_best_weights_are_those_of_the_best_epoch_and_measured_as_they_are(
+    spec: Specification, single: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of three epochs, the second is right about every row and the third about none."""
+    engine = BatchedEngine(spec, single)
+    pool = Pool(spec, single, engine)
+    slot = pool.admit(BASE, seed=1)
+    right = torch.nn.functional.one_hot(single.validation.targets, len(single.classes)).double()
+    outputs = [0 * right, right, -right]
+    kept = []
+    for number, logits in enumerate(outputs, start=1):
+        trained = [EpochOutput(number / 8, validation_outputs=logits, clipped=number / 4)]
+        monkeypatch.setattr(engine, "train_epoch", lambda slots, trained=trained: trained)
+        monkeypatch.setattr(engine, "weights", lambda slot, n=number: {"n": torch.tensor(n)})
+        pool.train_epoch()
+        kept.append(int(slot.best_weights["n"]))
+    assert kept == [1, 2, 2]
+    assert [(r.train_loss, r.clipped) for r in slot.progress.curve] == [
+        (0.125, 0.25), (0.25, 0.5), (0.375, 0.75),
+    ]  # fmt: skip
+    assert [result.value for result in slot.progress.curve][1:] == [1.0, 0.0]
+    losses = [torch.nn.functional.cross_entropy(o, single.validation.targets) for o in outputs]
+    assert [result.validation_loss for result in slot.progress.curve] == [
+        loss.item() for loss in losses
+    ]
 
 
 @pytest.mark.parametrize("order", [KeyboardInterrupt, SystemExit])

@@ -334,7 +334,7 @@ def test_one_process_is_inside_until_it_is_gone(database_url: str) -> None:
     finally:
         holder.kill()  # SIGKILL: it has no time to let go
         holder.communicate()
-    with exclusively(database_url, "study-音", timeout=5):
+    with exclusively(database_url, "study-音", timeout=60):
         pass
 
 
