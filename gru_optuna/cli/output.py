@@ -109,11 +109,11 @@ def _print_confirmed(found: Decision, metric: str) -> None:
         print("no test rows: its value on rows that weren't used to choose it is unknown")
         return
     uses = "" if found.test_uses == 1 else f"; test rows used {found.test_uses} times"
-    test, networks = found.test, f"one of these networks{uses}"
+    test, one = found.test, f"one network{uses}"
     if test.ensemble is not None:
         value, between = format_metric(test.ensemble["value"]), _between(test.ensemble["interval"])
         print(f"test {metric} {value} ({between}ensemble of {found.members.in_words()})")
-    print(f"test {metric} {format_metric(test.value)} ({_between(test.interval)}{networks})")
+    print(f"test {metric} {format_metric(test.value)} ({_between(test.interval)}{one})")
 
 
 def _between(interval: list[float] | None) -> str:
