@@ -354,6 +354,8 @@ class _ConfirmingRuns:
         """Who predicts together; the test rows aren't looked at."""
         horizon = self.spec.data.horizon if self.spec.kind == "series" else None
         rows = sum(independent_rows(pool.dataset.validation, horizon) for pool in self._pools)
+        if self.spec.most_parameters is not None:  # whoever limits them wants one network
+            return Ensemble([EnsembleNetwork(winner.number, winner.typical)], rows=rows)
         average = Ensemble.average(winner.number, winner.values, rows)
         if rows < FEWEST_ROWS or self.seconds_left() <= 0:
             return average

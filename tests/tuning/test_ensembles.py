@@ -152,6 +152,24 @@ def test_folds_select_by_predictions_of_rows_that_each_fold_held_out(
     assert np.isfinite(bundle.predict(["ba de fi", "ra"])).all()
 
 
+def test_a_limit_on_parameters_means_one_network(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    summary = tuned(
+        tmp_path, "small", monkeypatch, constraints=["network_parameters <= 2000"],
+        fit_baselines=False,
+    )  # fmt: skip
+    assert summary.best is not None
+    found = summary.best.confirmed
+    assert found is not None
+    assert [(m.number, m.index) for m in found.members.networks] == [
+        (found.winner, found.won.typical)
+    ]
+    assert found.test is not None
+    assert found.test.ensemble is None
+    assert len(make_winner("small", place_of(tmp_path), NEVER).networks) == 1
+
+
 # --- the selection ---
 
 
