@@ -287,6 +287,8 @@ class _ConfirmingRuns:
             ensemble, test = before.members, before.test
         else:
             ensemble = self._choose_ensemble(winner, candidates)
+            if self.stop.is_set():  # simple models may be missing for that reason alone
+                return None
             test = self._test(winner, ensemble)
             test_uses += test is not None
         decision = Decision(
@@ -372,6 +374,10 @@ class _ConfirmingRuns:
             for model in (found.models if found else ())
             if model.exportable and model.family in simple
         ]
+        if self.spec.data.test is not None and models:
+            # Whatever keeps a model from predicting these rows: it can't be a member then.
+            tested = self._simple_models("test")
+            models = [model for model in models if model.family in tested]
         own = [i for i, network in enumerate(networks) if network.number == winner.number]
         counts, of_models = select_members(
             self.spec, predictions, [simple[model.family] for model in models], own

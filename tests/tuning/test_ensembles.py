@@ -14,6 +14,7 @@ from helpers.small_studies import write_study
 from sklearn.metrics import log_loss
 
 from gru_optuna import study_file, tune
+from gru_optuna.baselines.background import BackgroundFit
 from gru_optuna.baselines.rows import read_raw_folds
 from gru_optuna.bundle.load import load_bundle
 from gru_optuna.bundle.onnx import to_onnx
@@ -150,6 +151,23 @@ def test_folds_select_by_predictions_of_rows_that_each_fold_held_out(
     assert len(bundle.networks) == 2 * len(found.networks)  # one of each fold
     assert len(bundle.linear) == 2 * len(found.baselines) == 2
     assert np.isfinite(bundle.predict(["ba de fi", "ra"])).all()
+
+
+def test_a_simple_model_that_cannot_predict_the_test_rows_is_no_member(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predict = BackgroundFit.predict
+
+    def fails(fit: BackgroundFit, part: str, *waiting: Any) -> dict[str, list[Any]]:
+        return {} if part == "test" else predict(fit, part, *waiting)
+
+    monkeypatch.setattr(BackgroundFit, "predict", fails)
+    summary = tuned(tmp_path, "words", monkeypatch, confirmation={"candidates": 1, "seeds": 2})
+    assert summary.best is not None
+    assert summary.best.confirmed is not None
+    found = summary.best.confirmed.members
+    assert (found.selected, found.baselines) == (True, [])
+    assert summary.compared() == []
 
 
 def test_a_limit_on_parameters_means_one_network(
