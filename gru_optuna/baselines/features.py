@@ -66,7 +66,10 @@ def _of_row(row: NDArray[np.float64], longest: int) -> NDArray[np.float64]:
     places = np.linspace(0, steps - 1, _SHAPE)
     course = np.stack([np.interp(places, np.arange(steps), column) for column in row.T])
     ends = np.linspace(0, steps, _SHAPE // 2 + 1).round().astype(int)
-    levels = [row[a : max(b, a + 1)].mean(axis=0) for a, b in itertools.pairwise(ends)]
+    # Of a row with few steps, several stretches are its last step.
+    levels = [
+        row[min(a, steps - 1) : max(b, a + 1)].mean(axis=0) for a, b in itertools.pairwise(ends)
+    ]
     crossings = np.abs(np.diff(np.sign(scaled), axis=0)).sum(axis=0) / (2 * steps)
     time = np.arange(steps) - (steps - 1) / 2
     slope = time @ row / max(float(time @ time), 1.0)

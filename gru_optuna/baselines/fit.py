@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gru_optuna.baselines.model import NotPossibleError
+from gru_optuna.baselines.sequence_ridge import SequenceRidge
 from gru_optuna.baselines.tfidf import TfidfModel
 from gru_optuna.data.metrics import as_outputs, measure
 
@@ -42,7 +43,7 @@ class Chosen:
     @property
     def exportable(self) -> bool:
         """Whether it is a few arrays, which a bundle can hold."""
-        return all(isinstance(predict, TfidfModel) for predict in self.predictors)
+        return all(isinstance(predict, TfidfModel | SequenceRidge) for predict in self.predictors)
 
     def predict(self, folds: Sequence[RawFold], part: str) -> list[NDArray[np.float64]]:
         """Each fold's predictions (N, O) of its "validation" or "test" rows."""

@@ -13,13 +13,13 @@ import safetensors.torch
 
 from gru_optuna.bundle.card import model_card
 from gru_optuna.bundle.folder import CARD, MANIFEST, SPECIFICATION
+from gru_optuna.bundle.linear import linear_as_json
 from gru_optuna.bundle.load import bundle_from_files
 from gru_optuna.bundle.manifest import (
     LinearMember,
     Manifest,
     Member,
     format_for,
-    linear_as_json,
     write_json,
 )
 
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from gru_optuna.baselines.tfidf import TfidfModel
     from gru_optuna.bundle.bundle import Bundle
+    from gru_optuna.bundle.linear import FittedLinear
     from gru_optuna.hyperparameters import Hyperparameters
     from gru_optuna.study_file import Specification
 
@@ -56,7 +56,7 @@ class MemberNetwork:
 class MemberModel:
     """One linear model to be put into a bundle."""
 
-    fitted: TfidfModel
+    fitted: FittedLinear
     name: str
     weight: int = 1
 

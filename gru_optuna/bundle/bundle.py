@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from gru_optuna.baselines.tfidf import TfidfModel
+    from gru_optuna.bundle.linear import FittedLinear
     from gru_optuna.bundle.manifest import Manifest
     from gru_optuna.bundle.rows import Encoder, RowsToPredict
     from gru_optuna.data.series.frequency import Times
@@ -90,7 +90,7 @@ class TrainedNetwork:
 class LinearModel:
     """A linear model, and how much it counts in the average."""
 
-    predict: TfidfModel
+    predict: FittedLinear
     weight: int
 
 

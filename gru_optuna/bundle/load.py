@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import safetensors.torch
-
 from gru_optuna import study_file
-from gru_optuna.baselines.tfidf import TfidfModel
 from gru_optuna.bundle.bundle import Bundle, LinearModel, Preprocessing, TrainedNetwork
 from gru_optuna.bundle.folder import MANIFEST, SPECIFICATION, read_files
+from gru_optuna.bundle.linear import read_linear
 from gru_optuna.bundle.manifest import (
     damaged,
     format_for,
     read_json,
-    read_linear,
     read_manifest,
     read_preprocessing,
 )
+from gru_optuna.bundle.tensors import read_tensors
 from gru_optuna.data.sequences.scaler import SequenceEncoder
 from gru_optuna.data.series.encoder import SeriesEncoder
 from gru_optuna.data.targets import outputs_from_json
@@ -30,14 +26,10 @@ from gru_optuna.search import space
 from gru_optuna.training.network import Network
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from torch import Tensor
+    from collections.abc import Mapping
 
     from gru_optuna.hyperparameters import Hyperparameters
     from gru_optuna.study_file import Specification
-
-_HEADER_BYTES = 2**20  # of a safetensors file: more than the names of any GRU's tensors need
 
 
 def load_bundle(folder: str | Path) -> Bundle:
@@ -108,11 +100,11 @@ def bundle_from_files(content: Mapping[str, bytes], source: str) -> Bundle:
                  f"{source}/{member.weights}", member.weight)
         for member, trained in zip(manifest.members, own, strict=True)
     ]  # fmt: skip
-    labels = networks[0].preprocessing.labels
+    rows = networks[0].preprocessing
     linear = [
         LinearModel(
-            _linear(read(member.model), read(member.weights), labels, spec,
-                    f"{source}/{member.model}", f"{source}/{member.weights}"),
+            read_linear(read(member.model), read(member.weights), rows.encoder, rows.labels,
+                        f"{source}/{member.model}", f"{source}/{member.weights}"),
             member.weight,
         )
         for member in manifest.linear
@@ -170,53 +162,5 @@ def _network(
         channels = encoder.inputs
         outputs = encoder.plan.horizon if isinstance(encoder, SeriesEncoder) else outputs
     network = Network.of(hyperparameters, channels, outputs, vocabulary)
-    weights = _tensors(content, network.shapes(), "network", source)
+    weights = read_tensors(content, network.shapes(), "network", source)
     return TrainedNetwork(network, weights, preprocessing, hyperparameters.max_tokens, count)
-
-
-def _linear(
-    content: bytes,
-    weights: bytes,
-    labels: Sequence[str],
-    spec: Specification,
-    source: str,
-    source_of_weights: str,
-) -> TfidfModel:
-    if spec.kind != "texts":
-        raise damaged(source, f"it reads texts, but the study reads {spec.kind}")
-    read = read_linear(content, source)
-    if bool(labels) != bool(read.classes) or (labels and read.classes[-1] >= len(labels)):
-        raise damaged(source, "its classes are not those of the networks")
-    model = TfidfModel(
-        read.terms, read.vocabulary, read.classes, len(labels) or 1, {}, read.mean, read.deviation
-    )
-    tensors = _tensors(weights, model.shapes(), "model", source_of_weights)
-    return replace(model, arrays={name: tensor.numpy() for name, tensor in tensors.items()})
-
-
-def _tensors(
-    content: bytes, shapes: Mapping[str, tuple[int, ...]], what: str, source: str
-) -> dict[str, Tensor]:
-    """The tensors of these names and shapes, which must be all that there are."""
-    # Checked before any tensor is made: the size follows from values that were checked before.
-    size = sum(prod(shape) for shape in shapes.values())
-    if len(content) > 4 * size + _HEADER_BYTES:
-        raise damaged(
-            source, f"{len(content)} bytes, too many for the {size} weights of this {what}"
-        )
-    try:
-        tensors = safetensors.torch.load(content)
-    except Exception as error:  # safetensors raises several kinds of errors
-        reason = str(error).partition("\n")[0]
-        raise damaged(source, f"not a safetensors file ({reason})") from None
-    if tensors.keys() != shapes.keys():
-        wrong = sorted(tensors.keys() ^ shapes.keys())
-        raise damaged(source, f"missing or unexpected weights: {', '.join(wrong)[:200]}")
-    for name, shape in shapes.items():
-        got = tensors[name]
-        if got.shape != shape or str(got.dtype) != "torch.float32":
-            needed = f"this {what} needs torch.float32 {shape}"
-            raise damaged(source, f"{name} is {got.dtype} {tuple(got.shape)}, but {needed}")
-        if not bool(got.isfinite().all()):
-            raise damaged(source, f"{name} contains NaN or infinite values")
-    return tensors

@@ -15,12 +15,10 @@ from pydantic import (
     SerializerFunctionWrapHandler,
     TypeAdapter,
     ValidationError,
-    field_validator,
     model_serializer,
     model_validator,
 )
 
-from gru_optuna.baselines.tfidf import MOST_TERMS, Terms
 from gru_optuna.data.readers.column_formats import StoredFormats
 from gru_optuna.data.readers.time_forms import Case, Stored, TimeForm
 from gru_optuna.data.views import View
@@ -31,7 +29,6 @@ from gru_optuna.study_file import Metric, Task
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from gru_optuna.baselines.tfidf import TfidfModel
     from gru_optuna.study_file import Specification
 
 FORMAT = 3
@@ -53,15 +50,15 @@ MOST_MEMBERS = 10_000
 MOST_LINEAR = 100
 """The most linear models of a bundle."""
 
-_LONGEST = 1_000_000  # steps, more than any real row has
+LONGEST = 1_000_000  # steps, more than any real row has
 
 _LONGEST_PATTERN = 200
 
 _HEAVIEST = 1_000
 _HOTTEST = 1_000
 
-_Count = Annotated[int, Field(ge=1, le=_LONGEST)]
-_Spread = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1, le=LONGEST)]
+Spread = Annotated[float, Field(gt=0)]
 
 
 def _distinct(names: list[str]) -> list[str]:
@@ -70,14 +67,16 @@ def _distinct(names: list[str]) -> list[str]:
     return names
 
 
-_Names = Annotated[list[str], Field(min_length=1), AfterValidator(_distinct)]
+Names = Annotated[list[str], Field(min_length=1), AfterValidator(_distinct)]
 
 
-class _Part(BaseModel):
+class StrictModel(BaseModel):
+    """Refuses unknown keys, and values of another type."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
-class Member(_Part):
+class Member(StrictModel):
     """One network of a bundle."""
 
     weights: Annotated[str, Field(pattern=r"^weights/\d{1,4}\.safetensors$")]
@@ -102,7 +101,7 @@ class Member(_Part):
         return {key: value for key, value in content.items() if key not in later}
 
 
-class LinearMember(_Part):
+class LinearMember(StrictModel):
     """One linear model of a bundle."""
 
     weights: Annotated[str, Field(pattern=r"^weights/\d{1,4}\.safetensors$")]
@@ -111,7 +110,7 @@ class LinearMember(_Part):
     weight: int = Field(1, ge=1, le=_HEAVIEST)
 
 
-class Manifest(_Part):
+class Manifest(StrictModel):
     """``bundle.json``."""
 
     format: Literal[1, 2, 3] = 1
@@ -148,12 +147,12 @@ class Manifest(_Part):
         return members and not self.linear and self.temperature == 1
 
 
-class _Preprocessing(_Part):
+class _Preprocessing(StrictModel):
     formats: StoredFormats | None = None
 
 
 class _Labels(_Preprocessing):
-    labels: Annotated[_Names, Field(min_length=2)] | None = None
+    labels: Annotated[Names, Field(min_length=2)] | None = None
     target: _Target | None = None
 
     @model_validator(mode="after")
@@ -163,12 +162,12 @@ class _Labels(_Preprocessing):
         return self
 
 
-class _Target(_Part):
+class _Target(StrictModel):
     mean: float
-    deviation: _Spread
+    deviation: Spread
 
 
-class _TextColumns(_Part):
+class _TextColumns(StrictModel):
     text: str | None
 
 
@@ -178,16 +177,16 @@ class TextPreprocessing(_Labels):
     kind: Literal["texts"]
     columns: _TextColumns
     tokenizer: dict[str, Any]
-    max_tokens: _Count
+    max_tokens: Count
 
 
-class _SequenceColumns(_Part):
+class _SequenceColumns(StrictModel):
     id: str | None
     time: str | None
     features: list[str] | None
 
 
-class _View(_Part):
+class _View(StrictModel):
     normalize: Normalization = "channel"
     differences: int = Field(0, ge=0, le=2)
     patch: int = Field(1, ge=1, le=64)
@@ -195,9 +194,9 @@ class _View(_Part):
     log: bool = False
 
 
-class _Added(_Part):
+class _Added(StrictModel):
     means: list[float]
-    deviations: list[_Spread]
+    deviations: list[Spread]
 
 
 class SequencePreprocessing(_Labels):
@@ -205,9 +204,9 @@ class SequencePreprocessing(_Labels):
 
     kind: Literal["sequences"]
     columns: _SequenceColumns
-    channels: _Count
+    channels: Count
     means: list[float] | None
-    deviations: list[_Spread] | None
+    deviations: list[Spread] | None
     view: _View | None = None
     added: _Added | None = None
     gaps: list[Annotated[int, Field(ge=0)]] = []
@@ -232,7 +231,7 @@ class SequencePreprocessing(_Labels):
         return self
 
 
-class _SeriesColumns(_Part):
+class _SeriesColumns(StrictModel):
     time: str | list[str]
     target: str
     series: str | None
@@ -240,32 +239,32 @@ class _SeriesColumns(_Part):
     known: list[str]
 
 
-class _Frequency(_Part):
+class _Frequency(StrictModel):
     count: int = Field(ge=1, lt=2**63)
     unit: Literal["us", "M"]
     day: int | None = Field(None, ge=1, le=31)
     weekdays: str | None = Field(None, pattern="^0*1[01]*$", min_length=7, max_length=7)
 
 
-class _Scale(_Part):
+class _Scale(StrictModel):
     mean: float
-    deviation: _Spread
-    error: _Spread
-    changes: list[_Spread] = []
+    deviation: Spread
+    error: Spread
+    changes: list[Spread] = []
     curve: list[float] = []
 
 
-class _Covariates(_Part):
+class _Covariates(StrictModel):
     means: list[float]
-    deviations: list[_Spread]
+    deviations: list[Spread]
 
 
-class _Categories(_Part):
-    kept: _Names
+class _Categories(StrictModel):
+    kept: Names
     rest: bool
 
 
-class _TimeForm(_Part):
+class _TimeForm(StrictModel):
     reads: str = Field(max_length=_LONGEST_PATTERN)
     writes: str = Field("", max_length=_LONGEST_PATTERN)
     stored: Stored = "text"
@@ -295,10 +294,10 @@ class SeriesPreprocessing(_Preprocessing):
     kind: Literal["series"]
     columns: _SeriesColumns
     frequency: _Frequency
-    window: _Count
-    horizon: _Count
-    season: _Count
-    seasons: _Count
+    window: Count
+    horizon: Count
+    season: Count
+    seasons: Count
     calendar: list[Literal["minute of hour", "hour of day", "day of week", "day of year"]]
     missing: Literal["interpolate", "drop", "refuse"]
     series: Annotated[dict[str, _Scale], Field(min_length=1)]
@@ -332,24 +331,6 @@ class SeriesPreprocessing(_Preprocessing):
             if len(numbers) != needed:
                 raise ValueError(f"{len(numbers)} entries for {needed} covariates")
         return self
-
-
-class LinearPreprocessing(_Part):
-    """``linear/N.json``: a linear model of texts, without its weights."""
-
-    kind: Literal["tfidf"]
-    terms: Terms
-    vocabulary: Annotated[_Names, Field(max_length=MOST_TERMS)]
-    classes: list[Annotated[int, Field(ge=0)]]  # of the labels; none where numbers are predicted
-    mean: float
-    deviation: _Spread
-
-    @field_validator("classes")
-    @classmethod
-    def _in_order(cls, classes: list[int]) -> list[int]:
-        if classes != sorted(set(classes)):
-            raise ValueError("not in order")
-        return classes
 
 
 _SINCE_FORMAT_3 = ("times", "formats", "view", "gaps")
@@ -404,7 +385,7 @@ def read_manifest(content: bytes, source: str) -> Manifest:
     try:
         return Manifest.model_validate(raw)
     except ValidationError as error:
-        raise _refused(error, source) from None
+        raise refused(error, source) from None
 
 
 def read_preprocessing(content: bytes, source: str) -> dict[str, Any]:
@@ -417,33 +398,8 @@ def read_preprocessing(content: bytes, source: str) -> dict[str, Any]:
     try:
         checked = _PREPROCESSING.validate_python(read_json(content, source))
     except ValidationError as error:
-        raise _refused(error, source) from None
+        raise refused(error, source) from None
     return checked.model_dump()
-
-
-def read_linear(content: bytes, source: str) -> LinearPreprocessing:
-    """Reads ``linear/N.json``.
-
-    Raises
-    ------
-    BundleError
-    """
-    try:
-        return LinearPreprocessing.model_validate(read_json(content, source))
-    except ValidationError as error:
-        raise _refused(error, source) from None
-
-
-def linear_as_json(model: TfidfModel) -> dict[str, Any]:
-    """The content of ``linear/N.json``."""
-    return LinearPreprocessing(
-        kind="tfidf",
-        terms=model.terms,
-        vocabulary=model.vocabulary,
-        classes=model.classes,
-        mean=model.mean,
-        deviation=model.deviation,
-    ).model_dump()
 
 
 def read_json(content: bytes, source: str) -> dict[str, Any]:
@@ -467,7 +423,8 @@ def write_json(content: Mapping[str, Any]) -> bytes:
     return (json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
-def _refused(error: ValidationError, source: str) -> BundleError:
+def refused(error: ValidationError, source: str) -> BundleError:
+    """The error for JSON that isn't as an exported bundle has it."""
     first = error.errors(include_url=False)[0]
     place = ".".join(str(part) for part in first["loc"]) or "it"
     return damaged(source, f"{place}: {first['msg']}")

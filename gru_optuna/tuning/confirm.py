@@ -56,7 +56,13 @@ from gru_optuna.study.study import load_study
 from gru_optuna.training.folded_pool import FoldedPool
 from gru_optuna.training.pool_factory import make_pool
 from gru_optuna.tuning.baselines import BaselineFits
-from gru_optuna.tuning.ensemble_selection import FEWEST_ROWS, independent_rows, select_members
+from gru_optuna.tuning.ensemble_selection import (
+    FEWEST_ROWS,
+    FEWEST_TO_BLEND,
+    blend,
+    independent_rows,
+    select_members,
+)
 from gru_optuna.tuning.retrain import FinishedRun, PlannedRun, train_again, train_runs
 from gru_optuna.worker.commits import storage_events
 from gru_optuna.worker.events import Confirming, ConfirmingElsewhere
@@ -359,11 +365,12 @@ class _ConfirmingRuns:
         if self.spec.most_parameters is not None:  # whoever limits them wants one network
             return Ensemble([EnsembleNetwork(winner.number, winner.typical)], rows=rows)
         average = Ensemble.average(winner.number, winner.values, rows)
-        if rows < FEWEST_ROWS or self.seconds_left() <= 0:
+        if rows < FEWEST_TO_BLEND or self.seconds_left() <= 0:
             return average
+        few = rows < FEWEST_ROWS
         networks = [
             network
-            for candidate in candidates
+            for candidate in ([winner] if few else candidates)
             for network in Ensemble.average(candidate.number, candidate.values).networks
         ]
         predictions = self._predict(networks, "validation")
@@ -378,10 +385,14 @@ class _ConfirmingRuns:
             # Whatever keeps a model from predicting these rows: it can't be a member then.
             tested = self._simple_models("test")
             models = [model for model in models if model.family in tested]
-        own = [i for i, network in enumerate(networks) if network.number == winner.number]
-        counts, of_models = select_members(
-            self.spec, predictions, [simple[model.family] for model in models], own
-        )
+        of_simple = [simple[model.family] for model in models]
+        if few:
+            counts, of_models = [1] * len(networks), blend(self.spec, predictions, of_simple)
+            if not any(of_models):
+                return average
+        else:
+            own = [i for i, network in enumerate(networks) if network.number == winner.number]
+            counts, of_models = select_members(self.spec, predictions, of_simple, own)
         return Ensemble(
             [replace(m, weight=n) for m, n in zip(networks, counts, strict=True) if n],
             [replace(m, weight=n) for m, n in zip(models, of_models, strict=True) if n],

@@ -1,4 +1,4 @@
-"""Greedy selection of an ensemble's members on the validation rows (Caruana et al. 2004).
+"""Selection of an ensemble's members on the validation rows, greedily (Caruana et al. 2004).
 
 One member after another is added, the same one several times if that helps. What begins the
 selection is good by itself, the average of the winner's networks or a simple model: a selection
@@ -29,6 +29,10 @@ if TYPE_CHECKING:
 FEWEST_ROWS = 200
 """Independent validation rows; a selection on fewer follows chance more than quality."""
 
+FEWEST_TO_BLEND = 50
+"""Independent validation rows on which it shows whether a simple model helps the networks."""
+
+_SHARES = (1, 3)  # how often a simple model counts for each of the winner's networks
 _ROUNDS = 30  # members that are added at most, with repetitions
 _MOST_ROWS = 10_000  # that members are selected on
 
@@ -61,19 +65,76 @@ def select_members(
         The places of the winner's networks. Their average, or a single simple model if one is
         better, is what the selection begins with.
     """
-    candidates = [*networks, *models]
+    averages = _Averages(spec, [*networks, *models])
     starts = [list(winner), *([len(networks) + place] for place in range(len(models)))]
-    splits = [_few(split) for _, split in candidates[0]]
-    values = [
-        [
-            in_units(outputs[rows], split.rows(rows))
-            for (outputs, split), (rows, _) in zip(candidate, splits, strict=True)
+    losses = [averages.loss(averages.total(start), len(start)) for start in starts]
+    members = starts[losses.index(min(losses))]
+    sums, best, best_size = averages.total(members), min(losses), len(members)
+    if members[0] >= len(networks):
+        best, best_size = (inf, inf), 0
+    for _ in range(_ROUNDS):
+        trials = [
+            averages.loss([a + b for a, b in zip(sums, own, strict=True)], len(members) + 1)
+            for own in averages.values
         ]
-        for candidate in candidates
-    ]
-    truths = [split for _, split in splits]
+        chosen = min(range(len(trials)), key=trials.__getitem__)
+        members.append(chosen)
+        sums = [a + b for a, b in zip(sums, averages.values[chosen], strict=True)]
+        # A step that makes it worse may lead to a better one.
+        with_network = min(members) < len(networks)
+        if with_network and trials[chosen] < best:
+            best, best_size = trials[chosen], len(members)
+    if not best_size:  # simple models are better without any network
+        members.append(winner[0])
+        best_size = len(members)
+    counts = [members[:best_size].count(place) for place in range(len(averages.values))]
+    return counts[: len(networks)], counts[len(networks) :]
 
-    def loss(sums: Sequence[Tensor], count: int) -> tuple[float, float]:
+
+def blend(
+    spec: Specification, networks: Sequence[Predictions], models: Sequence[Predictions]
+) -> list[int]:
+    """How often each simple model counts beside the winner's networks, each of which counts once.
+
+    One simple model at most does, as much as the networks together or three times as much: so few
+    choices that few rows can tell them apart.
+    """
+    averages, count = _Averages(spec, [*networks, *models]), len(networks)
+    own = list(range(count))
+    choices = [own]
+    choices += [
+        own + [count + place] * count * share for place in range(len(models)) for share in _SHARES
+    ]
+    losses = [averages.loss(averages.total(choice), len(choice)) for choice in choices]
+    chosen = choices[losses.index(min(losses))]
+    return [chosen.count(count + place) for place in range(len(models))]
+
+
+class _Averages:
+    """What averages of some candidates reach on the validation rows of every fold."""
+
+    def __init__(self, spec: Specification, candidates: Sequence[Predictions]) -> None:
+        self._spec = spec
+        splits = [_few(split) for _, split in candidates[0]]
+        self.values = [
+            [
+                in_units(outputs[rows], split.rows(rows))
+                for (outputs, split), (rows, _) in zip(candidate, splits, strict=True)
+            ]
+            for candidate in candidates
+        ]
+        self._truths = [split for _, split in splits]
+
+    def total(self, members: Sequence[int]) -> list[Tensor]:
+        """The sum of the members' predictions, by fold."""
+        first, *others = (self.values[member] for member in members)
+        return [
+            sum((other[fold] for other in others), first[fold]) for fold in range(len(self._truths))
+        ]
+
+    def loss(self, sums: Sequence[Tensor], count: int) -> tuple[float, float]:
+        """The metric, lower being better, and then the log loss of classes."""
+        spec, truths = self._spec, self._truths
         means = [as_outputs(each / count, split) for each, split in zip(sums, truths, strict=True)]
         pairs = list(zip(means, truths, strict=True))
         if spec.task != "classification":
@@ -82,33 +143,6 @@ def select_members(
         if spec.metric == "roc_auc":  # of many classes, it would take minutes
             return log_loss, 0.0
         return spec.as_loss(fmean(measure(spec.metric, *pair) for pair in pairs)), log_loss
-
-    def total(members: Sequence[int]) -> list[Tensor]:
-        return [sum((values[m][fold] for m in members[1:]), values[members[0]][fold])
-                for fold in range(len(truths))]  # fmt: skip
-
-    losses = [loss(total(start), len(start)) for start in starts]
-    members = starts[losses.index(min(losses))]
-    sums, best, best_size = total(members), min(losses), len(members)
-    if members[0] >= len(networks):
-        best, best_size = (inf, inf), 0
-    for _ in range(_ROUNDS):
-        trials = [
-            loss([a + b for a, b in zip(sums, own, strict=True)], len(members) + 1)
-            for own in values
-        ]
-        chosen = min(range(len(values)), key=trials.__getitem__)
-        members.append(chosen)
-        sums = [a + b for a, b in zip(sums, values[chosen], strict=True)]
-        # A step that makes it worse may lead to a better one.
-        with_network = min(members) < len(networks)
-        if with_network and trials[chosen] < best:
-            best, best_size = trials[chosen], len(members)
-    if not best_size:  # simple models are better without any network
-        members.append(winner[0])
-        best_size = len(members)
-    counts = [members[:best_size].count(place) for place in range(len(candidates))]
-    return counts[: len(networks)], counts[len(networks) :]
 
 
 def _few(split: Split) -> tuple[Tensor, Split]:

@@ -9,9 +9,9 @@ from threading import Event
 from typing import TYPE_CHECKING
 
 from gru_optuna.attributes import FINGERPRINT
-from gru_optuna.baselines.tfidf import TfidfModel
 from gru_optuna.bundle.build import MemberModel, MemberNetwork, make_bundle
 from gru_optuna.bundle.card import measured
+from gru_optuna.bundle.linear import FittedLinear
 from gru_optuna.data.load import load_dataset
 from gru_optuna.errors import StudyError, StudyFailed
 from gru_optuna.search import space
@@ -275,7 +275,7 @@ def _fitted(
             found += [
                 MemberModel(fitted, model.name, known[model.family].weight)
                 for fitted in model.predictors
-                if isinstance(fitted, TfidfModel)
+                if isinstance(fitted, FittedLinear)
             ]
     return found
 

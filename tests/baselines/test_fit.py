@@ -11,6 +11,7 @@ from helpers.raw_folds import KINDS, small_fold, small_study
 from sklearn.linear_model import Ridge
 
 from gru_optuna.baselines import rows as raw_rows
+from gru_optuna.baselines.features import statistics
 from gru_optuna.baselines.fit import Chosen, LeftOut, families_of, fit_all
 from gru_optuna.baselines.ridge import RidgePath
 from gru_optuna.baselines.rows import Origins, RawFold, RawPart, read_raw_folds
@@ -276,3 +277,9 @@ def test_robust_ridge_forgives_outliers() -> None:
     path = RidgePath(x, y)
     plain, robust = (np.abs(path.solve(1e-4, robust=r)(x) - truth).mean() for r in (False, True))
     assert robust < 0.2 * plain
+
+
+@pytest.mark.parametrize("steps", [1, 2, 5])
+def test_rows_of_few_steps_have_whole_statistics(steps: int) -> None:
+    rows = [np.arange(2.0 * steps).reshape(steps, 2) for _ in range(3)]
+    assert np.isfinite(statistics(rows, 5)).all()

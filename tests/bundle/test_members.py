@@ -8,17 +8,25 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+import torch
 from helpers.bundles import Model, train
 from helpers.workspaces import PLAIN
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load, save
 
+from gru_optuna import study_file
+from gru_optuna.baselines.rows import RawFold, RawPart
+from gru_optuna.baselines.sequence_ridge import SequenceRidge
+from gru_optuna.baselines.sequences import ConvolutionRidge, RowRidge
 from gru_optuna.baselines.tfidf import TfidfModel
 from gru_optuna.bundle.build import MemberModel, make_bundle
 from gru_optuna.bundle.folder import MANIFEST, read_files, write_files
+from gru_optuna.bundle.linear import linear_as_json, read_linear
 from gru_optuna.bundle.load import bundle_from_files
-from gru_optuna.bundle.manifest import FORMAT
+from gru_optuna.bundle.manifest import FORMAT, write_json
+from gru_optuna.data.dataset import Split, Units
+from gru_optuna.data.sequences.scaler import SequenceEncoder
 from gru_optuna.errors import BundleError
 
 if TYPE_CHECKING:
@@ -126,6 +134,85 @@ def in_weights(**changes: Any) -> Callable[[dict[str, bytes]], None]:
     return change
 
 
+# --- linear models of sequences ---
+
+
+ROWS = [np.random.default_rng(n).normal(size=(8 + n, 2)).cumsum(axis=0) for n in range(40)]
+
+
+def sequence_ridge(way: str, numbers: bool = False) -> SequenceRidge:
+    """A regression on features of some kind, fitted to `ROWS`."""
+    content = {"name": "x", "task": "regression" if numbers else "classification",
+               "data": {"train": "x.npz"}}  # fmt: skip
+    spec = study_file.parse(content, "x")
+    random, count = np.random.default_rng(0), len(ROWS)
+    none = torch.zeros(count, dtype=torch.int64)
+    targets, units = torch.from_numpy(np.arange(count) % 3), None
+    if numbers:
+        targets = torch.from_numpy(random.normal(size=(count, 1)))
+        units = Units(torch.zeros(count, 1).double(), torch.full((count, 1), 1e6).double())
+    part = RawPart(ROWS, Split(torch.zeros(0, 0), none, none, targets, units))
+    fold = RawFold(part, part, None, 0 if numbers else 3, count)
+    family = ConvolutionRidge if "convolutions" in way else RowRidge
+    settings = next(s for s in family(spec, fold).settings() if s["features"] == way)
+    fitted = family(spec, fold).fit(settings | {"penalty": 0.01})
+    assert isinstance(fitted, SequenceRidge)
+    return fitted
+
+
+WAYS = ("row", "standardised differences", "statistics", "convolutions",
+        "convolutions of the standardised row")  # fmt: skip
+
+
+@pytest.mark.parametrize("numbers", [False, True])
+@pytest.mark.parametrize("way", WAYS)
+def test_a_model_of_sequences_predicts_the_same_after_it_is_read(way: str, numbers: bool) -> None:
+    model, labels = sequence_ridge(way, numbers), () if numbers else ("a", "b", "c")
+    written = write_json(linear_as_json(model)), save(model.arrays)
+    read = read_linear(*written, SequenceEncoder(2), labels, "here", "there")
+    assert isinstance(read, SequenceRidge)
+    assert write_json(linear_as_json(read)) == written[0]
+    rows = [row.copy() for row in ROWS]
+    rows[3][2:4, 1] = np.nan
+    together = read(rows)
+    np.testing.assert_array_equal(together, model(rows))
+    # Each row by itself, whatever the others are.
+    np.testing.assert_array_equal(together, np.concatenate([read([row]) for row in rows]))
+    np.testing.assert_array_equal(together[::-1], read(rows[::-1]))
+    assert read([]).shape == (0, 1 if numbers else 3)
+    # With the features that the fit remembers, the numbers are the same, too.
+    np.testing.assert_array_equal(model(ROWS), read(ROWS))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"features__groups__0__channels": [2]}, "more channels than there are, 2"),
+        ({"features__groups__0__dilation": 10**9}, "dilation: Input should be less"),
+        ({"features__groups__0__kernel": 84}, "kernel: Input should be less than 84"),
+        ({"features__groups__0__thresholds": 10**6}, "this model needs"),
+        ({"features__kind": "code"}, "does not match any of the expected tags"),
+        ({"temperature": None}, "not of the networks' kind"),
+        ({"temperature": -1.0}, "temperature: Input should be greater"),
+        ({"kind": "tfidf"}, "Field required"),
+    ],
+)
+def test_a_hostile_model_of_sequences_is_refused(changes: dict[str, Any], words: str) -> None:
+    model = sequence_ridge("convolutions")
+    files = {LINEAR: write_json(linear_as_json(model))}
+    in_json(LINEAR, **changes)(files)
+    with pytest.raises(BundleError, match=words):
+        read_linear(
+            files[LINEAR], save(model.arrays), SequenceEncoder(2), ("a", "b", "c"), "here", "there"
+        )
+
+
+def test_a_model_of_texts_is_refused_beside_networks_of_sequences() -> None:
+    written = write_json(linear_as_json(linear_model())), save(linear_model().arrays)
+    with pytest.raises(BundleError, match="reads other rows than the networks"):
+        read_linear(*written, SequenceEncoder(2), ("a", "b"), "here", "there")
+
+
 HOSTILE: dict[str, tuple[Callable[[dict[str, bytes]], None], str]] = {
     "declared as an older format": (in_json(MANIFEST, format=2), "needs format 3"),
     "path out of the folder": (
@@ -139,7 +226,7 @@ HOSTILE: dict[str, tuple[Callable[[dict[str, bytes]], None], str]] = {
     "a temperature without end": (in_json(MANIFEST, temperature=1e300), "temperature"),
     "a configuration that is none": (
         in_json(MANIFEST, members__0__configuration={"hidden_size": "x"}), "valid study file"),
-    "another kind": (in_json(LINEAR, kind="pickle"), "kind: Input should be"),
+    "another kind": (in_json(LINEAR, kind="pickle"), "does not match any of the expected tags"),
     "a pattern of its own": (in_json(LINEAR, terms="(a+)+$"), "terms: Input should be"),
     "terms twice": (in_json(LINEAR, vocabulary=["a", "a"]), "a name occurs twice"),
     "more terms": (in_json(LINEAR, vocabulary=["a", "b", "c"]), "this model needs"),

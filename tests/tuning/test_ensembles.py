@@ -26,7 +26,7 @@ from gru_optuna.study.calibration import read_calibration
 from gru_optuna.study.study import load_study
 from gru_optuna.study.summary import summarize
 from gru_optuna.tuning.confirm import Place
-from gru_optuna.tuning.ensemble_selection import independent_rows, select_members
+from gru_optuna.tuning.ensemble_selection import blend, independent_rows, select_members
 from gru_optuna.tuning.export import make_winner
 from gru_optuna.worker.run import WorkerSettings
 
@@ -188,6 +188,37 @@ def test_a_limit_on_parameters_means_one_network(
     assert len(make_winner("small", place_of(tmp_path), NEVER).networks) == 1
 
 
+def test_few_sequences_have_a_ridge_regression_beside_the_networks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    random = np.random.default_rng(0)
+    kinds, lengths = np.arange(250) % 4, random.integers(20, 30, 250)
+    turns = np.arange(30) / (3 + 2 * kinds[:, None]) + random.uniform(0, 6, (250, 1))
+    values = np.stack([np.sin(turns), np.cos(turns)], axis=2) + random.normal(0, 0.5, (250, 30, 2))
+    np.savez(tmp_path / "waves.npz", values=values, lengths=lengths, labels=kinds.astype(str))
+    data = {"train": "waves.npz", "test": 0.3, "validation": 0.4}
+    summary = tuned(tmp_path, "waves", monkeypatch, data=data, model={"hidden_size": 4})
+    assert summary.best is not None
+    assert summary.best.confirmed is not None
+    found = summary.best.confirmed.members
+    assert 50 <= (found.rows or 0) < 200
+    (baseline,) = found.baselines
+    assert "ridge regression" in baseline.name
+    assert baseline.weight in {len(found.networks), 3 * len(found.networks)}
+    bundle = make_winner("waves", place_of(tmp_path), NEVER)
+    bundle.save(tmp_path / "bundle")
+    test = read_raw_folds(bundle.spec, tmp_path)[0].test
+    assert test is not None
+    rows = list(cast("Sequence[np.ndarray]", test.inputs))
+    predicted = load_bundle(tmp_path / "bundle").predict(rows)
+    both = summary.best.confirmed.test
+    assert both is not None
+    assert both.ensemble is not None
+    right = predicted == np.array(bundle.labels)[test.targets]
+    assert right.mean() == pytest.approx(both.ensemble["value"])
+    assert both.ensemble["value"] > both.value
+
+
 # --- the selection ---
 
 
@@ -221,6 +252,14 @@ def test_the_selection_is_no_worse_on_its_rows_than_the_winner_or_any_simple_mod
     assert reached < value(networks, [1, 1, 0, 0])
     assert reached < value(models, [1])
     assert counts[3] == 0  # it would only disturb
+
+
+def test_on_few_rows_one_simple_model_counts_as_much_as_the_networks_or_not_at_all() -> None:
+    networks, models = predictions(1.0, 1.0), predictions(3.0, 0.7, 0.1, rows=400)
+    assert blend(SPEC, networks, models[:1]) == [0]
+    assert blend(SPEC, networks, models[:2]) == [0, 2]
+    assert blend(SPEC, networks, models) == [0, 0, 6]
+    assert blend(SPEC, networks, []) == []
 
 
 def test_a_much_better_simple_model_still_has_a_network_beside_it() -> None:
