@@ -25,10 +25,17 @@ DARK: dict[str, str] = _THEME["dark"]
 TEMPLATE: dict[str, Any] = _THEME["template"]
 STYLES: dict[str, dict[str, Any]] = _THEME["styles"]
 
+PAUSED = "var(--scale-3)"
 COMPLETE, PRUNED, FAILED, BEST = "var(--complete)", "var(--pruned)", "var(--failed)", "var(--best)"
 RUNNING, INK, AXIS, PAPER = "var(--running)", "var(--ink)", "var(--axis)", "var(--paper)"
 QUIET, GRID = "var(--quiet)", "var(--grid)"
-STATE_COLOURS = {"complete": COMPLETE, "pruned": PRUNED, "failed": FAILED, "running": RUNNING}
+STATE_COLOURS = {
+    "complete": COMPLETE,
+    "pruned": PRUNED,
+    "failed": FAILED,
+    "running": RUNNING,
+    "paused": PAUSED,
+}
 FROM_WORST_TO_BEST = [[step / 4, f"var(--scale-{step})"] for step in range(5)]
 
 

@@ -10,11 +10,11 @@ from optuna.trial import TrialState
 
 from gru_optuna.formatting import format_value
 from gru_optuna.report.trials import (
-    STATES,
     State,
     is_number,
     last_value,
     outcome,
+    state_of,
     trials_in,
 )
 from gru_optuna.search import space
@@ -60,7 +60,7 @@ def list_rows(study: Study, spec: Specification, best: int | None) -> list[Row]:
     return [
         Row(
             number=trial.number,
-            state=STATES[trial.state],
+            state=state_of(trial),
             value=last_value(trial),
             epochs=epochs_trained(trial),
             seconds=TrialAttributes.read(trial).seconds,

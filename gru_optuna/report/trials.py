@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from optuna import Study
     from optuna.trial import FrozenTrial
 
-State: TypeAlias = Literal["complete", "pruned", "failed", "running"]
+State: TypeAlias = Literal["complete", "pruned", "failed", "running", "paused"]
 
 STATES: dict[TrialState, State] = {
     TrialState.COMPLETE: "complete",
@@ -34,6 +34,11 @@ ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 def trials_in(study: Study, *states: TrialState) -> list[FrozenTrial]:
     """The trials in these states, by number."""
     return study.get_trials(deepcopy=False, states=states)
+
+
+def state_of(trial: FrozenTrial) -> State:
+    """A trial's state; to Optuna, a paused one is running."""
+    return "paused" if is_paused(trial) else STATES[trial.state]
 
 
 def complete(study: Study) -> list[FrozenTrial]:

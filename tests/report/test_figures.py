@@ -234,6 +234,20 @@ def test_a_running_trial_reaches_to_the_last_moment_known() -> None:
     assert lay_out_trials(study_of([])).bars == []
 
 
+def test_a_paused_trial_is_neither_running_nor_in_a_slot() -> None:
+    paused = trial(TrialState.RUNNING, [0.4, 0.5], 1e-3, at=(5, 0), paused=2, seconds=10.0)
+    study = study_of([trial(DONE, [0.5], 1e-3, at=(0, 30)), paused])
+    line = lay_out_trials(study)
+    assert [(bar.state, bar.end) for bar in line.bars] == [("complete", 30), ("paused", 15)]
+    assert measure_health(study, specification()).endings == {"trained to the end": 1, "paused": 1}
+    curves = collect_curves(study, best=None)
+    assert {curve.state for curve in curves} == {"complete", "paused"}
+    rows = list_rows(study, specification(), None)
+    assert [(row.state, row.outcome) for row in rows] == [
+        ("complete", "trained all epochs"), ("paused", "paused after epoch 2"),
+    ]  # fmt: skip
+
+
 def test_savings_take_pruned_trials_for_as_long_as_complete_ones(study: optuna.Study) -> None:
     # Five complete trials of 3 epochs, pruned ones of 1 and 2, and a failed one that counts not.
     saved = measure_pruning(study, specification())

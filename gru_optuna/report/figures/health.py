@@ -26,6 +26,7 @@ from gru_optuna.report.theme import (
     FAILED,
     FROM_WORST_TO_BEST,
     PAPER,
+    PAUSED,
     PRUNED,
     RUNNING,
     STATE_COLOURS,
@@ -37,8 +38,10 @@ from gru_optuna.report.trials import (
     diverged,
     finite,
     outcome,
+    state_of,
     trials_in,
 )
+from gru_optuna.storage.paused_trials import is_paused
 from gru_optuna.study.trial_attributes import TrialAttributes, best_reached, epochs_trained
 
 if TYPE_CHECKING:
@@ -51,7 +54,13 @@ if TYPE_CHECKING:
 
 
 Ending: TypeAlias = Literal[
-    "trained to the end", "stopped early", "pruned", "diverged", "failed otherwise", "running"
+    "trained to the end",
+    "stopped early",
+    "pruned",
+    "diverged",
+    "failed otherwise",
+    "running",
+    "paused",
 ]
 CHANCE = ("majority class", "mean")
 """Baselines that use only the training labels; forecasting has none."""
@@ -119,7 +128,7 @@ def _ending(trial: FrozenTrial) -> Ending:
             return "pruned"
         case TrialState.FAIL:
             return "diverged" if diverged(trial) else "failed otherwise"
-    return "running"
+    return "paused" if is_paused(trial) else "running"
 
 
 def _at_chance(trial: FrozenTrial, chance: float, spec: Specification) -> bool:
@@ -135,7 +144,7 @@ def _gap(trial: FrozenTrial) -> Gap | None:
         return None
     if trial.state == TrialState.FAIL:
         return None
-    return Gap(trial.number, STATES[trial.state], float(losses[0][at]), float(losses[1][at]))
+    return Gap(trial.number, state_of(trial), float(losses[0][at]), float(losses[1][at]))
 
 
 def _clipping(trial: FrozenTrial, spec: Specification) -> Clipping | None:
@@ -155,6 +164,7 @@ _COLOURS: dict[Ending, str] = {
     "diverged": FAILED,
     "failed otherwise": BEST,
     "running": RUNNING,
+    "paused": PAUSED,
 }
 
 

@@ -20,7 +20,7 @@ from gru_optuna.report.figures.base import (
 )
 from gru_optuna.report.figures.timeline import StudyClock
 from gru_optuna.report.theme import BEST, QUIET, STYLES
-from gru_optuna.report.trials import ENDED, STATES, State, last_value, trials_in
+from gru_optuna.report.trials import ENDED, State, last_value, state_of, trials_in
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -60,7 +60,7 @@ def list_history(study: Study) -> list[HistoryPoint]:
         value = last_value(trial)
         if trial.state == TrialState.COMPLETE and value is not None:
             best = value if best is None else better(best, value)
-        points.append(HistoryPoint(trial.number, STATES[trial.state], value, best))
+        points.append(HistoryPoint(trial.number, state_of(trial), value, best))
     return points
 
 

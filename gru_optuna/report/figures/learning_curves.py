@@ -18,7 +18,7 @@ from gru_optuna.report.figures.base import (
     whole,
 )
 from gru_optuna.report.theme import BEST, COMPLETE, PRUNED
-from gru_optuna.report.trials import STATES, State, finite, trials_in
+from gru_optuna.report.trials import STATES, State, finite, state_of, trials_in
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,7 +46,7 @@ def collect_curves(study: Study, best: int | None) -> list[Curve]:
     return [
         Curve(
             number=trial.number,
-            state=STATES[trial.state],
+            state=state_of(trial),
             epochs=sorted(trial.intermediate_values),
             values=[finite(value) for _, value in sorted(trial.intermediate_values.items())],
             best=trial.number == best,
@@ -65,7 +65,11 @@ def draw_curves(curves: Sequence[Curve], spec: Specification) -> go.Figure:
     figure = canvas(440, f"validation {spec.metric}")
     trace = scatter(sum(len(curve.epochs) for curve in curves) // 5)
     groups = (
-        ("pruned", PRUNED, [c for c in curves if c.state in ("pruned", "failed", "running")]),
+        (
+            "pruned",
+            PRUNED,
+            [c for c in curves if c.state != "complete"],
+        ),
         ("complete", COMPLETE, [c for c in curves if c.state == "complete" and not c.best]),
         ("best", BEST, [c for c in curves if c.best]),
     )

@@ -6,6 +6,7 @@ import heapq
 import math
 from bisect import bisect_right
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,7 +16,8 @@ from gru_optuna.formatting import format_duration
 from gru_optuna.report.axes import duration_ticks
 from gru_optuna.report.figures.base import Panel, canvas, plain, section
 from gru_optuna.report.theme import AXIS, PAPER, QUIET, STATE_COLOURS, STYLES
-from gru_optuna.report.trials import STATES, State, trials_in
+from gru_optuna.report.trials import STATES, State, state_of, trials_in
+from gru_optuna.storage.paused_trials import is_paused
 from gru_optuna.study.trial_attributes import TrialAttributes
 
 if TYPE_CHECKING:
@@ -141,7 +143,7 @@ def lay_out_trials(study: Study) -> Timeline:
             else:
                 lane, lanes = lanes, lanes + 1
             heapq.heappush(busy, (over, lane))
-            bars.append(Bar(trial.number, STATES[trial.state], worker, first + lane, begun, over))
+            bars.append(Bar(trial.number, state_of(trial), worker, first + lane, begun, over))
         workers[worker] = lanes
         first += lanes
     return Timeline(bars, workers, clock.total, clock.pauses)
@@ -163,6 +165,10 @@ def _timed(study: Study) -> list[tuple[datetime, datetime, FrozenTrial]]:
     for trial in trials:
         running = trial.state == TrialState.RUNNING
         end = now if running else trial.datetime_complete
+        if is_paused(trial) and trial.datetime_start is not None:
+            # It holds no slot. When it was paused isn't noted, only how long it has trained.
+            trained = TrialAttributes.read(trial).seconds or 0.0
+            end = min(now, trial.datetime_start + timedelta(seconds=trained))
         if trial.datetime_start is not None and end is not None:
             timed.append((trial.datetime_start, max(end, trial.datetime_start), trial))
     return sorted(timed, key=lambda span: (span[0], span[2].number))
