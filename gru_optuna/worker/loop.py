@@ -306,6 +306,12 @@ class Worker:
             self.study.set_user_attr(BUDGET, in_force)
         self.on_event(BudgetChanged(limits.trials, limits.hours, limits.epochs))
 
+    def _hand_in(self) -> None:
+        """Releases trials that entered before epochs were limited: a claim grants their share."""
+        for running in [r for r in self._all() if r.until == math.inf]:
+            self._paused[running.number] = self._snapshot(running)
+            self._drop(running)
+
     def _ask(self, number: int, claim: Claim) -> Admission:
         """Suggests parameters for a trial; a trial that has some already keeps them."""
         trial = self._commits.mirror.trial(number)
@@ -463,6 +469,8 @@ class Worker:
         # Not before all have reported: who reaches a rung in the same epoch is compared there.
         for running in [r for r in self._all() if r.at_rung]:
             self._leave_rung(running)
+        if self.spec.budget.epochs is not None:
+            self._hand_in()
         if together:
             self._take_fewer(max(1, len(results) // 2), str(broken[0][1]))
 

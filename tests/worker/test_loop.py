@@ -20,7 +20,13 @@ from gru_optuna.study.summary import find_winner
 from gru_optuna.training.engines.cpu import CPUEngine
 from gru_optuna.training.pool import Pool
 from gru_optuna.training.sizing import Size
-from gru_optuna.worker.events import EpochTrained, StandingBy, TrialEnded, TrialStarted
+from gru_optuna.worker.events import (
+    BudgetChanged,
+    EpochTrained,
+    StandingBy,
+    TrialEnded,
+    TrialStarted,
+)
 from gru_optuna.worker.run import WorkerSettings, work
 
 if TYPE_CHECKING:
@@ -292,3 +298,43 @@ def test_the_winner_of_equal_trials_has_the_lower_validation_loss(
     winner = find_winner(study, spec)
     assert winner is not None
     assert winner.number == 2
+
+
+@pytest.mark.parametrize("pruner", ["none", "thaw"])
+def test_a_limit_of_epochs_that_is_set_meanwhile_holds_for_trials_in_their_slots(
+    tmp_path: Path, vowels: Dataset, pruner: str
+) -> None:
+    spec = parse(
+        tmp_path, f"pruner.name={pruner}", "budget.trials=6", "training.epochs=100000",
+        "training.patience='off'", "confirmation.candidates=1",
+    )  # fmt: skip
+    study = opened(tmp_path, spec, vowels)
+    limited = spec.budget.model_copy(update={"epochs": 30}).model_dump(mode="json")
+    other = optuna.load_study(study_name="tiny", storage=url_in(tmp_path))
+    trained: list[EpochTrained] = []
+    heard: list[int] = []
+
+    def on_event(event: WorkerEvent) -> None:
+        if isinstance(event, EpochTrained):
+            trained.append(event)
+            if len(trained) == 8:  # another command limits the study
+                other.set_user_attr("budget", limited)
+        elif isinstance(event, BudgetChanged):
+            heard.append(len(trained))
+
+    pool = Pool(spec, vowels, CPUEngine(spec, vowels, threads=2))
+    settings = WorkerSettings(lease_seconds=1)
+    work(
+        study, url_in(tmp_path), spec, pool, Size(2, 2, None), settings, threading.Event(), on_event
+    )
+    ended = study.get_trials()
+    epochs = sum(len(trial.intermediate_values) for trial in ended)
+    assert all(trial.state.is_finished() for trial in ended)
+    # A worker hears of a limit when it commits, about once a second. Then the epoch in flight ends.
+    assert heard[0] >= 8
+    assert 30 <= epochs == len(trained) <= max(30, heard[0] + 2 * 2)
+    # Each curve goes on where it was, although its trial has left its slot.
+    assert all(
+        list(trial.intermediate_values) == list(range(1, len(trial.intermediate_values) + 1))
+        for trial in ended
+    )
