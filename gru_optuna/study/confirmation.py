@@ -22,7 +22,7 @@ from gru_optuna.data.intervals import student_interval
 from gru_optuna.data.views import have_comparable_losses
 from gru_optuna.search import space
 from gru_optuna.study.ensemble import Ensemble
-from gru_optuna.study.trial_attributes import COUNTED, TrialAttributes, best_reached
+from gru_optuna.study.trial_attributes import COUNTED, TrialAttributes, best_epoch, best_reached
 
 if TYPE_CHECKING:
     from collections.abc import Container, Mapping, Sequence
@@ -36,11 +36,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Run:
-    """One finished training of a candidate on a fresh seed."""
+    """One finished training of a configuration."""
 
     value: float | None  # None: it failed
     best_epoch: int
     epochs: int
+
+    @classmethod
+    def of(cls, trial: FrozenTrial, spec: Specification) -> Run:
+        """The training of a trial in the search, on its own seed."""
+        value = best_reached(trial, spec)
+        assert value is not None
+        return cls(value, best_epoch(trial, value), len(trial.intermediate_values))
 
 
 @dataclass(frozen=True)

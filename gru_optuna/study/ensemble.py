@@ -15,12 +15,16 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 
+OWN_SEED = -1
+"""In place of the index of a fresh seed: the trial's own, as in the search."""
+
+
 @dataclass(frozen=True)
 class EnsembleNetwork:
-    """The network of one run on a fresh seed; with folds, the networks of all of them."""
+    """The network of one run; with folds, the networks of all of them."""
 
     number: int  # of the trial
-    index: int  # of the fresh seed
+    index: int  # of the fresh seed, or `OWN_SEED`
     weight: int = 1
 
     @property
@@ -46,7 +50,7 @@ class Ensemble:
     Parameters
     ----------
     networks
-        Runs of the confirmation, at least one.
+        Runs of the confirmation, or of the search, at least one.
     baselines
         Simple models.
     selected

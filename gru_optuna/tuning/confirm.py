@@ -7,6 +7,7 @@ matter which process trained which.
 
 from __future__ import annotations
 
+import logging
 import math
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field, replace
@@ -49,7 +50,7 @@ from gru_optuna.study.confirmation import (
     read_runs,
     runs_as_json,
 )
-from gru_optuna.study.ensemble import Ensemble, EnsembleBaseline, EnsembleNetwork
+from gru_optuna.study.ensemble import OWN_SEED, Ensemble, EnsembleBaseline, EnsembleNetwork
 from gru_optuna.study.prediction_intervals import PredictionIntervals
 from gru_optuna.study.predictions import ForecastSeries, describe_predictions
 from gru_optuna.study.study import load_study
@@ -65,7 +66,7 @@ from gru_optuna.tuning.ensemble_selection import (
 )
 from gru_optuna.tuning.retrain import FinishedRun, PlannedRun, train_again, train_runs
 from gru_optuna.worker.commits import storage_events
-from gru_optuna.worker.events import Confirming, ConfirmingElsewhere
+from gru_optuna.worker.events import Confirming, ConfirmingElsewhere, TrainingOtherTrials
 from gru_optuna.worker.run import WorkerSettings, load_data
 
 if TYPE_CHECKING:
@@ -84,10 +85,15 @@ if TYPE_CHECKING:
     from gru_optuna.worker.events import WorkerEvent
 
 
+logger = logging.getLogger(__name__)
+
 _Part: TypeAlias = Literal["validation", "test"]
 
 _KEPT_BYTES = 256 * 2**20
 """Weights of finished runs that are kept for the test; what exceeds it is trained again."""
+
+_MOST_OTHERS = 5
+"""Trials beyond the confirmed ones whose networks may be members of the ensemble."""
 
 _LOOK_SECONDS = 1.0
 """Between two looks whether another process has finished."""
@@ -374,6 +380,12 @@ class _ConfirmingRuns:
             for network in Ensemble.average(candidate.number, candidate.values).networks
         ]
         predictions = self._predict(networks, "validation")
+        others = [] if few else self._other_trials()
+        try:
+            predictions += self._predict(others, "validation")
+            networks += others
+        except StudyFailed as failed:  # they are a bonus, which must not cost the confirmation
+            logger.warning("the ensemble has no networks of other trials: %s", failed)
         simple = self._simple_models("validation")
         found = self.baselines.found if self.baselines else None
         models = [
@@ -399,6 +411,23 @@ class _ConfirmingRuns:
             selected=True,
             rows=rows,
         )
+
+    def _other_trials(self) -> list[EnsembleNetwork]:
+        """The best trials after the candidates, as they were in the search.
+
+        None where time is limited: they are trained once more.
+        """
+        if math.isfinite(self.seconds_left()):
+            return []
+        asked = self.spec.confirmation.candidates
+        more = _with_confirmation(self.spec, asked + _MOST_OTHERS, None)
+        others = finalists(self.study, more)[asked:]
+        if others:
+            self.on_event(TrainingOtherTrials(len(others)))
+        for trial, hyperparameters in others:
+            self.configurations[trial.number] = hyperparameters
+            self.runs[trial.number, OWN_SEED] = Run.of(trial, self.spec)
+        return [EnsembleNetwork(trial.number, OWN_SEED) for trial, _ in others]
 
     def _test(self, winner: Candidate, ensemble: Ensemble) -> TestValue | None:
         """The one look at the test rows, with the winner's networks and with the ensemble."""

@@ -15,11 +15,10 @@ from gru_optuna.bundle.linear import FittedLinear
 from gru_optuna.data.load import load_dataset
 from gru_optuna.errors import StudyError, StudyFailed
 from gru_optuna.search import space
-from gru_optuna.seeds import trial_seed
 from gru_optuna.storage.database.open import open_storage
 from gru_optuna.study.calibration import read_calibration
-from gru_optuna.study.confirmation import read_runs
-from gru_optuna.study.ensemble import Ensemble, EnsembleNetwork
+from gru_optuna.study.confirmation import Run, read_runs
+from gru_optuna.study.ensemble import OWN_SEED, Ensemble, EnsembleNetwork
 from gru_optuna.study.study import load_study
 from gru_optuna.study.summary import summarize
 from gru_optuna.study.trial_attributes import best_epoch, best_reached
@@ -200,7 +199,7 @@ def bundle_of_trial(
     value = best_reached(trial, spec)
     assert value is not None
     hyperparameters = space.hyperparameters(trial.params, spec)
-    run = PlannedRun(trial.number, 0, hyperparameters, trial_seed(spec.seed, trial.number))
+    run = PlannedRun.of(spec, trial.number, OWN_SEED, hyperparameters)
     member = _Member(FinishedRun(run, best_epoch(trial, value)))
     return _bundle(
         spec, trial.number, hyperparameters, datasets, pool, [member], 1, Event(),
@@ -225,8 +224,7 @@ class _Member:
 
 def _best_run(spec: Specification, winner: Winner, *, refit: bool) -> _Member:
     """The run of a trial that isn't confirmed."""
-    seed = trial_seed(spec.seed, winner.number)
-    run = PlannedRun(winner.number, 0, winner.hyperparameters, seed)
+    run = PlannedRun.of(spec, winner.number, OWN_SEED, winner.hyperparameters)
     return _Member(FinishedRun(run, winner.best_epoch, None if refit else winner.value))
 
 
@@ -234,14 +232,16 @@ def _runs(
     study: Study, spec: Specification, networks: Sequence[EnsembleNetwork], *, refit: bool
 ) -> list[_Member]:
     """The runs of an ensemble's networks."""
-    runs = read_runs(study)
+    runs, trials = read_runs(study), study.get_trials(deepcopy=False)
+    for member in networks:
+        if member.index == OWN_SEED:
+            runs[member.key] = Run.of(trials[member.number], spec)
     usual = {
         number: median_low(
             run.best_epoch for (of, _), run in runs.items() if of == number and run.best_epoch
         )
         for number in {member.number for member in networks}
     }
-    trials = study.get_trials(deepcopy=False)
     found = []
     for member in networks:
         hyperparameters = space.hyperparameters(trials[member.number].params, spec)

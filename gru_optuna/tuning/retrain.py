@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from gru_optuna import seeds
 from gru_optuna.errors import OutOfMemory, StudyFailed, TrialFailed
+from gru_optuna.study.ensemble import OWN_SEED
 from gru_optuna.worker.loop import await_epoch, short_turns
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ class PlannedRun:
     """A configuration and the seed to train it with."""
 
     number: int  # of the trial
-    index: int  # of the fresh seed; 0 where the seed is the trial's own
+    index: int  # of the fresh seed, or `OWN_SEED`
     hyperparameters: Hyperparameters
     seed: int
 
@@ -42,7 +43,9 @@ class PlannedRun:
     def of(
         cls, spec: Specification, number: int, index: int, hyperparameters: Hyperparameters
     ) -> PlannedRun:
-        """A trial's configuration on the fresh seed of this index."""
+        """A trial's configuration on the fresh seed of this index, or on its own."""
+        if index == OWN_SEED:
+            return cls(number, index, hyperparameters, seeds.trial_seed(spec.seed, number))
         seed = seeds.confirmation_seed(spec.seed, number, index)
         return cls(number, index, hyperparameters, seed)
 
@@ -167,10 +170,10 @@ def _warn_if_different(spec: Specification, before: FinishedRun, value: float) -
     """Logs that a run reached another value than before, which isn't an error."""
     if before.value is not None and value != before.value:
         logger.warning(
-            "trial %d on fresh seed %d reached %s %.6f before and %.6f when trained again here: "
+            "trial %d on %s reached %s %.6f before and %.6f when trained again here: "
             "another processor or device rounds differently",
             before.run.number,
-            before.run.index,
+            "its own seed" if before.run.index == OWN_SEED else f"fresh seed {before.run.index}",
             spec.metric,
             before.value,
             value,

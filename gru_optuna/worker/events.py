@@ -144,6 +144,13 @@ class Confirming(WorkerEvent):
 
 
 @dataclass(frozen=True)
+class TrainingOtherTrials(WorkerEvent):
+    """The best trials after the confirmed ones are trained again, as members of the ensemble."""
+
+    trials: int
+
+
+@dataclass(frozen=True)
 class ConfirmingElsewhere(WorkerEvent):
     """Another process confirms the best trials; this one waits for it."""
 

@@ -31,6 +31,7 @@ from gru_optuna.worker.events import (
     StandingBy,
     StorageAway,
     StorageBack,
+    TrainingOtherTrials,
     TrialEnded,
     TrialPaused,
     TrialStarted,
@@ -83,6 +84,10 @@ TOLD: list[tuple[WorkerEvent, str]] = [
     (FewerSlots(1, "out of memory"), "one trial trains alone from now on: out of memory"),
     (StorageAway("the disk is full"), "waiting for the storage: the disk is full"),
     (Confirming(0, 25, 5, 5), "confirming the best 5 on 5 fresh seeds: 0 of 25 runs done"),
+    (
+        TrainingOtherTrials(3),
+        "training the 3 next best trials again: candidates for the ensemble",
+    ),
     (
         WaitingForBaselines(30.0),
         "waiting for the simple models to compare with, at most 30 s",

@@ -21,8 +21,10 @@ from gru_optuna.bundle.onnx import to_onnx
 from gru_optuna.data.dataset import Split, Units
 from gru_optuna.data.metrics import combined, mean_metric
 from gru_optuna.errors import BundleError
+from gru_optuna.seeds import trial_seed
 from gru_optuna.storage.database.open import open_storage
 from gru_optuna.study.calibration import read_calibration
+from gru_optuna.study.ensemble import OWN_SEED
 from gru_optuna.study.study import load_study
 from gru_optuna.study.summary import summarize
 from gru_optuna.tuning.confirm import Place
@@ -168,6 +170,36 @@ def test_a_simple_model_that_cannot_predict_the_test_rows_is_no_member(
     found = summary.best.confirmed.members
     assert (found.selected, found.baselines) == (True, [])
     assert summary.compared() == []
+
+
+def test_networks_of_trials_that_were_not_confirmed_may_be_members(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def every_network(
+        _spec: object, networks: Sequence[object], models: Sequence[object], _winner: object
+    ) -> tuple[list[int], list[int]]:
+        return [1] * len(networks), [0] * len(models)
+
+    monkeypatch.setattr("gru_optuna.tuning.confirm.select_members", every_network)
+    summary = tuned(
+        tmp_path, "words", monkeypatch, budget={"trials": 3}, fit_baselines=False,
+        confirmation={"candidates": 1, "seeds": 2}, search={"learning_rate": 0.01},
+        pruner={"name": "none"},
+    )  # fmt: skip
+    assert summary.best is not None
+    assert summary.best.confirmed is not None
+    found = summary.best.confirmed
+    others = {m.number for m in found.members.networks if m.index == OWN_SEED}
+    assert others == {0, 1, 2} - {found.winner}
+    bundle = make_winner("words", place_of(tmp_path), NEVER)
+    study, _ = load_study(open_storage(place_of(tmp_path).url), "words")
+    members = {m.trial: m for m in bundle.manifest.members if m.trial is not None}
+    assert members.keys() == others
+    for number, member in members.items():
+        assert member.validation == study.trials[number].value
+        assert member.seed == trial_seed(0, number)
+    refitted = make_winner("words", place_of(tmp_path), NEVER, refit=True)
+    assert len(refitted.networks) == 4
 
 
 def test_a_limit_on_parameters_means_one_network(

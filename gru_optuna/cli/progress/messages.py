@@ -15,6 +15,7 @@ from gru_optuna.worker.events import (
     StandingBy,
     StorageAway,
     StorageBack,
+    TrainingOtherTrials,
     TrialStarted,
     WaitingForBaselines,
     WorkerDied,
@@ -95,6 +96,9 @@ def notice(event: WorkerEvent) -> str | None:  # noqa: PLR0912 (one case for eac
             words = f"confirming {best} on {seeds} fresh seeds: {done} of {of} runs done"
         case ConfirmingElsewhere():
             words = "another process confirms the winner; waiting for it"
+        case TrainingOtherTrials(trials):
+            which = "the next best trial" if trials == 1 else f"the {trials} next best trials"
+            words = f"training {which} again: candidates for the ensemble"
         case WaitingForBaselines(seconds):
             most = format_duration(seconds)
             words = f"waiting for the simple models to compare with, at most {most}"
