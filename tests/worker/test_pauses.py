@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import signal
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from helpers.kill_often import kill_often
 from helpers.processes import SEARCH, check_exact, check_work, curves, undisturbed, wait_for
+from helpers.storage_rows import run
 from optuna.trial import TrialState
 
 from gru_optuna.storage.database.tables import checkpoints, leases
@@ -99,3 +101,23 @@ def test_a_damaged_checkpoint_of_a_paused_trial_falls_back(
         file.write_bytes(b"") if damage == "changed" else file.unlink()
     assert lab.worker(slots=2).wait() == 0
     check_pauses(lab, undisturbed(new_lab, tmp_path, *WHOLE))
+
+
+def test_paused_trials_continue_from_their_checkpoints_in_a_copy_of_a_backup(
+    new_lab: Callable[..., Lab], tmp_path: Path
+) -> None:
+    lab = new_lab(f"sqlite:///{tmp_path / 'first.db'}", *PAUSING)
+    worker = lab.worker(slots=2, slow={"seconds": 0.05})
+    wait_for("four paused trials", lambda: sum(map(is_paused, lab.trials)) >= 4)
+    worker.signal(signal.SIGTERM)
+    assert worker.wait() == 130
+    before = {trial.number for trial in lab.trials if is_paused(trial)}
+    backup, target = tmp_path / "backup.db", f"sqlite:///{tmp_path / 'second.db'}"
+    run("backup", "--storage", lab.url, "--out", str(backup))
+    run("copy", f"sqlite:///{backup}", target)
+    moved = replace(lab, url=target, started=[])
+    assert {trial.number for trial in moved.trials if is_paused(trial)} == before
+    assert len(moved.rows(checkpoints)) == len(lab.rows(checkpoints))
+    assert moved.worker(slots=2).wait() == 0
+    assert set(lab.trained().values()) == {1}  # nothing is trained again
+    check_pauses(moved, undisturbed(new_lab, tmp_path, *WHOLE))
