@@ -28,6 +28,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import statistics
 import tempfile
 import time
@@ -51,7 +52,7 @@ from gru_optuna.search.thaw import Thaw
 from gru_optuna.storage.paused_trials import PAUSED
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -364,7 +365,6 @@ def record(path: Path, trials: int) -> dict[str, NDArray[Any]]:
     spec = study_file.load(path, ["training.patience=off", "pruner.name=none"])
     pool, size = make_pool(spec, load_folds(spec, path.parent), 1, None)
     distributions = space.searched(spec)
-    choices = {n: list(d.choices) for n, d in distributions.items() if hasattr(d, "choices")}
     x = np.full((trials, len(distributions)), np.nan)
     curve = np.full((trials, spec.training.epochs + 1), np.inf)
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(spec.seed))
@@ -373,14 +373,7 @@ def record(path: Path, trials: int) -> dict[str, NDArray[Any]]:
         while len(running) < size.slots and (number := next(waiting, None)) is not None:
             trial = study.ask()
             hyperparameters = space.suggest(trial, spec)
-            for column, (name, distribution) in enumerate(distributions.items()):
-                if name in choices and name in trial.params:
-                    x[number, column] = choices[name].index(trial.params[name])
-                elif name in trial.params:
-                    low, high, value = distribution.low, distribution.high, trial.params[name]
-                    if distribution.log:
-                        low, high, value = np.log([low, high, value])
-                    x[number, column] = (value - low) / (high - low)
+            x[number] = in_unit_numbers(trial.params, distributions)
             slot = pool.admit(hyperparameters, seeds.trial_seed(spec.seed, number))
             running[slot] = number
         if not running:
@@ -395,8 +388,30 @@ def record(path: Path, trials: int) -> dict[str, NDArray[Any]]:
                 del running[slot]
     return {
         "x": x, "curve": curve, "names": np.array(list(distributions)),
-        "kinds": np.array([len(choices.get(name, ())) for name in distributions]),
+        "kinds": np.array([len(getattr(d, "choices", ())) for d in distributions.values()]),
+        "usual": np.array(
+            [in_unit_numbers(table, distributions) for table in spec.tries]
+        ).reshape(-1, len(distributions)),
     }  # fmt: skip
+
+
+def in_unit_numbers(
+    values: Mapping[str, Any], distributions: Mapping[str, BaseDistribution]
+) -> list[float]:
+    """Values as a file has them: between 0 and 1, or the index of a choice."""
+    row = []
+    for name, distribution in distributions.items():
+        if name not in values:
+            row.append(math.nan)
+        elif isinstance(distribution, CategoricalDistribution):
+            known = values[name] in distribution.choices
+            row.append(float(distribution.choices.index(values[name])) if known else math.nan)
+        else:
+            low, high, value = distribution.low, distribution.high, values[name]
+            if distribution.log:
+                low, high, value = np.log([low, high, value])
+            row.append(float(np.clip((value - low) / (high - low), 0, 1)))
+    return row
 
 
 def search(
