@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 from dataclasses import replace
 from statistics import fmean
@@ -14,7 +15,7 @@ from helpers.small_studies import write_study
 from helpers.workspaces import REPOSITORY, TINY_STUDY, write_tiny_study
 
 from gru_optuna import study_file, tune
-from gru_optuna.attributes import TEST
+from gru_optuna.attributes import CALIBRATION, CONFIRMATION, TEST
 from gru_optuna.bundle.onnx import to_onnx
 from gru_optuna.data.intervals import student_interval
 from gru_optuna.data.load import load_dataset
@@ -496,13 +497,21 @@ def test_what_is_taken_away_reaches_what_was_recorded(tuned: Path) -> None:
 
 
 def test_studies_that_were_confirmed_before_ensembles_average_their_winners_networks(
-    tuned: Path,
+    tuned: Path, tmp_path: Path
 ) -> None:
-    content = decision(tuned).as_json()
+    path = shutil.copytree(tuned.parent, tmp_path / "old") / tuned.name
+    study, _ = opened(path)
+    content = decision(path).as_json()
     del content["ensemble"]
-    old = Decision.from_json(content)
+    study.set_user_attr(CONFIRMATION, content)
+    study.set_user_attr(CALIBRATION, None)
+    old = decision(path)
     assert old.ensemble is None
     assert old.members.networks == decision(tuned).members.networks
+    place = Place(url_of(path), path.parent, WorkerSettings("cpu", 1, 2))
+    bundle = make_winner("tiny", place, threading.Event())
+    assert [member.validation for member in bundle.manifest.members] == old.won.values
+    assert (bundle.manifest.format, bundle.manifest.temperature) == (1, 1.0)
 
 
 def test_a_single_network_that_is_taken_away_is_the_typical_one(tuned: Path) -> None:
