@@ -5,13 +5,18 @@ from __future__ import annotations
 import itertools
 
 import numpy as np
+import optuna
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import log_loss
 
+from gru_optuna import study_file
+from gru_optuna.attributes import CALIBRATION
 from gru_optuna.data.dataset import Split
+from gru_optuna.report.figures.base import Context
+from gru_optuna.report.figures.reliability import draw_reliability, reliability_section
 from gru_optuna.study.calibration import (
     Calibration,
     Reliability,
@@ -94,3 +99,21 @@ def test_what_is_recorded_is_read_again_and_said() -> None:
         "the log loss of its probabilities from 0.5000 to 0.4000, and their expected calibration "
         "error from 8.0% to 2.0%."
     )
+
+
+def test_the_reports_figure_shows_both_and_is_left_out_where_nothing_was_measured() -> None:
+    before, after = (Reliability(loss, 0.05, [(0.7, 0.6, 50), (0.95, 0.9, 320)])
+                     for loss in (0.5, 0.4))  # fmt: skip
+    found = Calibration(3, 1.62, 1.7, "test", 370, before, after)
+    figure = draw_reliability(found)
+    diagonal, raw, scaled = figure.data
+    assert list(diagonal.x) == list(diagonal.y)
+    assert (list(raw.x), list(scaled.y)) == ([0.7, 0.95], [0.6, 0.9])
+    assert list(raw.customdata) == [50, 320]
+    study = optuna.create_study()
+    spec = study_file.parse({"name": "x", "data": {"train": "x.ts"}}, "x")
+    assert reliability_section(Context(study, spec, 3)) == []
+    study.set_user_attr(CALIBRATION, found.as_json())
+    (section,) = reliability_section(Context(study, spec, 3))
+    assert found.in_words() in section.caption
+    assert reliability_section(Context(study, spec, 4)) == []  # another trial wins now

@@ -34,6 +34,7 @@ def draw_reliability(found: Calibration) -> go.Figure:
             customdata=[rows for *_, rows in measured.bins],
             mode="lines+markers",
             name=name,
+            cliponaxis=False,  # most rows stand at the corner
             line={"color": colour, "width": 1.5},
             marker={
                 "color": colour,
