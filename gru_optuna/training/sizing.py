@@ -111,6 +111,37 @@ def largest_hyperparameters(spec: Specification) -> Hyperparameters:
     )
 
 
+def refuse_impossible_constraints(spec: Specification, dataset: Dataset) -> None:
+    """Refuses constraints that even the smallest network of a study breaks.
+
+    Raises
+    ------
+    UserError
+    """
+    if (most := spec.most_parameters) is None:
+        return
+    searched = dict(spec.searchable())
+    sizes: dict[str, Any] = {
+        name: int(_smallest(searched[name]))
+        for name in ("embedding_size", "hidden_size", "layers")
+        if name in searched
+    }
+    smallest = replace(
+        largest_hyperparameters(spec),
+        bidirectional=searched["bidirectional"] in (True, [True]),
+        pooling="mean_max" if searched["pooling"] in ("mean_max", ["mean_max"]) else "last",
+        **sizes,
+    )
+    channels = min(channels for channels, _ in dataset.shapes(spec))
+    network = Network.of(smallest, channels, dataset.outputs, dataset.vocabulary)
+    if (size := network.size()) > most:
+        raise UserError(
+            f"the smallest network of this study ({_sizes_of(smallest, tuple(sizes))}) learns "
+            f"{size:,} parameters, and its constraints allow {most:,}. Raise the limit, or search "
+            f"smaller networks."
+        )
+
+
 class _Memory(NamedTuple):
     """Bytes that the largest network takes in one fold."""
 
@@ -178,7 +209,15 @@ def _largest(value: Searchable) -> float:
     return max(map(float, value if isinstance(value, list) else [value]))
 
 
-def _sizes_of(h: Hyperparameters) -> str:
-    names = ("vocabulary", "embedding_size", "hidden_size", "layers")
+def _smallest(value: Searchable) -> float:
+    if isinstance(value, Range):
+        return value.low
+    return min(map(float, value if isinstance(value, list) else [value]))
+
+
+_SIZES_TOLD = ("vocabulary", "embedding_size", "hidden_size", "layers")
+
+
+def _sizes_of(h: Hyperparameters, names: Sequence[str] = _SIZES_TOLD) -> str:
     sizes = [(name, getattr(h, name)) for name in names]
     return ", ".join(f"{name} = {size}" for name, size in sizes if size is not None)

@@ -30,6 +30,7 @@ from gru_optuna.study.summary import Summary, Winner, summarize_stored
 from gru_optuna.study.warm_start import Source, WarmStart, begin_from, begin_from_file, find_source
 from gru_optuna.training.engines.cpu import is_compiled
 from gru_optuna.training.pool_factory import Device, choose_device, make_pool, size_for_search
+from gru_optuna.training.sizing import refuse_impossible_constraints
 from gru_optuna.tuning.baselines import BaselineFits
 from gru_optuna.tuning.confirm import confirm
 from gru_optuna.tuning.retrain import Abandoned
@@ -151,6 +152,7 @@ def tune(
     spec = _read(path, url, overrides, trials=trials, hours=hours, epochs=epochs)
     where = choose_device(device)
     datasets = load_folds(spec, path.parent)
+    refuse_impossible_constraints(spec, datasets[0])
     # Before anything is created: a source that can't be used leaves no study behind.
     source = None if from_study is None else find_source(from_study, url, spec)
     opened, before, warm_starts = _create_or_resume(url, spec, datasets, checkpoints, source)

@@ -186,3 +186,27 @@ def test_other_pruners_and_searches_without_a_number_of_trials_fill_all_slots(
     spec, _ = load(tmp_path, "pruner.name=thaw", "budget.trials=4", key)
     size = sizing.Size(2, 8, None)
     assert size_for_search(spec, size, CPU) == size
+
+
+@pytest.mark.parametrize("pooling", ["'last'", "['mean_max']"])
+def test_constraints_that_no_network_satisfies_are_refused(tmp_path: Path, pooling: str) -> None:
+    sizes = ("model.hidden_size={low=5,high=9}", "model.layers=[2,1]", f"model.pooling={pooling}")
+    pooled = 5 if pooling == "'last'" else 10
+    # 12 channels and 9 classes: three gates with two biases each, and the head.
+    smallest = 3 * 5 * (12 + 5 + 2) + 9 * (pooled + 1)
+    for limit in (smallest, smallest - 1):
+        spec, dataset = load(tmp_path, *sizes, f"constraints=['network_parameters <= {limit}']")
+        if limit == smallest:
+            sizing.refuse_impossible_constraints(spec, dataset)
+            continue
+        with pytest.raises(UserError) as refused:
+            sizing.refuse_impossible_constraints(spec, dataset)
+    assert str(refused.value) == (
+        f"the smallest network of this study (hidden_size = 5, layers = 1) learns {smallest} "
+        f"parameters, and its constraints allow {smallest - 1}. Raise the limit, or search "
+        f"smaller networks."
+    )
+
+
+def test_a_study_without_constraints_is_never_refused_for_them(tmp_path: Path) -> None:
+    sizing.refuse_impossible_constraints(*load(tmp_path))
