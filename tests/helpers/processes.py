@@ -183,8 +183,12 @@ class Lab:
         fingerprint = self.study.user_attrs["fingerprint"]
         create_or_resume(open_storage(self.url), self.spec, fingerprint)
 
-    def worker(self, slots: int = 2, lease: float = 2, **faults: Any) -> Process:
+    def worker(self, slots: int = 2, lease: float | None = None, **faults: Any) -> Process:
         """Starts a worker, with faults; all of them log what they train."""
+        if lease is None:
+            # On SQLite a death is seen at once. On PostgreSQL the others wait for the lease, and
+            # a busy machine must not keep a living worker silent for as long.
+            lease = 20 if self.url.startswith("sqlite") else 3
         process = self.nursery.start(
             "worker", "tiny", "--storage", self.url, "--data", self.folder,
             "--lease", lease, "--threads", 1, "--slots", slots, "--device", "cpu",

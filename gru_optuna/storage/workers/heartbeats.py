@@ -75,14 +75,15 @@ def life_lock(engine: Engine, worker_id: int) -> FileLock | None:
     return FileLock(folder / f"worker-{worker_id}.lock", thread_local=False)
 
 
-def has_died(engine: Engine, worker_id: int, beats: int) -> bool:
+def has_died(engine: Engine, worker_id: int) -> bool:
     """Whether a worker's process is certainly gone; False where that can't be known."""
     lock = life_lock(engine, worker_id)
     if lock is None:
         return False
     if not Path(lock.lock_file).exists():
-        # Before its first beat, a worker has its row but may not have made its file yet.
-        return beats > 0
+        # A worker makes its file before others see its row. Somebody else removed the file, and
+        # died before the row went, too.
+        return True
     try:
         lock.acquire(timeout=0)
     except Timeout:

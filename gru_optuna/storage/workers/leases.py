@@ -34,6 +34,7 @@ from gru_optuna.storage.workers.heartbeats import (
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
+    from filelock import FileLock
     from sqlalchemy import Connection, Engine
 
 SUSPICIOUS_DEATHS = 2
@@ -124,12 +125,20 @@ class Registration:
         self._left = False
         self._died: set[int] = set()  # at the last look, certainly and on this machine
         self._watched_at, self._others = -math.inf, 0
-        with engine.begin() as connection:
-            inserted = connection.execute(insert(workers).values(self._row(connection)))
-            assert inserted.inserted_primary_key is not None
-            self.worker_id = int(inserted.inserted_primary_key[0])
-        self._life = life_lock(engine, self.worker_id)
-        self._hold_life()
+        self._life: FileLock | None = None
+        try:
+            with engine.begin() as connection:
+                inserted = connection.execute(insert(workers).values(self._row(connection)))
+                assert inserted.inserted_primary_key is not None
+                self.worker_id = int(inserted.inserted_primary_key[0])
+                # Before others see the row: a worker without this file counts as dead.
+                self._life = life_lock(engine, self.worker_id)
+                self._hold_life()
+        except BaseException:
+            # The next attempt may get the same number.
+            if self._life is not None:
+                self._life.release(force=True)
+            raise
 
     def beat(self, connection: Connection, epochs_per_second: float | None = None) -> None:
         """Shows that this worker lives, and how fast it trains."""
@@ -306,7 +315,7 @@ class Registration:
             )
         }
         self._watched_at, self._others = at, len(others)
-        died = {worker for worker, beats in others.items() if has_died(self._engine, worker, beats)}
+        died = {worker for worker in others if has_died(self._engine, worker)}
         self._died = died
         return self._workers.look(others, at) | died
 

@@ -20,13 +20,18 @@ from helpers.workspaces import REPOSITORY
 from hypothesis import given
 from hypothesis import strategies as st
 from optuna.trial import TrialState
-from sqlalchemy import func, select, update
+from sqlalchemy import event, func, select, update
 
 from gru_optuna.checkpoints.checkpoint import Saved
 from gru_optuna.storage.database.open import now, open_engine, open_storage
 from gru_optuna.storage.database.tables import checkpoints, leases, workers
-from gru_optuna.storage.workers.heartbeats import BEATS_A_LEASE, LEASE_SECONDS, HeartbeatMonitor
-from gru_optuna.storage.workers.leases import SUSPICIOUS_DEATHS
+from gru_optuna.storage.workers.heartbeats import (
+    BEATS_A_LEASE,
+    LEASE_SECONDS,
+    HeartbeatMonitor,
+    has_died,
+)
+from gru_optuna.storage.workers.leases import SUSPICIOUS_DEATHS, Host, Registration
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -459,3 +464,55 @@ def test_a_beat_is_written_with_its_time(database_url: str) -> None:
     assert (row.process, row.slots, row.device) == (os.getpid(), 8, "cpu")
     assert row.epochs_per_second == 2.5
     assert row.beaten_at >= row.started_at
+
+
+# --- the files of living workers, beside a SQLite database ---
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    made = f"sqlite:///{tmp_path / 'x.db'}"
+    make(made)
+    return made
+
+
+def test_a_worker_holds_its_file_before_others_see_its_row(url: str, tmp_path: Path) -> None:
+    study, engine, other = make(url), open_engine(url), open_engine(url)
+    found: list[bool] = []
+
+    def look(_: object) -> None:
+        files = (tmp_path / "x.db.locks").glob("worker-*.lock")
+        (file,) = files
+        found.append(has_died(other, int(file.stem.removeprefix("worker-"))))
+
+    event.listen(engine, "commit", look)
+    Registration(engine, study._study_id, Host.here("cpu", 1))
+    assert found == [False]
+
+
+def test_a_registration_that_fails_leaves_the_number_to_the_next(url: str) -> None:
+    study, engine = make(url), open_engine(url)
+
+    def fail(_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    event.listen(engine, "commit", fail)
+    with pytest.raises(OSError, match="No space") as caught:
+        Registration(engine, study._study_id, Host.here("cpu", 1))
+    event.remove(engine, "commit", fail)
+    # The exception keeps what it met alive, as it does while an attempt is repeated.
+    again = Registration(engine, study._study_id, Host.here("cpu", 1), lease_seconds=0.1)
+    assert caught.value is not None
+    assert not has_died(engine, again.worker_id)
+
+
+def test_a_dead_worker_is_seen_although_whoever_removed_its_file_died_first(url: str) -> None:
+    dead, buries, other = (Worker(url) for _ in range(3))
+    dead.die()
+    with buries.engine.begin() as connection:
+        buries.registration.claim(connection, 1, None, time.monotonic())
+        connection.rollback()
+    other.claim(1)
+    with other.engine.connect() as connection:
+        left = set(connection.scalars(select(workers.c.worker_id)))
+    assert left == {buries.registration.worker_id, other.registration.worker_id}
