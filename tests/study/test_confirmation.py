@@ -109,6 +109,13 @@ def test_a_candidate_is_its_trial_and_the_runs_on_fresh_seeds() -> None:
     assert candidate(1, [0.5]).interval is None
 
 
+def test_the_run_of_a_trial_in_the_search_is_its_best_epoch() -> None:
+    assert Run.of(trial(DONE, [0.5, 0.8, 0.6], 0.1), specification()) == Run(0.8, 2, 3)
+    # Better than when its attributes were written: a trial that was paused, and trains again.
+    again = trial(TrialState.RUNNING, [0.5, 0.8, 0.9], 0.1, best_epoch=2)
+    assert Run.of(again, specification()) == Run(0.9, 3, 3)
+
+
 # --- which trials are trained again ---
 
 
