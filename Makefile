@@ -20,7 +20,7 @@ test: $(READY)
 soak: $(READY)
 	$(BIN)/python -m pytest -m soak -s
 
-# Changes the code here and there, and asks whether the tests notice: an hour or so.
+# Changes the code here and there, and asks whether the tests notice: an hour or two.
 mutants: $(READY)
 	$(BIN)/python -m pip install --quiet mutmut==3.8.1
 	$(BIN)/python benchmarks/mutants.py
