@@ -16,6 +16,7 @@ from gru_optuna.bundle.folder import CARD, MANIFEST, SPECIFICATION
 from gru_optuna.bundle.linear import linear_as_json
 from gru_optuna.bundle.load import bundle_from_files
 from gru_optuna.bundle.manifest import (
+    Intervals,
     LinearMember,
     Manifest,
     Member,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from gru_optuna.bundle.bundle import Bundle
     from gru_optuna.bundle.linear import FittedLinear
     from gru_optuna.hyperparameters import Hyperparameters
+    from gru_optuna.study.prediction_intervals import PredictionIntervals
     from gru_optuna.study_file import Specification
 
 
@@ -71,6 +73,7 @@ def make_bundle(
     fingerprint: str,
     metrics: Mapping[str, Any],
     temperature: float = 1.0,
+    intervals: PredictionIntervals | None = None,
     refitted: bool = False,
 ) -> Bundle:
     """A bundle in memory; ``bundle.save(folder)`` writes it.
@@ -91,6 +94,8 @@ def make_bundle(
         The results, for the model card.
     temperature
         What probabilities are scaled with; see `study.calibration`.
+    intervals
+        How far the average's predictions of numbers are off.
     refitted
         Whether the networks were trained on training and validation rows together.
     """
@@ -142,6 +147,7 @@ def make_bundle(
         members=members,
         linear=models,
         temperature=temperature,
+        intervals=_intervals(intervals),
         metrics=dict(metrics),
         fingerprint=fingerprint,
     )
@@ -154,3 +160,11 @@ def make_bundle(
     bundle = bundle_from_files(content, "the bundle")
     content[CARD] = model_card(bundle).encode()
     return bundle
+
+
+def _intervals(measured: PredictionIntervals | None) -> Intervals | None:
+    """Those of the levels for which there were enough rows."""
+    if measured is None or not measured.levels:
+        return None
+    widths: dict[Any, Any] = {level: measured.widths[level] for level in measured.levels}
+    return Intervals(widths=widths, relative=measured.relative)

@@ -23,17 +23,19 @@ from gru_optuna.data.dataset import Split, Units, starts_of
 from gru_optuna.data.readers.in_memory import is_pandas
 from gru_optuna.data.sequences.scaler import SequenceEncoder
 from gru_optuna.data.series.encoder import SeriesEncoder, joined_units
+from gru_optuna.data.series.windows import naive_error
 from gru_optuna.data.targets import Classes, Numbers
 from gru_optuna.errors import DataError
+from gru_optuna.formatting import format_list
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
     from numpy.typing import NDArray
     from torch import Tensor
 
     from gru_optuna.bundle.linear import FittedLinear
-    from gru_optuna.bundle.manifest import Manifest
+    from gru_optuna.bundle.manifest import Level, Manifest
     from gru_optuna.bundle.rows import Encoder, RowsToPredict
     from gru_optuna.data.series.frequency import Times
     from gru_optuna.hyperparameters import Hyperparameters
@@ -188,8 +190,20 @@ class Bundle:
             )
         return np.concatenate([self.probabilities(part) for part in self._parts(data)])
 
-    def predict_frame(self, data: object) -> Any:
+    @property
+    def levels(self) -> tuple[Level, ...]:
+        """The levels of the intervals that it can give, in percent; none for classes."""
+        return tuple(self.manifest.intervals.widths) if self.manifest.intervals else ()
+
+    def predict_frame(self, data: object, levels: Collection[str] = ()) -> Any:
         """The table that ``gru-optuna predict`` writes: one row per row, or per step ahead.
+
+        Parameters
+        ----------
+        data
+            As `predict` takes it.
+        levels
+            Which of `levels` to add intervals of, as columns such as ``low_80`` and ``high_80``.
 
         Returns
         -------
@@ -198,12 +212,29 @@ class Bundle:
         Raises
         ------
         DataError
-            As `predict`.
+            As `predict`, or if there are no intervals of a level.
         """
-        frame = pl.concat([self.predict_rows(part) for part in self._parts(data)])
+        self.check_levels(levels)
+        frame = pl.concat([self.predict_rows(part, levels) for part in self._parts(data)])
         return frame.to_pandas() if is_pandas(data) else frame
 
-    def predict_rows(self, rows: RowsToPredict) -> pl.DataFrame:
+    def check_levels(self, levels: Collection[str]) -> None:
+        """Refuses levels of intervals that the bundle doesn't have.
+
+        Raises
+        ------
+        DataError
+        """
+        for level in levels:
+            if level not in self.levels:
+                known = f"It has {format_list(self.levels)}." if self.levels else "It has none."
+                raise DataError(
+                    f"this bundle has no intervals of level {level}. {known} Confirmed studies of "
+                    f"numbers have them, unless they are exported with --single, or there were "
+                    f"too few validation rows."
+                )
+
+    def predict_rows(self, rows: RowsToPredict, levels: Collection[str] = ()) -> pl.DataFrame:
         """The predictions for rows that are encoded all at once, up to `CHUNK` of them."""
         if self.labels:
             return self._predict_classes(rows)
@@ -225,7 +256,27 @@ class Bundle:
             # Bundles of earlier versions don't know how the times came.
             written = [form.write(found) for form in rows.forms] or [found]
             columns |= zip(self.spec.data.times, written, strict=True)
-        return pl.DataFrame({**columns, PREDICTION: numbers.ravel()})
+        bounds = dict(self._bounds(rows, numbers, levels))
+        return pl.DataFrame({**columns, PREDICTION: numbers.ravel(), **bounds})
+
+    def _bounds(
+        self, rows: RowsToPredict, numbers: NDArray[np.float64], levels: Collection[str]
+    ) -> Iterator[tuple[str, pl.Series]]:
+        """Columns of bounds around predictions (N, O); null where a series' error is unknown."""
+        intervals = self.manifest.intervals
+        if intervals is None:
+            return
+        unit = np.ones(len(numbers))
+        if intervals.relative:
+            assert isinstance(self.encoder, SeriesEncoder)
+            season = self.encoder.plan.season
+            # The error of a constant series is measured as it is.
+            unit = np.array([naive_error(each.target, season) or 1.0 for each in rows.rows])
+        for level, widths in intervals.widths.items():
+            if level in levels:
+                apart = np.outer(unit, widths)
+                for side, bound in (("low", numbers - apart), ("high", numbers + apart)):
+                    yield f"{side}_{level}", pl.Series(bound.ravel()).fill_nan(None)
 
     def probabilities(self, rows: RowsToPredict) -> NDArray[np.float64]:
         """The probability (N, O) of each class: the members' average, at the temperature."""

@@ -100,7 +100,13 @@ def bundle_from_files(content: Mapping[str, bytes], source: str) -> Bundle:
                  f"{source}/{member.weights}", member.weight)
         for member, trained in zip(manifest.members, own, strict=True)
     ]  # fmt: skip
-    rows = networks[0].preprocessing
+    rows, outputs = networks[0].preprocessing, networks[0].network.outputs
+    if manifest.intervals is not None and (
+        rows.labels
+        or (manifest.intervals.relative and not isinstance(rows.encoder, SeriesEncoder))
+        or any(len(widths) != outputs for widths in manifest.intervals.widths.values())
+    ):
+        raise damaged(source, "its intervals don't fit what it predicts")
     linear = [
         LinearModel(
             read_linear(read(member.model), read(member.weights), rows.encoder, rows.labels,

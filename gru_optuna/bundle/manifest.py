@@ -39,7 +39,8 @@ FORMAT = 3
    (Version 0.1.0 also wrote texts with a searched vocabulary as 2.)
 3. Series, with the form of their times; tables whose numbers aren't plain, or with fields that
    stand for a missing value; views, and sequences with missing values; ensembles whose members
-   don't count alike, weren't trained with one configuration, or are linear models; temperatures.
+   don't count alike, weren't trained with one configuration, or are linear models; temperatures;
+   intervals.
 
 Others are still written as 1, which every version reads.
 """
@@ -57,6 +58,7 @@ _LONGEST_PATTERN = 200
 _HEAVIEST = 1_000
 _HOTTEST = 1_000
 
+Level = Literal["80", "95"]
 Count = Annotated[int, Field(ge=1, le=LONGEST)]
 Spread = Annotated[float, Field(gt=0)]
 
@@ -110,6 +112,13 @@ class LinearMember(StrictModel):
     weight: int = Field(1, ge=1, le=_HEAVIEST)
 
 
+class Intervals(StrictModel):
+    """How far predictions of numbers are off; see `study.prediction_intervals`."""
+
+    widths: dict[Level, Annotated[list[Annotated[float, Field(ge=0)]], Field(min_length=1)]]
+    relative: bool  # to the seasonal-naive error of each series
+
+
 class Manifest(StrictModel):
     """``bundle.json``."""
 
@@ -125,6 +134,7 @@ class Manifest(StrictModel):
     members: Annotated[list[Member], Field(min_length=1, max_length=MOST_MEMBERS)]
     linear: Annotated[list[LinearMember], Field(max_length=MOST_LINEAR)] = []
     temperature: float = Field(1.0, gt=0, le=_HOTTEST)  # of the probabilities
+    intervals: Intervals | None = None  # of the average's predictions
     metrics: dict[str, Any]  # for the model card; nothing is computed from them
     fingerprint: str  # of the data
 
@@ -137,14 +147,14 @@ class Manifest(StrictModel):
     @model_serializer(mode="wrap")
     def _as_in_format_1(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
         content: dict[str, Any] = write(self)
-        later = {"linear": [], "temperature": 1.0}
+        later = {"linear": [], "temperature": 1.0, "intervals": None}
         return {key: value for key, value in content.items() if later.get(key, ...) != value}
 
     @property
     def plain(self) -> bool:
         """Whether format 1 can hold it, whatever it describes."""
         members = all(member.plain for member in self.members)
-        return members and not self.linear and self.temperature == 1
+        return members and not self.linear and self.temperature == 1 and self.intervals is None
 
 
 class _Preprocessing(StrictModel):

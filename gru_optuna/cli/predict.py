@@ -29,6 +29,13 @@ def predict(
             metavar="FILE", help="The file to write: .csv .tsv .jsonl .parquet. Default: stdout."
         ),
     ] = None,
+    level: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="80|95",
+            help="Add intervals that should contain so many percent of the numbers. Repeatable.",
+        ),
+    ] = None,
     for_spreadsheets: Annotated[
         bool,
         typer.Option(
@@ -52,7 +59,8 @@ def predict(
         from gru_optuna.bundle.rows import read_rows
 
         begin_work()
-        model, predicted = load_bundle(bundle), 0
+        model, levels, predicted = load_bundle(bundle), level or (), 0
+        model.check_levels(levels)
         console = Console(stderr=True)
         columns = (BarColumn(), TextColumn("{task.fields[rows]} rows"), TimeRemainingColumn())
         try:
@@ -62,7 +70,7 @@ def predict(
             ):
                 bar = progress.add_task("predict", total=1.0, rows="0")
                 for rows, share in read_rows(file, model.encoder):
-                    writer.write(model.predict_rows(rows))
+                    writer.write(model.predict_rows(rows, levels))
                     predicted += len(rows)
                     progress.update(bar, completed=share, rows=f"{predicted:,}")
         except KeyboardInterrupt:

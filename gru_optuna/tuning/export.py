@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from gru_optuna.data.dataset import Dataset
     from gru_optuna.hyperparameters import Hyperparameters
     from gru_optuna.study.ensemble import EnsembleBaseline
+    from gru_optuna.study.prediction_intervals import PredictionIntervals
     from gru_optuna.study.summary import Winner
     from gru_optuna.study_file import Specification
     from gru_optuna.training.folded_pool import TrialPool
@@ -171,6 +172,8 @@ def bundle_of_winner(
         fingerprint=fingerprint,
         metrics=measured(winner.value, baselines, winner.confirmed, compared, calibration),
         temperature=temperature,
+        # They are those of the average, whose errors are smaller than a single network's.
+        intervals=winner.intervals if ensemble else None,
         refitted=refit,
     )  # fmt: skip
 
@@ -294,6 +297,7 @@ def _bundle(
     fingerprint: str,
     metrics: Mapping[str, Any],
     temperature: float = 1.0,
+    intervals: PredictionIntervals | None = None,
     refitted: bool,
 ) -> Bundle:
     """The networks of these runs, trained again, as a bundle of this trial."""
@@ -318,5 +322,6 @@ def _bundle(
         ]
     return make_bundle(
         spec, number, hyperparameters, networks, linear,
-        fingerprint=fingerprint, metrics=metrics, temperature=temperature, refitted=refitted,
+        fingerprint=fingerprint, metrics=metrics, temperature=temperature,
+        intervals=intervals, refitted=refitted,
     )  # fmt: skip

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
 import polars as pl
 
 from gru_optuna.attributes import FUTURE
-from gru_optuna.bundle.bundle import PREDICTION
 from gru_optuna.bundle.rows import CHUNK, read_rows, series_of_tables
 from gru_optuna.data.readers.in_memory import open_table
 from gru_optuna.data.series.encoder import SeriesEncoder
-from gru_optuna.data.series.windows import naive_error
 from gru_optuna.errors import UserError
 from gru_optuna.storage.database.open import open_storage
 from gru_optuna.study.predictions import ForecastSeries, describe_future, stored_predictions
@@ -29,7 +26,6 @@ if TYPE_CHECKING:
 
     from gru_optuna.bundle.rows import RowsToPredict
     from gru_optuna.data.series.series import Series
-    from gru_optuna.study.prediction_intervals import PredictionIntervals
     from gru_optuna.tuning.confirm import Place
 
 
@@ -81,21 +77,13 @@ def make_forecast(
         )
     winner = summarize(study, spec).best
     bundle = make_winner(name, place, stop, refit=True)
-    intervals = None if winner is None else winner.intervals
     encoder = bundle.encoder
     assert isinstance(encoder, SeriesEncoder)
     frames: list[pl.DataFrame] = []
     observed: list[Series] = []
     for part in _rows(encoder, place.folder, rows):
         observed += part.rows
-        frame = bundle.predict_rows(part)
-        if intervals is not None:
-            season = encoder.plan.season
-            naive = [
-                (naive_error(each.target, season) or 1.0) if intervals.relative else 1.0
-                for each in part.rows
-            ]
-            frame = frame.with_columns(_bounds(frame[PREDICTION], intervals, naive))
+        frame = bundle.predict_rows(part, bundle.levels)
         frames.append(frame.filter(pl.int_range(pl.len()) % horizon < (steps or horizon)))
     forecasts = pl.concat(frames)
     if winner is not None:
@@ -129,16 +117,3 @@ def _rows(encoder: SeriesEncoder, folder: Path, file: Path | None) -> Iterator[R
     rows = series_of_tables(tables, encoder)
     for start in range(0, len(rows), CHUNK):
         yield rows.part(start, start + CHUNK)
-
-
-def _bounds(
-    forecasts: pl.Series, intervals: PredictionIntervals, naive: list[float]
-) -> Iterator[pl.Series]:
-    """Columns of bounds around the forecasts of all series, one series after another.
-
-    `naive` are the errors of the seasonal-naive forecast, in which widths are measured.
-    """
-    for level in intervals.levels:
-        widths = np.outer(naive, np.array(intervals.widths[level], float)).ravel()
-        yield (forecasts - widths).alias(f"low_{level}")
-        yield (forecasts + widths).alias(f"high_{level}")

@@ -224,6 +224,12 @@ HOSTILE: dict[str, tuple[Callable[[dict[str, bytes]], None], str]] = {
     "a member that outweighs all": (in_json(MANIFEST, linear__0__weight=10**9), "less than or eq"),
     "no temperature": (in_json(MANIFEST, temperature=0), "temperature: Input should be greater"),
     "a temperature without end": (in_json(MANIFEST, temperature=1e300), "temperature"),
+    "intervals of classes": (in_json(
+        MANIFEST, intervals={"widths": {"80": [1.0]}, "relative": False}), "don't fit what it pre"),
+    "intervals of no width": (in_json(
+        MANIFEST, intervals={"widths": {"80": [-1.0]}, "relative": False}), "greater than or equ"),
+    "intervals of another level": (in_json(
+        MANIFEST, intervals={"widths": {"50": [1.0]}, "relative": False}), "Input should be '80'"),
     "a configuration that is none": (
         in_json(MANIFEST, members__0__configuration={"hidden_size": "x"}), "valid study file"),
     "another kind": (in_json(LINEAR, kind="pickle"), "does not match any of the expected tags"),

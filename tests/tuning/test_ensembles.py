@@ -152,7 +152,12 @@ def test_folds_select_by_predictions_of_rows_that_each_fold_held_out(
     bundle = make_winner("sizes", place_of(tmp_path), NEVER)
     assert len(bundle.networks) == 2 * len(found.networks)  # one of each fold
     assert len(bundle.linear) == 2 * len(found.baselines) == 2
-    assert np.isfinite(bundle.predict(["ba de fi", "ra"])).all()
+    frame = bundle.predict_frame(["ba de fi", "ra"], ["80"])
+    assert frame["prediction"].is_finite().all()
+    widths = frame["high_80"] - frame["low_80"]
+    assert bundle.manifest.intervals is not None
+    assert not bundle.manifest.intervals.relative
+    np.testing.assert_allclose(widths, 2 * bundle.manifest.intervals.widths["80"][0])
 
 
 def test_a_simple_model_that_cannot_predict_the_test_rows_is_no_member(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -14,13 +16,14 @@ from helpers.workspaces import Workspace
 
 from gru_optuna import load_bundle, tune
 from gru_optuna.attributes import FUTURE
-from gru_optuna.errors import UserError
+from gru_optuna.errors import DataError, UserError
 from gru_optuna.report.page import render_report
 from gru_optuna.storage.database.open import open_storage
 from gru_optuna.study.prediction_intervals import read_intervals
 from gru_optuna.study.predictions import stored_future
 from gru_optuna.study.study import load_study
 from gru_optuna.tuning.confirm import Place
+from gru_optuna.tuning.export import make_winner
 from gru_optuna.tuning.forecast import make_forecast
 from gru_optuna.worker.run import WorkerSettings
 
@@ -68,6 +71,31 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     url = f"sqlite:///{folder / 'study.db'}"
     tune(path, storage=url, device="cpu", threads=1, slots=2, report=folder / "report")
     return folder
+
+
+def test_a_bundle_gives_the_same_intervals(folder: Path) -> None:
+    """Of rows that came later, too, in the units of each series."""
+    bundle = make_winner("sales", place_of(folder), NEVER, refit=True)
+    bundle.save(folder / "refitted")
+    loaded = load_bundle(folder / "refitted")
+    assert loaded.levels == ("80", "95")
+    forecast = make_forecast("sales", place_of(folder), NEVER)
+    rows = pl.read_csv(folder / "sales.csv", try_parse_dates=True)
+    found = loaded.predict_frame(rows, ["80", "95"])
+    for column in ("prediction", "low_80", "high_80", "low_95", "high_95"):
+        np.testing.assert_allclose(found[column], forecast[column], rtol=1e-12, err_msg=column)
+    assert "low_80" not in loaded.predict_frame(rows).columns
+    single = make_winner("sales", place_of(folder), NEVER, ensemble=False)
+    with pytest.raises(DataError, match=r"no intervals of level 80\. It has none\..*--single"):
+        single.predict_frame(rows, ["80"])
+    command = (sys.executable, "-m", "gru_optuna", "predict", "refitted", "sales.csv", "--level")
+    how: dict[str, Any] = {"cwd": folder, "capture_output": True, "text": True, "timeout": 120}
+    done = subprocess.run([*command, "80"], **how, check=True)
+    assert done.stdout.splitlines()[0] == "shop,hour,prediction,low_80,high_80"
+    refused = subprocess.run([*command, "90"], **how, check=False)
+    assert refused.returncode == 2
+    assert "no intervals of level 90. It has 80 and 95." in " ".join(refused.stderr.split())
+    assert not refused.stdout
 
 
 def test_the_report_draws_what_was_forecast(folder: Path) -> None:
