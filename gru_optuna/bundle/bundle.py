@@ -229,9 +229,9 @@ class Bundle:
             if level not in self.levels:
                 known = f"It has {format_list(self.levels)}." if self.levels else "It has none."
                 raise DataError(
-                    f"this bundle has no intervals of level {level}. {known} Confirmed studies of "
-                    f"numbers have them, unless they are exported with --single, or there were "
-                    f"too few validation rows."
+                    f"this model has no intervals of level {level}. {known} Models of numbers have "
+                    f"them once they are confirmed on fresh seeds, unless they are exported with "
+                    f"--single or had too few validation rows."
                 )
 
     def predict_rows(self, rows: RowsToPredict, levels: Collection[str] = ()) -> pl.DataFrame:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import polars as pl
@@ -148,15 +148,24 @@ class GRUForecaster(GRUEstimator):
         names = frame[series].iloc[:: len(steps)]
         return pl.DataFrame(table, schema=steps).to_pandas().set_axis(names, axis="index")
 
-    def predict_frame(self, horizon: int | None = None, *, y: Any = None, X: Any = None) -> Any:
+    def predict_frame(
+        self,
+        horizon: int | None = None,
+        *,
+        y: Any = None,
+        X: Any = None,
+        levels: Sequence[Literal[80, 95]] = (),
+    ) -> Any:
         """Predicts the next values as a frame with series, times and the column ``prediction``.
 
         It is a frame of polars; of pandas where y is, with times in the form that they have there.
+        For each of `levels`, it has the bounds of intervals that should contain so many percent of
+        the values (``low_80``, ``high_80``). Only a model that was fitted with `confirm` has them.
 
         Raises
         ------
         ValueError
-            As `predict`.
+            As `predict`, or if no intervals of a level were measured.
         """
         check_is_fitted(self, "bundle_")
         most = self._most
@@ -168,7 +177,7 @@ class GRUForecaster(GRUEstimator):
             )
         with value_errors():
             rows = self.history_ if y is None else self._read(y, X)
-            frame: pl.DataFrame = self.bundle_.predict_frame(rows)
+            frame: pl.DataFrame = self.bundle_.predict_frame(rows, [str(one) for one in levels])
         frame = frame.filter(pl.int_range(pl.len()) % most < ahead)
         frame = frame if self._timed else frame.drop(_TIME)
         form = self._pandas_form if y is None else self._form(y)

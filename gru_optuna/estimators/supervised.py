@@ -6,7 +6,7 @@ import hashlib
 import warnings
 from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -303,6 +303,23 @@ class GRURegressor(RegressorMixin, _Labelled):  # type: ignore[misc]
         with value_errors():
             predictions: NDArray[np.float64] = self.bundle_.predict(rows)
         return predictions
+
+    def predict_interval(self, X: Any, level: Literal[80, 95] = 80) -> NDArray[np.float64]:
+        """Predicts bounds (N, 2) between which so many percent of the numbers should lie.
+
+        They are as far from the prediction as the errors on the validation rows (split conformal
+        prediction), which only a model that was fitted with `confirm` has measured.
+
+        Raises
+        ------
+        ValueError
+            As `predict`, or if no intervals were measured.
+        """
+        rows = self._rows(X)
+        with value_errors():
+            frame = self.bundle_.predict_frame(rows, [str(level)])
+        bounds = [np.asarray(frame[f"{side}_{level}"]) for side in ("low", "high")]
+        return np.column_stack(bounds)
 
 
 def _taken(rows: Table | Sequences, chosen: NDArray[np.bool_]) -> Table | Sequences:

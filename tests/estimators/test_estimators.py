@@ -156,6 +156,29 @@ def test_the_best_can_be_confirmed_on_fresh_seeds(vowels: Rows) -> None:
     np.testing.assert_array_equal(again.predict_proba(vowels[0]), model.predict_proba(vowels[0]))
 
 
+def test_confirmed_numbers_have_intervals(vowels: Rows) -> None:
+    rows, sizes = vowels[0], np.array([float(len(row)) for row in vowels[0]])
+    model = GRURegressor(**SMALL, confirm=1).fit(rows, sizes)
+    narrow, wide = model.predict_interval(rows[:9]), model.predict_interval(rows[:9], 95)
+    np.testing.assert_allclose(narrow.mean(axis=1), model.predict(rows[:9]), rtol=1e-9)
+    assert (wide[:, 0] < narrow[:, 0]).all()
+    assert (narrow[:, 1] < wide[:, 1]).all()
+    with pytest.raises(ValueError, match="no intervals of level 50"):
+        model.predict_interval(rows, 50)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"level 80\. It has none\..*confirmed"):
+        GRURegressor(**SMALL).fit(rows, sizes).predict_interval(rows)
+
+
+def test_confirmed_forecasts_have_intervals() -> None:
+    model = GRUForecaster(3, season=24, **SMALL, confirm=1).fit(WAVE)
+    frame = model.predict_frame(levels=[80])
+    assert frame.columns == ["prediction", "low_80", "high_80"]
+    assert (
+        (frame["low_80"] < frame["prediction"]) & (frame["prediction"] < frame["high_80"])
+    ).all()
+    assert len(model.predict_frame(2, levels=[80, 95])) == 2
+
+
 # --- texts ---
 
 
