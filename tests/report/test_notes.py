@@ -279,6 +279,17 @@ def test_a_study_is_described_now_and_then_by_whoever_comes_first(database_url: 
     assert get_note(make(database_url)) == f"{written[-1]} {len(written)}"
 
 
+def test_who_leaves_describes_nothing(database_url: str) -> None:
+    """It has seconds to leave, and drawing figures may take longer."""
+    mirror = described_mirror(
+        database_url, NoteWriter(lambda study: Description("n", {}), trial_note)
+    )
+    mirror.sync(leaving=True)
+    assert get_note(make(database_url)) == ""
+    mirror.sync()
+    assert get_note(make(database_url)) == "n"
+
+
 def test_the_pause_is_as_long_as_words_are_dear() -> None:
     words = NoteWriter(lambda study: Description("n", {}), trial_note)
     made = optuna.create_study()
