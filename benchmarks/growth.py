@@ -59,7 +59,7 @@ STUDY, NAME = HERE.parent / "studies" / "japanese-vowels.toml", "japanese-vowels
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "NO_COLOR": "1", "PYTHONWARNINGS": "ignore"}
 TOGETHER = 500  # trials in a transaction
 RUNNING = 320  # trials of others, for the look at them
-NEW = 100  # trials that the bookkeeping runs
+NEW = 400  # trials that the bookkeeping runs
 
 ROWS = {
     "join": "a worker joins, ms",
