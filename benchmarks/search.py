@@ -417,7 +417,7 @@ def in_unit_numbers(
 def search(
     path: Path, overrides: list[str], slots: int | None, marks: Sequence[int]
 ) -> dict[str, Any]:
-    """The best validation value that a study has after so many epochs of all trials together."""
+    """The best validation value once all trials together have trained a given number of epochs."""
     from gru_optuna.data.load import load_folds
     from gru_optuna.storage.database.open import open_storage
     from gru_optuna.study.study import create_or_resume, load_study

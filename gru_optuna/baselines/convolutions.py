@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Arrays: TypeAlias = "dict[str, NDArray[np.float32]]"
-"""What was learned from training rows, by name."""
+"""Arrays learned from the training rows, by name."""
 
 _KERNELS = tuple(combinations(range(9), 3))  # where the weights are 2
 KERNELS = len(_KERNELS)

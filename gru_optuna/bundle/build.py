@@ -163,7 +163,7 @@ def make_bundle(
 
 
 def _intervals(measured: PredictionIntervals | None) -> Intervals | None:
-    """Those of the levels for which there were enough rows."""
+    """The intervals of all levels that had enough validation rows."""
     if measured is None or not measured.levels:
         return None
     widths: dict[Any, Any] = {level: measured.widths[level] for level in measured.levels}

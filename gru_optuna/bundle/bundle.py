@@ -17,6 +17,7 @@ import numpy as np
 import polars as pl
 import torch
 
+from gru_optuna.baselines.model import softmax
 from gru_optuna.bundle.folder import write_files
 from gru_optuna.bundle.rows import CHUNK, check_steps, read_rows, rows_of
 from gru_optuna.data.dataset import Split, Units, starts_of
@@ -281,7 +282,11 @@ class Bundle:
     def probabilities(self, rows: RowsToPredict) -> NDArray[np.float64]:
         """The probability (N, O) of each class: the members' average, at the temperature."""
         encoded = self._encode(rows)
-        shares = self._mean(rows, (_softmax(outputs) for outputs in self._outputs(encoded)))
+        # In numpy, whose sum of a row doesn't depend on the number of rows.
+        of_networks = (
+            torch.from_numpy(softmax(outputs.numpy())) for outputs in self._outputs(encoded)
+        )
+        shares = self._mean(rows, of_networks)
         if (temperature := self.manifest.temperature) == 1:
             return shares
         # In times of the largest one, so that a power of small probabilities isn't 0 for all.
@@ -362,10 +367,3 @@ def _encode(preprocessing: Preprocessing, rows: RowsToPredict, steps: int | None
     unknown = torch.zeros(len(lengths), dtype=torch.int64)
     split = Split(values, starts_of(lengths), lengths, unknown)
     return _Encoded(split.cut(steps), units, times)
-
-
-def _softmax(outputs: Tensor) -> Tensor:
-    """The softmax (N, O), in numpy: its sum of a row doesn't depend on the number of rows."""
-    logits = outputs.numpy()
-    shares = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return torch.from_numpy(shares / shares.sum(axis=1, keepdims=True))

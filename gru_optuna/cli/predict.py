@@ -33,7 +33,7 @@ def predict(
         list[str] | None,
         typer.Option(
             metavar="80|95",
-            help="Add intervals that should contain so many percent of the numbers. Repeatable.",
+            help="Add 80% or 95% intervals, for models that predict numbers. Repeatable.",
         ),
     ] = None,
     for_spreadsheets: Annotated[

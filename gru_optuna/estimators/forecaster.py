@@ -159,8 +159,8 @@ class GRUForecaster(GRUEstimator):
         """Predicts the next values as a frame with series, times and the column ``prediction``.
 
         It is a frame of polars; of pandas where y is, with times in the form that they have there.
-        For each of `levels`, it has the bounds of intervals that should contain so many percent of
-        the values (``low_80``, ``high_80``). Only a model that was fitted with `confirm` has them.
+        For each level, columns such as ``low_80`` and ``high_80`` hold the bounds of intervals that
+        should contain 80% of the values. Only a model fitted with `confirm` has them.
 
         Raises
         ------

@@ -305,7 +305,9 @@ class GRURegressor(RegressorMixin, _Labelled):  # type: ignore[misc]
         return predictions
 
     def predict_interval(self, X: Any, level: Literal[80, 95] = 80) -> NDArray[np.float64]:
-        """Predicts bounds (N, 2) between which so many percent of the numbers should lie.
+        """Predicts the lower and upper bounds (N, 2) of a prediction interval.
+
+        At level 80, the interval should contain 80% of the true numbers.
 
         They are as far from the prediction as the errors on the validation rows (split conformal
         prediction), which only a model that was fitted with `confirm` has measured.

@@ -152,7 +152,7 @@ def test_the_best_can_be_confirmed_on_fresh_seeds(vowels: Rows) -> None:
     # They predict together, also after they were trained again on all rows.
     assert len(model.bundle_.networks) == 5
     assert model.bundle_.manifest.refitted
-    again = pickle.loads(pickle.dumps(model))  # noqa: S301
+    again = pickle.loads(pickle.dumps(model))  # noqa: S301 (our own)
     np.testing.assert_array_equal(again.predict_proba(vowels[0]), model.predict_proba(vowels[0]))
 
 
