@@ -7,20 +7,23 @@ import os
 import signal
 import sys
 import time
-from contextlib import suppress
 from typing import TYPE_CHECKING, NoReturn
 
 from gru_optuna.cli.console import EXIT_INTERRUPTED, say
 from gru_optuna.files import forbidden_permissions
 
 if TYPE_CHECKING:
+    import socket
     import threading
+    from collections.abc import Callable
 
     from gru_optuna.cli.progress import ProgressView
 
 
 EXIT_CRASHED = 70
 """The exit code of a supervised worker that met a bug, which isn't an error of the study."""
+
+STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 _LEAVE_SECONDS = 4.7
 """The time a process takes to leave after Ctrl-C or SIGTERM. Service managers and container engines
@@ -54,57 +57,61 @@ def stop_on_signals(view: ProgressView) -> threading.Event:
 
     Whatever it is doing, the process ends some seconds after the first.
     """
+    import socket
     import threading
 
     begin_work()
     stop = threading.Event()
-
-    def on_signal(_number: int, _frame: object) -> None:
-        if stop.is_set():
-            try:
-                view.close()
-                say("stopped at once. Run the same command to resume.")
-            finally:
-                # Not an exception: compiled code in other threads would hold up its way out.
-                os._exit(EXIT_INTERRUPTED)
-        stop.set()
-        # RuntimeError: this interrupts a write to stderr, which waits for somebody to read.
-        with suppress(RuntimeError):
-            say("stopping after this epoch; press Ctrl-C again to stop at once")
-
-    signal.signal(signal.SIGINT, on_signal)
-    signal.signal(signal.SIGTERM, on_signal)
-    _end_in_time(view)
-    return stop
-
-
-def _end_in_time(view: ProgressView) -> None:
-    """Ends the process some seconds after the first signal, unless it has ended by itself."""
-    import socket
-    import threading
-
-    # Through a socket, to a thread: Python calls the handler only between two of the main
-    # thread's instructions, and a single one may read a file, or compile code, for a minute.
+    # Through a socket, to a thread: Python calls a handler only between two of the main thread's
+    # instructions, and a single one may read a file, or compile code, for a minute. A handler may
+    # also interrupt itself, or whoever holds the lock of the event or of stderr.
     received, sent = socket.socketpair()
     sent.setblocking(False)
     signal.set_wakeup_fd(sent.fileno(), warn_on_full_buffer=False)
+    for number in STOPPING:
+        signal.signal(number, lambda _number, _frame: None)
 
-    def wait() -> None:
+    def leave_in_time() -> None:
         with sent:  # kept open as long as the thread
-            while received.recv(1)[0] not in (signal.SIGINT, signal.SIGTERM):
-                pass  # a signal that something else handles
-            time.sleep(_LEAVE_SECONDS)
-            # In a separate thread: the one that holds the terminal's lock may never release it.
-            closing = threading.Thread(target=close, name="close", daemon=True)
-            closing.start()
-            closing.join(0.2)
+            _wait_for_signal(received)
+            _briefly(lambda: say("stopping after this epoch; press Ctrl-C again to stop at once"))
+            stop.set()
+            asked_again = _wait_for_signal(received, _LEAVE_SECONDS)
+            _briefly(lambda: close(asked_again=asked_again))
+            # Not an exception: compiled code in other threads would hold up its way out.
             os._exit(EXIT_INTERRUPTED)
 
-    def close() -> None:
+    def close(*, asked_again: bool) -> None:
         view.close()
-        say("stopped; what was not finished is abandoned. Run the same command to resume.")
+        stopped = "stopped at once." if asked_again else "stopped; unfinished work is abandoned."
+        say(f"{stopped} Run the same command to resume.")
 
-    threading.Thread(target=wait, name="leaving", daemon=True).start()
+    threading.Thread(target=leave_in_time, name="leaving", daemon=True).start()
+    return stop
+
+
+def _wait_for_signal(received: socket.socket, seconds: float | None = None) -> bool:
+    """Whether Ctrl-C or SIGTERM comes within `seconds`, as a number that Python sends."""
+    deadline = None if seconds is None else time.monotonic() + seconds
+    while True:
+        if deadline is not None:
+            received.settimeout(max(deadline - time.monotonic(), 0.001))
+        try:
+            number = received.recv(1)[0]
+        except TimeoutError:
+            return False
+        if number in STOPPING:
+            return True  # others are signals that something else handles
+
+
+def _briefly(write: Callable[[], object]) -> None:
+    """Writes to the terminal, unless that takes long: whoever holds its lock may never release it,
+    if nobody reads what this process writes."""
+    import threading
+
+    writing = threading.Thread(target=write, name="closing", daemon=True)
+    writing.start()
+    writing.join(0.2)
 
 
 def _stop_when_stdin_ends(stop: threading.Event) -> None:
