@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+from importlib.metadata import version
+from typing import Annotated
 
 import typer
 
@@ -18,13 +20,31 @@ from gru_optuna.cli.winner import confirm, export, forecast
 app = typer.Typer(
     cls=Group,
     name="gru-optuna",
-    help="Bayesian hyperparameter optimization for GRU networks.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        print(f"gru-optuna {version('gru-optuna')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    print_version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
+        ),
+    ] = False,
+) -> None:
+    """Bayesian hyperparameter optimization for GRU networks."""
+
+
 app.command("init", cls=Command)(init)
 app.command("inspect", cls=Command)(inspect_files)
 app.command("tune", cls=Command)(tune_study)

@@ -156,7 +156,7 @@ def init(
         for finding in made.findings:
             say(f"! {finding.message}")
         study = quote(str(made.study.relative_to(folder)))
-        go = f"gru-optuna tune {study}" if made.ready else f"edit {study}"
+        go = f"gru-optuna tune {study}"
         say("next    " + (go if folder == Path() else f"cd {quote(str(folder))} && {go}"))
 
 

@@ -18,11 +18,12 @@ if TYPE_CHECKING:
     from gru_optuna.inspection.findings import DataFinding
     from gru_optuna.study_file import Task
 
-_DEMO = "japanese-vowels"
-_HERE = Path(
-    __file__
-).parent.parent.parent  # a checkout has the demo beside the package; a wheel hasn't
-
+_DEMO = "japanese-vowels.toml"
+_DEMO_DATA = (
+    "japanese_vowels_train.ts",
+    "japanese_vowels_test.ts",
+    "README.md",  # names the origin of the data and their licence
+)
 _ROOMS = Path(__file__).parent / "workspace"  # "gitignore" there: Git would obey it here
 
 
@@ -30,8 +31,7 @@ _ROOMS = Path(__file__).parent / "workspace"  # "gitignore" there: Git would obe
 class Made:
     """A new workspace."""
 
-    study: Path  # the file to tune first
-    ready: bool  # whether it runs as it is
+    study: Path  # the file to tune first; it runs as it is
     about: str
     choice: str | None = None  # the column to predict, and the others that could be
     findings: tuple[DataFinding, ...] = ()
@@ -52,7 +52,7 @@ def make_workspace(
     folder
         The workspace's folder.
     data
-        Rows to draft a study for; None: the demo in a checkout, a template elsewhere.
+        Rows to draft a study for; None: the demo.
     task
         What to learn from the data; None: guessed.
     roles
@@ -109,32 +109,32 @@ def _fill(
     (studies / "data").mkdir()
     schema = json.dumps(json_schema(), indent=2, ensure_ascii=False)
     (studies / "study.schema.json").write_text(f"{schema}\n", encoding="utf-8")
-    template, demo = studies / "my-study.toml", _HERE / "studies" / f"{_DEMO}.toml"
-    if drafted is not None:
-        template.unlink()
-        for file in drafted.files:
-            shutil.copyfile(file, studies / "data" / file.name)
-        study = studies / f"{drafted.name}.toml"
-        study.write_text(drafted.toml, encoding="utf-8")
-        inspection, sizes = drafted.inspection, drafted.sizes
-        guess = inspection.guess
-        return Made(
-            study,
-            True,
-            f"{guess.task}: {guess.reason}",
-            guess.choice,
-            (*inspection.findings, *(sizes.few(str(data)) if sizes is not None else ())),
-            sizes.summary if sizes is not None else None,
-        )
-    if demo.is_file():
-        template.unlink()
-        for file in (_HERE / "studies" / "data").glob("japanese_vowels_*.ts"):
-            shutil.copyfile(file, studies / "data" / file.name)
-        # It names the origin of the data and their licence.
-        shutil.copyfile(_HERE / "studies" / "data" / "README.md", studies / "data" / "README.md")
-        shutil.copyfile(demo, studies / demo.name)
-        return Made(studies / demo.name, True, "nine speakers, recognized by how they say a vowel")
-    return Made(template, False, "a template: put data into studies/data and name the file in it")
+    if drafted is None:
+        demo = _demo_folder()
+        for name in _DEMO_DATA:
+            shutil.copyfile(demo / "data" / name, studies / "data" / name)
+        shutil.copyfile(demo / _DEMO, studies / _DEMO)
+        return Made(studies / _DEMO, "nine speakers, recognized by how they say a vowel")
+    for file in drafted.files:
+        shutil.copyfile(file, studies / "data" / file.name)
+    study = studies / f"{drafted.name}.toml"
+    study.write_text(drafted.toml, encoding="utf-8")
+    inspection, sizes = drafted.inspection, drafted.sizes
+    guess = inspection.guess
+    return Made(
+        study,
+        f"{guess.task}: {guess.reason}",
+        guess.choice,
+        (*inspection.findings, *(sizes.few(str(data)) if sizes is not None else ())),
+        sizes.summary if sizes is not None else None,
+    )
+
+
+def _demo_folder() -> Path:
+    """The folder of the demo's study file: part of a wheel, or a checkout's own."""
+    # The build copies the demo into the wheel (pyproject.toml), so a checkout holds it only once.
+    packaged = Path(__file__).parent / "demo"
+    return packaged if packaged.is_dir() else Path(__file__).parents[2] / "studies"
 
 
 def _publish(draft: Path, folder: Path) -> None:

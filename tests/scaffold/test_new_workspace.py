@@ -460,17 +460,6 @@ def test_without_data_there_is_the_demo(tmp_path: Path) -> None:
         "studies/data/japanese_vowels_test.ts",
         "studies/data/japanese_vowels_train.ts",
     }
-    assert made.ready
-    study_file.load(made.study)
-
-
-def test_where_no_demo_is_at_hand_there_is_a_template(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(new_workspace, "_HERE", tmp_path / "site-packages")
-    made = make_workspace(tmp_path / "ws")
-    assert files_of(tmp_path / "ws") == ROOMS | {"studies/my-study.toml"}
-    assert not made.ready
     study_file.load(made.study)
 
 
