@@ -5,7 +5,7 @@
 """
 
 from gru_optuna.study_file.data_section import Data
-from gru_optuna.study_file.load import json_schema, load, parse
+from gru_optuna.study_file.load import json_schema, load, loads, parse
 from gru_optuna.study_file.sections import (
     Budget,
     Confirmation,
@@ -44,6 +44,7 @@ __all__ = [
     "complete_pruner",
     "json_schema",
     "load",
+    "loads",
     "minimized",
     "parse",
     "parse_stored",

@@ -49,13 +49,24 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Specification:
         ) from None
     except OSError as error:
         raise StudyFileError(f"{path}: {error.strerror}.") from None
+    return loads(text, str(path), overrides)
+
+
+def loads(text: str, source: str, overrides: Sequence[str] = ()) -> Specification:
+    """Reads the text of a study file; `source` names it in messages.
+
+    Raises
+    ------
+    StudyFileError
+        As `load`.
+    """
     try:
         content = parse_toml(text)
     except ValueError as error:
-        raise StudyFileError(f"{path}: {error}.") from None
+        raise StudyFileError(f"{source}: {error}.") from None
     for override in overrides:
         _apply(content, override)
-    return parse(content, source=str(path))
+    return parse(content, source)
 
 
 def parse(content: Mapping[str, Any], source: str, *, stored: bool = False) -> Specification:

@@ -19,7 +19,7 @@ from gru_optuna.errors import StorageError
 from gru_optuna.storage.database import schema
 from gru_optuna.storage.database.postgresql import PostgreSQL
 from gru_optuna.storage.database.sqlite import SQLite
-from gru_optuna.storage.database.tables import studies
+from gru_optuna.storage.database.tables import studies, submissions
 from gru_optuna.storage.optuna_private import engine_of
 from gru_optuna.urls import masked_url
 
@@ -166,6 +166,17 @@ def begin_writing(connection: Connection, study_id: int, *, lock: bool) -> bool:
     return connection.scalar(row) is not None
 
 
+def begin_queue_change(connection: Connection) -> None:
+    """Begins a transaction in which nobody else changes uploads, submissions, jobs, queue workers.
+
+    Others may read meanwhile. On SQLite there is one writer at a time in any case.
+    """
+    if connection.dialect.name == "sqlite":
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+    else:
+        connection.exec_driver_sql(f"LOCK TABLE {submissions} IN SHARE ROW EXCLUSIVE MODE")
+
+
 def now(connection: Connection) -> datetime:
     """The time by the database's clock: UTC, without a zone."""
     if connection.dialect.name == "sqlite":  # its clock is this machine's
@@ -272,7 +283,7 @@ def _hidden(parsed: URL) -> str:
 
 
 def _add_what_is_new(database: Database, url: str) -> None:
-    """Adds what the tables of version 0.1.0 lack, if they can be written."""
+    """Adds what the tables of an earlier version lack, if they can be written."""
     with database.passing_engine().connect() as connection:
         lacks = schema.lacks_additions(connection)
     if lacks:

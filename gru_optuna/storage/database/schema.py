@@ -38,8 +38,8 @@ _MIGRATIONS = Path(__file__).parent / "migrations"
 _OPTUNAS_MIGRATIONS = Path(optuna.storages._rdb.__file__).parent / "alembic"
 
 
-_BEFORE_ADDITIONS = "0001"
-"""Our revision of which every later one keeps all tables as they are."""
+_ONLY_ADDED_TO = ("0001", "0002")
+"""Our revisions of which every later one keeps all tables as they are."""
 
 
 class Revisions(NamedTuple):
@@ -78,8 +78,9 @@ def is_made(connection: Connection) -> bool:
 
 
 def lacks_additions(connection: Connection) -> bool:
-    """Whether the tables are those of version 0.1.0, to which later ones only added."""
-    return stored(connection) == newest()._replace(ours=_BEFORE_ADDITIONS)
+    """Whether the tables are those of an earlier version, to which later ones only added."""
+    found = stored(connection)
+    return found.optuna == newest().optuna and found.ours in _ONLY_ADDED_TO
 
 
 def refuse_other_revisions(where: str, connection: Connection, *, to_read: bool = False) -> None:
