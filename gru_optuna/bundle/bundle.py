@@ -20,10 +20,10 @@ import torch
 from gru_optuna.baselines.model import softmax
 from gru_optuna.bundle.folder import write_files
 from gru_optuna.bundle.rows import CHUNK, check_steps, read_rows, rows_of
-from gru_optuna.data.dataset import Split, Units, starts_of
+from gru_optuna.data.dataset import Split, Units, joined_units, starts_of
 from gru_optuna.data.readers.in_memory import is_pandas
 from gru_optuna.data.sequences.scaler import SequenceEncoder
-from gru_optuna.data.series.encoder import SeriesEncoder, joined_units
+from gru_optuna.data.series.encoder import SeriesEncoder
 from gru_optuna.data.series.windows import naive_error
 from gru_optuna.data.targets import Classes, Numbers
 from gru_optuna.errors import DataError

@@ -182,6 +182,17 @@ def one_after_another(batches: Sequence[Batch]) -> Split:
     )
 
 
+def joined_units(units: Sequence[Units]) -> Units:
+    """Joins the units of rows, one after another."""
+    naive = [part.naive for part in units if part.naive is not None]
+    return Units(
+        torch.cat([part.offset for part in units]),
+        torch.cat([part.scale for part in units]),
+        torch.cat(naive) if naive else None,
+        units[0].log,
+    )
+
+
 def starts_of(lengths: Tensor) -> Tensor:
     """Where each row starts, if rows of these lengths (N,) lie one after another."""
     return lengths.cumsum(0) - lengths

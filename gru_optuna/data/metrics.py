@@ -12,13 +12,14 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+from gru_optuna.data.dataset import Split, joined_units
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from gru_optuna.data.dataset import Split
     from gru_optuna.study_file import Metric
 
 _LEAST_SHARE = 1e-9  # a probability of 0 has no logarithm
@@ -153,6 +154,22 @@ def combined(
         total += count * value
     split = pairs[0][1]
     return [(as_outputs(total, split), split)]
+
+
+def joined(predictions: Predictions) -> tuple[Tensor, Split]:
+    """The rows of all folds one after another, with what is needed to measure predictions."""
+    splits = [split for _, split in predictions]
+    nothing = torch.zeros(sum(map(len, splits)), dtype=torch.int64)
+    units = [split.units for split in splits if split.units is not None]
+    groups = [split.groups for split in splits if split.groups is not None]
+    return torch.cat([outputs for outputs, _ in predictions]), Split(
+        steps=torch.zeros(0, 0),
+        starts=nothing,
+        lengths=nothing,
+        targets=torch.cat([split.targets for split in splits]),
+        units=joined_units(units) if units else None,
+        groups=torch.cat(groups) if groups else None,
+    )
 
 
 def in_units(outputs: Tensor, split: Split) -> Tensor:

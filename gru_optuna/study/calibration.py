@@ -157,10 +157,10 @@ def calibrated(predictions: Predictions, temperature: float) -> Predictions:
 
 def _joined(predictions: Predictions) -> tuple[Tensor, Tensor]:
     """Log probabilities (N, O) and right classes (N,) of all folds."""
-    import torch
+    from gru_optuna.data.metrics import joined
 
-    logs = torch.cat([outputs.double().log_softmax(dim=1) for outputs, _ in predictions])
-    return logs, torch.cat([split.targets for _, split in predictions])
+    outputs, split = joined(predictions)
+    return outputs.double().log_softmax(dim=1), split.targets
 
 
 def _loss(logs: Tensor, targets: Tensor) -> float:

@@ -59,7 +59,6 @@ from gru_optuna.training.pool_factory import make_pool
 from gru_optuna.tuning.baselines import BaselineFits
 from gru_optuna.tuning.ensemble_selection import (
     FEWEST_ROWS,
-    FEWEST_TO_BLEND,
     blend,
     independent_rows,
     select_members,
@@ -371,7 +370,7 @@ class _ConfirmingRuns:
         if self.spec.most_parameters is not None:  # whoever limits them wants one network
             return Ensemble([EnsembleNetwork(winner.number, winner.typical)], rows=rows)
         average = Ensemble.average(winner.number, winner.values, rows)
-        if rows < FEWEST_TO_BLEND or self.seconds_left() <= 0:
+        if self.seconds_left() <= 0:
             return average
         few = rows < FEWEST_ROWS
         networks = [
@@ -399,7 +398,7 @@ class _ConfirmingRuns:
             models = [model for model in models if model.family in tested]
         of_simple = [simple[model.family] for model in models]
         if few:
-            counts, of_models = [1] * len(networks), blend(self.spec, predictions, of_simple)
+            counts, of_models = [1] * len(networks), blend(self.spec, predictions, of_simple, rows)
             if not any(of_models):
                 return average
         else:

@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from gru_optuna.data.metrics import as_outputs, in_units, measure
+from gru_optuna import seeds
+from gru_optuna.data.intervals import paired_gain
+from gru_optuna.data.metrics import as_outputs, in_units, joined, measure
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,7 +32,8 @@ FEWEST_ROWS = 200
 """Independent validation rows; a selection on fewer follows chance more than quality."""
 
 FEWEST_TO_BLEND = 50
-"""Independent validation rows on which it shows whether a simple model helps the networks."""
+"""Independent validation rows on which it shows whether a simple model helps the networks. On
+fewer, its help must be beyond the noise of the rows."""
 
 _SHARES = (1, 3)  # how often a simple model counts for each of the winner's networks
 _ROUNDS = 30  # members that are added at most, with repetitions
@@ -92,12 +95,20 @@ def select_members(
 
 
 def blend(
-    spec: Specification, networks: Sequence[Predictions], models: Sequence[Predictions]
+    spec: Specification, networks: Sequence[Predictions], models: Sequence[Predictions], rows: int
 ) -> list[int]:
     """How often each simple model counts beside the winner's networks, each of which counts once.
 
     One simple model at most does, as much as the networks together or three times as much: so few
     choices that few rows can tell them apart.
+
+    Parameters
+    ----------
+    spec, networks, models
+        As for `select_members`.
+    rows
+        How many validation rows are independent. With fewer than `FEWEST_TO_BLEND`, a simple model
+        counts only if the 95% interval of what it gains lies above zero.
     """
     averages, count = _Averages(spec, [*networks, *models]), len(networks)
     own = list(range(count))
@@ -107,6 +118,8 @@ def blend(
     ]
     losses = [averages.loss(averages.total(choice), len(choice)) for choice in choices]
     chosen = choices[losses.index(min(losses))]
+    if rows < FEWEST_TO_BLEND and chosen is not own and not averages.gains(chosen, own):
+        chosen = own
     return [chosen.count(count + place) for place in range(len(models))]
 
 
@@ -132,11 +145,26 @@ class _Averages:
             sum((other[fold] for other in others), first[fold]) for fold in range(len(self._truths))
         ]
 
+    def gains(self, members: Sequence[int], others: Sequence[int]) -> bool:
+        """Whether it is certain that some members' average is better than that of others."""
+        ours, theirs = (
+            [joined(self._outputs(self.total(each), len(each)))] for each in (members, others)
+        )
+        horizon = self._spec.data.horizon if self._spec.kind == "series" else None
+        seed = seeds.seed_for(self._spec.seed, "bootstrap", 2)
+        gain = paired_gain(self._spec.metric, [ours], theirs, horizon, seed)
+        return gain.shown and gain.value > 0
+
+    def _outputs(self, sums: Sequence[Tensor], count: int) -> Predictions:
+        """The mean of `count` predictions, as a network would give it, by fold."""
+        return [
+            (as_outputs(each / count, split), split)
+            for each, split in zip(sums, self._truths, strict=True)
+        ]
+
     def loss(self, sums: Sequence[Tensor], count: int) -> tuple[float, float]:
         """The metric, lower being better, and then the log loss of classes."""
-        spec, truths = self._spec, self._truths
-        means = [as_outputs(each / count, split) for each, split in zip(sums, truths, strict=True)]
-        pairs = list(zip(means, truths, strict=True))
+        spec, pairs = self._spec, self._outputs(sums, count)
         if spec.task != "classification":
             return spec.as_loss(fmean(measure(spec.metric, *pair) for pair in pairs)), 0.0
         log_loss = fmean(measure("log_loss", *pair) for pair in pairs)

@@ -293,10 +293,23 @@ def test_the_selection_is_no_worse_on_its_rows_than_the_winner_or_any_simple_mod
 
 def test_on_few_rows_one_simple_model_counts_as_much_as_the_networks_or_not_at_all() -> None:
     networks, models = predictions(1.0, 1.0), predictions(3.0, 0.7, 0.1, rows=400)
-    assert blend(SPEC, networks, models[:1]) == [0]
-    assert blend(SPEC, networks, models[:2]) == [0, 2]
-    assert blend(SPEC, networks, models) == [0, 0, 6]
-    assert blend(SPEC, networks, []) == []
+    assert blend(SPEC, networks, models[:1], 400) == [0]
+    assert blend(SPEC, networks, models[:2], 400) == [0, 2]
+    assert blend(SPEC, networks, models, 400) == [0, 0, 6]
+    assert blend(SPEC, networks, [], 400) == []
+
+
+def test_on_very_few_rows_a_simple_model_counts_only_if_its_help_is_beyond_their_noise() -> None:
+    networks, models = predictions(1.0, 1.0, rows=30), predictions(1.0, 0.2, rows=30)
+    assert blend(SPEC, networks, models[:1], 50) == [2]  # a little better
+    assert blend(SPEC, networks, models[:1], 30) == [0]
+    assert blend(SPEC, networks, models, 30) == [0, 6]  # far better
+    halves = torch.arange(15), torch.arange(15, 30)
+    folds = [
+        [(outputs[half], split.rows(half)) for half in halves]
+        for [(outputs, split)] in [*networks, *models]
+    ]
+    assert blend(SPEC, folds[:2], folds[2:], 30) == [0, 6]
 
 
 def test_a_much_better_simple_model_still_has_a_network_beside_it() -> None:

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from gru_optuna.data.dataset import Units
 from gru_optuna.data.readers.column_formats import TableFormats
 from gru_optuna.data.readers.time_forms import TimeForm
 from gru_optuna.data.series import windows
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
+    from gru_optuna.data.dataset import Units
     from gru_optuna.data.series.frequency import Times
     from gru_optuna.data.series.series import Series
     from gru_optuna.study_file import Data
@@ -313,14 +313,3 @@ def _without_defaults(part: Frequency | TimeForm) -> dict[str, Any]:
         for each in fields(part)
         if getattr(part, each.name) != each.default
     }
-
-
-def joined_units(units: Sequence[Units]) -> Units:
-    """Joins the units of rows, one after another."""
-    naive = [part.naive for part in units if part.naive is not None]
-    return Units(
-        torch.cat([part.offset for part in units]),
-        torch.cat([part.scale for part in units]),
-        torch.cat(naive) if naive else None,
-        units[0].log,
-    )

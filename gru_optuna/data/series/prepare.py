@@ -22,13 +22,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from gru_optuna.data.dataset import Dataset, Split, with_views
+from gru_optuna.data.dataset import Dataset, Split, joined_units, with_views
 from gru_optuna.data.mapped_tensors import Growing
 from gru_optuna.data.metrics import measure
 from gru_optuna.data.readers.column_formats import TableFormats
 from gru_optuna.data.readers.in_memory import open_table
 from gru_optuna.data.series import windows
-from gru_optuna.data.series.encoder import Prepared, SeriesEncoder, joined_units
+from gru_optuna.data.series.encoder import Prepared, SeriesEncoder
 from gru_optuna.data.series.plan import (
     SeriesSplit,
     choose_categories,
