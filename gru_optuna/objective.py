@@ -18,7 +18,7 @@ from optuna.trial import TrialState
 from gru_optuna import seeds, study_file
 from gru_optuna.data.load import load_folds
 from gru_optuna.data.readers.in_memory import describe
-from gru_optuna.errors import Diverged, StudyError, TrialFailed
+from gru_optuna.errors import Diverged, StudyError, StudyFileError, TrialFailed
 from gru_optuna.search import space
 from gru_optuna.study.trial_attributes import TrialAttributes, pruned_outcome
 from gru_optuna.training.pool_factory import Device, choose_device, make_engines, pool_of
@@ -230,7 +230,13 @@ def _specification(
         content[section] |= values
     content["training"] |= training
     content["data"] |= data
-    return study_file.parse(content | given, source="GRUObjective"), source
+    spec = study_file.parse(content | given, source="GRUObjective")
+    if spec.two_goals:
+        raise StudyFileError(
+            f"GRUObjective returns one value, and the study file has two goals. Give it one: "
+            f'metric="{spec.metric}".'
+        )
+    return spec, source
 
 
 def _note(trial: optuna.Trial, slot: Slot, outcome: str, seconds: float) -> None:

@@ -76,12 +76,34 @@ def print_best(summary: Summary) -> None:
         named = (f"{name} {format_metric(value)}" for name, value in summary.baselines.items())
         print(f"to beat: {', '.join(named)}")
     _print_fitted(summary)
+    print_front(summary)
     print(f"trial {winner.number}, the best single configuration:")
     configuration = winner.configuration()
     width = max(map(len, configuration)) + 1
     for key, value in configuration.items():
         mark = "" if key in winner.params else "  (fixed)"
         print(f"  {key:<{width}} {format_value(value)}{mark}")
+
+
+def print_front(summary: Summary) -> None:
+    """Of two goals: prints the trials that no other one beats in both."""
+    if not summary.front:
+        return
+    print()
+    print_table(
+        ("front", "parameters", summary.metric, "confirmed", "95% interval"),
+        [
+            (
+                f"trial {member.number}",
+                f"{member.network_parameters:,}",
+                format_metric(member.value),
+                format_metric(member.mean),
+                NONE if member.interval is None else format_interval(member.interval),
+            )
+            for member in summary.front
+        ],
+    )
+    print()
 
 
 def _print_fitted(summary: Summary) -> None:

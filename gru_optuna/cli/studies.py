@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import asdict
 from pathlib import Path  # noqa: TC003 (typer reads the annotations)
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
@@ -18,7 +19,14 @@ from gru_optuna.cli.console import (
     plain_errors,
     say,
 )
-from gru_optuna.cli.output import print_best, print_json, print_table, print_workers, shown_value
+from gru_optuna.cli.output import (
+    print_best,
+    print_front,
+    print_json,
+    print_table,
+    print_workers,
+    shown_value,
+)
 from gru_optuna.cli.process import begin_work
 from gru_optuna.errors import UserError
 from gru_optuna.formatting import NONE
@@ -52,6 +60,7 @@ def studies(storage: Storage = None, as_json: AsJson = False) -> None:
             summary = summarize_stored(study, spec)
             lines.append(summary.line())
             best = shown_value(summary.best, summary.metric)
+            best += f", front of {len(summary.front)}" if summary.front else ""
             rows.append((summary.study, summary.task, str(lines[-1]["trials"]), best))
         if as_json:
             print_json(lines)
@@ -77,7 +86,8 @@ def status(name: Name, storage: Storage = None, as_json: AsJson = False) -> None
             return
         budget = summary.budget["trials"]
         counts = ", ".join(f"{count} {state}" for state, count in summary.trials.items() if count)
-        print(f"{summary.study}: {summary.direction} {summary.metric} ({summary.task})")
+        also = "".join(f", minimize {goal}" for goal in spec.goals[1:])
+        print(f"{summary.study}: {summary.direction} {summary.metric}{also} ({summary.task})")
         print(f"trials   {counts or 'none yet'}")
         print(f"budget   {summary.budget['claimed']} of {budget or 'unlimited'} trials begun")
         print(f"best     {shown_value(summary.best, summary.metric)}")
@@ -85,6 +95,7 @@ def status(name: Name, storage: Storage = None, as_json: AsJson = False) -> None
             print(f"         {sentence}")
         if summary.no_result is not None:
             print(f"         {summary.no_result}")
+        print_front(summary)
         print_workers(workers)
 
 
@@ -112,6 +123,7 @@ def best(
             fitted = summary.fitted_baselines
             print_json(
                 summary.best.as_json()
+                | ({"front": [asdict(m) for m in summary.front]} if summary.front else {})
                 | {
                     "compared": summary.compared(),
                     "fitted_baselines": None if fitted is None else fitted.as_json(),

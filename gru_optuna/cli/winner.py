@@ -109,6 +109,15 @@ def export(
             "ensemble; with --onnx one network.",
         ),
     ] = None,
+    max_parameters: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="The best confirmed network of at most N parameters, by itself. Default: the "
+            "winner, of any size.",
+        ),
+    ] = None,
     onnx: Annotated[
         bool, typer.Option("--onnx", help="Also write model.onnx, for other runtimes.")
     ] = False,
@@ -123,6 +132,8 @@ def export(
     Example: gru-optuna export japanese-vowels --out bundles/vowels
     """
     with plain_errors():
+        if max_parameters is not None and ensemble:
+            raise UserError("--max-parameters chooses one network. Drop --ensemble.")
         if out.exists():
             raise UserError(f"{out} exists already. Name another folder, or remove it.")
 
@@ -133,7 +144,9 @@ def export(
         if ensemble is None and onnx:  # other runtimes want one small file
             ensemble = False
         with _training_again(name, storage, data, settings) as (study, place, stop):
-            bundle = make_winner(study, place, stop, refit=refit, ensemble=ensemble)
+            bundle = make_winner(
+                study, place, stop, refit=refit, ensemble=ensemble, max_parameters=max_parameters
+            )
         if onnx:
             from gru_optuna.bundle.onnx import with_onnx
 

@@ -30,7 +30,7 @@ from sklearn.utils import check_random_state
 from gru_optuna import study_file
 from gru_optuna.bundle.load import bundle_from_files
 from gru_optuna.data.load import load_dataset, load_folds
-from gru_optuna.errors import RareClass, StorageError, StudyFailed, UserError
+from gru_optuna.errors import RareClass, StorageError, StudyFailed, StudyFileError, UserError
 from gru_optuna.estimators.progress_bar import bar
 from gru_optuna.search.space import sections
 from gru_optuna.storage.database.open import exclusively, open_storage
@@ -258,6 +258,11 @@ class GRUEstimator(BaseEstimator):  # type: ignore[misc]
             "pruner": {"name": self.pruner},
         }
         if self.metric is not None:
+            if not isinstance(self.metric, str):
+                raise StudyFileError(
+                    f"{type(self).__name__}: metric = {self.metric!r}: an estimator has one goal. "
+                    f"Name one metric, or tune a study file, which may have two goals."
+                )
             content["metric"] = self.metric
         if "folds" not in content["data"]:
             content["data"].setdefault("validation", self.validation)

@@ -68,6 +68,12 @@ def metric_scale(spec: Specification, values: Iterable[float | None]) -> Scale:
     return _number_scale(spec.metric, low, high, log)
 
 
+def size_scale(sizes: Iterable[int]) -> Scale:
+    """The axis of the second goal, how many numbers a network learns."""
+    known = list(sizes) or [1]
+    return _number_scale("parameters", min(known), max(known), log=True)
+
+
 def describe_range(value: Searchable) -> str:
     """Where a hyperparameter is searched, or that it is fixed."""
     if isinstance(value, Range):

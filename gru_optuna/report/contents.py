@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gru_optuna.report.figures.comparison import comparison_section
+from gru_optuna.report.figures.front import front_section
 from gru_optuna.report.figures.health import health_section, measure_health
 from gru_optuna.report.figures.history import history_section
 from gru_optuna.report.figures.importance import importance_section, measure_importance
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from gru_optuna.report.figures.importance import Importance
     from gru_optuna.report.figures.pruning import PruningSavings
     from gru_optuna.report.result import Result
+    from gru_optuna.study.front import FrontMember
     from gru_optuna.study.summary import Summary
     from gru_optuna.study_file import Specification
 
@@ -38,6 +40,7 @@ class StudyNumbers:
     importance: Importance
     health: Health
     pruning: PruningSavings
+    front: list[FrontMember]  # of a study with two goals
 
 
 def measure_study(
@@ -54,6 +57,7 @@ def measure_study(
         importance=measure_importance(shown),
         health=measure_health(shown, spec),
         pruning=measure_pruning(study, spec),
+        front=summary.front,
     )
 
 
@@ -61,6 +65,7 @@ def draw_sections(context: Context, numbers: StudyNumbers) -> list[FigureSection
     """All figures, in the order in which they are read."""
     return [
         *comparison_section(context, numbers.result),
+        *front_section(context, numbers.front),
         *predictions_section(context),
         *future_section(context),
         *reliability_section(context),

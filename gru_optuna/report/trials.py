@@ -42,8 +42,19 @@ def state_of(trial: FrozenTrial) -> State:
 
 
 def complete(study: Study) -> list[FrozenTrial]:
-    """The complete trials whose value is finite: to Optuna, an infinite loss is a value too."""
-    return [t for t in trials_in(study, TrialState.COMPLETE) if last_value(t) is not None]
+    """The complete trials whose value is finite: to Optuna, an infinite loss is a value too.
+
+    Of two goals, they have the first alone.
+    """
+    finite_ones = [t for t in trials_in(study, TrialState.COMPLETE) if last_value(t) is not None]
+    return [t if len(t.values) == 1 else _with_value(t, value_of(t)) for t in finite_ones]
+
+
+def _with_value(trial: FrozenTrial, value: float) -> FrozenTrial:
+    """A trial as if it were complete with this value."""
+    seen = copy.copy(trial)
+    seen.state, seen.values = TrialState.COMPLETE, [value]
+    return seen
 
 
 def comparable(study: Study) -> tuple[list[FrozenTrial], int | None]:
@@ -59,25 +70,23 @@ def comparable(study: Study) -> tuple[list[FrozenTrial], int | None]:
         return ended, None
     last = sorted((max(t.intermediate_values) for t in trained), reverse=True)
     epoch = last[(len(last) - 1) // 2]
-    reached = []
-    for trial in trained:
-        if (value := finite(trial.intermediate_values.get(epoch))) is not None:
-            then = copy.copy(trial)
-            then.state, then.values = TrialState.COMPLETE, [value]
-            reached.append(then)
+    reached = [
+        _with_value(trial, value)
+        for trial in trained
+        if (value := finite(trial.intermediate_values.get(epoch))) is not None
+    ]
     return reached, epoch
 
 
 def value_of(trial: FrozenTrial) -> float:
-    """A complete trial's value."""
-    assert trial.value is not None
-    return trial.value
+    """A complete trial's value; of two goals, the first."""
+    return float(trial.values[0])
 
 
 def last_value(trial: FrozenTrial) -> float | None:
     """A trial's value, or the value of the last epoch that it reported."""
     if trial.state == TrialState.COMPLETE:
-        return finite(trial.value)
+        return finite(value_of(trial))
     if trial.last_step is None:
         return None
     return finite(trial.intermediate_values[trial.last_step])

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import warnings
 import zlib
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from optuna.trial import TrialState
 
 from gru_optuna import seeds
 from gru_optuna.search import space
+from gru_optuna.search.places import as_places
 from gru_optuna.search.prior import Prior
 from gru_optuna.search.study_view import StudyView
 from gru_optuna.search.thaw import Thaw, as_pruned
@@ -43,8 +45,13 @@ def make_sampler(spec: Specification) -> samplers.BaseSampler:
         # multivariate: a good learning rate depends on the batch size, the decay and others.
         # group: a decay's parameters exist only under that decay. Without groups, Optuna models
         #   jointly only what all trials have in common, and the rest independently.
+        # Places change with every trial, so of two goals nothing that was seen can be kept.
         return FlatTPESampler(
-            modelled, n_startup_trials=startup, multivariate=True, group=True, seed=seed
+            ModelledTrials() if spec.two_goals else modelled,
+            n_startup_trials=startup,
+            multivariate=True,
+            group=True,
+            seed=seed,
         )
 
     def gp(seed: int) -> samplers.BaseSampler:
@@ -88,11 +95,15 @@ def make_sampler(spec: Specification) -> samplers.BaseSampler:
     }
     pauses = Thaw.of(spec) is not None
     # Studies that prune, which are older, propose as they always did.
-    models = pauses and spec.sampler.name in ("tpe", "gp")
+    models = (pauses or spec.two_goals) and spec.sampler.name in ("tpe", "gp")
+    seen = as_pruned if pauses else None
+    # Optuna's TPE ranks pruned trials by one goal only, and its GP passes them over.
+    if models and (spec.two_goals or spec.sampler.name == "gp"):
+        seen = partial(as_places, spec)
     return SeededSampler(
         makers[spec.sampler.name],
         spec.seed,
-        pauses=pauses,
+        seen=seen,
         prior=Prior(spec.tries, spec.seed) if models else None,
         startup=startup,
     )
@@ -111,8 +122,8 @@ class SeededSampler(samplers.BaseSampler):
         Makes a sampler from a seed.
     study_seed
         The study's seed.
-    pauses
-        Whether the study may have paused trials, which all trials are searched for.
+    seen
+        The trials as the sampler should see them; None: as they are.
     prior
         Where start-up trials may come from; None: only from the sampler.
     startup
@@ -124,13 +135,13 @@ class SeededSampler(samplers.BaseSampler):
         make: Callable[[int], samplers.BaseSampler],
         study_seed: int,
         *,
-        pauses: bool = False,
+        seen: Callable[[Sequence[FrozenTrial]], Sequence[FrozenTrial]] | None = None,
         prior: Prior | None = None,
         startup: int = 0,
     ) -> None:
         self._make = make
         self._study_seed = study_seed
-        self._pauses = pauses
+        self._as_seen = seen
         self.prior = prior
         self._startup = startup
         self._attempt = 0
@@ -187,12 +198,14 @@ class SeededSampler(samplers.BaseSampler):
         self._inner.after_trial(study, trial, state, values)
 
     def _seen(self, study: Study) -> Any:
-        """The study with paused trials as if pruned."""
-        if not self._pauses:
+        """The study with its trials as the sampler should see them."""
+        if self._as_seen is None:
             return study
         trials = study.get_trials(deepcopy=False)
-        seen = as_pruned(trials)
-        return study if seen is trials else StudyView(study, seen)
+        seen = self._as_seen(trials)
+        if seen is trials:
+            return study
+        return StudyView(study, seen, places=self._as_seen is not as_pruned)
 
     def _is_startup(self, study: Any) -> bool:
         """Whether the sampler would draw a trial uniformly, as Optuna's TPE and GP decide it."""

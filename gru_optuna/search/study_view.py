@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
 if TYPE_CHECKING:
@@ -22,10 +23,18 @@ class StudyView:
         The study, which has everything else.
     trials
         The trials that can be seen, by number.
+    places
+        Whether their values are places in an order, of which lower ones are better.
     """
 
-    def __init__(self, study: Study, trials: Sequence[FrozenTrial]) -> None:
+    def __init__(
+        self, study: Study, trials: Sequence[FrozenTrial], *, places: bool = False
+    ) -> None:
         self._study = study
+        if places:
+            self.direction = StudyDirection.MINIMIZE
+            self.directions = [self.direction]
+            self._is_multi_objective = lambda: False  # which Optuna's samplers ask
         self._trials = trials
         self._in_states: dict[tuple[TrialState, ...], list[FrozenTrial]] = {}
 

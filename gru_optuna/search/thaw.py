@@ -5,6 +5,9 @@ once if it is among the best quarter of those that have reached it, and is pause
 continue when the quarter has grown: Li et al. 2020 (ASHA) promote trials in this way. Before four
 trials have reached a rung, nobody has a quarter to be the best of, and nobody is promoted.
 
+With two goals, the metric at a rung and the size of the network, the place in the order that
+`search.fronts` gives takes the value's: the best quarter of a rung covers its best front.
+
 Every decision is a function of what trials have reported, so a worker that dies, or another that
 goes on in its place, decides the same.
 """
@@ -19,8 +22,9 @@ from typing import TYPE_CHECKING
 
 from optuna.trial import TrialState
 
+from gru_optuna.search import fronts
 from gru_optuna.storage.paused_trials import RUNG_LOSSES, is_paused
-from gru_optuna.study_file import complete_pruner
+from gru_optuna.study_file import SIZE, complete_pruner
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -63,6 +67,8 @@ class Thaw:
         Whether a higher metric is better.
     candidates
         How many trials are to be complete in the end.
+    two_goals
+        Whether a smaller network is better, too.
     """
 
     first_rung: int
@@ -70,6 +76,7 @@ class Thaw:
     epochs: int
     maximizes: bool
     candidates: int
+    two_goals: bool = False
 
     @classmethod
     def of(cls, spec: Specification) -> Thaw | None:
@@ -83,6 +90,7 @@ class Thaw:
             spec.training.epochs,
             spec.direction == "maximize",
             spec.confirmation.candidates,
+            spec.two_goals,
         )
 
     @cached_property
@@ -142,10 +150,13 @@ class Thaw:
     def _last(self, trials: Sequence[FrozenTrial]) -> list[int]:
         """The best trials that haven't ended, as many as complete ones are missing."""
         missing = self.candidates - sum(t.state == TrialState.COMPLETE for t in trials)
-        running = [trial for trial in trials if trial.state == TrialState.RUNNING]
+        levels: list[list[FrozenTrial]] = [[] for _ in range(len(self.rungs) + 1)]
+        for trial in trials:
+            if trial.state == TrialState.RUNNING:
+                levels[self._level(trial)].append(trial)
         # A trial that has passed a rung is ahead of all that wait below it.
-        order = sorted(running, key=lambda t: (-(k := self._level(t)), *self._rank(t, k - 1)))
-        return [trial.number for trial in order[: max(0, missing)]]
+        order = [n for k in reversed(range(len(levels))) for n in self._ordered(levels[k], k - 1)]
+        return order[: max(0, missing)]
 
     def _promoted(self, trials: Sequence[FrozenTrial], rung: int) -> list[int]:
         """Numbers of the trials that are among the best of their rung, in order."""
@@ -170,7 +181,15 @@ class Thaw:
             # A trial that diverged on its way would have come as the last one.
             or (trial.state == TrialState.FAIL and self._level(trial) == rung)
         ]
-        return [t.number for t in sorted(reached, key=lambda t: self._rank(t, rung))]
+        return self._ordered(reached, rung)
+
+    def _ordered(self, trials: Iterable[FrozenTrial], rung: int) -> list[int]:
+        """Numbers of trials by what they had reached at a rung, the best first."""
+        ranked = sorted(trials, key=lambda t: self._rank(t, rung))
+        if self.two_goals:
+            points = [(self._rank(t, rung)[0], t.user_attrs.get(SIZE, math.inf)) for t in ranked]
+            ranked = [ranked[place] for place in fronts.order(points)]
+        return [trial.number for trial in ranked]
 
     def _level(self, trial: FrozenTrial) -> int:
         """How many rungs a trial has reached."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from optuna import Study
+    from optuna import Study, Trial
     from optuna.distributions import BaseDistribution
     from optuna.trial import FrozenTrial
     from sqlalchemy import Engine
@@ -28,6 +28,11 @@ def engine_of(study: Study) -> Engine:
 def set_system_attribute(study: Study, trial: FrozenTrial, key: str, value: Any) -> None:
     """Sets a system attribute of a trial that hasn't ended."""
     study._storage.set_trial_system_attr(trial._trial_id, key, value)
+
+
+def report(trial: Trial, value: float, step: int) -> None:
+    """Reports a value as `optuna.Trial.report` does, which refuses where a study has two goals."""
+    trial.storage.set_trial_intermediate_value(trial._trial_id, step, value)
 
 
 def enqueued_parameters(trial: FrozenTrial) -> dict[str, Any] | None:

@@ -48,7 +48,7 @@ def read_best_trials(
     Parameters
     ----------
     study
-        The study, with one objective.
+        The study; of several objectives, the first one decides.
     having
         A user attribute without which a trial doesn't count.
     besides
@@ -66,11 +66,12 @@ def read_best_trials(
     attrs: Any = models.TrialUserAttributeModel.__table__.c
     of_study = trials.c.study_id == study_id(study)
     ours = trials.c.trial_id.in_(select(attrs.trial_id).where(attrs.key == having))
-    maximizes = study.direction == StudyDirection.MAXIMIZE
+    maximizes = study.directions[0] == StudyDirection.MAXIMIZE
     found = [
         select(trials.c.trial_id, type_coerce(values.value, Float).label("value"))
         .join(models.TrialValueModel.__table__, values.trial_id == trials.c.trial_id)
         .where(of_study, ours, trials.c.state == TrialState.COMPLETE, values.value.is_not(None))
+        .where(values.objective == 0)
     ]
     if not complete_only:
         best = (func.max if maximizes else func.min)(reports.intermediate_value)

@@ -20,9 +20,15 @@ from optuna.trial import TrialState
 from gru_optuna.attributes import CONFIRMATION, CONFIRMATION_RUNS
 from gru_optuna.data.intervals import student_interval
 from gru_optuna.data.views import have_comparable_losses
-from gru_optuna.search import space
+from gru_optuna.search import fronts, space
 from gru_optuna.study.ensemble import Ensemble
-from gru_optuna.study.trial_attributes import COUNTED, TrialAttributes, best_epoch, best_reached
+from gru_optuna.study.trial_attributes import (
+    COUNTED,
+    TrialAttributes,
+    best_epoch,
+    best_reached,
+    goals_reached,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Container, Mapping, Sequence
@@ -174,7 +180,8 @@ def rank(trials: Sequence[FrozenTrial], spec: Specification) -> list[FrozenTrial
 
     Among equal values the lower validation loss is better, then the earlier trial: on a few dozen
     validation rows, many trials reach the same accuracy. Losses in the units of different views
-    are not compared.
+    are not compared. With two goals the order is that of `search.fronts`: the first trials cover
+    the front, and the very first has the best value of the metric.
     """
     comparable = have_comparable_losses(spec)
     # A trial that plain Optuna added may lack our attributes.
@@ -191,7 +198,16 @@ def rank(trials: Sequence[FrozenTrial], spec: Specification) -> list[FrozenTrial
         and (value := best_reached(trial, spec)) is not None
     ]
     by_number = {trial.number: trial for trial in trials}
-    return [by_number[number] for *_, number in sorted(keys)]
+    order = [by_number[number] for *_, number in sorted(keys)]
+    if not spec.two_goals:
+        return order
+    failed = [trial for trial in order if trial.state == TrialState.FAIL]
+    sound = [trial for trial in order if trial.state != TrialState.FAIL]
+    return [
+        part[place]
+        for part in (sound, failed)
+        for place in fronts.order([goals_reached(trial, spec) for trial in part])
+    ]
 
 
 def finalists(

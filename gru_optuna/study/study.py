@@ -81,15 +81,15 @@ def create_or_resume(
     study = optuna.create_study(
         storage=storage,
         study_name=spec.name,
-        direction=spec.direction,
+        directions=spec.directions,
         sampler=make_sampler(spec),
         pruner=make_pruner(spec),
         load_if_exists=True,
     )
     attributes = study.user_attrs
     if SPECIFICATION not in attributes:
-        direction = StudyDirection[spec.direction.upper()]
-        if study.get_trials(deepcopy=False) or study.directions != [direction]:
+        directions = [StudyDirection[direction.upper()] for direction in spec.directions]
+        if study.get_trials(deepcopy=False) or study.directions != directions:
             raise _not_ours(spec.name)
         # New, or its creator died before this. The specification comes last: a study that has
         # one is whole.

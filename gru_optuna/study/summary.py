@@ -6,7 +6,7 @@ import json
 import math
 import operator
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from optuna.trial import TrialState
@@ -18,6 +18,7 @@ from gru_optuna.storage.trial_counts import count_trials, read_best_trials
 from gru_optuna.study import budget
 from gru_optuna.study.confirmation import rank, read_decision
 from gru_optuna.study.fitted_baselines import compare_in_words, read_fitted
+from gru_optuna.study.front import FrontMember, find_front
 from gru_optuna.study.prediction_intervals import PredictionIntervals, read_intervals
 from gru_optuna.study.trial_attributes import (
     BEST_EPOCH,
@@ -120,6 +121,7 @@ class Summary:
     baselines: dict[str, float]  # the metric of simpler predictions on the test rows, by name
     fitted_baselines: FittedBaselines | None = None  # among those above once they are tested
     no_result: str | None = None  # why there is no best trial, in a sentence
+    front: list[FrontMember] = field(default_factory=list)  # of a study with two goals
 
     def compared(self) -> list[str]:
         """How the winner compares with the best simple model, in sentences; none if unknown."""
@@ -132,6 +134,8 @@ class Summary:
     def status(self, workers: Sequence[WorkerStatus]) -> dict[str, Any]:
         """The content that ``status --json`` prints."""
         content = asdict(self)
+        if not self.front:
+            del content["front"]
         content["workers"] = [worker.as_json() for worker in workers]
         content["best"] = (
             {"number": self.best.number, "value": self.best.value, "params": self.best.params}
@@ -147,7 +151,7 @@ class Summary:
             "task": self.task,
             "trials": sum(self.trials.values()),
             "best": self.best.value if self.best else None,
-        }
+        } | ({"front": [asdict(member) for member in self.front]} if self.front else {})
 
 
 def summarize(study: Study, spec: Specification) -> Summary:
@@ -194,6 +198,7 @@ def _summary(
         baselines=dict(study.user_attrs.get(BASELINES, {})) | (fitted.tested() if fitted else {}),
         fitted_baselines=fitted,
         no_result=_about_no_result(study, spec) if best is None else None,
+        front=find_front(study, spec, best.confirmed if best else None),
     )
 
 

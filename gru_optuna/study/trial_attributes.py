@@ -106,8 +106,8 @@ def epochs_trained(trial: FrozenTrial) -> int:
 
 def best_reached(trial: FrozenTrial, spec: Specification) -> float | None:
     """The metric of the best epoch, however the trial ended; None if no epoch's is finite."""
-    if trial.state == TrialState.COMPLETE and (value := trial.value) is not None:
-        return value if math.isfinite(value) else None
+    if trial.state == TrialState.COMPLETE and trial.values:
+        return value if math.isfinite(value := trial.values[0]) else None
     if not (values := trial.intermediate_values.values()):
         return None
     better = min if spec.direction == "minimize" else max
@@ -116,6 +116,13 @@ def best_reached(trial: FrozenTrial, spec: Specification) -> float | None:
     if math.isfinite(best := better(values)):
         return best
     return better(filter(math.isfinite, values), default=None)
+
+
+def goals_reached(trial: FrozenTrial, spec: Specification) -> tuple[float, int]:
+    """What a trial has come to in each of two goals; lower is better."""
+    value = best_reached(trial, spec)
+    loss = math.inf if value is None else spec.as_loss(value)
+    return loss, TrialAttributes.read(trial).network_parameters
 
 
 def best_epoch(trial: FrozenTrial, value: float) -> int:

@@ -134,7 +134,7 @@ def find_source(given: str, url: str, spec: Specification) -> Source | None:
         if label in load_study(open_storage(url), spec.name)[0].user_attrs.get(WARM_START, {}):
             return None
     source = Source(label, *load_study(open_storage(other or url), name))
-    best = _best(source)
+    best = _best(source, spec)
     if not best:
         raise StudyError(
             f'study "{label}" has no trial that has trained an epoch and ended, so there is '
@@ -199,7 +199,7 @@ def begin_from(study: Study, spec: Specification, source: Source) -> WarmStart |
             _values(trial, source.spec),
             best_reached(trial, source.spec),
         )
-        for trial in _best(source)
+        for trial in _best(source, spec)
     ]
     start = _enqueue(study, spec, WarmStart(source.label, source.spec.metric), best)
     if start.trials:
@@ -254,11 +254,14 @@ def _enqueue(
     return start
 
 
-def _best(source: Source) -> list[FrozenTrial]:
-    """All trained trials: the confirmed winner first, then the others in the search's order."""
+def _best(source: Source, spec: Specification) -> list[FrozenTrial]:
+    """All trained trials of a source: its confirmed winner first, then the others.
+
+    These are in the order of the study that starts: by its metric alone, or by the front.
+    """
     confirmed = read_decision(source.study)
     winner = None if confirmed is None else confirmed.winner
-    order = ranked(source.study, source.spec)
+    order = ranked(source.study, source.spec.with_goals_of(spec))
     return sorted(order, key=lambda trial: trial.number != winner)
 
 

@@ -23,11 +23,20 @@ from gru_optuna.study_file.stored import (
     parse_stored,
     with_defaults_of,
 )
-from gru_optuna.study_file.tasks import DATA_HYPERPARAMETERS, METRICS, Kind, Metric, Task, minimized
+from gru_optuna.study_file.tasks import (
+    DATA_HYPERPARAMETERS,
+    METRICS,
+    SIZE,
+    Kind,
+    Metric,
+    Task,
+    minimized,
+)
 
 __all__ = [
     "DATA_HYPERPARAMETERS",
     "METRICS",
+    "SIZE",
     "VERSION",
     "Budget",
     "Confirmation",

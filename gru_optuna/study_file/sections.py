@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 from pydantic import (
     Field,
+    ModelWrapValidatorHandler,
+    PrivateAttr,
     SerializerFunctionWrapHandler,
     ValidationInfo,
     field_validator,
@@ -33,7 +35,15 @@ from gru_optuna.study_file.checks import (
 )
 from gru_optuna.study_file.data_section import Data, StudySection, _Share, is_stored
 from gru_optuna.study_file.searchable import Number, Option, Range, Searchable
-from gru_optuna.study_file.tasks import DATA_HYPERPARAMETERS, MAXIMIZED, METRICS, Kind, Metric, Task
+from gru_optuna.study_file.tasks import (
+    DATA_HYPERPARAMETERS,
+    MAXIMIZED,
+    METRICS,
+    SIZE,
+    Kind,
+    Metric,
+    Task,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -183,6 +193,13 @@ class Confirmation(StudySection):
     seeds: int = Field(5, ge=1, le=1000, description="Fresh seeds that each of them is trained on.")
 
 
+def _or_two_goals(schema: dict[str, Any]) -> None:
+    """Adds to the schema of the metric that a list of it and the size is possible, too."""
+    names = {"enum": schema.pop("enum"), "type": schema.pop("type")}
+    two = {"type": "array", "prefixItems": [names, {"const": SIZE}], "minItems": 2, "maxItems": 2}
+    schema["anyOf"] = [names, two]
+
+
 class Specification(StudySection):
     """A whole study file."""
 
@@ -190,8 +207,11 @@ class Specification(StudySection):
     task: Task = "classification"
     metric: Metric = Field(
         default_factory=lambda checked: METRICS[checked["task"]][0],
-        description="Measured on validation rows after each epoch, and improved by the search.",
+        description="Measured on validation rows after each epoch, and improved by the search; "
+        'with small networks as a second goal, ["accuracy", "network_parameters"].',
+        json_schema_extra=_or_two_goals,
     )
+    _two_goals: bool = PrivateAttr(default=False)
     seed: int = Field(0, ge=0, lt=2**31)
     data: Data
     model: Model = Model()
@@ -222,10 +242,46 @@ class Specification(StudySection):
         "the winner with the best of them.",
     )
 
+    @model_validator(mode="wrap")
+    @classmethod
+    def _reads_two_goals(
+        cls, content: Any, validate: ModelWrapValidatorHandler[Specification]
+    ) -> Specification:
+        # Everything that reads one metric reads the first goal; the second is the same in all
+        # studies that have one.
+        goals = content.get("metric") if isinstance(content, dict) else None
+        if not isinstance(goals, list):
+            return validate(content)
+        content = {**content, "metric": next((goal for goal in goals if goal != SIZE), None)}
+        if content["metric"] is None:
+            del content["metric"]
+        if isinstance(pruner := content.get("pruner", {}), dict):
+            content["pruner"] = {"name": "thaw"} | pruner
+        spec = validate(content)
+        if goals[1:] != [SIZE]:
+            raise ValueError(
+                f"metric = {json.dumps(goals)}: a list names two goals, first a metric, then the "
+                f'size of the network. Write metric = ["{spec.metric}", "{SIZE}"], or one metric.'
+            )
+        if spec.pruner.name not in ("thaw", "none"):
+            raise ValueError(
+                f'pruner "{spec.pruner.name}" compares trials by one goal, and this study has two. '
+                f'Choose "thaw", which pauses trials, or "none".'
+            )
+        if spec.sampler.name == "cmaes":
+            raise ValueError(
+                'sampler "cmaes" searches for one goal, and this study has two. Choose "tpe" or '
+                '"gp".'
+            )
+        spec._two_goals = True
+        return spec
+
     @model_serializer(mode="wrap")
     def _without_newer_keys(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
         # Version 0.1.0 refuses keys that it doesn't know, so only studies that need one have it.
         content: dict[str, Any] = serialize(self)
+        if self._two_goals and "metric" in content:
+            content["metric"] = self.goals
         tries = content.pop("tries", [])
         if not self.constraints:
             content.pop("constraints", None)
@@ -316,6 +372,27 @@ class Specification(StudySection):
         """The most numbers that a network may learn; None: as many as it has."""
         limits = [c.partition("<=")[2].replace("_", "") for c in self.constraints]
         return min(map(int, limits), default=None)
+
+    @property
+    def two_goals(self) -> bool:
+        """Whether small networks are a second goal, next to the metric."""
+        return self._two_goals
+
+    @property
+    def goals(self) -> list[str]:
+        """What the search improves, the metric first."""
+        return [self.metric, SIZE] if self.two_goals else [self.metric]
+
+    def with_goals_of(self, other: Specification) -> Specification:
+        """This specification with as many goals as another one has."""
+        changed = self.model_copy()
+        changed._two_goals = other.two_goals
+        return changed
+
+    @property
+    def directions(self) -> list[Literal["minimize", "maximize"]]:
+        """The direction of every goal, the metric's first, as Optuna takes them."""
+        return [self.direction, "minimize"] if self.two_goals else [self.direction]
 
     @property
     def direction(self) -> Literal["minimize", "maximize"]:

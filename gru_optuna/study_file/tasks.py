@@ -34,6 +34,12 @@ MAXIMIZED: frozenset[Metric] = frozenset(
 )
 
 
+SIZE = "network_parameters"
+"""The second goal that a study may have: the numbers that a network learns, as few as possible.
+
+Also the name of the attribute in which a trial records them, and of what constraints limit."""
+
+
 def minimized(task: Task) -> Metric:
     """A task's first metric that is minimized, as plain Optuna's studies do by default."""
     return next(metric for metric in METRICS[task] if metric not in MAXIMIZED)

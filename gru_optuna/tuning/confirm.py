@@ -367,7 +367,8 @@ class _ConfirmingRuns:
         """Who predicts together; the test rows aren't looked at."""
         horizon = self.spec.data.horizon if self.spec.kind == "series" else None
         rows = sum(independent_rows(pool.dataset.validation, horizon) for pool in self._pools)
-        if self.spec.most_parameters is not None:  # whoever limits them wants one network
+        # Whoever limits parameters, or wants few, wants one network.
+        if self.spec.most_parameters is not None or self.spec.two_goals:
             return Ensemble([EnsembleNetwork(winner.number, winner.typical)], rows=rows)
         average = Ensemble.average(winner.number, winner.values, rows)
         if self.seconds_left() <= 0:

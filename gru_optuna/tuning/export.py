@@ -14,14 +14,16 @@ from gru_optuna.bundle.card import measured
 from gru_optuna.bundle.linear import FittedLinear
 from gru_optuna.data.load import load_dataset
 from gru_optuna.errors import StudyError, StudyFailed
+from gru_optuna.formatting import format_list
 from gru_optuna.search import space
 from gru_optuna.storage.database.open import open_storage
 from gru_optuna.study.calibration import read_calibration
-from gru_optuna.study.confirmation import Run, read_runs
+from gru_optuna.study.confirmation import Run, decide, read_decision, read_runs
 from gru_optuna.study.ensemble import OWN_SEED, Ensemble, EnsembleNetwork
 from gru_optuna.study.study import load_study
-from gru_optuna.study.summary import summarize
+from gru_optuna.study.summary import Winner, summarize
 from gru_optuna.study.trial_attributes import best_epoch, best_reached
+from gru_optuna.study_file import SIZE
 from gru_optuna.training.pool_factory import choose_device, make_pool
 from gru_optuna.tuning.retrain import FinishedRun, PlannedRun, train_again
 from gru_optuna.worker.run import load_data
@@ -39,7 +41,6 @@ if TYPE_CHECKING:
     from gru_optuna.hyperparameters import Hyperparameters
     from gru_optuna.study.ensemble import EnsembleBaseline
     from gru_optuna.study.prediction_intervals import PredictionIntervals
-    from gru_optuna.study.summary import Winner
     from gru_optuna.study_file import Specification
     from gru_optuna.training.folded_pool import TrialPool
     from gru_optuna.tuning.confirm import Place
@@ -52,6 +53,7 @@ def make_winner(
     *,
     refit: bool | None = False,
     ensemble: bool | None = None,
+    max_parameters: int | None = None,
 ) -> Bundle:
     """The winner of a study as a bundle; ``bundle.save(folder)`` writes it.
 
@@ -77,12 +79,15 @@ def make_winner(
         on. None: only if it forecasts, since the future is near the newest rows.
     ensemble
         Whether to take the ensemble or a single network; None: the ensemble, if there is one.
+    max_parameters
+        The most numbers that a network may learn: the best confirmed candidate within them is
+        taken, as a single network, in place of the winner. None: the winner.
 
     Raises
     ------
     UserError
         If the study or its data don't exist, or the study has no trained trial, or `ensemble` was
-        asked for and it isn't confirmed.
+        asked for and it isn't confirmed, or no confirmed candidate has `max_parameters` or fewer.
     Abandoned
         If `stop` was set.
     """
@@ -96,6 +101,9 @@ def make_winner(
             f'study "{name}" is not confirmed yet, so there is no ensemble of fresh seeds. '
             f"Try: gru-optuna confirm {name}."
         )
+    if max_parameters is not None:
+        winner = _within(study, spec, winner, max_parameters, refit=refit)
+        ensemble = False
     settings = place.settings
     datasets = load_data(study, spec, place.folder, settings.device)
     if refit:
@@ -110,8 +118,46 @@ def make_winner(
         study, spec, winner, datasets, pool, size.slots, stop, place.folder,
         refit=refit, ensemble=ensemble is not False,
         fingerprint=study.user_attrs[FINGERPRINT],
-        baselines=summary.baselines, compared=summary.compared(),
+        baselines=summary.baselines,
+        compared=summary.compared() if winner is summary.best else (),
     )  # fmt: skip
+
+
+def _within(study: Study, spec: Specification, winner: Winner, most: int, *, refit: bool) -> Winner:
+    """The best confirmed candidate of at most so many parameters, chosen as the winner is."""
+    name = study.study_name
+    if spec.data.folds and not spec.data.rolling and not refit:
+        raise StudyError(
+            f'--max-parameters {most}: study "{name}" has {spec.data.folds} folds, and what it '
+            f"exports is one network of each. Add --refit for a single one, trained on all rows."
+        )
+    if (decision := read_decision(study)) is None:
+        raise StudyError(
+            f'study "{name}" is not confirmed yet, so it is unknown which of its networks hold on '
+            f"fresh seeds. Try: gru-optuna confirm {name}."
+        )
+    found = decide([c for c in decision.candidates if c.parameters <= most], spec)
+    if found is None:
+        known = sorted({candidate.parameters for candidate in decision.candidates})
+        sizes = format_list((f"{parameters:,}" for parameters in known), last=" and ")
+        raise StudyError(
+            f'--max-parameters {most}: study "{name}" has confirmed no network so small; those '
+            f"that it has confirmed have {sizes} parameters. Allow more, or tune with "
+            f'constraints = ["{SIZE} <= {most}"] in a new study.'
+        )
+    candidate, _ = found
+    if winner.confirmed and candidate.number == winner.number:
+        return winner
+    trial = study.get_trials(deepcopy=False)[candidate.number]
+    return Winner(
+        number=candidate.number,
+        value=candidate.search_value,
+        test=None,  # the test rows were used for the winner alone
+        best_epoch=best_epoch(trial, candidate.search_value),
+        params=dict(trial.params),
+        hyperparameters=space.hyperparameters(trial.params, spec),
+        confirmed=replace(decision, winner=candidate.number, test=None, ensemble=None),
+    )
 
 
 def bundle_of_winner(

@@ -35,6 +35,7 @@ from gru_optuna.search.constraints import ConstrainedSampler
 from gru_optuna.search.samplers import SeededSampler
 from gru_optuna.search.thaw import Thaw
 from gru_optuna.storage.mirror.mirror import EpochLimit
+from gru_optuna.storage.optuna_private import report
 from gru_optuna.storage.paused_trials import UNTIL, epochs_granted, is_paused
 from gru_optuna.storage.workers.leases import MOST_DEATHS
 from gru_optuna.study import budget
@@ -46,6 +47,7 @@ from gru_optuna.study.trial_attributes import (
     paused_outcome,
     pruned_outcome,
 )
+from gru_optuna.study_file import SIZE
 from gru_optuna.training.slot import EpochResult
 from gru_optuna.worker.commits import LEAVE_SECONDS, STANDBY_SECONDS, Commits
 from gru_optuna.worker.events import (
@@ -380,6 +382,9 @@ class Worker:
             self._fail(admission, error)
         else:
             self._running[running.slot] = running
+            if self.spec.two_goals:  # trials are compared by it, those that still run as well
+                size = running.slot.network.size()
+                TrialAttributes(network_parameters=size).write(admission.trial)
             epochs = running.slot.progress.epoch
             known = admission.reported[:epochs]
             claim = admission.claim
@@ -483,10 +488,10 @@ class Worker:
         self._epochs += 1
         self.on_event(EpochTrained(trial.number, progress.epoch, result.value))
         if is_new := progress.epoch > running.reported:
-            trial.report(result.value, step=progress.epoch)
+            report(trial, result.value, progress.epoch)
         if ending := progress.ending:
             self._end(running, TrialState.COMPLETE, ending)
-        elif is_new and trial.should_prune():
+        elif is_new and not self.spec.two_goals and trial.should_prune():
             self._end(running, TrialState.PRUNED, pruned_outcome(progress.epoch))
         elif self._out_of_time():
             self._end(running, TrialState.PRUNED, hours_over(progress.epoch))
@@ -535,7 +540,10 @@ class Worker:
         self, trial: Trial, state: TrialState, value: float | None, outcome: str, epochs: int
     ) -> None:
         TrialAttributes(outcome=outcome, epochs=epochs).write(trial)
-        self.study.tell(trial, values=value, state=state)
+        values = None if value is None else [value]
+        if values and self.spec.two_goals:
+            values.append(trial.user_attrs[SIZE])
+        self.study.tell(trial, values=values, state=state)
         self._ended.append(trial.number)
         self.on_event(TrialEnded(trial.number, state, value, outcome, epochs))
 

@@ -106,7 +106,7 @@ class Watcher:
             del self._seen[number]
             outcome = TrialAttributes.read(trial).outcome
             # A pruned trial's value is the last one reported, which Optuna sets.
-            reached = trial.value if trial.state == TrialState.COMPLETE else None
+            reached = trial.values[0] if trial.state == TrialState.COMPLETE else None
             yield TrialEnded(number, trial.state, reached, outcome, len(values))
 
     def _budget_in_force(self) -> Budget | None:

@@ -49,8 +49,13 @@ def kill_often(
     seed: int = 0,
     points: Sequence[str] = (ANYWHERE, *AIMED),
     slots: tuple[int, int] = (2, 4),
+    *,
+    known: bool = False,
 ) -> Counter[str]:
     """Lets workers train and die until there were enough deaths; then lets them finish the study.
+
+    If every death is `known` at once, the next worker finds the dead one's trials abandoned, as on
+    SQLite, and not only after a lease.
 
     Returns how many died where.
     """
@@ -76,6 +81,8 @@ def kill_often(
                     continue
                 assert victim.process.code == -signal.SIGKILL, victim.process.said
                 deaths[victim.point] += 1
+                if known:
+                    lab.forget(victim.process)
             doomed = sum(v is not None and bool(v.point) and v is not victim for v in victims)
             more = deaths.total() + doomed < kills
             victims[place] = _start(lab, draw, draw.choice(points) if more else "", slots)

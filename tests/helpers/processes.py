@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import optuna
 from optuna.trial import TrialState
-from sqlalchemy import Table, select
+from sqlalchemy import Table, delete, select
 
 from gru_optuna import seeds, study_file
 from gru_optuna.checkpoints.marker import MARKER
@@ -232,6 +232,13 @@ class Lab:
         engine.dispose()
         return found
 
+    def forget(self, process: Process) -> None:
+        """Removes a dead worker from the database, as others do once its lease is over."""
+        engine = open_engine(self.url)
+        with engine.begin() as connection:
+            connection.execute(delete(workers).where(workers.c.process == process.pid))
+        engine.dispose()
+
     def entries(self) -> Iterator[tuple[str, int, int, int]]:
         """The log: trained or saved, trial number, epoch, process; in order."""
         limit = self.spec.budget.trials or 1000
@@ -259,7 +266,7 @@ def curves(trials: list[FrozenTrial]) -> list[dict[str, Any]]:
             "number": trial.number,
             "params": trial.params,
             "state": trial.state.name,
-            "value": trial.value,
+            "values": trial.values,
             "curve": trial.intermediate_values,
             "outcome": trial.user_attrs.get("outcome"),
             **{key: trial.user_attrs.get(key) for key in kept},

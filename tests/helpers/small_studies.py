@@ -24,7 +24,7 @@ from gru_optuna.errors import BundleError
 from gru_optuna.storage.database.open import open_storage
 from gru_optuna.study.study import load_study
 from gru_optuna.study_file import Specification
-from gru_optuna.study_file.tasks import METRICS
+from gru_optuna.study_file.tasks import METRICS, SIZE
 from gru_optuna.tuning.confirm import Place, confirm_study
 from gru_optuna.tuning.export import make_winner
 from gru_optuna.tuning.tune import tune
@@ -178,7 +178,8 @@ _OF_TASKS: dict[str, dict[str, tuple[Any, ...]]] = {
 
 def values_of(rows: Rows, task: str) -> dict[str, tuple[Any, ...]]:
     """The keys that a study of these rows can have, by ``section.key``, and their values."""
-    own = {"metric": (_N, *METRICS[task]), **_OF_TASKS[task]}  # type: ignore[index]
+    metrics = METRICS[task]  # type: ignore[index]
+    own = {"metric": (_N, *metrics, [metrics[-1], SIZE]), **_OF_TASKS[task]}
     if rows == "arrays":  # whose labels and targets have no names
         own = {key: own[key] for key in own if key not in ("data.label", "data.target")}
         own |= {"data.train": ("npz",)} if task == "regression" else {}
@@ -203,6 +204,9 @@ def study_content(
     """
     chosen = {key: choose(key, values) for key, values in values_of(rows, task).items()}
     chosen["name"], chosen["task"] = "small", task
+    if isinstance(chosen["metric"], list):  # two goals, which not all pruners and samplers have
+        fitting = {"pruner.name": (LEFT_OUT, "thaw", "none"), "sampler.name": (LEFT_OUT, "tpe")}
+        chosen |= {key: v[0] for key, v in fitting.items() if chosen[key] not in (*v, "gp", "grid")}
     stem, ending = "rows", chosen["data.train"]
     if rows == "series":
         count = "one" if chosen["data.series"] is LEFT_OUT else "many"

@@ -219,3 +219,40 @@ def test_a_study_file_names_its_schedule() -> None:
     assert Thaw.of(study_file.parse(content, "x")) == Thaw(1, 4, 9, False, 7)
     content["pruner"] = {"name": "asha"}
     assert Thaw.of(study_file.parse(content, "x")) is None
+
+
+def sized(loss: float, size: int, **options: Any) -> FrozenTrial:
+    """A trial at the first rung, whose network learns so many parameters."""
+    made = trial([loss], paused=True, **options)
+    made.user_attrs["network_parameters"] = size
+    return made
+
+
+def test_of_two_goals_the_front_of_a_rung_continues() -> None:
+    trials = numbered(
+        sized(0.5, 900), sized(0.4, 900), sized(0.1, 1000), sized(0.9, 10),
+        sized(0.6, 20), sized(0.3, 500), sized(0.95, 900), sized(math.nan, 5),
+    )  # fmt: skip
+    both = replace(THAW, two_goals=True)
+    # One goal promotes the lowest losses; two promote the ends of the front.
+    assert THAW.to_continue(trials) == [2, 5]
+    assert both.to_continue(trials) == [2, 3]
+    assert replace(both, factor=2).to_continue(trials) == [2, 3, 5, 4]
+    assert both.continues(3, trials)
+    assert not both.continues(5, trials)
+
+
+@given(studies(), st.data())
+def test_with_two_goals_the_decision_at_a_rung_is_the_same_question_later(
+    trials: list[FrozenTrial], data: st.DataObject
+) -> None:
+    both = replace(THAW, two_goals=True)
+    for each in trials:
+        each.user_attrs["network_parameters"] = data.draw(st.integers(1, 6))
+    for starts_more in (True, False):
+        later = both.to_continue(trials, starts_more=starts_more)
+        assert len(set(later)) == len(later)
+        for each in trials:
+            if is_paused(each):
+                at_once = both.continues(each.number, trials, starts_more=starts_more)
+                assert at_once == (each.number in later)

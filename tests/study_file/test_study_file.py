@@ -306,6 +306,85 @@ def test_what_is_better_the_higher_is_maximized(tmp_path: Path, metric: str) -> 
     assert load(tmp_path, text, f"metric={metric}").direction == "maximize"
 
 
+TWO = 'metric = ["accuracy", "network_parameters"]\n'
+
+
+def test_small_networks_may_be_a_second_goal(tmp_path: Path) -> None:
+    study = load(tmp_path, TWO + MINIMAL)
+    assert (study.metric, study.direction) == ("accuracy", "maximize")
+    assert study.goals == ["accuracy", "network_parameters"]
+    assert study.directions == ["maximize", "minimize"]
+    assert study.pruner.name == "thaw"  # asha, the default of others, compares single values
+    stored = study.model_dump(mode="json")
+    assert stored["metric"] == ["accuracy", "network_parameters"]
+    assert study_file.parse_stored(json.loads(json.dumps(stored)), "stored").two_goals
+    assert study_file.with_defaults_of(1, study, "x") == study_file.parse_stored(stored, "x")
+    assert study.model_copy(update={"seed": 1}).two_goals
+    one = load(tmp_path, MINIMAL)
+    assert (one.two_goals, one.goals, one.directions) == (False, ["accuracy"], ["maximize"])
+    assert one.with_goals_of(study).two_goals
+    assert one != one.with_goals_of(study)
+
+
+def test_a_metric_that_is_overridden_may_have_two_goals(tmp_path: Path) -> None:
+    study = load(tmp_path, MINIMAL, "metric=['log_loss', 'network_parameters']")
+    assert study.directions == ["minimize", "minimize"]
+
+
+@pytest.mark.parametrize(
+    ("metric", "message"),
+    [
+        (
+            '["accuracy"]',
+            ': metric = ["accuracy"]: a list names two goals, first a metric, then the size of '
+            'the network. Write metric = ["accuracy", "network_parameters"], or one metric.',
+        ),
+        (
+            '["network_parameters", "log_loss"]',
+            ': metric = ["network_parameters", "log_loss"]: a list names two goals, first a '
+            "metric, then the size of the network. Write "
+            'metric = ["log_loss", "network_parameters"], or one metric.',
+        ),
+        (
+            '["accuracy", "macro_f1"]',
+            ': metric = ["accuracy", "macro_f1"]: a list names two goals, first a metric, then '
+            'the size of the network. Write metric = ["accuracy", "network_parameters"], or one '
+            "metric.",
+        ),
+        (
+            "[]",
+            ": metric = []: a list names two goals, first a metric, then the size of the network. "
+            'Write metric = ["accuracy", "network_parameters"], or one metric.',
+        ),
+        (
+            '["acuracy", "network_parameters"]',
+            ' [metric]: got "acuracy". Did you mean "accuracy"?',
+        ),
+        (
+            '["rmse", "network_parameters"]',
+            ' [metric]: "rmse" measures regression and forecasting, but the task here is '
+            "classification. Known: accuracy, balanced_accuracy, log_loss, macro_f1, roc_auc.",
+        ),
+    ],
+)
+def test_a_list_of_metrics_that_is_no_pair_of_goals_is_refused(
+    tmp_path: Path, metric: str, message: str
+) -> None:
+    assert refusal(tmp_path, f"metric = {metric}\n{MINIMAL}") == f"x.toml{message}"
+
+
+def test_pruners_and_samplers_of_one_goal_are_refused_for_two(tmp_path: Path) -> None:
+    assert refusal(tmp_path, TWO + MINIMAL, "pruner.name=asha") == (
+        'x.toml: pruner "asha" compares trials by one goal, and this study has two. Choose '
+        '"thaw", which pauses trials, or "none".'
+    )
+    assert refusal(tmp_path, TWO + MINIMAL, "sampler.name=cmaes") == (
+        'x.toml: sampler "cmaes" searches for one goal, and this study has two. Choose "tpe" or '
+        '"gp".'
+    )
+    assert load(tmp_path, TWO + MINIMAL, "pruner.name=none").pruner.name == "none"
+
+
 def test_every_task_survives_being_stored_as_json(tmp_path: Path) -> None:
     for text in (MINIMAL, TEXT, REGRESSION, SERIES):
         study = load(tmp_path, text)

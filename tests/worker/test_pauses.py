@@ -16,7 +16,7 @@ from gru_optuna.storage.database.tables import checkpoints, leases
 from gru_optuna.storage.paused_trials import is_paused
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from helpers.processes import Lab
@@ -27,6 +27,9 @@ PAUSING = (
     *WHOLE, "pruner.name=thaw", "pruner.first_rung=1", "pruner.reduction_factor=2",
     "confirmation.candidates=3",
 )  # fmt: skip
+
+ONE = ()
+TWO = ("metric=['accuracy', 'network_parameters']", "model.hidden_size=[4, 8, 16, 24]")
 
 
 def check_pauses(lab: Lab, whole: list[dict[str, Any]]) -> None:
@@ -44,23 +47,25 @@ def check_pauses(lab: Lab, whole: list[dict[str, Any]]) -> None:
     assert complete >= 3
 
 
+@pytest.mark.parametrize(("goals", "kills"), [(ONE, 6), (TWO, 4)], ids=["one goal", "two goals"])
 def test_decisions_and_curves_are_those_of_a_worker_that_nobody_killed(
-    new_lab: Callable[..., Lab], tmp_path: Path
+    new_lab: Callable[..., Lab], database_url: str, tmp_path: Path, goals: Sequence[str], kills: int
 ) -> None:
     """With one slot the order of all events is fixed, so that every decision can be compared.
 
-    On SQLite, where the next worker sees a death at once. On PostgreSQL it must wait until the
-    dead one has been silent for a while, and trains another trial meanwhile.
+    The workers die between a pause and its commit, within the commit, between the commit and the
+    next claim, and after a continuation. A later worker knows of a death at once; on PostgreSQL it
+    would wait for a lease otherwise, and train another trial meanwhile.
     """
-    lab = new_lab(f"sqlite:///{tmp_path / 'pauses.db'}", *PAUSING)
+    lab = new_lab(database_url, *PAUSING, *goals)
     deaths = kill_often(
-        lab, kills=8, workers=1, slots=(1, 1),
+        lab, kills=kills, workers=1, slots=(1, 1), known=True,
         points=("checkpoint", "written", "claim", "commit", "committed"),
     )  # fmt: skip
-    assert deaths.total() == 8
+    assert deaths.total() == kills
     check_work(lab)
     check_exact(lab)
-    assert curves(lab.trials) == undisturbed(new_lab, tmp_path, *PAUSING, slots=1)
+    assert curves(lab.trials) == undisturbed(new_lab, tmp_path, *PAUSING, *goals, slots=1)
 
 
 def test_no_trial_is_continued_twice_by_workers_that_die(

@@ -40,8 +40,9 @@ def headline(opening: RunStart) -> tuple[str, str]:
     tests = f", {test} test" if test else ""
     resumed = f", resumes after {over} trials" if over else ""
     folds = f"mean of {spec.data.folds} folds, the first with " if spec.data.folds else ""
+    also = "".join(f" and minimize {goal}" for goal in spec.goals[1:])
     return spec.name, (
-        f"{spec.direction} {spec.metric}, {folds}"
+        f"{spec.direction} {spec.metric}{also}, {folds}"
         f"{train} training and {validation} validation rows{tests}, {opening.device}{resumed}"
     )
 

@@ -53,7 +53,7 @@ class BestByTime:
 
 def list_history(study: Study) -> list[HistoryPoint]:
     """Every trial that has ended, by number."""
-    better = max if study.direction.name == "MAXIMIZE" else min
+    better = max if study.directions[0].name == "MAXIMIZE" else min
     best: float | None = None
     points = []
     for trial in trials_in(study, *ENDED):
@@ -67,7 +67,7 @@ def list_history(study: Study) -> list[HistoryPoint]:
 def list_improvements(study: Study) -> list[BestByTime]:
     """The moments when the best value improved, in the order in which trials ended."""
     clock = StudyClock.of(study)
-    better = max if study.direction.name == "MAXIMIZE" else min
+    better = max if study.directions[0].name == "MAXIMIZE" else min
     steps: list[BestByTime] = []
     over = [t for t in trials_in(study, *ENDED) if t.datetime_start and t.datetime_complete]
     over.sort(key=lambda trial: (trial.datetime_complete, trial.number))

@@ -63,7 +63,8 @@ def measure_importance(study: Study) -> Importance:
     # scikit-learn's forests take a second to import.
     from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 
-    every = study if epoch is None else _study_of(study, trials)
+    one_goal = len(study.directions) == 1
+    every = study if epoch is None and one_goal else _study_of(study, trials)
     selected = trials[:: -(-len(trials) // FANOVA_TRIALS)]
     few = every if len(selected) == len(trials) else _study_of(study, selected)
     with warnings.catch_warnings():
@@ -78,7 +79,7 @@ def measure_importance(study: Study) -> Importance:
 
 
 def _study_of(study: Study, trials: list[FrozenTrial]) -> Study:
-    made = optuna.create_study(direction=study.direction)
+    made = optuna.create_study(direction=study.directions[0])
     made.add_trials(trials)
     return made
 
@@ -137,6 +138,7 @@ def importance_section(context: Context, numbers: Importance) -> FigureSection:
         [] if numbers.missing else [Panel(draw_importance(numbers), alt)],
         {
             "caption": True,
+            "first_goal": context.spec.two_goals,
             "common_epoch": numbers.epoch is not None,
             "hint": numbers.trials < STEADY_TRIALS,
             "fewer": numbers.fanova_trials < numbers.trials,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gru_optuna.formatting import format_metric, format_value
-from gru_optuna.report.axes import Scale, metric_scale, parameter_scale
+from gru_optuna.report.axes import Scale, metric_scale, parameter_scale, size_scale
 from gru_optuna.report.figures.base import (
     Panel,
     canvas,
@@ -21,6 +21,7 @@ from gru_optuna.report.figures.base import (
 from gru_optuna.report.theme import BEST, COMPLETE, FROM_WORST_TO_BEST, STYLES
 from gru_optuna.report.trials import comparable, value_of
 from gru_optuna.search import space
+from gru_optuna.study.trial_attributes import TrialAttributes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -66,13 +67,19 @@ class Slice:
 
 
 def place_trials(study: Study, spec: Specification) -> ParallelCoordinates:
-    """An axis for every searched parameter that some trial has, then the metric's."""
+    """An axis for every searched parameter that some trial has, then those of the goals.
+
+    The metric's is the last one.
+    """
     trials, epoch = comparable(study)
     axes = []
     for name, distribution in space.searched(spec).items():
         values = [trial.params.get(name) for trial in trials]
         if any(value is not None for value in values):
             axes.append(_axis(parameter_scale(name, distribution), values))
+    if spec.two_goals:
+        sizes = [TrialAttributes.read(trial).network_parameters for trial in trials]
+        axes.append(_axis(size_scale(sizes), sizes))
     metric = [value_of(trial) for trial in trials]
     axes.append(_axis(metric_scale(spec, metric), metric))
     return ParallelCoordinates([trial.number for trial in trials], axes, epoch)

@@ -65,4 +65,4 @@ def _description(study: Study) -> Description:
     view: Any = StudyView(study, study.get_trials(deepcopy=False))
     summary = summarize(view, spec)
     note, figures = study_note(view, spec, summary), key_figures(view, spec, summary)
-    return Description(note, figures, spec.metric)
+    return Description(note, figures, spec.goals)

@@ -17,6 +17,7 @@ from gru_optuna.formatting import format_interval, format_metric, format_value
 from gru_optuna.report.axes import describe_range
 from gru_optuna.storage.mirror.dashboard_notes import MOST_TRIALS
 from gru_optuna.study.trial_attributes import TrialAttributes
+from gru_optuna.study_file import SIZE
 from gru_optuna.study_file.searchable import Range
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ def study_note(study: Study, spec: Specification, summary: Summary) -> str:
         [
             _what(spec, summary),
             _best(summary),
+            *_front(summary),
             _data(study, spec),
             _search(spec, summary.best),
             *_left_out(summary),
@@ -65,7 +67,7 @@ def trial_note(study: Study, trial: FrozenTrial) -> str | None:
     ]
     if len(values) < 2:
         return f"{words}, at {format_metric(own)}."
-    maximizes = study.direction == StudyDirection.MAXIMIZE
+    maximizes = study.directions[0] == StudyDirection.MAXIMIZE
     better = sum(value > own if maximizes else value < own for value in values)
     others = "1 other trial" if len(values) == 2 else f"{len(values) - 1} other trials"
     best = format_metric(max(values) if maximizes else min(values))
@@ -82,8 +84,9 @@ def _what(spec: Specification, summary: Summary) -> str:
     over = sum(summary.trials[state] for state in _ENDED)
     limit = f" of {summary.budget['trials']}" if summary.budget["trials"] else ""
     report = f"/report/{quote(spec.name, safe='')}/"
+    small = f", and minimize **{SIZE}**" if spec.two_goals else ""
     return (
-        f"A GRU for **{spec.task}**: {spec.direction} **{spec.metric}** on validation rows. "
+        f"A GRU for **{spec.task}**: {spec.direction} **{spec.metric}** on validation rows{small}. "
         f"**{over}{limit} trials** have ended: {counts}. [Full report]({report})"
     )
 
@@ -114,6 +117,24 @@ def _best(summary: Summary) -> str:
         lines += _confirmed(winner)
     lines += [f"| to beat: {_code(n)} | {format_metric(v)} |" for n, v in summary.baselines.items()]
     return "\n".join(lines)
+
+
+_FEW_MEMBERS = 12
+
+
+def _front(summary: Summary) -> Iterator[str]:
+    """Of two goals: the trials that no other one beats in both."""
+    front = summary.front[:: -(-len(summary.front) // _FEW_MEMBERS) or 1]
+    if front:
+        some = f"; {len(front)} of {len(summary.front)}" if len(front) < len(summary.front) else ""
+        lines = [f"| front{some} | {SIZE} | {summary.metric} | mean of fresh seeds |"]
+        lines.append("|---|---|---|---|")
+        lines += [
+            f"| trial {m.number} | {m.network_parameters:,} | {format_metric(m.value)} "
+            f"| {format_metric(m.mean)} |"
+            for m in front
+        ]
+        yield "\n".join(lines)
 
 
 def _confirmed(winner: Winner) -> Iterator[str]:

@@ -23,7 +23,7 @@ from gru_optuna.attributes import DESCRIBED_AT, WORKED_UNTIL
 from gru_optuna.storage.mirror.optuna_rows import Changes, decoded
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from optuna import Study
     from optuna.trial import FrozenTrial
@@ -58,7 +58,7 @@ class Description:
 
     note: str  # Markdown
     figures: Mapping[str, str]  # Plotly's JSON, by name: letters, digits and - _ : .
-    metric: str = "value"  # the title of the axes, in place of "Objective 0"
+    goals: Sequence[str] = ("value",)  # titles of the axes, in place of "Objective 0"
 
 
 @dataclass
@@ -135,7 +135,7 @@ def write_description(connection: Connection, study_id: int, description: Descri
         | (column == f"{PREFIX}objective_names"),
     )
     note = {key: text for key, text in before.items() if key.startswith(f"{PREFIX}note_str:")}
-    now: dict[str, Any] = {f"{PREFIX}objective_names": [description.metric]}
+    now: dict[str, Any] = {f"{PREFIX}objective_names": [*description.goals]}
     if before.get(f"{PREFIX}note_ver", _OURS) == _OURS or not any(note.values()):
         now[f"{PREFIX}note_ver"] = before.get(f"{PREFIX}note_ver", _OURS)
         now |= _pieces(f"{PREFIX}note_str:", description.note, note)
