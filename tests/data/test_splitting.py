@@ -311,6 +311,7 @@ def test_folds_need_enough_rows_or_groups_or_rows_of_the_rarest_class() -> None:
     assert len(divided(rows_of("aaab" * 2), folds=2, fold=0).validation) == 4
 
 
+@pytest.mark.filterwarnings("error")  # a library's warning would name no file
 def test_a_class_that_a_part_lacks_is_named() -> None:
     grouped = rows_of("aaaaaaaabb", "ccddeeffgg")
     assert refusal(grouped, kind=RareClass) == (
