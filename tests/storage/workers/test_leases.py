@@ -31,7 +31,12 @@ from gru_optuna.storage.workers.heartbeats import (
     HeartbeatMonitor,
     has_died,
 )
-from gru_optuna.storage.workers.leases import SUSPICIOUS_DEATHS, Host, Registration
+from gru_optuna.storage.workers.leases import (
+    FEW_WORKERS,
+    SUSPICIOUS_DEATHS,
+    Host,
+    Registration,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -129,7 +134,8 @@ def test_on_one_machine_a_death_is_known_at_once(tmp_path: Path) -> None:
     dead.claim(1)
     assert heir.claim(1, limit=1) == {}
     dead.die()
-    assert heir.claim(1, limit=1) == {0: True}
+    ((_, claim),) = heir.mirror.sync(1, limit=1).claims
+    assert (claim.adopted, claim.deaths) == (True, 1)
 
 
 def test_a_killed_process_frees_its_lease_at_once(tmp_path: Path) -> None:
@@ -263,6 +269,7 @@ def test_waiting_trials_are_counted_as_begun(database_url: str) -> None:
     worker = Worker(database_url)
     assert worker.claim(9, limit=5) == dict.fromkeys(range(5), False)
     assert worker.claim(9, limit=5) == {}
+    assert all(trial.datetime_start for trial in make(database_url).trials)
 
 
 def test_a_limit_holds_for_waiting_trials_too(database_url: str) -> None:
@@ -370,6 +377,41 @@ def test_an_ended_trial_leaves_no_lease_and_no_checkpoint(database_url: str) -> 
     with worker.engine.connect() as connection:
         assert list(connection.scalars(select(checkpoints.c.epoch))) == []
         assert connection.scalar(select(func.count()).select_from(leases)) == 1
+
+
+def test_who_leaves_removes_the_leases_of_trials_that_another_program_ended(
+    database_url: str,
+) -> None:
+    worker, leaver = Worker(database_url), Worker(database_url)
+    worker.claim(2)
+    study = make(database_url)
+    study.tell(study.trials[0].number, state=TrialState.FAIL)
+    leaver.registration.leave()
+    with worker.engine.connect() as connection:
+        left = connection.scalars(select(leases.c.trial_id)).all()
+    assert left == [study.trials[1]._trial_id]
+
+
+def test_among_many_workers_one_looks_at_the_others_once_a_heartbeat(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'study.db'}"
+    worker = Worker(url).registration
+    beat, now = worker.beat_seconds, 1000.0
+
+    def look(at: float) -> None:
+        with worker._engine.begin() as connection:
+            worker.claim(connection, 0, 0, at)
+
+    assert worker.is_time_to_watch(now, wanted=0)  # it has never looked
+    look(now)
+    assert not worker.is_time_to_watch(now + 0.9 * beat, wanted=0)
+    assert worker.is_time_to_watch(now + 0.9 * beat, wanted=1)  # a death would be known at once
+    assert worker.is_time_to_watch(now + beat, wanted=0)
+    others = [Worker(url) for _ in range(FEW_WORKERS + 1)]
+    look(now)
+    assert not worker.is_time_to_watch(now + 0.9 * beat, wanted=1)
+    others[0].registration.leave()
+    look(now)
+    assert worker.is_time_to_watch(now + 0.9 * beat, wanted=1)
 
 
 def test_a_deleted_study_takes_its_rows_along(database_url: str) -> None:

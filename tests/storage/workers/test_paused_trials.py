@@ -88,6 +88,15 @@ def test_paused_trials_come_after_waiting_and_before_new_ones(
     assert [claim.continued for _, claim in claims] == [False, True, True, False, True]
 
 
+def test_no_more_paused_trials_are_continued_than_are_wanted(
+    worker: Worker, database_url: str
+) -> None:
+    pause_all(worker)
+    make(database_url).enqueue_trial({})
+    claims = worker.mirror.sync(2, choose_paused=lambda trials: ([3, 1], [])).claims
+    assert [number for number, _ in claims] == [4, 3]
+
+
 def test_a_trial_that_pauses_again_keeps_one_checkpoint(worker: Worker) -> None:
     pause_all(worker)
     ((number, _),) = worker.mirror.sync(1, choose_paused=lambda trials: ([2], [])).claims
