@@ -33,6 +33,8 @@ def set_system_attribute(study: Study, trial: FrozenTrial, key: str, value: Any)
 def report(trial: Trial, value: float, step: int) -> None:
     """Reports a value as `optuna.Trial.report` does, which refuses where a study has two goals."""
     trial.storage.set_trial_intermediate_value(trial._trial_id, step, value)
+    # Its copy is what pruners see.
+    trial._cached_frozen_trial.intermediate_values[step] = value
 
 
 def enqueued_parameters(trial: FrozenTrial) -> dict[str, Any] | None:
