@@ -13,6 +13,7 @@ from helpers.workspaces import REPOSITORY
 import gru_optuna
 from gru_optuna import study_file
 from gru_optuna.cli import app
+from gru_optuna.cli.service import token_app
 from gru_optuna.cli.storage import storage_app
 from gru_optuna.storage.database.tables import metadata
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 STUDIES = sorted((REPOSITORY / "studies").glob("*.toml"))
 COMMANDS = {
     f"{group}{command.name or command.callback.__name__}": command.callback
-    for group, commands in (("", app), ("storage ", storage_app))
+    for group, commands in (("", app), ("storage ", storage_app), ("token ", token_app))
     for command in commands.registered_commands
     if command.callback
 }

@@ -26,7 +26,7 @@ FLOORS = (
     ("baselines",),
     ("study", "scaffold"),
     ("report", "bundle"),
-    ("worker", "dashboard"),
+    ("worker", "dashboard", "service"),
     ("launch",),
     ("tuning",),
     ("estimators", "objective"),

@@ -12,6 +12,7 @@ from gru_optuna.cli.console import Command, Group, plain_errors
 from gru_optuna.cli.data import init, inspect_files
 from gru_optuna.cli.predict import predict
 from gru_optuna.cli.process import keep_files_private
+from gru_optuna.cli.service import serve, token_app
 from gru_optuna.cli.storage import storage_app
 from gru_optuna.cli.studies import best, dashboard, report, status, studies
 from gru_optuna.cli.tune import tune_study, worker
@@ -58,6 +59,8 @@ app.command("predict", cls=Command)(predict)
 app.command("forecast", cls=Command)(forecast)
 app.command("report", cls=Command)(report)
 app.command("dashboard", cls=Command)(dashboard)
+app.command("serve", cls=Command)(serve)
+app.add_typer(token_app)
 app.add_typer(storage_app)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import asdict
 from pathlib import Path  # noqa: TC003 (typer reads the annotations)
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
@@ -120,15 +119,7 @@ def best(
         if summary.best is None:
             raise UserError(f'study "{summary.study}" has no result: {summary.no_result}')
         if as_json:
-            fitted = summary.fitted_baselines
-            print_json(
-                summary.best.as_json()
-                | ({"front": [asdict(m) for m in summary.front]} if summary.front else {})
-                | {
-                    "compared": summary.compared(),
-                    "fitted_baselines": None if fitted is None else fitted.as_json(),
-                }
-            )
+            print_json(summary.best_as_json())
         elif as_toml:
             print(summary.best.as_toml(), end="")
         else:

@@ -125,6 +125,7 @@ def draft_study(
     task: Task | None = None,
     roles: Roles = NO_ROLES,
     formats: TableFormats = FOUND_OUT,
+    test: Path | None = None,
 ) -> Draft:
     """Drafts a commented study file for data; it names them as ``data/NAME``.
 
@@ -142,6 +143,8 @@ def draft_study(
     formats
         What is known about how the columns are written. Signs such as ``?`` that stand among the
         numbers of a column are read as missing values, which the draft says.
+    test
+        The test rows; None: a file that is named so, or some of the rows. Series are split by time.
 
     Raises
     ------
@@ -157,7 +160,8 @@ def draft_study(
         inspection = inspect([path], roles, task=task, formats=formats)
         seen, table = inspection.files[0], read_head(path, formats.undecided())[0]
     _refuse_unusable(inspection, task)
-    files = (path, *_test_beside(path)) if inspection.guess.rows != "series" else (path,)
+    others = () if inspection.guess.rows == "series" else (test,) if test else _test_beside(path)
+    files = (path, *others)
     name = re.sub(r"[^\w.-]+", "-", path.stem.lower())[:30].strip("-_.") or "study"
     too_few: TooFewRows | None = None
     for values in _values(files, inspection, table):

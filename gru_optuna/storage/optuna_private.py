@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from optuna import Study, Trial
     from optuna.distributions import BaseDistribution
+    from optuna.storages import BaseStorage
     from optuna.trial import FrozenTrial
     from sqlalchemy import Engine
 
@@ -21,7 +22,12 @@ def study_id(study: Study) -> int:
 
 def engine_of(study: Study) -> Engine:
     """The engine of a study in a database."""
-    engine: Engine = study._storage._backend.engine  # type: ignore[attr-defined]
+    return engine_behind(study._storage)
+
+
+def engine_behind(storage: BaseStorage) -> Engine:
+    """The engine of a storage in a database."""
+    engine: Engine = storage._backend.engine  # type: ignore[attr-defined]
     return engine
 
 

@@ -70,7 +70,7 @@ class Winner:
         return self.hyperparameters.configuration()
 
     def as_json(self) -> dict[str, Any]:
-        """The content that ``best --json`` prints."""
+        """What ``best --json`` prints of the winner itself."""
         return {
             "number": self.number,
             "value": self.value,
@@ -130,6 +130,18 @@ class Summary:
         if self.best is None or found is None or found.winner != self.best.number:
             return []
         return compare_in_words(found, self.metric)
+
+    def best_as_json(self) -> dict[str, Any]:
+        """The content that ``best --json`` prints."""
+        assert self.best is not None
+        fitted = self.fitted_baselines
+        front = {"front": [asdict(member) for member in self.front]} if self.front else {}
+        return {
+            **self.best.as_json(),
+            **front,
+            "compared": self.compared(),
+            "fitted_baselines": None if fitted is None else fitted.as_json(),
+        }
 
     def status(self, workers: Sequence[WorkerStatus]) -> dict[str, Any]:
         """The content that ``status --json`` prints."""
