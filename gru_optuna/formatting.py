@@ -5,6 +5,7 @@ JSON, TOML and CSV files keep every digit and use none of this.
 
 from __future__ import annotations
 
+import math
 import re
 from typing import TYPE_CHECKING
 
@@ -74,6 +75,36 @@ def format_interval(
     """
     low, high = interval
     return f"{format_end(low)} to {format_end(high)}"
+
+
+def format_measured(value: float, interval: Iterable[float] | None) -> tuple[str, str | None]:
+    """A metric and its interval, with no more digits than its uncertainty leaves: two of it.
+
+    Parameters
+    ----------
+    value
+        Without an interval, it is written as `format_metric` does.
+    interval
+        The two ends; None where they are unknown.
+
+    >>> format_measured(0.98649, (0.9688, 0.9942)), format_measured(193.84, (165.1, 224.6))
+    (('0.986', '0.969 to 0.994'), ('194', '165 to 225'))
+    >>> format_measured(0.98149, (0.98149, 0.98149)), format_measured(0.5, None)
+    (('0.9815', '0.9815 to 0.9815'), ('0.5000', None))
+    """
+    if interval is None:
+        return format_metric(value), None
+    low, high = interval
+    half = (high - low) / 2
+    # Values far below 1 are written with exponents, which keep their digits.
+    if not 0 < half < math.inf or abs(value) < 0.001:
+        return format_metric(value), format_interval((low, high))
+    decimals = min(max(0, 1 - math.floor(math.log10(half))), 4)
+
+    def written(number: float) -> str:
+        return f"{number:.{decimals}f}"
+
+    return written(value), format_interval((low, high), written)
 
 
 def format_value(value: object) -> str:

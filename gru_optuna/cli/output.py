@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from gru_optuna.formatting import (
     NONE,
-    format_interval,
     format_list,
+    format_measured,
     format_metric,
     format_value,
     visible,
@@ -124,22 +124,22 @@ def _print_confirmed(found: Decision, metric: str) -> None:
     assert won.mean is not None
     good = sum(value is not None for value in won.values)
     fresh = f"mean of {good} fresh seeds" if good > 1 else "one fresh seed"
-    print(
-        f"confirmed validation {metric} {format_metric(won.mean)} ({_between(won.interval)}{fresh})"
-    )
+    print(f"confirmed validation {metric} {_measured(won.mean, won.interval, fresh)}")
     if found.test is None:
         print("no test rows: its value on rows that weren't used to choose it is unknown")
         return
     uses = "" if found.test_uses == 1 else f"; test rows used {found.test_uses} times"
     test, one = found.test, f"one network{uses}"
     if test.ensemble is not None:
-        value, between = format_metric(test.ensemble["value"]), _between(test.ensemble["interval"])
-        print(f"test {metric} {value} ({between}ensemble of {found.members.in_words()})")
-    print(f"test {metric} {format_metric(test.value)} ({_between(test.interval)}{one})")
+        who = f"ensemble of {found.members.in_words()}"
+        print(f"test {metric} {_measured(test.ensemble['value'], test.ensemble['interval'], who)}")
+    print(f"test {metric} {_measured(test.value, test.interval, one)}")
 
 
-def _between(interval: list[float] | None) -> str:
-    return "" if interval is None else f"95% interval {format_interval(interval)}, "
+def _measured(value: float, interval: list[float] | None, of: str) -> str:
+    """A value, its interval, and what it was measured of."""
+    shown, ends = format_measured(value, interval)
+    return f"{shown} ({of})" if ends is None else f"{shown} (95% interval {ends}, {of})"
 
 
 def shown_value(winner: Winner | None, metric: str) -> str:

@@ -137,8 +137,11 @@ def report(
         Literal["svg", "png"] | None,
         typer.Option(help="Also draw the figures as pictures, with the Chrome on this machine."),
     ] = None,
+    pages: Annotated[
+        bool, typer.Option("--pages", help="Also write each figure as a page of its own.")
+    ] = False,
 ) -> None:
-    """Render a study's report: one page that opens offline, and its figures as files.
+    """Render a study's report: one page that opens offline, and the figures' numbers.
 
     Example: gru-optuna report japanese-vowels
     """
@@ -148,7 +151,7 @@ def report(
         place = StudyPlace.of(name, storage)
         study, spec = place.load()
         folder = out or place.workspace.report_folder(place.name)
-        print(shown(render_report(study, spec, folder, images)))
+        print(shown(render_report(study, spec, folder, images, pages=pages)))
 
 
 def dashboard(

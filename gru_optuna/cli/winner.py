@@ -24,7 +24,7 @@ from gru_optuna.cli.console import (
 from gru_optuna.cli.output import print_best, print_json, print_table
 from gru_optuna.cli.process import leave, stop_on_signals
 from gru_optuna.errors import UserError
-from gru_optuna.formatting import NONE, format_interval, format_metric
+from gru_optuna.formatting import NONE, format_measured, format_metric
 from gru_optuna.workspace import shown
 
 if TYPE_CHECKING:
@@ -241,12 +241,14 @@ def _row(one: Candidate, found: Decision) -> tuple[str, ...]:
         mark = "winner"
     elif one.number in found.tied:
         mark = "tied"
-    interval = one.interval
+    mean, interval = NONE, None
+    if one.mean is not None:
+        mean, interval = format_measured(one.mean, one.interval)
     return (
         str(one.number),
         format_metric(one.search_value),
-        format_metric(one.mean),
-        NONE if interval is None else format_interval(interval),
+        mean,
+        interval or NONE,
         f"{one.parameters:,}",
         NONE if one.mean is None else str(one.usual_epochs),
         mark,

@@ -54,7 +54,14 @@ OVERFITS, FITS = 1.5, 1.1
 """Ratios of validation loss to training loss: above the first the network has memorized rows, below
 the second it hardly has. Dropout raises the training loss, so the ratio is optimistic."""
 
+ENOUGH_ROWS = 30
+"""On fewer independent validation rows, a loss says nothing about overfitting."""
+
 ALWAYS_CLIPPED = 0.9
+
+MUCH_SAVED, LITTLE_SAVED = 0.25, 0.05
+"""Shares of the epochs that pruning saved: from the first on it is praised, below the second it
+isn't mentioned."""
 
 _TEXTS = read_texts("findings.toml")
 
@@ -89,11 +96,11 @@ def find_findings(context: Context, numbers: StudyNumbers) -> list[StudyFinding]
         _chance(ended, health),
         *_best_trials(study, spec, ended),
         *_edges(study, spec),
-        _fit(health),
+        _fit(health, result.independent_rows(spec) if result else None),
         _clipped(health),
         _ties(study, spec, result),
-        _pruned_too_soon(study, spec, result) or _progress(study),
-        _pruned(numbers.pruning),
+        (too_soon := _pruned_too_soon(study, spec, result)) or _progress(study),
+        _pruned(numbers.pruning, too_soon is not None),
         _importance(numbers.importance),
         _failures(ended),
     ]
@@ -198,7 +205,9 @@ def _edges(study: Study, spec: Specification) -> list[StudyFinding]:
     return found
 
 
-def _fit(health: Health) -> StudyFinding | None:
+def _fit(health: Health, rows: int | None) -> StudyFinding | None:
+    if rows is not None and rows < ENOUGH_ROWS:
+        return None
     ratios = [
         gap.validation_loss / gap.train_loss
         for gap in health.gaps
@@ -276,8 +285,11 @@ def _pruned_too_soon(
     )
 
 
-def _pruned(savings: PruningSavings) -> StudyFinding | None:
-    return StudyFinding.of("pruned", savings=savings) if savings.comparable else None
+def _pruned(savings: PruningSavings, too_soon: bool) -> StudyFinding | None:
+    if not savings.comparable or savings.saved < LITTLE_SAVED:
+        return None
+    praised = savings.saved >= MUCH_SAVED and not too_soon
+    return StudyFinding.of("pruned" if praised else "pruned_without_praise", savings=savings)
 
 
 def _importance(importance: Importance) -> StudyFinding | None:

@@ -1,4 +1,4 @@
-"""The report: one page that opens without a network, and a page for each of its figures.
+"""The report: one page that opens without a network, and on demand a page for each figure.
 
 Everything is rendered in memory before the first file is written, and each file is written whole.
 """
@@ -21,7 +21,12 @@ from plotly.offline import get_plotlyjs
 from gru_optuna.attributes import WORKED_SECONDS
 from gru_optuna.errors import UserError
 from gru_optuna.files import written_whole
-from gru_optuna.formatting import format_duration, format_metric, format_value
+from gru_optuna.formatting import (
+    format_duration,
+    format_measured,
+    format_metric,
+    format_value,
+)
 from gru_optuna.report.axes import describe_range
 from gru_optuna.report.contents import draw_sections, measure_study
 from gru_optuna.report.figures.base import FIGURES, Context
@@ -46,12 +51,17 @@ FORMER_FIGURES = ("standing", "savings")
 
 
 def render_report(
-    study: Study, spec: Specification, folder: Path, images: Format | None = None
+    study: Study,
+    spec: Specification,
+    folder: Path,
+    images: Format | None = None,
+    *,
+    pages: bool = False,
 ) -> Path:
     """Renders a study's report, replacing an earlier one.
 
-    Writes ``index.html``, and for each figure ``figures/<figure>.html`` and its numbers,
-    ``figures/<figure>.json``. A figure that lacks data has no files; the page says why.
+    Writes ``index.html``, and the numbers of each figure to ``figures/<figure>.json``. A figure
+    that lacks data has no files; the page says why.
 
     Parameters
     ----------
@@ -61,6 +71,9 @@ def render_report(
         Where to write; created if missing. Other files in it are left alone.
     images
         The format of ``figures/<figure>``, drawn as an image too by an installed Chrome.
+    pages
+        Whether to write each figure as a page of its own, too: ``figures/<figure>.html``, of two
+        megabytes each, because each opens without a network.
 
     Returns
     -------
@@ -91,6 +104,7 @@ def render_report(
         worked_seconds=float(study.user_attrs.get(WORKED_SECONDS, 0.0)),
         sections=sections,
         left_out=left_out,
+        pages=pages,
         **trial_table(study, spec, context.best),
     )
     figures = folder / "figures"
@@ -108,11 +122,11 @@ def render_report(
         if section.missing is not None:
             continue
         place = figures / section.id
-        alone = templates.get_template("figure_page.html").render(
-            section=section, study=study.study_name
-        )
+        if pages:
+            files[place.with_suffix(".html")] = templates.get_template("figure_page.html").render(
+                section=section, study=study.study_name
+            )
         plain = json.dumps(as_json(section.numbers), indent=1, allow_nan=False)
-        files[place.with_suffix(".html")] = alone
         files[place.with_suffix(".json")] = plain
     files[figures / "findings.json"] = json.dumps(as_json(found), indent=1)
     # The page comes last, so that whoever sees the new one finds its figures.
@@ -152,6 +166,7 @@ def _templates() -> Environment:
     )
     environment.filters |= {
         "number": format_metric,
+        "measured": format_measured,
         "value": format_value,
         "duration": format_duration,
         "range": describe_range,

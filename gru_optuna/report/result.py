@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from statistics import median
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from gru_optuna.formatting import format_interval
+from gru_optuna.formatting import format_measured
 from gru_optuna.report.trials import ENDED, trials_in
 from gru_optuna.storage.optuna_private import enqueued_parameters
 from gru_optuna.study.predictions import stored_predictions
@@ -18,9 +17,6 @@ if TYPE_CHECKING:
     from gru_optuna.study.confirmation import Decision
     from gru_optuna.study.summary import Summary, Winner
     from gru_optuna.study_file import Specification
-
-FEWEST_STARTS = 3
-"""The median of fewer trials says nothing."""
 
 START_TRIALS = 10
 """How many trials count as the start of a random search, which has no start-up phase of its own."""
@@ -38,9 +34,19 @@ class Estimate:
     rows: int | None  # how many it was measured on
 
     @property
+    def shown(self) -> str:
+        """The value, with the digits that its interval leaves."""
+        return format_measured(self.value, self.interval)[0]
+
+    @property
+    def shown_interval(self) -> str:
+        """Both ends of the interval; empty where it is unknown."""
+        return format_measured(self.value, self.interval)[1] or ""
+
+    @property
     def sureness(self) -> str:
         """The interval in words; empty where it is unknown."""
-        return f"95% interval {format_interval(self.interval)}" if self.interval else ""
+        return f"95% interval {self.shown_interval}" if self.interval else ""
 
     def compare(self, other: float, spec: Specification) -> Standing:
         """How it compares with a value to beat; without an interval, by the value alone."""
@@ -52,10 +58,15 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Start:
-    """Where the search began: what randomly drawn configurations reach."""
+    """The best that the search saw among the first trials, which no model proposed, and after them.
 
-    median: float
+    Both are single trials, each the best of several, so they compare like with like.
+    """
+
+    best: float
     trials: int
+    later: float | None  # the best of the trials after them; None: there is none
+    later_trials: int
 
 
 @dataclass(frozen=True)
@@ -87,10 +98,19 @@ class Result:
             return None
         return Estimate(won.mean, _interval(won.interval), self.validation.rows)
 
-    @property
-    def reached(self) -> float:
-        """The winner on validation rows: on fresh seeds if there are any, else in the search."""
-        return (self.confirmed or self.validation).value
+    def independent_rows(self, spec: Specification) -> int | None:
+        """How many validation rows are independent of each other; None: unknown.
+
+        Windows of a series that overlap count once for each stretch of the horizon's length.
+        """
+        if self.confirmation is not None and self.confirmation.members.rows is not None:
+            return self.confirmation.members.rows
+        horizon = spec.data.horizon or 1
+        if self.validation.rows is not None:
+            return -(-self.validation.rows // horizon)
+        if spec.kind == "series" and isinstance(spec.data.validation, int):
+            return spec.data.validation // horizon * (spec.data.folds or 1)
+        return None
 
 
 def find_result(study: Study, spec: Specification, summary: Summary) -> Result | None:
@@ -126,12 +146,22 @@ def find_result(study: Study, spec: Specification, summary: Summary) -> Result |
 
 
 def _start(study: Study, spec: Specification) -> Start | None:
-    """The first trials, which no model proposed. A pruned one counts with its best epoch."""
+    """The first trials and the others. A pruned one counts with its best epoch."""
     blind = START_TRIALS if spec.sampler.name == "random" else spec.sampler.n_startup_trials
     # Trials that were enqueued, or taken from another study, weren't drawn at random.
     drawn = [t for t in trials_in(study, *ENDED) if enqueued_parameters(t) is None]
-    reached = [value for trial in drawn[:blind] if (value := best_reached(trial, spec)) is not None]
-    return Start(median(reached), len(reached)) if len(reached) >= FEWEST_STARTS else None
+    first, later = (
+        [value for trial in part if (value := best_reached(trial, spec)) is not None]
+        for part in (drawn[:blind], drawn[blind:])
+    )
+    if not first:
+        return None
+    return Start(
+        min(first, key=spec.as_loss),
+        len(first),
+        min(later, key=spec.as_loss, default=None),
+        len(later),
+    )
 
 
 def _estimate(value: float, description: dict[str, Any]) -> Estimate:

@@ -2,32 +2,33 @@
 
 from __future__ import annotations
 
+from math import sqrt
 from typing import TYPE_CHECKING
 
 from gru_optuna.formatting import format_list, format_metric
 
 if TYPE_CHECKING:
-    from gru_optuna.report.result import Result, Standing
+    from gru_optuna.report.result import Estimate, Result, Standing
     from gru_optuna.study_file import Specification
 
 
 def write_verdict(result: Result, spec: Specification) -> list[str]:
     """A paragraph about the winner's value, and one about what the search gained."""
     measured = result.measured
-    rows = f"{measured.rows:,} " if measured.rows else ""
     part, role = ("test", "were not used") if result.test else ("validation", "were used")
     interval = f" ({measured.sureness})" if measured.interval else ""
     who, alone = "the winner", ""
     if result.ensemble and result.test and result.confirmation:
         who = f"the ensemble of {result.confirmation.members.in_words()}"
-        alone = f"; one network alone reaches {format_metric(result.test.value)}"
+        alone = f"; one network alone reaches {result.test.shown}"
+    rows = measured_on(measured, part, spec)
     value = (
-        f"On {rows}{part} rows, which {role} to choose it, {who} reaches {spec.metric} "
-        f"{format_metric(measured.value)}{interval}{alone}."
+        f"On {rows}, which {role} to choose it, {who} reaches {spec.metric} "
+        f"{measured.shown}{interval}{alone}."
     )
     first = [" ".join(result.compared)] if result.compared else []
     held = result.winner.intervals.in_words() if result.winner.intervals else None
-    told = [value, *_comparison(result, spec), *([held] if held else [])]
+    told = [value, *_comparison(result, spec), *_shift(result, spec), *([held] if held else [])]
     return [*first, " ".join(told), *_gain(result, spec)]
 
 
@@ -46,13 +47,59 @@ def _comparison(result: Result, spec: Specification) -> list[str]:
     return [f"That is {format_list(parts)}."]
 
 
+def measured_on(measured: Estimate, part: str, spec: Specification) -> str:
+    """What a value was measured on: rows, or windows and the rows that they lie in."""
+    count = f"{measured.rows:,} " if measured.rows else ""
+    if spec.kind != "series":
+        return f"{count}{part} rows"
+    horizon = spec.data.horizon or 1
+    windows = f"{count}{part} windows of {horizon} step{'' if horizon == 1 else 's'} each"
+    steps = spec.data.test if part == "test" else spec.data.validation
+    inside = isinstance(steps, int) and not (part == "validation" and spec.data.folds)
+    return f"{windows} over {steps:,} rows{_each(spec)}" if inside else windows
+
+
+def _each(spec: Specification) -> str:
+    return " of each series" if spec.data.series else ""
+
+
+def _shift(result: Result, spec: Specification) -> list[str]:
+    """Says so where test rows are harder or easier than the validation rows, beyond chance.
+
+    The rows' share of the validation value's uncertainty isn't measured; per row it is taken to be
+    that of the test value.
+    """
+    test, seen, rows = result.test, result.confirmed, result.independent_rows(spec)
+    if test is None or seen is None or not test.interval or not test.rows or not rows:
+        return []
+    tested = -(-test.rows // (spec.data.horizon or 1))
+    half = (test.interval[1] - test.interval[0]) / 2
+    if abs(test.value - seen.value) <= half * sqrt(1 + tested / rows):
+        return []
+    worse = spec.as_loss(test.value) > spec.as_loss(seen.value)
+    harder = "harder" if worse else "easier"
+    values = f"one network reaches {seen.shown} there and {test.shown} here"
+    if spec.kind == "series":
+        return [
+            f"The two periods differ: the test period is {harder} than the validation period "
+            f"({values}), and later periods may differ as much."
+        ]
+    return [f"The test rows are {harder} than the validation rows ({values})."]
+
+
 def _gain(result: Result, spec: Specification) -> list[str]:
     start = result.start
-    if start is None or spec.as_loss(result.reached) >= spec.as_loss(start.median):
+    if start is None or start.later is None:
         return []
+    first = "first trial" if start.trials == 1 else f"first {start.trials} trials"
+    others = "the one" if start.later_trials == 1 else f"the {start.later_trials:,}"
+    best, later = format_metric(start.best), format_metric(start.later)
+    if spec.as_loss(start.later) < spec.as_loss(start.best):
+        return [
+            f"In the search, the best validation {spec.metric} of the {first}, which no model "
+            f"proposed, was {best}; the best of {others} after them was {later}."
+        ]
     return [
-        f"The search improved the validation {spec.metric} from {format_metric(start.median)}, "
-        f"the median of its first {start.trials} trials, to {format_metric(result.reached)}. "
-        f"Those trials were drawn at random and stand for an untuned configuration; a pruned one "
-        f"counts with its best epoch."
+        f"In the search, {others} after the {first}, which no model proposed, reached no better "
+        f"validation {spec.metric} than the best of these, {best}."
     ]

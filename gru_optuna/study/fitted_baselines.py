@@ -147,8 +147,15 @@ def write_fitted(study: Study, fitted: FittedBaselines) -> None:
     study.set_user_attr(FITTED_BASELINES, fitted.as_json())
 
 
-def compare_in_words(comparison: Comparison, metric: str) -> list[str]:
+def compare_in_words(comparison: Comparison, metric: str, rows: str = "rows") -> list[str]:
     """The result of a comparison: a sentence that says which model to use, and one of numbers.
+
+    Parameters
+    ----------
+    comparison, metric
+        The comparison, and the metric of its values.
+    rows
+        What the values were measured on: rows, or windows of a series.
 
     >>> compare_in_words(
     ...     Comparison(3, "test", 286, "ridge regression on 48 lags", 2.61, 2.97, 0.12,
@@ -182,11 +189,9 @@ def compare_in_words(comparison: Comparison, metric: str) -> list[str]:
             f"No difference can be shown between the {who} and {name} ({values}): the {who} may be "
             f"{_by(-interval[0], metric)} worse or {_by(interval[1], metric)} better."
         )
-    where = (
-        f"{comparison.rows:,} test rows"
-        if comparison.part == "test"
-        else f"{comparison.rows:,} validation rows, which both were chosen on"
-    )
+    where = f"{comparison.rows:,} {comparison.part} {rows}"
+    if comparison.part == "validation":
+        where += ", which both were chosen on"
     second = f"Both were measured on the same {where}{'' if values in first else f': {values}'}."
     return [first, f"{second} Of the simple models, it was the best on the validation rows."]
 

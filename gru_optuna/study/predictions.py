@@ -257,7 +257,11 @@ class ForecastSeries:
 
 
 def shown_times(times: Times) -> list[str]:
-    """Times as people write them: without the parts that are zero in all of them."""
+    """Times as people write them: without the parts that say nothing in any of them."""
+    if len(times) > 1:  # a single day may be the first of a month by chance
+        for unit in ("Y", "M"):
+            if (times.astype(f"datetime64[{unit}]") == times).all():
+                return [str(time) for time in times.astype(f"datetime64[{unit}]")]
     for unit in ("D", "m", "s"):
         if (times.astype(f"datetime64[{unit}]") == times).all():
             return [str(time).replace("T", " ") for time in times.astype(f"datetime64[{unit}]")]

@@ -129,7 +129,8 @@ class Summary:
         found = None if fitted is None else fitted.comparison
         if self.best is None or found is None or found.winner != self.best.number:
             return []
-        return compare_in_words(found, self.metric)
+        rows = "windows" if self.task == "forecasting" else "rows"
+        return compare_in_words(found, self.metric, rows)
 
     def best_as_json(self) -> dict[str, Any]:
         """The content that ``best --json`` prints."""

@@ -47,10 +47,10 @@ epochs = 1
 
 
 def wait_for(process: subprocess.Popen[str], line: str) -> None:
-    """Reads stderr until a line begins so."""
+    """Reads stderr until a line begins so, after its time."""
     assert process.stderr is not None
     for seen in process.stderr:
-        if seen.startswith(line):
+        if re.match(rf"\d\d:\d\d:\d\d  {line}", seen):
             return
     raise AssertionError(f"{line!r} never came")
 

@@ -37,7 +37,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     study.set_user_attr(PREDICTIONS, {"number": 3, "test": part})
     study.set_user_attr("test", {"number": 3, "value": 0.93})
     spec = specification(data={"train": f"{ALERT}.csv", "test": UPWARDS})
-    return render_report(study, spec, tmp_path_factory.mktemp("report"))
+    return render_report(study, spec, tmp_path_factory.mktemp("report"), pages=True)
 
 
 def test_every_figure_is_drawn_and_hostile_names_stay_text(visit: Visit, report: Path) -> None:

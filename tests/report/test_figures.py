@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from dataclasses import replace
 from typing import Any
 
 import optuna
@@ -34,8 +35,9 @@ from gru_optuna.report.figures.pruning import measure_pruning
 from gru_optuna.report.figures.timeline import lay_out_trials
 from gru_optuna.report.result import Estimate, Start, find_result
 from gru_optuna.report.trial_table import list_rows
-from gru_optuna.report.verdict import write_verdict
+from gru_optuna.report.verdict import measured_on, write_verdict
 from gru_optuna.study.confirmation import TestValue
+from gru_optuna.study.ensemble import Ensemble, EnsembleNetwork
 from gru_optuna.study.summary import summarize
 from gru_optuna.study_file.searchable import Range
 
@@ -309,14 +311,66 @@ def test_the_answer_says_how_sure_it_is_and_where_the_search_began(study: optuna
     assert found.measured.compare(0.86, spec) == "equal"  # the interval holds it
     assert found.measured.compare(0.95, spec) == "worse"
     # Best epochs of the first ten trials that had one: .5 .1 .7 .9 .3 .8 .3
-    assert found.start == Start(0.5, 7)
-    value, gain = write_verdict(found, spec)
+    assert found.start == Start(0.9, 7, None, 0)
+    (value,) = write_verdict(found, spec)  # no trial after them, so nothing about the search
     assert value == (
-        "On 100 test rows, which were not used to choose it, the winner reaches accuracy 0.8750 "
-        "(95% interval 0.8000 to 0.9300). That is better than majority class (0.2500) and "
+        "On 100 test rows, which were not used to choose it, the winner reaches accuracy 0.875 "
+        "(95% interval 0.800 to 0.930). That is better than majority class (0.2500) and "
         "not clearly different from by hand (0.8600)."
     )
-    assert gain.startswith("The search improved the validation accuracy from 0.5000, the median")
+
+
+def verdict_of(values: list[float], **changes: Any) -> list[str]:
+    """What is written about a study of these trials, in their order."""
+    spec = specification(sampler={"n_startup_trials": 2}, **changes)
+    study = study_of([trial(DONE, [value], 1e-3) for value in values])
+    result = find_result(study, spec, summarize(study, spec))
+    assert result is not None
+    return write_verdict(result, spec)
+
+
+def test_what_the_search_gained_compares_the_best_trials_of_its_parts() -> None:
+    assert verdict_of([0.7, 0.6, 0.9, 0.5])[-1] == (
+        "In the search, the best validation accuracy of the first 2 trials, which no model "
+        "proposed, was 0.7000; the best of the 2 after them was 0.9000."
+    )
+    assert verdict_of([0.7, 0.6, 0.7])[-1] == (
+        "In the search, the one after the first 2 trials, which no model proposed, reached no "
+        "better validation accuracy than the best of these, 0.7000."
+    )
+
+
+def test_the_text_says_that_test_rows_are_harder_only_beyond_chance() -> None:
+    def about(test: float, rows: int | None) -> str:
+        study = study_of([trial(DONE, [0.9], 1e-3)])
+        ensemble = Ensemble([EnsembleNetwork(0, 0)], rows=rows)
+        interval = [test - 0.05, test + 0.05]
+        decision = confirmation(
+            [candidate(0, 0.9, [0.9, 0.9], [0.89, 0.91])], 0, TestValue(test, interval, None)
+        )
+        study.set_user_attr(CONFIRMATION, replace(decision, ensemble=ensemble).as_json())
+        kept = {"number": 0, "test": {"rows": 100, "value": test, "interval": interval}}
+        study.set_user_attr(PREDICTIONS, kept)
+        result = find_result(study, specification(), summarize(study, specification()))
+        assert result is not None
+        return " ".join(write_verdict(result, specification()))
+
+    # As many validation rows as test rows: an uncertainty of 0.05 each, of 0.071 together.
+    assert "The test rows are harder than the validation rows (one network" in about(0.82, 100)
+    assert "harder" not in about(0.84, 100)
+    assert "harder" not in about(0.82, 25)  # 0.112 together
+    assert "easier" in about(0.98, 100)
+    assert "harder" not in about(0.5, None)  # how many there were is unknown
+
+
+def test_windows_and_the_rows_that_they_lie_in_are_told_apart() -> None:
+    data = {"train": "x.csv", "time": "t", "target": "y", "horizon": 12, "window": 24}
+    spec = specification(task="forecasting", metric="mae", data=data | {"test": 29})
+    of = Estimate(1.0, None, 18)
+    assert measured_on(of, "test", spec) == "18 test windows of 12 steps each over 29 rows"
+    share = specification(task="forecasting", metric="mae", data=data | {"test": 0.2})
+    assert measured_on(of, "test", share) == "18 test windows of 12 steps each"
+    assert measured_on(Estimate(1.0, None, 2000), "test", specification()) == "2,000 test rows"
 
 
 def test_an_interval_of_another_value_is_not_shown(study: optuna.Study) -> None:
@@ -352,7 +406,7 @@ def test_what_somebody_enqueued_is_no_start(study: optuna.Study) -> None:
         begun := study_of([given, *others]), specification(), summarize(begun, specification())
     )
     assert found is not None
-    assert found.start == Start(0.5, 7)
+    assert found.start == Start(0.9, 7, None, 0)
 
 
 def test_pairs_are_of_parameters_that_all_have(study: optuna.Study) -> None:

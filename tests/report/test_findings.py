@@ -20,19 +20,27 @@ from gru_optuna.study.summary import summarize
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
+    from gru_optuna.report.findings import StudyFinding
+
 DONE, CUT, FAILED = TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL
 LOST = "diverged in epoch 1: the training loss is not finite"
 
 
 def said(trials: list[FrozenTrial], attributes: dict[str, Any] | None = None) -> list[str]:
     """The sentences on a study of these trials."""
+    return [finding.text for finding in found_in(trials, attributes)]
+
+
+def found_in(
+    trials: list[FrozenTrial], attributes: dict[str, Any] | None = None
+) -> list[StudyFinding]:
+    """The findings on a study of these trials."""
     study, spec = study_of(trials), specification(search=SPACE | {"clip_norm": 1.0})
     for key, value in (attributes or {}).items():
         study.set_user_attr(key, value)
     summary = summarize(study, spec)
     best = summary.best.number if summary.best else None
-    found = find_findings(Context(study, spec, best), measure_study(study, spec, summary))
-    return [finding.text for finding in found]
+    return find_findings(Context(study, spec, best), measure_study(study, spec, summary))
 
 
 def starting(sentences: list[str], start: str) -> str:
@@ -156,6 +164,28 @@ def test_overfitting_needs_losses_that_are_far_apart() -> None:
     assert "4.0 times its training loss (median of 5)" in text
     near = [trial(DONE, [0.5, 0.6 + n / 100], 1e-3, **losses(1.3)) for n in range(5)]
     assert not [one for one in said(near) if "overfit" in one]
+
+
+def test_a_few_windows_say_nothing_about_overfitting() -> None:
+    losses = {"train_loss": [1.0, 0.1], "validation_loss": [1.0, 0.4]}
+    trials = [trial(DONE, [0.5, 0.6 + n / 100], 1e-3, **losses) for n in range(5)]
+    for rows, known in ((29, False), (30, True)):
+        part = {"rows": rows, "value": 0.64, "interval": None}
+        kept = said(trials, {PREDICTIONS: {"number": 4, "validation": part}})
+        assert any("overfit" in one for one in kept) == known
+
+
+def test_pruning_is_praised_only_if_it_saved_much() -> None:
+    def about(cut: int) -> list[tuple[str, str]]:
+        curves = [[0.5] * 10] * 6 + [[0.4] * cut] * 2
+        states = [DONE] * 6 + [CUT] * 2
+        found = found_in([trial(s, c, 1e-3) for s, c in zip(states, curves, strict=True)])
+        return [(f.kind, f.text) for f in found if f.about == "pruning"]
+
+    (note,) = about(3)  # 14 of 80 epochs
+    assert note[0] == "note"
+    assert note[1].startswith("Pruning saved about 18% of the epochs: 66 were run instead of")
+    assert about(9) == []  # 2 of 80
 
 
 def test_a_search_that_stands_still_and_one_that_goes_on() -> None:

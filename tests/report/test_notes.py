@@ -171,7 +171,7 @@ def test_a_tuned_study_has_all_of_it(tmp_path: Path) -> None:
         "**4 of 4 trials** have ended",
         "[Full report](/report/tiny/)",
         f"**{study.best_value:.4f}**",
-        f"**{study.user_attrs['test']['value']:.4f}**",
+        f"**{study.user_attrs['test']['value']:.2f}",
         "mean of 5 fresh seeds, on validation rows",
         "to beat: `majority class`",
         study.user_attrs["fingerprint"][:12],

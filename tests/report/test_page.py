@@ -89,7 +89,7 @@ def test_page_has_every_section_and_asks_for_nothing(study: optuna.Study, tmp_pa
 
 def test_figures_stand_alone_with_their_numbers(study: optuna.Study, tmp_path: Path) -> None:
     spec = specification()
-    render_report(study, spec, tmp_path)
+    render_report(study, spec, tmp_path, pages=True)
     expected = {
         "importance": measure_importance(study),
         "parallel_coordinates": place_trials(study, spec),
@@ -112,6 +112,12 @@ def test_figures_stand_alone_with_their_numbers(study: optuna.Study, tmp_path: P
         assert drawn
         assert all(figure["data"] for figure in drawn)
         assert not page.having("src") + page.having("href")
+    # The next report, which nobody asked for pages, leaves none of them behind.
+    index = render_report(study, spec, tmp_path)
+    files = {path.name for path in (tmp_path / "figures").iterdir()}
+    assert files == {"findings.json", *(f"{name}.json" for name in FIGURES)}
+    assert sum(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file()) < 5_000_000
+    assert "on its own page" not in index.read_text(encoding="utf-8")
 
 
 def test_drawn_numbers_are_the_numbers(study: optuna.Study, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Lines for files, pipes and CI: few enough to read, whatever the speed."""
+"""Lines for files, pipes and CI, each with its time: few enough to read, whatever the speed."""
 
 from __future__ import annotations
 
@@ -121,4 +121,6 @@ class PlainView:
         self._said_at, self._unsaid = self._now(), False
 
     def _print(self, line: str) -> None:
-        self._console.print(visible(line, keep=""), highlight=False, soft_wrap=True, markup=False)
+        # Of the day, as this machine counts it: what reads a log next to others.
+        line = f"{time.strftime('%H:%M:%S')}  {visible(line, keep='')}"
+        self._console.print(line, highlight=False, soft_wrap=True, markup=False)

@@ -39,11 +39,12 @@ def headline(opening: RunStart) -> tuple[str, str]:
     over = sum(opening.before.trials.values())
     tests = f", {test} test" if test else ""
     resumed = f", resumes after {over} trials" if over else ""
+    kind = "windows" if spec.kind == "series" else "rows"
     folds = f"mean of {spec.data.folds} folds, the first with " if spec.data.folds else ""
     also = "".join(f" and minimize {goal}" for goal in spec.goals[1:])
     return spec.name, (
         f"{spec.direction} {spec.metric}{also}, {folds}"
-        f"{train} training and {validation} validation rows{tests}, {opening.device}{resumed}"
+        f"{train} training and {validation} validation {kind}{tests}, {opening.device}{resumed}"
     )
 
 

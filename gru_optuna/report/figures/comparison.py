@@ -38,9 +38,9 @@ def compare(result: Result, spec: Specification) -> list[Mark]:
         result.baselines.items(), key=lambda item: item[1], reverse=spec.direction == "minimize"
     )
     marks = [_mark(name, "baseline", value, f" ({rows})") for name, value in best_last]
-    if result.start:
-        name = f"median of the first {result.start.trials} trials"
-        marks.append(_mark(name, "validation", result.start.median))
+    if result.start and result.start.later is not None:
+        name = f"best of the first {result.start.trials} trials, validation, in the search"
+        marks.append(_mark(name, "validation", result.start.best))
     name = "winner, validation, in the search" if result.confirmed else "winner, validation"
     marks.append(_winner_mark(name, "validation", result.validation))
     if result.confirmation and result.confirmed:
@@ -59,15 +59,15 @@ def _mark(
     kind: Literal["baseline", "validation", "test"],
     value: float,
     note: str = "",
-    interval: tuple[float, float] | None = None,
 ) -> Mark:
     shown = format_metric(value)
-    return Mark(name, kind, value, interval, shown, f"{name}: {shown}{note}")
+    return Mark(name, kind, value, None, shown, f"{name}: {shown}{note}")
 
 
 def _winner_mark(name: str, kind: Literal["validation", "test"], estimate: Estimate) -> Mark:
     note = f", {estimate.sureness}" if estimate.interval else ""
-    return _mark(name, kind, estimate.value, note, estimate.interval)
+    text = f"{name}: {estimate.shown}{note}"
+    return Mark(name, kind, estimate.value, estimate.interval, estimate.shown, text)
 
 
 LOG_RATIO = 4.0
@@ -75,13 +75,15 @@ LOG_RATIO = 4.0
 hopeless baseline would push all others together."""
 
 _COLOURS = {"baseline": PRUNED, "validation": COMPLETE, "test": BEST}
+_MEASURED_ON = {"validation": "measured on validation rows", "test": "measured on test rows"}
 
 
 def draw_comparison(marks: Sequence[Mark], spec: Specification) -> go.Figure:
     """The worst value to beat is at the top, the test value at the bottom."""
-    figure = canvas(
-        64 + 46 * len(marks), showlegend=False, margin={"l": 8, "t": 8, "b": 44, "r": 16}
-    )
+    figure = canvas(96 + 46 * len(marks), margin={"l": 8, "t": 40, "b": 44, "r": 16})
+    tested = "test" if spec.data.test is not None else "validation"
+    names = _MEASURED_ON | {"baseline": f"to beat, {_MEASURED_ON[tested]}"}
+    unnamed = set(names)
     for row, mark in enumerate(marks):
         colour = _COLOURS[mark.kind]
         figure.add_annotation(text=_label(mark), y=row, **STYLES["comparison_name"])
@@ -104,7 +106,10 @@ def draw_comparison(marks: Sequence[Mark], spec: Specification) -> go.Figure:
             },
             text=[plain(mark.text)],
             hovertemplate="%{text}<extra></extra>",
+            name=names[mark.kind],
+            showlegend=mark.kind in unnamed,
         )
+        unnamed.discard(mark.kind)
     values = [mark.value for mark in marks]
     wide = spec.direction == "minimize" and 0 < LOG_RATIO * min(values) < max(values)
     figure.update_xaxes(

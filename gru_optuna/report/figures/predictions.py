@@ -98,8 +98,8 @@ def draw_forecast(
             **STYLES["forecast"],
         )
         figure.add_vline(x=x[start], line={"color": AXIS, "width": 0.5, "dash": "dot"})
-    if "times" not in stretch:
-        figure.update_xaxes(title="steps")
+    # Otherwise, years alone would be read as numbers.
+    figure.update_xaxes(**({"type": "date"} if "times" in stretch else {"title": "steps"}))
     return figure.update_yaxes(tickformat="~g")
 
 
@@ -192,6 +192,7 @@ def draw_future(stretch: dict[str, Any], target: str) -> go.Figure:
         figure.add_scatter(x=ahead, y=bound, **STYLES[style])
     figure.add_scatter(x=times[: len(observed)], y=observed, **STYLES["truth"])
     figure.add_scatter(x=ahead, y=stretch["forecast"], **STYLES["forecast"])
+    figure.update_xaxes(type="date")
     return figure.update_yaxes(tickformat="~g")
 
 

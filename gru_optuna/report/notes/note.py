@@ -13,7 +13,7 @@ from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
 from gru_optuna.attributes import FINGERPRINT
-from gru_optuna.formatting import format_interval, format_metric, format_value
+from gru_optuna.formatting import format_measured, format_metric, format_value
 from gru_optuna.report.axes import describe_range
 from gru_optuna.storage.mirror.dashboard_notes import MOST_TRIALS
 from gru_optuna.study.trial_attributes import TrialAttributes
@@ -144,17 +144,17 @@ def _confirmed(winner: Winner) -> Iterator[str]:
         won = confirmed.won
         if won.mean is not None:
             on = f"mean of {confirmed.seeds} fresh seeds, on validation rows"
-            yield f"| {on} | **{format_metric(won.mean)}**{_between(won.interval)} |"
+            yield f"| {on} | {_measured(won.mean, won.interval)} |"
         interval = confirmed.test.interval if confirmed.test else None
         if confirmed.test and (both := confirmed.test.ensemble) is not None:
-            value, between = format_metric(both["value"]), _between(both["interval"])
-            yield f"| on test rows, ensemble | **{value}**{between} |"
+            yield f"| on test rows, ensemble | {_measured(both['value'], both['interval'])} |"
     if test is not None:
-        yield f"| on test rows, one network | **{format_metric(test)}**{_between(interval)} |"
+        yield f"| on test rows, one network | {_measured(test, interval)} |"
 
 
-def _between(interval: Sequence[float] | None) -> str:
-    return f" ({format_interval(interval)})" if interval else ""
+def _measured(value: float, interval: Sequence[float] | None) -> str:
+    shown, ends = format_measured(value, interval)
+    return f"**{shown}** ({ends})" if ends else f"**{shown}**"
 
 
 def _data(study: Study, spec: Specification) -> str:
