@@ -64,27 +64,30 @@ def _each(spec: Specification) -> str:
 
 
 def _shift(result: Result, spec: Specification) -> list[str]:
-    """Says so where test rows are harder or easier than the validation rows, beyond chance.
+    """Says so where the same networks do worse or better on test rows than on validation rows.
 
-    The rows' share of the validation value's uncertainty isn't measured; per row it is taken to be
-    that of the test value.
+    The share of the rows in the validation value's uncertainty isn't measured; per row it is taken
+    to be that of the test value.
     """
     test, seen, rows = result.test, result.confirmed, result.independent_rows(spec)
     if test is None or seen is None or not test.interval or not test.rows or not rows:
         return []
-    tested = -(-test.rows // (spec.data.horizon or 1))
-    half = (test.interval[1] - test.interval[0]) / 2
-    if abs(test.value - seen.value) <= half * sqrt(1 + tested / rows):
+    low, high = test.interval
+    if low <= seen.value <= high:
         return []
-    worse = spec.as_loss(test.value) > spec.as_loss(seen.value)
-    harder = "harder" if worse else "easier"
-    values = f"one network reaches {seen.shown} there and {test.shown} here"
-    if spec.kind == "series":
-        return [
-            f"The two periods differ: the test period is {harder} than the validation period "
-            f"({values}), and later periods may differ as much."
-        ]
-    return [f"The test rows are {harder} than the validation rows ({values})."]
+    tested = -(-test.rows // (spec.data.horizon or 1))
+    by_chance = abs(test.value - seen.value) <= (high - low) / 2 * sqrt(1 + tested / rows)
+    harder = "harder" if spec.as_loss(test.value) > spec.as_loss(seen.value) else "easier"
+    series = spec.kind == "series"
+    them, verb = ("period", "was") if series else ("rows", "are")
+    first = (
+        f"The test {them} {verb} {harder} than the validation {them}: there, one network reaches "
+        f"{seen.shown}."
+    )
+    if by_chance:
+        few = "stretches" if series else "rows"
+        return [f"{first} So few {few} can differ that much by chance."]
+    return [f"{first} The two periods differ by more than chance." if series else first]
 
 
 def _gain(result: Result, spec: Specification) -> list[str]:

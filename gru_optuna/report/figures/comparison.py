@@ -39,7 +39,7 @@ def compare(result: Result, spec: Specification) -> list[Mark]:
     )
     marks = [_mark(name, "baseline", value, f" ({rows})") for name, value in best_last]
     if result.start and result.start.later is not None:
-        name = f"best of the first {result.start.trials} trials, validation, in the search"
+        name = f"best of the first {result.start.trials} trials"
         marks.append(_mark(name, "validation", result.start.best))
     name = "winner, validation, in the search" if result.confirmed else "winner, validation"
     marks.append(_winner_mark(name, "validation", result.validation))
