@@ -15,6 +15,8 @@ from gru_optuna.formatting import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from gru_optuna.storage.workers.status import WorkerStatus
     from gru_optuna.study.confirmation import Decision
     from gru_optuna.study.summary import Summary, Winner
@@ -97,8 +99,7 @@ def print_front(summary: Summary) -> None:
                 f"trial {member.number}",
                 f"{member.network_parameters:,}",
                 format_metric(member.value),
-                format_metric(member.mean),
-                NONE if member.interval is None else format_interval(member.interval),
+                *mean_and_interval(member.mean, member.interval),
             )
             for member in summary.front
         ],
@@ -134,6 +135,12 @@ def _print_confirmed(found: Decision, metric: str) -> None:
         who = f"ensemble of {found.members.in_words()}"
         print(f"test {metric} {_measured(test.ensemble['value'], test.ensemble['interval'], who)}")
     print(f"test {metric} {_measured(test.value, test.interval, one)}")
+
+
+def mean_and_interval(mean: float | None, interval: Sequence[float] | None) -> tuple[str, str]:
+    """Two cells of a table."""
+    shown, ends = (NONE, None) if mean is None else format_measured(mean, interval)
+    return shown, ends or NONE
 
 
 def _measured(value: float, interval: list[float] | None, of: str) -> str:

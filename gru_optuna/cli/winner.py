@@ -21,10 +21,10 @@ from gru_optuna.cli.console import (
     plain_errors,
     say,
 )
-from gru_optuna.cli.output import print_best, print_json, print_table
+from gru_optuna.cli.output import mean_and_interval, print_best, print_json, print_table
 from gru_optuna.cli.process import leave, stop_on_signals
 from gru_optuna.errors import UserError
-from gru_optuna.formatting import NONE, format_measured, format_metric
+from gru_optuna.formatting import NONE, format_metric
 from gru_optuna.workspace import shown
 
 if TYPE_CHECKING:
@@ -241,14 +241,10 @@ def _row(one: Candidate, found: Decision) -> tuple[str, ...]:
         mark = "winner"
     elif one.number in found.tied:
         mark = "tied"
-    mean, interval = NONE, None
-    if one.mean is not None:
-        mean, interval = format_measured(one.mean, one.interval)
     return (
         str(one.number),
         format_metric(one.search_value),
-        mean,
-        interval or NONE,
+        *mean_and_interval(one.mean, one.interval),
         f"{one.parameters:,}",
         NONE if one.mean is None else str(one.usual_epochs),
         mark,

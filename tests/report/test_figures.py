@@ -357,7 +357,7 @@ def test_the_text_says_that_test_rows_are_harder_and_whether_chance_explains_it(
 
     # As many validation rows as test rows: an uncertainty of 0.05 each, of 0.071 together.
     beyond = about(0.82, 100)
-    assert "rows are harder than the validation rows: there, one network reaches 0.90." in beyond
+    assert "rows are harder than the validation rows: there, one network reaches 0.900." in beyond
     assert "chance" not in beyond
     assert "harder" not in about(0.86, 100)  # within the interval
     assert "So few rows can differ that much by chance." in about(0.82, 25)  # 0.112 together
