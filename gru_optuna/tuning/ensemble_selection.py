@@ -32,8 +32,7 @@ FEWEST_ROWS = 200
 """Independent validation rows; a selection on fewer follows chance more than quality."""
 
 FEWEST_TO_BLEND = 50
-"""Independent validation rows on which it shows whether a simple model helps the networks. On
-fewer, its help must be beyond the noise of the rows."""
+"""Independent validation rows on which it shows whether a simple model helps the networks."""
 
 _SHARES = (1, 3)  # how often a simple model counts for each of the winner's networks
 _ROUNDS = 30  # members that are added at most, with repetitions
@@ -100,26 +99,32 @@ def blend(
     """How often each simple model counts beside the winner's networks, each of which counts once.
 
     One simple model at most does, as much as the networks together or three times as much: so few
-    choices that few rows can tell them apart.
+    choices that few rows can tell them apart. Very few can't: with fewer than `FEWEST_TO_BLEND`
+    the best simple model counts as much as the networks together, unless it is certain that
+    another choice is better. Equal weights are hard to beat where weights can hardly be measured
+    (Clemen 1989; Smith & Wallis 2009), and the networks' configuration was searched for on these
+    very rows, which flatters them.
 
     Parameters
     ----------
     spec, networks, models
         As for `select_members`.
     rows
-        How many validation rows are independent. With fewer than `FEWEST_TO_BLEND`, a simple model
-        counts only if the 95% interval of what it gains lies above zero.
+        How many validation rows are independent.
     """
     averages, count = _Averages(spec, [*networks, *models]), len(networks)
     own = list(range(count))
-    choices = [own]
-    choices += [
-        own + [count + place] * count * share for place in range(len(models)) for share in _SHARES
-    ]
+    if rows < FEWEST_TO_BLEND and models:
+        alone = [averages.loss(averages.values[count + place], 1) for place in range(len(models))]
+        places = [alone.index(min(alone))]
+    else:
+        places = list(range(len(models)))
+    blends = [own + [count + place] * count * share for place in places for share in _SHARES]
+    choices = [own, *blends]
     losses = [averages.loss(averages.total(choice), len(choice)) for choice in choices]
     chosen = choices[losses.index(min(losses))]
-    if rows < FEWEST_TO_BLEND and chosen is not own and not averages.gains(chosen, own):
-        chosen = own
+    if rows < FEWEST_TO_BLEND and models and not averages.gains(chosen, blends[0]):
+        chosen = blends[0]
     return [chosen.count(count + place) for place in range(len(models))]
 
 

@@ -299,17 +299,21 @@ def test_on_few_rows_one_simple_model_counts_as_much_as_the_networks_or_not_at_a
     assert blend(SPEC, networks, [], 400) == []
 
 
-def test_on_very_few_rows_a_simple_model_counts_only_if_its_help_is_beyond_their_noise() -> None:
-    networks, models = predictions(1.0, 1.0, rows=30), predictions(1.0, 0.2, rows=30)
-    assert blend(SPEC, networks, models[:1], 50) == [2]  # a little better
-    assert blend(SPEC, networks, models[:1], 30) == [0]
-    assert blend(SPEC, networks, models, 30) == [0, 6]  # far better
+def test_on_very_few_rows_the_best_simple_model_counts_half_if_it_may_help() -> None:
+    first, second, *models = predictions(1.0, 1.0, 1.5, 0.9, 0.1, 5.0, rows=30)
+    networks, far_worse = [first, second], models.pop()
+    assert blend(SPEC, networks, models[:1], 50) == [0]
+    assert blend(SPEC, networks, models[:1], 30) == [2]  # chance might explain that it is worse
+    assert blend(SPEC, networks, models[:2], 30) == [0, 2]
+    assert blend(SPEC, networks, models, 30) == [0, 0, 6]  # far better
+    assert blend(SPEC, networks, [far_worse], 30) == [0]
+    assert blend(SPEC, networks, [], 30) == []
     halves = torch.arange(15), torch.arange(15, 30)
     folds = [
         [(outputs[half], split.rows(half)) for half in halves]
         for [(outputs, split)] in [*networks, *models]
     ]
-    assert blend(SPEC, folds[:2], folds[2:], 30) == [0, 6]
+    assert blend(SPEC, folds[:2], folds[2:], 30) == [0, 0, 6]
 
 
 def test_a_much_better_simple_model_still_has_a_network_beside_it() -> None:
