@@ -1,4 +1,4 @@
-# One command each: make demo | test | soak | mutants | check | bench | screenshots | lock | schema | clean
+# One command each: make demo | test | soak | mutants | check | docs | bench | screenshots | lock | schema | clean
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -7,8 +7,10 @@ READY := $(VENV)/.ready
 # Two processes with one thread beat one process with two (see DESIGN in docs/), and
 # libraries that guess would start a thread per core in every worker.
 export OMP_NUM_THREADS ?= 1
+# A page about the successor of MkDocs, at each build.
+export NO_MKDOCS_2_WARNING = 1
 
-.PHONY: demo test soak mutants check bench screenshots lock schema clean
+.PHONY: demo test soak mutants check docs bench screenshots lock schema clean
 
 demo: $(READY)
 	$(BIN)/gru-optuna tune studies/japanese-vowels.toml
@@ -29,6 +31,11 @@ check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python -m mkdocs build --quiet
+
+# The documentation as a site, in site/: strictly, so that no link leads nowhere.
+docs: $(READY)
+	$(BIN)/python -m mkdocs build
 
 # Ours against torch.nn.GRU and plain Optuna, side by side, and what a study's size
 # costs: twenty minutes or so, of a quiet machine.
@@ -73,4 +80,4 @@ schema: $(READY)
 	$(BIN)/python -m gru_optuna.study_file > studies/study.schema.json
 
 clean:
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache dist
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache dist site

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+import runpy
 import tomllib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import nbclient
+import nbformat
 import pytest
+import typer
 from helpers.workspaces import REPOSITORY
 
 import gru_optuna
@@ -28,6 +32,7 @@ COMMANDS = {
     if command.callback
 }
 README = (REPOSITORY / "README.md").read_text()
+PAGES = [*REPOSITORY.glob("*.md"), *REPOSITORY.glob("*/*.md"), *REPOSITORY.glob(".github/**/*.md")]
 
 
 @pytest.mark.parametrize("study", STUDIES, ids=lambda path: path.stem)
@@ -70,9 +75,72 @@ def test_every_toml_block_of_the_readme_is_a_study_file() -> None:
         study_file.parse(content, source="README.md")
 
 
-def test_the_readmes_commands_are_all_there_are() -> None:
-    shown = set(re.findall(r"^\| `gru-optuna ([a-z]+(?: [a-z]+)?)", README, re.MULTILINE))
+def test_the_commands_of_the_docs_are_all_there_are() -> None:
+    page = (REPOSITORY / "docs" / "commands.md").read_text()
+    shown = set(re.findall(r"^\| `gru-optuna ([a-z]+(?: [a-z]+)?)", page, re.MULTILINE))
     assert shown == COMMANDS.keys()
+
+
+def test_commands_and_options_in_the_docs_exist() -> None:
+    """In every console block of every page, whichever command it shows."""
+    options = {name: _options(name) for name in COMMANDS}
+    for page in PAGES:
+        if page.name == "CHANGELOG.md":  # which shows what there was
+            continue
+        blocks = re.findall(r"```console\n(.*?)```", page.read_text(), re.DOTALL)
+        lines = [line for block in blocks for line in block.splitlines() if line.startswith("$ ")]
+        for line in lines:
+            for part in re.split(r"&&|\|", line.partition(" #")[0].removeprefix("$ ")):
+                words = part.split()
+                if words[:1] != ["gru-optuna"] or words[1:2] == ["--version"]:
+                    continue
+                name = " ".join(words[1:3]) if " ".join(words[1:3]) in COMMANDS else words[1]
+                assert name in COMMANDS, f"{page.name}: {line}"
+                given = {word.partition("=")[0] for word in words if word.startswith("--")}
+                assert given <= options[name], f"{page.name}: {line}"
+
+
+def _options(name: str) -> set[str]:
+    command: Any = typer.main.get_command(app)
+    for part in name.split():
+        command = command.commands[part]
+    return {option for parameter in command.params for option in parameter.opts} | {"--help"}
+
+
+def test_the_readme_is_short_and_both_readmes_show_the_same() -> None:
+    assert len(README.split()) <= 1200
+    chinese = (REPOSITORY / "README.zh.md").read_text()
+
+    def commands(text: str) -> list[str]:
+        blocks = re.findall(r"```(?:console|python|toml)\n(.*?)```", text, re.DOTALL)
+        lines = [re.split(r"\s+#", line)[0] for block in blocks for line in block.splitlines()]
+        return [re.sub(r"\[\".*\"\]", "[…]", line) for line in lines if line.strip()]
+
+    assert commands(chinese) == commands(README)
+    numbers = r"0\.\d{3}|\d{3}\.\d"
+    assert re.findall(numbers, chinese) == re.findall(numbers, README)
+    assert re.findall(r"\]\((docs/[^)]*)\)", chinese) == re.findall(r"\]\((docs/[^)]*)\)", README)
+
+
+def test_the_reference_lists_every_key_of_a_study_file() -> None:
+    hooks = runpy.run_path(str(REPOSITORY / "docs" / "hooks.py"))
+    page = hooks["on_page_markdown"]((REPOSITORY / "docs" / "study-file-reference.md").read_text())
+    for section, field in study_file.Specification.model_fields.items():
+        inner = getattr(field.annotation, "model_fields", {})
+        for key in inner or [field.alias or section]:
+            assert f"| `{key}` |" in page, f"{section}.{key} is missing"
+
+
+def test_the_notebook_runs(tmp_path: Path) -> None:
+    path = REPOSITORY / "docs" / "notebook.ipynb"
+    notebook = nbformat.read(path, as_version=4)
+    nbformat.validate(notebook)
+    # A kernel starts where it is told to: outside of the checkout.
+    nbclient.NotebookClient(
+        notebook, timeout=120, kernel_name="python3", resources={"metadata": {"path": tmp_path}}
+    ).execute()
+    (score,) = (out for out in notebook.cells[3].outputs if out.output_type == "execute_result")
+    assert float(score["data"]["text/plain"]) > 0.6
 
 
 def test_every_command_has_help_with_an_example() -> None:
@@ -88,7 +156,7 @@ def test_make_targets_of_the_docs_exist() -> None:
 
 
 def test_links_lead_somewhere() -> None:
-    for page in [*REPOSITORY.glob("*.md"), *REPOSITORY.glob("*/*.md")]:
+    for page in PAGES:
         for link in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
             if not link.startswith("http"):
                 assert (page.parent / link).exists(), f"{page.name}: {link}"
@@ -115,8 +183,9 @@ def test_the_server_for_many_machines_is_closed_by_default() -> None:
     assert volume in compose["volumes"]
     assert folder == "/var/lib/postgresql/data"  # where the image keeps its data, up to 17
     url = f"postgresql://{server['environment']['POSTGRES_USER']}:"
-    assert url in README
-    assert f"/{server['environment']['POSTGRES_DB']}" in README
+    page = (REPOSITORY / "docs" / "several-machines.md").read_text()
+    assert url in page
+    assert f"/{server['environment']['POSTGRES_DB']}" in page
 
 
 def test_the_storage_tables_of_the_docs_are_ours() -> None:

@@ -47,10 +47,26 @@ def test_the_wheel_holds_the_package_and_the_demo(wheel: Path) -> None:
     assert installed == here | {f"gru_optuna/scaffold/demo/{name}" for name in DEMO}
 
 
-def test_the_wheel_alone_tunes_its_demo(wheel: Path, tmp_path: Path) -> None:
+SMALL = (
+    " --trials 2 --set training.epochs=2 --set confirmation.candidates=1 --set confirmation.seeds=2"
+    " --set fit_baselines=false"  # other tests fit them
+)
+"""What makes a tuning of the README one of seconds."""
+
+
+def readme_blocks() -> list[list[str]]:
+    """The README's commands, by block; the installation is this test's own."""
+    blocks = re.findall(r"```console\n(.*?)```", (REPOSITORY / "README.md").read_text(), re.DOTALL)
+    shown = [[line for line in block.splitlines() if line.startswith("$ ")] for block in blocks]
+    commands = [[re.split(r"\s+#", line[2:])[0] for line in block] for block in shown]
+    return [[c for c in block if not c.startswith("pip ")] for block in commands]
+
+
+@pytest.mark.timeout(600)
+def test_the_readmes_commands_run_from_the_wheel_alone(wheel: Path, tmp_path: Path) -> None:
     """In an environment that has the dependencies, and of this project only the wheel.
 
-    It takes half a minute, most of which compiles the training code for the new place.
+    It takes a minute, half of which compiles the training code for the new place.
     """
     environment = tmp_path / "environment"
     venv.create(environment, symlinks=True)
@@ -74,26 +90,31 @@ def test_the_wheel_alone_tunes_its_demo(wheel: Path, tmp_path: Path) -> None:
 
     def run(command: str) -> str:
         return subprocess.run(
-            ["/bin/sh", "-c", command],
+            ["/bin/sh", "-ec", command],
             check=True,
             cwd=tmp_path,
             env=kept | {"PATH": f"{bin_folder}:{kept['PATH']}", "OMP_NUM_THREADS": "1"},
             stdout=subprocess.PIPE,
             text=True,
-            timeout=200,
+            timeout=220,
         ).stdout
 
     where = run('python -c "import gru_optuna; print(gru_optuna.__file__)"')
     assert Path(where).is_relative_to(site)
     assert run("gru-optuna --version").startswith("gru-optuna ")
     assert "gru-optuna" in run("_GRU_OPTUNA_COMPLETE=source_bash gru-optuna")
-    out = run(
-        "gru-optuna init demo >&2 && cd demo && gru-optuna tune studies/*.toml --trials 2"
-        " --set training.epochs=2 --set confirmation.candidates=1 --set confirmation.seeds=2"
-        " --set fit_baselines=false"  # other tests fit them
+    words = [("a delight", "good"), ("a bore", "bad"), ("what a joy", "good"), ("so dull", "bad")]
+    rows = [f"{text} {n},{label}" for n in range(20) for text, label in words]
+    (tmp_path / "reviews.csv").write_text("\n".join(["text,label", *rows]) + "\n")
+    demo, own, again = (
+        [command + SMALL if "tune" in command else command for command in block]
+        for block in readme_blocks()
     )
-    assert "test accuracy" in out
+    assert "test accuracy" in run("\n".join(demo))
     assert (tmp_path / "demo" / "dashboards" / "japanese-vowels" / "index.html").is_file()
+    run("\n".join(own))
+    assert len((tmp_path / "reviews" / "predictions.csv").read_text().splitlines()) == 81
+    assert "is finished" in run("\n".join(["cd demo", *again]))
 
 
 def test_a_package_index_shows_no_link_that_leads_nowhere(wheel: Path) -> None:
