@@ -36,7 +36,13 @@ from gru_optuna.search.samplers import SeededSampler
 from gru_optuna.search.thaw import Thaw
 from gru_optuna.storage.mirror.mirror import EpochLimit
 from gru_optuna.storage.optuna_private import report
-from gru_optuna.storage.paused_trials import UNTIL, epochs_granted, is_paused
+from gru_optuna.storage.paused_trials import (
+    PAUSED,
+    UNTIL,
+    epochs_granted,
+    is_ending,
+    is_paused,
+)
 from gru_optuna.storage.workers.leases import MOST_DEATHS
 from gru_optuna.study import budget
 from gru_optuna.study.trial_attributes import (
@@ -343,7 +349,8 @@ class Worker:
     def _admit(self, admissions: list[Admission]) -> None:
         """Gives claimed trials their slots; some end before they get admission."""
         for admission in admissions:
-            if admission.claim.ends:
+            if is_ending(admission.trial):
+                admission.trial.set_user_attr(PAUSED, 0)
                 self._end_without_slot(admission, paused_outcome(len(admission.reported)))
             elif self._until(admission) <= len(admission.reported):
                 self._end_without_slot(admission, epochs_over(len(admission.reported)))

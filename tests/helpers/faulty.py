@@ -363,6 +363,12 @@ FAULTS: dict[str, Callable[..., None]] = {
     )
 }  # fmt: skip
 
+
+def _ending(hit: Callable[[], None]) -> None:
+    """About to end a trial without training it on, such as one that was paused."""
+    _before(Worker, "_end_without_slot", lambda *_: hit())
+
+
 POINTS: dict[str, Callable[[Callable[..., None]], None]] = {
     "epoch": _epoch,
     "epoch over": _epoch_over,
@@ -373,6 +379,7 @@ POINTS: dict[str, Callable[[Callable[..., None]], None]] = {
     "commit": _commit,
     "committed": _committed,
     "saved": _saved,
+    "ending": _ending,
     "clear": _clear,
     "leave": _leave,
 }

@@ -13,7 +13,7 @@ from helpers.storage_rows import run
 from optuna.trial import TrialState
 
 from gru_optuna.storage.database.tables import checkpoints, leases
-from gru_optuna.storage.paused_trials import is_paused
+from gru_optuna.storage.paused_trials import ENDING, PAUSED, is_paused
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -88,6 +88,22 @@ def test_a_budget_of_epochs_is_exact_however_often_workers_die(
     assert all(trial.state in (TrialState.COMPLETE, TrialState.PRUNED) for trial in lab.trials)
     assert sum(len(trial.intermediate_values) for trial in lab.trials) == 61
     assert (lab.rows(leases), lab.rows(checkpoints), lab.files) == ([], [], [])
+
+
+def test_paused_trials_that_were_being_ended_by_a_worker_that_died_end_as_they_are(
+    new_lab: Callable[..., Lab], tmp_path: Path
+) -> None:
+    """The last commit but one claims all that are to end; its worker dies right after it."""
+    whole = undisturbed(new_lab, tmp_path, *PAUSING, slots=1)
+    lab = new_lab(f"sqlite:///{tmp_path / 'ends.db'}", *PAUSING)
+    first = lab.worker(slots=1, strike={"at": "ending", "occurrence": 3})
+    assert first.wait() == -signal.SIGKILL
+    over = [t for t in lab.trials if t.user_attrs.get(PAUSED) == ENDING]
+    assert len(over) == sum(trial["state"] == "PRUNED" for trial in whole)
+    assert lab.worker(slots=1).wait() == 0
+    check_work(lab)
+    check_exact(lab)
+    assert curves(lab.trials) == whole
 
 
 @pytest.mark.parametrize("damage", ["changed", "missing"])

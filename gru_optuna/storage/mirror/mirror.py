@@ -33,7 +33,7 @@ from gru_optuna.storage.mirror.change_log import Position, read_changed, read_po
 from gru_optuna.storage.mirror.in_memory import Memory
 from gru_optuna.storage.mirror.optuna_rows import Changes, Written, read_study_attrs, read_trials
 from gru_optuna.storage.mirror.study_attributes import StudyAttrs
-from gru_optuna.storage.paused_trials import UNTIL, epochs_granted, is_paused
+from gru_optuna.storage.paused_trials import UNTIL, epochs_granted, is_ending, is_paused
 from gru_optuna.storage.workers.leases import end_leases
 
 if TYPE_CHECKING:
@@ -376,8 +376,8 @@ class Mirror:
         begun = [
             trial
             for claim in claims
-            if not claim.ends
-            and (UNTIL not in (trial := by_id[claim.trial_id]).user_attrs or not claim.taken_over)
+            if not is_ending(trial := by_id[claim.trial_id])
+            and (UNTIL not in trial.user_attrs or not claim.taken_over)
         ]
         changes = Changes()
         for position, trial in enumerate(begun):

@@ -22,7 +22,7 @@ from sqlalchemy import delete, func, insert, select, update
 from gru_optuna.checkpoints.checkpoint import Saved
 from gru_optuna.storage.database.open import now
 from gru_optuna.storage.database.tables import checkpoints, leases, trials, workers
-from gru_optuna.storage.paused_trials import row_is_paused, unmark
+from gru_optuna.storage.paused_trials import ENDING, row_is_paused, unmark
 from gru_optuna.storage.workers.heartbeats import (
     LEASE_SECONDS,
     HeartbeatMonitor,
@@ -74,7 +74,6 @@ class Claim:
     deaths: int = 0
     checkpoints: tuple[Saved, ...] = ()  # newest first
     continued: bool = False  # it was paused
-    ends: bool = False  # it was paused, and won't be continued
 
     @property
     def taken_over(self) -> bool:
@@ -239,7 +238,7 @@ class Registration:
             claims += self._continue(connection, paused[: wanted - len(claims)])
             room = min(room - len(waiting), wanted - len(claims))
             claims += self._create(connection, known, room)
-        return claims + [replace(c, ends=True) for c in self._continue(connection, over)]
+        return claims + self._continue(connection, over, ENDING)
 
     def give_back(self, connection: Connection, trial_ids: Collection[int]) -> None:
         """Releases the leases of these trials, so that another worker can continue them."""
@@ -414,7 +413,9 @@ class Registration:
         saved = tuple(Saved(row.epoch, row.name, row.sha256, row.content) for row in rows)
         return Claim(trial.trial_id, token, adopted=True, deaths=trial.deaths, checkpoints=saved)
 
-    def _continue(self, connection: Connection, trial_ids: Sequence[int]) -> list[Claim]:
+    def _continue(
+        self, connection: Connection, trial_ids: Sequence[int], mark: int = 0
+    ) -> list[Claim]:
         """Takes paused trials, which the caller has just seen to be so under the study's lock."""
         if not trial_ids:
             return []
@@ -427,7 +428,7 @@ class Registration:
             for trial_id in trial_ids
         )
         claims = [replace(claim, continued=True) for claim in adopted if claim]
-        unmark(connection, [claim.trial_id for claim in claims])
+        unmark(connection, [claim.trial_id for claim in claims], mark)
         return claims
 
     def _begin(self, connection: Connection, trial_id: int) -> Claim | None:

@@ -14,7 +14,7 @@ from gru_optuna.checkpoints.checkpoint import Saved
 from gru_optuna.storage.database.tables import checkpoints, leases
 from gru_optuna.storage.maintenance.check import check
 from gru_optuna.storage.mirror.mirror import EpochLimit
-from gru_optuna.storage.paused_trials import PAUSED, UNTIL, is_paused
+from gru_optuna.storage.paused_trials import PAUSED, UNTIL, is_ending, is_paused
 from gru_optuna.storage.trial_counts import count_trials
 
 if TYPE_CHECKING:
@@ -84,8 +84,25 @@ def test_paused_trials_come_after_waiting_and_before_new_ones(
     make(database_url).enqueue_trial({})
     claims = worker.mirror.sync(4, choose_paused=lambda trials: ([3, 1], [0])).claims
     assert [number for number, _ in claims] == [4, 3, 1, 5, 0]
-    assert [claim.ends for _, claim in claims] == [False, False, False, False, True]
+    trials = worker.mirror.study.trials
+    assert [is_ending(trials[number]) for number, _ in claims] == [False] * 4 + [True]
     assert [claim.continued for _, claim in claims] == [False, True, True, False, True]
+
+
+def test_that_a_paused_trial_ends_survives_the_worker_that_decided_it(
+    worker: Worker, database_url: str
+) -> None:
+    """Whoever takes the trial over after a death must end it, and not train it on."""
+    pause_all(worker)
+    other = Worker(database_url)
+    assert len(other.mirror.sync(1, limit=4, choose_paused=lambda trials: ([], [2])).claims) == 1
+    assert count_trials(make(database_url))[1] == 3
+    other.registration.leave()
+    other.engine.dispose()
+    ((number, claim),) = worker.mirror.sync(1, limit=4).claims
+    assert (number, claim.taken_over) == (2, True)
+    assert is_ending(worker.mirror.trial(2))
+    assert not is_paused(worker.mirror.study.trials[2])
 
 
 def test_no_more_paused_trials_are_continued_than_are_wanted(
