@@ -39,6 +39,9 @@ WORKED_UNTIL = "worked_until"
 CONFIRMATION = "confirmation"
 """The last decision about the winner."""
 
+CONFIRMATION_SECONDS = "confirmation_seconds"
+"""How much of the worked seconds the confirmation took."""
+
 CONFIRMATION_RUNS = "confirmation_runs"
 """Every finished run of a confirmation, so that none is trained twice."""
 

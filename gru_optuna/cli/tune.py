@@ -27,6 +27,7 @@ from gru_optuna.cli.console import (
 from gru_optuna.cli.output import print_best
 from gru_optuna.cli.process import EXIT_CRASHED, _stop_when_stdin_ends, leave, stop_on_signals
 from gru_optuna.errors import GRUOptunaError
+from gru_optuna.formatting import format_duration
 from gru_optuna.urls import masked, masked_url
 from gru_optuna.workspace import Workspace, shown
 
@@ -220,6 +221,15 @@ def _print_result(result: TuningResult, study: Path, storage: str | None) -> Non
         say(f"{summary.study} has no result: {summary.no_result}")
         return
     print_best(summary)
+    if result.confirmation_seconds and result.worked_seconds:
+        took, share = (
+            result.confirmation_seconds,
+            result.confirmation_seconds / result.worked_seconds,
+        )
+        print(
+            f"\ntime    {format_duration(result.worked_seconds)}, of which the confirmation took "
+            f"{format_duration(took)} ({share:.0%})"
+        )
     if result.report:
         print(f"\nreport  {shown(result.report)}")
     name, more = _name_here(summary.study, study), (summary.budget["claimed"] or 0) + 10

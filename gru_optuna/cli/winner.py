@@ -241,6 +241,8 @@ def _row(one: Candidate, found: Decision) -> tuple[str, ...]:
         mark = "winner"
     elif one.number in found.tied:
         mark = "tied"
+    elif len(one.values) < found.seeds:
+        mark = f"behind after {len(one.values)} seeds"
     return (
         str(one.number),
         format_metric(one.search_value),

@@ -79,6 +79,24 @@ def seconds_for_confirmation(study: Study, spec: Specification, slots: int) -> f
     would finish in that half. Before a trial is complete, the others' epochs say how long a whole
     training takes.
     """
+    took, runs = _runs_to_confirm(study, spec)
+    most = (spec.budget.hours or 0.0) * 1800
+    if took > most:
+        return 0.0
+    return min(took * runs / min(slots, max(1, runs)), most)
+
+
+def expected_confirmation(study: Study, spec: Specification, slots: int) -> float | None:
+    """How many seconds the confirmation's runs are going to take; None: nobody knows.
+
+    It is the estimate of `seconds_for_confirmation`, whatever the hours.
+    """
+    took, runs = _runs_to_confirm(study, spec)
+    return took * runs / min(slots, runs) if took and runs else None
+
+
+def _runs_to_confirm(study: Study, spec: Specification) -> tuple[float, int]:
+    """How many seconds a whole training takes, and how many the confirmation needs at most."""
     trained = [
         (trial.state == TrialState.COMPLETE, seconds_trained(trial), epochs_trained(trial))
         for trial in study.get_trials(deepcopy=False, states=COUNTED)
@@ -88,10 +106,7 @@ def seconds_for_confirmation(study: Study, spec: Specification, slots: int) -> f
         seconds / epochs * spec.training.epochs for _, seconds, epochs in trained if epochs
     ]
     runs = min(spec.confirmation.candidates, len(trained)) * spec.confirmation.seeds
-    most = (spec.budget.hours or 0.0) * 1800
-    if not runs or not took or fmean(took) > most:
-        return 0.0
-    return min(fmean(took) * runs / min(slots, runs), most)
+    return (fmean(took), runs) if took else (0.0, 0)
 
 
 def renewed(spec: Specification, user_attrs: Mapping[str, Any]) -> Specification:

@@ -129,7 +129,7 @@ class Decision:
     candidates: list[Candidate]  # in the order of the search
     winner: int  # number of the trial
     test: TestValue | None  # None: the study has no test rows
-    seeds: int  # runs of each candidate
+    seeds: int  # runs of each candidate that wasn't left behind
     asked_candidates: int  # if more than there are, too few trials were trained
     asked_seeds: int  # if more than `seeds`, the hours were over
     tied: list[int]  # numbers of the trials that aren't clearly worse than the winner, and its own
@@ -224,6 +224,53 @@ def finalists(
     return [(trial, hyperparameters) for hyperparameters, trial in chosen]
 
 
+FEWEST_SEEDS = 3
+"""Fewer values say too little about how far seeds differ to leave a candidate behind."""
+
+
+def seeds_to_train(
+    values: Mapping[int, Sequence[float | None]], spec: Specification
+) -> dict[int, int]:
+    """How many seeds each candidate is trained on, as far as its values show.
+
+    A candidate gets no further seed once its interval lies apart from that of the best one, on the
+    worse side, after the same seeds of both. Intervals are those of `Candidate`; equal values show
+    no spread, so they leave nobody behind. With two goals, all candidates get every seed.
+
+    Parameters
+    ----------
+    values
+        By the trial's number, in the order of the seeds; None where a run failed.
+    spec
+        The study file; its ``confirmation`` says how many seeds there are at most.
+    """
+    most = spec.confirmation.seeds
+    planned = dict.fromkeys(values, most)
+    left = list(values)
+    for count in range(FEWEST_SEEDS, most):
+        if spec.two_goals or any(len(values[number]) < count for number in left):
+            break
+        intervals = {
+            number: student_interval(
+                [v for v in values[number][:count] if v is not None], spec.metric
+            )
+            for number in left
+        }
+        # As losses, the lower end first.
+        known = {
+            number: sorted((spec.as_loss(found[0]), spec.as_loss(found[1])))
+            for number, found in intervals.items()
+            if found is not None and found[0] < found[1]
+        }
+        if not known:
+            continue
+        best = min(known.values(), key=sum)
+        behind = {number for number, (low, _) in known.items() if low > best[1]}
+        planned |= dict.fromkeys(behind, count)
+        left = [number for number in left if number not in behind]
+    return planned
+
+
 def read_decision(study: Study) -> Decision | None:
     """The last decision, if there is one."""
     content = study.user_attrs.get(CONFIRMATION)
@@ -237,8 +284,11 @@ def is_current(decision: Decision | None, study: Study, spec: Specification) -> 
     found = finalists(study, spec, complete_only=decision.complete_only)
     numbers = [trial.number for trial, _ in found]
     compared = [candidate.number for candidate in decision.candidates]
+    values = {candidate.number: candidate.values for candidate in decision.candidates}
+    planned = seeds_to_train(values, spec)
+    # Earlier versions trained every candidate on every seed.
     return compared == numbers and all(
-        len(candidate.values) == spec.confirmation.seeds for candidate in decision.candidates
+        len(done) in (planned[number], spec.confirmation.seeds) for number, done in values.items()
     )
 
 

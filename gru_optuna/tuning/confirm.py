@@ -24,6 +24,7 @@ from gru_optuna.attributes import (
     PREDICTION_INTERVALS,
     PREDICTIONS,
     TEST,
+    WORKED_SECONDS,
 )
 from gru_optuna.data.intervals import metric_interval
 from gru_optuna.data.metrics import combined, mean_metric
@@ -32,6 +33,7 @@ from gru_optuna.report.notes import describe_at
 from gru_optuna.storage.database.open import locate, open_storage
 from gru_optuna.storage.database.retry import with_retries
 from gru_optuna.storage.optuna_private import study_id
+from gru_optuna.study.budget import expected_confirmation
 from gru_optuna.study.calibration import (
     Calibration,
     Reliability,
@@ -49,6 +51,7 @@ from gru_optuna.study.confirmation import (
     read_decision,
     read_runs,
     runs_as_json,
+    seeds_to_train,
 )
 from gru_optuna.study.ensemble import OWN_SEED, Ensemble, EnsembleBaseline, EnsembleNetwork
 from gru_optuna.study.prediction_intervals import PredictionIntervals
@@ -271,11 +274,15 @@ class _ConfirmingRuns:
         torch.set_num_threads(1)
         self._train()
         # One seed at least, which some candidates may lack.
-        count = max(1, self._finished_seeds())
+        count, planned = max(1, self._finished_seeds()), self._planned_seeds()
         candidates = [
             Candidate.of(
                 trial,
-                [self.runs[key] for i in range(count) if (key := (trial.number, i)) in self.runs],
+                [
+                    self.runs[key]
+                    for index in range(min(count, planned[trial.number]))
+                    if (key := (trial.number, index)) in self.runs
+                ],
                 self.spec,
             )
             for trial, _ in self.finalists
@@ -328,9 +335,12 @@ class _ConfirmingRuns:
             for trial, hyperparameters in self.finalists
         ]
         best: dict[tuple[int, int], Networks] = {}
+        seeds = self._planned_seeds()
 
         def is_over(run: PlannedRun, slot: Slot, outcome: EpochResult | TrialFailed) -> bool:
             progress = slot.progress
+            if run.index >= seeds[run.number]:
+                return True  # others have shown meanwhile that it can't win
             if isinstance(outcome, TrialFailed):
                 self.runs[run.key] = Run(None, 0, progress.epoch)
             else:
@@ -341,11 +351,14 @@ class _ConfirmingRuns:
                 self.runs[run.key] = Run(progress.best.value, progress.best_epoch, progress.epoch)
                 self._keep_weights(run, best.pop(run.key))
             self._write(CONFIRMATION_RUNS, runs_as_json(self.runs))
+            seeds.update(self._planned_seeds())
             self._report(planned)
             return True
 
         self._report(planned, begins=True)
-        unfinished = [run for run in planned if run.key not in self.runs]
+        unfinished = [
+            run for run in planned if run.key not in self.runs and run.index < seeds[run.number]
+        ]
         train_runs(
             self.pool, unfinished, self.slots, self.stop, is_over, lambda: self.seconds_left() > 0
         )
@@ -356,10 +369,20 @@ class _ConfirmingRuns:
         if sum(weight.nbytes for weight in weights) <= _KEPT_BYTES:
             self.kept[run.key] = networks
 
+    def _planned_seeds(self) -> dict[int, int]:
+        """How many seeds each candidate is trained on, as far as the finished runs show."""
+        values: dict[int, list[float | None]] = {trial.number: [] for trial, _ in self.finalists}
+        for number, found in values.items():
+            while (number, len(found)) in self.runs:
+                found.append(self.runs[number, len(found)].value)
+        return seeds_to_train(values, self.spec)
+
     def _finished_seeds(self) -> int:
-        """How many seeds all candidates have finished."""
+        """How many seeds all candidates have finished that weren't left behind before."""
+        planned = self._planned_seeds()
         for index in range(self.spec.confirmation.seeds):
-            if any((trial.number, index) not in self.runs for trial, _ in self.finalists):
+            asked = [number for number, seeds in planned.items() if index < seeds]
+            if any((number, index) not in self.runs for number in asked):
                 return index
         return self.spec.confirmation.seeds
 
@@ -550,9 +573,17 @@ class _ConfirmingRuns:
         )
 
     def _report(self, planned: Sequence[PlannedRun], *, begins: bool = False) -> None:
-        done = sum(run.key in self.runs for run in planned)
+        seeds = self._planned_seeds()
+        asked = [run for run in planned if run.index < seeds[run.number]]
+        done, expected = sum(run.key in self.runs for run in asked), None
+        if begins and (seconds := expected_confirmation(self.study, self.spec, self.slots)):
+            seconds *= 1 - done / len(asked)
+            worked = float(self.study.user_attrs.get(WORKED_SECONDS, 0.0))
+            expected = (seconds, seconds / (worked + seconds)) if seconds else None
         seeds_asked = self.spec.confirmation.seeds
-        self.on_event(Confirming(done, len(planned), len(self.finalists), seeds_asked, begins))
+        self.on_event(
+            Confirming(done, len(asked), len(self.finalists), seeds_asked, begins, expected)
+        )
 
 
 def _on_host(predictions: Predictions) -> Predictions:

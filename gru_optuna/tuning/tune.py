@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from optuna.trial import TrialState
 
 from gru_optuna import study_file
-from gru_optuna.attributes import WORKED_SECONDS
+from gru_optuna.attributes import CONFIRMATION_SECONDS, WORKED_SECONDS
 from gru_optuna.data.load import load_folds
 from gru_optuna.data.readers.column_formats import TableFormats
 from gru_optuna.data.readers.delimited import notes_on
@@ -75,6 +75,8 @@ class TuningResult:
     interrupted: bool
     ran: int  # trials that ended in this run
     abandoned: bool = False  # left while a thread was still training an epoch
+    worked_seconds: float = 0.0  # on the study in all, by all workers
+    confirmation_seconds: float = 0.0  # of these, what the confirmation took
 
     @property
     def best(self) -> Winner | None:
@@ -188,7 +190,10 @@ def tune(
         summary = run.spend_budget(workers)
     page = run.render_report(summary)
     ran = _ended(summary) - _ended(before)
-    return TuningResult(summary, page, run.stop.is_set(), ran, run.abandoned)
+    confirming = float(opened.user_attrs.get(CONFIRMATION_SECONDS, 0.0))
+    return TuningResult(
+        summary, page, run.stop.is_set(), ran, run.abandoned, _worked_seconds(opened), confirming
+    )
 
 
 def _notes(spec: Specification, folder: Path, dataset: Dataset) -> Iterator[str]:
@@ -342,6 +347,9 @@ class _Run:
         except Abandoned:
             self.abandoned = True
         finally:
+            before = float(self.study.user_attrs.get(CONFIRMATION_SECONDS, 0.0))
+            took = round(before + time.monotonic() - began, 3)
+            self.study.set_user_attr(CONFIRMATION_SECONDS, took)
             self.study.set_user_attr(WORKED_SECONDS, round(seconds(), 3))
 
     def _make_pool(self, workers: int = 1) -> tuple[TrialPool, Size]:

@@ -141,6 +141,7 @@ class Confirming(WorkerEvent):
     candidates: int
     seeds: int
     begins: bool = False  # the first such event; some runs may have finished earlier
+    expected: tuple[float, float] | None = None  # as it begins: seconds, and their share of all
 
 
 @dataclass(frozen=True)

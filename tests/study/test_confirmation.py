@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from statistics import fmean
 from typing import Any
 
@@ -237,6 +238,54 @@ def test_a_decision_holds_until_other_trials_are_best_or_other_seeds_are_asked_f
     assert not confirmation.is_current(made, study, more)
     study.add_trial(of(DONE, 0.8, rate=0.03))
     assert not confirmation.is_current(made, study, spec)
+
+
+CLEAR = [0.90, 0.91, 0.92]
+"""Three values whose 95% interval is 0.885 to 0.935."""
+
+
+@pytest.mark.parametrize(
+    ("others", "seeds"),
+    [
+        ([0.70, 0.71, 0.72], 3),  # 0.685 to 0.735
+        ([0.86, 0.87, 0.88], 5),  # up to 0.895: the intervals overlap
+        ([0.70, 0.70, 0.70], 5),  # no spread is no certainty
+        ([0.60, None, 0.90], 5),
+        ([0.70, 0.71], 5),  # the third seed is still to come
+    ],
+)
+def test_a_candidate_is_left_behind_once_the_intervals_lie_apart(
+    others: list[float | None], seeds: int
+) -> None:
+    spec = specification(confirmation={"seeds": 5})
+    planned = confirmation.seeds_to_train({4: CLEAR, 7: others}, spec)
+    assert planned == {4: 5, 7: seeds}  # the best one trains on
+
+
+def test_lower_errors_leave_higher_ones_behind() -> None:
+    spec = specification(metric="log_loss", confirmation={"seeds": 4})
+    assert confirmation.seeds_to_train({0: [0.4, 0.41, 0.42], 1: [0.9, 0.91, 0.92]}, spec) == {
+        0: 4, 1: 3,
+    }  # fmt: skip
+
+
+def test_seeds_beyond_those_that_left_a_candidate_behind_change_nothing() -> None:
+    spec = specification(confirmation={"seeds": 5})
+    later = {0: [*CLEAR, 0.5, 0.5], 1: [0.70, 0.71, 0.72, 0.99, 0.99]}
+    assert confirmation.seeds_to_train(later, spec) == {0: 5, 1: 3}
+
+
+def test_a_decision_with_fewer_seeds_for_whom_was_left_behind_holds() -> None:
+    study, spec = two_trials(), specification(confirmation={"candidates": 2, "seeds": 5})
+    (first, _), (second, _) = confirmation.finalists(study, spec)
+    best = Candidate.of(first, [Run(v, 1, 2) for v in [*CLEAR, 0.9, 0.9]], spec)
+    behind = Candidate.of(second, [Run(v, 1, 2) for v in (0.7, 0.71, 0.72)], spec)
+    made = decided(study, spec, candidates=[best, behind], winner=best.number)
+    assert confirmation.is_current(made, study, spec)
+    cut_off = Candidate.of(second, [Run(v, 1, 2) for v in (0.89, 0.9, 0.91)], spec)
+    assert not confirmation.is_current(replace(made, candidates=[best, cut_off]), study, spec)
+    all_seeds = Candidate.of(second, [Run(0.7 + v / 100, 1, 2) for v in range(5)], spec)
+    assert confirmation.is_current(replace(made, candidates=[best, all_seeds]), study, spec)
 
 
 def test_a_decision_about_complete_trials_alone_is_compared_with_these() -> None:

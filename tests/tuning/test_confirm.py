@@ -25,7 +25,7 @@ from gru_optuna.errors import BundleError, StudyError
 from gru_optuna.seeds import trial_seed
 from gru_optuna.storage.database.open import open_storage
 from gru_optuna.study import confirmation
-from gru_optuna.study.confirmation import Decision, read_decision
+from gru_optuna.study.confirmation import Decision, Run, finalists, read_decision, runs_as_json
 from gru_optuna.study.ensemble import Ensemble
 from gru_optuna.study.fitted_baselines import read_fitted
 from gru_optuna.study.study import load_study
@@ -283,6 +283,31 @@ def test_a_stopped_confirmation_trains_the_rest_alone(tmp_path: Path, tuned: Pat
     _, events = run(path, "training.epochs=12")
     assert events[0].done >= 4
     assert decision(path) == decision(tuned)
+
+
+def test_whom_the_intervals_leave_behind_trains_no_further(tmp_path: Path) -> None:
+    path = write_tiny_study(tmp_path / "study")
+    run(path, "confirmation.candidates=0")  # the search alone
+    study, spec = opened(path)
+    overrides = ("confirmation.candidates=2", "confirmation.seeds=5")
+    two = spec.model_copy(
+        update={"confirmation": spec.confirmation.model_copy(update={"candidates": 2, "seeds": 5})}
+    )
+    best, other = (trial.number for trial, _ in finalists(study, two))
+    # Three runs of each, as if they had been trained: apart, so that two runs are left of ten.
+    found = {(best, seed): Run(0.99 + seed / 1000, 1, 3) for seed in range(3)}
+    found |= {(other, seed): Run(0.01 + seed / 1000, 1, 3) for seed in range(3)}
+    study.set_user_attr("confirmation_runs", runs_as_json(found))
+    result, events = run(path, *overrides)
+    assert [(event.done, event.of) for event in events] == [(6, 8), (7, 8), (8, 8)]
+    assert events[0].expected is not None
+    made = decision(path)
+    assert (made.winner, made.seeds, made.asked_seeds) == (best, 5, 5)
+    assert {c.number: len(c.values) for c in made.candidates} == {best: 5, other: 3}
+    assert 0 < result.confirmation_seconds < result.worked_seconds
+    again, events = run(path, *overrides)  # the decision holds
+    assert not events
+    assert again.confirmation_seconds == result.confirmation_seconds
 
 
 def test_one_that_dies_leaves_its_finished_runs(tmp_path: Path) -> None:

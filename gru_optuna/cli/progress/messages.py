@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gru_optuna.formatting import format_duration, visible
+from gru_optuna.formatting import format_duration, format_estimate, visible
 from gru_optuna.worker.events import (
     BudgetChanged,
     CheckpointDamaged,
@@ -93,9 +93,12 @@ def notice(event: WorkerEvent) -> str | None:  # noqa: PLR0912 (one case for eac
         case WorkerDied(index, reason, restarts):
             follows = "it is restarted" if restarts else "it is not restarted again"
             words = f"worker {index + 1} died ({reason}); {follows}"
-        case Confirming(done, of, candidates, seeds):
+        case Confirming(done, of, candidates, seeds, expected=expected):
             best = f"the best {candidates}" if candidates > 1 else "the best one"
             words = f"confirming {best} on {seeds} fresh seeds: {done} of {of} runs done"
+            if expected is not None:
+                words += f"; expected to take {format_estimate(expected[0])}"
+                words += f", {expected[1]:.0%} of the time in all"
         case ConfirmingElsewhere():
             words = "another process confirms the winner; waiting for it"
         case TrainingOtherTrials(trials):
