@@ -236,6 +236,20 @@ def test_a_running_trial_reaches_to_the_last_moment_known() -> None:
     assert lay_out_trials(study_of([])).bars == []
 
 
+def test_a_trial_that_was_paused_is_in_its_slot_only_while_it_trained() -> None:
+    ended = trial(
+        TrialState.PRUNED, [0.4, 0.5], 1e-3, at=(5, 60), paused=0, seconds=10.0,
+        outcome="paused after epoch 2",
+    )  # fmt: skip
+    continued = trial(DONE, [0.4, 0.5, 0.6], 1e-3, at=(6, 60), paused=0, seconds=20.0)
+    study = study_of([trial(DONE, [0.5], 1e-3, at=(0, 50)), ended, continued])
+    line = lay_out_trials(study)
+    assert [(bar.number, bar.start, bar.end) for bar in line.bars] == [
+        (0, 0, 50), (1, 5, 15), (2, 40, 60),
+    ]  # fmt: skip
+    assert line.workers == {"workers": 2}
+
+
 def test_a_paused_trial_is_neither_running_nor_in_a_slot() -> None:
     paused = trial(TrialState.RUNNING, [0.4, 0.5], 1e-3, at=(5, 0), paused=2, seconds=10.0)
     study = study_of([trial(DONE, [0.5], 1e-3, at=(0, 30)), paused])

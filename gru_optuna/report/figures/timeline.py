@@ -17,8 +17,8 @@ from gru_optuna.report.axes import duration_ticks
 from gru_optuna.report.figures.base import Panel, canvas, plain, section
 from gru_optuna.report.theme import AXIS, PAPER, QUIET, STATE_COLOURS, STYLES
 from gru_optuna.report.trials import STATES, State, state_of, trials_in
-from gru_optuna.storage.paused_trials import is_paused
-from gru_optuna.study.trial_attributes import TrialAttributes
+from gru_optuna.storage.paused_trials import PAUSED, is_paused
+from gru_optuna.study.trial_attributes import TrialAttributes, epochs_trained, paused_outcome
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -163,14 +163,20 @@ def _timed(study: Study) -> list[tuple[datetime, datetime, FrozenTrial]]:
     now = max(moments)
     timed = []
     for trial in trials:
-        running = trial.state == TrialState.RUNNING
-        end = now if running else trial.datetime_complete
-        if is_paused(trial) and trial.datetime_start is not None:
-            # It holds no slot. When it was paused isn't noted, only how long it has trained.
-            trained = TrialAttributes.read(trial).seconds or 0.0
-            end = min(now, trial.datetime_start + timedelta(seconds=trained))
-        if trial.datetime_start is not None and end is not None:
-            timed.append((trial.datetime_start, max(end, trial.datetime_start), trial))
+        start = trial.datetime_start
+        end = now if trial.state == TrialState.RUNNING else trial.datetime_complete
+        if start is None or end is None:
+            continue
+        attributes = TrialAttributes.read(trial)
+        if PAUSED in trial.user_attrs:
+            # While it waits it holds no slot. When it waited isn't noted, only how long it has
+            # trained: most of that after it was continued for the last time, if it was.
+            trained = timedelta(seconds=attributes.seconds or 0.0)
+            if is_paused(trial) or attributes.outcome == paused_outcome(epochs_trained(trial)):
+                end = min(end, start + trained)
+            elif trial.state.is_finished():
+                start = max(start, end - trained)
+        timed.append((start, max(end, start), trial))
     return sorted(timed, key=lambda span: (span[0], span[2].number))
 
 
@@ -255,12 +261,19 @@ def timeline_section(context: Context) -> FigureSection:
     """Which worker trained which trial when."""
     numbers = lay_out_trials(context.study)
     slots, pauses = sum(numbers.workers.values()), len(numbers.pauses)
+    waited = any(PAUSED in trial.user_attrs for trial in trials_in(context.study, *STATES))
     alt = f"{len(numbers.bars)} trials in {slots} slots of {len(numbers.workers)} workers."
     return section(
         "timeline",
         numbers,
         [Panel(draw_timeline(numbers), alt)] if numbers.bars else [],
-        {"busy": True, "pause": pauses == 1, "pauses": pauses > 1, "caption": True},
+        {
+            "busy": True,
+            "pause": pauses == 1,
+            "pauses": pauses > 1,
+            "caption": True,
+            "waited": waited,
+        },
         slots=slots,
         pauses=pauses,
         paused=sum(pause.seconds for pause in numbers.pauses),
