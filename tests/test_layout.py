@@ -27,7 +27,7 @@ FLOORS = (
     ("study", "scaffold"),
     ("report", "bundle"),
     ("worker", "dashboard", "service"),
-    ("launch",),
+    ("launch", "tracking"),
     ("tuning",),
     ("estimators", "objective"),
     ("cli",),

@@ -83,6 +83,13 @@ def tune_study(
         ),
     ] = None,
     lease: Lease = 30.0,
+    track: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TRACKER",
+            help="Tell an experiment tracker what happens: mlflow, or module:Class.",
+        ),
+    ] = None,
     no_confirm: Annotated[
         bool,
         typer.Option(
@@ -142,6 +149,7 @@ def tune_study(
                 from_study=from_study,
                 lease_seconds=lease,
                 overrides=overrides,
+                track=track,
                 stop=stop_on_signals(view),
                 on_open=opened,
                 on_event=view.happened,

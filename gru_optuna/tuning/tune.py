@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import tempfile
 import threading
 import time
 from contextlib import closing, suppress
@@ -17,7 +19,7 @@ from gru_optuna.attributes import CONFIRMATION_SECONDS, WORKED_SECONDS
 from gru_optuna.data.load import load_folds
 from gru_optuna.data.readers.column_formats import TableFormats
 from gru_optuna.data.readers.delimited import notes_on
-from gru_optuna.errors import DatabaseLost, StorageError
+from gru_optuna.errors import DatabaseLost, GRUOptunaError, StorageError
 from gru_optuna.launch.local import supervise
 from gru_optuna.report.notes import describe_at
 from gru_optuna.storage.database.open import exclusively, open_storage, watch_file
@@ -28,11 +30,13 @@ from gru_optuna.study.confirmation import finalists, is_current, read_decision
 from gru_optuna.study.study import create_or_resume, with_stored_defaults
 from gru_optuna.study.summary import Summary, Winner, summarize_stored
 from gru_optuna.study.warm_start import Source, WarmStart, begin_from, begin_from_file, find_source
+from gru_optuna.tracking import BackgroundTracker, open_tracker
 from gru_optuna.training.engines.cpu import is_compiled
 from gru_optuna.training.pool_factory import Device, choose_device, make_pool, size_for_search
 from gru_optuna.training.sizing import refuse_impossible_constraints
 from gru_optuna.tuning.baselines import BaselineFits
-from gru_optuna.tuning.confirm import confirm
+from gru_optuna.tuning.confirm import Place, confirm
+from gru_optuna.tuning.export import make_winner
 from gru_optuna.tuning.retrain import Abandoned
 from gru_optuna.worker.events import EngineReady
 from gru_optuna.worker.run import WorkerSettings, open_study_checkpoints, work
@@ -45,9 +49,13 @@ if TYPE_CHECKING:
 
     from gru_optuna.data.dataset import Dataset
     from gru_optuna.study_file import Specification
+    from gru_optuna.tracking import Tracker
     from gru_optuna.training.folded_pool import TrialPool
     from gru_optuna.training.sizing import Size
     from gru_optuna.worker.events import WorkerEvent
+
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -100,6 +108,7 @@ def tune(
     lease_seconds: float = LEASE_SECONDS,
     overrides: Sequence[str] = (),
     report: Path | None = None,
+    track: str | Tracker | None = None,
     stop: threading.Event | None = None,
     on_open: Callable[[RunStart], None] = lambda opening: None,
     on_event: Callable[[WorkerEvent], None] = lambda event: None,
@@ -131,6 +140,9 @@ def tune(
         ``section.key=value``, as ``--set``.
     report
         Folder of the report. None: ``dashboards/NAME`` in the workspace.
+    track
+        An experiment tracker to tell what happens: ``"mlflow"``, ``"module:Class"``, or an object
+        with the methods of `gru_optuna.tracking.Tracker`. It never holds up the study.
     stop
         Set it to end after the epoch in flight, without a report; the same call resumes later.
     on_open, on_event
@@ -151,6 +163,9 @@ def tune(
     path = Path(study)
     workspace = Workspace.around(path.parent)
     url = storage_url(storage, workspace)
+    tracker = None
+    if track is not None:
+        tracker = open_tracker(track) if isinstance(track, str) else BackgroundTracker(track)
     spec = _read(path, url, overrides, trials=trials, hours=hours, epochs=epochs)
     where = choose_device(device)
     datasets = load_folds(spec, path.parent)
@@ -173,6 +188,9 @@ def tune(
             notes=tuple(_notes(spec, path.parent, first)),
         )
     )
+    if tracker:
+        tracker.begin(opened, spec)
+        on_event = _both(on_event, tracker.happened)
     baselines = BaselineFits(opened, url, spec, path.parent)
     run = _Run(
         opened,
@@ -189,11 +207,23 @@ def tune(
     with closing(baselines):
         summary = run.spend_budget(workers)
     page = run.render_report(summary)
+    if tracker:
+        run.end_tracking(tracker, summary, page)
     ran = _ended(summary) - _ended(before)
     confirming = float(opened.user_attrs.get(CONFIRMATION_SECONDS, 0.0))
     return TuningResult(
         summary, page, run.stop.is_set(), ran, run.abandoned, _worked_seconds(opened), confirming
     )
+
+
+def _both(
+    first: Callable[[WorkerEvent], None], second: Callable[[WorkerEvent], None]
+) -> Callable[[WorkerEvent], None]:
+    def happened(event: WorkerEvent) -> None:
+        first(event)
+        second(event)
+
+    return happened
 
 
 def _notes(spec: Specification, folder: Path, dataset: Dataset) -> Iterator[str]:
@@ -299,6 +329,20 @@ class _Run:
         from gru_optuna.report.page import render_report
 
         return render_report(self.study, self.spec, self.report_folder)
+
+    def end_tracking(self, tracker: BackgroundTracker, summary: Summary, page: Path | None) -> None:
+        """Gives the tracker the whole study, and copies of its report and of the winner."""
+        with tempfile.TemporaryDirectory() as folder:
+            files = {} if page is None else {"report": page.parent}
+            if not self.stop.is_set() and summary.best is not None:
+                place = Place(self.url, self.folder, self.settings)
+                try:
+                    bundle = make_winner(self.spec.name, place, self.stop, refit=None)
+                    bundle.save(Path(folder) / "bundle")
+                    files["bundle"] = Path(folder) / "bundle"
+                except (GRUOptunaError, Abandoned) as error:  # the study is complete without it
+                    logger.warning("the tracker gets no bundle: %s", error)
+            tracker.end(self.study, files, finished=not self.stop.is_set())
 
     def _search(self, workers: int) -> None:
         """Trains trials, in this process or in `workers` others, until the budget is spent."""
