@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -105,6 +106,5 @@ def test_nobody_waits_for_a_tracker_that_hangs(caplog: pytest.LogCaptureFixture)
     ],
 )
 def test_a_tracker_that_does_not_exist_is_refused(name: str, words: str) -> None:
-    with pytest.raises(UserError, match="tracker|module") as refused:
+    with pytest.raises(UserError, match=re.escape(words)):
         open_tracker(name)
-    assert words in str(refused.value)
