@@ -14,7 +14,7 @@ from gru_optuna.cli.predict import predict
 from gru_optuna.cli.process import keep_files_private
 from gru_optuna.cli.service import serve, token_app
 from gru_optuna.cli.storage import storage_app
-from gru_optuna.cli.studies import best, dashboard, report, status, studies
+from gru_optuna.cli.studies import best, dashboard, report, status, studies, trials
 from gru_optuna.cli.tune import tune_study, worker
 from gru_optuna.cli.winner import confirm, export, forecast
 
@@ -53,6 +53,7 @@ app.command("worker", cls=Command)(worker)
 app.command("studies", cls=Command)(studies)
 app.command("status", cls=Command)(status)
 app.command("best", cls=Command)(best)
+app.command("trials", cls=Command)(trials)
 app.command("confirm", cls=Command)(confirm)
 app.command("export", cls=Command)(export)
 app.command("predict", cls=Command)(predict)

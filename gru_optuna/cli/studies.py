@@ -1,4 +1,4 @@
-"""Commands that show studies: studies, status, best, report and dashboard."""
+"""Commands that show studies: studies, status, best, trials, report and dashboard."""
 
 from __future__ import annotations
 
@@ -124,6 +124,40 @@ def best(
             print(summary.best.as_toml(), end="")
         else:
             print_best(summary)
+
+
+def trials(
+    name: Name,
+    storage: Storage = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="The file to write: .csv .tsv .jsonl .parquet. Default: stdout."
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List every trial of a study: its state, value, epochs and hyperparameters.
+
+    Example: gru-optuna trials japanese-vowels --out trials.parquet
+    """
+    with plain_errors():
+        if out is not None and as_json:
+            raise UserError("--json prints, and --out writes a file. Give one; .jsonl is JSON.")
+        from gru_optuna.bundle.output import writing
+        from gru_optuna.report.trial_table import trials_frame
+        from gru_optuna.study.summary import summarize
+
+        study, spec = StudyPlace.of(name, storage).load()
+        winner = summarize(study, spec).best
+        frame = trials_frame(study, spec, winner.number if winner else None)
+        if as_json:
+            print_json(frame.to_dicts())
+            return
+        with writing(out) as writer:
+            writer.write(frame)
+        if out is not None:
+            say(f"{frame.height:,} trials: {shown(out)}")
 
 
 def report(

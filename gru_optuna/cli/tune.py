@@ -13,9 +13,7 @@ import typer
 from gru_optuna.cli.console import (
     EXIT_FAILED,
     EXIT_INTERRUPTED,
-    DataFolder,
     Device,
-    Name,
     Slots,
     Storage,
     StudyPlace,
@@ -166,8 +164,20 @@ def tune_study(
 
 
 def worker(
-    name: Name,
-    data: DataFolder = None,
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[NAME]", help="The study's name, or its file. Default: every study."
+        ),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="The folder that data paths are relative to. Default: studies/. Without NAME, "
+            "the only folder whose files it opens; default: none.",
+        ),
+    ] = None,
     device: Device = "auto",
     threads: Threads = None,
     slots: Slots = None,
@@ -179,10 +189,19 @@ def worker(
     budget: Annotated[
         str | None, typer.Option(hidden=True, help="The budget of the parent, in JSON.")
     ] = None,
+    turn: Annotated[
+        float,
+        typer.Option(
+            min=0.1,
+            metavar="SECONDS",
+            help="Without NAME: how long it stays at a study while another one has no worker.",
+        ),
+    ] = 300.0,
 ) -> None:
-    """Join a study, from this host or another, until it is complete.
+    """Join a study, from this host or another, until it is complete; without NAME, every study.
 
     Workers may join and leave at any time; another worker resumes the trials that one leaves.
+    Without NAME it also confirms, exports and predicts, and stays until it is stopped.
 
     Example: gru-optuna worker japanese-vowels --storage postgresql://host/studies
     """
@@ -193,9 +212,17 @@ def worker(
         from gru_optuna.study_file import Budget
         from gru_optuna.worker.run import WorkerSettings, join
 
-        place = StudyPlace.of(name, storage)
+        place = StudyPlace.of(name or "", storage)
         view = PlainView(Console(stderr=True))
         stop = stop_on_signals(view)
+        if name is None:
+            from gru_optuna.tuning.queue import QueueWorker
+
+            settings = WorkerSettings(device, threads, slots, lease)
+            each = QueueWorker(place.url, settings, stop, say, view.happened, data, turn)
+            each.run()
+            say("stopped; nothing is lost.")
+            leave(EXIT_INTERRUPTED, at_once=each.abandoned)
         if with_parent:
             _stop_when_stdin_ends(stop)
         given = None if budget is None else Budget.model_validate_json(budget)

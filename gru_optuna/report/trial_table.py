@@ -21,6 +21,7 @@ from gru_optuna.search import space
 from gru_optuna.study.trial_attributes import TrialAttributes, epochs_trained
 
 if TYPE_CHECKING:
+    import polars as pl
     from optuna import Study
     from optuna.trial import FrozenTrial
 
@@ -70,6 +71,36 @@ def list_rows(study: Study, spec: Specification, best: int | None) -> list[Row]:
         )
         for trial in sorted(trials_in(study, *order), key=rank)
     ]
+
+
+def trials_frame(study: Study, spec: Specification, best: int | None) -> pl.DataFrame:
+    """Every trial by number, to save or print: a column for each searched hyperparameter.
+
+    One that has names besides numbers, as ``clip_norm = ["off", 1.0]``, is a column of texts.
+    """
+    import polars as pl  # heavy, and the page needs none of it
+
+    rows = sorted(list_rows(study, spec, best), key=lambda row: row.number)
+    columns: dict[str, pl.Series] = {
+        name: pl.Series(name, [getattr(row, name) for row in rows], dtype)
+        for name, dtype in (
+            ("number", pl.Int64),
+            ("state", pl.String),
+            ("value", pl.Float64),
+            ("epochs", pl.Int64),
+            ("seconds", pl.Float64),
+            ("best", pl.Boolean),
+            ("outcome", pl.String),
+        )
+    }
+    for name in space.searched(spec):
+        values = [row.params.get(name) for row in rows]
+        if not all(value is None or is_number(value) for value in values):
+            values = [None if value is None else str(value) for value in values]
+        # A hyperparameter must not hide a column of the same name.
+        key = f"params_{name}" if name in columns else name
+        columns[key] = pl.Series(key, values, strict=False)
+    return pl.DataFrame(list(columns.values()))
 
 
 TABLE_ROWS = 1_000

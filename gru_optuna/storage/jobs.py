@@ -24,11 +24,13 @@ from sqlalchemy import insert, select, update
 from gru_optuna.errors import StorageError
 from gru_optuna.storage.database.open import begin_queue_change, now
 from gru_optuna.storage.database.tables import jobs, submissions
+from gru_optuna.storage.uploads import remove_unused
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from datetime import datetime
 
-    from sqlalchemy import Engine
+    from sqlalchemy import Connection, Engine
 
 Kind: TypeAlias = Literal["confirm", "export", "predict"]
 
@@ -111,15 +113,25 @@ def list_all(engine: Engine, study: str | None = None, kind: Kind | None = None)
         return [Job(**row._mapping) for row in connection.execute(query)]
 
 
-def claim(engine: Engine, worker_id: int) -> Job | None:
+def claim(engine: Engine, worker_id: int, besides: Collection[str] = ()) -> Job | None:
     """Gives the oldest waiting job to a worker of the queue; None if there is none.
 
     A study that is suspended or cancelled isn't confirmed, but exported all the same.
+
+    Parameters
+    ----------
+    engine
+        The database's.
+    worker_id
+        The worker's.
+    besides
+        Names of the studies that the worker can't work on.
     """
     idle = select(submissions.c.name).where(submissions.c.state != "queued")
     waiting = (
         select(jobs)
-        .where(jobs.c.state == WAITING, (jobs.c.kind != "confirm") | jobs.c.study.not_in(idle))
+        .where(jobs.c.state == WAITING, jobs.c.study.not_in(besides))
+        .where((jobs.c.kind != "confirm") | jobs.c.study.not_in(idle))
         .order_by(jobs.c.job_id)
         .limit(1)
     )
@@ -136,8 +148,19 @@ def claim(engine: Engine, worker_id: int) -> Job | None:
 def finish(
     engine: Engine, job: Job, result: dict[str, Any] | None = None, sha256: str | None = None
 ) -> bool:
-    """Ends a job with its result; returns False if the worker has lost it."""
-    return _end(engine, job, {"state": DONE, "result": result, "sha256": sha256})
+    """Ends a job with its result; returns False if the worker has lost it.
+
+    A confirmation replaces the earlier ones of its study, and their reports.
+    """
+    if not _end(engine, job, {"state": DONE, "result": result, "sha256": sha256}):
+        return False
+    if job.kind == "confirm":
+        with engine.begin() as connection:
+            begin_queue_change(connection)
+            same = (jobs.c.study == job.study) & (jobs.c.kind == job.kind)
+            before = select(jobs.c.job_id).where(same, jobs.c.job_id < job.job_id)
+            remove(connection, connection.scalars(before).all())
+    return True
 
 
 def fail(engine: Engine, job: Job, error: str) -> bool:
@@ -148,6 +171,26 @@ def fail(engine: Engine, job: Job, error: str) -> bool:
 def give_back(engine: Engine, job: Job) -> bool:
     """Lets another worker do a job from its beginning; returns False if this one has lost it."""
     return _end(engine, job, {"state": WAITING, "worker_id": None, "ended_at": None})
+
+
+def release(connection: Connection, dead: Collection[int]) -> None:
+    """Lets others do the jobs of workers that have died; one that killed several fails."""
+    mine = (jobs.c.state == RUNNING) & jobs.c.worker_id.in_(dead)
+    for row in connection.execute(select(jobs).where(mine)).all():
+        deaths = row.deaths + 1
+        values = {"deaths": deaths, "state": WAITING, "worker_id": None}
+        if deaths >= MOST_DEATHS:
+            error = f"{deaths} workers in a row died at it, for want of memory perhaps."
+            values |= {"state": FAILED, "error": error, "ended_at": now(connection)}
+        connection.execute(update(jobs).where(jobs.c.job_id == row.job_id).values(values))
+
+
+def remove(connection: Connection, ids: Collection[int]) -> None:
+    """Removes jobs, and the files that they made, unless something else uses those."""
+    made = set(connection.scalars(select(jobs.c.sha256).where(jobs.c.job_id.in_(ids))))
+    connection.execute(jobs.delete().where(jobs.c.job_id.in_(ids)))
+    for sha256 in made - {None}:
+        remove_unused(connection, sha256)
 
 
 def _end(engine: Engine, job: Job, values: dict[str, Any]) -> bool:

@@ -188,6 +188,12 @@ def delete(engine: Engine, sha256: str) -> None:
         find(engine, sha256)  # says that there is none
 
 
+def remove_unused(connection: Connection, sha256: str) -> None:
+    """Removes a file unless a study or a job uses it."""
+    if not _users(connection, sha256):
+        connection.execute(uploads.delete().where(uploads.c.sha256 == sha256))
+
+
 def _users(connection: Connection, sha256: str) -> list[str]:
     names = [
         f'the study "{row.name}"'

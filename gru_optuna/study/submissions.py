@@ -31,6 +31,7 @@ from collections import Counter, defaultdict
 from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
+from functools import lru_cache
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -61,7 +62,7 @@ from gru_optuna.storage.database.tables import (
     uploads,
     workers,
 )
-from gru_optuna.storage.jobs import FAILED, Job
+from gru_optuna.storage.jobs import FAILED, Job, remove
 from gru_optuna.storage.uploads import is_sha256
 from gru_optuna.storage.workers.heartbeats import LEASE_SECONDS
 from gru_optuna.study.budget import is_over, trial_limit
@@ -141,6 +142,12 @@ class QueuedStudy:
     def ended(self) -> int:
         """How many trials have ended."""
         return sum(self.trials[state.name.lower()] for state in _OVER)
+
+    @property
+    def waits_since(self) -> tuple[str, str, int]:
+        """A key by which the study that waits longest comes first, new ones before all others."""
+        since = self.submission.submitted_at.isoformat() if self.submission else ""
+        return self.worked_until or "", since, self.study_id or 0
 
     @property
     def wants_work(self) -> bool:
@@ -238,6 +245,15 @@ def list_all(engine: Engine) -> list[QueuedStudy]:
         return sorted(_look(connection, None), key=lambda study: study.name)
 
 
+def wanted_state(engine: Engine, name: str) -> str | None:
+    """What is wanted of a submitted study; None if there is no such submission."""
+    with engine.connect() as connection:
+        state: str | None = connection.scalar(
+            select(submissions.c.state).where(submissions.c.name == name)
+        )
+        return state
+
+
 def change(
     engine: Engine,
     name: str,
@@ -310,7 +326,7 @@ def change(
 def delete(engine: Engine, name: str) -> None:
     """Deletes a submission, its jobs and Optuna's study; its workers leave it.
 
-    The uploads stay until `uploads.delete` removes them.
+    What its jobs made is deleted, too. Its data stay until `uploads.delete` removes them.
 
     Raises
     ------
@@ -324,7 +340,8 @@ def delete(engine: Engine, name: str) -> None:
         optuna.delete_study(study_name=name, storage=storage)
     with engine.begin() as connection:
         begin_queue_change(connection)
-        connection.execute(jobs.delete().where(jobs.c.study == name))
+        own = select(jobs.c.job_id).where(jobs.c.study == name)
+        remove(connection, connection.scalars(own).all())
         connection.execute(submissions.delete().where(submissions.c.name == name))
 
 
@@ -556,8 +573,12 @@ def _specification(study: QueuedStudy, own: Mapping[str, Any]) -> Specification:
         assert study.submission is not None
         return study.submission.specification()
     content = own[SPECIFICATION] | ({"budget": own[BUDGET]} if BUDGET in own else {})
-    place = f'study "{study.name}" in the database'
-    return study_file.parse_stored(content, place, own.get(DEFAULTS_VERSION, 1))
+    return _parsed(json.dumps(content), study.name, own.get(DEFAULTS_VERSION, 1))
+
+
+@lru_cache(maxsize=1024)  # of many studies, few change between two looks
+def _parsed(content: str, name: str, version: int) -> Specification:
+    return study_file.parse_stored(json.loads(content), f'study "{name}" in the database', version)
 
 
 def _is_searched(connection: Connection, study: QueuedStudy, own: Mapping[str, Any]) -> bool:

@@ -172,7 +172,7 @@ def tune(
     refuse_impossible_constraints(spec, datasets[0])
     # Before anything is created: a source that can't be used leaves no study behind.
     source = None if from_study is None else find_source(from_study, url, spec)
-    opened, before, warm_starts = _create_or_resume(url, spec, datasets, checkpoints, source)
+    opened, before, warm_starts = open_or_create(url, spec, datasets, checkpoints, source)
     first = datasets[0]
     on_open(
         RunStart(
@@ -192,7 +192,7 @@ def tune(
         tracker.begin(opened, spec)
         on_event = _both(on_event, tracker.happened)
     baselines = BaselineFits(opened, url, spec, path.parent)
-    run = _Run(
+    run = StudyRun(
         opened,
         url,
         spec,
@@ -245,12 +245,12 @@ def _read(path: Path, url: str, overrides: Sequence[str], **limits: float | None
     return spec
 
 
-def _create_or_resume(
+def open_or_create(
     url: str,
     spec: Specification,
     datasets: Sequence[Dataset],
-    checkpoints: str | None,
-    source: Source | None,
+    checkpoints: str | None = None,
+    source: Source | None = None,
 ) -> tuple[Study, Summary, tuple[WarmStart, ...]]:
     """The study, what it holds, and with which configurations it has just been told to begin."""
     storage = open_storage(url, create=True)
@@ -274,7 +274,7 @@ def _create_or_resume(
 
 
 @dataclass
-class _Run:
+class StudyRun:
     """An open study, and what is done with it here until its budget is spent."""
 
     study: Study
@@ -300,11 +300,11 @@ class _Run:
         """
         engine = watch_file(self.study, self.url)
         try:
-            self._search(workers)
+            self.search(workers)
             self.baselines.record()
             # What counts from here on: another process may have given a larger one.
             self.spec = budget.renewed(self.spec, self.study.user_attrs)
-            self._confirm()
+            self.confirm()
             # A run that was asked to stop draws nothing: the next one does.
             if not self.stop.is_set():
                 describe_at(self.study, self.url)  # with what was confirmed
@@ -344,7 +344,7 @@ class _Run:
                     logger.warning("the tracker gets no bundle: %s", error)
             tracker.end(self.study, files, finished=not self.stop.is_set())
 
-    def _search(self, workers: int) -> None:
+    def search(self, workers: int) -> None:
         """Trains trials, in this process or in `workers` others, until the budget is spent."""
         if not _trials_to_train(self.study, self.spec):
             return
@@ -368,7 +368,7 @@ class _Run:
         self.abandoned, self.searched = worker.abandoned, worker.study
         self.settings = replace(self.settings, threads=size.threads, slots=size.slots)
 
-    def _confirm(self) -> None:
+    def confirm(self) -> None:
         """Confirms the winner within the study's hours, in which this time counts."""
         if self.stop.is_set() or not _to_confirm(self.study, self.spec):
             return

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import sys
+import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -109,13 +110,36 @@ HOPELESS_TRIALS = 10
 """If this many trials are over and all of them failed, the next ones would fail as well."""
 
 
+class EndOfTurn(threading.Event):
+    """Ends a worker's turn at one study after the epoch in flight, which it may wait for.
+
+    Parameters
+    ----------
+    leaving
+        Ends the process, so that it also ends the turn, and a long epoch is abandoned.
+    """
+
+    def __init__(self, leaving: Event) -> None:
+        super().__init__()
+        self.leaving = leaving
+
+    def is_set(self) -> bool:
+        """Whether the turn or the process is to end."""
+        return super().is_set() or self.leaving.is_set()
+
+
 def await_epoch(training: Future[EpochOutcomes], stop: Event) -> EpochOutcomes | None:
-    """The outcome of the epoch in flight; None if it takes too long once `stop` is set."""
+    """The outcome of the epoch in flight; None if it takes too long once the process has to end.
+
+    A process that goes on after `stop` (`EndOfTurn`) has the time: an abandoned epoch would train
+    on behind its back.
+    """
+    hurries = stop.leaving if isinstance(stop, EndOfTurn) else stop
     waited = 0.0
     while waited < LEAVE_SECONDS:
         with suppress(TimeoutError):
             return training.result(timeout=_POLL_SECONDS)
-        waited += _POLL_SECONDS if stop.is_set() else 0.0
+        waited += _POLL_SECONDS if hurries.is_set() else 0.0
     return None
 
 

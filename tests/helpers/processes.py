@@ -39,11 +39,15 @@ DEADLINE = 120.0
 """Seconds: longer, and something hangs."""
 
 
-def wait_for(what: str, happened: Callable[[], Any], seconds: float = DEADLINE) -> Any:
-    """Waits until something has happened; fails with what hasn't."""
+def wait_for(
+    what: str | Callable[[], str], happened: Callable[[], Any], seconds: float = DEADLINE
+) -> Any:
+    """Waits until something has happened; fails with what hasn't, as it is known then."""
     end = time.monotonic() + seconds
     while not (result := happened()):
-        assert time.monotonic() < end, f"waited {seconds:g} s in vain for {what}"
+        if time.monotonic() >= end:
+            missing = what if isinstance(what, str) else what()
+            raise AssertionError(f"waited {seconds:g} s in vain for {missing}")
         time.sleep(0.01)
     return result
 
@@ -117,7 +121,11 @@ class Nursery:
         threading.Thread(target=self._listen, daemon=True).start()
 
     def start(
-        self, *arguments: object, folder: Path, faults: dict[str, Any] | None = None
+        self,
+        *arguments: object,
+        folder: Path,
+        faults: dict[str, Any] | None = None,
+        environment: dict[str, str] | None = None,
     ) -> Process:
         """Starts ``gru-optuna ARGUMENTS`` in a folder."""
         self._count += 1
@@ -126,7 +134,7 @@ class Nursery:
         order = {
             "arguments": [str(a) for a in arguments],
             "folder": str(folder),
-            "environment": {"NO_COLOR": "1", "COLUMNS": "120"},
+            "environment": {"NO_COLOR": "1", "COLUMNS": "120", **(environment or {})},
             "output": [str(own / "stdout"), str(own / "stderr")],
             "faults": faults or {},
         }

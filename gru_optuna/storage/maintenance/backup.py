@@ -19,8 +19,14 @@ from gru_optuna.files import written_whole
 from gru_optuna.storage.database import schema
 from gru_optuna.storage.database.open import existing
 from gru_optuna.storage.database.sqlite import SQLite
-from gru_optuna.storage.database.tables import checkpoints, leases, workers
-from gru_optuna.storage.maintenance.copy import copy_snapshot, read_contents, snapshot, studies_in
+from gru_optuna.storage.database.tables import checkpoints, jobs, leases, queue_workers, workers
+from gru_optuna.storage.maintenance.copy import (
+    copy_snapshot,
+    read_contents,
+    snapshot,
+    studies_in,
+    whole_queue,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -151,7 +157,7 @@ def _copy_pages(before: Snapshot, out: Path) -> int:
     assert isinstance(source, sqlite3.Connection)
     with closing(sqlite3.connect(out)) as target:
         source.backup(target)
-        return _stand_alone(target, before.contents if before.has_checkpoints else None)
+        return _stand_alone(target, before.contents if before.has(checkpoints) else None)
 
 
 def _stand_alone(target: sqlite3.Connection, contents: Mapping[str, bytes] | None) -> int:
@@ -171,6 +177,11 @@ def _stand_alone(target: sqlite3.Connection, contents: Mapping[str, bytes] | Non
         target.execute(f"DELETE FROM {attrs} WHERE key = ?", (CHECKPOINTS,))  # noqa: S608
         target.execute(f"UPDATE {leases} SET worker_id = NULL")  # noqa: S608
         target.execute(f"DELETE FROM {workers}")  # noqa: S608
+        tables = {name for (name,) in target.execute("SELECT name FROM sqlite_master")}
+        if jobs.name in tables:  # not in an older version's
+            running = "WHERE state = 'running'"
+            target.execute(f"UPDATE {jobs} SET state = 'waiting', worker_id = NULL {running}")  # noqa: S608
+            target.execute(f"DELETE FROM {queue_workers}")  # noqa: S608
     return lost
 
 
@@ -182,7 +193,7 @@ def _copy_rows(before: Snapshot, out: SQLite) -> int:
         )
     out.prepare()
     schema.make(out)
-    copied = copy_snapshot(before, out, studies_in(before))
+    copied = copy_snapshot(before, out, studies_in(before), whole_queue(before))
     with closing(sqlite3.connect(out.path)) as target:
         target.execute("PRAGMA journal_mode=DELETE")
     return sum(study.lost for study in copied)

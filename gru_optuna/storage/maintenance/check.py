@@ -19,15 +19,20 @@ from gru_optuna.storage.database import schema
 from gru_optuna.storage.database.open import existing
 from gru_optuna.storage.database.tables import (
     checkpoints,
+    jobs,
     leases,
     metadata,
     studies,
+    submissions,
     trials,
+    upload_parts,
+    uploads,
     workers,
 )
 from gru_optuna.storage.database.triggers import missing_triggers
 from gru_optuna.storage.maintenance.checkpoint_stores import study_stores
 from gru_optuna.storage.paused_trials import row_is_paused
+from gru_optuna.storage.uploads import missing_parts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -57,6 +62,9 @@ _ROWS_OF_NOBODY: dict[Table, ColumnElement[bool]] = {
     leases: leases.c.trial_id.not_in(select(trials.c.trial_id)),
     checkpoints: checkpoints.c.trial_id.not_in(select(trials.c.trial_id)),
     workers: workers.c.study_id.not_in(select(studies.c.study_id)),
+    jobs: jobs.c.study.not_in(select(submissions.c.name))
+    & jobs.c.study.not_in(select(studies.c.study_name)),
+    upload_parts: upload_parts.c.sha256.not_in(select(uploads.c.sha256)),
 }
 
 
@@ -165,6 +173,13 @@ def _findings(database: Database, connection: Connection) -> Iterator[CheckResul
     files = _files(database, stores)
     yield _contents(connection, stores)
     yield _orphans(connection, files)
+    yield _uploads(connection)
+
+
+def _uploads(connection: Connection) -> CheckResult:
+    count = connection.scalar(select(func.count()).select_from(uploads))
+    problems = [f"{name} lacks a part of its content" for name in missing_parts(connection)]
+    return CheckResult("uploads", tuple(problems), f"{count}, all complete")
 
 
 def _integrity(connection: Connection) -> CheckResult:

@@ -14,14 +14,23 @@ from typing import TYPE_CHECKING, Any
 
 from optuna.storages._rdb import models
 from optuna.trial import TrialState
-from sqlalchemy import Table, insert, inspect, select
+from sqlalchemy import Table, insert, inspect, select, update
 
 from gru_optuna.attributes import CHECKPOINTS
 from gru_optuna.checkpoints.checkpoint import DamagedCheckpoint, digest
 from gru_optuna.errors import StorageError, StudyError, did_you_mean
 from gru_optuna.storage.database.open import locate, open_storage
 from gru_optuna.storage.database.sqlite import SQLite, is_writable
-from gru_optuna.storage.database.tables import checkpoints, studies, trials
+from gru_optuna.storage.database.tables import (
+    checkpoints,
+    jobs,
+    studies,
+    submissions,
+    tokens,
+    trials,
+    upload_parts,
+    uploads,
+)
 from gru_optuna.storage.maintenance.checkpoint_stores import study_stores
 
 if TYPE_CHECKING:
@@ -81,10 +90,9 @@ class Snapshot:
                 return
             yield [dict(row) for row in rows]
 
-    @property
-    def has_checkpoints(self) -> bool:
-        """Whether it has a table of checkpoints; an older version's may not."""
-        return inspect(self.connection).has_table(checkpoints.name)
+    def has(self, table: Table) -> bool:
+        """Whether it has this table of ours; an older version's may not."""
+        return inspect(self.connection).has_table(table.name)
 
 
 def copy_studies(source: str, target: str, names: Sequence[str] = ()) -> list[Copied]:
@@ -110,7 +118,7 @@ def copy_studies(source: str, target: str, names: Sequence[str] = ()) -> list[Co
     with snapshot(locate(source)) as before:
         wanted = studies_in(before, names)
         open_storage(target, create=True)
-        return copy_snapshot(before, locate(target), wanted)
+        return copy_snapshot(before, locate(target), wanted, queue=_queue_of(before, names))
 
 
 @contextmanager
@@ -137,18 +145,76 @@ def snapshot(database: Database) -> Iterator[Snapshot]:
         yield Snapshot(database, connection, contents)
 
 
-def copy_snapshot(before: Snapshot, target: Database, wanted: Mapping[str, int]) -> list[Copied]:
-    """Copies studies, given by their names and ids, to a database that has all tables."""
+def copy_snapshot(
+    before: Snapshot,
+    target: Database,
+    wanted: Mapping[str, int],
+    queue: Mapping[Table, Select[Any]],
+) -> list[Copied]:
+    """Copies studies, given by their names and ids, and rows of the queue.
+
+    The target has all tables.
+    """
     with target.plain_errors(), target.passing_engine().begin() as connection:
         if connection.dialect.name == "sqlite":
             connection.exec_driver_sql("BEGIN IMMEDIATE")
-        taken = set(connection.scalars(select(studies.c.study_name))) & wanted.keys()
+        coming = {*wanted, *_submitted(before, queue)}
+        present = (select(studies.c.study_name), select(submissions.c.name))
+        taken = {name for query in present for name in connection.scalars(query)} & coming
         if taken:
             raise StudyError(
                 f'{target} already has a study "{min(taken)}". Nothing was copied. Choose other '
                 f"studies with --study, or another target."
             )
+        _copy_queue(before, connection, queue)
         return [_copy_study(before, connection, *study) for study in wanted.items()]
+
+
+def whole_queue(before: Snapshot) -> dict[Table, Select[Any]]:
+    """All rows of the queue but its workers', by table, in an order in which they may be written.
+
+    An older version's database has none.
+    """
+    if not before.has(submissions):
+        return {}
+    return {table: select(table) for table in (uploads, upload_parts, submissions, jobs, tokens)}
+
+
+def _queue_of(before: Snapshot, names: Sequence[str]) -> dict[Table, Select[Any]]:
+    """The submissions of the studies with these names, or of all studies, and their data."""
+    queue = whole_queue(before)
+    if not queue:
+        return {}
+    chosen = queue[submissions]
+    if names:
+        chosen = chosen.where(submissions.c.name.in_(names))
+    used = {sha256 for row in _all(before, chosen) for sha256 in row["data"].values()}
+    return {
+        uploads: select(uploads).where(uploads.c.sha256.in_(used)),
+        upload_parts: select(upload_parts).where(upload_parts.c.sha256.in_(used)),
+        submissions: chosen,
+    }
+
+
+def _submitted(before: Snapshot, queue: Mapping[Table, Select[Any]]) -> list[str]:
+    return [row["name"] for row in _all(before, queue[submissions])] if queue else []
+
+
+def _all(before: Snapshot, query: Select[Any]) -> list[dict[str, Any]]:
+    return [row for rows in before.read(query) for row in rows]
+
+
+def _copy_queue(before: Snapshot, target: Connection, queue: Mapping[Table, Select[Any]]) -> None:
+    there = set(target.scalars(select(uploads.c.sha256)))  # the same content
+    for table, query in queue.items():
+        for rows in before.read(query, CONTENTS if table is upload_parts else BATCH):
+            is_content = table in (uploads, upload_parts)
+            new = [row for row in rows if not (is_content and row["sha256"] in there)]
+            if new:
+                target.execute(insert(table), new)
+    # Workers of the copy do them from their beginning.
+    running = update(jobs).where(jobs.c.state == "running")
+    target.execute(running.values(state="waiting", worker_id=None))
 
 
 def studies_in(before: Snapshot, names: Sequence[str] = ()) -> dict[str, int]:
@@ -232,7 +298,7 @@ def _copy_checkpoints(
 ) -> tuple[int, int]:
     """How many were copied, and how many couldn't be read."""
     copied = lost = 0
-    if not before.has_checkpoints:
+    if not before.has(checkpoints):
         return copied, lost
     query = (
         select(checkpoints)

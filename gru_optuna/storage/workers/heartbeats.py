@@ -63,21 +63,24 @@ class HeartbeatMonitor:
         return {w for w, (_, silence) in self._silent.items() if silence > self._lease}
 
 
-def life_lock(engine: Engine, worker_id: int) -> FileLock | None:
+def life_lock(engine: Engine, worker_id: int, kind: str = "worker") -> FileLock | None:
     """The lock that a worker holds while it lives; None on PostgreSQL, whose workers may run on
-    other machines."""
+    other machines.
+
+    Workers of each `kind`, of one study or of the queue, are numbered separately.
+    """
     if engine.dialect.name != "sqlite" or not engine.url.database:
         return None
     path = Path(engine.url.database)
     folder = path.with_name(f"{path.name}.locks")
     folder.mkdir(exist_ok=True)
     # Not per thread: the loop takes the lock, and the heartbeat's thread may have to renew it.
-    return FileLock(folder / f"worker-{worker_id}.lock", thread_local=False)
+    return FileLock(folder / f"{kind}-{worker_id}.lock", thread_local=False)
 
 
-def has_died(engine: Engine, worker_id: int) -> bool:
+def has_died(engine: Engine, worker_id: int, kind: str = "worker") -> bool:
     """Whether a worker's process is certainly gone; False where that can't be known."""
-    lock = life_lock(engine, worker_id)
+    lock = life_lock(engine, worker_id, kind)
     if lock is None:
         return False
     if not Path(lock.lock_file).exists():

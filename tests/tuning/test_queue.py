@@ -1,0 +1,124 @@
+"""Workers of the queue: real ones, on real databases, killed and suspended."""
+
+from __future__ import annotations
+
+import signal
+from typing import TYPE_CHECKING
+
+import pytest
+from helpers.processes import wait_for
+from helpers.queue import Queue, check_all_done, kill_at_random
+from sqlalchemy import select
+
+from gru_optuna.storage import jobs, uploads
+from gru_optuna.storage.database.tables import queue_workers, workers
+from gru_optuna.study import submissions
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from helpers.processes import Nursery
+
+
+@pytest.fixture
+def queue(nursery: Nursery, tmp_path: Path, database_url: str) -> Iterator[Queue]:
+    """A queue in a database of each kind; its workers end with the test."""
+    queue = Queue(nursery, tmp_path, database_url)
+    yield queue
+    queue.close()
+
+
+one_kind = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+"""For what doesn't depend on the database: a worker takes seconds to start."""
+
+
+def test_a_worker_takes_a_study_from_its_upload_to_predictions(queue: Queue) -> None:
+    queue.submit("first", trials=2)
+    worker = queue.start_worker()
+    queue.wait_until("first", "done")
+    assert queue.ended_trials("first") == 2
+    (confirmed,) = jobs.list_all(queue.engine, "first", "confirm")
+    assert confirmed.result == {"report": True}
+    assert "index.html" in queue.files_of(confirmed)
+
+    export = jobs.create(queue.engine, "first", "export", {"refit": False, "single": True})
+    rows = uploads.put(queue.engine, None, "new.csv", [b"text\ngood film\nbad film\n"])
+    bundle = queue.wait_for_job(export.job_id)
+    assert bundle.error is None
+    assert {"bundle.json", "README.md"} <= queue.files_of(bundle)
+    request = {"bundle": export.job_id, "data": rows.sha256}
+    predicted = queue.wait_for_job(jobs.create(queue.engine, "first", "predict", request).job_id)
+    assert predicted.error is None
+    assert predicted.result == {"rows": 2}
+    lines = b"".join(uploads.read(queue.engine, predicted.sha256 or "")).decode().splitlines()
+    assert len(lines) == 3
+
+    worker.signal(signal.SIGTERM)
+    assert worker.wait() == 130
+    assert queue.rows(select(queue_workers)) == []
+    assert queue.rows(select(workers)) == []
+
+
+def test_workers_leave_a_suspended_study_and_continue_it_later(queue: Queue) -> None:
+    queue.submit("long", trials=2, epochs=3000)
+    queue.start_worker()
+    queue.wait_for_epochs("long", 20)
+    submissions.change(queue.engine, "long", state="suspended")
+    wait_for("the worker to leave it", lambda: not queue.rows(select(workers)))
+    assert queue.state("long") == "suspended"
+    before = [trial.intermediate_values for trial in queue.study("long").trials]
+    # It is free for others meanwhile, and a job that waits is done.
+    queue.submit("short", trials=1)
+    queue.wait_until("short", "done")
+    after = [trial.intermediate_values for trial in queue.study("long").trials]
+    assert after == before
+    submissions.change(queue.engine, "long", state="queued")
+    queue.wait_for_epochs("long", max(map(len, before)) + 20)
+    for trial in queue.study("long").trials:
+        reported = trial.intermediate_values
+        assert sorted(reported) == list(range(1, len(reported) + 1))
+    submissions.change(queue.engine, "long", state="cancelled")
+    wait_for("the worker to leave it", lambda: not queue.rows(select(workers)))
+    assert queue.state("long") == "cancelled"
+
+
+@one_kind
+def test_one_worker_serves_studies_in_turns(queue: Queue) -> None:
+    for name in ("first", "second", "third"):
+        queue.submit(name, trials=2, epochs=100_000)
+    queue.start_worker(turn=0.5)
+    for _ in range(2):  # none of them is forgotten
+        for name in ("first", "second", "third"):
+            queue.wait_for_epochs(name, queue.epochs(name) + 5)
+
+
+@one_kind
+def test_a_path_from_the_database_is_opened_below_the_data_folder_alone(
+    queue: Queue, tmp_path: Path
+) -> None:
+    uploads.fetch(queue.engine, queue.sha256, tmp_path / "data" / "films.csv")
+    queue.tune("inside", tmp_path / "data", "films.csv")
+    queue.tune("outside", tmp_path, "data/../data/films.csv")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "films.csv").symlink_to(tmp_path / "data" / "films.csv")
+    without = queue.start_worker()
+    wait_for(
+        "both to be left out", lambda: without.said.count("Start this worker with --data DIR") == 2
+    )
+    without.kill()
+    within = queue.start_worker("--data", tmp_path / "elsewhere")
+    wait_for("both to be left out", lambda: within.said.count("is left out") == 2)
+    assert "inside is left out: its data (films.csv) don't lie below" in within.said
+    within.kill()
+    assert queue.ended_trials("inside") == 0
+    queue.start_worker("--data", tmp_path / "data")
+    queue.wait_until("inside", "done")
+    assert queue.ended_trials("inside") == 1
+
+
+def test_killed_workers_cost_no_study_anything(queue: Queue) -> None:
+    for name in ("first", "second", "third"):
+        queue.submit(name, trials=2, epochs=60)
+    kill_at_random(queue, workers=2, kills=2, seed=7)
+    check_all_done(queue, trials=2, epochs=60)
