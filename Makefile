@@ -1,4 +1,4 @@
-# One command each: make demo | test | soak | mutants | check | docs | bench | screenshots | lock | schema | clean
+# One command each: make demo | test | soak | mutants | check | docs | dist | bench | screenshots | lock | schema | clean
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -10,7 +10,7 @@ export OMP_NUM_THREADS ?= 1
 # A page about the successor of MkDocs, at each build.
 export NO_MKDOCS_2_WARNING = 1
 
-.PHONY: demo test soak mutants check docs bench screenshots lock schema clean
+.PHONY: demo test soak mutants check docs dist bench screenshots lock schema clean
 
 demo: $(READY)
 	$(BIN)/gru-optuna tune studies/japanese-vowels.toml
@@ -36,6 +36,11 @@ check: $(READY)
 # The documentation as a site, in site/: strictly, so that no link leads nowhere.
 docs: $(READY)
 	$(BIN)/python -m mkdocs build
+
+# The wheel and the source distribution, in dist/.
+dist: $(READY)
+	rm -rf dist
+	$(BIN)/python -m hatchling build -d dist
 
 # Ours against torch.nn.GRU and plain Optuna, side by side, and what a study's size
 # costs: twenty minutes or so, of a quiet machine.

@@ -191,3 +191,35 @@ def test_the_server_for_many_machines_is_closed_by_default() -> None:
 def test_the_storage_tables_of_the_docs_are_ours() -> None:
     page = (REPOSITORY / "docs" / "storage.md").read_text()
     assert set(re.findall(r"^\| `(gru_optuna_\w+)`", page, re.MULTILINE)) == set(metadata.tables)
+
+
+def test_the_workflow_runs_what_everybody_runs() -> None:
+    yaml = pytest.importorskip("yaml")
+    github = REPOSITORY / ".github"
+    workflow = yaml.safe_load((github / "workflows" / "ci.yml").read_text())
+    jobs = workflow["jobs"]
+    assert jobs["test"]["strategy"]["matrix"] == {
+        "system": ["ubuntu-latest", "macos-latest"],
+        "python": ["3.11", "3.12", "3.13", "3.14"],
+    }
+    commands = [step["run"] for job in jobs.values() for step in job["steps"] if "run" in step]
+    assert "bash .ci/run" in commands
+    assert (REPOSITORY / ".ci" / "run").is_file()
+    makefile = (REPOSITORY / "Makefile").read_text()
+    for command in commands:
+        for target in command.removeprefix("make ").split() if command.startswith("make ") else ():
+            assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+    assert "gru-optuna init demo && cd demo && gru-optuna tune studies/*.toml" in commands
+    assert workflow["permissions"] == {"contents": "read"}
+    for form in ("fault", "wish"):
+        content = yaml.safe_load((github / "ISSUE_TEMPLATE" / f"{form}.yml").read_text())
+        assert {"name", "description", "body"} <= content.keys()
+
+
+def test_the_citation_names_the_version() -> None:
+    yaml = pytest.importorskip("yaml")
+    citation = yaml.safe_load((REPOSITORY / "CITATION.cff").read_text())
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    assert citation["version"] == project["version"]
+    assert citation["license"] == project["license"]
+    assert {"cff-version", "message", "title", "authors"} <= citation.keys()
