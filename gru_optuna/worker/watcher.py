@@ -10,7 +10,7 @@ from optuna.trial import TrialState
 from gru_optuna.attributes import BUDGET
 from gru_optuna.storage.mirror.mirror import Mirror
 from gru_optuna.storage.optuna_private import study_id
-from gru_optuna.storage.paused_trials import is_paused
+from gru_optuna.storage.paused_trials import PAUSED, is_paused
 from gru_optuna.storage.workers.status import read_tokens
 from gru_optuna.study.budget import larger
 from gru_optuna.study.trial_attributes import CURVES, TrialAttributes
@@ -87,12 +87,15 @@ class Watcher:
     def _news(self, trial: FrozenTrial, token: int) -> Iterator[WorkerEvent]:
         number, values = trial.number, list(trial.intermediate_values.values())
         seen = self._seen.get(number)
+        # Between two looks a trial may have paused and been continued, and its token says no more
+        # than that somebody took it.
+        was_paused = PAUSED in trial.user_attrs
         if seen is None:
             seen = self._seen[number] = _Seen(token, 0, True)
-            yield TrialStarted(number, adopted=token > 1)
+            yield TrialStarted(number, adopted=token > 1 and not was_paused)
         elif token > seen.token or (not seen.begun and len(values) > seen.epochs):
             known = tuple(values[: seen.epochs])
-            adopted = token > seen.token and not seen.paused
+            adopted = token > seen.token and not was_paused
             yield TrialStarted(number, adopted, seen.epochs, known, seen.paused)
             seen.token, seen.begun, seen.paused = max(token, seen.token), True, False
         for value in values[seen.epochs :]:

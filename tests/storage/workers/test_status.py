@@ -19,12 +19,19 @@ from gru_optuna.cli import app
 from gru_optuna.storage.database.open import lock_study, open_engine, open_storage
 from gru_optuna.storage.database.tables import workers
 from gru_optuna.storage.mirror.mirror import Mirror
+from gru_optuna.storage.paused_trials import PAUSED
 from gru_optuna.storage.workers.heartbeats import LEASE_SECONDS
 from gru_optuna.storage.workers.leases import Host, Registration
 from gru_optuna.storage.workers.status import read_workers
 from gru_optuna.study.study import create_or_resume
 from gru_optuna.study_file import Budget
-from gru_optuna.worker.events import BudgetChanged, EpochTrained, TrialEnded, TrialStarted
+from gru_optuna.worker.events import (
+    BudgetChanged,
+    EpochTrained,
+    TrialEnded,
+    TrialPaused,
+    TrialStarted,
+)
 from gru_optuna.worker.watcher import Watcher
 
 if TYPE_CHECKING:
@@ -223,6 +230,30 @@ def test_a_trial_that_somebody_elsewhere_trains_on_is_no_adoption(
     watcher = Watcher(study, engine)
     report(mirror, 0, 0.5)
     assert list(watcher.poll()) == [TrialStarted(0, False, 1, (0.25,)), EpochTrained(0, 2, 0.5)]
+    one.leave()
+
+
+def test_a_trial_that_paused_and_was_continued_between_two_looks_is_no_adoption(
+    study: Study, engine: Engine
+) -> None:
+    watcher = Watcher(study, engine)
+    one, mirror = join(engine, study, 11)
+    mirror.sync(wanted=1)
+    mirror.trial(0).set_user_attr(PAUSED, 1)
+    report(mirror, 0, 0.25)
+    mirror.sync(give_back=[0])
+    assert list(watcher.poll()) == [
+        TrialStarted(0, adopted=False),
+        EpochTrained(0, 1, 0.25),
+        TrialPaused(0, 1),
+    ]
+    mirror.sync(1, choose_paused=lambda trials: ([0], []))
+    mirror.trial(0).set_user_attr(PAUSED, 1)
+    mirror.sync(give_back=[0])
+    mirror.sync(1, choose_paused=lambda trials: ([0], []))
+    mirror.sync()
+    (started,) = watcher.poll()
+    assert (started.number, started.adopted) == (0, False)
     one.leave()
 
 
