@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from gru_optuna.bundle.load import load_bundle
+    from gru_optuna.client import connect
     from gru_optuna.estimators import GRUClassifier, GRUForecaster, GRURegressor
     from gru_optuna.objective import GRUObjective
     from gru_optuna.tuning.tune import tune
@@ -22,6 +23,7 @@ __all__ = [
     "GRUForecaster",
     "GRUObjective",
     "GRURegressor",
+    "connect",
     "load_bundle",
     "tune",
 ]
@@ -31,6 +33,7 @@ _HOMES = {
     "GRUForecaster": "estimators",
     "GRUObjective": "objective",
     "GRURegressor": "estimators",
+    "connect": "client",
     "load_bundle": "bundle.load",
     "tune": "tuning.tune",
 }

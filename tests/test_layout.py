@@ -29,7 +29,7 @@ FLOORS = (
     ("worker", "dashboard", "service"),
     ("launch", "tracking"),
     ("tuning",),
-    ("estimators", "objective"),
+    ("estimators", "objective", "client"),
     ("cli",),
 )
 HEIGHTS = {room: height for height, rooms in enumerate(FLOORS) for room in rooms}

@@ -1,0 +1,138 @@
+"""The client, against a real service with a real worker: from a frame to predictions."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from contextlib import contextmanager
+from io import StringIO
+
+import numpy as np
+import polars as pl
+import pytest
+from helpers.processes import DEADLINE
+from helpers.services import ROWS, Service, add_trials, serving, small_study
+
+import gru_optuna
+from gru_optuna.errors import GRUOptunaError, StudyFailed, UserError
+from gru_optuna.storage.tokens import Role
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory):
+    with serving(tmp_path_factory.mktemp("service"), roles=True) as running:
+        yield running
+
+
+@pytest.fixture
+def client(service):
+    return gru_optuna.connect(service.address, service.tokens[Role.EDITOR])
+
+
+@contextmanager
+def working(service: Service):
+    """A worker of every study in the service's database."""
+    worker = subprocess.Popen(
+        [sys.executable, "-m", "gru_optuna", "worker", "--storage", service.database,
+         "--device", "cpu", "--threads", "1"],
+        cwd=service.folder,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    try:
+        yield worker
+    finally:
+        worker.kill()
+        worker.wait(DEADLINE)
+
+
+def test_a_study_is_submitted_confirmed_and_taken_home(service, client, tmp_path) -> None:
+    study = client.submit(small_study("journey", client.upload(rows_file(tmp_path))))
+    study.suspend()
+    assert study.status()["state"] == "suspended"
+    study.set_budget(trials=3)
+    study.resume()
+    states = set()
+    with working(service):
+        study.wait(DEADLINE, lambda found: states.add(found["state"]))
+        assert study.status()["trials"]["complete"] + study.status()["trials"]["pruned"] == 3
+        assert [trial["number"] for trial in study.trials()] == [0, 1, 2]
+        assert study.best()["confirmed"] is not None
+        bundle = study.bundle(tmp_path / "kept")
+        rows = ["good film", "bad film"]
+        predicted = bundle.predict(rows)
+        assert np.array_equal(gru_optuna.load_bundle(tmp_path / "kept").predict(rows), predicted)
+        with service.client(Role.EDITOR) as program:
+            number = program.get("/v1/studies/journey/bundles").json()[-1]["id"]
+            asked = program.post(
+                f"/v1/bundles/{number}/predictions",
+                params={"name": "rows.csv"},
+                content=b"text\ngood film\nbad film\n",
+            )
+            assert asked.status_code == 202
+            place = asked.headers["location"]
+            assert program.get(place).status_code in (200, 409)
+            table = pl.read_csv(StringIO(study._finished(place).decode()))
+        assert table["prediction"].to_list() == list(predicted)
+        with service.client(Role.VIEWER) as reader:
+            page = reader.get("/v1/studies/journey/report/")
+            assert page.headers["content-type"].startswith("text/html")
+            assert "sandbox" in page.headers["content-security-policy"]
+            assert "journey" in page.text
+
+
+def rows_file(folder):
+    """The rows as a file."""
+    path = folder / "films.csv"
+    path.write_text(ROWS)
+    return path
+
+
+def test_a_frame_is_drafted_and_submitted(client) -> None:
+    frame = pl.read_csv(StringIO(ROWS))
+    study = client.tune(frame, name="from-a-frame", trials=7, label="label")
+    found = study.status()
+    assert (found["name"], found["state"]) == ("from-a-frame", "queued")
+    assert found["budget"]["trials"] == 7
+    assert "from-a-frame" in [each["name"] for each in client.studies()]
+    study.cancel()
+    with pytest.raises(StudyFailed, match="It was cancelled"):
+        study.wait()
+    study.delete()
+
+
+def test_what_the_service_refuses_is_an_error_with_its_sentence(service, client) -> None:
+    with pytest.raises(UserError, match='no study "none" here'):
+        client.study("none")
+    with pytest.raises(UserError, match="not valid TOML"):
+        client.submit("name = ")
+    with pytest.raises(UserError, match="token is unknown"):
+        gru_optuna.connect(service.address, "wrong")
+    with pytest.raises(GRUOptunaError, match="can't be reached"):
+        gru_optuna.connect("http://127.0.0.1:9")
+    with pytest.raises(UserError, match="data is int"):
+        client.upload(3)
+
+
+def test_the_token_comes_from_the_environment_or_a_private_file(
+    service, tmp_path, monkeypatch
+) -> None:
+    file = tmp_path / "token"
+    file.write_text(service.tokens[Role.VIEWER] + "\n")
+    file.chmod(0o644)
+    monkeypatch.setenv("GRU_OPTUNA_TOKEN_FILE", str(file))
+    with pytest.raises(UserError, match=f"chmod 600 {file}"):
+        gru_optuna.connect(service.address)
+    file.chmod(0o600)
+    gru_optuna.connect(service.address)
+    monkeypatch.setenv("GRU_OPTUNA_TOKEN", "wrong")
+    with pytest.raises(UserError, match="unknown"):
+        gru_optuna.connect(service.address)
+
+
+def test_waiting_ends_in_time(service, client, tmp_path) -> None:
+    study = client.submit(small_study("slow", client.upload(rows_file(tmp_path))))
+    add_trials(service, "slow", 1)
+    with pytest.raises(TimeoutError, match='study "slow" is queued'):
+        study.wait(0)
+    study.delete()
