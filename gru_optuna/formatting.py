@@ -85,17 +85,20 @@ def format_measured(value: float, interval: Iterable[float] | None) -> tuple[str
     value
         Without an interval, it is written as `format_metric` does.
     interval
-        The two ends; None where they are unknown.
+        The two ends; None where they are unknown. Equal ends say only that nothing varied, so they
+        are left out, too.
 
     >>> format_measured(0.98649, (0.9688, 0.9942)), format_measured(193.84, (165.1, 224.6))
     (('0.986', '0.969 to 0.994'), ('194', '165 to 225'))
     >>> format_measured(0.98149, (0.98149, 0.98149)), format_measured(0.5, None)
-    (('0.9815', '0.9815 to 0.9815'), ('0.5000', None))
+    (('0.9815', None), ('0.5000', None))
     """
     if interval is None:
         return format_metric(value), None
     low, high = interval
     half = (high - low) / 2
+    if half == 0:
+        return format_metric(value), None
     # Values far below 1 are written with exponents, which keep their digits.
     if not 0 < half < math.inf or abs(value) < 0.001:
         return format_metric(value), format_interval((low, high))
