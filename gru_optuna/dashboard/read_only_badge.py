@@ -17,12 +17,14 @@ _PAGES = "/dashboard"
 _BADGE = (
     b'<div role="note" style="position:fixed;top:20px;right:24px;z-index:1300;color:#fff;'
     b'font:500 14px system-ui,sans-serif;pointer-events:none">'
-    b"read-only; start with --write to change studies</div>"
+    b"%b</div>"
 )
+_ABOUT = "read-only; start with --write to change studies"
 
 
-def with_badge(app: WSGIApplication) -> WSGIApplication:
-    """Adds the badge to an application's pages."""
+def with_badge(app: WSGIApplication, about: str = _ABOUT) -> WSGIApplication:
+    """Adds a badge with this text to an application's pages."""
+    badge = _BADGE % about.encode()
 
     def respond(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         if not str(environ.get("PATH_INFO", "")).startswith(_PAGES):
@@ -45,7 +47,7 @@ def with_badge(app: WSGIApplication) -> WSGIApplication:
             getattr(parts, "close", lambda: None)()
         ((status, headers),) = begun
         if page:  # the response to HEAD has no body
-            page = page.replace(b"</body>", _BADGE + b"</body>")
+            page = page.replace(b"</body>", badge + b"</body>")
             headers = [header for header in headers if header[0].lower() != "content-length"]
             headers += [("Content-Length", str(len(page)))]
         start_response(status, [*headers, ("Cache-Control", "no-store")])

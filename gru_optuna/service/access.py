@@ -51,7 +51,8 @@ _HEADERS = {
     # No guessing of types, no frames in other sites, no address in the Referer of outgoing links.
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "SAMEORIGIN",
-    "Referrer-Policy": "no-referrer",
+    # Not no-referrer: browsers would then send forms with the origin "null".
+    "Referrer-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
@@ -65,6 +66,7 @@ class Caller:
 
     name: str
     role: Role
+    has_token: bool = True
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,7 @@ def rules_for(host: str, other_names: Sequence[str] = ()) -> AccessRules:
     """
     names = LOOPBACK_NAMES | {name.lower() for name in other_names}
     if is_loopback(host):
-        you = Caller("you", Role.ADMINISTRATOR)
+        you = Caller("you", Role.ADMINISTRATOR, has_token=False)
         return AccessRules(names | {host.lower().strip("[]")}, without_token=you)
     return AccessRules(names | own_names(host), any_address=True)
 

@@ -10,6 +10,8 @@ from gru_optuna.service.access import Access, refuse_without_tokens
 from gru_optuna.service.api import PREFIX, api
 from gru_optuna.service.context import ServiceContext
 from gru_optuna.service.operation import operation
+from gru_optuna.service.optuna_dashboard import WithOptunaDashboard
+from gru_optuna.service.pages import pages
 from gru_optuna.service.problems import Problem, answer_with_problems
 from gru_optuna.storage.database.open import open_storage
 
@@ -50,9 +52,10 @@ def make_service(settings: ServiceSettings, rules: AccessRules) -> ASGIApp:
     app.state.context = context
     app.include_router(operation)
     app.include_router(api)
+    app.include_router(pages)
     answer_with_problems(app)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
-    return Access(app, rules, context.engine, _takes_files)
+    return Access(WithOptunaDashboard(app, context), rules, context.engine, _takes_files)
 
 
 def _takes_files(path: str) -> bool:

@@ -66,11 +66,11 @@ def problem_response(
 ) -> Response:
     """An answer whose body is a problem document."""
     detail = masked(detail)
-    parts = [
-        ProblemPart(detail=line, place=found["place"])
-        for line in detail.splitlines()
-        if (found := _PLACE.match(line))
-    ]
+    found = [(line, _PLACE.match(line)) for line in detail.splitlines()]
+    # A mistake in the file as a whole has no place, but stands among others that have.
+    parts = [ProblemPart(detail=line, place=at["place"] if at else None) for line, at in found]
+    if not any(at for _, at in found):
+        parts = []
     return _response(status, detail, parts, headers)
 
 

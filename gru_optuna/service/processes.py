@@ -55,7 +55,7 @@ def draft_upload(
     test: Upload | None = None,
     roles: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """A study file for uploads: ``{name, toml, findings, targets, role, sizes, reason}``.
+    """A study file for uploads: see `DraftView`.
 
     Raises
     ------
@@ -186,6 +186,7 @@ def _answer(order: dict[str, Any]) -> dict[str, Any]:
         "task": guess.task,
         "role": guess.role,
         "targets": [name for name in (chosen, *guess.alternatives) if name is not None],
+        "columns": [column.name for column in draft.inspection.files[0].columns],
         "reason": guess.reason,
         "sizes": None if draft.sizes is None else draft.sizes.summary,
     }

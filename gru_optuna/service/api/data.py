@@ -93,7 +93,8 @@ class DraftView(BaseModel):
     findings: list[dict[str, Any]]
     task: str
     role: str = Field(description="The role of the column to predict: label or target.")
-    targets: list[str] = Field(description="Columns that could be predicted; the first one is.")
+    targets: list[str] = Field(description="The column that is predicted, then likely others.")
+    columns: list[str] = Field(description="All columns, in the order of the file.")
     reason: str = Field(description="Why this is predicted.")
     sizes: str | None = Field(description="How many rows each part has.")
 
@@ -101,7 +102,7 @@ class DraftView(BaseModel):
 @router.get("/data")
 def list_data(context: Context, caller: Viewer) -> list[UploadView]:
     """Lists the stored files, the newest first."""
-    return [_view(upload) for upload in uploads.list_all(context.engine)]
+    return [view_of(upload) for upload in uploads.list_all(context.engine)]
 
 
 @router.put(
@@ -114,7 +115,7 @@ async def put_data(
     context: Context, caller: Editor, request: Request, sha256: Sha256, name: FileName
 ) -> UploadView:
     """Stores the body as a file. It is refused if its SHA-256 is another one."""
-    return _view(await receive_upload(context, request, name, sha256))
+    return view_of(await receive_upload(context, request, name, sha256))
 
 
 @router.get("/data/{sha256}", responses=problems_of(HTTPStatus.NOT_FOUND))
@@ -122,7 +123,7 @@ def inspect_data(context: Context, caller: Viewer, sha256: Sha256) -> InspectedU
     """Inspects a stored file: what it holds, and what is wrong with it."""
     upload = find_upload(context, sha256)
     found = inspect_upload(context.engine, context.settings, upload)
-    return InspectedUpload(**_view(upload).model_dump(), inspection=found)
+    return InspectedUpload(**view_of(upload).model_dump(), inspection=found)
 
 
 @router.delete(
@@ -230,5 +231,6 @@ def refused_as(status: HTTPStatus) -> Iterator[None]:
         raise RequestRefused(status, str(error)) from None
 
 
-def _view(upload: Upload) -> UploadView:
+def view_of(upload: Upload) -> UploadView:
+    """A stored file as the API shows it."""
     return UploadView(**vars(upload), path=upload.path)

@@ -1,0 +1,99 @@
+"""optuna-dashboard on its own prefixes, read-only unless the caller's role allows more.
+
+It has no login and no read-only mode: whoever reaches it can delete studies.
+"""
+
+from __future__ import annotations
+
+import json
+from http import HTTPStatus
+from threading import Lock
+from typing import TYPE_CHECKING, Any
+
+from anyio import to_thread
+from starlette.datastructures import MutableHeaders
+from starlette.requests import Request
+from starlette.responses import Response
+
+from gru_optuna.service.access import READING
+from gru_optuna.storage.tokens import Role
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+    from gru_optuna.service.access import Caller
+    from gru_optuna.service.context import ServiceContext
+
+_PREFIXES = ("/dashboard", "/api/", "/csv/", "/static/", "/artifacts/", "/favicon.ico")
+
+_ARTIFACT_HEADERS = {
+    # Otherwise, an uploaded HTML page would run with the rights of the service's own pages.
+    "Content-Disposition": "attachment",
+    "Content-Security-Policy": "sandbox; default-src 'none'",
+}
+
+
+class WithOptunaDashboard:
+    """An application, and optuna-dashboard next to it.
+
+    It is loaded when it is first asked for: that takes seconds, and 150 MiB for good.
+    """
+
+    def __init__(self, app: ASGIApp, context: ServiceContext) -> None:
+        self._app, self._context = app, context
+        self._lock = Lock()
+        self._loaded: dict[bool, ASGIApp] = {}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers requests to optuna-dashboard, and lets others pass."""
+        if scope["type"] != "http" or not scope["path"].startswith(_PREFIXES):
+            await self._app(scope, receive, send)
+            return
+        caller: Caller = scope["state"]["caller"]
+        may_write = caller.role >= Role.ADMINISTRATOR
+        request = Request(scope)
+        if request.method not in READING and not may_write:
+            # The JSON whose "reason" its pages show.
+            reason = "Only administrators change studies here."
+            body = json.dumps({"reason": reason})
+            refusal = Response(body, HTTPStatus.FORBIDDEN, media_type="application/json")
+            await refusal(scope, receive, send)
+            return
+        if "accept-encoding" not in request.headers:  # it fails without this header
+            scope["headers"] = [*scope["headers"], (b"accept-encoding", b"identity")]
+        app = await to_thread.run_sync(self._load, may_write)
+        is_artifact = scope["path"].startswith("/artifacts/")
+        await app(scope, receive, _with_artifact_headers(send) if is_artifact else send)
+
+    def _load(self, may_write: bool) -> ASGIApp:
+        with self._lock:
+            if may_write not in self._loaded:
+                import optuna_dashboard
+                from a2wsgi import WSGIMiddleware
+
+                from gru_optuna.dashboard.read_only_badge import with_badge
+
+                settings = self._context.settings
+                store = None
+                if settings.artifact_dir is not None:
+                    from optuna.artifacts import FileSystemArtifactStore
+
+                    store = FileSystemArtifactStore(settings.artifact_dir)
+                app: Any = optuna_dashboard.wsgi(self._context.storage, artifact_store=store)
+                shown: Any = (
+                    app
+                    if may_write
+                    else with_badge(app, "read-only; administrators can change studies")
+                )
+                answering: Any = WSGIMiddleware(shown)
+                self._loaded[may_write] = answering
+            return self._loaded[may_write]
+
+
+def _with_artifact_headers(send: Send) -> Send:
+    async def send_with_headers(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            MutableHeaders(scope=message).update(_ARTIFACT_HEADERS)
+        await send(message)
+
+    return send_with_headers
