@@ -89,6 +89,7 @@ def _tune(url: str, folder: Path) -> str:
         STUDY,
         trials=_TRIALS,
         storage=url,
+        threads=2,  # as in README's text: what is proposed depends on how many slots there are
         report=folder,
         on_open=view.opened,
         on_event=happened,

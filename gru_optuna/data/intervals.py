@@ -265,7 +265,7 @@ def _draw(
 def _stretches(
     part: NDArray[np.int64], block: int, drawn: np.random.Generator
 ) -> NDArray[np.int64]:
-    """As many rows as the part has, in stretches of neighbours that begin anywhere."""
+    """Draws as many rows as the part has, in stretches of neighbours that begin anywhere."""
     length = min(block, len(part))
     starts = drawn.integers(0, len(part), -(-len(part) // length))
     places = (starts[:, None] + np.arange(length)).ravel()[: len(part)] % len(part)

@@ -28,7 +28,7 @@ class FlatHalvingPruner(BasePruner):
     first_rung
         The step of the first rung.
     factor
-        One in so many trials goes on, and each rung is so many times the one before it.
+        One in this many trials continues, and each rung is this many times the one before it.
 
     References
     ----------

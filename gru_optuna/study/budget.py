@@ -29,7 +29,7 @@ _REPORT_SECONDS = 10.0
 """Drawing a report takes a few seconds, most of which the libraries that draw take to load."""
 
 _REPORT_SHARE = 0.05
-"""Of hours that are over in minutes, the report takes no more than this share."""
+"""The most that the report may take, as a share of the study's hours: these may be minutes."""
 
 
 def trial_limit(spec: Specification) -> int | None:

@@ -26,7 +26,7 @@ FEWEST_ROWS = 50
 """Validation rows from which on a temperature is fitted."""
 
 BINS = 15
-"""Of probabilities, each as wide as the others."""
+"""Bins of probabilities, of equal width."""
 
 _LOWEST, _HIGHEST = 0.05, 20.0  # temperatures
 

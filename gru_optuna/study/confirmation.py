@@ -176,7 +176,7 @@ def ranked(
 
 
 def rank(trials: Sequence[FrozenTrial], spec: Specification) -> list[FrozenTrial]:
-    """Those of the trials that have trained an epoch, by their best epochs, the best first.
+    """The trials that have trained an epoch, ordered by their best epochs, the best first.
 
     Among equal values the lower validation loss is better, then the earlier trial: on a few dozen
     validation rows, many trials reach the same accuracy. Losses in the units of different views

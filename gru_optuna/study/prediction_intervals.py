@@ -141,7 +141,7 @@ def _errors(outputs: Tensor, split: Split, relative: bool) -> NDArray[np.float64
 
 
 def _widths(errors: NDArray[np.float64], level: int) -> list[float | None]:
-    """For each output, the smallest error that so many of a hundred are not expected to exceed."""
+    """For each output, the smallest error that this percentage of errors shouldn't exceed."""
     import numpy as np
 
     found: list[float | None] = []

@@ -78,8 +78,8 @@ class Data(StudySection):
     folds: int | None = Field(
         None,
         ge=2,
-        description="k-fold cross-validation instead of one validation part; forecasting: so many "
-        "parts, one after another, each validated after training on all rows before it.",
+        description="k-fold cross-validation instead of one validation part; forecasting: this "
+        "many parts, one after another, each validated after training on all rows before it.",
     )
     standardize: bool = Field(
         True, description="Give every channel mean 0 and deviation 1, as seen in training."

@@ -31,7 +31,7 @@ store a version."""
 
 _THAW_FACTOR = 4
 _ENOUGH_UPDATES = 7
-"""Before so many updates, what a trial has reached says little about it."""
+"""Before this many updates, what a trial has reached says little about it."""
 
 
 def parse_stored(content: Mapping[str, Any], source: str, version: int = 1) -> Specification:

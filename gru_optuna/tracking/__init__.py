@@ -1,4 +1,4 @@
-"""Experiment trackers that are told what happens to a study, without ever holding it up."""
+"""Experiment trackers: they record what happens to a study, and never hold it up."""
 
 from gru_optuna.tracking.background import BackgroundTracker, open_tracker
 from gru_optuna.tracking.tracker import Tracker

@@ -151,7 +151,7 @@ class _Averages:
         ]
 
     def gains(self, members: Sequence[int], others: Sequence[int]) -> bool:
-        """Whether it is certain that some members' average is better than that of others."""
+        """Whether the average of some members is better than that of others beyond chance."""
         ours, theirs = (
             [joined(self._outputs(self.total(each), len(each)))] for each in (members, others)
         )

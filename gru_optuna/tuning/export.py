@@ -124,7 +124,7 @@ def make_winner(
 
 
 def _within(study: Study, spec: Specification, winner: Winner, most: int, *, refit: bool) -> Winner:
-    """The best confirmed candidate of at most so many parameters, chosen as the winner is."""
+    """The best confirmed candidate within a limit of parameters, chosen as the winner is."""
     name = study.study_name
     if spec.data.folds and not spec.data.rolling and not refit:
         raise StudyError(

@@ -52,7 +52,7 @@ def channels_with_gaps(rows: Sequence[NDArray[np.float64]]) -> tuple[int, ...]:
 def _measure_with_gaps(
     steps: NDArray[np.float64],  # (M, C), NaN where a value is missing
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """As `measure_channels`, of the values that are there; 0 and 1 where there are none."""
+    """Mean and deviation of each channel's known values; 0 and 1 where there are none."""
     missing = np.isnan(steps)
     if not missing.any():
         return measure_channels(steps)
@@ -76,7 +76,7 @@ class SequenceEncoder:
     features: list[str] | None = None  # columns of the channels; None: the rows aren't a table's
     formats: TableFormats = field(default_factory=TableFormats)
     view: View = PLAIN
-    gaps: tuple[int, ...] = ()  # channels that lacked values in training; a network is told where
+    gaps: tuple[int, ...] = ()  # channels that lacked values in training; inputs say where
     # Mean and deviation of each channel that the view adds, before patches are made.
     added: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None
 
