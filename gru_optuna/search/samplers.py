@@ -145,9 +145,11 @@ class SeededSampler(samplers.BaseSampler):
         self.prior = prior
         self._startup = startup
         self._attempt = 0
+        self._view: StudyView | None = None
         self._inner: samplers.BaseSampler
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
+        self._view = None
         study = self._seen(study)
         # One trial is proposed at a time. `after_trial` may meet the sampler of a later trial,
         # which makes no difference: what a sampler must remember, it writes to the storage.
@@ -201,11 +203,10 @@ class SeededSampler(samplers.BaseSampler):
         """The study with its trials as the sampler should see them."""
         if self._as_seen is None:
             return study
-        trials = study.get_trials(deepcopy=False)
-        seen = self._as_seen(trials)
-        if seen is trials:
-            return study
-        return StudyView(study, seen, places=self._as_seen is not as_pruned)
+        if self._view is None:  # once for each proposal: it takes long in a large study
+            seen = self._as_seen(study.get_trials(deepcopy=False))
+            self._view = StudyView(study, seen, places=self._as_seen is not as_pruned)
+        return self._view
 
     def _is_startup(self, study: Any) -> bool:
         """Whether the sampler would draw a trial uniformly, as Optuna's TPE and GP decide it."""
