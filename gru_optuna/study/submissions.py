@@ -132,7 +132,7 @@ class QueuedStudy:
     state: str  # derived; see above
     error: str | None
     submission: Submission | None  # None: `tune` made it
-    study_id: int | None  # Optuna's; None: no worker has created it yet
+    study_id: int | None  # Optuna's; None: no worker has created it yet, or only half of it
     trials: dict[str, int]  # by state: complete, pruned, running, waiting, fail
     workers: int
     worked_until: str | None  # when a worker last committed, the database's clock; None: never
@@ -535,7 +535,7 @@ def _look(connection: Connection, name: str | None) -> list[QueuedStudy]:
             "queued",
             submission.error if submission else None,
             submission,
-            study_id,
+            study_id if SPECIFICATION in own else None,
             {state.name.lower(): counted[state.name.lower()] for state in TrialState},
             at_work[study],
             own.get(WORKED_UNTIL),

@@ -5,12 +5,14 @@ from __future__ import annotations
 import signal
 from typing import TYPE_CHECKING
 
+import optuna
 import pytest
 from helpers.processes import wait_for
 from helpers.queue import Queue, check_all_done, kill_at_random
 from sqlalchemy import select
 
 from gru_optuna.storage import jobs, uploads
+from gru_optuna.storage.database.open import open_storage
 from gru_optuna.storage.database.tables import queue_workers, workers
 from gru_optuna.study import submissions
 
@@ -61,8 +63,8 @@ def test_a_worker_takes_a_study_from_its_upload_to_predictions(queue: Queue) -> 
 
 
 def test_workers_leave_a_suspended_study_and_continue_it_later(queue: Queue) -> None:
-    queue.submit("long", trials=2, epochs=3000)
-    queue.start_worker()
+    queue.submit("long", trials=2, epochs=100_000)
+    queue.start_worker(turn=0.5)
     queue.wait_for_epochs("long", 20)
     submissions.change(queue.engine, "long", state="suspended")
     wait_for("the worker to leave it", lambda: not queue.rows(select(workers)))
@@ -78,9 +80,29 @@ def test_workers_leave_a_suspended_study_and_continue_it_later(queue: Queue) -> 
     for trial in queue.study("long").trials:
         reported = trial.intermediate_values
         assert sorted(reported) == list(range(1, len(reported) + 1))
+    # A job goes before trials.
+    export = jobs.create(queue.engine, "short", "export", {"single": True})
+    assert queue.wait_for_job(export.job_id).state == "done"
     submissions.change(queue.engine, "long", state="cancelled")
     wait_for("the worker to leave it", lambda: not queue.rows(select(workers)))
     assert queue.state("long") == "cancelled"
+
+
+@one_kind
+def test_an_error_stays_with_its_study_and_a_half_created_one_is_completed(
+    queue: Queue,
+) -> None:
+    queue.submit("wrong", trials=1, label="lable")
+    queue.submit("right", trials=1)
+    # What a worker leaves that is killed while it creates a study.
+    optuna.create_study(study_name="right", direction="maximize", storage=open_storage(queue.url))
+    queue.start_worker()
+    queue.wait_until("wrong", "failed")
+    queue.wait_until("right", "done")
+    error = submissions.get(queue.engine, "wrong").error
+    assert error is not None
+    assert 'Did you mean "label"' in error
+    assert "Traceback" not in queue.said[0]
 
 
 @one_kind
