@@ -48,12 +48,8 @@ class Service:
     folder: Path
     address: str
     process: subprocess.Popen[str]
+    database: str  # its URL
     tokens: dict[Role, str] = field(default_factory=dict)
-
-    @property
-    def database(self) -> str:
-        """The URL of its database."""
-        return f"sqlite:///{self.folder}/storage/gru_optuna.db"
 
     @property
     def engine(self) -> Engine:
@@ -70,14 +66,17 @@ class Service:
 
 
 @contextmanager
-def serving(folder: Path, *options: str, roles: bool = False, port: int = 0) -> Iterator[Service]:
+def serving(
+    folder: Path, *options: str, roles: bool = False, database: str | None = None
+) -> Iterator[Service]:
     """The service in a workspace of its own, as long as the block runs.
 
-    With `roles`, there is a token for each role, so that every request needs one.
+    Its database is the workspace's, unless another is named. With `roles`, there is a token for
+    each role, so that every request needs one.
     """
     (folder / "studies").mkdir(parents=True, exist_ok=True)
     kept = {key: value for key, value in os.environ.items() if not key.startswith("GRU_OPTUNA_")}
-    url = f"sqlite:///{folder}/storage/gru_optuna.db"
+    url = database or f"sqlite:///{folder}/storage/gru_optuna.db"
     tokens: dict[Role, str] = {}
     if roles:
         open_storage(url, create=True)
@@ -85,9 +84,9 @@ def serving(folder: Path, *options: str, roles: bool = False, port: int = 0) -> 
         tokens = {role: create_token(engine, str(role), role) for role in Role}
         engine.dispose()
     process = subprocess.Popen(
-        [sys.executable, "-m", "gru_optuna", "serve", "--port", str(port), *options],
+        [sys.executable, "-m", "gru_optuna", "serve", "--port", "0", *options],
         cwd=folder,
-        env=kept | {"OMP_NUM_THREADS": "1", "NO_COLOR": "1"},
+        env=kept | {"GRU_OPTUNA_STORAGE": url, "OMP_NUM_THREADS": "1", "NO_COLOR": "1"},
         stdout=subprocess.PIPE,
         text=True,
     )
@@ -95,7 +94,7 @@ def serving(folder: Path, *options: str, roles: bool = False, port: int = 0) -> 
     try:
         address = process.stdout.readline().strip()
         assert address, f"the service ended with {process.wait(DEADLINE)}"
-        yield Service(folder, address, process, tokens)
+        yield Service(folder, address, process, url, tokens)
     finally:
         process.kill()
         process.wait(DEADLINE)

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def service(tmp_path):
-    with serving(tmp_path) as running:
+def service(tmp_path, database_url):
+    with serving(tmp_path, database=database_url) as running:
         yield running
 
 
@@ -76,13 +76,13 @@ def test_a_stream_goes_on_where_it_was_after_the_server_was_killed(service) -> N
     seen: list[int] = []
     last = ""
     for missed in range(3):
-        with serving(service.folder) as running:
+        with serving(service.folder, database=service.database) as running:
             add_trials(service, "films", 3)
             found, last = numbers(events(running, last or None), 3 + max(0, missed - 1))
             seen += found
             running.process.kill()
         add_trials(service, "films", missed)  # nobody looks
-    with serving(service.folder) as running:
+    with serving(service.folder, database=service.database) as running:
         seen += numbers(events(running, last), 2)[0]
     assert seen == list(range(3 * 3 + 0 + 1 + 2))
 
@@ -92,7 +92,7 @@ def test_two_servers_number_events_alike(service) -> None:
         submit(client, trials=9)
     add_trials(service, "films", 2)
     first = list(islice(events(service), 2))
-    with serving(service.folder) as other:
+    with serving(service.folder, database=service.database) as other:
         assert list(islice(events(other), 2)) == first
         kind, last, _ = first[1]
         assert kind == "study"
