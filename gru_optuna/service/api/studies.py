@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import time
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 from urllib.parse import quote
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 router = APIRouter(tags=["studies"])
 
 StateName = Literal["queued", "running", "suspended", "confirming", "done", "failed", "cancelled"]
+
+_FRESH_SECONDS = 1.0
 
 _STATES = ("complete", "pruned", "running", "waiting", "failed", "paused")
 
@@ -269,10 +272,17 @@ def summary_of(context: ServiceContext, study: QueuedStudy) -> Summary | None:
     """What `status` and `best` say of a study; None if no worker has begun with it."""
     if study.study_id is None or study.spec is None:
         return None
-    try:
-        return summarize_stored(*load_study(context.storage, study.name))
-    except UserError:  # deleted meanwhile, or it can't be read, which its error says
-        return None
+    # Many look at the same study at once: they share what was found within a second, unless a
+    # trial has begun or ended since.
+    reached = (study.study_id, tuple(study.trials.items()), study.worked_until)
+    at, seen, summary = context.summaries.get(study.name, (-_FRESH_SECONDS, None, None))
+    if seen != reached or time.monotonic() - at >= _FRESH_SECONDS:
+        try:
+            summary = summarize_stored(*load_study(context.storage, study.name))
+        except UserError:  # deleted meanwhile, or it can't be read, which its error says
+            summary = None
+        context.summaries[study.name] = (time.monotonic(), reached, summary)
+    return summary
 
 
 def no_result(name: str, summary: Summary | None) -> str:
