@@ -41,6 +41,7 @@ OPERATIONS = [
     ("GET", "/v1/bundles/1", {}, Role.VIEWER),
     ("POST", "/v1/bundles/1/predictions", {"content": b"a"}, Role.EDITOR),
     ("GET", "/v1/bundles/1/predictions/2", {}, Role.VIEWER),
+    ("GET", "/v1/workers", {}, Role.VIEWER),
     ("GET", "/v1/tokens", {}, Role.ADMINISTRATOR),
     ("POST", "/v1/tokens", {"json": {"name": ""}}, Role.ADMINISTRATOR),
     ("DELETE", "/v1/tokens/none", {}, Role.ADMINISTRATOR),

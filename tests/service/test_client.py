@@ -75,6 +75,8 @@ def test_a_study_is_submitted_confirmed_and_taken_home(service, client, tmp_path
             table = pl.read_csv(StringIO(study._finished(place).decode()))
         assert table["prediction"].to_list() == list(predicted)
         with service.client(Role.VIEWER) as reader:
+            (worker,) = reader.get("/v1/workers").json()
+            assert (worker["study"], worker["silent"]) == (None, False)
             page = reader.get("/v1/studies/journey/report/")
             assert page.headers["content-type"].startswith("text/html")
             assert "sandbox" in page.headers["content-security-policy"]

@@ -14,6 +14,7 @@ from gru_optuna.service.api.parameters import Time
 from gru_optuna.service.context import Context
 from gru_optuna.service.problems import RequestRefused, problems_of
 from gru_optuna.storage.tokens import Role, Token, create_token, list_tokens, revoke_token
+from gru_optuna.storage.workers.status import list_workers
 
 router = APIRouter(tags=["people"])
 
@@ -25,6 +26,17 @@ class Me(BaseModel):
 
     name: str
     role: RoleName
+
+
+class WorkerEntry(BaseModel):
+    """A worker at one moment."""
+
+    host: str
+    process: int
+    device: str
+    study: str | None = Field(description="What it trains; null: it is idle, or does a job.")
+    last_beat_seconds: float
+    silent: bool = Field(description="Whether others may take over its work.")
 
 
 class TokenView(BaseModel):
@@ -60,6 +72,15 @@ class NewToken(BaseModel):
 def who_am_i(caller: Viewer) -> Me:
     """Says whose token the request bears."""
     return Me.model_validate({"name": caller.name, "role": str(caller.role)})
+
+
+@router.get("/workers")
+def show_workers(context: Context, caller: Viewer) -> list[WorkerEntry]:
+    """Lists the workers of all studies."""
+    return [
+        WorkerEntry.model_validate(vars(worker) | {"silent": worker.silent})
+        for worker in list_workers(context.engine)
+    ]
 
 
 @router.get("/tokens")

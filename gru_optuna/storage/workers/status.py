@@ -10,7 +10,7 @@ from optuna.trial import TrialState
 from sqlalchemy import select
 
 from gru_optuna.storage.database.open import locate, now
-from gru_optuna.storage.database.tables import leases, trials, workers
+from gru_optuna.storage.database.tables import leases, queue_workers, studies, trials, workers
 from gru_optuna.storage.workers.heartbeats import LEASE_SECONDS
 
 if TYPE_CHECKING:
@@ -83,6 +83,50 @@ def read_workers(url: str, study_id: int) -> list[WorkerStatus]:
             max(0.0, (at - row.beaten_at).total_seconds()),
             row.epochs_per_second,
             tuple(held[row.worker_id]),
+        )
+        for row in rows
+    ]
+
+
+@dataclass(frozen=True)
+class PresentWorker:
+    """A worker of the database, whatever it does, at one moment."""
+
+    host: str
+    process: int
+    device: str
+    study: str | None  # its name; None: it is idle, or does a job
+    last_beat_seconds: float
+
+    @property
+    def silent(self) -> bool:
+        """Whether its lease has ended, so that others may take over its work."""
+        return self.last_beat_seconds > LEASE_SECONDS
+
+
+def list_workers(engine: Engine) -> list[PresentWorker]:
+    """The workers of all studies, those of the queue first, in the order in which they came."""
+    of_studies = (
+        select(workers, studies.c.study_name.label("study"))
+        .join(studies, studies.c.study_id == workers.c.study_id)
+        .order_by(workers.c.worker_id)
+    )
+    with engine.connect() as connection:
+        rows: list[Any] = list(
+            connection.execute(select(queue_workers).order_by(queue_workers.c.worker_id))
+        )
+        # A worker of the queue that trains is in both tables.
+        known = {(row.host, row.process) for row in rows}
+        named = connection.execute(of_studies)
+        rows += [row for row in named if (row.host, row.process) not in known]
+        at = now(connection)
+    return [
+        PresentWorker(
+            row.host,
+            row.process,
+            row.device,
+            row.study,
+            max(0.0, (at - row.beaten_at).total_seconds()),
         )
         for row in rows
     ]
