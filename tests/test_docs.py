@@ -131,6 +131,19 @@ def test_the_reference_lists_every_key_of_a_study_file() -> None:
             assert f"| `{key}` |" in page, f"{section}.{key} is missing"
 
 
+def test_the_readmes_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (block,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    assert "GRUClassifier()" in block
+    short = block.replace("GRUClassifier()", "GRUClassifier(trials=2, epochs=2, n_jobs=1)")
+    names: dict[str, Any] = {
+        "texts": [f"{word} {n}" for n in range(20) for word in ("a joy", "so dull")],
+        "labels": ["good", "bad"] * 20,
+    }
+    exec(short, names)  # noqa: S102 (what a reader would paste)
+    assert set(names["model"].predict(names["texts"])) <= {"good", "bad"}
+
+
 def test_the_notebook_runs(tmp_path: Path) -> None:
     path = REPOSITORY / "docs" / "notebook.ipynb"
     notebook = nbformat.read(path, as_version=4)

@@ -12,7 +12,12 @@ from helpers.splits import split_of_rows
 
 from gru_optuna.data.dataset import Split, Units
 from gru_optuna.data.series.frequency import Frequency
-from gru_optuna.study.predictions import OTHERS, ForecastSeries, describe_predictions
+from gru_optuna.study.predictions import (
+    OTHERS,
+    ForecastSeries,
+    describe_predictions,
+    shown_times,
+)
 
 
 def classified(right: list[int], said: list[int], classes: int) -> tuple[torch.Tensor, Split]:
@@ -118,3 +123,17 @@ def test_a_stretch_stays_within_one_series_and_has_no_gap() -> None:
 def test_times_are_no_longer_than_needed(step: int, shown: str) -> None:
     about = ForecastSeries([""], Frequency(step, "us"))
     assert about.times_after(np.zeros(1, np.int64), 2)[0] == shown
+
+
+@pytest.mark.parametrize(
+    ("times", "shown"),
+    [
+        (["1961-01-01", "1961-02-01"], ["1961-01", "1961-02"]),
+        (["1961-01-01", "1962-01-01"], ["1961", "1962"]),
+        (["1961-01-01", "1961-01-02"], ["1961-01-01", "1961-01-02"]),
+        (["1961-01-01T06", "1961-01-01T12"], ["1961-01-01 06:00", "1961-01-01 12:00"]),
+        (["1961-01-01"], ["1961-01-01"]),  # a day may be the first of a month by chance
+    ],
+)
+def test_times_are_written_as_people_write_them(times: list[str], shown: list[str]) -> None:
+    assert shown_times(np.array(times, "datetime64[us]")) == shown
