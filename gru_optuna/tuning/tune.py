@@ -38,7 +38,7 @@ from gru_optuna.tuning.baselines import BaselineFits
 from gru_optuna.tuning.confirm import Place, confirm
 from gru_optuna.tuning.export import make_winner
 from gru_optuna.tuning.retrain import Abandoned
-from gru_optuna.worker.events import EngineReady
+from gru_optuna.worker.events import BudgetChanged, EngineReady
 from gru_optuna.worker.run import WorkerSettings, open_study_checkpoints, work
 from gru_optuna.workspace import Workspace, storage_url
 
@@ -303,7 +303,10 @@ class StudyRun:
             self.search(workers)
             self.baselines.record()
             # What counts from here on: another process may have given a larger one.
-            self.spec = budget.renewed(self.spec, self.study.user_attrs)
+            before, self.spec = self.spec, budget.renewed(self.spec, self.study.user_attrs)
+            if self.spec.budget != before.budget and workers == 1:  # a watcher tells of it itself
+                limits = self.spec.budget
+                self.on_event(BudgetChanged(limits.trials, limits.hours, limits.epochs))
             self.confirm()
             # A run that was asked to stop draws nothing: the next one does.
             if not self.stop.is_set():
@@ -366,6 +369,7 @@ class StudyRun:
             self.report_folder,
         )  # fmt: skip
         self.abandoned, self.searched = worker.abandoned, worker.study
+        self.spec = worker.spec  # with the budget that it last knew of
         self.settings = replace(self.settings, threads=size.threads, slots=size.slots)
 
     def confirm(self) -> None:

@@ -75,8 +75,13 @@ def log(path: str) -> None:
 
 
 def strike(at: str, occurrence: int, number: int = signal.SIGKILL) -> None:
-    """The process sends itself a signal when it comes to a point for the n-th time."""
+    """The process sends itself a signal when it comes to a point for the n-th time.
+
+    If the signal asks it to stop, it goes on once it knows.
+    """
     left = occurrence
+    stops: list[threading.Event] = []
+    _before(Worker, "_work", lambda worker, *_: stops.append(worker.stop))
 
     def hit(seconds: float = 0.0) -> None:
         nonlocal left
@@ -86,6 +91,7 @@ def strike(at: str, occurrence: int, number: int = signal.SIGKILL) -> None:
                 threading.Timer(seconds, os.kill, (os.getpid(), number)).start()
             else:
                 os.kill(os.getpid(), number)
+                stops[-1].wait()
 
     POINTS[at](hit)
 
@@ -138,6 +144,16 @@ def slow(seconds: float, sign: str = "") -> None:
         if sign:
             Path(sign).touch()
         time.sleep(seconds)
+
+    _before(CPUEngine, "_train_slot", wait)
+
+
+def held(until: str) -> None:
+    """No epoch ends before there is a file of this name."""
+
+    def wait(*_: Any) -> None:
+        while not Path(until).exists():
+            time.sleep(0.02)
 
     _before(CPUEngine, "_train_slot", wait)
 
@@ -358,8 +374,8 @@ def _leave(hit: Callable[[], None]) -> None:
 FAULTS: dict[str, Callable[..., None]] = {
     fault.__name__: fault
     for fault in (
-        log, strike, eager, blameless, fatal, crash, memory, slow, stuck, full_disk, full_database,
-        clock, give_up, workers, broken,
+        log, strike, eager, blameless, fatal, crash, memory, slow, held, stuck, full_disk,
+        full_database, clock, give_up, workers, broken,
     )
 }  # fmt: skip
 

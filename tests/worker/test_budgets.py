@@ -92,19 +92,23 @@ def test_both_end_at_the_larger_budget_and_say_so(
             return optuna.load_study(study_name="tiny", storage=open_storage(url)).trials
         return []
 
-    slow = {"slow": {"seconds": 0.2}}
+    both = tmp_path / "both have begun"
+    # Slow, so that whoever has the smaller one sees the larger one restored before all is over.
+    faults = {"held": {"until": str(both)}, "slow": {"seconds": 0.2}}
 
     def start(budget: int) -> Process:
         return nursery.start(
             "tune", "studies/tiny.toml", "--trials", budget, "--threads", 1, "--slots", 2,
             "--set", "training.epochs=6", "--set", "training.patience='off'",
             "--set", "pruner.name=none", "--no-confirm", "--workers", workers,
-            folder=tmp_path, faults=slow if workers == 1 else {"workers": {"faults": slow}},
+            folder=tmp_path, faults=faults if workers == 1 else {"workers": {"faults": faults}},
         )  # fmt: skip
 
     first = start(budgets[0])
     wait_for("the study", (tmp_path / "storage" / "gru_optuna.db").exists)
     second = start(budgets[1])
+    wait_for("the second to begin", lambda: "tiny: maximize accuracy" in second.said)
+    both.touch()
     for process in (first, second):
         assert process.wait() == 0, process.said
     found = trials()
