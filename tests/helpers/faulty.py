@@ -91,7 +91,8 @@ def strike(at: str, occurrence: int, number: int = signal.SIGKILL) -> None:
                 threading.Timer(seconds, os.kill, (os.getpid(), number)).start()
             else:
                 os.kill(os.getpid(), number)
-                stops[-1].wait()
+                if number in (signal.SIGINT, signal.SIGTERM):
+                    stops[-1].wait()
 
     POINTS[at](hit)
 
