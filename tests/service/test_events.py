@@ -112,10 +112,10 @@ def test_streams_of_one_study_share_what_they_read(service) -> None:
         assert found == [0, 1, 2, 3]
 
 
-@pytest.mark.parametrize("last", ["x", "1;2;3;4", "-1;;", "0;1:x;", "9" * 40 + ";;"])
-def test_an_id_that_is_none_of_ours_is_refused(service, last) -> None:
+def test_an_id_that_is_none_of_ours_is_refused(service) -> None:
     with service.client() as client:
         submit(client)
-        answer = client.get("/v1/studies/films/events", headers={"Last-Event-ID": last})
-    assert answer.status_code == 422
-    assert "Last-Event-ID" in answer.json()["detail"]
+        for last in ("x", "1;2;3;4", "-1;;", "0;1:x;", "9" * 40 + ";;"):
+            answer = client.get("/v1/studies/films/events", headers={"Last-Event-ID": last})
+            assert answer.status_code == 422, last
+            assert "Last-Event-ID" in answer.json()["detail"]

@@ -24,6 +24,13 @@ def service(tmp_path):
         yield running
 
 
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+    """A service for tests that leave nothing in it."""
+    with serving(tmp_path_factory.mktemp("service"), roles=True) as running:
+        yield running
+
+
 def log_in(page, service, role: Role = Role.EDITOR) -> None:
     page.fill("#token", service.tokens[role])
     page.click("button")
@@ -135,22 +142,22 @@ def test_a_wrong_token_is_refused_and_many_have_to_wait(service) -> None:
 
 
 @pytest.mark.parametrize("place", ["//evil.example", "/\\evil.example", "http://evil.example", ""])
-def test_logging_in_leads_to_no_other_site(service, place) -> None:
-    with service.client() as client:
-        form = {"token": service.tokens[Role.VIEWER], "next": place}
+def test_logging_in_leads_to_no_other_site(shared, place) -> None:
+    with shared.client() as client:
+        form = {"token": shared.tokens[Role.VIEWER], "next": place}
         assert client.post("/login", data=form).headers["location"] == "/"
 
 
-def test_logging_out_forgets_the_token(service) -> None:
-    with service.client() as client:
-        client.post("/login", data={"token": service.tokens[Role.VIEWER]})
+def test_logging_out_forgets_the_token(shared) -> None:
+    with shared.client() as client:
+        client.post("/login", data={"token": shared.tokens[Role.VIEWER]})
         assert client.get("/v1/me").status_code == 200
         client.post("/logout")
         assert client.get("/v1/me").status_code == 401
 
 
-def test_markup_in_a_name_stays_text(service) -> None:
-    with service.client(Role.EDITOR) as client:
+def test_markup_in_a_name_stays_text(shared) -> None:
+    with shared.client(Role.EDITOR) as client:
         answer = client.get("/study/<script>alert(1)</script>")
         assert answer.status_code == 404
         page = client.get("/login", params={"next": '/"><script>alert(1)</script>'}).text
