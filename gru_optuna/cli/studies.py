@@ -217,7 +217,8 @@ def dashboard(
     Example: gru-optuna dashboard japanese-vowels
     """
     with plain_errors():
-        from gru_optuna.dashboard import DashboardSettings, address, bind, make_app, rules_for
+        from gru_optuna.dashboard import DashboardSettings, bind, make_app, rules_for
+        from gru_optuna.service.addresses import address
         from gru_optuna.study.study import load_study
 
         begin_work()
@@ -233,7 +234,7 @@ def dashboard(
         )
         app = make_app(backend, rules, workspace.report_folder, settings.artifact_store())
         with bind(app, settings.host, settings.port) as server:
-            url = address(server, path + (f"?token={rules.token}" if rules.token else ""))
+            url = address(server.socket, path + (f"?token={rules.token}" if rules.token else ""))
             print(url, flush=True)
             say("Ctrl-C stops it.")
             if browser:

@@ -7,7 +7,7 @@ listens on loopback by default, and ``reports`` serves ``/report/NAME/``.
 
 from gru_optuna.dashboard.access import Rules, rules_for
 from gru_optuna.dashboard.app import make_app
-from gru_optuna.dashboard.server import address, bind
+from gru_optuna.dashboard.server import bind
 from gru_optuna.dashboard.settings import DashboardSettings
 
-__all__ = ["DashboardSettings", "Rules", "address", "bind", "make_app", "rules_for"]
+__all__ = ["DashboardSettings", "Rules", "bind", "make_app", "rules_for"]

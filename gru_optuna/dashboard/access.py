@@ -18,8 +18,8 @@ from http.cookies import CookieError, SimpleCookie
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
-from gru_optuna.dashboard.server import is_loopback, own_names
 from gru_optuna.errors import UserError
+from gru_optuna.service.addresses import is_loopback, own_names
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from gru_optuna.dashboard.server import HOST, PORT
 from gru_optuna.errors import UserError
+from gru_optuna.service.addresses import HOST, PORT
 from gru_optuna.toml import parse_toml
 from gru_optuna.workspace import shown
 

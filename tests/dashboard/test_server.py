@@ -25,10 +25,11 @@ from helpers.workspaces import REPOSITORY, Workspace
 from optuna.artifacts import FileSystemArtifactStore, upload_artifact
 
 import gru_optuna
-from gru_optuna.dashboard import DashboardSettings, Rules, address, bind, make_app, rules_for
+from gru_optuna.dashboard import DashboardSettings, Rules, bind, make_app, rules_for
 from gru_optuna.dashboard import server as dashboard_server
 from gru_optuna.errors import UserError
 from gru_optuna.scaffold import new_workspace
+from gru_optuna.service.addresses import address
 from gru_optuna.storage.database.open import open_storage
 
 if TYPE_CHECKING:
@@ -466,7 +467,7 @@ def test_addresses_of_the_newer_kind() -> None:
         server = bind(lambda environ, start: [], "::1", 0)
     except UserError:
         pytest.skip("no IPv6 here")
-    assert address(server, "/x") == f"http://[::1]:{server.server_port}/x"
+    assert address(server.socket, "/x") == f"http://[::1]:{server.server_port}/x"
     server.server_close()
 
 
