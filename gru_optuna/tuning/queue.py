@@ -50,6 +50,7 @@ from gru_optuna.tuning.retrain import Abandoned
 from gru_optuna.tuning.tune import StudyRun, open_or_create
 from gru_optuna.worker.loop import EndOfTurn
 from gru_optuna.worker.run import WorkerSettings, load_data
+from gru_optuna.workspace import is_plain_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -349,8 +350,10 @@ class QueueWorker:
                 return
             sha256 = None
             if made is not None:
+                # A database may hold a study by any name.
+                name = f"{job.study}-{made.name}" if is_plain_name(job.study) else made.name
                 with made.open("rb") as file:
-                    sha256 = uploads.put(self._engine, None, made.name, file).sha256
+                    sha256 = uploads.put(self._engine, None, name, file).sha256
             jobs.finish(self._engine, job, result, sha256)
 
     def _confirm(
@@ -367,7 +370,7 @@ class QueueWorker:
             page = report.render_report(summarize_stored(run.study, run.spec))
         if page is None:
             return None, {"report": False}
-        return _zipped(page.parent, folder / f"{job.study}-report"), {"report": True}
+        return _zipped(page.parent), {"report": True}
 
     def _export(self, turn: _Turn, job: Job, folder: Path) -> tuple[Path, dict[str, object]]:
         """Trains a study's winner again, as a bundle."""
@@ -378,7 +381,7 @@ class QueueWorker:
             job.study, place, turn.stop, refit=refit, ensemble=False if single else None
         )
         bundle.save(folder / "bundle")
-        return _zipped(folder / "bundle", folder / f"{job.study}-bundle"), {}
+        return _zipped(folder / "bundle"), {}
 
     def _predict(self, turn: _Turn, job: Job, folder: Path) -> tuple[Path, dict[str, object]]:
         """Predicts the rows of an upload with a bundle that another job made."""
@@ -392,7 +395,8 @@ class QueueWorker:
         packed = uploads.fetch(self._engine, exported.sha256, folder / "bundle.zip")
         shutil.unpack_archive(packed, folder / "bundle")
         rows = uploads.find(self._engine, job.request["data"])
-        path = uploads.fetch(self._engine, rows.sha256, folder / "rows" / rows.name)
+        (folder / "rows").mkdir()
+        path = uploads.fetch(self._engine, rows.sha256, _below(folder / "rows", rows.name))
         model, predicted, out = load_bundle(folder / "bundle"), 0, folder / "predictions.csv"
         with writing(out) as writer:
             for frame, _ in read_rows(path, model.encoder):
@@ -459,11 +463,11 @@ class QueueWorker:
             if isinstance(path := getattr(spec.data, part), str)
         }
         if study.submission is not None:
-            sha256 = {path: study.submission.data[part] for part, path in paths.items()}
+            sha256 = {path: study.submission.data.get(part, "") for part, path in paths.items()}
             digest = hashlib.sha256(json.dumps(sha256, sort_keys=True).encode()).hexdigest()
             folder = cache_folder() / "data" / digest
             for path, content in sha256.items():
-                uploads.fetch(self._engine, content, folder / path)
+                uploads.fetch(self._engine, content, _below(folder, path))
             return folder
         if self._data is None:
             raise Unavailable(
@@ -472,8 +476,7 @@ class QueueWorker:
             )
         folder = self._data.resolve()
         for path in paths.values():
-            if not (folder / path).resolve().is_relative_to(folder):
-                raise Unavailable(f"its data ({path}) don't lie below {folder}.")
+            _below(folder, path)
         try:
             check_files(spec, folder)
         except UserError as error:
@@ -481,8 +484,22 @@ class QueueWorker:
         return folder
 
 
-def _zipped(folder: Path, out: Path) -> Path:
-    return Path(shutil.make_archive(str(out), "zip", folder))
+def _zipped(folder: Path) -> Path:
+    return Path(shutil.make_archive(str(folder), "zip", folder))
+
+
+def _below(folder: Path, path: str) -> Path:
+    """A path from the database below a folder of this machine, links followed.
+
+    Raises
+    ------
+    Unavailable
+        If it leads out of the folder.
+    """
+    found = (folder / path).resolve()
+    if not found.is_relative_to(folder.resolve()):
+        raise Unavailable(f"its data ({path}) don't lie below {folder}.")
+    return found
 
 
 _JOBS = {

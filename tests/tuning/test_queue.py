@@ -15,6 +15,7 @@ from gru_optuna.storage import jobs, uploads
 from gru_optuna.storage.database.open import open_storage
 from gru_optuna.storage.database.tables import queue_workers, workers
 from gru_optuna.study import submissions
+from gru_optuna.tuning.queue import Unavailable, _below
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -137,6 +138,16 @@ def test_a_path_from_the_database_is_opened_below_the_data_folder_alone(
     queue.start_worker("--data", tmp_path / "data")
     queue.wait_until("inside", "done")
     assert queue.ended_trials("inside") == 1
+
+
+@pytest.mark.parametrize("path", ["../rows.csv", "/etc/passwd", "link/rows.csv"])
+def test_no_path_leads_out_of_its_folder(tmp_path: Path, path: str) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "link").symlink_to(tmp_path)
+    with pytest.raises(Unavailable, match="don't lie below"):
+        _below(folder, path)
+    assert _below(folder, "a/rows.csv") == folder.resolve() / "a" / "rows.csv"
 
 
 def test_killed_workers_cost_no_study_anything(queue: Queue) -> None:
