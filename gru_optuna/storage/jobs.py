@@ -36,8 +36,8 @@ Kind: TypeAlias = Literal["confirm", "export", "predict"]
 
 WAITING, RUNNING, DONE, FAILED = "waiting", "running", "done", "failed"
 
-MOST_DEATHS = 3
-"""After so many workers have died at a job, it fails: it would kill the next one, too."""
+MOST_DEATHS = 5
+"""After so many deaths of its workers, as of a trial's, a job fails: it would kill the next one."""
 
 
 @dataclass(frozen=True)

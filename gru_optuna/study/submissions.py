@@ -302,7 +302,7 @@ def change(
             if before.state == "cancelled" and state != "cancelled":
                 raise StudyError(f'study "{name}" was cancelled. Submit it under another name.')
             values["state"] = state
-            if state == "queued" and before.error is not None:
+            if state == "queued":
                 values["error"] = None
                 # A confirmation that failed is tried again, too.
                 connection.execute(
@@ -540,7 +540,10 @@ def _look(connection: Connection, name: str | None) -> list[QueuedStudy]:
             at_work[study],
             own.get(WORKED_UNTIL),
         )
-        found.append(_with_state(connection, looked, own, last_job.get(study)))
+        job = last_job.get(study)
+        if job is not None and job.state == FAILED and job.request.get("ended") == looked.ended:
+            looked = replace(looked, error=looked.error or job.error)
+        found.append(_with_state(connection, looked, own, job))
     return found
 
 

@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import shutil
 import tempfile
 import threading
 import time
 import traceback
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -48,6 +49,7 @@ from gru_optuna.tuning.confirm import Place
 from gru_optuna.tuning.export import make_winner
 from gru_optuna.tuning.retrain import Abandoned
 from gru_optuna.tuning.tune import StudyRun, open_or_create
+from gru_optuna.worker.events import EngineReady
 from gru_optuna.worker.loop import EndOfTurn
 from gru_optuna.worker.run import WorkerSettings, load_data
 from gru_optuna.workspace import is_plain_name
@@ -91,7 +93,7 @@ class _Turn:
     study: str
     job: Job | None
     stop: EndOfTurn
-    began: float = field(default_factory=time.monotonic)
+    began: float = math.inf  # when it could train: a turn that only reads the data helps nobody
 
 
 class QueueWorker:
@@ -341,6 +343,11 @@ class QueueWorker:
                 self._sizes[turn.study] = run.settings
                 self.abandoned = run.abandoned
 
+    def _report(self, event: WorkerEvent) -> None:
+        if isinstance(event, EngineReady) and self._turn is not None:
+            self._turn.began = time.monotonic()
+        self._on_event(event)
+
     def _do_job(self, turn: _Turn, job: Job) -> None:
         self._say(f"working on {job.study}: {job.kind}")
         with tempfile.TemporaryDirectory(prefix="gru-optuna-") as folder:
@@ -426,7 +433,7 @@ class QueueWorker:
                 folder,
                 self._sizes.get(found.name, self._settings),
                 turn.stop,
-                self._on_event,
+                self._report,
                 Path.cwd(),  # where a lost database is saved
                 baselines,
             )

@@ -209,6 +209,14 @@ def test_the_state_follows_from_trials_jobs_and_errors(
     assert (found.state, found.error) == ("failed", "its rows have no labels")
     change(engine, "reviews", state="queued")
     assert get(engine, "reviews").state == "confirming"
+    jobs.create(engine, "reviews", "confirm", {"ended": 5})
+    claimed = jobs.claim(engine, 1)
+    assert claimed is not None
+    jobs.fail(engine, claimed, "its workers died")
+    found = get(engine, "reviews")
+    assert (found.state, found.error) == ("failed", "its workers died")
+    change(engine, "reviews", state="queued")
+    assert get(engine, "reviews").state == "confirming"
 
 
 def test_studies_that_tune_made_are_listed_but_not_changed(
