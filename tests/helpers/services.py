@@ -165,10 +165,15 @@ def add_trials(service: Service, name: str, count: int) -> None:
         curve = {epoch: 0.5 + epoch / 10 + number / 1000 for epoch in (1, 2)}
         study.add_trial(
             create_trial(
-                value=curve[2],
+                values=[curve[2], 100.0][: len(study.directions)],
                 params={"learning_rate": 0.01},
                 distributions={"learning_rate": FloatDistribution(1e-3, 3e-2, log=True)},
                 intermediate_values=curve,
-                user_attrs={"best_epoch": 2, "best_validation_loss": 0.5, "epochs": 2},
+                user_attrs={
+                    "best_epoch": 2,
+                    "best_validation_loss": 0.5,
+                    "epochs": 2,
+                    "network_parameters": 100,
+                },
             )
         )

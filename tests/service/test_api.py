@@ -252,3 +252,16 @@ def test_trials_come_in_pages_and_as_csv(service: Service, client) -> None:
     table = client.get("/v1/studies/films/trials", params={"format": "csv"})
     assert table.headers["content-type"].startswith("text/csv")
     assert len(table.text.splitlines()) == 6
+
+
+def test_a_study_with_two_goals_shows_the_metric(service: Service, client) -> None:
+    goals = 'metric = ["accuracy", "network_parameters"]\nfit_baselines'
+    body = small_study("films", upload(client)).replace("fit_baselines", goals)
+    assert client.post("/v1/studies", content=body, headers=TOML).status_code == 201
+    add_trials(service, "films", 2)
+    found = client.get("/v1/studies/films").json()
+    assert (found["metric"], found["best"]["number"]) == ("accuracy", 1)
+    trials = client.get("/v1/studies/films/trials").json()["trials"]
+    assert [trial["value"] for trial in trials] == [0.7, 0.701]
+    best = client.get("/v1/studies/films/best").json()
+    assert best["front"]

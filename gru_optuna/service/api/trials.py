@@ -117,7 +117,8 @@ def _view(trial: FrozenTrial) -> TrialView:
     return TrialView(
         number=trial.number,
         state="waiting" if waits else state_of(trial),
-        value=finite(trial.value) if trial.state == TrialState.COMPLETE else None,
+        # The metric is the first of two goals.
+        value=finite(trial.values[0]) if trial.state == TrialState.COMPLETE else None,
         epochs=epochs_trained(trial),
         curve=[finite(reports[step]) for step in sorted(reports)],
         seconds=finite(TrialAttributes.read(trial).seconds),
