@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import optuna
 import pytest
 from helpers.storage_rows import checked, invoke, refused, run
-from helpers.workspaces import REPOSITORY
 from optuna.storages._rdb import models
 
 from gru_optuna.storage.database.open import exclusively, locate, open_storage
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.usefixtures("here")
 
-OLD = REPOSITORY / "tests" / "data" / "storage-0.1.db"
+OLD = Path(__file__).with_name("storage-0.1.db")
 """Written by version 0.1: the study ``tiny``, three trials complete, the fourth left running."""
 
 
