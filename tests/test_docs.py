@@ -186,7 +186,7 @@ def test_the_server_for_many_machines_is_closed_by_default() -> None:
     """As Docker would read it: nobody else reaches it, and it starts with no known password."""
     yaml = pytest.importorskip("yaml")
     compose = yaml.safe_load((REPOSITORY / "storage" / "compose.yaml").read_text())
-    (server,) = compose["services"].values()
+    server = compose["services"]["database"]
     assert re.fullmatch(r"postgres:\d+", server["image"])
     assert server["ports"] == ["${POSTGRES_ADDRESS:-127.0.0.1}:5432:5432"]
     # ":?" is an error where the variable is missing or empty.
@@ -199,6 +199,24 @@ def test_the_server_for_many_machines_is_closed_by_default() -> None:
     page = (REPOSITORY / "docs" / "several-machines.md").read_text()
     assert url in page
     assert f"/{server['environment']['POSTGRES_DB']}" in page
+
+
+def test_the_service_in_containers_is_closed_by_default_and_starts_with_our_commands() -> None:
+    yaml = pytest.importorskip("yaml")
+    services = yaml.safe_load((REPOSITORY / "storage" / "compose.yaml").read_text())["services"]
+    # Without the profile, there is the database alone.
+    assert [name for name, each in services.items() if "profiles" not in each] == ["database"]
+    assert services["service"]["ports"] == ["127.0.0.1:8080:8080"]
+    for name in ("service", "worker"):
+        url = services[name]["environment"]["GRU_OPTUNA_STORAGE"]
+        assert re.search(r"\$\{POSTGRES_PASSWORD:\?.+\}@database/", url)
+    image = (REPOSITORY / "Dockerfile").read_text()
+    assert re.search(r"^USER [1-9]\d*$", image, re.MULTILINE)
+    (default,) = re.findall(r'^CMD \["(\w+)"', image, re.MULTILINE)
+    assert {default, *services["worker"]["command"]} <= COMMANDS.keys()
+    (extras,) = re.findall(r'"\.\[(.+)\]"', image)
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    assert set(extras.split(",")) <= project["optional-dependencies"].keys()
 
 
 def test_the_storage_tables_of_the_docs_are_ours() -> None:
