@@ -40,6 +40,7 @@ OPERATIONS = [
     ("POST", "/v1/studies/none/bundles", {}, Role.EDITOR),
     ("GET", "/v1/bundles/1", {}, Role.VIEWER),
     ("POST", "/v1/bundles/1/predictions", {"content": b"a"}, Role.EDITOR),
+    ("GET", "/v1/bundles/1/predictions", {}, Role.VIEWER),
     ("GET", "/v1/bundles/1/predictions/2", {}, Role.VIEWER),
     ("GET", "/v1/workers", {}, Role.VIEWER),
     ("GET", "/v1/tokens", {}, Role.ADMINISTRATOR),

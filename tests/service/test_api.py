@@ -213,7 +213,8 @@ def test_what_does_not_exist_is_not_found(client) -> None:
     none = sha256(b"none")
     for path in (
         "studies/none", "studies/none/trials", "studies/none/events", "studies/none/report/",
-        "studies/none/bundles", f"data/{none}", "bundles/7", "bundles/7/predictions/8", "nothing",
+        "studies/none/bundles", f"data/{none}", "bundles/7", "bundles/7/predictions",
+        "bundles/7/predictions/8", "nothing",
     ):  # fmt: skip
         refused(client.get(f"/v1/{path}"), 404)
     refused(client.delete("/v1/studies/none"), 404)

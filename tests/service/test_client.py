@@ -73,6 +73,8 @@ def test_a_study_is_submitted_confirmed_and_taken_home(service, client, tmp_path
             place = asked.headers["location"]
             assert program.get(place).status_code in (200, 409)
             table = pl.read_csv(StringIO(study._finished(place).decode()))
+            (job,) = program.get(f"/v1/bundles/{number}/predictions").json()
+            assert (job["id"], job["state"]) == (asked.json()["id"], "done")
         assert table["prediction"].to_list() == list(predicted)
         with service.client(Role.VIEWER) as reader:
             (worker,) = reader.get("/v1/workers").json()

@@ -130,6 +130,13 @@ async def predict(
     return _view(made)
 
 
+@router.get("/bundles/{id}/predictions", responses=problems_of(HTTPStatus.NOT_FOUND))
+def list_predictions(context: Context, caller: Viewer, id: Id) -> list[JobView]:  # noqa: A002
+    """Lists what was predicted with a bundle, the oldest first."""
+    made = jobs.list_all(context.engine, _find(context, id, "export").study, "predict")
+    return [_view(job) for job in made if job.request.get("bundle") == id]
+
+
 @router.get(
     "/bundles/{id}/predictions/{prediction}",
     response_class=StreamingResponse,

@@ -45,14 +45,12 @@ async function upload(file) {
   return (await call(`/upload?name=${encodeURIComponent(file.name)}`, { method: "POST", body: file })).json();
 }
 
-// Looks at what a worker makes until it is there, or failed.
-async function made(path) {
+// Looks at a list of jobs until a worker has done one of them, or failed.
+async function made(list, id) {
   for (;;) {
-    try {
-      return await call(path, { method: "GET" });
-    } catch (error) {
-      if (error.status !== 409 || error.message.includes("could not be made")) throw error;
-    }
+    const job = (await (await call(list)).json()).find((each) => each.id === id);
+    if (job.state === "done") return;
+    if (job.state === "failed") throw new Error(job.error);
     await new Promise((resolve) => setTimeout(resolve, 2000));
   }
 }
@@ -195,15 +193,15 @@ function draw(trials, best, metric) {
   const values = curves.flatMap((trial) => trial.curve).filter((value) => value !== null).sort((a, b) => a - b);
   // One that diverged must not flatten all the others.
   const at = (share) => values[Math.min(values.length - 1, Math.floor(share * values.length))];
-  const low = at(0.02), high = at(0.98) > low ? at(0.98) : low + 1;
+  const low = at(0.02), high = at(0.98), span = high - low;
   const most = Math.max(2, ...curves.map((trial) => trial.curve.length));
   const width = Math.max(320, $("curves").clientWidth), right = width - 6;
   $("curves").setAttribute("viewBox", `0 0 ${width} 300`);
   const x = (epoch) => 56 + ((right - 56) * (epoch - 1)) / (most - 1);
-  const y = (value) => 270 - (250 * (Math.min(high, Math.max(low, value)) - low)) / (high - low);
+  const y = (value) => (span > 0 ? 270 - (250 * (Math.min(high, Math.max(low, value)) - low)) / span : 145);
   const parts = [];
-  for (const share of [0, 0.5, 1]) {
-    const value = low + share * (high - low);
+  for (const share of span > 0 ? [0, 0.5, 1] : [0]) {
+    const value = low + share * span;
     parts.push(line("line", { class: "axis", x1: 56, x2: right, y1: y(value), y2: y(value) }));
     parts.push(line("text", { x: 50, y: y(value) + 4, "text-anchor": "end" }, shown(value)));
   }
@@ -298,9 +296,10 @@ function oneStudy(place) {
     tell(null);
     try {
       $("predict-status").textContent = `Predicting the rows of ${file.name} …`;
-      const answer = await call(`/v1/bundles/${current}/predictions?name=${encodeURIComponent(file.name)}`, { method: "POST", body: file });
+      const list = `/v1/bundles/${current}/predictions`;
+      const answer = await call(`${list}?name=${encodeURIComponent(file.name)}`, { method: "POST", body: file });
+      await made(list, (await answer.json()).id);
       const where = answer.headers.get("Location");
-      await made(where);
       const item = element("li");
       item.append(element("a", `Predictions of ${file.name}`, { href: where, download: "" }));
       $("predictions").append(item);
