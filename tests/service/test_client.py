@@ -12,7 +12,8 @@ import numpy as np
 import polars as pl
 import pytest
 from helpers.processes import DEADLINE
-from helpers.services import ROWS, Service, add_trials, serving, small_study
+from helpers.services import ROWS, Service, add_trials, log_in, serving, small_study
+from playwright.sync_api import expect
 
 import gru_optuna
 from gru_optuna.errors import GRUOptunaError, StudyFailed, UserError
@@ -46,7 +47,7 @@ def working(service: Service):
         worker.wait(DEADLINE)
 
 
-def test_a_study_is_submitted_confirmed_and_taken_home(service, client, tmp_path) -> None:
+def test_a_study_is_submitted_confirmed_and_taken_home(service, client, tmp_path, request) -> None:
     study = client.submit(small_study("journey", client.upload(rows_file(tmp_path))))
     study.suspend()
     assert study.status()["state"] == "suspended"
@@ -83,6 +84,17 @@ def test_a_study_is_submitted_confirmed_and_taken_home(service, client, tmp_path
             assert page.headers["content-type"].startswith("text/html")
             assert "sandbox" in page.headers["content-security-policy"]
             assert "journey" in page.text
+        # Last, since it skips the test where there is no browser.
+        seen = request.getfixturevalue("visit")(f"{service.address}study/journey")
+        page = seen.page
+        log_in(page, service)
+        page.set_input_files("#rows", rows_file(tmp_path))
+        link = page.locator("#predictions a")
+        expect(link).to_have_text("Predictions of films.csv", timeout=1000 * DEADLINE)
+        with page.expect_download() as download:
+            link.click()
+        assert pl.read_csv(download.value.path()).height == len(ROWS.splitlines()) - 1
+        assert not seen.complaints
 
 
 def rows_file(folder):

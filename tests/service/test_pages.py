@@ -6,7 +6,7 @@ import re
 
 import pytest
 from helpers.processes import DEADLINE
-from helpers.services import ROWS, add_trials, serving, submit
+from helpers.services import ROWS, add_trials, log_in, serving, submit
 from playwright.sync_api import expect
 
 from gru_optuna.storage.tokens import Role
@@ -29,12 +29,6 @@ def shared(tmp_path_factory):
     """A service for tests that leave nothing in it."""
     with serving(tmp_path_factory.mktemp("service"), roles=True) as running:
         yield running
-
-
-def log_in(page, service, role: Role = Role.EDITOR) -> None:
-    page.fill("#token", service.tokens[role])
-    page.click("button")
-    page.wait_for_selector("nav")
 
 
 def test_from_an_empty_page_to_a_study_that_is_watched(service, visit, tmp_path) -> None:
