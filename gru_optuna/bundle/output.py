@@ -58,7 +58,7 @@ def writing(out: Path | None, *, for_spreadsheets: bool = False) -> Iterator[Wri
     ending = out.suffix.lower()
     if ending not in ENDINGS:
         raise DataError(
-            f'{out}: predictions can\'t be written as "{out.suffix}". Known: {", ".join(ENDINGS)}.'
+            f'{out}: rows can\'t be written as "{out.suffix}". Known: {", ".join(ENDINGS)}.'
         )
     try:
         with written_whole(out) as beside:

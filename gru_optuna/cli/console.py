@@ -99,6 +99,10 @@ class _VisibleText(io.TextIOBase):
     def isatty(self) -> bool:
         return self._stream.isatty()
 
+    @property
+    def closed(self) -> bool:
+        return self._stream.closed  # libraries that keep it ask when the process ends
+
 
 @contextmanager
 def plain_errors() -> Iterator[None]:

@@ -49,6 +49,7 @@ from gru_optuna.tuning.confirm import Place
 from gru_optuna.tuning.export import make_winner
 from gru_optuna.tuning.retrain import Abandoned
 from gru_optuna.tuning.tune import StudyRun, open_or_create
+from gru_optuna.urls import masked_url
 from gru_optuna.worker.events import EngineReady
 from gru_optuna.worker.loop import EndOfTurn
 from gru_optuna.worker.run import WorkerSettings, load_data
@@ -159,14 +160,18 @@ class QueueWorker:
         over = threading.Event()
         watching = threading.Thread(target=self._watch, args=(over,), name="queue", daemon=True)
         watching.start()
+        idle = False
         try:
             while not self._leaving.is_set() and not self.abandoned:
                 try:
                     work = self._find_work()
                     if work is None:
+                        if not idle:
+                            self._say(f"waiting for studies in {masked_url(self._url)}")
                         self._leaving.wait(_IDLE_SECONDS)
                     else:
                         self._do(work)
+                    idle = work is None
                 except (SQLAlchemyError, StorageError) as error:
                     self._say(f"the database can't be used now, and is tried again: {error}")
                     self._leaving.wait(_AWAY_SECONDS)
