@@ -18,7 +18,7 @@ from optuna.artifacts import FileSystemArtifactStore
 from safetensors.torch import save
 
 from gru_optuna.checkpoints.checkpoint import Checkpoint, DamagedCheckpoint, digest
-from gru_optuna.checkpoints.marker import MARKER
+from gru_optuna.checkpoints.marker import MARKER, Owner
 from gru_optuna.checkpoints.stores import Artifacts, CheckpointStore, Folder, open_store
 from gru_optuna.errors import StorageError
 
@@ -318,6 +318,37 @@ def test_a_folder_removed_while_a_writer_enters_is_made_again(
     monkeypatch.setattr("pathlib.Path.mkdir", mkdir)
     folder.write(ONE, b"1")
     assert folder.read(ONE) == b"1"
+
+
+def test_a_folder_that_another_worker_makes_first_is_no_error(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = Path.is_dir
+
+    def is_dir(path: Path) -> bool:
+        monkeypatch.setattr("pathlib.Path.is_dir", looks)
+        path.mkdir(parents=True)
+        return False
+
+    monkeypatch.setattr("pathlib.Path.is_dir", is_dir)
+    folder.mark()
+    assert folder.names() == []
+
+
+@pytest.mark.parametrize("marked_by", ["this one", "another"])
+def test_a_marker_is_read_once_and_not_at_every_checkpoint(
+    bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, marked_by: str
+) -> None:
+    owner = Owner("here.db", {"path": "here.db", "inode": "1", "host": "h"})
+    for place in (str(tmp_path / "some"), f"s3://{bucket}"):
+        store = open_store(place, owner=owner)
+        (store if marked_by == "this one" else open_store(place, owner=owner)).mark()
+        store.write(ONE, b"1")
+        with monkeypatch.context() as patched:
+            patched.setattr(type(store), "marked_owner", None)  # calling it would be an error
+            store.write(TWO, b"2")
+            store.remove(ONE)
+        assert store.names() == [TWO]
 
 
 class Raced(Folder):
