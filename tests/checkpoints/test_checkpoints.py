@@ -342,10 +342,14 @@ def test_a_marker_is_read_once_and_not_at_every_checkpoint(
     owner = Owner("here.db", {"path": "here.db", "inode": "1", "host": "h"})
     for place in (str(tmp_path / "some"), f"s3://{bucket}"):
         store = open_store(place, owner=owner)
-        (store if marked_by == "this one" else open_store(place, owner=owner)).mark()
-        store.write(ONE, b"1")
+        if marked_by == "this one":
+            store.mark()
+        else:
+            open_store(place, owner=owner).mark()
+            store.write(TWO, b"1")
         with monkeypatch.context() as patched:
             patched.setattr(type(store), "marked_owner", None)  # calling it would be an error
+            store.write(ONE, b"1")
             store.write(TWO, b"2")
             store.remove(ONE)
         assert store.names() == [TWO]
