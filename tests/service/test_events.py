@@ -87,13 +87,15 @@ def test_a_stream_goes_on_where_it_was_after_the_server_was_killed(service) -> N
     assert seen == list(range(3 * 3 + 0 + 1 + 2))
 
 
-def test_two_servers_number_events_alike(service) -> None:
+def test_the_id_of_one_servers_event_is_understood_by_another(service) -> None:
     with service.client() as client:
         submit(client, trials=9)
     add_trials(service, "films", 2)
     first = list(islice(events(service), 2))
     with serving(service.folder, database=service.database) as other:
-        assert list(islice(events(other), 2)) == first
+        # Their ids may differ: PostgreSQL's counter moves with any transaction.
+        again = [(kind, content) for kind, _, content in islice(events(other), 2)]
+        assert again == [(kind, content) for kind, _, content in first]
         kind, last, _ = first[1]
         assert kind == "study"
         add_trials(service, "films", 1)
