@@ -88,7 +88,7 @@ def print_best(summary: Summary) -> None:
 
 
 def print_front(summary: Summary) -> None:
-    """Of two goals: prints the trials that no other one beats in both."""
+    """Prints the front of a study with two goals: trials that no other one beats in both."""
     if not summary.front:
         return
     print()

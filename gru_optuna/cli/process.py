@@ -105,8 +105,8 @@ def _wait_for_signal(received: socket.socket, seconds: float | None = None) -> b
 
 
 def _briefly(write: Callable[[], object]) -> None:
-    """Writes to the terminal, unless that takes long: whoever holds its lock may never release it,
-    if nobody reads what this process writes."""
+    """Writes to the terminal, but doesn't wait long: a thread that holds the terminal's lock may
+    never release it if nobody reads the output."""
     import threading
 
     writing = threading.Thread(target=write, name="closing", daemon=True)
