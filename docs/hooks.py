@@ -37,7 +37,7 @@ def describe_keys() -> str:
 
 
 def _table(fields: Mapping[str, Any], required: Any) -> Iterator[str]:
-    lines = ["| key | takes | default | |", "|---|---|---|---|"]
+    lines = ["| key | takes | default | meaning |", "|---|---|---|---|"]
     for key, field in fields.items():
         default = "needed" if key in required else _code(field.get("default"))
         about = str(field.get("description", "")).replace("|", "\\|")
@@ -48,7 +48,10 @@ def _table(fields: Mapping[str, Any], required: Any) -> Iterator[str]:
 def _takes(field: Mapping[str, Any]) -> str:
     """What a key takes, in words."""
     if "anyOf" in field:
-        kinds = [_takes(each) for each in field["anyOf"] if each.get("type") != "null"]
+        members = [each for each in field["anyOf"] if each.get("type") != "null"]
+        kinds = [
+            "a list of these" if each.get("items") in members else _takes(each) for each in members
+        ]
         return " or ".join(dict.fromkeys(kinds))
     if "enum" in field:
         return ", ".join(map(_code, field["enum"]))
@@ -57,7 +60,7 @@ def _takes(field: Mapping[str, Any]) -> str:
     kind = field.get("type")
     if kind == "array":
         inside = _takes(field["items"]) if isinstance(field.get("items"), dict) else ""
-        return f"a list of {inside}" if inside else "a list"
+        return f"a list of {inside.removeprefix('a ')}s" if inside else "a list"
     if kind == "object":
         return "a range" if "low" in field.get("properties", {}) else "a table"
     name = {

@@ -87,14 +87,14 @@ class Data(StudySection):
     normalize: Annotated[Searchable, Option(get_args(Normalization))] | None = Field(
         None,
         description="How numbers are scaled. channel: by each channel's mean and deviation in "
-        "training; row: by those of the row itself; row_stats: likewise, and they are channels "
-        "too; none.",
+        "training; row: by those of the row itself; row_stats: like row, and these two are "
+        "channels as well; none.",
     )
     differences: Annotated[Searchable, Number(integer=True, at_least=0, at_most=2)] | None = Field(
-        None, description="Changes from step to step as more channels; 2: their changes, too."
+        None, description="1: changes from step to step as channels; 2: changes of these, too."
     )
     patch: Annotated[Searchable, Number(integer=True, at_least=1, at_most=64)] | None = Field(
-        None, description="So many neighbouring steps are read as one."
+        None, description="Number of neighbouring steps that are read as one."
     )
     residual: Annotated[Searchable, Option(get_args(Residual))] | None = Field(
         None,
@@ -157,7 +157,9 @@ class Data(StudySection):
         None, ge=1, description="Steps from one training window to the next; else from the data."
     )
     missing: Literal["interpolate", "drop", "refuse"] = Field(
-        "interpolate", description="What to do with missing values."
+        "interpolate",
+        description="interpolate: fill gaps; drop: leave out windows that touch a gap; refuse: "
+        "stop at the first missing value.",
     )
     missing_values: list[_Name] = Field(
         [], description='Fields that stand for a missing value, in any column, such as "-999".'
@@ -168,7 +170,7 @@ class Data(StudySection):
     thousands: Literal["", ".", ",", " ", "'"] | None = Field(
         None, description='Sign between thousands in text files, "" for none; else from the data.'
     )
-    calendar: bool = Field(True, description="Hour, weekday, day of the year as channels.")
+    calendar: bool = Field(True, description="Add hour, weekday and day of the year as channels.")
 
     @property
     def times(self) -> tuple[str, ...]:

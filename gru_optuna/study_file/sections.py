@@ -52,6 +52,8 @@ if TYPE_CHECKING:
 _NAME = re.compile(r"\w[\w.-]*")
 _CONSTRAINT = re.compile(r"\s*network_parameters\s*<=\s*[1-9](_?\d){0,15}\s*")
 _AN_EXAMPLE = '"network_parameters <= 20000"'
+_SIZES: list[Value] = [32, 64, 128]
+_BATCH_SIZES: list[Value] = [16, 32, 64, 128]
 _NAME_BYTES = 100  # a file name holds 255, and ours append to it
 
 
@@ -65,19 +67,23 @@ def section_of(hyperparameter: str) -> Literal["model", "search", "data"]:
 class Model(StudySection):
     """``[model]``: the structure of the network."""
 
-    embedding_size: Annotated[Searchable, Number(integer=True, at_least=1, at_most=4096)] = [
-        32,
-        64,
-        128,
-    ]
-    hidden_size: Annotated[Searchable, Number(integer=True, at_least=1, at_most=4096)] = [
-        32,
-        64,
-        128,
-    ]
-    layers: Annotated[Searchable, Number(integer=True, at_least=1, at_most=16)] = 1
-    bidirectional: Annotated[Searchable, Option((False, True))] = False
-    pooling: Annotated[Searchable, Option(get_args(Pooling))] = "last"
+    embedding_size: Annotated[Searchable, Number(integer=True, at_least=1, at_most=4096)] = Field(
+        _SIZES, description="texts: numbers that a token becomes."
+    )
+    hidden_size: Annotated[Searchable, Number(integer=True, at_least=1, at_most=4096)] = Field(
+        _SIZES, description="Size of the state of each layer and direction."
+    )
+    layers: Annotated[Searchable, Number(integer=True, at_least=1, at_most=16)] = Field(
+        1, description="Number of stacked GRU layers."
+    )
+    bidirectional: Annotated[Searchable, Option((False, True))] = Field(
+        False, description="A second GRU in each layer reads the row backwards."
+    )
+    pooling: Annotated[Searchable, Option(get_args(Pooling))] = Field(
+        "last",
+        description="What the head reads of the last layer's outputs. last: the state after the "
+        "last step; mean, max: over all steps; mean_max: both, side by side.",
+    )
 
 
 class Search(StudySection):
@@ -85,42 +91,95 @@ class Search(StudySection):
 
     newer = ("embedding_initializer", "label_smoothing", "word_dropout")
 
-    learning_rate: Annotated[Searchable, Number(above=0)] = Range(low=1e-4, high=1e-1, log=True)
-    optimizer: Annotated[Searchable, Option(get_args(Optimizer))] = list(get_args(Optimizer))
-    decay: Annotated[Searchable, Option(get_args(Decay))] = list(get_args(Decay))
-    decay_rate: Annotated[Searchable, Number(at_least=0)] = Range(low=1e-2, high=1.0, log=True)
-    decay_drop: Annotated[Searchable, Number(above=0, at_most=1)] = Range(low=0.1, high=0.9)
-    decay_every: Annotated[Searchable, Number(integer=True, at_least=1)] = Range(low=2, high=20)
-    decay_gamma: Annotated[Searchable, Number(above=0, at_most=1)] = Range(low=0.8, high=0.999)
-    decay_floor: Annotated[Searchable, Number(at_least=0, at_most=1)] = Range(
-        low=1e-3, high=0.5, log=True
+    learning_rate: Annotated[Searchable, Number(above=0)] = Field(
+        Range(low=1e-4, high=1e-1, log=True), description="Learning rate of the first epoch."
     )
-    clip_norm: Annotated[Searchable, Number(above=0, may_be_off=True)] = Range(
-        low=0.1, high=10.0, log=True
+    optimizer: Annotated[Searchable, Option(get_args(Optimizer))] = Field(
+        list(get_args(Optimizer)), description="With PyTorch's default settings."
+    )
+    decay: Annotated[Searchable, Option(get_args(Decay))] = Field(
+        list(get_args(Decay)), description="How the learning rate changes from epoch to epoch."
+    )
+    decay_rate: Annotated[Searchable, Number(at_least=0)] = Field(
+        Range(low=1e-2, high=1.0, log=True),
+        description="decay time: epoch e has the learning rate divided by 1 + decay_rate * e.",
+    )
+    decay_drop: Annotated[Searchable, Number(above=0, at_most=1)] = Field(
+        Range(low=0.1, high=0.9), description="decay step: the factor of each drop."
+    )
+    decay_every: Annotated[Searchable, Number(integer=True, at_least=1)] = Field(
+        Range(low=2, high=20), description="decay step: epochs from one drop to the next."
+    )
+    decay_gamma: Annotated[Searchable, Number(above=0, at_most=1)] = Field(
+        Range(low=0.8, high=0.999), description="decay exponential: the factor of each epoch."
+    )
+    decay_floor: Annotated[Searchable, Number(at_least=0, at_most=1)] = Field(
+        Range(low=1e-3, high=0.5, log=True),
+        description="decay cosine: where it ends, as a share of the learning rate.",
+    )
+    clip_norm: Annotated[Searchable, Number(above=0, may_be_off=True)] = Field(
+        Range(low=0.1, high=10.0, log=True),
+        description="The norm to which all gradients together are clipped; off: no clipping.",
     )
     # he_uniform differs from he_normal in its tails only; it is searched where it is listed.
-    initializer: Annotated[Searchable, Option(get_args(Initializer))] = [
-        name for name in get_args(Initializer) if name != "he_uniform"
-    ]
-    embedding_initializer: Annotated[Searchable, Option(get_args(EmbeddingInitializer))] = "uniform"
-    l1: Annotated[Searchable, Number(at_least=0)] = Range(low=1e-8, high=1e-3, log=True)
-    l2: Annotated[Searchable, Number(at_least=0)] = Range(low=1e-8, high=1e-2, log=True)
-    dropout: Annotated[Searchable, Number(at_least=0, below=1)] = Range(low=0.0, high=0.6)
-    label_smoothing: Annotated[Searchable, Number(at_least=0, below=1)] = 0.0
-    batch_size: Annotated[Searchable, Number(integer=True, at_least=1)] = [16, 32, 64, 128]
-    token_insertion: _Share = 0.0
-    token_deletion: _Share = 0.0
-    token_swap: _Share = 0.0
-    word_dropout: _Share = 0.0
-    jitter: Annotated[Searchable, Number(at_least=0)] = 0.0
-    scaling: Annotated[Searchable, Number(at_least=0)] = 0.0
-    time_masking: _Share = 0.0
+    initializer: Annotated[Searchable, Option(get_args(Initializer))] = Field(
+        [name for name in get_args(Initializer) if name != "he_uniform"],
+        description="How initial weights are drawn, gate by gate; biases start at zero.",
+    )
+    embedding_initializer: Annotated[Searchable, Option(get_args(EmbeddingInitializer))] = Field(
+        "uniform",
+        description="texts: where embeddings start. uniform: at random; ppmi: from the tokens "
+        "that occur together in the training rows.",
+    )
+    l1: Annotated[Searchable, Number(at_least=0)] = Field(
+        Range(low=1e-8, high=1e-3, log=True),
+        description="Penalty on the sum of the absolute weights; biases and embeddings have none.",
+    )
+    l2: Annotated[Searchable, Number(at_least=0)] = Field(
+        Range(low=1e-8, high=1e-2, log=True),
+        description="Penalty on the sum of the squared weights; biases and embeddings have none.",
+    )
+    dropout: Annotated[Searchable, Number(at_least=0, below=1)] = Field(
+        Range(low=0.0, high=0.6),
+        description="Dropout on the output of each layer, with one mask for all steps of a row.",
+    )
+    label_smoothing: Annotated[Searchable, Number(at_least=0, below=1)] = Field(
+        0.0,
+        description="classification: share of a training row's target that is spread evenly over "
+        "all classes.",
+    )
+    batch_size: Annotated[Searchable, Number(integer=True, at_least=1)] = Field(
+        _BATCH_SIZES, description="Rows of a batch; the last one of an epoch may be smaller."
+    )
+    token_insertion: _Share = Field(
+        0.0, description="texts: share of random tokens that are inserted into a training row."
+    )
+    token_deletion: _Share = Field(
+        0.0, description="texts: share of a training row's tokens that are removed."
+    )
+    token_swap: _Share = Field(
+        0.0, description="texts: share of a training row's tokens that are exchanged."
+    )
+    word_dropout: _Share = Field(
+        0.0, description="texts: share of a training row's tokens that become the unknown token."
+    )
+    jitter: Annotated[Searchable, Number(at_least=0)] = Field(
+        0.0, description="sequences, series: deviation of the noise on each step in training."
+    )
+    scaling: Annotated[Searchable, Number(at_least=0)] = Field(
+        0.0, description="sequences, series: deviation of each channel's factor in training."
+    )
+    time_masking: _Share = Field(
+        0.0,
+        description="sequences, series: the longest stretch of a training row that becomes 0, as a "
+        "share of it.",
+    )
 
 
 class Training(StudySection):
     """``[training]``: how long one trial trains."""
 
-    epochs: int = Field(40, ge=1, le=100_000)
+    epochs: int = Field(40, ge=1, le=100_000, description="Epochs of a trial at most.")
     patience: Annotated[int, Field(ge=1)] | Literal["off"] = Field(
         5, description="Epochs without a better validation metric after which a trial stops."
     )
@@ -131,11 +190,11 @@ class Budget(StudySection):
 
     newer = ("epochs",)
 
-    trials: int | None = Field(None, ge=1, description="Trials in all, over every run.")
+    trials: int | None = Field(None, ge=1, description="Trials in total, over all runs.")
     epochs: int | None = Field(
-        None, ge=1, description="Epochs of all trials together, over every run."
+        None, ge=1, description="Epochs of all trials together, over all runs."
     )
-    hours: float | None = Field(None, gt=0, description="Hours of tuning in all, over every run.")
+    hours: float | None = Field(None, gt=0, description="Hours of tuning in total, over all runs.")
 
     @model_validator(mode="before")
     @classmethod
@@ -146,22 +205,28 @@ class Budget(StudySection):
 class Sampler(StudySection):
     """``[sampler]``: what proposes the next trial; names and options are Optuna's."""
 
-    name: Literal["tpe", "gp", "random", "grid", "qmc", "cmaes"] = "tpe"
+    name: Literal["tpe", "gp", "random", "grid", "qmc", "cmaes"] = Field(
+        "tpe", description="tpe, gp: model the results; grid: each configuration of lists once."
+    )
     n_startup_trials: int = Field(
         10, ge=0, description="Random trials before tpe or gp build a model."
     )
 
 
 class Pruner(StudySection):
-    """``[pruner]``: what ends or pauses a trial early; names and options are Optuna's, but thaw."""
+    """``[pruner]``: what ends or pauses a trial early; all names but thaw are Optuna's."""
 
     newer = ("first_rung",)
 
-    name: Literal["asha", "thaw", "hyperband", "median", "percentile", "none"] = "asha"
+    name: Literal["asha", "thaw", "hyperband", "median", "percentile", "none"] = Field(
+        "asha",
+        description="asha: asynchronous successive halving; thaw: the same, but trials are paused "
+        "and may continue; none: no trial is pruned.",
+    )
     min_resource: int | None = Field(
         None,
         ge=1,
-        description="asha, hyperband: epochs before the first cut; else 6 % of the epochs.",
+        description="asha, hyperband: epochs before the first cut; else 6% of the epochs.",
     )
     reduction_factor: int | None = Field(
         None,
@@ -194,7 +259,7 @@ class Confirmation(StudySection):
 
 
 def _or_two_goals(schema: dict[str, Any]) -> None:
-    """Adds to the schema of the metric that a list of it and the size is possible, too."""
+    """Adds to the metric's schema that a list of a metric and the size is possible, too."""
     names = {"enum": schema.pop("enum"), "type": schema.pop("type")}
     two = {"type": "array", "prefixItems": [names, {"const": SIZE}], "minItems": 2, "maxItems": 2}
     schema["anyOf"] = [names, two]
@@ -204,7 +269,10 @@ class Specification(StudySection):
     """A whole study file."""
 
     name: str = Field(description="The study's name in the database, the report and commands.")
-    task: Task = "classification"
+    task: Task = Field(
+        "classification",
+        description="Classes or numbers for texts and sequences, or forecasts of series.",
+    )
     metric: Metric = Field(
         default_factory=lambda checked: METRICS[checked["task"]][0],
         description="Measured on validation rows after each epoch, and improved by the search; "
@@ -212,7 +280,9 @@ class Specification(StudySection):
         json_schema_extra=_or_two_goals,
     )
     _two_goals: bool = PrivateAttr(default=False)
-    seed: int = Field(0, ge=0, lt=2**31)
+    seed: int = Field(
+        0, ge=0, lt=2**31, description="Determines everything that is drawn at random."
+    )
     data: Data
     model: Model = Model()
     search: Search = Search()

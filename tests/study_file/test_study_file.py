@@ -689,6 +689,18 @@ def test_the_schema_knows_every_key_and_no_other() -> None:
         assert set(schema["$defs"][section]["properties"]) == set(keys)
 
 
+def test_the_schema_describes_every_key() -> None:
+    schema = study_file.json_schema()
+    sections = {name: part for name, part in schema["$defs"].items() if name != "Range"}
+    undescribed = [
+        f"{name}.{key}"
+        for name, part in {"": schema, **sections}.items()
+        for key, field in part["properties"].items()
+        if not field.get("description") and "$ref" not in field
+    ]
+    assert undescribed == []
+
+
 def test_the_schema_offers_a_value_a_list_or_a_range() -> None:
     one, many, table = study_file.json_schema()["$defs"]["Search"]["properties"]["dropout"]["anyOf"]
     assert one == {"type": "number", "minimum": 0, "exclusiveMaximum": 1}
