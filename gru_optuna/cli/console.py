@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import io
+import re
 import sys
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn, TextIO
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn, TextIO, TypeAlias
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
 from gru_optuna.errors import GRUOptunaError, UserError
-from gru_optuna.formatting import visible
+from gru_optuna.formatting import format_list, visible
 from gru_optuna.urls import masked
 from gru_optuna.workspace import STORAGE_VARIABLE, Workspace, storage_url
 
@@ -26,31 +27,68 @@ if TYPE_CHECKING:
     from gru_optuna.study_file import Specification
 
 
-def _without_bool(params: list[Any]) -> list[Any]:
-    # typer writes <bool> after every flag whose metavar isn't empty.
-    for param in params:
-        if getattr(param, "is_flag", False) and param.metavar is None:
-            param.metavar = ""
-    return params
-
-
-class Command(TyperCommand):
-    """A command whose ``--help`` shows no type after flags."""
-
-    def get_params(self, ctx: Any) -> list[Any]:
-        """The parameters, as typer's own method returns them."""
-        return _without_bool(super().get_params(ctx))
-
-
-class Group(TyperGroup):
-    """A group of commands whose ``--help`` shows no type after flags."""
-
-    def get_params(self, ctx: Any) -> list[Any]:
-        """The parameters, as typer's own method returns them."""
-        return _without_bool(super().get_params(ctx))
-
-
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
+
+_NEEDED = {
+    "int_parsing": "a whole number",
+    "int_from_float": "a whole number",
+    "float_parsing": "a number",
+    "greater_than_equal": "{ge} or more",
+    "less_than_equal": "{le} or less",
+}
+"""What an option takes, by the type of pydantic's error about a wrong value."""
+
+
+if TYPE_CHECKING:
+    _Base: TypeAlias = TyperCommand
+else:
+    _Base = object
+
+
+class _Plain(_Base):
+    """Shows no type after flags in ``--help``, and refuses values in our own words."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """The parameters, as typer's own method returns them."""
+        params: list[Any] = super().get_params(ctx)
+        for param in params:
+            # typer writes <bool> after every flag whose metavar isn't empty.
+            if getattr(param, "is_flag", False) and param.metavar is None:
+                param.metavar = ""
+        return params
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parses as typer's own method does."""
+        try:
+            return super().parse_args(ctx, args)
+        except typer.BadParameter as error:
+            if (message := _about_value(error)) is not None:
+                fail(message, EXIT_USAGE)
+            raise
+
+
+class Command(_Plain, TyperCommand):
+    """A command."""
+
+
+class Group(_Plain, TyperGroup):
+    """A group of commands."""
+
+
+def _about_value(error: typer.BadParameter) -> str | None:
+    """The message about a value that can't be used; None where typer's own says enough."""
+    param: Any = error.param
+    # A ValidationError; pydantic is only imported if a value is wrong.
+    faults: list[Any] = getattr(error.__cause__, "errors", list)()
+    if param is None or not faults:
+        return None
+    kind, limits = faults[0]["type"], faults[0].get("ctx", {})
+    where = max(param.opts, key=len) if param.param_type_name == "option" else param.make_metavar()
+    got = f'{where}: got "{faults[0]["input"]}"'
+    if kind == "value_error":
+        choices = re.findall(r"'([^']*)'", str(limits["error"]).partition(" one of ")[2])
+        return f"{got}. Choose {format_list(choices, last=' or ')}."
+    return f"{got}, needs {_NEEDED[kind].format(**limits)}." if kind in _NEEDED else None
 
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The study's name, or its file.")]

@@ -238,6 +238,24 @@ def test_tune_says_how_its_files_are_read(workspace: Workspace) -> None:
     assert 'sales.csv: read with "sales" as decimal commas' in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["tune", "x.toml", "--device", "gpu"], '--device: got "gpu". Choose auto, cpu or cuda.'),
+        (["report", "x", "--images", "sgv"], '--images: got "sgv". Choose svg or png.'),
+        (["tune", "x.toml", "--trials", "ten"], '--trials: got "ten", needs a whole number.'),
+        (["tune", "x.toml", "--hours", "1h"], '--hours: got "1h", needs a number.'),
+        (["confirm", "x", "--seeds", "0"], '--seeds: got "0", needs 1 or more.'),
+    ],
+)
+def test_a_wrong_value_is_refused_with_what_the_option_takes(
+    arguments: list[str], message: str
+) -> None:
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 2
+    assert done.stderr == f"{message}\n"
+
+
 @pytest.fixture
 def in_an_epoch(nursery: Nursery, workspace: Workspace) -> Process:
     """A process in the middle of an epoch that takes much longer than any test may."""
