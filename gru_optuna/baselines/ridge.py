@@ -6,6 +6,7 @@ that of the rows' inner products. Letters: N rows, P features, O outputs.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -85,31 +86,27 @@ class RidgePath:
         return self._rows.T @ weights if self._dual else weights
 
 
+@dataclass(frozen=True, eq=False)
 class RidgeModel:
     """A fitted ridge regression."""
 
-    def __init__(
-        self,
-        mean: NDArray[np.float64],
-        deviation: NDArray[np.float64],
-        weights: NDArray[np.float64],
-        offset: NDArray[np.float64],
-    ) -> None:
-        self._mean, self._deviation = mean, deviation
-        self._weights, self._offset = weights, offset
+    mean: NDArray[np.float64]  # (P,)
+    deviation: NDArray[np.float64]  # (P,)
+    weights: NDArray[np.float64]  # (P, O)
+    offset: NDArray[np.float64]  # (O,)
 
     def as_arrays(self) -> dict[str, NDArray[np.float64]]:
         """``means`` (P,), ``weights`` (P, O) and ``offsets`` (O,) of the same predictions.
 
         Rounded to single precision, the means move the offsets, too.
         """
-        means = self._mean.astype(np.float32).astype(np.float64)
-        weights = self._weights / self._deviation[:, None]
-        offsets = self._offset + (means - self._mean) @ weights
+        means = self.mean.astype(np.float32).astype(np.float64)
+        weights = self.weights / self.deviation[:, None]
+        offsets = self.offset + (means - self.mean) @ weights
         return {"means": means, "weights": weights, "offsets": offsets}
 
     def __call__(self, features: NDArray[np.float64]) -> NDArray[np.float64]:
         """The outputs (N, O) of features (N, P)."""
-        scaled = (features - self._mean) / self._deviation
-        outputs: NDArray[np.float64] = scaled @ self._weights + self._offset
+        scaled = (features - self.mean) / self.deviation
+        outputs: NDArray[np.float64] = scaled @ self.weights + self.offset
         return outputs

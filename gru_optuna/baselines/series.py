@@ -458,8 +458,8 @@ def _by_series(
 def _gather(
     columns: Sequence[NDArray[np.float64]], origins: Origins, steps: NDArray[np.int64]
 ) -> NDArray[np.float64]:
-    """Values (N, X) of columns (S,), `steps` (X,) after each origin; first values before."""
-    values = np.empty((len(origins), len(steps)))
+    """Values (N, X, …) of columns (S, …), `steps` (X,) after each origin; first values before."""
+    values = np.empty((len(origins), len(steps), *columns[0].shape[1:]))
     for number, column in enumerate(columns):
         own = origins.series == number
         values[own] = column[np.maximum(origins.at[own, None] + steps, 0)]
@@ -469,12 +469,8 @@ def _gather(
 def _looked_up(
     columns: Sequence[NDArray[np.float64]], origins: Origins, ahead: int
 ) -> NDArray[np.float64]:
-    """Values (N, X) of columns (S, X), `ahead` steps after each origin."""
-    found = np.empty((len(origins), columns[0].shape[1]))
-    for number, column in enumerate(columns):
-        own = origins.series == number
-        found[own] = column[np.maximum(origins.at[own] + ahead, 0)]
-    return found
+    """Values (N, P) of columns (S, P), `ahead` steps after each origin."""
+    return _gather(columns, origins, np.array([ahead]))[:, 0]
 
 
 def _means(target: NDArray[np.float64], at: NDArray[np.int64], steps: int) -> NDArray[np.float64]:

@@ -15,7 +15,7 @@ from gru_optuna.data.readers.time_columns import parse_columns, part_of
 from gru_optuna.data.readers.time_zones import zone_that_repeats
 from gru_optuna.data.series.frequency import Frequency
 from gru_optuna.data.series.series import descend
-from gru_optuna.data.series.windows import naive_error
+from gru_optuna.data.series.windows import naive_error_ahead
 from gru_optuna.errors import DataError
 
 if TYPE_CHECKING:
@@ -225,15 +225,7 @@ def _cycle(
 
 def _error(series: list[NDArray[np.float64]], season: int, horizon: int) -> float | None:
     """The mean error of "as one season ago" over a horizon, in standard deviations."""
-    lags, counts = np.unique(season * -(-np.arange(1, horizon + 1) // season), return_counts=True)
-    return _mean(
-        [
-            np.average([naive_error(target, lag) for lag in lags], weights=counts)
-            / np.nanstd(target)
-            for target in series
-            if lags[-1] < len(target)
-        ]
-    )
+    return _mean([naive_error_ahead(target, season, horizon) for target in series])
 
 
 def _from_mean(target: NDArray[np.float64]) -> float:

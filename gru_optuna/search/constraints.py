@@ -13,33 +13,34 @@ from optuna.distributions import CategoricalDistribution
 
 from gru_optuna import seeds
 from gru_optuna.search import space
+from gru_optuna.search.samplers import SeededSampler
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from optuna import Study
     from optuna.distributions import BaseDistribution
-    from optuna.trial import FrozenTrial, TrialState
+    from optuna.trial import FrozenTrial
 
     from gru_optuna.hyperparameters import Hyperparameters
-    from gru_optuna.search.samplers import SeededSampler
     from gru_optuna.study_file import Specification
 
 FROM_MODEL = 10
-"""So often the sampler may propose a trial. A model that has seen only good large networks may
+"""How often the sampler may propose a trial. A model that has seen only good large networks may
 propose nothing else; then the trial is drawn from the whole space."""
 
 MOST = 500
-"""Draws of a trial. If none is allowed, hardly any configuration is, and the trial fails."""
+"""How often a trial is drawn. If the constraints refuse all draws, they allow hardly any
+configuration, and the trial fails."""
 
 
-class ConstrainedSampler(samplers.BaseSampler):
+class ConstrainedSampler(SeededSampler):
     """Draws a trial again, as a whole and with another seed, until its configuration is allowed.
 
     Parameters
     ----------
     inner
-        Draws without constraints.
+        Draws without constraints; this sampler takes over its state.
     spec
         The study.
     allows
@@ -52,13 +53,10 @@ class ConstrainedSampler(samplers.BaseSampler):
         spec: Specification,
         allows: Callable[[Hyperparameters], bool],
     ) -> None:
-        self._inner = inner
+        self.__dict__.update(vars(inner))
         self._spec = spec
         self._allows = allows
         self._distributions = space.searched(spec)
-
-    def before_trial(self, study: Study, trial: FrozenTrial) -> None:
-        self._inner.before_trial(study, trial)
 
     def infer_relative_search_space(
         self, study: Study, trial: FrozenTrial
@@ -74,31 +72,13 @@ class ConstrainedSampler(samplers.BaseSampler):
         for attempt in range(MOST):
             values = _Drawn(self._drawer(study, trial, attempt))
             if attempt < FROM_MODEL:
-                self._inner.redraw(trial, attempt)
-                joint = self._inner.infer_relative_search_space(study, trial)
-                values.update(self._inner.sample_relative(study, trial, joint))
+                self.redraw(trial, attempt)
+                joint = super().infer_relative_search_space(study, trial)
+                values.update(super().sample_relative(study, trial, joint))
             values.update(given)
             if self._allows(space.hyperparameters(values, self._spec)):
                 break
         return dict(values)
-
-    def sample_independent(
-        self,
-        study: Study,
-        trial: FrozenTrial,
-        param_name: str,
-        param_distribution: BaseDistribution,
-    ) -> Any:
-        return self._inner.sample_independent(study, trial, param_name, param_distribution)
-
-    def after_trial(
-        self,
-        study: Study,
-        trial: FrozenTrial,
-        state: TrialState,
-        values: Sequence[float] | None,
-    ) -> None:
-        self._inner.after_trial(study, trial, state, values)
 
     def _given(self, trial: FrozenTrial) -> dict[str, Any]:
         """The values that a trial has, or that it was enqueued with."""
@@ -106,14 +86,14 @@ class ConstrainedSampler(samplers.BaseSampler):
         for name, value in {**trial.system_attrs.get("fixed_params", {}), **trial.params}.items():
             try:
                 self._distributions[name].to_internal_repr(value)
-            except (KeyError, ValueError):  # which the trial will fail with
+            except (KeyError, ValueError):  # the trial will fail with the same error
                 continue
             found[name] = value
         return found
 
     def _drawer(self, study: Study, trial: FrozenTrial, attempt: int) -> Callable[[str], Any]:
         seed = (seeds.seed_for(self._spec.seed, "sampler", trial.number) + attempt) % 2**32
-        sampler = self._inner if attempt < FROM_MODEL else samplers.RandomSampler(seed)
+        sampler = self if attempt < FROM_MODEL else samplers.RandomSampler(seed)
 
         def draw(name: str) -> Any:
             distribution = self._distributions[name]

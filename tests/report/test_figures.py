@@ -250,6 +250,16 @@ def test_a_trial_that_was_paused_is_in_its_slot_only_while_it_trained() -> None:
     assert line.workers == {"workers": 2}
 
 
+def test_a_running_trial_that_was_paused_is_not_drawn_across_its_wait() -> None:
+    running = trial(
+        TrialState.RUNNING, [0.4, 0.5, 0.6], 1e-3, at=(0, 0), paused=0, seconds=10.0,
+        train_loss=[1.0, 0.9],
+    )  # fmt: skip
+    study = study_of([trial(DONE, [0.5], 1e-3, at=(0, 60)), running])
+    bars = {bar.number: (bar.start, bar.end) for bar in lay_out_trials(study).bars}
+    assert bars == {0: (0, 60), 1: (45, 60)}  # two epochs in 10 seconds, then a third
+
+
 def test_a_paused_trial_is_neither_running_nor_in_a_slot() -> None:
     paused = trial(TrialState.RUNNING, [0.4, 0.5], 1e-3, at=(5, 0), paused=2, seconds=10.0)
     study = study_of([trial(DONE, [0.5], 1e-3, at=(0, 30)), paused])

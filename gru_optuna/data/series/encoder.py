@@ -144,7 +144,7 @@ class SeriesEncoder:
         if self.view.log and (values <= 0).any():
             raise DataError(
                 f'"{self.data.target}" is {values[values <= 0][0]:g}'
-                f"{_of(series)}, but this model reads its logarithms. Give positive values."
+                f"{series.named}, but this model reads its logarithms. Give positive values."
             )
         target = np.log(values) if self.view.log else values
         scaled = (columns[:, 1:] - scales.means) / scales.deviations
@@ -192,7 +192,7 @@ class SeriesEncoder:
         DataError
             If there are too few rows, a gap that can't be filled, or no known values ahead.
         """
-        plan, of = self.plan, _of(series)
+        plan, of = self.plan, series.named
         observed = np.flatnonzero(np.isfinite(series.target))
         origin = int(observed[-1]) if len(observed) else -1
         if origin < plan.first_origin:
@@ -300,10 +300,6 @@ class SeriesEncoder:
         forms = tuple(TimeForm(**form) for form in content.get("times", ()))
         view = View(**(content.get("view") or {}))
         return cls(plan, scales, categories, data, formats, forms, view)
-
-
-def _of(series: Series) -> str:
-    return f' of series "{series.name}"' if series.name else ""
 
 
 def _without_defaults(part: Frequency | TimeForm) -> dict[str, Any]:

@@ -119,17 +119,11 @@ def make_plan(
 
 def _season(series: list[Series], training: list[int], frequency: Frequency, horizon: int) -> int:
     """The season whose naive forecast errs least on the training rows; 1: repeat the last value."""
-    ahead = np.arange(1, horizon + 1)
     seen = [each.target[:rows] for each, rows in zip(series, training, strict=True)]
     seen = [target for target in seen if np.nanstd(target) > 0]
 
     def error(season: int) -> float:
-        lags, counts = np.unique(season * -(-ahead // season), return_counts=True)
-        errors = [
-            np.average([windows.naive_error(target, lag) for lag in lags], weights=counts)
-            / np.nanstd(target)
-            for target in seen
-        ]
+        errors = [windows.naive_error_ahead(target, season, horizon) for target in seen]
         mean = float(np.mean(errors)) if errors else math.inf
         return mean if math.isfinite(mean) else math.inf
 

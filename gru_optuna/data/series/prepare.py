@@ -335,7 +335,7 @@ def _check_views(
         if any(view.log for view in views) and (each.target <= 0).any():
             raise DataError(
                 f'{source}: log needs positive values, but "{spec.data.target}" is '
-                f"{each.target[each.target <= 0][0]:g}{_of(each)}. Remove log under [data]."
+                f"{each.target[each.target <= 0][0]:g}{each.named}. Remove log under [data]."
             )
 
 
@@ -353,7 +353,7 @@ def _check_columns(
         if empty.any():
             raise DataError(
                 f'{source}: column "{names[int(empty.argmax())]}" has no value in the '
-                f"{split.train[1]} training rows{_of(each)}. Name another column, or make the "
+                f"{split.train[1]} training rows{each.named}. Name another column, or make the "
                 f"validation and test parts smaller."
             )
     for name, found in categories.items():
@@ -373,13 +373,13 @@ def _check_parts(
             if span is not None and span[1] - span[0] < data.horizon:
                 raise TooFewRows(
                     f"{sources[name]}: horizon = {data.horizon} is longer than the {name} part"
-                    f"{_of(each)}, {span[1] - span[0]} of {len(each)} rows. Shorten the horizon, "
+                    f"{each.named}, {span[1] - span[0]} of {len(each)} rows. Shorten the horizon, "
                     f"add rows, or change test and validation under [data]."
                 )
         if split.train[1] == 0:
             raise TooFewRows(
                 f"{sources['training']}: the validation and test parts leave no rows for training"
-                f"{_of(each)}, of {len(each)}. Make them smaller under [data], or add rows."
+                f"{each.named}, of {len(each)}. Make them smaller under [data], or add rows."
             )
 
 
@@ -391,7 +391,7 @@ def _check_training(
         if split.train[1] < needed:
             season = f", season = {plan.season}" if plan.season > 1 else ""
             raise TooFewRows(
-                f"{source}: the training part{_of(each)} has {split.train[1]} of {len(each)} "
+                f"{source}: the training part{each.named} has {split.train[1]} of {len(each)} "
                 f"rows, but window = {plan.window}, horizon = {plan.horizon}{season} need "
                 f"{needed}. Make them smaller, or add rows."
             )
@@ -403,7 +403,3 @@ def _check_windows(part: _Part, name: str, source: str) -> None:
             f"{source}: every {name} window touches a missing value. "
             f'Write missing = "interpolate" under [data], or make the window smaller.'
         )
-
-
-def _of(series: Series) -> str:
-    return f' of series "{series.name}"' if series.name else ""

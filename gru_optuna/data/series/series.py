@@ -54,6 +54,11 @@ class Series:
     def __len__(self) -> int:
         return len(self.target)
 
+    @property
+    def named(self) -> str:
+        """What messages add about the series; empty for a table's only one."""
+        return f' of series "{self.name}"' if self.name else ""
+
 
 @dataclass(frozen=True)
 class SeriesRows:

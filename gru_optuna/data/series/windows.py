@@ -158,6 +158,13 @@ def naive_error(target: NDArray[np.float64], season: int) -> float:
     return float(np.nanmean(errors)) if np.isfinite(errors).any() else float("nan")
 
 
+def naive_error_ahead(target: NDArray[np.float64], season: int, horizon: int) -> float:
+    """The mean error of `naive_forecasts` over a horizon, in deviations of the target; or NaN."""
+    lags, counts = np.unique(season * -(-np.arange(1, horizon + 1) // season), return_counts=True)
+    errors = [naive_error(target, lag) for lag in lags]
+    return float(np.average(errors, weights=counts) / np.nanstd(target))
+
+
 def robust_deviation(values: NDArray[np.float64]) -> float:
     """The deviation of numbers around 0, from the 0.9 quantile of their sizes, as if normal.
 

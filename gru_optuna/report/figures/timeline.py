@@ -174,8 +174,11 @@ def _timed(study: Study) -> list[tuple[datetime, datetime, FrozenTrial]]:
             trained = timedelta(seconds=attributes.seconds or 0.0)
             if is_paused(trial) or attributes.outcome == paused_outcome(epochs_trained(trial)):
                 end = min(end, start + trained)
-            elif trial.state.is_finished():
-                start = max(start, end - trained)
+            else:
+                # While it runs, the attributes are those of its last pause. Its epochs since then
+                # are taken to be as long as those before.
+                noted = len(attributes.train_loss) or len(trial.intermediate_values) or 1
+                start = max(start, end - trained * (len(trial.intermediate_values) / noted))
         timed.append((start, max(end, start), trial))
     return sorted(timed, key=lambda span: (span[0], span[2].number))
 
