@@ -251,7 +251,7 @@ class _SeriesColumns(StrictModel):
 
 class _Frequency(StrictModel):
     count: int = Field(ge=1, lt=2**63)
-    unit: Literal["us", "M"]
+    unit: Literal["us", "M", "step"]
     day: int | None = Field(None, ge=1, le=31)
     weekdays: str | None = Field(None, pattern="^0*1[01]*$", min_length=7, max_length=7)
 

@@ -16,6 +16,7 @@ from gru_optuna.data.series.joined_tables import holds_categories
 from gru_optuna.errors import DataError
 from gru_optuna.inspection.role_words import name_speaks
 from gru_optuna.inspection.scripts import scripts_of, without_spaces
+from gru_optuna.inspection.time_column import counts_steps
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -159,8 +160,8 @@ def _numeric_kind(table: Table, name: str) -> tuple[ColumnKind, str | None]:
     numeric = _are_numbers(table, name, sample)
     if _are_times(name, sample, numeric=numeric):
         mistake = _mistake(table.times, name)
-        # A numeric column that is named time may number steps.
-        if mistake is None or not numeric:
+        # A numeric column that is named time may number the steps of sequences.
+        if not numeric or (mistake is None and not counts_steps(table, [name])):
             return "time", mistake
     if not numeric and not _are_quantities(sample):
         return "text", None

@@ -297,7 +297,7 @@ def in_time(table: Table, clock: TimeColumn, roles: Roles) -> Iterator[DataFindi
             f"day, as SAS and Stata do from 1960, write dates"
         )
         yield DataFinding("time", table.source, message, name)
-    if _BUDDHIST[0] <= clock.first <= clock.last <= _BUDDHIST[1]:
+    if not clock.counted and _BUDDHIST[0] <= clock.first <= clock.last <= _BUDDHIST[1]:
         message = (
             f"the years of {name} look like those of the Buddhist calendar: subtract 543, or leap "
             f"days and weekdays are wrong"

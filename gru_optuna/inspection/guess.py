@@ -24,7 +24,7 @@ from gru_optuna.errors import DataError
 from gru_optuna.formatting import format_list
 from gru_optuna.inspection.role_words import name_ends_with, name_speaks
 from gru_optuna.inspection.roles import NO_ROLES, Roles
-from gru_optuna.inspection.time_column import combined_times, is_decimal_year
+from gru_optuna.inspection.time_column import combined_times, counts_steps, is_decimal_year
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -46,6 +46,9 @@ _LOOKED_AT = 50  # rows
 _AXES = 3
 _SHOWN = 40  # characters of a field
 _UNREAD = 2  # likewise, with the reason why they aren't read
+_PARTS_OF_TIMES: tuple[Subject, ...] = ("time", "date", "calendar")
+_OF_ANY_ROWS = re.compile("(?i)index|idx|order|position")  # pandas writes an index to any table
+_FEWEST_STEPS, _REGULAR = 10, 0.9  # before a column is taken to number the steps of series
 _TIME_IN_NAME = re.compile(
     r"^[XY]?(19|20)\d\d([-_/. ]?(0?[1-9]|1[0-2]|Q[1-4])([-_/. ]?\d{1,2})?)?$"
     r"|^(\d{1,2}[-_/. ]){1,2}(19|20)?\d\d$|^Q[1-4][-_/. ]?(19|20)?\d\d$",
@@ -325,6 +328,8 @@ class _Guesses:
         roles = replace(self._given, time=time if len(time) > 1 else time[0], series=series)
         named = " and ".join(f'"{name}"' for name in time)
         held = f"{named} hold{'s' if len(time) == 1 else ''} times"
+        if counts_steps(self._table, time):
+            held = f"{named} numbers the steps"
         several = f', "{series}" names the series' if series is not None else ""
         if target.name is None:
             return _undecided("forecasting", "series", held, roles, target)
@@ -422,7 +427,7 @@ class _Guesses:
         free = [name for name in self._known if name not in self._taken]
         together = combined_times(self._table, free, alone)
         if together is None:
-            return tuple(alone[:1])
+            return tuple(alone[:1]) or self._counted()
         most = self._table.frame.select(together).n_unique()
         # A column that tells as many times apart is simpler, unless it holds fractions of years.
         whole = [
@@ -431,6 +436,30 @@ class _Guesses:
             if self._known[name].distinct >= most and not is_decimal_year(self._table, name)
         ]
         return tuple(whole[:1]) or together
+
+    def _counted(self) -> tuple[str, ...]:
+        """A column that is named like times and numbers the steps, of each series if there are any.
+
+        Such names may mean anything in other tables, so nearly all its steps must be equal.
+        """
+        for name, column in self._known.items():
+            named = any(name_speaks(name, subject) for subject in _PARTS_OF_TIMES)
+            named = named or (name_speaks(name, "step") == 2 and not _OF_ANY_ROWS.search(name))
+            if not (named and column.whole) or name in self._taken:
+                continue
+            series = self._given.series or self._series((name,), self._taken | {name})
+            try:
+                times = self._table.parsed_times(name)
+            except DataError:
+                continue
+            owners = owners_of(self._table, series)
+            order = np.lexsort((times.values, owners))
+            steps = np.diff(times.values[order])[np.diff(owners[order]) == 0]
+            if times.counted and len(steps) >= _FEWEST_STEPS and steps.min() > np.timedelta64(0):
+                _, counts = np.unique(steps, return_counts=True)
+                if counts.max() >= _REGULAR * len(steps):
+                    return (name,)
+        return ()
 
     def unread(self) -> Iterator[str]:
         """Why columns aren't read as the numbers or times that they seem to hold."""
@@ -454,6 +483,11 @@ class _Guesses:
                     self._table.times(column.name)
                 except DataError as error:
                     yield f". {error}".removesuffix(".")
+                else:
+                    yield (
+                        f'. If "{column.name}" numbers the steps of several series, name their '
+                        f"column: --series COLUMN"
+                    )
 
     def _has_regular_times(self) -> bool:
         """Whether there is a time for each row, most of them equally far apart."""

@@ -190,12 +190,16 @@ def _clock(table: Table, columns: Sequence[Column], guess: Guess) -> TimeColumn 
         return None
     target = guess.roles.target if guess.rows == "series" else None
     try:
-        times = table.times(*names)
+        times = table.parsed_times(*names)
         values = table.numbers(target) if target in table.names and target is not None else None
     except DataError:
-        return None  # numbered steps, or a mistake, which its column reports
+        return None  # a mistake, which its column reports
+    if times.counted and guess.rows != "series":
+        return None
     owner = guess.roles.id if guess.roles.series is None else guess.roles.series
-    return read_time_column(", ".join(names), times, owners_of(table, owner), values)
+    return read_time_column(
+        ", ".join(names), times.values, owners_of(table, owner), values, counted=times.counted
+    )
 
 
 def _inspect_sequences(parts: Sequence[Sequences]) -> Inspection:

@@ -13,7 +13,7 @@ import numpy as np
 
 from gru_optuna.data.readers.time_columns import parse_columns, part_of
 from gru_optuna.data.readers.time_zones import zone_that_repeats
-from gru_optuna.data.series.frequency import Frequency
+from gru_optuna.data.series.frequency import Frequency, shown_time
 from gru_optuna.data.series.series import descend
 from gru_optuna.data.series.windows import naive_error_ahead
 from gru_optuna.errors import DataError
@@ -77,6 +77,7 @@ class TimeColumn:
     cycle: Season | None = None  # another one, if the values show one that says clearly more
     mean_error: float | None = None  # of the mean as a forecast, in standard deviations
     years: float = 0.0  # that the longest series spans; 0 where steps are months, or not regular
+    counted: bool = False  # whether the times are numbers of steps
 
     @property
     def season(self) -> int | None:
@@ -98,6 +99,8 @@ def read_time_column(
     times: Times,
     owners: NDArray[np.int64],
     values: NDArray[np.float64] | None,
+    *,
+    counted: bool = False,
 ) -> TimeColumn:
     """Looks at a time column.
 
@@ -111,6 +114,8 @@ def read_time_column(
         (N,) which series each row belongs to, from 0.
     values
         (N,) of the column to forecast, NaN where missing; measures the seasons.
+    counted
+        Whether each time is a number of steps.
     """
     by_owner = np.argsort(owners, kind="stable")
     parts = np.split(by_owner, np.cumsum(np.bincount(owners))[:-1])
@@ -124,7 +129,7 @@ def read_time_column(
     groups = np.split(times[kept], np.flatnonzero(np.diff(owners[kept])) + 1)
     steps = max(map(len, groups))
     within_days = len(np.unique(times - times.astype("datetime64[D]"))) > 1
-    frequency = _usual_frequency(groups) if steps > 1 else None
+    frequency = _usual_frequency(groups, counted) if steps > 1 else None
     gaps: list[int] = []
     seasons: list[Season] = []
     cycle, mean_error = None, None
@@ -138,13 +143,14 @@ def read_time_column(
         cycle = _cycle(frequency, series, [mean_error, *(season.error for season in seasons)])
     return TimeColumn(
         column=column,
-        first=_shown(times.min()),
-        last=_shown(times.max()),
+        first=_shown(times.min(), counted),
+        last=_shown(times.max(), counted),
+        counted=counted,
         step=None if frequency is None else str(frequency),
         series=len(groups),
         steps=steps,
         missing=int(lacking[gaps].sum()) if gaps else 0,
-        first_gap=_shown(before[gaps].min()) if gaps else None,
+        first_gap=_shown(before[gaps].min(), counted) if gaps else None,
         doubled=len(doubled),
         first_doubled=int(doubled.min()) if len(doubled) else None,
         clocks_back=zone_that_repeats(times[doubled]) if len(doubled) and within_days else None,
@@ -172,9 +178,9 @@ def usual_reach(step: str | None) -> tuple[int, int]:
     return 12, 24
 
 
-def _usual_frequency(groups: list[Times]) -> Frequency | None:
+def _usual_frequency(groups: list[Times], counted: bool) -> Frequency | None:
     """How far apart most rows are; None where no distance is that of most."""
-    frequency = Frequency.of(groups)
+    frequency = Frequency.of(groups, counted=counted)
     regular = (frequency.between(groups) == frequency.count).mean() > _REGULAR
     return frequency if regular else None
 
@@ -258,9 +264,8 @@ def _peak(target: NDArray[np.float64]) -> int | None:
     return int(peaks[alike[peaks] > _NEARLY * alike[peaks].max()][0])
 
 
-def _shown(time: np.datetime64) -> str:
-    text = str(time.astype("datetime64[s]")).replace("T", " ")
-    return text.removesuffix(" 00:00:00")
+def _shown(time: np.datetime64, counted: bool) -> str:
+    return shown_time(time, counted=counted).removesuffix(" 00:00:00")
 
 
 _DAYS = (("year", "month", "day"), ("year", "quarter"), ("year", "month"), ("year", "week"),
@@ -307,6 +312,14 @@ def combined_times(
                 continue
             return columns
     return None
+
+
+def counts_steps(table: Table, names: Sequence[str]) -> bool:
+    """Whether the times that columns hold are numbers of steps."""
+    try:
+        return table.parsed_times(*names).counted
+    except DataError:
+        return False
 
 
 def is_decimal_year(table: Table, name: str) -> bool:

@@ -113,7 +113,7 @@ def describe_future(
         bounds = [rows[name].to_numpy() for name in ("low_80", "high_80") if name in rows.columns]
         described = {
             "name": each.name,
-            "times": shown_times(times[-len(seen) - steps :]),
+            "times": about.shown(times[-len(seen) - steps :]),
             "observed": _short(seen),
             "forecast": _short(rows["prediction"].to_numpy()),
             "bounds": [_short(bound) for bound in bounds],
@@ -247,17 +247,23 @@ class ForecastSeries:
             return None
         return cls(list(preprocessing["series"]), Frequency(**preprocessing["frequency"]))
 
-    def times_after(self, origins: NDArray[np.int64], horizon: int) -> list[str]:
+    def times_after(self, origins: NDArray[np.int64], horizon: int) -> list[str] | list[int]:
         """The times of the steps after each of these (N,), in microseconds since 1970."""
         steps = [
             self.frequency.times(origin, horizon + 1)[1:]
             for origin in origins.astype("datetime64[us]")
         ]
-        return shown_times(np.concatenate(steps))
+        return self.shown(np.concatenate(steps))
+
+    def shown(self, times: Times) -> list[str] | list[int]:
+        """Times as people write them, or the numbers of the steps."""
+        if self.frequency.unit == "step":
+            return [int(time) for time in times.astype(np.int64)]
+        return _shown_times(times)
 
 
-def shown_times(times: Times) -> list[str]:
-    """Times as people write them: without the parts that say nothing in any of them."""
+def _shown_times(times: Times) -> list[str]:
+    """Times without the parts that say nothing in any of them."""
     if len(times) > 1:  # a single day may be the first of a month by chance
         for unit in ("Y", "M"):
             if (times.astype(f"datetime64[{unit}]") == times).all():

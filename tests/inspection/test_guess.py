@@ -236,6 +236,37 @@ def test_numbers_are_times_where_the_name_says_so(tmp_path: Path, name: str) -> 
 # --- roles that are given ---
 
 
+@pytest.mark.parametrize("name", ["time", "week", "t", "date_block_num", "Zyklus"])
+def test_a_column_may_number_the_steps_of_a_series(tmp_path: Path, name: str) -> None:
+    rows = [f"{step},{step * 37 % 101 / 7}" for step in range(1, 146)]
+    found = guess(tmp_path, f"{name},load", rows)
+    assert (found.task, found.roles.time, found.roles.target) == ("forecasting", name, "load")
+    assert found.reason == f'"{name}" numbers the steps, "load" a number for each'
+
+
+def test_a_column_may_number_the_steps_of_each_series(tmp_path: Path) -> None:
+    rows = [f"{week},{store},{week * 37 % 101 / 7}" for store in "abc" for week in range(1, 60)]
+    found = guess(tmp_path, "week,store_id,sales", rows)
+    assert (found.roles.time, found.roles.series) == ("week", "store_id")
+    # The names of these series say nothing; it helps to be told.
+    found = guess(tmp_path, "time,pen,weight", [row.replace("a", "1") for row in rows[:59] * 2])
+    assert found.task is None
+    assert '"time" numbers the steps of several series, name their column: --series' in found.reason
+
+
+@pytest.mark.parametrize(
+    ("header", "row"),
+    [
+        ("time,status,age", "{r},{b},{n}"),  # until something happened to each patient
+        ("index,width,height", "{n},{r},{r}"),
+        ("hour,load,wind", "{b},{r},{r}"),
+    ],
+)
+def test_other_numbers_are_no_steps_of_a_series(tmp_path: Path, header: str, row: str) -> None:
+    rows = [row.format(n=n, r=n * 37 % 101, b=n % 2) for n in range(60)]
+    assert guess(tmp_path, header, rows).task is None
+
+
 def test_a_series_column_that_is_given_rules_out_sequences(tmp_path: Path) -> None:
     rows = [
         f"{day},{shop},{n * 37 % 101 / 7},{'north' if shop < 2 else 'south'}"

@@ -185,7 +185,11 @@ class Table:
         DataError
             Naming the first row whose time is missing or can't be read.
         """
-        return read_times([self.time_column(name) for name in names], self.source, self.at).values
+        return self.parsed_times(*names).values
+
+    def parsed_times(self, *names: str) -> ParsedTimes:
+        """The points in time, and how they are written; raises as `times`."""
+        return read_times([self.time_column(name) for name in names], self.source, self.at)
 
     def time_column(self, name: str) -> pl.Series:
         """A column of times or of a part of them: dates and numbers as they are, or texts."""

@@ -25,6 +25,9 @@ Stored: TypeAlias = Literal["text", "integer", "number", "date", "ms", "us", "ns
 EXCEL_EPOCH = datetime(1899, 12, 30)
 """Day 0 of the days that Excel counts; right from March 1900 on, before which Excel errs."""
 
+COUNT = "count"
+"""What a column of times is read as if it counts steps; each is a microsecond after 1970."""
+
 EPOCH_UNITS = {"s": 10**6, "ms": 10**3, "us": 1}
 """Microseconds of each unit in which a column counts from 1970; "ns" is a thousandth of one."""
 
@@ -52,8 +55,9 @@ class TimeForm:
     ----------
     reads
         What the fields are: texts, by the order of day, month and year (``%d-%m-%Y``); "compact",
-        digits such as 20240131; "excel"; "decimal year"; "year.month"; "epoch s" (ms, us, ns); or
-        "typed"; or the part of a time that several columns hold, such as "month".
+        digits such as 20240131; "excel"; "decimal year"; "year.month"; "epoch s" (ms, us, ns);
+        "count", of steps; or "typed"; or the part of a time that several columns hold, such as
+        "month".
     writes
         The pattern that writes a time as the column does; "" where `reads` says it.
     stored
@@ -111,8 +115,8 @@ class TimeForm:
         passed = times.to_physical()
         if self.reads == "epoch ns":
             return passed * 1000
-        if self.reads.startswith("epoch"):
-            unit = EPOCH_UNITS[self.reads.removeprefix("epoch ")]
+        if self.reads == COUNT or self.reads.startswith("epoch"):
+            unit = 1 if self.reads == COUNT else EPOCH_UNITS[self.reads.removeprefix("epoch ")]
             return passed / unit if self.decimals else passed // unit
         if self.reads == "excel":
             days = (times - EXCEL_EPOCH).to_physical() / _DAY

@@ -6,7 +6,7 @@ ascend is taken, or descend, or else the one in which their steps are all equal;
 the column is refused rather than guessed.
 
 Digits are a calendar's where every field fits one: 2024013123 is 23:00 on a day, not a number of
-seconds.
+seconds. Whole numbers that are no dates count steps: the 1, 2, 3 of periods or cycles.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import polars as pl
 
 from gru_optuna.data.readers.calendar_names import spellings_for
 from gru_optuna.data.readers.time_forms import (
+    COUNT,
     EPOCH_UNITS,
     EXCEL_EPOCH,
     TimeForm,
@@ -156,6 +157,8 @@ _CLOCK_TO_CLOCK = r"(\d{1,2}):(\d{2}) ?[-–] ?(\d{1,2}):(\d{2})$"
 _YEAR_TO_YEAR = r"^(\d{4}) ?[/–-] ?(\d{2}|\d{4})$"
 _LEAST_PAIRS = 3
 _MINUTES_OF_DAY = 1440
+_SEEN_HOURS = 3  # different ones; "100" to "159" may well be counted
+_WHOLE = r"^[+-]?\d{1,15}(?:\.0+)?$"
 _CENTURY_UNKNOWN = (2030, 2068)  # POSIX reads 69 as 1969, but Excel 30 as 1930
 
 # Digits of one length in which every field must be a day of the calendar, as they are written.
@@ -197,6 +200,11 @@ class ParsedTimes:
     forms: tuple[TimeForm, ...]  # of each column that they were read from
     offsets: NDArray[np.timedelta64] | None = None  # (N,) from UTC to the times as written
 
+    @property
+    def counted(self) -> bool:
+        """Whether they are numbers of steps."""
+        return self.forms[0].reads == COUNT
+
 
 def parse_times(column: pl.Series, decided: TimeForm | None = None) -> ParsedTimes:
     """Reads a column of texts, numbers or dates.
@@ -226,7 +234,13 @@ def parse_times(column: pl.Series, decided: TimeForm | None = None) -> ParsedTim
     elif column.dtype.is_integer():
         stored = "integer"
     fields = _Fields(column, column.cast(pl.String).str.strip_chars(), stored)
-    return _parse_numbers(fields, decided) or _parse_texts(fields, decided)
+    if decided is not None and decided.reads == COUNT:
+        return _parse_counts(fields)
+    if (found := _parse_numbers(fields, decided)) is not None:
+        return found
+    if decided is None and _are_counts(fields.texts):
+        return _parse_counts(fields)
+    return _parse_texts(fields, decided)
 
 
 def share_of_times(texts: pl.Series) -> float:
@@ -516,6 +530,30 @@ def _parse_numbers(fields: _Fields, decided: TimeForm | None) -> ParsedTimes | N
         unit = next((unit for unit, low in _EPOCHS_FROM.items() if middle >= low), "s")
         form = replace(form, reads=f"epoch {unit}")
     return ParsedTimes(_epoch(fields, numbers, form.reads), (form,))
+
+
+def _are_counts(texts: pl.Series) -> bool:
+    """Whether texts are whole numbers, and neither years nor times of day without colons."""
+    if not texts.str.contains(_WHOLE).all() or texts.str.contains(rf"^{_YEAR}$").all():
+        return False
+    hours, minutes = (texts.str.extract(r"^(\d{1,2})(\d{2})$", part) for part in (1, 2))
+    # 850 and then 900: an hour has sixty minutes, and a hundred steps would be counted.
+    of_day = (hours.cast(pl.Int64) < 24) & minutes.str.contains(r"^[0-5]\d$")
+    return hours.n_unique() < _SEEN_HOURS or not of_day.fill_null(value=True).all()
+
+
+def _parse_counts(fields: _Fields) -> ParsedTimes:
+    """Numbers of steps; each is a microsecond, which fits no calendar."""
+    counts = fields.texts.set(~fields.texts.str.contains(_WHOLE), None).cast(pl.Float64)
+    wrong = counts.is_null()
+    if wrong.any():
+        fields.refuse(
+            int(wrong.arg_max() or 0),
+            ", not a whole number, but the times of the training rows count steps. Write it as "
+            "they have it.",
+        )
+    times = counts.cast(pl.Int64).to_numpy().astype("datetime64[us]")
+    return ParsedTimes(times, (TimeForm(COUNT, stored=fields.stored),))
 
 
 def _parse_compact(fields: _Fields, decided: TimeForm | None) -> ParsedTimes | None:

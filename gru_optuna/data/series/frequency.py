@@ -29,7 +29,8 @@ class Frequency:
     Attributes
     ----------
     count, unit
-        How many microseconds or months.
+        How many microseconds or months; or steps, where times are numbers of steps, which have no
+        calendar.
     day
         The day of the month on which a step of months falls, or the last day of a month that is
         shorter; None: that of the first step.
@@ -40,14 +41,19 @@ class Frequency:
     """
 
     count: int
-    unit: Literal["us", "M"]
+    unit: Literal["us", "M", "step"]
     day: int | None = None
     weekdays: str | None = None
 
     @classmethod
-    def of(cls, groups: list[Times]) -> Frequency:
-        """The usual step between neighbouring times, which rise within each group."""
+    def of(cls, groups: list[Times], *, counted: bool = False) -> Frequency:
+        """The usual step between neighbouring times, which rise within each group.
+
+        They are `counted` if each is a number of steps.
+        """
         passed = np.concatenate([np.diff(times).astype(np.int64) for times in groups])
+        if counted:
+            return cls(_most_common(passed), "step")
         months = np.concatenate([np.diff(_months(times)) for times in groups])
         # Months and years differ in length: their numbers are what is regular.
         if passed.min() >= 28 * _DAY and months.min() > 0 and not _are_days(passed, groups):
@@ -84,6 +90,8 @@ class Frequency:
             if self.count % 12 == 0:
                 return _counted(self.count // 12, "year")
             return "1 quarter" if self.count == 3 else _counted(self.count, "month")
+        if self.unit == "step":
+            return _counted(self.count, "step")
         shown = f"{self.count / _SECOND:g} seconds"
         for name, size in reversed(_UNITS.items()):
             if self.count % size == 0:
@@ -105,7 +113,7 @@ class Frequency:
 
     def years(self, steps: int) -> float:
         """The years of some steps; 0 if these are months, of which each has one value."""
-        return 0.0 if self.unit == "M" else round(steps * self.microseconds / _YEAR, 2)
+        return round(steps * self.microseconds / _YEAR, 2) if self.unit == "us" else 0.0
 
     @property
     def _share_of_days(self) -> float:
@@ -151,6 +159,8 @@ class Frequency:
         """The cycles that people live by, from a minute to a year, by their length in steps."""
         if self.unit == "M":
             return {12 // self.count: "year"} if 12 % self.count == 0 and self.count < 12 else {}
+        if self.unit == "step":
+            return {}
         cycles = {
             round(cycle * (self._share_of_days if cycle == _WEEK else 1)) // self.count: name
             for name, cycle in _UNITS.items()
@@ -167,10 +177,19 @@ class Frequency:
         A cycle that training hasn't seen whole would be guessed from a part of it; and daily rows
         have no hour of the day.
         """
+        if self.unit == "step":
+            return ()
         span = steps * self.microseconds
         return tuple(
             name for name, cycle in _CYCLES.items() if 2 * self.microseconds <= cycle <= span
         )
+
+
+def shown_time(time: np.datetime64, *, counted: bool) -> str:
+    """A time as messages write it, to the second; or the number of steps that it is."""
+    if counted:
+        return str(time.astype("datetime64[us]").astype(np.int64))
+    return str(time.astype("datetime64[s]")).replace("T", " ")
 
 
 def calendar_channels(times: Times, names: tuple[str, ...]) -> NDArray[np.float64]:

@@ -13,7 +13,7 @@ import numpy as np
 
 from gru_optuna.data.readers.time_zones import clock_that_goes_back, with_offset
 from gru_optuna.data.series.categories import is_present
-from gru_optuna.data.series.frequency import Frequency
+from gru_optuna.data.series.frequency import Frequency, shown_time
 from gru_optuna.data.series.joined_tables import JoinedTables, holds_categories
 from gru_optuna.errors import DataError
 
@@ -117,8 +117,8 @@ def read_series(tables: Sequence[Table], data: Data, learned: Learned | None = N
     times, forms = _by_one_clock(parsed, list(places_of.values()), learned, rows)
     places_of = {name: _earliest_first(rows, times, own) for name, own in places_of.items()}
     for name, places in places_of.items():
-        _check_order(rows, times, places, name)
-    frequency = _frequency(rows, times, places_of, learned)
+        _check_order(rows, times, places, name, counted=parsed.counted)
+    frequency = _frequency(rows, times, places_of, learned, counted=parsed.counted)
     past, known = ([n for n in names if n in numbers] for names in (data.covariates, data.known))
     found: list[Series] = []
     for name, places in places_of.items():
@@ -258,12 +258,15 @@ def descend(times: Times) -> bool:
     return len(times) > 1 and bool((times[0] > times[-1]) & (np.diff(times) <= _NOTHING).all())
 
 
-def _check_order(rows: JoinedTables, times: Times, places: NDArray[np.int64], name: str) -> None:
+def _check_order(
+    rows: JoinedTables, times: Times, places: NDArray[np.int64], name: str, *, counted: bool
+) -> None:
     wrong = np.diff(times[places]) <= _NOTHING
     if not wrong.any():
         return
     row, before = (int(places[int(wrong.argmax()) + step]) for step in (1, 0))
-    at, time, earlier = rows.at(row), _shown(times[row]), _shown(times[before])
+    time, earlier = (shown_time(times[place], counted=counted) for place in (row, before))
+    at = rows.at(row)
     of = f' of series "{name}"' if name else ""
     if rows.owners[row] != rows.owners[before]:
         raise DataError(
@@ -293,6 +296,8 @@ def _frequency(
     times: Times,
     places_of: dict[str, NDArray[np.int64]],
     learned: Learned | None,
+    *,
+    counted: bool,
 ) -> Frequency:
     """The frequency of training or of the first table, which the other tables must share."""
     by_table: list[list[Times]] = [
@@ -308,19 +313,19 @@ def _frequency(
     if learned is not None:
         _check_frequency(learned.frequency, by_table[0], rows.source)
         return learned.frequency
-    frequency = Frequency.of(by_table[0])
+    frequency = Frequency.of(by_table[0], counted=counted)
     for table, groups in zip(rows.tables, by_table, strict=True):
         if groups and not frequency.fits(groups):
             raise DataError(
-                f"{table.source}: the rows are {Frequency.of(groups)} apart, but those of "
-                f"{rows.source} {frequency}. Resample them, or name another file."
+                f"{table.source}: the rows are {Frequency.of(groups, counted=counted)} apart, but "
+                f"those of {rows.source} {frequency}. Resample them, or name another file."
             )
     return frequency
 
 
 def _check_frequency(trained: Frequency, groups: list[Times], source: str) -> None:
     """Refuses rows that are further apart or closer together than those of training."""
-    found = Frequency.of(groups)
+    found = Frequency.of(groups, counted=trained.unit == "step")
     alike = (found.count, found.unit) == (trained.count, trained.unit)
     # Few rows may show neither that days are stepped over, nor that their days are those of months.
     if not trained.fits(groups) or not (alike or trained.weekdays or trained.day):
@@ -353,11 +358,13 @@ def _steps(
     else:
         return steps
     row, before = int(places[wrong]), int(places[wrong - 1])
+    counted = frequency.unit == "step"
+    time, earlier = (shown_time(times[place], counted=counted) for place in (row, before))
     elsewhere = rows.owners[row] != rows.owners[before]
     there = f", the last in {rows.table_of(before).source}" if elsewhere else ""
     raise DataError(
-        f"{rows.at(row)}: the time {_shown(times[row])} follows "
-        f"{_shown(times[before])}{there}, but most rows are {frequency} apart. {advice}"
+        f"{rows.at(row)}: the time {time} follows {earlier}{there}, but most rows are {frequency} "
+        f"apart. {advice}"
     )
 
 
@@ -373,7 +380,3 @@ def _on_grid(values: NDArray[Any], steps: NDArray[np.int64], missing: float | No
     column = np.full(int(steps[-1]) + 1, missing, dtype=values.dtype)
     column[steps] = values
     return column
-
-
-def _shown(time: np.datetime64) -> str:
-    return str(time.astype("datetime64[s]")).replace("T", " ")

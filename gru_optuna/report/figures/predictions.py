@@ -98,9 +98,13 @@ def draw_forecast(
             **STYLES["forecast"],
         )
         figure.add_vline(x=x[start], line={"color": AXIS, "width": 0.5, "dash": "dot"})
-    # Otherwise, years alone would be read as numbers.
-    figure.update_xaxes(**({"type": "date"} if "times" in stretch else {"title": "steps"}))
+    figure.update_xaxes(**_axis_of(x))
     return figure.update_yaxes(tickformat="~g")
+
+
+def _axis_of(times: list[str] | list[int]) -> dict[str, str]:
+    """The axis of times, or of numbers of steps; unless told, plotly reads years as numbers."""
+    return {"title": "steps"} if isinstance(times[0], int) else {"type": "date"}
 
 
 def draw_errors_ahead(numbers: dict[str, Any]) -> go.Figure:
@@ -192,7 +196,7 @@ def draw_future(stretch: dict[str, Any], target: str) -> go.Figure:
         figure.add_scatter(x=ahead, y=bound, **STYLES[style])
     figure.add_scatter(x=times[: len(observed)], y=observed, **STYLES["truth"])
     figure.add_scatter(x=ahead, y=stretch["forecast"], **STYLES["forecast"])
-    figure.update_xaxes(type="date")
+    figure.update_xaxes(**_axis_of(times))
     return figure.update_yaxes(tickformat="~g")
 
 

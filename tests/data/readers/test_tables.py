@@ -336,7 +336,8 @@ def test_times_as_people_write_them(tmp_path: Path, written: list[str], meant: s
         (["noon"], 'line 2: column "t" is "noon", not a time. Write it as 2024-12-31'),
         (["1/2/24"], 'is "1/2/24": day, month or year first? Write it as 2024-12-31.'),
         (["1/2/2024", "2/2/2024"], 'is "1/2/2024": day or month first? Write it as 2024-12-31.'),
-        (["1", "2"], 'line 2: column "t" is "1", not a time.'),
+        (["0.5", "1.5"], 'line 2: column "t" is "0.5", not a time.'),
+        (["840", "850", "900", "1000"], 'column "t" is "1000", not a time like "840"'),
         (["1706745600", "5"], 'line 3: column "t" is 5, not a time.'),
     ],
 )

@@ -41,6 +41,10 @@ def naive(calendar: pd.DatetimeIndex) -> pl.Series:
 
 COLUMNS: dict[str, Callable[[], Mapping[str, Any]]] = {
     "years": lambda: {"year": list(range(1950, 1950 + ROWS + AHEAD))},
+    "steps": lambda: {"time": list(range(1, 1 + ROWS + AHEAD))},
+    "every fifth of steps before and after 0": lambda: {
+        "time": [str(5 * step - 100) for step in range(ROWS + AHEAD)]
+    },
     "month ends": lambda: {"time": texts(dates("2000-01-31", "ME"), "%Y-%m-%d")},
     "the 30th of each month": lambda: {
         "time": [
@@ -118,6 +122,21 @@ def test_forecasts_are_dated_as_the_rows_were(tmp_path: Path, name: str) -> None
     expected = columns.tail(AHEAD)
     for frame in (from_file.cast(dict(columns.schema)), few):
         assert frame.select(columns.columns).rows() == expected.rows()
+
+
+def test_steps_are_followed_by_steps(tmp_path: Path) -> None:
+    bundle, rows = fitted(tmp_path, {"time": list(range(1, 1 + ROWS))})
+    assert bundle.encoder.plan.calendar == ()  # type: ignore[union-attr]
+    # 1990 to 1998 would be years, and three of them can't decide again.
+    later = rows.tail(9).with_columns(time=pl.Series(values=range(1990, 1999)))
+    assert bundle.predict_frame(later)["time"].to_list() == [1999, 2000, 2001]
+    with pytest.raises(DataError, match="the rows are 2 steps apart, but those of training are 1"):
+        bundle.predict_frame(rows.tail(18)[::2])
+    dated = rows.tail(9).with_columns(time=pl.lit("2024-01-31"))
+    with pytest.raises(DataError, match='"2024-01-31", not a whole number, but the times of the'):
+        bundle.predict_frame(dated)
+    with pytest.raises(DataError, match="line 4: the time 4 follows 2, but most rows are 1 step"):
+        fitted(tmp_path, {"time": [1, 2, 4, *range(104, 101 + ROWS)]})
 
 
 def test_stored_times_may_follow_texts(tmp_path: Path) -> None:
