@@ -1,6 +1,6 @@
 """Takes the README's screenshots from a real run of the demo: ``make screenshots``.
 
-They show the terminal after two thirds of the trials, and the dashboard and the report at the end.
+They show the terminal after two thirds of the trials, and the report at the end.
 Needs Chromium.
 """
 
@@ -11,7 +11,6 @@ import re
 import shutil
 import sys
 import tempfile
-import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,8 +20,6 @@ from rich.console import Console
 
 import gru_optuna
 from gru_optuna.cli.progress import LiveView
-from gru_optuna.dashboard import Rules, address, bind, make_app
-from gru_optuna.storage.database.open import open_storage
 from gru_optuna.worker.events import TrialEnded
 
 if TYPE_CHECKING:
@@ -33,7 +30,6 @@ if TYPE_CHECKING:
 REPOSITORY = Path(__file__).parent.parent
 STUDY = REPOSITORY / "studies" / "japanese-vowels.toml"
 TERMINAL = REPOSITORY / "docs" / "terminal.png"
-DASHBOARD = REPOSITORY / "docs" / "dashboard.png"
 REPORT = REPOSITORY / "dashboards" / "example-report.png"
 
 _TRIALS = 60
@@ -56,15 +52,6 @@ def main() -> None:
             browser = playwright.chromium.launch(executable_path=path, args=flags)
             _picture(browser, terminal, TERMINAL, 1000, 500, element="svg")
             _picture(browser, (folder / "index.html").as_uri(), REPORT, 1200, 1000)
-            app = make_app(open_storage(url), Rules(), lambda name: folder)
-            with bind(app, port=0) as server:
-                threading.Thread(target=server.serve_forever, daemon=True).start()
-                study = address(server, "/dashboard/studies/1")
-                # The page computes importances last; their first label shows that it is complete.
-                _picture(
-                    browser, study, DASHBOARD, 1300, 1690, awaited="learning_rate", sharper=1.0
-                )
-                server.shutdown()
             browser.close()
     finally:
         shutil.rmtree(folder)
@@ -110,15 +97,11 @@ def _picture(
     height: int,
     *,
     element: str | None = None,
-    awaited: str | None = None,
-    sharper: float = _SHARPER,
 ) -> None:
     size: ViewportSize = {"width": width, "height": height}
-    page = browser.new_page(viewport=size, device_scale_factor=sharper)
+    page = browser.new_page(viewport=size, device_scale_factor=_SHARPER)
     page.goto(place)
     page.wait_for_load_state("networkidle")
-    if awaited:
-        page.get_by_text(awaited).first.wait_for()
     page.wait_for_timeout(1500)  # figures are drawn after the page has loaded
     target = page.locator(element).first if element else page
     content = target.screenshot(animations="disabled")

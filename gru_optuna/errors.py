@@ -7,6 +7,7 @@
     │   │   ├── TooFewRows            fewer than its parts, window, horizon and season need
     │   │   └── RareClass             a class with too few rows to hold some out
     │   ├── StorageError          the database
+    │   │   └── DatabaseMissing       there is none yet
     │   ├── StudyError            the study in the database
     │   └── BundleError           a bundle that can't be made, read or trusted
     ├── TrialFailed           one trial ends as failed, the study goes on
@@ -53,6 +54,10 @@ class TooFewRows(DataError):  # noqa: N818 (it says what is wrong)
 
 class StorageError(UserError):
     """A database that can't be opened, written, or isn't ours."""
+
+
+class DatabaseMissing(StorageError):  # noqa: N818 (it says what is wrong)
+    """A database that no command has created yet."""
 
 
 class StudyError(UserError):

@@ -26,7 +26,7 @@ FLOORS = (
     ("baselines",),
     ("study", "scaffold"),
     ("report", "bundle"),
-    ("worker", "dashboard", "service"),
+    ("worker", "service"),
     ("launch", "tracking"),
     ("tuning",),
     ("estimators", "objective", "client"),

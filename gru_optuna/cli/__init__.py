@@ -12,9 +12,9 @@ from gru_optuna.cli.console import Command, Group, plain_errors
 from gru_optuna.cli.data import init, inspect_files
 from gru_optuna.cli.predict import predict
 from gru_optuna.cli.process import keep_files_private
-from gru_optuna.cli.service import serve, token_app
+from gru_optuna.cli.service import dashboard, serve, token_app
 from gru_optuna.cli.storage import storage_app
-from gru_optuna.cli.studies import best, dashboard, report, status, studies, trials
+from gru_optuna.cli.studies import best, report, status, studies, trials
 from gru_optuna.cli.tune import tune_study, worker
 from gru_optuna.cli.winner import confirm, export, forecast
 

@@ -1,9 +1,10 @@
-"""Commands of the service: serve and token."""
+"""Commands of the service: serve, dashboard and token."""
 
 from __future__ import annotations
 
 import sys
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
+from urllib.parse import quote
 
 import typer
 
@@ -13,6 +14,7 @@ from gru_optuna.cli.console import (
     Command,
     Group,
     Storage,
+    StudyPlace,
     current_workspace,
     plain_errors,
     say,
@@ -23,12 +25,69 @@ from gru_optuna.errors import UserError
 from gru_optuna.formatting import NONE
 from gru_optuna.workspace import storage_url
 
+if TYPE_CHECKING:
+    from gru_optuna.service.access import AccessRules
+    from gru_optuna.service.context import ServiceSettings
+
 token_app = typer.Typer(
     name="token",
     cls=Group,
     help="Manage the tokens of the service: who may use it.",
     no_args_is_help=True,
 )
+
+
+AllowHost = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME", help="Another host name under which browsers may reach it."),
+]
+Browser = Annotated[bool, typer.Option("--open", help="Open it in a browser.")]
+
+
+def dashboard(
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", help="The study to open, or its file.")
+    ] = None,
+    host: Annotated[
+        str | None,
+        typer.Option(
+            metavar="H", help="The address to listen on. Any other than loopback requires a token."
+        ),
+    ] = None,
+    port: Annotated[
+        int | None,
+        typer.Option(min=0, max=65535, help="The port; 0 takes any free one. Default: 8080."),
+    ] = None,
+    write: Annotated[
+        bool, typer.Option("--write", help="Allow the browser to change and delete studies.")
+    ] = False,
+    allow_host: AllowHost = None,
+    browser: Browser = False,
+    storage: Storage = None,
+) -> None:
+    """Watch studies in a browser, read-only and on this machine only.
+
+    It serves what gru-optuna serve does, to one user: pages, reports and optuna-dashboard.
+
+    Example: gru-optuna dashboard japanese-vowels
+    """
+    with plain_errors():
+        _require_packages()
+        from gru_optuna.service.access import rules_for_one_user
+        from gru_optuna.service.context import ServiceSettings
+        from gru_optuna.service.dashboard_settings import DashboardSettings
+
+        place = StudyPlace.of(name or "", storage)
+        own = DashboardSettings.read(place.workspace.dashboard_settings, host, port)
+        rules = rules_for_one_user(own.host, allow_host or (), write=write)
+        path = f"/study/{quote(place.load()[0].study_name, safe='')}" if name else "/"
+        settings = ServiceSettings(
+            url=place.url,
+            workspace=place.workspace,
+            artifact_dir=own.artifact_dir,
+            create=False,
+        )
+        _serve(settings, rules, own.host, own.port, path, browser)
 
 
 def serve(
@@ -41,17 +100,14 @@ def serve(
     port: Annotated[
         int, typer.Option(min=0, max=65535, help="The port; 0 takes any free one.")
     ] = 8080,
-    allow_host: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME", help="Another host name under which browsers may reach it."),
-    ] = None,
+    allow_host: AllowHost = None,
     upload_limit: Annotated[
         float, typer.Option(min=0, metavar="GiB", help="The largest file that may be uploaded.")
     ] = 1.0,
     reserve: Annotated[
         float, typer.Option(min=0, metavar="GiB", help="What uploads leave free on the disk.")
     ] = 1.0,
-    browser: Annotated[bool, typer.Option("--open", help="Open it in a browser.")] = False,
+    browser: Browser = False,
     storage: Storage = None,
 ) -> None:
     """Serve studies to a team: the API, pages, reports and optuna-dashboard.
@@ -61,20 +117,10 @@ def serve(
     Example: gru-optuna serve --port 8080
     """
     with plain_errors():
-        try:
-            from gru_optuna.service.app import make_service
-        except ModuleNotFoundError as error:
-            if (error.name or "").startswith("gru_optuna"):
-                raise
-            raise UserError(
-                f"the package {error.name} is missing. Try: pip install 'gru-optuna[server]'"
-            ) from None
+        _require_packages()
         from gru_optuna.service.access import rules_for
-        from gru_optuna.service.addresses import address, listen
         from gru_optuna.service.context import ServiceSettings
-        from gru_optuna.service.server import serve_until_stopped
 
-        begin_work()
         workspace = current_workspace()
         settings = ServiceSettings(
             url=storage_url(storage, workspace),
@@ -82,19 +128,43 @@ def serve(
             most_upload_bytes=int(upload_limit * 2**30),
             reserve_bytes=int(reserve * 2**30),
         )
-        rules = rules_for(host, allow_host or ())
-        app = make_service(settings, rules)
-        listening = listen(host, port)
-        url = address(listening)
-        print(url, flush=True)
-        say("Ctrl-C stops it.")
-        if browser:
-            import webbrowser
+        _serve(settings, rules_for(host, allow_host or ()), host, port, "/", browser)
 
-            webbrowser.open(url)
-        serve_until_stopped(app, listening)
-        say("stopped")
-        sys.exit(EXIT_INTERRUPTED)
+
+def _require_packages() -> None:
+    """Says how to install what the service needs, if it is missing."""
+    try:
+        import gru_optuna.service.app  # noqa: F401
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("gru_optuna"):
+            raise
+        raise UserError(
+            f"the package {error.name} is missing. Try: pip install 'gru-optuna[server]'"
+        ) from None
+
+
+def _serve(
+    settings: ServiceSettings, rules: AccessRules, host: str, port: int, path: str, browser: bool
+) -> NoReturn:
+    """Serves until Ctrl-C or SIGTERM, and prints the address that shows this path."""
+    from gru_optuna.service.addresses import address, listen
+    from gru_optuna.service.app import make_service
+    from gru_optuna.service.server import serve_until_stopped
+
+    begin_work()
+    app = make_service(settings, rules)
+    listening = listen(host, port)
+    secret = rules.one_user and rules.one_user.secret
+    url = address(listening, f"{path}?token={secret}" if secret else path)
+    print(url, flush=True)
+    say("Ctrl-C stops it.")
+    if browser:
+        import webbrowser
+
+        webbrowser.open(url)
+    serve_until_stopped(app, listening)
+    say("stopped")
+    sys.exit(EXIT_INTERRUPTED)
 
 
 @token_app.command("create", cls=Command)

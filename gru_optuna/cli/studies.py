@@ -1,15 +1,13 @@
-"""Commands that show studies: studies, status, best, trials, report and dashboard."""
+"""Commands that show studies: studies, status, best, trials and report."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path  # noqa: TC003 (typer reads the annotations)
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
+from typing import Annotated, Any, Literal
 
 import typer
 
 from gru_optuna.cli.console import (
-    EXIT_INTERRUPTED,
     AsJson,
     Name,
     Storage,
@@ -26,14 +24,10 @@ from gru_optuna.cli.output import (
     print_workers,
     shown_value,
 )
-from gru_optuna.cli.process import begin_work
 from gru_optuna.errors import UserError
 from gru_optuna.formatting import NONE
 from gru_optuna.storage.optuna_private import study_id
 from gru_optuna.workspace import shown
-
-if TYPE_CHECKING:
-    from wsgiref.simple_server import WSGIServer
 
 
 def studies(storage: Storage = None, as_json: AsJson = False) -> None:
@@ -186,76 +180,3 @@ def report(
         study, spec = place.load()
         folder = out or place.workspace.report_folder(place.name)
         print(shown(render_report(study, spec, folder, images, pages=pages)))
-
-
-def dashboard(
-    name: Annotated[
-        str | None, typer.Argument(metavar="[NAME]", help="The study to open, or its file.")
-    ] = None,
-    host: Annotated[
-        str | None,
-        typer.Option(
-            metavar="H", help="The address to listen on. Any other than loopback requires a token."
-        ),
-    ] = None,
-    port: Annotated[
-        int | None,
-        typer.Option(min=0, max=65535, help="The port; 0 takes any free one. Default: 8080."),
-    ] = None,
-    write: Annotated[
-        bool, typer.Option("--write", help="Allow the browser to change and delete studies.")
-    ] = False,
-    allow_host: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME", help="Another host name under which browsers may reach it."),
-    ] = None,
-    browser: Annotated[bool, typer.Option("--open", help="Open it in a browser.")] = False,
-    storage: Storage = None,
-) -> None:
-    """Serve optuna-dashboard and the reports, read-only and on this machine only.
-
-    Example: gru-optuna dashboard japanese-vowels
-    """
-    with plain_errors():
-        from gru_optuna.dashboard import DashboardSettings, bind, make_app, rules_for
-        from gru_optuna.service.addresses import address
-        from gru_optuna.study.study import load_study
-
-        begin_work()
-        place = StudyPlace.of(name or "", storage)
-        workspace = place.workspace
-        settings = DashboardSettings.read(workspace.dashboard_settings, host, port)
-        rules = rules_for(settings.host, allow_host or (), write=write)
-        backend = place.open()
-        path = (
-            f"/dashboard/studies/{study_id(load_study(backend, place.name)[0])}"
-            if name
-            else "/dashboard/"
-        )
-        app = make_app(backend, rules, workspace.report_folder, settings.artifact_store())
-        with bind(app, settings.host, settings.port) as server:
-            url = address(server.socket, path + (f"?token={rules.token}" if rules.token else ""))
-            print(url, flush=True)
-            say("Ctrl-C stops it.")
-            if browser:
-                import webbrowser
-
-                webbrowser.open(url)
-            _serve(server)
-
-
-def _serve(server: WSGIServer) -> NoReturn:
-    """Serves until Ctrl-C or SIGTERM."""
-    import signal
-    import threading
-
-    # Waited for, not handled: a handler that raises may do so between any two instructions of the
-    # server, and it only runs once the main thread does, which a signal that the system gives to
-    # the thread of a request never wakes. Threads inherit what is blocked here.
-    ends = {signal.SIGINT, signal.SIGTERM}
-    signal.pthread_sigmask(signal.SIG_BLOCK, ends)
-    threading.Thread(target=server.serve_forever, name="serve", daemon=True).start()
-    signal.sigwait(ends)
-    server.shutdown()
-    say("stopped")
-    sys.exit(EXIT_INTERRUPTED)

@@ -1,30 +1,38 @@
 """Who may send which request: the checks in front of everything, and the headers of each answer.
 
 In this order: the Host header (another site can point its own name at 127.0.0.1 and then read our
-answers through the visitor's browser), which page asked for a change, the size of the body, the
-token, the role. Pages and operations that need more than reading check the role themselves, with
+answers through the visitor's browser), which page asked for a change, the token, the size of the
+body, the role. Pages and operations that need more than reading check the role themselves, with
 `Viewer`, `Editor` and `Administrator`.
+
+``gru-optuna serve`` asks for the tokens of the database; ``gru-optuna dashboard`` serves one user,
+who needs none, or a token of its own.
 """
 
 from __future__ import annotations
 
+import hmac
 import ipaddress
+import os
 import re
+import secrets
 import time
 from collections import defaultdict, deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Annotated
-from urllib.parse import quote, urlsplit
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 from anyio import to_thread
 from fastapi import Depends, Request
 from starlette.datastructures import MutableHeaders
-from starlette.responses import RedirectResponse
+from starlette.responses import PlainTextResponse, RedirectResponse
 
-from gru_optuna.errors import UserError
+from gru_optuna.errors import DatabaseMissing, UserError
 from gru_optuna.service.addresses import is_loopback, own_names
 from gru_optuna.service.problems import RequestRefused, problem_response
+from gru_optuna.storage.database.open import open_storage
+from gru_optuna.storage.optuna_private import engine_behind
 from gru_optuna.storage.tokens import Role, find_token, has_tokens
 
 if TYPE_CHECKING:
@@ -33,6 +41,8 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
     from starlette.responses import Response
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+TOKEN_VARIABLE = "GRU_OPTUNA_TOKEN"  # noqa: S105 (its name)
 
 LOOPBACK_NAMES = frozenset({"127.0.0.1", "localhost", "::1"})
 
@@ -68,6 +78,49 @@ class Caller:
     role: Role
     has_token: bool = True
 
+    @property
+    def refusal(self) -> str:
+        """Why this caller may not change studies in optuna-dashboard."""
+        if self.has_token:
+            return "Only administrators change studies here."
+        return "This dashboard is read-only. Start it with --write to change studies."
+
+    @property
+    def who_may_write(self) -> str:
+        """The same, short enough for a badge on its pages."""
+        if self.has_token:
+            return "administrators can change studies"
+        return "start with --write to change studies"
+
+
+@dataclass(frozen=True)
+class OneUser:
+    """The user of ``gru-optuna dashboard``, instead of those whose tokens the database holds.
+
+    Parameters
+    ----------
+    role
+        What is allowed.
+    secret
+        The token that each request must contain; None if it needs none.
+    """
+
+    role: Role
+    secret: str | None = None
+
+    @property
+    def caller(self) -> Caller:
+        """Who sends the requests."""
+        return Caller("you", self.role, has_token=False)
+
+    def accepts(self, given: str | None) -> bool:
+        """Whether a request that contains this token may pass."""
+        # In constant time: the duration must not reveal how many characters match.
+        return self.secret is None or (
+            given is not None
+            and hmac.compare_digest(given.encode(errors="surrogateescape"), self.secret.encode())
+        )
+
 
 @dataclass(frozen=True)
 class AccessRules:
@@ -81,11 +134,14 @@ class AccessRules:
         Whether any numeric address is accepted too: unlike a name, it can't be redirected.
     without_token
         Who sends a request without a token, while the database has no tokens; None: nobody may.
+    one_user
+        Who sends every request; None: whoever has a token of the database.
     """
 
-    names: frozenset[str]
+    names: frozenset[str] = LOOPBACK_NAMES
     any_address: bool = False
     without_token: Caller | None = None
+    one_user: OneUser | None = None
 
 
 def rules_for(host: str, other_names: Sequence[str] = ()) -> AccessRules:
@@ -105,15 +161,46 @@ def rules_for(host: str, other_names: Sequence[str] = ()) -> AccessRules:
     return AccessRules(names | own_names(host), any_address=True)
 
 
-def refuse_without_tokens(rules: AccessRules, engine: Engine) -> None:
-    """Refuses to serve other machines while nobody could log in.
+def rules_for_one_user(
+    host: str, other_names: Sequence[str] = (), *, write: bool = False
+) -> AccessRules:
+    """The rules for a dashboard on this machine.
+
+    If other machines can reach it, requests need a token: the one in the environment, or a new one.
+
+    Raises
+    ------
+    UserError
+        If the host is unknown, or the token in the environment is too short to be safe.
+    """
+    secret = os.environ.get(TOKEN_VARIABLE) or None
+    if secret is not None and not re.fullmatch(r"[\w.~-]{16,}", secret, re.ASCII):
+        raise UserError(
+            f"{TOKEN_VARIABLE} must have at least 16 characters: letters, digits and - . _ ~. "
+            f"Unset it, and the dashboard makes a token itself."
+        )
+    rules = rules_for(host, other_names)
+    if rules.any_address:
+        secret = secret or secrets.token_urlsafe(24)
+    role = Role.ADMINISTRATOR if write else Role.VIEWER
+    return replace(rules, without_token=None, one_user=OneUser(role, secret))
+
+
+def refuse_without_tokens(rules: AccessRules, url: str) -> None:
+    """Refuses to serve other machines while nobody could log in, and creates no database.
 
     Raises
     ------
     UserError
         If nobody may send a request without a token, and there are none.
     """
-    if rules.without_token is None and not has_tokens(engine):
+    if rules.without_token is not None or rules.one_user is not None:
+        return
+    try:
+        storage = open_storage(url)
+    except DatabaseMissing:
+        storage = None
+    if storage is None or not has_tokens(engine_behind(storage)):
         raise UserError(
             "other machines could reach this service, so it needs a token, and there is none. Make "
             "one: gru-optuna token create NAME --role administrator."
@@ -155,11 +242,16 @@ class Access:
         send = _with_headers(send)
         try:
             self._check(request)
+            user = self._rules.one_user
+            given = request.query_params.get("token")
+            if user is not None and user.secret and given is not None and user.accepts(given):
+                await _without_token(request, given)(scope, receive, send)
+                return
             scope.setdefault("state", {})["caller"] = await self._caller(request)
             if not self._unlimited(request.url.path):
                 receive = await _limited(request, receive)
         except RequestRefused as refusal:
-            await _refusal(request, refusal)(scope, receive, send)
+            await self._refusal(request, refusal)(scope, receive, send)
             return
         await self._app(scope, receive, send)
 
@@ -181,6 +273,12 @@ class Access:
     async def _caller(self, request: Request) -> Caller | None:
         is_public = request.url.path.startswith(PUBLIC)
         secret = given_token(request)
+        if (user := self._rules.one_user) is not None:
+            if user.accepts(secret):
+                return user.caller
+            raise _unauthorized(
+                "This dashboard requires a token. Open the address that it printed."
+            )
         if secret is None:
             if is_public:
                 return None
@@ -198,6 +296,17 @@ class Access:
             raise _unauthorized("The token is unknown, or it was revoked. Ask for a new one.")
         at = f"{token.expires_at:%Y-%m-%d %H:%M} UTC"
         raise _unauthorized(f'The token "{token.name}" expired at {at}. Ask for a new one.')
+
+    def _refusal(self, request: Request, refusal: RequestRefused) -> Response:
+        """A problem document, or in a browser what a person can do about it."""
+        wants_page = request.method == "GET" and "text/html" in request.headers.get("accept", "")
+        if refusal.status != HTTPStatus.UNAUTHORIZED or not wants_page:
+            return problem_response(refusal.status, str(refusal), refusal.headers)
+        if self._rules.one_user is not None:
+            return PlainTextResponse(str(refusal), refusal.status, refusal.headers)
+        query = f"?{request.url.query}" if request.url.query else ""
+        place = quote(f"{request.url.path}{query}", safe="")
+        return RedirectResponse(f"/login?next={place}", HTTPStatus.SEE_OTHER)
 
 
 class LogInLimit:
@@ -249,6 +358,32 @@ def cookie_name(request: Request) -> str:
     return f"gru_optuna_{port}"
 
 
+def keep_token(answer: Response, request: Request, secret: str) -> None:
+    """Lets the browser keep a token in a cookie that no script can read."""
+    answer.set_cookie(
+        cookie_name(request),
+        secret,
+        httponly=True,
+        # Lax, not Strict: an address of the service is often followed from another page.
+        samesite="lax",
+        secure=request.url.scheme == "https",
+    )
+
+
+def _without_token(request: Request, secret: str) -> Response:
+    """Sets the cookie and redirects to the address without the token.
+
+    Otherwise, the token would stay in the browser's history and in bookmarks.
+    """
+    pairs = parse_qsl(request.url.query, keep_blank_values=True)
+    rest = urlencode([pair for pair in pairs if pair[0] != "token"])
+    # A single slash: with two, the browser would take what follows for another host.
+    path = "/" + quote(request.scope["path"]).lstrip("/")
+    answer = RedirectResponse(f"{path}?{rest}" if rest else path, HTTPStatus.SEE_OTHER)
+    keep_token(answer, request, secret)
+    return answer
+
+
 def caller_of(request: Request) -> Caller:
     """Who sends a request."""
     caller: Caller | None = request.scope["state"].get("caller")
@@ -263,7 +398,9 @@ def _at_least(role: Role) -> Callable[[Request], Caller]:
             raise RequestRefused(
                 HTTPStatus.FORBIDDEN,
                 f'"{caller.name}" is a {caller.role} here, and this needs an {role}. '
-                f"Ask an administrator for another token.",
+                f"Ask an administrator for another token."
+                if caller.has_token
+                else caller.refusal,
             )
         return caller
 
@@ -307,15 +444,6 @@ def _is_accepted(host: str, rules: AccessRules) -> bool:
 
 def _unauthorized(detail: str) -> RequestRefused:
     return RequestRefused(HTTPStatus.UNAUTHORIZED, detail, {"WWW-Authenticate": "Bearer"})
-
-
-def _refusal(request: Request, refusal: RequestRefused) -> Response:
-    wants_page = request.method == "GET" and "text/html" in request.headers.get("accept", "")
-    if refusal.status == HTTPStatus.UNAUTHORIZED and wants_page:
-        query = f"?{request.url.query}" if request.url.query else ""
-        place = quote(f"{request.url.path}{query}", safe="")
-        return RedirectResponse(f"/login?next={place}", HTTPStatus.SEE_OTHER)
-    return problem_response(refusal.status, str(refusal), refusal.headers)
 
 
 async def _limited(request: Request, receive: Receive) -> Receive:

@@ -13,7 +13,8 @@ from gru_optuna.service.operation import operation
 from gru_optuna.service.optuna_dashboard import WithOptunaDashboard
 from gru_optuna.service.pages import pages
 from gru_optuna.service.problems import Problem, answer_with_problems
-from gru_optuna.storage.database.open import open_storage
+from gru_optuna.storage.database.open import open_storage, shown_url
+from gru_optuna.storage.database.schema import refuse_other_revisions
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -37,8 +38,12 @@ def make_service(settings: ServiceSettings, rules: AccessRules) -> ASGIApp:
     UserError
         If the database can't be opened, or nobody could log in.
     """
-    context = ServiceContext(settings, open_storage(settings.url, create=True))
-    refuse_without_tokens(rules, context.engine)
+    refuse_without_tokens(rules, settings.url)
+    context = ServiceContext(settings, open_storage(settings.url, create=settings.create))
+    if not settings.create:
+        # `open_storage` also opens tables of an earlier version that can't be upgraded here.
+        with context.engine.connect() as connection:
+            refuse_other_revisions(shown_url(settings.url), connection)
     app = FastAPI(
         title="gru-optuna",
         version="1",

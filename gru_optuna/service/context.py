@@ -39,6 +39,8 @@ class ServiceSettings:
         How much memory it may take.
     artifact_dir
         Where scripts have put files that optuna-dashboard shows; None: nowhere.
+    create
+        Whether a database that is missing is created.
     """
 
     url: str
@@ -48,6 +50,7 @@ class ServiceSettings:
     inspection_seconds: float = 120.0
     inspection_bytes: int = 4 << 30
     artifact_dir: Path | None = None
+    create: bool = True
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gru_optuna.service.access import READING
+from gru_optuna.service.read_only_badge import with_badge
 from gru_optuna.storage.tokens import Role
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ class WithOptunaDashboard:
     def __init__(self, app: ASGIApp, context: ServiceContext) -> None:
         self._app, self._context = app, context
         self._lock = Lock()
-        self._loaded: dict[bool, ASGIApp] = {}
+        self._loaded: dict[str, ASGIApp] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers requests to optuna-dashboard, and lets others pass."""
@@ -54,24 +55,22 @@ class WithOptunaDashboard:
         request = Request(scope)
         if request.method not in READING and not may_write:
             # The JSON whose "reason" its pages show.
-            reason = "Only administrators change studies here."
-            body = json.dumps({"reason": reason})
+            body = json.dumps({"reason": caller.refusal})
             refusal = Response(body, HTTPStatus.FORBIDDEN, media_type="application/json")
             await refusal(scope, receive, send)
             return
         if "accept-encoding" not in request.headers:  # it fails without this header
             scope["headers"] = [*scope["headers"], (b"accept-encoding", b"identity")]
-        app = await to_thread.run_sync(self._load, may_write)
-        is_artifact = scope["path"].startswith("/artifacts/")
-        await app(scope, receive, _with_artifact_headers(send) if is_artifact else send)
+        badge = "" if may_write else f"read-only; {caller.who_may_write}"
+        app = await to_thread.run_sync(self._load, badge)
+        await app(scope, receive, _with_headers(send, scope["path"]))
 
-    def _load(self, may_write: bool) -> ASGIApp:
+    def _load(self, badge: str) -> ASGIApp:
+        """optuna-dashboard, with a badge on its pages unless the text is empty."""
         with self._lock:
-            if may_write not in self._loaded:
+            if badge not in self._loaded:
                 import optuna_dashboard
                 from a2wsgi import WSGIMiddleware
-
-                from gru_optuna.dashboard.read_only_badge import with_badge
 
                 settings = self._context.settings
                 store = None
@@ -80,20 +79,21 @@ class WithOptunaDashboard:
 
                     store = FileSystemArtifactStore(settings.artifact_dir)
                 app: Any = optuna_dashboard.wsgi(self._context.storage, artifact_store=store)
-                shown: Any = (
-                    app
-                    if may_write
-                    else with_badge(app, "read-only; administrators can change studies")
-                )
+                shown: Any = with_badge(app, badge) if badge else app
                 answering: Any = WSGIMiddleware(shown)
-                self._loaded[may_write] = answering
-            return self._loaded[may_write]
+                self._loaded[badge] = answering
+            return self._loaded[badge]
 
 
-def _with_artifact_headers(send: Send) -> Send:
+def _with_headers(send: Send, path: str) -> Send:
     async def send_with_headers(message: Message) -> None:
         if message["type"] == "http.response.start":
-            MutableHeaders(scope=message).update(_ARTIFACT_HEADERS)
+            headers = MutableHeaders(scope=message)
+            if path.startswith("/artifacts/"):
+                headers.update(_ARTIFACT_HEADERS)
+            elif path.startswith("/static/"):
+                # Several megabytes that only an upgrade changes: the browser asks whether one has.
+                headers.setdefault("Cache-Control", "no-cache")
         await send(message)
 
     return send_with_headers

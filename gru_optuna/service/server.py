@@ -7,7 +7,9 @@ import signal
 import threading
 from typing import TYPE_CHECKING
 
+import h11
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 if TYPE_CHECKING:
     import socket
@@ -18,7 +20,47 @@ _FINISH_SECONDS = 2
 """How long requests may still take after Ctrl-C: event streams never end by themselves."""
 
 _IDLE_SECONDS = 60
-"""How long a connection may stay open between two requests."""
+"""How long a connection may stay open between two requests, or in the middle of a body."""
+
+_HEAD_SECONDS = 60
+"""How long a client may take to send the head of a request."""
+
+_MOST_CONNECTIONS = 900
+"""Others are answered 503 at once. Below the 1,024 open files that many systems allow a process."""
+
+
+class _TimedProtocol(H11Protocol):
+    """Cuts off clients that send a byte now and then, which uvicorn would wait for for ever."""
+
+    _cut_off: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._wait(_HEAD_SECONDS)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._wait(None)
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self.conn.their_state is h11.SEND_BODY:
+            self._wait(_IDLE_SECONDS)
+        elif self.conn.their_state is not h11.IDLE:
+            self._wait(None)  # the request is complete
+        elif self._cut_off is None:
+            self._wait(_HEAD_SECONDS)
+
+    def _wait(self, seconds: float | None) -> None:
+        if self._cut_off is not None:
+            self._cut_off.cancel()
+        self._cut_off = None if seconds is None else self.loop.call_later(seconds, self._end)
+
+    def _end(self) -> None:
+        if self.flow.read_paused:  # it is us who are slow
+            self._wait(_IDLE_SECONDS)
+        else:
+            self.transport.abort()
 
 
 class RunningServer:
@@ -39,6 +81,9 @@ class RunningServer:
             log_level="warning",
             access_log=False,
             server_header=False,
+            http=_TimedProtocol,
+            ws="none",
+            limit_concurrency=_MOST_CONNECTIONS,
             timeout_keep_alive=_IDLE_SECONDS,
             timeout_graceful_shutdown=_FINISH_SECONDS,
         )

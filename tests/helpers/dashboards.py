@@ -1,56 +1,41 @@
-"""Dashboards that are served for as long as a test needs them."""
+"""Dashboards of one user that are served for as long as a test needs them."""
 
 from __future__ import annotations
 
-import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from gru_optuna.dashboard import Rules, bind, make_app
+from gru_optuna.service.access import AccessRules, OneUser
+from gru_optuna.service.addresses import HOST, listen
+from gru_optuna.service.app import make_service
+from gru_optuna.service.context import ServiceSettings
+from gru_optuna.service.server import RunningServer
+from gru_optuna.storage.tokens import Role
+from gru_optuna.workspace import Workspace
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-    from wsgiref.simple_server import WSGIServer
-
-    from optuna.artifacts import FileSystemArtifactStore
-    from optuna.storages import BaseStorage
-
-
-HOST = "127.0.0.1"
-
 
 TOKEN = "a-token-that-nobody-guesses"  # noqa: S105
 
 
-@contextmanager
-def running(server: WSGIServer) -> Iterator[int]:
-    """The port of a server that runs as long as the block does."""
-    with server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
-        try:
-            yield server.server_port
-        finally:
-            server.shutdown()
-            thread.join()
+def reader(secret: str | None = None) -> AccessRules:
+    """The rules of a read-only dashboard on this machine."""
+    return AccessRules(one_user=OneUser(Role.VIEWER, secret))
+
+
+def writer(secret: str | None = None) -> AccessRules:
+    """The rules of one with ``--write``."""
+    return AccessRules(one_user=OneUser(Role.ADMINISTRATOR, secret))
 
 
 @contextmanager
 def serving(
-    storage: BaseStorage,
-    rules: Rules | None = None,
-    *,
-    write: bool = False,
-    reports: Path | None = None,
-    artifacts: FileSystemArtifactStore | None = None,
+    url: str, folder: Path, rules: AccessRules | None = None, artifacts: Path | None = None
 ) -> Iterator[int]:
     """The port of a dashboard that runs as long as the block does."""
-
-    def folder(name: str) -> Path:
-        assert reports is not None
-        return reports / name
-
-    app = make_app(storage, rules or Rules(write=write), folder, artifacts)
-    with running(bind(app, HOST, 0)) as port:
-        yield port
+    settings = ServiceSettings(url, Workspace(folder), artifact_dir=artifacts, create=False)
+    listening = listen(HOST, 0)
+    with RunningServer(make_service(settings, rules or reader()), listening):
+        yield listening.getsockname()[1]

@@ -13,7 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from gru_optuna.formatting import format_metric
 from gru_optuna.report.theme import DARK, LIGHT
-from gru_optuna.service.access import Caller, Editor, LogInLimit, Viewer, cookie_name
+from gru_optuna.service.access import Caller, Editor, LogInLimit, Viewer, cookie_name, keep_token
 from gru_optuna.service.api.data import UploadView, receive_upload, view_of
 from gru_optuna.service.api.parameters import FileName
 from gru_optuna.service.api.studies import find_study, study_view
@@ -68,6 +68,14 @@ def study(context: Context, caller: Viewer, name: str) -> Response:
     return _page("study.html", caller, study=entry, toml=toml, study_id=found.study_id)
 
 
+@pages.get("/report/{name}")
+@pages.get("/report/{name}/{file:path}")
+def report(name: str, file: str = "") -> Response:
+    """Leads to a report, from where the notes in optuna-dashboard expect it."""
+    place = f"/v1/studies/{quote(name, safe='')}/report/{quote(file)}"
+    return RedirectResponse(place, HTTPStatus.PERMANENT_REDIRECT)
+
+
 @pages.get("/login")
 def show_log_in(request: Request) -> Response:
     """Asks for a token."""
@@ -104,14 +112,7 @@ def log_in(context: Context, request: Request, form: dict[str, str] = Depends(_f
             status=HTTPStatus.UNAUTHORIZED,
         )  # fmt: skip
     answer = RedirectResponse(to, HTTPStatus.SEE_OTHER)
-    answer.set_cookie(
-        cookie_name(request),
-        secret,
-        httponly=True,
-        # Lax, not Strict: an address of the service is often followed from another page.
-        samesite="lax",
-        secure=request.url.scheme == "https",
-    )
+    keep_token(answer, request, secret)
     return answer
 
 

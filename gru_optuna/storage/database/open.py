@@ -15,7 +15,7 @@ from optuna.storages import get_storage
 from sqlalchemy import func, make_url, select
 from sqlalchemy.exc import ArgumentError
 
-from gru_optuna.errors import StorageError
+from gru_optuna.errors import DatabaseMissing, StorageError
 from gru_optuna.storage.database import schema
 from gru_optuna.storage.database.postgresql import PostgreSQL
 from gru_optuna.storage.database.sqlite import SQLite
@@ -296,8 +296,8 @@ def _is_made(database: Database) -> bool:
         return schema.is_made(connection)
 
 
-def _no_tables(database: Database) -> StorageError:
-    return StorageError(
+def _no_tables(database: Database) -> DatabaseMissing:
+    return DatabaseMissing(
         f"{database}: there is no database yet. Create it with gru-optuna tune, or name another "
         f"one with --storage URL."
     )

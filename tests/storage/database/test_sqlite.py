@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import gc
-import os
 import pickle
 import shutil
 import sqlite3
 import tempfile
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import optuna
 import pytest
+from helpers.permissions import without_privileges
 from helpers.storage_rows import fill
 
 from gru_optuna.errors import StorageError
@@ -26,8 +25,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from optuna.storages import BaseStorage
-
-NOBODY = 65534
 
 
 def url(path: Path) -> str:
@@ -45,18 +42,6 @@ def pragma(storage: BaseStorage, name: str) -> object:
     """A setting of the connections that Optuna itself uses."""
     with storage._backend.engine.connect() as connection:  # type: ignore[attr-defined]
         return connection.exec_driver_sql(f"PRAGMA {name}").scalar()
-
-
-@contextmanager
-def without_privileges() -> Iterator[None]:
-    """As a user whom permissions bind: root may write everything."""
-    user = os.geteuid()
-    if user == 0:
-        os.seteuid(NOBODY)
-    try:
-        yield
-    finally:
-        os.seteuid(user)
 
 
 @pytest.fixture

@@ -13,8 +13,6 @@ from gru_optuna.workspace import shown
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from optuna.artifacts import FileSystemArtifactStore
-
 _KINDS = {"host": str, "port": int, "artifact_dir": str}
 
 
@@ -50,14 +48,6 @@ class DashboardSettings:
             port=table.get("port", PORT) if port is None else port,
             artifact_dir=None if folder is None else file.parent.parent / folder,
         )
-
-    def artifact_store(self) -> FileSystemArtifactStore | None:
-        """The store of the artifacts; None if there is no folder for them."""
-        if self.artifact_dir is None:
-            return None
-        from optuna.artifacts import FileSystemArtifactStore
-
-        return FileSystemArtifactStore(self.artifact_dir)
 
 
 def _table(file: Path) -> dict[str, Any]:

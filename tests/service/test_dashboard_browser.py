@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING
 
 import optuna
 import pytest
-from helpers.dashboards import TOKEN, serving
+from helpers.dashboards import TOKEN, reader, serving
 from helpers.workspaces import REPOSITORY, TINY_STUDY
 from optuna_dashboard import save_note
 
 import gru_optuna
-from gru_optuna.dashboard import Rules
 from gru_optuna.storage.database.open import open_storage
 
 if TYPE_CHECKING:
@@ -20,13 +19,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from helpers.browser import Seen
-    from optuna.storages import BaseStorage
 
 HOSTILE = ["<script>alert(1)</script>", "../../etc", '"><img src=x onerror=alert(1)>']
 
 
 @pytest.fixture(scope="module")
-def tuned(tmp_path_factory: pytest.TempPathFactory) -> tuple[BaseStorage, Path]:
+def tuned(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
     """The study "tiny", with a pruned trial, and studies of hostile names; a room for reports."""
     folder = tmp_path_factory.mktemp("dashboard")
     file, url = folder / "tiny.toml", f"sqlite:///{folder / 'x.db'}"
@@ -43,14 +41,13 @@ def tuned(tmp_path_factory: pytest.TempPathFactory) -> tuple[BaseStorage, Path]:
         trial = study.ask()
         trial.suggest_float(name, 0.0, 1.0)
         study.tell(trial, 0.5)
-    return storage, folder / "dashboards"
+    return url, folder
 
 
 @pytest.fixture
-def base(tuned: tuple[BaseStorage, Path]) -> Iterator[str]:
+def base(tuned: tuple[str, Path]) -> Iterator[str]:
     """The address of a read-only dashboard."""
-    storage, room = tuned
-    with serving(storage, reports=room) as port:
+    with serving(*tuned) as port:
         yield f"http://127.0.0.1:{port}"
 
 
@@ -75,15 +72,15 @@ def test_the_study_its_note_and_its_report_are_found(visit: Callable[..., Seen],
     for words in ("searched", "learning_rate", "to beat:", "gru-optuna updates this note"):
         page.get_by_text(words).first.wait_for()
     page.get_by_role("link", name="Full report").click()
-    page.wait_for_url(f"{base}/report/tiny/")
+    page.wait_for_url(f"{base}/v1/studies/tiny/report/")
     assert "tiny" in page.locator("h1").inner_text()
     assert_calm(seen, base)
 
 
 def test_a_trial_says_why_it_was_pruned(
-    visit: Callable[..., Seen], base: str, tuned: tuple[BaseStorage, Path]
+    visit: Callable[..., Seen], base: str, tuned: tuple[str, Path]
 ) -> None:
-    study = optuna.load_study(storage=tuned[0], study_name="tiny")
+    study = optuna.load_study(storage=open_storage(tuned[0]), study_name="tiny")
     pruned = next(trial for trial in study.trials if trial.state.name == "PRUNED")
     seen = visit(f"{base}/dashboard/studies/1/trials?numbers={pruned.number}", scheme="dark")
     said = re.compile(r"^Pruned after epoch \d, at 0\.\d+\. Of \d other trials? that reached")
@@ -121,17 +118,16 @@ PAYLOADS = [
 
 
 def test_notes_of_a_hostile_database_run_no_script(
-    visit: Callable[..., Seen], tuned: tuple[BaseStorage, Path]
+    visit: Callable[..., Seen], tuned: tuple[str, Path]
 ) -> None:
     """A database may come from anybody, and its notes are shown in the pages of the dashboard."""
-    storage, room = tuned
-    study = optuna.create_study(storage=storage, study_name="with a note")
+    study = optuna.create_study(storage=open_storage(tuned[0]), study_name="with a note")
     text = "\n\n".join([*PAYLOADS, "the end of the note"])
     save_note(study, text)
     trial = study.ask()
     study.tell(trial, 0.5)
     save_note(trial, text)
-    with serving(storage, reports=room) as port:
+    with serving(*tuned) as port:
         base = f"http://127.0.0.1:{port}"
         seen, opened = visit(f"{base}/dashboard"), []
         page = seen.page
@@ -147,31 +143,29 @@ def test_notes_of_a_hostile_database_run_no_script(
 
 
 def test_a_read_only_page_says_so(
-    visit: Callable[..., Seen], base: str, tuned: tuple[BaseStorage, Path]
+    visit: Callable[..., Seen], base: str, tuned: tuple[str, Path]
 ) -> None:
-    studies = len(tuned[0].get_all_studies())
+    studies = len(open_storage(tuned[0]).get_all_studies())
     seen = visit(f"{base}/dashboard")
     seen.page.get_by_role("note").get_by_text("read-only").wait_for()
     seen.page.get_by_test_id("DeleteIcon").last.click()
     seen.page.get_by_role("button", name="Yes").click()
     seen.page.get_by_text("Failed to delete study").wait_for()
-    assert len(tuned[0].get_all_studies()) == studies
+    assert len(open_storage(tuned[0]).get_all_studies()) == studies
 
 
 def test_the_report_reaches_nothing_of_the_dashboard(visit: Callable[..., Seen], base: str) -> None:
     """As if something hostile had got into it."""
-    page = visit(f"{base}/report/tiny/").page
+    page = visit(f"{base}/v1/studies/tiny/report/").page
     script = "() => fetch('/api/studies').then(() => 'reached', () => 'refused')"
     assert page.evaluate(script) == "refused"
     assert page.evaluate("() => origin") == "null"
 
 
 def test_elsewhere_a_browser_shows_the_token_once(
-    visit: Callable[..., Seen], tuned: tuple[BaseStorage, Path]
+    visit: Callable[..., Seen], tuned: tuple[str, Path]
 ) -> None:
-    storage, room = tuned
-    rules = Rules(any_address=True, token=TOKEN)
-    with serving(storage, rules, reports=room) as port:
+    with serving(*tuned, reader(TOKEN)) as port:
         base = f"http://127.0.0.1:{port}"
         page = visit(f"{base}/dashboard").page
         assert "requires a token" in page.inner_text("body")
@@ -179,5 +173,5 @@ def test_elsewhere_a_browser_shows_the_token_once(
         page.get_by_text("1. tiny").wait_for()
         assert TOKEN not in page.url
         assert TOKEN not in page.evaluate("() => document.cookie")
-        page.goto(f"{base}/report/nothing/")
+        page.goto(f"{base}/v1/studies/nothing/report/")
         assert "no study" in page.inner_text("body")

@@ -19,10 +19,9 @@ _BADGE = (
     b'font:500 14px system-ui,sans-serif;pointer-events:none">'
     b"%b</div>"
 )
-_ABOUT = "read-only; start with --write to change studies"
 
 
-def with_badge(app: WSGIApplication, about: str = _ABOUT) -> WSGIApplication:
+def with_badge(app: WSGIApplication, about: str) -> WSGIApplication:
     """Adds a badge with this text to an application's pages."""
     badge = _BADGE % about.encode()
 
