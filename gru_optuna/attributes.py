@@ -20,7 +20,7 @@ BUDGET = "budget"
 """The budget that the study was last given."""
 
 BASELINES = "baselines"
-"""What the metric is without a GRU, by the baseline's name."""
+"""The metric of predictions without a GRU, by the baseline's name."""
 
 FITTED_BASELINES = "fitted_baselines"
 """Simple models that were fitted to the training rows, and what they reach; see
@@ -31,7 +31,7 @@ CHECKPOINTS = "checkpoints"
 SQLite file, or in a PostgreSQL database."""
 
 WORKED_SECONDS = "worked_seconds"
-"""How long anybody has worked on the study, wall time."""
+"""Seconds of wall time during which some worker worked on the study."""
 
 WORKED_UNTIL = "worked_until"
 """The database's time up to which that is counted."""
@@ -54,7 +54,7 @@ what `study.predictions.describe_predictions` returns, the metric's ``value`` an
 """
 
 FUTURE = "future"
-"""What was last forecast to come after the newest rows; see `study.predictions.describe_future`."""
+"""The last forecast of the steps after the newest rows; see `study.predictions.describe_future`."""
 
 PREDICTION_INTERVALS = "prediction_intervals"
 """How far the winner's predictions of numbers are off; see `study.prediction_intervals`."""

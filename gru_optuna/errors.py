@@ -10,7 +10,7 @@
     │   │   └── DatabaseMissing       there is none yet
     │   ├── StudyError            the study in the database
     │   └── BundleError           a bundle that can't be made, read or trusted
-    ├── TrialFailed           one trial ends as failed, the study goes on
+    ├── TrialFailed           one trial ends as failed, the study continues
     │   ├── Diverged              its loss or gradient stopped being a number
     │   ├── OutOfMemory           its epoch didn't fit
     │   └── Crashed               its epoch raised anything else
@@ -90,7 +90,7 @@ class TrialFailed(GRUOptunaError):  # noqa: N818 (an ending, not a fault)
 
 
 class Quantity(StrEnum):
-    """What can stop being finite, in the words that tell it."""
+    """What can stop being finite, as messages name it."""
 
     TRAINING_LOSS = "the training loss"
     GRADIENT = "the gradient"
@@ -168,6 +168,6 @@ def did_you_mean(got: str, known: Iterable[str]) -> str:
 
 
 def _first_line(error: Exception) -> str:
-    """The end of an outcome: torch's messages go on with advice and stacks."""
+    """The end of an outcome: torch's messages continue with advice and stacks."""
     line = str(error).strip().partition("\n")[0]
     return f": {line}" if line else ""

@@ -85,7 +85,7 @@ class BackgroundFit:
         """Starts the process, unless it has been started."""
         if self._process is not None or self._over:
             return
-        # No larger a share of the memory than the search leaves.
+        # A quarter of the allowance, because the search needs the rest.
         memory = {MEMORY: str(allowance() // 4)}
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 (as long as the process)
         self._process = subprocess.Popen(
@@ -107,7 +107,7 @@ class BackgroundFit:
         return None if self._process is None else self._process.pid
 
     def fitted(self, seconds: float, stop: threading.Event | None = None) -> bool:
-        """Waits until all models are fitted, at most so long; returns whether they are."""
+        """Waits at most this long until all models are fitted; returns whether they are."""
         self._wait(lambda: self._fitted, seconds, stop)
         return self._fitted
 

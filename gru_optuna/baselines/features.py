@@ -66,7 +66,7 @@ def _of_row(row: NDArray[np.float64], longest: int) -> NDArray[np.float64]:
     places = np.linspace(0, steps - 1, _SHAPE)
     course = np.stack([np.interp(places, np.arange(steps), column) for column in row.T])
     ends = np.linspace(0, steps, _SHAPE // 2 + 1).round().astype(int)
-    # Of a row with few steps, several stretches are its last step.
+    # In a row with few steps, several stretches are the last step.
     levels = [
         row[min(a, steps - 1) : max(b, a + 1)].mean(axis=0) for a, b in itertools.pairwise(ends)
     ]
@@ -94,7 +94,7 @@ def _of_row(row: NDArray[np.float64], longest: int) -> NDArray[np.float64]:
     if longest:
         parts.append(_spectra(row - mean, longest).ravel())
     if 1 < channels <= 16:
-        # How channels go together.
+        # How channels correlate.
         parts.append((scaled.T @ scaled / steps)[np.triu_indices(channels, 1)])
     return np.concatenate(parts)
 

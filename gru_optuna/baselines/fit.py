@@ -112,7 +112,7 @@ def fit_all(
     known
         Settings that were chosen before, by family; they are fitted without trying others.
     hurry
-        Once true, no further family is begun, and no further settings are tried.
+        Once true, no further family is started, and no further settings are tried.
     """
     families = families_of(spec)
     end = time.process_time() + seconds
@@ -172,7 +172,7 @@ def _choose(
     except NotPossibleError as error:
         return LeftOut(name, str(error))
     except (MemoryError, FloatingPointError, np.linalg.LinAlgError, ValueError) as error:
-        # Rows that nobody foresaw: one model less must not cost the others.
+        # Rows of an unforeseen kind: the failure of one model must not cost the others.
         return LeftOut(name, f"{type(error).__name__}: {error}".partition("\n")[0])
     if best is None:
         return LeftOut(name, reason)

@@ -35,13 +35,13 @@ if TYPE_CHECKING:
     from gru_optuna.study_file import Specification
 
 MOST_TRAINING_ROWS = 20_000
-"""More training rows are drawn from: a simple model gains little from the rest, but takes time."""
+"""Of more training rows, this many are drawn: the rest takes time, and helps little."""
 
 MOST_TRAINING_WINDOWS = 8_000
-"""Likewise of the windows of series, which overlap."""
+"""The same for windows of series, which overlap."""
 
 MOST_VALIDATION_ROWS = 10_000
-"""More validation rows are drawn from, to choose settings on."""
+"""Of more validation rows, this many are drawn to choose settings on."""
 
 MOST_NUMBERS = 20_000_000
 """Numbers, or characters of texts, of the training rows that are held in memory together."""
@@ -123,7 +123,7 @@ def read_raw_folds(spec: Specification, folder: Path, *, refit: bool = False) ->
     folder
         What relative paths are relative to.
     refit
-        Whether the validation rows are training rows, too; then there is a single fold. Not of
+        Whether the validation rows are training rows, too; then there is a single fold. Not for
         series.
 
     Raises

@@ -86,7 +86,7 @@ class SequenceRidge:
         return self.features.shapes(self.channels) | own
 
     def __call__(self, rows: Inputs) -> NDArray[np.float64]:
-        """Predicts rows; each by itself, whatever the others are."""
+        """Predicts rows, each independently of the others."""
         if not len(rows):
             return np.zeros((0, self.outputs))
         features = self.known(rows)

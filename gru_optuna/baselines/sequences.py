@@ -35,7 +35,7 @@ _TEMPERATURES = (2.0, 1.0, 4.0, 8.0, 16.0, 32.0)  # from scores of -1 to 1 to pr
 
 
 class FeatureTrees:
-    """Statistics and spectra of each row, and extremely randomised trees (Geurts et al. 2006)."""
+    """Statistics and spectra of each row, and extremely randomized trees (Geurts et al. 2006)."""
 
     def __init__(self, spec: Specification, fold: RawFold) -> None:
         self._spec, self._fold = spec, fold
@@ -76,7 +76,7 @@ class FeatureTrees:
 
         def shares(rows: Inputs) -> NDArray[np.float64]:
             found = forest.predict_proba(of(rows))
-            # Trees that all say no don't make a class impossible.
+            # A class that no tree predicts isn't impossible.
             probabilities = np.full((len(found), classes), 1 / _TREES)
             probabilities[:, forest.classes_] += found
             probabilities /= probabilities.sum(axis=1, keepdims=True)

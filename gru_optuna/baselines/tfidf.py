@@ -92,7 +92,7 @@ class TfidfModel:
         return {"frequencies": (terms,), "weights": (scores, terms), "offsets": (scores,)}
 
     def __call__(self, texts: Inputs) -> NDArray[np.float64]:
-        """Predicts texts; each by itself, whatever the others are."""
+        """Predicts texts, each independently of the others."""
         parts = [self._predict(some) for some in _some(texts)]
         return np.concatenate(parts) if parts else np.zeros((0, self.outputs))
 

@@ -289,7 +289,7 @@ class Bundle:
         shares = self._mean(rows, of_networks)
         if (temperature := self.manifest.temperature) == 1:
             return shares
-        # In times of the largest one, so that a power of small probabilities isn't 0 for all.
+        # Relative to the largest one, so that powers of small probabilities aren't all 0.
         powers = (shares / shares.max(axis=1, keepdims=True)) ** (1 / temperature)
         scaled: NDArray[np.float64] = powers / powers.sum(axis=1, keepdims=True)
         return scaled

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from gru_optuna.bundle.rows import Encoder
 
 FittedLinear: TypeAlias = TfidfModel | SequenceRidge
-"""The models that a bundle can hold beside its networks."""
+"""The models that a bundle can hold next to its networks."""
 
 _MOST_GROUPS = 10_000
 _WIDEST = 2**17  # steps between two weights of a kernel

@@ -62,7 +62,7 @@ def to_onnx(bundle: Bundle) -> bytes:
         ) from None
     if bundle.linear:
         raise BundleError(
-            "the ensemble contains a linear model of words, which one ONNX model can't hold. "
+            "the ensemble contains a linear model, which one ONNX model can't hold. "
             "Export with --single."
         )
     if len({(id(one.preprocessing), one.longest) for one in bundle.networks}) > 1:

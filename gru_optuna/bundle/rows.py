@@ -115,7 +115,7 @@ def rows_of_table(table: Table, encoder: Encoder) -> RowsToPredict:
 
 
 def series_of_tables(tables: Sequence[Table], encoder: SeriesEncoder) -> RowsToPredict:
-    """The series of tables, of which each goes on where the one before it ended.
+    """The series of tables, each of which continues where the one before it ended.
 
     Raises
     ------

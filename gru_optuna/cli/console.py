@@ -115,6 +115,12 @@ DataFolder = Annotated[
         metavar="DIR", help="The folder that data paths are relative to. Default: studies/."
     ),
 ]
+OutFile = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE", help="The file to write: .csv .tsv .jsonl .parquet. Default: stdout."
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from gru_optuna.cli.console import EXIT_INTERRUPTED, plain_errors, say
+from gru_optuna.cli.console import EXIT_INTERRUPTED, OutFile, plain_errors, say
 from gru_optuna.cli.process import begin_work
 from gru_optuna.workspace import shown
 
@@ -23,12 +23,7 @@ def predict(
             help="Rows to predict: .csv .tsv .jsonl .parquet; sequences also .npz .ts",
         ),
     ],
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE", help="The file to write: .csv .tsv .jsonl .parquet. Default: stdout."
-        ),
-    ] = None,
+    out: OutFile = None,
     level: Annotated[
         list[str] | None,
         typer.Option(

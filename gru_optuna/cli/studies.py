@@ -10,6 +10,7 @@ import typer
 from gru_optuna.cli.console import (
     AsJson,
     Name,
+    OutFile,
     Storage,
     StudyPlace,
     open_database,
@@ -82,7 +83,7 @@ def status(name: Name, storage: Storage = None, as_json: AsJson = False) -> None
         also = "".join(f", minimize {goal}" for goal in spec.goals[1:])
         print(f"{summary.study}: {summary.direction} {summary.metric}{also} ({summary.task})")
         print(f"trials   {counts or 'none yet'}")
-        print(f"budget   {summary.budget['claimed']} of {budget or 'unlimited'} trials begun")
+        print(f"budget   {summary.budget['claimed']} of {budget or 'unlimited'} trials started")
         print(f"best     {shown_value(summary.best, summary.metric)}")
         for sentence in summary.compared()[:1]:
             print(f"         {sentence}")
@@ -123,12 +124,7 @@ def best(
 def trials(
     name: Name,
     storage: Storage = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE", help="The file to write: .csv .tsv .jsonl .parquet. Default: stdout."
-        ),
-    ] = None,
+    out: OutFile = None,
     as_json: AsJson = False,
 ) -> None:
     """List every trial of a study: its state, value, epochs and hyperparameters.

@@ -14,6 +14,7 @@ from gru_optuna.cli.console import (
     DataFolder,
     Device,
     Name,
+    OutFile,
     Slots,
     Storage,
     StudyPlace,
@@ -97,8 +98,8 @@ def export(
     refit: Annotated[
         bool | None,
         typer.Option(
-            help="Train on the validation rows too; forecasting: on all rows, as it does unless "
-            "told otherwise."
+            help="Train on the validation rows too; forecasting: on all rows, which is the default "
+            "there."
         ),
     ] = None,
     ensemble: Annotated[
@@ -114,7 +115,7 @@ def export(
         typer.Option(
             min=1,
             metavar="N",
-            help="The best confirmed network of at most N parameters, by itself. Default: the "
+            help="The best confirmed network of at most N parameters, alone. Default: the "
             "winner, of any size.",
         ),
     ] = None,
@@ -170,12 +171,7 @@ def forecast(
         int | None,
         typer.Option(min=1, metavar="N", help="Steps ahead. Default: the study's horizon."),
     ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE", help="The file to write: .csv .tsv .jsonl .parquet. Default: stdout."
-        ),
-    ] = None,
+    out: OutFile = None,
     data: DataFolder = None,
     device: Device = "auto",
     threads: Threads = None,

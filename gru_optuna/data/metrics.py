@@ -39,7 +39,7 @@ def measure(metric: Metric, predictions: Tensor, split: Split) -> float:
     predictions
         (N, O): logits of the classes, or scaled numbers.
     split
-        Its targets that are NaN (missing values to forecast) count in nothing.
+        Targets that are NaN (missing values to forecast) don't count.
 
     Returns
     -------
@@ -87,7 +87,7 @@ def classification_metric(name: Metric, logits: Tensor, targets: Tensor) -> floa
     targets
         (N,), the right class of each row.
     """
-    # Two lines of torch where they say the same, for the same reason.
+    # Torch where a line of it does the same, for the same reason.
     if name == "accuracy":
         return int((logits.argmax(dim=1) == targets).sum()) / len(targets)
     if name == "log_loss":

@@ -187,7 +187,7 @@ class Numbers:
 
 
 def outputs_from_json(preprocessing: Mapping[str, Any]) -> Classes | Numbers:
-    """What the outputs mean for texts and sequences; `as_json` wrote it beside the encoder."""
+    """What the outputs mean for texts and sequences; `as_json` wrote it next to the encoder."""
     if (labels := preprocessing.get("labels")) is not None:
         return Classes(tuple(labels))
     return Numbers(preprocessing["target"]["mean"], preprocessing["target"]["deviation"])

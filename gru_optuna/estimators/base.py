@@ -54,8 +54,8 @@ if TYPE_CHECKING:
     from gru_optuna.training.pool_factory import Device
 
 AGAIN = "X again"
-"""Names the training rows as validation rows: there are too few to hold some out, so that trials
-were compared on the rows that they learned from, and those are all."""
+"""Names the training rows where they are the validation rows, too: there are too few to hold some
+out. Trials are then compared on the rows that they learned from, and none are left to refit on."""
 
 TOGETHER = 8
 """Trials that train at once. The same everywhere, because the sampler's proposals depend on it."""
@@ -216,7 +216,7 @@ class GRUEstimator(BaseEstimator):  # type: ignore[misc]
         winner = find_winner(self.study_, spec)
         if winner is None:
             raise StudyFailed(
-                f"none of {len(self.study_.trials)} trials finished an epoch; study_.trials says "
+                f"none of {len(self.study_.trials)} trials finished an epoch; study_.trials shows "
                 f"how each ended. Give more trials or seconds."
             )
         confirmed = winner.confirmed
@@ -236,7 +236,7 @@ class GRUEstimator(BaseEstimator):  # type: ignore[misc]
     def _specification(
         self, space: Mapping[str, Any], data: Mapping[str, Any], default: DefaultSizes, seed: int
     ) -> Specification:
-        """The study file that says the same as these parameters."""
+        """The study file that means the same as these parameters."""
         sizes = ["hidden_size", "embedding_size"] if data.get("text") else ["hidden_size"]
         searched = sections(dict.fromkeys(sizes, default.sizes) | dict(space))
         budget: dict[str, Any] = {"trials": self.trials}

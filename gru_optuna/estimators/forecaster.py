@@ -126,9 +126,9 @@ class GRUForecaster(GRUEstimator):
 
         Returns
         -------
-        ndarray, or of pandas where y is
-            (horizon,), or (series, horizon) for several series, in the order of their names. A
-            series of pandas has the times as its index, a frame the names.
+        numpy.ndarray, or pandas.Series or pandas.DataFrame if y is of pandas
+            (horizon,), or (series, horizon) for several series, in the order of their names. The
+            index of a Series is the times, that of a DataFrame the names.
 
         Raises
         ------
@@ -158,7 +158,7 @@ class GRUForecaster(GRUEstimator):
     ) -> Any:
         """Predicts the next values as a frame with series, times and the column ``prediction``.
 
-        It is a frame of polars; of pandas where y is, with times in the form that they have there.
+        The frame is of polars, or of pandas if y is, with times in the form that they have in y.
         For each level, columns such as ``low_80`` and ``high_80`` hold the bounds of intervals that
         should contain 80% of the values. Only a model fitted with `confirm` has them.
 

@@ -62,7 +62,7 @@ def read_rows(
     if like is None:
         for learned in ("n_features_in_", "feature_names_in_"):
             estimator.__dict__.pop(learned, None)
-    # Of a masked array, scikit-learn would read what is masked.
+    # scikit-learn would read the masked values of a masked array.
     X = as_numbers(X) if isinstance(X, np.ma.MaskedArray) else X
     if (texts := texts_in(X, "X")) is not None:
         rows = EstimatorInput("texts", texts)
@@ -76,7 +76,7 @@ def read_rows(
                 ensure_min_samples=fewest,
                 ensure_all_finite=False,
             )
-        except TypeError as error:  # of what no library turns into a number, such as times
+        except TypeError as error:  # values that no library turns into numbers, such as times
             raise DataError(f"X: not a matrix of numbers ({error}).") from None
         except ValueError as error:
             if is_frame(X) and "could not convert string" in str(error):

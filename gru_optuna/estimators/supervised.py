@@ -325,7 +325,7 @@ class GRURegressor(RegressorMixin, _Labelled):  # type: ignore[misc]
 
 
 def _taken(rows: Table | Sequences, chosen: NDArray[np.bool_]) -> Table | Sequences:
-    """The chosen rows (N,), which messages still name by their places among all."""
+    """The chosen rows (N,); messages still name them by their places among all rows."""
     index = np.flatnonzero(chosen)
     if isinstance(rows, Table):
         return replace(rows, frame=rows.frame[index], records=index)

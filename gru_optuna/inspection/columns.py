@@ -48,7 +48,7 @@ _CODED = (
 _QUANTITY = r"^[+-]?\d[\d.,' ]*( ?[^\d\s.,'+%-][^\d\s]{0,9})$"  # 1.2K, 108 kW
 _NESTED = r'^\[(?:[-\d.\s",\[]|null|\]).*\]$|^\{".*\}$|^(?:[-+\d.e]+[\s,;|]+){7}[-+\d.e\s,;|]+$'
 """Lists and objects, as JSON writes them, and eight or more numbers in a field."""
-_WHOLE_NAME = 2  # how clearly a name speaks that is one word
+_WHOLE_NAME = 2  # what `name_speaks` gives for a name that is one such word
 
 
 @dataclass(frozen=True)

@@ -64,11 +64,11 @@ class DataFinding:
 
 
 def in_columns(table: Table, columns: Sequence[Column], guess: Guess) -> Iterator[DataFinding]:
-    """Mistakes, columns that say nothing, and columns that may leak the label."""
+    """Mistakes, columns without information, and columns that may leak the label."""
     yield from _in_header(table)
     parts = (guess.roles.id, guess.roles.series, *guess.roles.times)
     far = far_numbers(table, columns)
-    # A part of a time is none by itself, but has been read together with the others.
+    # A part of a time isn't a time by itself, but was read together with the others.
     together = guess.roles.times if len(guess.roles.times) > 1 else ()
     for column in columns:
         name = column.name

@@ -45,7 +45,7 @@ _SHORT = 4  # columns in a message that says more
 _LOOKED_AT = 50  # rows
 _AXES = 3
 _SHOWN = 40  # characters of a field
-_UNREAD = 2  # likewise, with the reason why they aren't read
+_UNREAD = 2  # columns in a message, with the reasons why they aren't read
 _PARTS_OF_TIMES: tuple[Subject, ...] = ("time", "date", "calendar")
 _OF_ANY_ROWS = re.compile("(?i)index|idx|order|position")  # pandas writes an index to any table
 _FEWEST_STEPS, _REGULAR = 10, 0.9  # before a column is taken to number the steps of series
@@ -262,7 +262,7 @@ class _Guesses:
                 label.others,
             )
         if self._given.text is None and task is None and self._has_regular_times():
-            return None  # comments beside a series
+            return None  # comments next to a series
         return self._regression_of_texts(held, roles, taken)
 
     def _regression_of_texts(self, held: str, roles: Roles, taken: set[str]) -> Guess | None:

@@ -1,6 +1,6 @@
-"""The time column of a table: how far apart its rows are, what is missing, doubled, out of order.
+"""The time column of a table: its step, and rows that are missing, doubled or out of order.
 
-How far apart rows are, and which seasons they may have, is what training says of them too. How
+The step and the possible seasons are the same as in training. How
 much a series resembles itself after each season is measured on the column to forecast.
 """
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from gru_optuna.data.readers.tables import Table
     from gru_optuna.data.series.frequency import Times
 
-_LONGEST_SEASON = 1000  # steps: a longer window than anyone trains
+_LONGEST_SEASON = 1000  # steps; nobody trains on such long windows
 _REGULAR = 0.5  # of the steps: else there is no frequency
 _MOSTLY_ABSENT = 2  # steps for each row: the values are too sparse to measure a season
 _CYCLES_SEEN = 3  # to tell a cycle that the calendar doesn't have from chance
@@ -74,18 +74,18 @@ class TimeColumn:
     unordered: int  # rows earlier than the one above them, of the same series
     first_unordered: int | None  # row
     seasons: tuple[Season, ...]  # of the calendar, the one with the smallest error first
-    cycle: Season | None = None  # another one, if the values show one that says clearly more
+    cycle: Season | None = None  # another one, if the values show one that is clearly better
     mean_error: float | None = None  # of the mean as a forecast, in standard deviations
     years: float = 0.0  # that the longest series spans; 0 where steps are months, or not regular
     counted: bool = False  # whether the times are numbers of steps
 
     @property
     def season(self) -> int | None:
-        """Steps after which the series resembles itself most; None if its mean says more."""
+        """Steps after which the series resembles itself most; None if its mean errs less."""
         if (best := self.cycle or next(iter(self.seasons), None)) is None:
             return None
         for season in self.seasons:
-            # A day and a week that say the same: the day leaves more rows to learn from.
+            # If a day and a week do equally well, the day leaves more rows to learn from.
             nearly = season.error is not None and season.error * _NEARLY <= (best.error or 0.0)
             if nearly and season.steps < best.steps:
                 best = season
@@ -156,7 +156,7 @@ def read_time_column(
         clocks_back=zone_that_repeats(times[doubled]) if len(doubled) and within_days else None,
         unordered=len(unordered),
         first_unordered=int(unordered.min()) if len(unordered) else None,
-        # Without a measure the shortest first: a window holds it soonest.
+        # Without errors to compare, the shortest comes first: it fits into most windows.
         seasons=tuple(sorted(seasons, key=lambda season: (season.error or 0.0, season.steps))),
         cycle=cycle,
         mean_error=mean_error,

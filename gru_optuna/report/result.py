@@ -1,4 +1,4 @@
-"""What the study found: the winner, how good it is, how sure that is, and what it had to beat."""
+"""What the study found: the winner, how good and how certain it is, and what it had to beat."""
 
 from __future__ import annotations
 

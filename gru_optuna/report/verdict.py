@@ -28,8 +28,8 @@ def write_verdict(result: Result, spec: Specification) -> list[str]:
     )
     first = [" ".join(result.compared)] if result.compared else []
     held = result.winner.intervals.in_words() if result.winner.intervals else None
-    told = [value, *_comparison(result, spec), *_shift(result, spec), *([held] if held else [])]
-    return [*first, " ".join(told), *_gain(result, spec)]
+    about = [value, *_comparison(result, spec), *_shift(result, spec), *([held] if held else [])]
+    return [*first, " ".join(about), *_gain(result, spec)]
 
 
 def _comparison(result: Result, spec: Specification) -> list[str]:

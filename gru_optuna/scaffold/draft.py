@@ -52,13 +52,13 @@ _SIGNS_A_PIECE = 1.6  # bpe: characters in a piece
 _LONGEST_TEXT = 256  # tokens; most texts say what matters early
 _MOST_COVARIATES = 16
 _CALENDAR_CHANNELS = 7  # the target included
-_SHORT_ROW = 8  # steps; a shorter row has no shape of its own
+_SHORT_ROW = 8  # steps; a shorter row has hardly any shape
 _FEWEST_STEPS, _MOST_STEPS = 16, 256  # of a row in patches
-_FIRST_CUT = 1 / 8  # of the epochs: before, the fastest learners lead, and not the best
+_FIRST_CUT = 1 / 8  # of the epochs: earlier, the fastest learners lead, not the best
 _YEARS = 3.0  # two of them for training: a year seen once can't be told from a trend
 _FEW_ROWS = 30  # of validation or test: values on fewer say little
 _FOLDS, _FEWEST_FOLDS = 5, 3  # so that each of few rows is validated once
-_FEW_HORIZONS = 3  # likewise; windows overlap, so one horizon of steps counts once
+_FEW_HORIZONS = 3  # the same for series: windows overlap, so each horizon of steps counts once
 _SHORT_SERIES = 500  # steps; one stretch of validation says little of a shorter series
 _FIRST_RESIDUALS = 3
 _ORIGINS = 3  # stretches of validation in its place
@@ -197,7 +197,7 @@ def draft_study(
 def _values(
     files: tuple[Path, ...], inspection: Inspection, table: Table | None
 ) -> Iterator[dict[str, Any]]:
-    """What the template needs beside the roles; for series, shorter and shorter reaches."""
+    """What the template needs besides the roles; for series, with shorter and shorter reaches."""
     match inspection.guess.rows:
         case "texts":
             assert table is not None
@@ -269,7 +269,7 @@ def _check_sample(
     """
     looked_at = report.looked_at.removesuffix(".")
     if report.every > 1:
-        # The rows from all over a file of texts would be in memory beside those at its beginning.
+        # The rows from all over a file of texts would be in memory next to those at its beginning.
         message = f"{looked_at}; tune checks the study when it reads all rows"
         return DataFinding("few", report.file, message)
     try:
@@ -526,7 +526,7 @@ def _series(table: Table, inspection: Inspection) -> Iterator[dict[str, Any]]:
 
 
 def _reaches(clock: TimeColumn, roles: Roles) -> Iterator[_Reach]:
-    """The usual horizon, window and season, then smaller ones, and at last none without a season.
+    """The usual horizon, window and season, then smaller ones, and finally those without a season.
 
     What the user gives stays.
     """
@@ -547,7 +547,7 @@ def _reaches(clock: TimeColumn, roles: Roles) -> Iterator[_Reach]:
 
 
 def _parts(reach: _Reach, clock: TimeColumn) -> tuple[int, int, int | None]:
-    """Rows of the test and of the validation, as many as say something, and the number of folds."""
+    """Rows of the test and the validation, enough to measure something, and the number of folds."""
     test, validation = round(_TEST * clock.steps), round(_VALIDATION_IN_TIME * clock.steps)
     test, validation = max(reach.horizon, test), max(reach.horizon, validation)
     left = clock.steps - test - _ORIGINS * validation

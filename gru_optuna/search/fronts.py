@@ -1,10 +1,10 @@
 """Orders trials by two goals at once: by non-dominated fronts, each of them covered evenly.
 
 A trial dominates another one if it is no worse in both goals and better in one. The first front
-are the trials that none dominates, the second those that only the first dominates, and so on
-(Deb et al. 2002). Within a front every trial is a different compromise, and a front may be larger
-than what is to be chosen from it. So its order begins with the best value of the first goal, and
-goes on with whatever is farthest from all before it, as Schmucker et al. 2021 promote trials.
+consists of the trials that none dominates, the second of those that only the first dominates, and
+so on (Deb et al. 2002). Within a front every trial is a different compromise, and only some of them
+may be chosen. So its order begins with the best value of the first goal, and continues with the
+trial that is farthest from all before it, as Schmucker et al. 2021 promote trials.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ def _fronts(points: Sequence[tuple[float, float]], indices: Sequence[int]) -> li
     lowest: list[float] = []  # second goal of each front's last point, ascending
     for index in indices:
         second = points[index][1]
-        # All that come before are no worse in the first goal. So a front dominates this point if
-        # its lowest second goal is no higher, unless that is an equal point's.
+        # All points before this one are no worse in the first goal. So a front dominates it if the
+        # front's lowest second goal is no higher, unless that is an equal point's.
         front = bisect_right(lowest, second)
         if front and points[found[front - 1][-1]] == points[index]:
             front -= 1

@@ -1,8 +1,8 @@
 """Trials by their places, for samplers that model one value of complete trials.
 
 Optuna's multi-objective TPE can't rank trials that were pruned, and its GP passes them over. Where
-trials are paused, that leaves hardly any. A place says of each trial how good it is, whatever its
-epochs and however many goals the study has.
+trials are paused, that leaves hardly any. A place in one order shows how good each trial is,
+however many epochs it has trained and goals the study has.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def as_places(spec: Specification, trials: Sequence[FrozenTrial]) -> Sequence[Fr
 
 
 def _point(trial: FrozenTrial, spec: Specification) -> tuple[float, float]:
-    """What a trial reached in each goal; lower is better, and what isn't a number is the worst."""
+    """What a trial reached in each goal; lower is better, and NaN is the worst."""
     if trial.state == TrialState.COMPLETE and trial.values:
         value = trial.values[0]
     else:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
 SHARE = 0.5
-"""Of the start-up trials."""
+"""The share of the start-up trials that are drawn from the prior."""
 
 FLOOR = 0.2
 """The probability with which the prior is uniform."""

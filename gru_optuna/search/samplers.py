@@ -45,7 +45,7 @@ def make_sampler(spec: Specification) -> samplers.BaseSampler:
         # multivariate: a good learning rate depends on the batch size, the decay and others.
         # group: a decay's parameters exist only under that decay. Without groups, Optuna models
         #   jointly only what all trials have in common, and the rest independently.
-        # Places change with every trial, so of two goals nothing that was seen can be kept.
+        # With two goals, places change with every trial, so none can be kept for the next.
         return FlatTPESampler(
             ModelledTrials() if spec.two_goals else modelled,
             n_startup_trials=startup,
@@ -94,7 +94,7 @@ def make_sampler(spec: Specification) -> samplers.BaseSampler:
         "cmaes": cmaes,
     }
     pauses = Thaw.of(spec) is not None
-    # Studies that prune, which are older, propose as they always did.
+    # Studies that prune, as all earlier ones did, keep the proposals that they always had.
     models = (pauses or spec.two_goals) and spec.sampler.name in ("tpe", "gp")
     seen = as_pruned if pauses else None
     # Optuna's TPE ranks pruned trials by one goal only, and its GP passes them over.
@@ -110,7 +110,7 @@ def make_sampler(spec: Specification) -> samplers.BaseSampler:
 
 
 class SeededSampler(samplers.BaseSampler):
-    """Wraps another sampler, of which it makes one for each trial with that trial's own seed.
+    """Wraps another sampler: makes a new one for each trial, with that trial's own seed.
 
     A single sampler would draw from one stream of random numbers, which a restart begins again
     and which depends on the order in which trials ask. Optuna's samplers learn from the trials in

@@ -47,7 +47,7 @@ class StudyView:
         """The trials in these states; never copies."""
         if states is None:
             return list(self._trials)
-        # Of many trials, the ones in the same states are asked for again and again.
+        # Samplers ask for the trials in the same states again and again.
         asked = tuple(state for state in TrialState if state in states)
         if asked not in self._in_states:
             self._in_states[asked] = [trial for trial in self._trials if trial.state in asked]

@@ -70,7 +70,7 @@ class FlatHalvingPruner(BasePruner):
             better = len(values) - bisect_right(values, value)
         else:
             better = bisect_left(values, value)
-        # The best value goes on even among the first few, of whom no share is a whole trial.
+        # The best value continues even among the first few, whose share is less than one trial.
         return better < max(1, (len(values) + 1) // self._factor)
 
     def _look(self, study: Study) -> None:

@@ -3,13 +3,13 @@
 Trials are compared at *rungs*, the epochs r, 4r, 16r, … A trial that reaches a rung continues at
 once if it is among the best quarter of those that have reached it, and is paused otherwise. It may
 continue when the quarter has grown: Li et al. 2020 (ASHA) promote trials in this way. Before four
-trials have reached a rung, nobody has a quarter to be the best of, and nobody is promoted.
+trials have reached a rung, its best quarter is empty, and no trial is promoted.
 
 With two goals, the metric at a rung and the size of the network, the place in the order that
 `search.fronts` gives takes the value's: the best quarter of a rung covers its best front.
 
-Every decision is a function of what trials have reported, so a worker that dies, or another that
-goes on in its place, decides the same.
+Every decision is a function of what trials have reported, so a worker that takes over from a dead
+one decides the same.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from gru_optuna.study_file import Specification
 
 MOST_PAUSED = 64
-"""Trials paused at a rung keep their checkpoints, up to so many. A worse one is very unlikely to
+"""At most this many trials paused at a rung keep their checkpoints. A worse one is very unlikely to
 be continued: that would take four times as many trials at its rung."""
 
 
@@ -60,9 +60,9 @@ class Thaw:
     first_rung
         The epoch r of the first rung.
     factor
-        One in so many continues, and each rung is so many times the one before it.
+        One in this many continues, and each rung is this many times the one before it.
     epochs
-        Of a whole training.
+        The epochs of a whole training.
     maximizes
         Whether a higher metric is better.
     candidates
@@ -178,7 +178,7 @@ class Thaw:
             trial
             for trial in trials
             if epoch in trial.intermediate_values
-            # A trial that diverged on its way would have come as the last one.
+            # A trial that diverged on its way to the rung counts as the last one.
             or (trial.state == TrialState.FAIL and self._level(trial) == rung)
         ]
         return self._ordered(reached, rung)
@@ -198,7 +198,7 @@ class Thaw:
     def _rank(self, trial: FrozenTrial, rung: int) -> tuple[float, float, int]:
         """Orders trials at a rung: by the metric there, then by validation loss; lower is better.
 
-        What isn't a number comes last.
+        NaN comes last.
         """
         value = trial.intermediate_values.get(self.rungs[rung], math.nan) if rung >= 0 else math.nan
         losses: Sequence[float] = trial.user_attrs.get(RUNG_LOSSES, ())

@@ -46,7 +46,7 @@ class ModelledTrials:
     def _clear(self) -> None:
         self._seen: list[FrozenTrial] = []
         self._open: set[int] = set()  # numbers of trials that may still end
-        self._paused: list[int] = []  # of which these wait
+        self._paused: list[int] = []  # those of them that wait
         self._ended = 0
         self._best: list[tuple[tuple[float, ...], int]] = []
         self._recent: list[int] = []
@@ -150,5 +150,5 @@ def _rank(trial: FrozenTrial, direction: StudyDirection) -> tuple[float, ...]:
     if (step := trial.last_step) is None:
         return (1, 1.0, 0.0)
     value = trial.intermediate_values[step]
-    # What isn't a number is the worst of its epoch.
+    # NaN ranks as the worst value of its epoch.
     return (1, -step, math.inf if math.isnan(value) else sign * value)

@@ -87,7 +87,7 @@ def seconds_for_confirmation(study: Study, spec: Specification, slots: int) -> f
 
 
 def expected_confirmation(study: Study, spec: Specification, slots: int) -> float | None:
-    """How many seconds the confirmation's runs are going to take; None: nobody knows.
+    """How many seconds the confirmation's runs are going to take; None: unknown.
 
     It is the estimate of `seconds_for_confirmation`, whatever the hours.
     """

@@ -100,7 +100,7 @@ class Calibration:
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Calibration:
-        """What `as_json` returned."""
+        """The calibration from what `as_json` returned."""
         parts = {
             key: Reliability(**{**content[key], "bins": [tuple(b) for b in content[key]["bins"]]})
             for key in ("before", "after")
@@ -108,7 +108,7 @@ class Calibration:
         return cls(**{**content, **parts})
 
     def in_words(self) -> str:
-        """What the temperature brings, in a sentence."""
+        """A sentence about what the temperature improves."""
         before, after = self.before, self.after
         return (
             f"On {self.rows:,} {self.part} rows, temperature scaling (T = {self.temperature:.3g}, "

@@ -62,7 +62,7 @@ class Candidate:
 
     number: int  # of the trial
     search_value: float
-    values: list[float | None]  # by the seed's index; None: the run failed; none: no time for one
+    values: list[float | None]  # by the seed's index; None: the run failed; empty: no time for any
     best_epochs: list[int]
     epochs: list[int]  # how many were trained, the patience included
     mean: float | None  # of the values; None: there is none
@@ -185,7 +185,7 @@ def rank(trials: Sequence[FrozenTrial], spec: Specification) -> list[FrozenTrial
     """
     comparable = have_comparable_losses(spec)
     # A trial that plain Optuna added may lack our attributes.
-    # Training failed trials again will mostly fail again: they count where there are no others.
+    # A failed trial will mostly fail again, so it counts only where there are no others.
     keys = [
         (
             trial.state == TrialState.FAIL,
@@ -235,7 +235,7 @@ def seeds_to_train(
 
     A candidate gets no further seed once its interval lies apart from that of the best one, on the
     worse side, after the same seeds of both. Intervals are those of `Candidate`; equal values show
-    no spread, so they leave nobody behind. With two goals, all candidates get every seed.
+    no spread, so they leave no candidate behind. With two goals, all candidates get every seed.
 
     Parameters
     ----------

@@ -80,7 +80,7 @@ class Ensemble:
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Ensemble:
-        """What `as_json` returned."""
+        """The ensemble from what `as_json` returned."""
         networks = [EnsembleNetwork(**each) for each in content["networks"]]
         baselines = [EnsembleBaseline(**each) for each in content["baselines"]]
         return cls(**{**content, "networks": networks, "baselines": baselines})

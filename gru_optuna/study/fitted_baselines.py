@@ -96,7 +96,7 @@ class FittedBaselines:
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> FittedBaselines:
-        """What `as_json` returned."""
+        """The models from what `as_json` returned."""
         comparison = content["comparison"]
         return cls(
             **{
@@ -112,13 +112,13 @@ class FittedBaselines:
         return min(self.models, key=lambda model: spec.as_loss(model.validation), default=None)
 
     def tested(self) -> dict[str, float]:
-        """What the models reach on the test rows, by name; those that are measured."""
+        """The test values of the models that have been measured, by name."""
         return {model.name: model.test for model in self.models if model.test is not None}
 
     def measured(
         self, values: Mapping[str, float], comparison: Comparison | None
     ) -> FittedBaselines:
-        """Adds what the models reach on the test rows, by family."""
+        """Adds the test values of the models, by family, and the comparison."""
         models = [replace(model, test=values.get(model.family)) for model in self.models]
         return replace(self, models=models, comparison=comparison)
 

@@ -69,7 +69,7 @@ def list_members(study: Study, spec: Specification) -> list[FrontMember]:
 
 
 def front_of(members: Sequence[FrontMember], spec: Specification) -> list[FrontMember]:
-    """Those that no other one beats in both goals; of equal ones, the first stands for all."""
+    """The members that no other one beats in both goals; the first one stands for equal ones."""
     points = {
         (spec.as_loss(m.value if m.mean is None else m.mean), m.network_parameters): m
         for m in reversed(members)

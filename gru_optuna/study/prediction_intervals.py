@@ -2,7 +2,7 @@
 
 Split conformal prediction (Papadopoulos et al. 2002; Lei et al. 2018): of n + 1 errors that come
 in any order with the same probability, the last is no larger than the k-th smallest of the others
-with probability k / (n + 1). Validation rows are the best that there is, and not quite such rows:
+with probability k / (n + 1). Validation rows are the best available, but not quite such rows:
 the winner was chosen on them, windows of a series overlap, and its future may be unlike its past.
 So the share of the test values that the intervals held is measured, too.
 
@@ -54,7 +54,7 @@ class PredictionIntervals:
         For each level, the share of the test values that lie within the interval; None without
         test rows.
     test_rows
-        Rows whose share that is.
+        Test rows on which that share was measured.
     """
 
     number: int
@@ -83,8 +83,8 @@ class PredictionIntervals:
         import numpy as np  # here: `best` and `status` only read
 
         naive = [split.units.naive for _, split in validation if split.units is not None]
-        # Before a series has had two seasons, nobody knows that error, and if it is the only one,
-        # there is nothing to compare it with.
+        # A series has no such error until it has had two seasons. If none has one, widths are in
+        # the data's units.
         relative = all(each is not None and bool(each.isfinite().any()) for each in naive)
         errors = np.concatenate([_errors(*predicted, relative) for predicted in validation])
         widths = {str(level): _widths(errors, level) for level in LEVELS}
@@ -128,7 +128,7 @@ def read_intervals(study: Study, number: int) -> PredictionIntervals | None:
 
 
 def _errors(outputs: Tensor, split: Split, relative: bool) -> NDArray[np.float64]:
-    """(N, O) how far predictions are off, in the units of widths; NaN where nobody knows."""
+    """(N, O) how far predictions are off, in the units of widths; NaN where that is unknown."""
     import numpy as np
 
     units = split.units

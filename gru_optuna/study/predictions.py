@@ -72,7 +72,7 @@ def describe_predictions(
 
 
 def stored_predictions(study: Study, number: int) -> dict[str, Any] | None:
-    """What is kept of a trial's predictions; None if nothing is, or another trial's."""
+    """The predictions that are kept of a trial; None if there are none, or another trial's."""
     kept = study.user_attrs.get(PREDICTIONS)
     return kept if isinstance(kept, dict) and kept.get("number") == number else None
 
@@ -123,7 +123,7 @@ def describe_future(
 
 
 def stored_future(study: Study, number: int) -> dict[str, Any] | None:
-    """What is kept of a winner's last forecast; None if nothing is, or another trial's."""
+    """The last forecast that is kept of a winner; None if there is none, or another trial's."""
     kept = study.user_attrs.get(FUTURE)
     return kept if isinstance(kept, dict) and kept.get("number") == number else None
 
@@ -176,8 +176,8 @@ def _forecast(
     assert split.units is not None, "numbers have units"
     unknown = np.full(len(truth), np.nan)
     naive = unknown if split.units.naive is None else split.units.naive.cpu().numpy()[:, 0]
-    # The error of a constant series is measured as it is, and so is that of all series if nobody
-    # knows how well the seasonal-naive forecast did.
+    # The error of a constant series is measured as it is, and so are the errors of all series if
+    # none has a seasonal-naive error.
     naive = np.where((naive == 0) | np.isnan(naive).all(), 1.0, naive)
     owners = np.zeros(len(truth)) if split.groups is None else split.groups.cpu().numpy()
     known = np.isfinite(off).any(axis=1) & np.isfinite(naive)

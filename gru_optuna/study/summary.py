@@ -175,7 +175,7 @@ def summarize(study: Study, spec: Specification) -> Summary:
 
 
 def summarize_stored(study: Study, spec: Specification) -> Summary:
-    """What `summarize` finds, of a study in a database whose trials aren't read otherwise."""
+    """What `summarize` finds, for a study in a database, without reading all of its trials."""
     decision = read_decision(study)
     best = read_best_trials(
         study,
@@ -237,11 +237,11 @@ def _about_no_result(study: Study, spec: Specification) -> str:
         return f"{outcomes}{training}, and none has ended yet."
     if budget.seconds_left(spec, worked) <= 0:
         return (
-            f"{outcomes}The budget of {spec.budget.hours:g} hours is over, and no trial has "
+            f"{outcomes}The budget of {spec.budget.hours:g} hours is spent, and no trial has "
             f"trained an epoch. Give more with --hours, or make networks and data smaller."
         )
     if not budget.trials_left(study, spec):
-        return f"{outcomes}All trials of the budget are over. Give more with --trials."
+        return f"{outcomes}All trials of the budget have ended. Give more with --trials."
     return f"{outcomes}{'No trial has trained an epoch' if trials else 'No trial has started'} yet."
 
 
@@ -264,7 +264,7 @@ def find_winner(study: Study, spec: Specification) -> Winner | None:
         and BEST_EPOCH in t.user_attrs
         and (value := best_reached(t, spec)) is not None
     ]
-    # Of thousands of trials, few are pruned after an epoch as good as the best complete one.
+    # Of thousands of pruned trials, few had an epoch as good as the best complete trial's.
     least = better((value for _, value in reached), default=math.nan)
     reached += [
         (t, value)

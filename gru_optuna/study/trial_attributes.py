@@ -51,7 +51,7 @@ class TrialAttributes:
         outcome: str = "",
         epochs: int | None = None,
     ) -> TrialAttributes:
-        """What a trial in its slot has come to."""
+        """The attributes of a trial in its slot."""
         attributes = cls(
             round(seconds, 3), slot.network.size(), worker=worker, outcome=outcome, epochs=epochs
         )
@@ -119,7 +119,7 @@ def best_reached(trial: FrozenTrial, spec: Specification) -> float | None:
 
 
 def goals_reached(trial: FrozenTrial, spec: Specification) -> tuple[float, int]:
-    """What a trial has come to in each of two goals; lower is better."""
+    """The best that a trial has reached in each of two goals; lower is better."""
     value = best_reached(trial, spec)
     loss = math.inf if value is None else spec.as_loss(value)
     return loss, TrialAttributes.read(trial).network_parameters

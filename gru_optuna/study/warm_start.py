@@ -84,7 +84,8 @@ class WarmStart:
     def lines(self) -> list[str]:
         """What was taken and what was left, in sentences for the terminal."""
         if not self.trials:
-            return [f"from {self.source}: nothing taken: all was tried, or the budget is spent"]
+            why = "because everything was tried or the budget is spent"
+            return [f"from {self.source}: nothing taken, {why}"]
         taken = dict.fromkeys(name for trial in self.trials for name in trial["params"])
         numbers = format_list(trial["number"] for trial in self.trials)
         what = "configuration" if self.metric is None else "trial"

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, TypeVar
 
 from gru_optuna.hyperparameters import VIEW_KEYS
+
+T = TypeVar("T")
 
 Task = Literal["classification", "regression", "forecasting"]
 Metric = Literal[
@@ -45,34 +47,23 @@ def minimized(task: Task) -> Metric:
     return next(metric for metric in METRICS[task] if metric not in MAXIMIZED)
 
 
+def _each(keys: str, allowed: tuple[T, ...]) -> dict[str, tuple[T, ...]]:
+    return dict.fromkeys(keys.split(), allowed)
+
+
 TASKS_OF_KEYS: dict[str, tuple[Task, ...]] = {
-    **dict.fromkeys(("text", "id", "features", "group"), ("classification", "regression")),
-    **dict.fromkeys(("label", "class_weights"), ("classification",)),
-    "target": ("regression", "forecasting"),
-    **dict.fromkeys(
-        (
-            "series",
-            "covariates",
-            "known",
-            "window",
-            "horizon",
-            "season",
-            "gap",
-            "stride",
-            "missing",
-            "calendar",
-            "residual",
-            "log",
-        ),
-        ("forecasting",),
-    ),
+    **_each("text id features group", ("classification", "regression")),
+    **_each("label class_weights", ("classification",)),
+    **_each("target", ("regression", "forecasting")),
+    **_each("series covariates known window horizon season gap stride", ("forecasting",)),
+    **_each("missing calendar residual log", ("forecasting",)),
 }
 """Keys of ``[data]`` that only some tasks can use."""
 
 KINDS_OF_KEYS: dict[str, tuple[Kind, ...]] = {
-    **dict.fromkeys(("tokenizer", "vocabulary", "max_tokens", "deduplicate"), ("texts",)),
-    **dict.fromkeys(("id", "features", "standardize"), ("sequences",)),
-    **dict.fromkeys(("time", "normalize", "differences", "patch"), ("sequences", "series")),
+    **_each("tokenizer vocabulary max_tokens deduplicate", ("texts",)),
+    **_each("id features standardize", ("sequences",)),
+    **_each("time normalize differences patch", ("sequences", "series")),
 }
 """Keys of ``[data]`` that apply only to some kinds of rows."""
 
@@ -83,17 +74,8 @@ TASKS_OF_HYPERPARAMETERS: dict[str, tuple[Task, ...]] = {"label_smoothing": ("cl
 """Hyperparameters that have an effect only on some tasks."""
 
 KINDS_OF_HYPERPARAMETERS: dict[str, tuple[Kind, ...]] = {
-    **dict.fromkeys(
-        (
-            "embedding_size",
-            "embedding_initializer",
-            "token_insertion",
-            "token_deletion",
-            "token_swap",
-            "word_dropout",
-        ),
-        ("texts",),
-    ),
-    **dict.fromkeys(("jitter", "scaling", "time_masking"), ("sequences", "series")),
+    **_each("embedding_size embedding_initializer", ("texts",)),
+    **_each("token_insertion token_deletion token_swap word_dropout", ("texts",)),
+    **_each("jitter scaling time_masking", ("sequences", "series")),
 }
 """Hyperparameters that have an effect only on some kinds of rows."""

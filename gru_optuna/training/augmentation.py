@@ -144,7 +144,7 @@ def scale(values: Tensor, deviation: float, generator: torch.Generator) -> Tenso
 def mask_time(values: Tensor, lengths: Tensor, share: float, generator: torch.Generator) -> Tensor:
     """Sets one stretch of each row to zero, of 0 to `share` of its steps (Park et al. 2019).
 
-    Zero is the mean of a standardised channel.
+    Zero is the mean of a standardized channel.
     """
     width, start = torch.rand(2, len(values), generator=generator).to(values.device)
     steps = (width * ((share * lengths).floor() + 1)).floor()

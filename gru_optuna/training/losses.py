@@ -1,4 +1,4 @@
-"""What a trial minimises, for all tasks. Letters: B rows, O outputs."""
+"""What a trial minimizes, for all tasks. Letters: B rows, O outputs."""
 
 from __future__ import annotations
 

@@ -107,7 +107,7 @@ class Network:
 
 
 def is_kernel(name: str) -> bool:
-    """Whether a parameter is a weight matrix: initialised, and penalised by L1 and L2.
+    """Whether a parameter is a weight matrix: initialized, and penalized by L1 and L2.
 
     An embedding is a table rather than a matrix to multiply by. Most of its rows aren't in a
     given batch, yet a penalty would move them towards zero all the same.

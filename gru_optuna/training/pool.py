@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 
 EpochOutcomes: TypeAlias = list[tuple[Slot, EpochResult | TrialFailed]]
-"""What an epoch of a pool came to, slot by slot."""
+"""The outcome of an epoch of a pool, slot by slot."""
 
 # Not everything that runs out of memory raises MemoryError or torch.OutOfMemoryError: other
 # libraries, and torch on the CPU, raise a RuntimeError that says so.

@@ -142,7 +142,7 @@ def test_studies_status_and_best(workspace: Workspace) -> None:
     assert status["best"]["value"] == listed["best"]
 
     assert "accuracy" in workspace.run("studies").stdout
-    assert "3 of 3 trials begun" in workspace.run("status", "tiny").stdout
+    assert "3 of 3 trials started" in workspace.run("status", "tiny").stdout
 
 
 def test_best_as_toml_is_a_study_file_that_fixes_everything(workspace: Workspace) -> None:
@@ -222,7 +222,7 @@ def test_a_study_whose_trials_all_fail_ends_with_the_reason(workspace: Workspace
     assert (failed.returncode, out) == (1, "")
     assert err.splitlines()[-1] == (
         "tiny has no result: 2 of 2 trials failed: diverged in epoch 1: the gradient is not "
-        "finite. All trials of the budget are over. Give more with --trials."
+        "finite. All trials of the budget have ended. Give more with --trials."
     )
 
 

@@ -24,14 +24,14 @@ DIVERGED = "diverged in epoch 1: the training loss is not finite"
         (
             [(PRUNED, "the study's hours are over")],
             {"hours": 0.025},
-            "The budget of 0.025 hours is over, and no trial has trained an epoch. Give more with "
+            "The budget of 0.025 hours is spent, and no trial has trained an epoch. Give more with "
             "--hours, or make networks and data smaller.",
         ),
         (
             [(FAIL, DIVERGED)] * 2,
             {"trials": 2},
-            f"2 of 2 trials failed: {DIVERGED}. All trials of the budget are over. Give more with "
-            f"--trials.",
+            f"2 of 2 trials failed: {DIVERGED}. All trials of the budget have ended. Give more "
+            f"with --trials.",
         ),
         (
             [(FAIL, DIVERGED), (FAIL, "out of memory"), (FAIL, DIVERGED), (RUNNING, "")],

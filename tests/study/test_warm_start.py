@@ -216,7 +216,8 @@ def test_no_more_than_the_budget_holds(memory: BaseStorage) -> None:
     start = begin_from(full, spec, source)
     assert len(full.trials) == 1
     assert start is not None
-    assert start.lines() == ["from old: nothing taken: all was tried, or the budget is spent"]
+    why = "because everything was tried or the budget is spent"
+    assert start.lines() == [f"from old: nothing taken, {why}"]
     assert WARM_START not in full.user_attrs  # a budget that is raised makes room
 
 

@@ -127,7 +127,7 @@ def test_a_selected_ensemble_of_networks_and_a_linear_model_is_what_was_tested(
     np.testing.assert_array_equal(together[:5], alone)
     np.testing.assert_array_equal(together, bundle.predict_proba(texts))
 
-    with pytest.raises(BundleError, match=r"a linear model of words.*Export with --single"):
+    with pytest.raises(BundleError, match=r"a linear model, which.*Export with --single"):
         to_onnx(bundle)
     single = make_winner("words", place_of(tmp_path), NEVER, ensemble=False)
     assert (len(single.networks), single.linear) == (1, ())

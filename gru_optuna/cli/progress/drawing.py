@@ -159,14 +159,10 @@ def _scale(shown: Sequence[Trial]) -> tuple[float, float] | None:
 
 
 def _aligned(cells: Sequence[str], widths: Sequence[int]) -> str:
-    trial, state, metric, epoch = widths
+    """A row of the table: numbers stand at the right of their columns, and states at the left."""
     return _GAP.join(
-        (
-            cells[0].rjust(trial),
-            cells[1].ljust(state),
-            cells[2].rjust(metric),
-            cells[3].rjust(epoch),
-        )
+        cell.ljust(width) if column == 1 else cell.rjust(width)
+        for column, (cell, width) in enumerate(zip(cells, widths, strict=True))
     )
 
 

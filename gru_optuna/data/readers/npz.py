@@ -34,7 +34,7 @@ _HALVES = (
 
 
 def holds_test_rows(path: Path) -> bool:
-    """Whether a file holds test rows beside its training rows, as x_test and y_test.
+    """Whether a file holds test rows next to its training rows, as x_test and y_test.
 
     Raises
     ------

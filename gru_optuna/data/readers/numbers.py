@@ -54,7 +54,7 @@ class UndecidedError(ValueError):
 
 @dataclass(frozen=True)
 class Hints:
-    """What decides about a column that doesn't decide itself.
+    """What decides how a column is read if its own fields leave it open.
 
     Attributes
     ----------
@@ -326,7 +326,7 @@ def _choose(
     large = (whole & bodies.str.contains(r"^[+-]?\d{4,}$")).any()
     grouped = [style for style in styles if style[1]]
     plain = [style for style in styles if not style[1]]
-    # Numbers below a thousand have no sign, as in 987 and 1.024: decimals would end at chance.
+    # Numbers below a thousand have no sign, as in 987 and 1.024; decimals would have some.
     by_column = grouped[0] if len(grouped) == 1 and small and not large else None
     if by_column is None and len(grouped) == 1 and not whole.any() and amounts:
         by_column = grouped[0]  # amounts of money don't all have three decimals

@@ -95,7 +95,7 @@ class TimeForm:
     lasts: tuple[int, int] = (0, 0)
 
     def write(self, times: pl.Series) -> pl.Series:
-        """Writes times (N,), in UTC if the column has a zone (but see `local`), as it does."""
+        """Writes times (N,) as the column does; in UTC if it has a zone (but see `local`)."""
         if self.stored == "date":
             return times.cast(pl.Date)
         if self.stored in ("ms", "us", "ns"):
@@ -337,9 +337,9 @@ def _patterns(
 
 
 def _is_known(word: str) -> bool:
-    """Whether a word stands for the same in every time, or for a directive.
+    """Whether a word is the same in every time, or stands for a directive.
 
-    "So" may be Sunday's; CET is summer's no more.
+    Others may change: "So" may abbreviate Sunday, and CET is CEST in summer.
     """
     return bool(len(word) == 1 or word in _CONSTANT or _WEEKDAY.match(word) or _MONTH.match(word))
 

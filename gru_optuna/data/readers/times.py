@@ -76,7 +76,7 @@ _SPELLINGS = (
     *_WRAPPINGS,
     (rf"(?i)^{_WEEKDAYS}\.?,?\s+(.*\d)", "${1}"),
     (rf"(?i)^(\d.*\d),? {_WEEKDAYS}$", "${1}"),
-    # The year stands behind the clock.
+    # The year follows the time of day.
     (r"^([^\W\d_]{3,} +\d{1,2}) (\d{1,2}:\d{2}(?::\d{2})?)( [A-Z]{3,4}| [+-]\d{4})? (\d{4})$",
      "${1} ${4} ${2}${3}"),
     *((rf"(:\d{{2}}|[AP]M) ?(?:{names})$", f"${{1}}{offset}") for names, offset in _ABBREVIATIONS),
@@ -466,7 +466,7 @@ def _is_regular(times: pl.Series) -> bool:
     distinct = times.drop_nulls().unique().sort()
     steps = distinct.diff().drop_nulls().unique()
     months = (12 * distinct.dt.year() + distinct.dt.month()).diff().drop_nulls().unique()
-    # Thirty-one days are equal steps too, but nobody's: they may be by chance.
+    # Thirty-one days are equal steps too, but nobody measures at such steps: it may be chance.
     return (len(steps) == 1 and steps[0] <= timedelta(weeks=1)) or (
         len(months) == 1 and distinct.dt.day().n_unique() == 1
     )

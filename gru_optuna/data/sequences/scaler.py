@@ -260,7 +260,7 @@ def _filled(row: NDArray[np.float64]) -> NDArray[np.float64]:
 def _gaps(row: NDArray[np.float64], channels: Sequence[int]) -> NDArray[np.float64]:
     """Whether each of these channels lacks a value, and the log of the steps since it had one.
 
-    (T, 2 * len(channels)). Source: masks and intervals beside the values, Che et al., "Recurrent
+    (T, 2 * len(channels)). Source: masks and intervals next to the values, Che et al., "Recurrent
     Neural Networks for Multivariate Time Series with Missing Values", Scientific Reports 8, 2018.
     """
     missing = np.isnan(row[:, list(channels)])

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _SECOND = 1_000_000  # microseconds
 _MINUTE, _HOUR, _DAY, _WEEK = (seconds * _SECOND for seconds in (60, 3600, 86_400, 604_800))
 _YEAR = int(365.25 * _DAY)
-_SEEN_WEEKS = 3  # so long must a weekday have no rows to be stepped over
+_SEEN_WEEKS = 3  # a weekday that has no rows for this long is stepped over
 _MONDAY_TO_FRIDAY = "1111100"
 _WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 _UNITS = {"second": _SECOND, "minute": _MINUTE, "hour": _HOUR, "day": _DAY, "week": _WEEK}

@@ -68,7 +68,7 @@ class Scales:
     means: NDArray[np.float64]  # (P + K,) of the numeric covariates
     deviations: NDArray[np.float64]
     changes: tuple[float, ...] = ()  # deviations of the target's differences that a view adds
-    curve: tuple[float, ...] = ()  # of the year (`origins.yearly_curve`)
+    curve: tuple[float, ...] = ()  # of the year (`reference_values.yearly_curve`)
 
 
 def fill(columns: NDArray[np.float64], training: int) -> NDArray[np.float64]:

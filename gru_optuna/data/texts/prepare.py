@@ -1,6 +1,6 @@
 """From texts to a `Dataset`: deduplicate, split, tokenize, cut, in this order.
 
-The tokenizer learns from the training rows alone, so other words of the test rows are unknown.
+The tokenizer learns from the training rows alone, so words that only test rows have are unknown.
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ _DEFAULT_SIZES: dict[TokenizerName, int] = {"bpe": 8_000, "word": 20_000, "char"
 
 @dataclass(frozen=True)
 class TextEncoder:
-    """Encodes texts as token ids, with a tokenizer that the training rows have taught."""
+    """Encodes texts as token ids, with a tokenizer that has learned from the training rows."""
 
     tokenizer: Tokenizer
     limit: int  # number of tokens of a text to keep: the most that a trial may read

@@ -92,7 +92,7 @@ def _what(spec: Specification, summary: Summary) -> str:
 
 
 def _left_out(summary: Summary) -> Iterator[str]:
-    """What of a large study isn't shown next to this note."""
+    """What a large study doesn't show next to this note."""
     if sum(summary.trials.values()) > MOST_TRIALS:
         yield (
             f"Only the first {MOST_TRIALS} trials have notes of their own, because many notes slow "
@@ -123,7 +123,7 @@ _FEW_MEMBERS = 12
 
 
 def _front(summary: Summary) -> Iterator[str]:
-    """Of two goals: the trials that no other one beats in both."""
+    """The trials that no other one beats in both goals."""
     front = summary.front[:: -(-len(summary.front) // _FEW_MEMBERS) or 1]
     if front:
         some = f"; {len(front)} of {len(summary.front)}" if len(front) < len(summary.front) else ""

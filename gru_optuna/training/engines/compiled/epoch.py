@@ -20,7 +20,7 @@ from gru_optuna.training.engines.compiled.head import (
 )
 from gru_optuna.training.engines.compiled.layers import backward, forward, gather, pack
 from gru_optuna.training.engines.compiled.slots import RowArrays, SlotArrays
-from gru_optuna.training.engines.compiled.updates import Recipe, penalise, update
+from gru_optuna.training.engines.compiled.updates import Recipe, penalize, update
 from gru_optuna.training.engines.compiled.workspace import Buffers, KernelWorkspace, Structure
 from gru_optuna.training.network import Network
 
@@ -158,7 +158,7 @@ def _run(
         backward(structure, buffers, steps)
         if structure.vocabulary > 0:
             embed_backward(structure, buffers, steps)
-        norm = penalise(recipe, slot.parameters, buffers)
+        norm = penalize(recipe, slot.parameters, buffers)
         if not np.isfinite(norm):
             return total, GRADIENT
         buffers.clipped[0] += update(slot, recipe, buffers.gradient, norm)

@@ -53,7 +53,7 @@ class Recipe(NamedTuple):
 
 
 @compiled(fastmath={"reassoc", "contract"})
-def penalise(recipe: Recipe, parameters: Array, buffers: Buffers) -> float:
+def penalize(recipe: Recipe, parameters: Array, buffers: Buffers) -> float:
     """Adds the derivatives of ``regularizers.penalty`` to the gradient and returns its norm."""
     gradient = buffers.gradient
     if recipe.l1 != 0.0 or recipe.l2 != 0.0:
