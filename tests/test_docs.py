@@ -67,6 +67,15 @@ def test_every_key_of_a_study_file_is_documented() -> None:
             assert re.search(written, page), f"{section}.{key} is missing"
 
 
+def test_the_messages_that_troubleshooting_quotes_are_shown_by_the_code() -> None:
+    source = "\n".join(path.read_text() for path in (REPOSITORY / "gru_optuna").rglob("*.py"))
+    source = re.sub(r'"\n\s*f?"', "", source)  # sentences that go on in the next line
+    page = (REPOSITORY / "docs" / "troubleshooting.md").read_text()
+    quoted = re.findall(r"\*([^*|…]+)\*", page)  # with an ellipsis, values were filled in
+    assert quoted
+    assert [message for message in quoted if message not in source] == []
+
+
 def test_every_toml_block_of_the_readme_is_a_study_file() -> None:
     blocks = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)
     assert blocks

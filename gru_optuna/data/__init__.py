@@ -1,5 +1,5 @@
 """From files to tensors.
 
-Readers (``tables``, ``ts``, ``npz``, ``long``) give rows as they are. ``text``, ``sequences`` and
-``forecasting`` check, split and encode them; ``dataset`` is what comes out, for every task alike.
+``readers`` give rows as the files have them. ``texts``, ``sequences`` and ``series`` check, split
+and encode them; a `Dataset` comes out, for every task alike.
 """

@@ -98,7 +98,7 @@ class GRUEstimator(BaseEstimator):  # type: ignore[misc]
     storage
         None: the study is kept only in ``study_``. A URL (``sqlite:///FILE``,
         ``postgresql://…``): the study is stored there, and the same fit resumes it, up to
-        `trials` in all.
+        `trials` in total.
     study_name
         The study's name in that storage; None: a name derived from data and parameters.
     n_jobs

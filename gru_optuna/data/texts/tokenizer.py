@@ -30,7 +30,7 @@ SPECIAL = ["[PAD]", "[UNK]"]
 """In the order of their ids."""
 
 _SPACE = "▁"  # stands before a word, as Metaspace writes it
-_SPACES, _CHARACTER = r"\s+", r"[\s\S]"  # the only patterns; others could take for ever
+_SPACES, _CHARACTER = r"\s+", r"[\s\S]"  # the only patterns; others could take forever
 _TWICE = 2  # a token that occurs once in the training rows can't be learned: it stays unknown
 _BATCH = 4096  # texts that are encoded at a time
 _LONGEST_PIECE = 16  # characters: without spaces, whole sentences would become pieces
