@@ -114,7 +114,7 @@ class BackgroundFit:
     def predict(
         self, part: str, seconds: float, stop: threading.Event | None = None
     ) -> dict[str, list[NDArray[np.float64]]]:
-        """The predictions of each model that is fitted by now, by family.
+        """The predictions of each fitted model, by family.
 
         Parameters
         ----------

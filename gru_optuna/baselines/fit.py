@@ -107,8 +107,8 @@ def fit_all(
     folds
         Its rows.
     seconds
-        Processor time for all families together. When a family's share is over, the best settings
-        so far are its result.
+        Processor time for all families together. When a family's share is used up, its best
+        settings so far are its result.
     known
         Settings that were chosen before, by family; they are fitted without trying others.
     hurry

@@ -163,7 +163,13 @@ class LagRidge:
                         yield {"lags": count, "base": base, "log": log, "penalty": penalty}
 
     def fit(self, settings: Settings) -> Predictor:
-        """Solves the regression on all training windows of all series together."""
+        """Solves the regression on all training windows of all series together.
+
+        Raises
+        ------
+        NotPossibleError
+            If there are too few windows, or too many features.
+        """
         shared = {key: value for key, value in settings.items() if key != "penalty"}
         if self._shared != shared:
             scaled = _Scaled(self._origins, settings["base"], log=settings["log"])

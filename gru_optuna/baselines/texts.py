@@ -46,7 +46,13 @@ class TextLinear:
                     yield {"terms": term, key: number, "balanced": balanced}
 
     def fit(self, settings: Settings) -> Predictor:
-        """Learns the terms' weights and the linear model."""
+        """Learns the terms' weights and the linear model.
+
+        Raises
+        ------
+        NotPossibleError
+            If the rows hold no terms, or a single class.
+        """
         from sklearn.linear_model import LogisticRegression, Ridge
 
         vectorizer, features = self._vectorized(settings["terms"])

@@ -157,7 +157,13 @@ class Numbers:
 
     @classmethod
     def of(cls, train: Part[Any]) -> Numbers:
-        """Measures mean and deviation of the training rows' targets."""
+        """Measures mean and deviation of the training rows' targets.
+
+        Raises
+        ------
+        DataError
+            If all targets are equal.
+        """
         targets = train.targets
         mean, deviation = float(targets.mean()), float(targets.std())
         if not deviation > 0:

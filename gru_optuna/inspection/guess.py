@@ -397,7 +397,7 @@ class _Guesses:
             elif column.kind == "number":
                 zero_one = column.distinct <= 2 and column.whole
                 (binary if zero_one else measured).append(column)
-        # Beside x and z, y is an axis.
+        # Next to x and z, y is an axis rather than a target.
         axes = {"x", "y", "z"} & {column.name.lower() for column in measured}
         silent = {
             column.name for column in measured if len(axes) == _AXES and column.name.lower() == "y"

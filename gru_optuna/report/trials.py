@@ -26,7 +26,7 @@ STATES: dict[TrialState, State] = {
 }
 
 _ENOUGH_COMPLETE = 20
-"""So many complete trials say more about the parameters than all trials after a few epochs."""
+"""This many complete trials say more about the parameters than all trials after a few epochs."""
 
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
@@ -44,7 +44,7 @@ def state_of(trial: FrozenTrial) -> State:
 def complete(study: Study) -> list[FrozenTrial]:
     """The complete trials whose value is finite: to Optuna, an infinite loss is a value too.
 
-    Of two goals, they have the first alone.
+    Where a study has two goals, the trials returned carry only the first one's value.
     """
     finite_ones = [t for t in trials_in(study, TrialState.COMPLETE) if last_value(t) is not None]
     return [t if len(t.values) == 1 else _with_value(t, value_of(t)) for t in finite_ones]

@@ -98,7 +98,7 @@ class Pool:
                 slot.state = self.engine.restore(network, checkpoint.tensors)
         except DamagedCheckpoint:
             raise
-        except Exception as error:
+        except Exception as error:  # whatever a library raises ends this trial alone
             raise _failure(error, progress.epoch + 1) from None
         self.slots.append(slot)
         return slot
@@ -120,7 +120,7 @@ class Pool:
         slots = list(self.slots if only is None else only)
         try:
             trained = self.engine.train_epoch(slots)
-        except Exception as error:
+        except Exception as error:  # the engine couldn't tell whose it is
             trained = [EpochOutput(math.nan, error=error) for _ in slots]
         return [(slot, self._outcome(slot, one)) for slot, one in zip(slots, trained, strict=True)]
 
@@ -176,7 +176,7 @@ class Pool:
             return self._measure(slot, trained)
         except Diverged as diverged:
             return diverged
-        except Exception as error:
+        except Exception as error:  # whatever a library raises ends this trial alone
             return _failure(error, epoch)
 
     def _measure(self, slot: Slot, trained: EpochOutput) -> EpochResult:

@@ -40,7 +40,7 @@ WAIT_SECONDS = 30.0
 """How long the end of a search waits for the simple models; or a tenth of its time, if longer."""
 
 _GRACE_SECONDS = 30.0  # to end the fit in progress and predict
-_LEAST_GRACE_SECONDS = 5.0  # even if the study's hours are over
+_LEAST_GRACE_SECONDS = 5.0  # even if the study's hours are used up
 
 
 class BaselineFits:
@@ -77,7 +77,7 @@ class BaselineFits:
         self._begin(None)
 
     def record(self) -> None:
-        """Stores the models, if all are fitted by now."""
+        """Stores the models once all of them are fitted."""
         if self._fit is not None and self._fit.fitted(0):
             stored = read_fitted(self._study)
             if stored is None or not stored.complete:
@@ -91,7 +91,7 @@ class BaselineFits:
         on_event: Callable[[WorkerEvent], None],
         seconds_left: float = math.inf,
     ) -> dict[str, Predictions]:
-        """What each model predicts, those that are fitted by now; waits for the others a while.
+        """What each fitted model predicts; waits a while for those that aren't fitted yet.
 
         Parameters
         ----------

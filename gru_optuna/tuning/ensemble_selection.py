@@ -96,14 +96,14 @@ def select_members(
 def blend(
     spec: Specification, networks: Sequence[Predictions], models: Sequence[Predictions], rows: int
 ) -> list[int]:
-    """How often each simple model counts beside the winner's networks, each of which counts once.
+    """How often each simple model counts, where each of the winner's networks counts once.
 
-    One simple model at most does, as much as the networks together or three times as much: so few
-    choices that few rows can tell them apart. Very few can't: with fewer than `FEWEST_TO_BLEND`
-    the best simple model counts as much as the networks together, unless it is certain that
-    another choice is better. Equal weights are hard to beat where weights can hardly be measured
-    (Clemen 1989; Smith & Wallis 2009), and the networks' configuration was searched for on these
-    very rows, which flatters them.
+    At most one simple model joins them. It counts as much as all the networks together, or three
+    times as much: choices so few that even a few rows can tell them apart. Below `FEWEST_TO_BLEND`
+    rows they can't; then the best simple model counts as much as all the networks together, unless
+    another choice is certainly better. Equal weights are hard to beat where weights can hardly be
+    measured (Clemen 1989; Smith & Wallis 2009), and the networks' configuration was searched for on
+    these very rows, which flatters them.
 
     Parameters
     ----------
@@ -129,7 +129,7 @@ def blend(
 
 
 class _Averages:
-    """What averages of some candidates reach on the validation rows of every fold."""
+    """The losses of averages of candidates, on the validation rows of every fold."""
 
     def __init__(self, spec: Specification, candidates: Sequence[Predictions]) -> None:
         self._spec = spec

@@ -141,7 +141,7 @@ def tune(
     report
         Folder of the report. None: ``dashboards/NAME`` in the workspace.
     track
-        An experiment tracker to tell what happens: ``"mlflow"``, ``"module:Class"``, or an object
+        An experiment tracker to report to: ``"mlflow"``, ``"module:Class"``, or an object
         with the methods of `gru_optuna.tracking.Tracker`. It never holds up the study.
     stop
         Set it to end after the epoch in flight, without a report; the same call resumes later.
@@ -227,7 +227,7 @@ def _both(
 
 
 def _notes(spec: Specification, folder: Path, dataset: Dataset) -> Iterator[str]:
-    """Sentences about lines of files that are no rows, and about how columns are written."""
+    """Sentences about lines of the files that were skipped, and about how columns are written."""
     for part in (spec.data.train, spec.data.validation, spec.data.test):
         if isinstance(part, str) and Path(part).suffix.lower() in (".csv", ".tsv"):
             yield from (f"{folder / part}: {note}" for note in notes_on(folder / part))
@@ -252,7 +252,7 @@ def open_or_create(
     checkpoints: str | None = None,
     source: Source | None = None,
 ) -> tuple[Study, Summary, tuple[WarmStart, ...]]:
-    """The study, what it holds, and with which configurations it has just been told to begin."""
+    """The study, what it holds, and the configurations just queued as its first trials."""
     storage = open_storage(url, create=True)
     # Two processes that start the same study: one creates it, the other finds it whole.
     with exclusively(url, f"study-{spec.name}"):

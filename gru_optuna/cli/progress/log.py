@@ -121,6 +121,6 @@ class PlainView:
         self._said_at, self._unsaid = self._now(), False
 
     def _print(self, line: str) -> None:
-        # Of the day, as this machine counts it: what reads a log next to others.
+        # Local time of day, by which logs of several programs can be compared.
         line = f"{time.strftime('%H:%M:%S')}  {visible(line, keep='')}"
         self._console.print(line, highlight=False, soft_wrap=True, markup=False)

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
+_LINES_WITHOUT_NEWS = 1_000  # other keys are rare from then on
+
 
 def objects_by_polars(path: Path, size: int) -> Iterator[pl.DataFrame]:
     """Reads all objects with polars, about `size` bytes at a time.
@@ -78,7 +80,13 @@ def _schema_of_parts(parts: Iterator[bytes]) -> pl.Schema:
 
 
 def line_of_object(path: Path, record: int) -> int:
-    """The line of an object, from 1; blank lines don't count as objects."""
+    """The line of an object, from 1; blank lines don't count as objects.
+
+    Raises
+    ------
+    IndexError
+        If the file has fewer objects.
+    """
     seen = -1
     with path.open(encoding=encoding_of(path), newline="\n") as file:
         for number, line in enumerate(file, start=1):
@@ -87,8 +95,6 @@ def line_of_object(path: Path, record: int) -> int:
                 return number
     raise IndexError(record)
 
-
-_LINES_WITHOUT_NEWS = 1_000  # other keys are rare from then on
 
 
 def _check_keys(path: Path) -> None:

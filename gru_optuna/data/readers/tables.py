@@ -100,7 +100,13 @@ class Table:
         return _without_markers(column, self.formats.missing_values)
 
     def strings(self, name: str) -> pl.Series:
-        """One column as texts (N,), null where missing; a text file's are not copied."""
+        """One column as texts (N,), null where missing; a text file's are not copied.
+
+        Raises
+        ------
+        DataError
+            If there is no such column, or it holds lists, objects or bytes.
+        """
         column = self.column(name)
         if column.dtype == pl.String:
             return column

@@ -265,14 +265,14 @@ def _candidates(text: bytes) -> list[str]:
     # Text of two bytes a sign comes in runs of even length; accented Latin letters stand alone.
     if 2 * even > len(runs):
         leads = b"".join(run[::2] for run in runs if len(run) % 2 == 0)
-        # All Korean syllables begin with these bytes, as do only two thirds of Chinese signs.
+        # All Korean syllables begin with these bytes, but only two thirds of Chinese characters.
         syllables = sum(0xB0 <= byte <= 0xC8 for byte in leads)
         if syllables > max(_FEW_SIGNS, 0.95 * len(leads)):
             return ["CP949", "GB18030"]
         if leads.count(0xA4) + leads.count(0xA5) > len(leads) / 5:
             return ["EUC-JP", "GB18030"]
         return ["GB18030", "Shift_JIS"]
-    # In the wrong one of these, letters of Central Europe are signs in the middle of words.
+    # In the wrong one of these, Central European letters read as symbols in the middle of words.
     signs = {
         name: len(_SIGN_IN_WORD.findall(text.decode(name, "replace")))
         for name in ("Windows-1252", "Windows-1250")

@@ -1,9 +1,9 @@
 """Categorical covariates as channels of 0 and 1: one for each frequent category in training.
 
 All rare categories of the training rows share one more channel. A category that training hasn't
-met lights that channel, if there is one, and none otherwise. An empty field lights none: nothing
-lies between two categories to fill it with, and an empty field beside holidays often means that
-there is none. "None" and "NA" are categories; only a field without a sign in it is empty.
+seen sets that channel to 1, if there is one, and none otherwise. An empty field sets none: it
+can't be interpolated between two categories, and in a column of holidays it often means that there
+is none. "None" and "NA" are categories; only a field without a character in it is empty.
 
 scikit-learn's ``OneHotEncoder(max_categories=17)`` comes close, but it orders channels by the
 alphabet, counts a 17th category as frequent, and can't be restored from a bundle's JSON.
@@ -34,7 +34,7 @@ class Categories:
     """The categories of one column in the training rows."""
 
     kept: tuple[str, ...]  # the most frequent first
-    rest: bool  # whether training has met others, which share the last channel
+    rest: bool  # whether the training rows have others, which share the last channel
 
     @classmethod
     def of(cls, column: Iterable[str | None]) -> Categories:

@@ -32,6 +32,11 @@ def deduplicate(files: Files[str]) -> tuple[Files[str], dict[str, int]]:
     Files, dict
         What is left, and how many rows were dropped as ``duplicates``, as ``contradictions``,
         and because they are ``in another part``.
+
+    Raises
+    ------
+    DataError
+        If nothing is left of a file.
     """
     dropped = {"duplicates": 0, "contradictions": 0, "in another part": 0}
     in_turn = [file for file in (files.test, files.validation, files.train) if file is not None]

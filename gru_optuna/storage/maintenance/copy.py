@@ -154,6 +154,13 @@ def copy_snapshot(
     """Copies studies, given by their names and ids, and rows of the queue.
 
     The target has all tables.
+
+    Raises
+    ------
+    StudyError
+        If the target already has one of the studies. Nothing is copied then.
+    StorageError
+        If a database can't be read or written.
     """
     with target.plain_errors(), target.passing_engine().begin() as connection:
         if connection.dialect.name == "sqlite":

@@ -120,7 +120,7 @@ class CPUEngine:
         """Trains a slot; an exception becomes its own output, and the other slots continue."""
         try:
             return self._train_slot(slot)
-        except Exception as error:
+        except Exception as error:  # raised again in the pool, as this trial's failure
             return EpochOutput(math.nan, error=error)
 
     def _rows_for(self, dataset: Dataset) -> tuple[RowArrays, RowArrays]:

@@ -71,6 +71,12 @@ class RowArrays(NamedTuple):
 
         Integers in ``split.steps`` are tokens, (M,). Integers in ``split.targets`` are classes,
         (N,), and floating-point numbers are values to predict, (N,) or (N, O).
+
+        Raises
+        ------
+        ValueError
+            If a row is empty or reaches outside the steps, or a token is negative. Compiled code
+            doesn't check what it reads.
         """
         starts, lengths = _array(split.starts, np.int64), _array(split.lengths, np.int64)
         first, end = starts.min(), (starts + lengths).max()
@@ -106,7 +112,13 @@ def flatten(
 
 
 def unflatten(network: Network, flat: Array) -> dict[str, Tensor]:
-    """The parameters by name, as views of one copy: the inverse of `flatten`."""
+    """The parameters by name, as views of one copy: the inverse of `flatten`.
+
+    Raises
+    ------
+    ValueError
+        If they are not as many as the network has.
+    """
     if flat.shape != (network.size(),):
         raise ValueError(f"flat parameters: got {flat.shape}, need ({network.size()},)")
     return network.unflatten(torch.tensor(flat))
