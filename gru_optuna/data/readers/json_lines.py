@@ -96,7 +96,6 @@ def line_of_object(path: Path, record: int) -> int:
     raise IndexError(record)
 
 
-
 def _check_keys(path: Path) -> None:
     """Refuses too many keys before polars makes a column of each, which takes minutes."""
     names: set[str] = set()
