@@ -19,6 +19,7 @@ from gru_optuna.errors import BundleError, GRUOptunaError, StudyFailed, UserErro
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+    from io import BufferedIOBase
 
     import httpx2
 
@@ -106,10 +107,14 @@ class ServiceClient:
         UserError
             If it can't be read, or the service refuses it.
         """
-        content, own_name = _content_of(data)
-        sha256 = hashlib.sha256(content).hexdigest()
-        params = {"name": name or own_name}
-        self.request("PUT", f"/v1/data/{sha256}", params=params, content=content)
+        with _content_of(data) as content:
+            own_name = name or Path(getattr(content, "name", "rows.parquet")).name
+            sha256 = hashlib.file_digest(content, "sha256").hexdigest()
+            stored = self.request("GET", "/v1/data").json()
+            if (sha256, own_name) not in {(each["sha256"], each["name"]) for each in stored}:
+                content.seek(0)
+                params = {"name": own_name}
+                self.request("PUT", f"/v1/data/{sha256}", params=params, content=content)
         return sha256
 
     def draft(
@@ -323,6 +328,17 @@ class RemoteStudy:
         """Changes its budget: ``trials``, ``epochs`` or ``hours``; None removes a limit."""
         self._change({"budget": limits})
 
+    def best_text(self) -> str:
+        """Its best configuration, as ``gru-optuna best`` prints it.
+
+        Raises
+        ------
+        UserError
+            If it has none yet.
+        """
+        params = {"format": "text"}
+        return self._client.request("GET", f"{self._path}/best", params=params).text
+
     def best(self) -> dict[str, Any]:
         """Its best configuration, as ``gru-optuna best --json`` prints it.
 
@@ -388,14 +404,13 @@ class RemoteStudy:
             time.sleep(_LOOK_SECONDS)
 
 
-def _content_of(data: Any) -> tuple[bytes, str]:
-    """The bytes of a file or frame, and its name."""
+def _content_of(data: Any) -> BufferedIOBase:
+    """A file or frame, to be read."""
     if isinstance(data, str | Path):
-        path = Path(data)
         try:
-            return path.read_bytes(), path.name
+            return Path(data).open("rb")
         except OSError as error:
-            raise UserError(f"{path}: {error.strerror}. Check the path.") from None
+            raise UserError(f"{data}: {error.strerror}. Check the path.") from None
     written = io.BytesIO()
     if hasattr(data, "write_parquet"):  # polars
         data.write_parquet(written)
@@ -403,7 +418,8 @@ def _content_of(data: Any) -> tuple[bytes, str]:
         data.to_parquet(written)
     else:
         raise UserError(f"data is {type(data).__name__}. Give a file, or a polars or pandas frame.")
-    return written.getvalue(), "rows.parquet"
+    written.seek(0)
+    return written
 
 
 def _stored_token() -> str | None:

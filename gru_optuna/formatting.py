@@ -10,7 +10,7 @@ import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
 NONE = "–"
 """Stands where a value is missing."""
@@ -207,3 +207,19 @@ def _with_short_exponent(number: str) -> str:
     """Python writes 3e-05."""
     mantissa, e, exponent = number.partition("e")
     return f"{mantissa}e{int(exponent)}" if e else mantissa
+
+
+def table_lines(header: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
+    """A table of aligned columns, whose cells may come from anywhere."""
+    rows = [tuple(visible(cell, keep="") for cell in row) for row in rows]
+    widths = [max(_width(row[i]) for row in (header, *rows)) for i in range(len(header))]
+    for row in (header, *rows):
+        cells = (cell + " " * (w - _width(cell)) for cell, w in zip(row, widths, strict=True))
+        yield "  ".join(cells).rstrip()
+
+
+def _width(text: str) -> int:
+    """Columns of a terminal that a text takes: East Asian characters take two."""
+    import unicodedata
+
+    return sum(2 if unicodedata.east_asian_width(sign) in "WF" else 1 for sign in text)

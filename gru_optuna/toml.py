@@ -1,7 +1,9 @@
-"""Reads TOML that may come from anywhere."""
+"""Reads TOML that may come from anywhere, and writes what it has read."""
 
 from __future__ import annotations
 
+import json
+import re
 import tomllib
 from typing import Any
 
@@ -36,3 +38,36 @@ def parse_toml(text: str) -> dict[str, Any]:
     if level:
         raise ValueError("nested too deeply")
     return content
+
+
+def write_toml(content: dict[str, Any]) -> str:
+    """The text of a TOML file with this content, in sections as deep as study files have them."""
+    sections = {key: value for key, value in content.items() if isinstance(value, dict)}
+    blocks = [_lines({key: value for key, value in content.items() if key not in sections})]
+    blocks += [f"[{_key(name)}]\n{_lines(section)}" for name, section in sections.items()]
+    return "\n".join(filter(None, blocks))
+
+
+def _lines(table: dict[str, Any]) -> str:
+    return "".join(f"{_key(key)} = {_value(value)}\n" for key, value in table.items())
+
+
+def _key(key: str) -> str:
+    return key if re.fullmatch(r"[\w-]+", key, re.ASCII) else _text(key)
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, dict):
+        return f"{{ {', '.join(f'{_key(k)} = {_value(v)}' for k, v in value.items())} }}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_value, value))}]"
+    if isinstance(value, str):
+        return _text(value)
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value) if isinstance(value, int | float) else value.isoformat()
+
+
+def _text(text: str) -> str:
+    # As JSON, which escapes every character that TOML doesn't allow but one.
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -23,10 +23,10 @@ from gru_optuna.cli.output import (
     print_json,
     print_table,
     print_workers,
-    shown_value,
 )
 from gru_optuna.errors import UserError
 from gru_optuna.formatting import NONE
+from gru_optuna.report.best_text import shown_value
 from gru_optuna.storage.optuna_private import study_id
 from gru_optuna.workspace import shown
 

@@ -24,7 +24,7 @@ from gru_optuna.cli.console import (
 )
 from gru_optuna.cli.output import print_best
 from gru_optuna.cli.process import EXIT_CRASHED, _stop_when_stdin_ends, leave, stop_on_signals
-from gru_optuna.errors import GRUOptunaError
+from gru_optuna.errors import GRUOptunaError, UserError
 from gru_optuna.formatting import format_duration
 from gru_optuna.urls import masked, masked_url
 from gru_optuna.workspace import Workspace, shown
@@ -53,6 +53,7 @@ Lease = Annotated[
 
 
 def tune_study(
+    context: typer.Context,
     study: Annotated[Path, typer.Argument(metavar="STUDY.toml", help="The study file.")],
     trials: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Trials in total, over all runs.")
@@ -102,6 +103,13 @@ def tune_study(
             help="Override a key of the file: search.dropout=0.2. Repeatable.",
         ),
     ] = None,
+    service: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="Let the workers of a service tune it, and follow. Ctrl-C detaches.",
+        ),
+    ] = None,
 ) -> None:
     """Create or resume a study, and tune until its budget is spent.
 
@@ -116,6 +124,13 @@ def tune_study(
         # Before torch is imported, which takes seconds: most mistakes are in the study file.
         overrides = [*(overrides or ()), *(["confirmation.candidates=0"] if no_confirm else ())]
         check_files(study_file.load(study, overrides), study.parent)
+        if service is not None:
+            from gru_optuna.cli.remote_tune import tune_remotely
+
+            _refuse_local_options(context)
+            limits = {"trials": trials, "hours": hours, "epochs": epochs}
+            tune_remotely(service, study, overrides, limits, _same_command())
+            return
 
         from rich.console import Console
 
@@ -244,6 +259,18 @@ def worker(
             say("stopped; nothing is lost.")
             leave(EXIT_INTERRUPTED, at_once=one.abandoned)
         say(f"nothing is left to do in {place.name}")
+
+
+def _refuse_local_options(context: typer.Context) -> None:
+    """Refuses options that only say how this machine tunes."""
+    anywhere = {"study", "trials", "hours", "epochs", "no_confirm", "overrides", "service"}
+    for parameter in context.command.params:
+        source = context.get_parameter_source(parameter.name or "")
+        if source and source.name == "COMMANDLINE" and parameter.name not in anywhere:
+            raise UserError(
+                f"{parameter.opts[0]} and --service exclude each other: the service's workers "
+                f"have their own. Leave one of them out."
+            )
 
 
 def _print_result(result: TuningResult, study: Path, storage: str | None) -> None:

@@ -22,10 +22,11 @@ from gru_optuna.cli.console import (
     plain_errors,
     say,
 )
-from gru_optuna.cli.output import mean_and_interval, print_best, print_json, print_table
+from gru_optuna.cli.output import print_best, print_json, print_table
 from gru_optuna.cli.process import leave, stop_on_signals
 from gru_optuna.errors import UserError
 from gru_optuna.formatting import NONE, format_metric
+from gru_optuna.report.best_text import mean_and_interval
 from gru_optuna.workspace import shown
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@
 """
 
 from gru_optuna.study_file.data_section import Data
-from gru_optuna.study_file.load import json_schema, load, loads, parse
+from gru_optuna.study_file.load import json_schema, load, loads, parse, read_toml
 from gru_optuna.study_file.sections import (
     Budget,
     Confirmation,
@@ -57,6 +57,7 @@ __all__ = [
     "minimized",
     "parse",
     "parse_stored",
+    "read_toml",
     "section_of",
     "with_defaults_of",
 ]

@@ -60,13 +60,24 @@ def loads(text: str, source: str, overrides: Sequence[str] = ()) -> Specificatio
     StudyFileError
         As `load`.
     """
+    return parse(read_toml(text, source, overrides), source)
+
+
+def read_toml(text: str, source: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """The content of a study file, with overrides, unchecked.
+
+    Raises
+    ------
+    StudyFileError
+        If it isn't TOML, or an override has the wrong form.
+    """
     try:
         content = parse_toml(text)
     except ValueError as error:
         raise StudyFileError(f"{source}: {error}.") from None
     for override in overrides:
         _apply(content, override)
-    return parse(content, source)
+    return content
 
 
 def parse(content: Mapping[str, Any], source: str, *, stored: bool = False) -> Specification:

@@ -101,6 +101,22 @@ def serving(
         process.stdout.close()
 
 
+@contextmanager
+def working(service: Service):
+    """A worker of every study in the service's database."""
+    worker = subprocess.Popen(
+        [sys.executable, "-m", "gru_optuna", "worker", "--storage", service.database,
+         "--device", "cpu", "--threads", "1"],
+        cwd=service.folder,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    try:
+        yield worker
+    finally:
+        worker.kill()
+        worker.wait(DEADLINE)
+
+
 def upload(client: httpx2.Client, content: str = ROWS, name: str = "films.csv") -> str:
     """Uploads a file; returns its SHA-256."""
     body = content.encode()

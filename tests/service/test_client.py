@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from contextlib import contextmanager
 from io import StringIO
 
 import numpy as np
 import polars as pl
 import pytest
 from helpers.processes import DEADLINE
-from helpers.services import ROWS, Service, add_trials, log_in, serving, small_study
+from helpers.services import ROWS, add_trials, log_in, serving, small_study, working
 from playwright.sync_api import expect
 
 import gru_optuna
@@ -29,22 +25,6 @@ def service(tmp_path_factory):
 @pytest.fixture
 def client(service):
     return gru_optuna.connect(service.address, service.tokens[Role.EDITOR])
-
-
-@contextmanager
-def working(service: Service):
-    """A worker of every study in the service's database."""
-    worker = subprocess.Popen(
-        [sys.executable, "-m", "gru_optuna", "worker", "--storage", service.database,
-         "--device", "cpu", "--threads", "1"],
-        cwd=service.folder,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
-    try:
-        yield worker
-    finally:
-        worker.kill()
-        worker.wait(DEADLINE)
 
 
 def test_a_study_is_submitted_confirmed_and_taken_home(service, client, tmp_path, request) -> None:

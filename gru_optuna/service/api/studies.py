@@ -9,11 +9,12 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 from urllib.parse import quote
 
-from fastapi import APIRouter, Depends, Header, Path, Request, Response
+from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from fastapi.responses import FileResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from gru_optuna.errors import StudyError, StudyFileError, UserError
+from gru_optuna.report.best_text import best_lines
 from gru_optuna.service.access import Editor, Viewer
 from gru_optuna.service.api.parameters import Name, OptionalSha256, Time
 from gru_optuna.service.context import Context
@@ -222,13 +223,27 @@ def delete_study(context: Context, caller: Editor, name: Name) -> Response:
 
 
 @router.get(
-    "/studies/{name}/best", responses=problems_of(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT)
+    "/studies/{name}/best",
+    responses={
+        HTTPStatus.OK.value: {"content": {"text/plain": {"schema": {"type": "string"}}}},
+        **problems_of(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT),
+    },
+    response_model=dict[str, Any],
 )
-def show_best(context: Context, caller: Viewer, name: Name) -> dict[str, Any]:
-    """Shows the best configuration, as gru-optuna best --json prints it."""
+def show_best(
+    context: Context,
+    caller: Viewer,
+    name: Name,
+    kind: Annotated[
+        Literal["json", "text"], Query(alias="format", description="text: for people.")
+    ] = "json",
+) -> dict[str, Any] | Response:
+    """Shows the best configuration, as gru-optuna best prints it, with --json or as text."""
     summary = summary_of(context, find_study(context, name))
     if summary is None or summary.best is None:
         raise RequestRefused(HTTPStatus.CONFLICT, no_result(name, summary))
+    if kind == "text":
+        return Response("\n".join([*best_lines(summary), ""]), media_type="text/plain")
     found: dict[str, Any] = finite(summary.best_as_json())
     return found
 
