@@ -42,6 +42,11 @@ class Workspace:
         return f"sqlite:///{self.folder / 'storage' / 'gru_optuna.db'}"
 
     @property
+    def logs(self) -> Path:
+        """Where workers that a cluster placed write what they print."""
+        return self.folder / "storage" / "logs"
+
+    @property
     def dashboard_settings(self) -> Path:
         """What optuna-dashboard reads, and ``gru-optuna dashboard`` too."""
         return self.folder / "dashboards" / "optuna-dashboard.toml"

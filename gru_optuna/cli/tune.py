@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 import sys
 import traceback
+from dataclasses import replace
 from pathlib import Path  # noqa: TC003 (typer reads the annotations)
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -50,6 +51,19 @@ Lease = Annotated[
         help="Seconds without a heartbeat after which a worker counts as dead.",
     ),
 ]
+Workers = Annotated[int, typer.Option(min=1, metavar="N", help="How many workers to start.")]
+On = Annotated[
+    Literal["local", "slurm"],
+    typer.Option(help="Where the workers run: on this machine, or placed by a cluster."),
+]
+CpusPerWorker = Annotated[
+    int | None,
+    typer.Option(min=1, metavar="C", help="CPUs for each worker, which are its threads."),
+]
+GpusPerWorker = Annotated[
+    int | None,
+    typer.Option(min=0, metavar="G", help="GPUs for each worker that a cluster places."),
+]
 
 
 def tune_study(
@@ -65,9 +79,10 @@ def tune_study(
         int | None,
         typer.Option(min=1, metavar="E", help="Epochs of all trials in total, over all runs."),
     ] = None,
-    workers: Annotated[
-        int, typer.Option(min=1, metavar="N", help="Worker processes on this machine.")
-    ] = 1,
+    workers: Workers = 1,
+    on: On = "local",
+    cpus_per_worker: CpusPerWorker = None,
+    gpus_per_worker: GpusPerWorker = None,
     device: Device = "auto",
     threads: Threads = None,
     slots: Slots = None,
@@ -156,6 +171,9 @@ def tune_study(
                 storage=storage,
                 device=device,
                 workers=workers,
+                on=on,
+                cpus_per_worker=cpus_per_worker,
+                gpus_per_worker=gpus_per_worker,
                 threads=threads,
                 slots=slots,
                 checkpoints=checkpoints,
@@ -198,6 +216,10 @@ def worker(
     slots: Slots = None,
     storage: Storage = None,
     lease: Lease = 30.0,
+    workers: Workers = 1,
+    on: On = "local",
+    cpus_per_worker: CpusPerWorker = None,
+    gpus_per_worker: GpusPerWorker = None,
     with_parent: Annotated[
         bool, typer.Option("--with-parent", hidden=True, help="Leave when stdin ends.")
     ] = False,
@@ -224,24 +246,39 @@ def worker(
         from rich.console import Console
 
         from gru_optuna.cli.progress import PlainView
+        from gru_optuna.launch.placement import WorkerRequest
         from gru_optuna.study_file import Budget
         from gru_optuna.worker.run import WorkerSettings, join
 
         place = StudyPlace.of(name or "", storage)
         view = PlainView(Console(stderr=True))
         stop = stop_on_signals(view)
+        if with_parent:
+            _stop_when_stdin_ends(stop)
+        request = WorkerRequest(workers, on, cpus_per_worker, gpus_per_worker)
+        settings = WorkerSettings(device, threads or cpus_per_worker, slots, lease)
+        if not request.is_here:
+            if name is not None:
+                raise UserError(
+                    f"worker {name} is one worker. Start several with gru-optuna tune, whose "
+                    f"options --workers and --on place them."
+                )
+            from gru_optuna.launch.launchers import run_workers
+            from gru_optuna.launch.placement import Placement
+
+            logs = place.workspace.logs
+            placement = Placement(None, place.url, data, settings, request, logs)
+            run_workers(placement, None, stop, view.happened)
+            leave(EXIT_INTERRUPTED, at_once=False)
         if name is None:
             from gru_optuna.tuning.queue import QueueWorker
 
-            settings = WorkerSettings(device, threads, slots, lease)
             each = QueueWorker(place.url, settings, stop, say, view.happened, data, turn)
             each.run()
             say("stopped; nothing is lost.")
             leave(EXIT_INTERRUPTED, at_once=each.abandoned)
-        if with_parent:
-            _stop_when_stdin_ends(stop)
         given = None if budget is None else Budget.model_validate_json(budget)
-        settings = WorkerSettings(device, threads, slots, lease, given)
+        settings = replace(settings, budget=given)
         try:
             folder = data or place.data
             reports = Workspace.around(folder).report_folder(place.name)

@@ -1,4 +1,4 @@
-"""Several workers on this machine: started, watched, and restarted when they die."""
+"""Workers on this machine: started, watched, and restarted when they die."""
 
 from __future__ import annotations
 
@@ -12,22 +12,14 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import IO, TYPE_CHECKING
 
-from sqlalchemy.exc import SQLAlchemyError
-
-from gru_optuna.errors import DatabaseLost, StudyFailed, UserError
-from gru_optuna.storage.database.open import open_engine
-from gru_optuna.worker.events import WorkerDied, WorkerStarted
-from gru_optuna.worker.watcher import Watcher
+from gru_optuna.launch.placement import DONE, INTERRUPTED, WorkerState, failure_of
 from gru_optuna.workspace import STORAGE_VARIABLE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from pathlib import Path
-    from threading import Event
+    from collections.abc import Sequence
 
-    from optuna import Study
-
-    from gru_optuna.worker.events import WorkerEvent
+    from gru_optuna.errors import GRUOptunaError
+    from gru_optuna.launch.placement import Placement
     from gru_optuna.worker.run import WorkerSettings
 
 MOST_CRASHES = 5
@@ -36,121 +28,72 @@ MOST_CRASHES = 5
 SOON_SECONDS = 60.0
 """A worker that lived longer isn't broken: its deaths are counted from 1 again."""
 
-LOOK_SECONDS = 0.25
-"""The pause between two checks of the study and the processes."""
-
 _LEAVING_SECONDS = 4.5  # for all workers together; this process has five, and a kill is harmless
 _SAVING_SECONDS = 60.0  # a worker needs to save thousands of trials
-_DONE, _FAILED, _USER_ERROR, _INTERRUPTED = 0, 1, 2, 130
 
 
-def supervise(
-    study: Study,
-    url: str,
-    folder: Path,
-    count: int,
-    settings: WorkerSettings,
-    stop: Event,
-    on_event: Callable[[WorkerEvent], None],
-) -> None:
-    """Keeps workers running until the study is done.
+class Local:
+    """This machine; the workers leave when this process ends in any way."""
 
-    Parameters
-    ----------
-    study
-        The study in the database.
-    url
-        The database's.
-    folder
-        What the paths of the study's data are relative to.
-    count
-        How many workers to run.
-    settings
-        The settings of each worker.
-    stop
-        Set it to stop the workers; their trials resume later.
-    on_event
-        Called with every `WorkerEvent` of all workers of the study, on other machines too.
+    look_seconds = 0.25
 
-    Raises
-    ------
-    UserError, StudyFailed
-        The error of a worker that gave up, or that all workers die again and again.
-    """
-    engine = open_engine(url)
-    watcher = Watcher(study, engine, settings.budget)
-    workers = [_Supervised(index, settings) for index in range(count)]
-    failure: UserError | StudyFailed | DatabaseLost | None = None
-    try:
-        for worker in workers:
-            worker.start(study.study_name, url, folder)
-            on_event(WorkerStarted(worker.index, worker.process.pid))
-        while any(worker.runs for worker in workers) and failure is None:
-            stop.wait(LOOK_SECONDS)
-            if stop.is_set():
-                break
-            _report(watcher, on_event)
-            for worker in workers:
-                if worker.runs and worker.process.poll() is not None:
-                    failure = failure or worker.handle_end(on_event)
-                    if worker.runs:
-                        worker.start(study.study_name, url, folder)
-                        on_event(WorkerStarted(worker.index, worker.process.pid))
-        _report(watcher, on_event)
-    except DatabaseLost as lost:
-        failure = lost
-    finally:
-        # If the database is lost, they notice it, too, and save what they know.
-        seconds = _SAVING_SECONDS if isinstance(failure, DatabaseLost) else 0.0
-        for worker in workers:
-            worker.ask_to_leave(after=seconds)
+    def __init__(self, placement: Placement) -> None:
+        self._placement = placement
+        self._workers: list[_Process] = []
+
+    def start(self) -> Sequence[str]:
+        """Starts the workers."""
+        for index in range(self._placement.request.count):
+            self._workers.append(_Process(index, self._placement, self._placement.settings))
+            self._workers[-1].start()
+        return ()
+
+    def states(self) -> Sequence[WorkerState]:
+        """The workers as they are now; those that died are started again."""
+        found = [worker.state() for worker in self._workers]
+        # The others leave if one has failed.
+        if not any(state.failure for state in found):
+            for worker in self._workers:
+                if worker.is_to_start:
+                    worker.start()
+        return found
+
+    def stop(self, *, save: bool = False) -> Sequence[WorkerState]:
+        """Stops the workers."""
+        for worker in self._workers:
+            worker.ask_to_leave(after=_SAVING_SECONDS if save else 0.0)
         give_up = time.monotonic() + _LEAVING_SECONDS
-        for worker in workers:
+        for worker in self._workers:
             worker.wait(until=give_up)
-        with suppress(DatabaseLost):  # known, or noticed by whoever writes next
-            _report(watcher, on_event)
-        engine.dispose()
-    if failure is not None:
-        raise _with_others(failure, workers)
-    if not stop.is_set() and all(worker.given_up for worker in workers):
-        raise StudyFailed(
-            f"every worker died {MOST_CRASHES} times in a row. The last message: "
-            f"{workers[-1].last_words()}"
-        )
+        return [worker.state() for worker in self._workers]
 
 
 @dataclass
-class _Supervised:
+class _Process:
     """One worker: its process, and what is known of those before it."""
 
     index: int
+    placement: Placement
     settings: WorkerSettings
-    runs: bool = True
-    given_up: bool = False
-    crashes: int = 0
+    is_to_start: bool = True
+    deaths: int = 0
+    crashes: int = 0  # deaths in a row
+    done: bool = False
+    failure: GRUOptunaError | None = None
+    death: str = ""
     started: float = 0.0
     process: subprocess.Popen[bytes] = field(init=False)
     errors: IO[bytes] = field(init=False)
 
-    def start(self, study: str, url: str, folder: Path) -> None:
-        settings = self.settings
-        options = {
-            "--data": folder,
-            "--device": settings.device,
-            "--threads": settings.threads,
-            "--slots": settings.slots,
-            "--lease": settings.lease_seconds,
-            "--budget": settings.budget and settings.budget.model_dump_json(),
-        }
-        given = [
-            str(part) for option in options.items() if option[1] is not None for part in option
-        ]
+    def start(self) -> None:
+        self.is_to_start = False
         self.errors = tempfile.TemporaryFile()  # noqa: SIM115 (as long as the process)
         self.started = time.monotonic()
+        arguments = self.placement.arguments(self.settings)
         self.process = subprocess.Popen(  # noqa: S603 (ourselves)
-            [sys.executable, "-m", "gru_optuna", "worker", study, "--with-parent", *given],
+            [sys.executable, "-m", "gru_optuna", *arguments, "--with-parent"],
             # In the environment: the URL may hold a password, and a command line is public.
-            env=os.environ | {STORAGE_VARIABLE: url},
+            env=os.environ | {STORAGE_VARIABLE: self.placement.url},
             # The pipe closes when this process ends in any way, and the worker leaves then.
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
@@ -159,38 +102,49 @@ class _Supervised:
             start_new_session=True,
         )
 
-    def handle_end(self, on_event: Callable[[WorkerEvent], None]) -> UserError | StudyFailed | None:
-        """Decides what follows the end of a process; returns an error that no restart can mend."""
-        code = self.process.returncode
-        if code in (_DONE, _INTERRUPTED):
-            self.runs = False
-            return None
-        if code in (_FAILED, _USER_ERROR):
-            self.runs = False
-            kind = UserError if code == _USER_ERROR else StudyFailed
-            return kind(self.last_words())
+    def state(self) -> WorkerState:
+        """How it is; the first look after its end decides what follows."""
+        code = self.process.poll()
+        ended = self.is_to_start or self.done or self.failure or self.gave_up
+        if code is not None and not ended:
+            self._handle_end(code)
+        return WorkerState(
+            self.index,
+            "running" if code is None else "waiting" if self.is_to_start else "ended",
+            f"process {self.process.pid}",
+            self.deaths,
+            self.death,
+            self._last_words() if self.gave_up else "",
+            done=self.done,
+            failure=self.failure,
+        )
+
+    @property
+    def gave_up(self) -> bool:
+        return self.crashes >= MOST_CRASHES
+
+    def _handle_end(self, code: int) -> None:
+        """Decides whether it is started again."""
+        self.done = code in (DONE, INTERRUPTED)
+        self.failure = failure_of(code, self._last_words())
+        if self.done or self.failure:
+            return
         lived = time.monotonic() - self.started
+        self.deaths += 1
         self.crashes = self.crashes + 1 if lived < SOON_SECONDS else 1
-        self.given_up = self.crashes >= MOST_CRASHES
-        self.runs = not self.given_up
+        self.is_to_start = not self.gave_up
         if code == -signal.SIGKILL and (self.settings.slots or 1) > 1:
             # A SIGKILL that nobody sent means that the system ran out of memory.
             self.settings = replace(self.settings, slots=(self.settings.slots or 1) // 2)
-        reason = signal.Signals(-code).name if code < 0 else self.last_words()
-        on_event(WorkerDied(self.index, reason, restarts=self.runs))
-        return None
+        self.death = signal.Signals(-code).name if code < 0 else self._last_words()
 
     def ask_to_leave(self, after: float) -> None:
-        if not hasattr(self, "process"):
-            return
         with suppress(subprocess.TimeoutExpired):
             self.process.wait(after)
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
 
     def wait(self, until: float) -> None:
-        if not hasattr(self, "process"):
-            return
         try:
             self.process.wait(max(0.0, until - time.monotonic()))
         except subprocess.TimeoutExpired:
@@ -199,31 +153,8 @@ class _Supervised:
         assert self.process.stdin is not None
         self.process.stdin.close()
 
-    def last_words(self) -> str:
+    def _last_words(self) -> str:
         """The last line that it wrote, which is its error message."""
         self.errors.seek(0)
         lines = self.errors.read().decode(errors="replace").strip().splitlines()
         return lines[-1] if lines else "nothing"
-
-
-def _with_others(
-    failure: UserError | StudyFailed | DatabaseLost, workers: Sequence[_Supervised]
-) -> UserError | StudyFailed | DatabaseLost:
-    """An error, and what other workers said as they failed while they were leaving.
-
-    If the database is lost, each of them saves what it trained in a file of its own.
-    """
-    said = [w.last_words() for w in workers if w.process.returncode in (_FAILED, _USER_ERROR)]
-    if isinstance(failure, DatabaseLost):
-        if not said:
-            return failure
-        failure = StudyFailed(said[0])
-    others = [words for words in dict.fromkeys(said) if words != str(failure)]
-    return type(failure)("\nAnother worker: ".join([str(failure), *others]))
-
-
-def _report(watcher: Watcher, on_event: Callable[[WorkerEvent], None]) -> None:
-    # The workers retry while the database is away; their news can wait until it is back.
-    with suppress(SQLAlchemyError):
-        for event in watcher.poll():
-            on_event(event)

@@ -28,6 +28,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from gru_optuna.attributes import BUDGET
 from gru_optuna.data.load import check_files, load_folds
 from gru_optuna.errors import DatabaseLost, GRUOptunaError, StorageError, UserError
+from gru_optuna.launch.placement import WorkerRequest
 from gru_optuna.machine import cache_folder
 from gru_optuna.report.notes import describe_at
 from gru_optuna.storage import jobs, uploads
@@ -342,7 +343,7 @@ class QueueWorker:
         self._say(f"working on {turn.study}")
         with self._open(turn) as run:
             try:
-                run.search(1)
+                run.search(WorkerRequest())
                 run.baselines.record()
             finally:
                 self._sizes[turn.study] = run.settings

@@ -20,7 +20,8 @@ from gru_optuna.data.load import load_folds
 from gru_optuna.data.readers.column_formats import TableFormats
 from gru_optuna.data.readers.delimited import notes_on
 from gru_optuna.errors import DatabaseLost, GRUOptunaError, StorageError
-from gru_optuna.launch.local import supervise
+from gru_optuna.launch.launchers import run_workers
+from gru_optuna.launch.placement import LauncherName, Placement, WorkerRequest
 from gru_optuna.report.notes import describe_at
 from gru_optuna.storage.database.open import exclusively, open_storage, watch_file
 from gru_optuna.storage.maintenance.backup import rescue
@@ -101,6 +102,9 @@ def tune(
     storage: str | None = None,
     device: Device = "auto",
     workers: int = 1,
+    on: LauncherName = "local",
+    cpus_per_worker: int | None = None,
+    gpus_per_worker: int | None = None,
     threads: int | None = None,
     slots: int | None = None,
     checkpoints: str | None = None,
@@ -126,9 +130,15 @@ def tune(
     device
         "auto" takes CUDA where there is one.
     workers
-        How many processes to start on this machine. 1 works in this process.
+        How many processes to start. 1 on this machine works in this process.
+    on
+        Where they run: on this machine, or placed by a cluster.
+    cpus_per_worker, gpus_per_worker
+        What a cluster gives each of them. None: its default, and no GPU.
+        On this machine, a worker trains with so many threads, and on the device.
     threads, slots
-        How many threads each worker trains with, and how many trials they share; None: measured.
+        How many threads each worker trains with, and how many trials they share; None: measured,
+        or as many threads as `cpus_per_worker`.
     checkpoints
         A folder or ``s3://BUCKET/PREFIX`` for all workers of the study, from now on. None: where
         they were, which is next to a SQLite file or in a PostgreSQL database at first.
@@ -167,7 +177,9 @@ def tune(
     if track is not None:
         tracker = open_tracker(track) if isinstance(track, str) else BackgroundTracker(track)
     spec = _read(path, url, overrides, trials=trials, hours=hours, epochs=epochs)
-    where = choose_device(device)
+    request = WorkerRequest(workers, on, cpus_per_worker, gpus_per_worker)
+    # A login node has none of the devices that the workers train on.
+    where = choose_device(device if on == "local" else "cpu")
     datasets = load_folds(spec, path.parent)
     refuse_impossible_constraints(spec, datasets[0])
     # Before anything is created: a source that can't be used leaves no study behind.
@@ -178,11 +190,11 @@ def tune(
         RunStart(
             spec,
             url,
-            device=str(where),
+            device=str(where) if on == "local" else on,
             rows=(len(first.train), len(first.validation), len(first.test or ())),
             before=before,
             workers=workers,
-            compiles=where.type == "cpu" and not is_compiled(),
+            compiles=on == "local" and where.type == "cpu" and not is_compiled(),
             worked_seconds=_worked_seconds(opened),
             warm_starts=warm_starts,
             notes=tuple(_notes(spec, path.parent, first)),
@@ -198,14 +210,14 @@ def tune(
         spec,
         [data.to(where) for data in datasets],
         path.parent,
-        WorkerSettings(device, threads, slots, lease_seconds),
+        WorkerSettings(device, threads or cpus_per_worker, slots, lease_seconds),
         stop or threading.Event(),
         on_event,
         report or workspace.report_folder(spec.name),
         baselines,
     )
     with closing(baselines):
-        summary = run.spend_budget(workers)
+        summary = run.spend_budget(request)
     page = run.render_report(summary)
     if tracker:
         run.end_tracking(tracker, summary, page)
@@ -290,7 +302,7 @@ class StudyRun:
     abandoned: bool = False
     searched: Study | None = None  # in memory, after the search in this process
 
-    def spend_budget(self, workers: int) -> Summary:
+    def spend_budget(self, request: WorkerRequest) -> Summary:
         """Searches, confirms and writes the notes; rescues what is known if the database is lost.
 
         Raises
@@ -300,11 +312,12 @@ class StudyRun:
         """
         engine = watch_file(self.study, self.url)
         try:
-            self.search(workers)
+            self.search(request)
             self.baselines.record()
             # What counts from here on: another process may have given a larger one.
             before, self.spec = self.spec, budget.renewed(self.spec, self.study.user_attrs)
-            if self.spec.budget != before.budget and workers == 1:  # a watcher tells of it itself
+            # A watcher tells of it itself.
+            if self.spec.budget != before.budget and request.is_here:
                 limits = self.spec.budget
                 self.on_event(BudgetChanged(limits.trials, limits.hours, limits.epochs))
             self.confirm()
@@ -347,21 +360,13 @@ class StudyRun:
                     logger.warning("the tracker gets no bundle: %s", error)
             tracker.end(self.study, files, finished=not self.stop.is_set())
 
-    def search(self, workers: int) -> None:
-        """Trains trials, in this process or in `workers` others, until the budget is spent."""
+    def search(self, request: WorkerRequest) -> None:
+        """Trains trials, in this process or in others, until the budget is spent."""
         if not _trials_to_train(self.study, self.spec):
             return
         open_study_checkpoints(self.study, self.url)  # refused before anything is measured
-        if workers > 1:
-            # Sized and compiled once, before all of them do.
-            pool, size = self._make_pool(workers)
-            if self.settings.slots is None:
-                size = size_for_search(self.spec, size, pool.device, workers)
-            self._report(EngineReady(size))
-            each = replace(
-                self.settings, threads=size.threads, slots=size.slots, budget=self.spec.budget
-            )
-            supervise(self.study, self.url, self.folder, workers, each, self.stop, self._report)
+        if not request.is_here:
+            self._search_elsewhere(request)
             return
         pool, size = self._make_pool()
         worker = work(
@@ -371,6 +376,19 @@ class StudyRun:
         self.abandoned, self.searched = worker.abandoned, worker.study
         self.spec = worker.spec  # with the budget that it last knew of
         self.settings = replace(self.settings, threads=size.threads, slots=size.slots)
+
+    def _search_elsewhere(self, request: WorkerRequest) -> None:
+        each = replace(self.settings, budget=self.spec.budget)
+        if request.on == "local":
+            # Sized and compiled once, before all of them do.
+            pool, size = self._make_pool(request.count)
+            if self.settings.slots is None:
+                size = size_for_search(self.spec, size, pool.device, request.count)
+            self._report(EngineReady(size))
+            each = replace(each, threads=size.threads, slots=size.slots)
+        logs = Workspace.around(self.folder).logs
+        placement = Placement(self.spec.name, self.url, self.folder, each, request, logs)
+        run_workers(placement, self.study, self.stop, self._report)
 
     def confirm(self) -> None:
         """Confirms the winner within the study's hours, in which this time counts."""

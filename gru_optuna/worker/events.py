@@ -117,15 +117,30 @@ class StandingBy(WorkerEvent):
 
 @dataclass(frozen=True)
 class WorkerStarted(WorkerEvent):
-    """A worker's process has started."""
+    """A worker has started."""
 
     index: int
-    process: int
+    place: str  # "process 4711", or the cluster's job and the node
+
+
+@dataclass(frozen=True)
+class LauncherNote(WorkerEvent):
+    """What the launcher of the workers says of them, such as where their logs are."""
+
+    words: str
+
+
+@dataclass(frozen=True)
+class WorkersWaiting(WorkerEvent):
+    """The cluster has no room yet for some workers."""
+
+    workers: int
+    reason: str  # in the cluster's words
 
 
 @dataclass(frozen=True)
 class WorkerDied(WorkerEvent):
-    """A worker's process ended before its work was done."""
+    """A worker ended before its work was done."""
 
     index: int
     reason: str

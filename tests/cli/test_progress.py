@@ -27,6 +27,7 @@ from gru_optuna.worker.events import (
     EngineReady,
     EpochTrained,
     FewerSlots,
+    LauncherNote,
     LeaseLost,
     StandingBy,
     StorageAway,
@@ -39,6 +40,7 @@ from gru_optuna.worker.events import (
     WorkerDied,
     WorkerEvent,
     WorkerStarted,
+    WorkersWaiting,
 )
 
 SPEC = study_file.parse(tomllib.loads(TINY_STUDY), source="tiny.toml")
@@ -96,7 +98,10 @@ TOLD: list[tuple[WorkerEvent, str]] = [
     (StorageBack(73.2), "the storage works again after 1 min 13 s"),
     (StandingBy(2), "no trial is left to start; standing by while other workers train 2 trials"),
     (StandingBy(1), "no trial is left to start; standing by while other workers train a trial"),
-    (WorkerStarted(0, 4711), "worker 1 started, process 4711"),
+    (WorkerStarted(0, "process 4711"), "worker 1 started, process 4711"),
+    (LauncherNote("Slurm job 12: submitted"), "Slurm job 12: submitted"),
+    (WorkersWaiting(1, "Resources"), "a worker waits for a place: Resources"),
+    (WorkersWaiting(3, "Priority"), "3 workers wait for a place: Priority"),
     (
         WorkerDied(1, "SIGKILL", restarts=True),
         "worker 2 died (SIGKILL); it is restarted",
@@ -380,12 +385,12 @@ def test_several_workers_are_counted() -> None:
     opening = replace(OPENING, workers=3)
     ready = EngineReady(Size(1, 4, 8 * 2**20))
     words = "4 trials train together in 1 thread, at most 8 MiB for them, in each of 3 workers"
-    begun = [WorkerStarted(index, 100 + index) for index in range(3)]
+    begun = [WorkerStarted(index, f"process {100 + index}") for index in range(3)]
     assert plain(ready, opening=opening) == [words]
     assert live(ready, *begun, opening=opening)[1] == f"{words}; 3 of 3 run"
     died = WorkerDied(1, "SIGKILL", restarts=True)
     assert live(ready, *begun, died, opening=opening)[1] == f"{words}; 2 of 3 run"
-    again = WorkerStarted(1, 200)
+    again = WorkerStarted(1, "process 200")
     assert live(ready, *begun, died, again, opening=opening)[1] == f"{words}; 3 of 3 run"
 
 

@@ -3,7 +3,7 @@
 The package has no hooks for this; here its functions are wrapped before its command line runs.
 A fault is named by its function below, and described in JSON::
 
-    python tests/helpers/faulty.py '{"strike": {"at": "commit", "occurrence": 3}}' worker tiny
+    python -m helpers.faulty '{"strike": {"at": "commit", "occurrence": 3}}' worker tiny
 
 """
 
@@ -260,7 +260,10 @@ def workers(faults: dict[str, dict[str, Any]]) -> None:
 
     def started(command: list[str], **options: Any) -> Any:
         assert command[1:3] == ["-m", "gru_optuna"]
-        return popen([command[0], __file__, json.dumps(faults), *command[3:]], **options)
+        # Not by its path: helpers/queue.py would stand in for the module of the library.
+        return popen(
+            [command[0], "-m", "helpers.faulty", json.dumps(faults), *command[3:]], **options
+        )
 
     local.subprocess.Popen = started  # type: ignore[assignment,misc]
 

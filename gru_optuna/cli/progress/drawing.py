@@ -79,11 +79,13 @@ def _head(tally: RunState, width: int, last: bool, *, full: bool) -> list[Text]:
 def _team(tally: RunState) -> str:
     """How many workers train, and in how many threads and slots."""
     assert tally.opening is not None
-    if tally.engine is None:
-        return COMPILING if tally.opening.compiles else ""
     workers = tally.opening.workers
+    run = f"{len(tally.workers)} of {workers}"
+    if tally.engine is None:  # it is compiled, or those of the workers' own nodes are
+        placed = f"{run} workers run" if tally.workers else ""
+        return COMPILING if tally.opening.compiles else placed
     words = engine(tally.engine, workers)
-    return f"{words}; {len(tally.workers)} of {workers} run" if workers > 1 else words
+    return f"{words}; {run} run" if workers > 1 else words
 
 
 def _progress(tally: RunState, width: int, last: bool) -> Text:

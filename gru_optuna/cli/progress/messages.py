@@ -11,6 +11,7 @@ from gru_optuna.worker.events import (
     Confirming,
     ConfirmingElsewhere,
     FewerSlots,
+    LauncherNote,
     LeaseLost,
     StandingBy,
     StorageAway,
@@ -20,6 +21,7 @@ from gru_optuna.worker.events import (
     WaitingForBaselines,
     WorkerDied,
     WorkerStarted,
+    WorkersWaiting,
 )
 
 if TYPE_CHECKING:
@@ -88,8 +90,13 @@ def notice(event: WorkerEvent) -> str | None:  # noqa: PLR0912 (one case for eac
         case StandingBy(trials):
             them = "a trial" if trials == 1 else f"{trials} trials"
             words = f"no trial is left to start; standing by while other workers train {them}"
-        case WorkerStarted(index, process):
-            words = f"worker {index + 1} started, process {process}"
+        case LauncherNote(line):
+            words = line
+        case WorkerStarted(index, place):
+            words = f"worker {index + 1} started, {place}"
+        case WorkersWaiting(workers, reason):
+            them = "a worker waits" if workers == 1 else f"{workers} workers wait"
+            words = f"{them} for a place: {reason}"
         case WorkerDied(index, reason, restarts):
             follows = "it is restarted" if restarts else "it is not restarted again"
             words = f"worker {index + 1} died ({reason}); {follows}"
