@@ -110,12 +110,27 @@ class ServiceClient:
         with _content_of(data) as content:
             own_name = name or Path(getattr(content, "name", "rows.parquet")).name
             sha256 = hashlib.file_digest(content, "sha256").hexdigest()
-            stored = self.request("GET", "/v1/data").json()
-            if (sha256, own_name) not in {(each["sha256"], each["name"]) for each in stored}:
+            stored = {(each["sha256"], each["name"]) for each in self.uploads()}
+            if (sha256, own_name) not in stored:
                 content.seek(0)
                 params = {"name": own_name}
                 self.request("PUT", f"/v1/data/{sha256}", params=params, content=content)
         return sha256
+
+    def uploads(self) -> list[dict[str, Any]]:
+        """The stored files, the newest first: ``sha256``, ``name``, ``bytes`` and more."""
+        found: list[dict[str, Any]] = self.request("GET", "/v1/data").json()
+        return found
+
+    def delete_upload(self, sha256: str) -> None:
+        """Deletes a stored file.
+
+        Raises
+        ------
+        UserError
+            If there is none, or a study uses it.
+        """
+        self.request("DELETE", f"/v1/data/{sha256}")
 
     def draft(
         self, data: str, test: str | None = None, roles: Mapping[str, Any] | None = None

@@ -60,21 +60,34 @@ def writing(out: Path | None, *, for_spreadsheets: bool = False) -> Iterator[Wri
         raise DataError(
             f'{out}: rows can\'t be written as "{out.suffix}". Known: {", ".join(ENDINGS)}.'
         )
+    with replacing(out) as beside:
+        if ending == ".parquet":
+            with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as folder:
+                parts = _PartsWriter(Path(folder))
+                yield parts
+                parts.merge(beside)
+            return
+        with beside.open("wb") as file:
+            separator = "\t" if ending == ".tsv" else ","
+            yield (
+                _JSONWriter(file)
+                if "json" in ending
+                else _DelimitedWriter(file, separator, for_spreadsheets)
+            )
+
+
+@contextmanager
+def replacing(out: Path) -> Iterator[Path]:
+    """Gives a path whose file replaces `out` once it is complete.
+
+    Raises
+    ------
+    DataError
+        If it can't be written.
+    """
     try:
         with written_whole(out) as beside:
-            if ending == ".parquet":
-                with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as folder:
-                    parts = _PartsWriter(Path(folder))
-                    yield parts
-                    parts.merge(beside)
-                return
-            with beside.open("wb") as file:
-                separator = "\t" if ending == ".tsv" else ","
-                yield (
-                    _JSONWriter(file)
-                    if "json" in ending
-                    else _DelimitedWriter(file, separator, for_spreadsheets)
-                )
+            yield beside
     except OSError as error:
         raise DataError(f"{out}: {error.strerror or error}. Check the path.") from None
 

@@ -44,14 +44,17 @@ def studies(storage: Storage = None, as_json: AsJson = False) -> None:
         lines: list[dict[str, Any]] = []
         rows: list[tuple[str, ...]] = []
         for study, spec in load_studies(open_database(storage)):
-            if isinstance(spec, UserError):
+            try:
+                if isinstance(spec, UserError):
+                    raise spec
+                summary = summarize_stored(study, spec)
+            except UserError as error:
                 # One broken study must not hide the others.
                 trials = count_trials(study)[0].total()
                 line = {"study": study.study_name, "task": None, "trials": trials, "best": None}
-                lines.append(line | {"error": str(spec)})
-                rows.append((study.study_name, NONE, str(trials), " ".join(str(spec).split())))
+                lines.append(line | {"error": str(error)})
+                rows.append((study.study_name, NONE, str(trials), " ".join(str(error).split())))
                 continue
-            summary = summarize_stored(study, spec)
             lines.append(summary.line())
             best = shown_value(summary.best, summary.metric)
             best += f", front of {len(summary.front)}" if summary.front else ""
@@ -134,20 +137,28 @@ def trials(
     with plain_errors():
         if out is not None and as_json:
             raise UserError("--json prints, and --out writes a file. Give one; .jsonl is JSON.")
-        from gru_optuna.bundle.output import writing
-        from gru_optuna.report.trial_table import trials_frame
+        from gru_optuna.report.trial_table import list_rows, trial_columns, trials_csv, trials_frame
         from gru_optuna.study.summary import summarize
 
         study, spec = StudyPlace.of(name, storage).load()
         winner = summarize(study, spec).best
-        frame = trials_frame(study, spec, winner.number if winner else None)
+        columns = trial_columns(list_rows(study, spec, winner.number if winner else None), spec)
         if as_json:
-            print_json(frame.to_dicts())
-            return
-        with writing(out) as writer:
-            writer.write(frame)
-        if out is not None:
-            say(f"{frame.height:,} trials: {shown(out)}")
+            rows = zip(*columns.values(), strict=True)
+            print_json([dict(zip(columns, row, strict=True)) for row in rows])
+        elif out is None:
+            print(trials_csv(columns), end="")
+        else:
+            from gru_optuna.bundle.output import replacing, writing
+
+            separators = {".csv": ",", ".tsv": "\t"}
+            if (separator := separators.get(out.suffix.lower())) is not None:
+                with replacing(out) as beside:
+                    beside.write_text(trials_csv(columns, separator), encoding="utf-8")
+            else:
+                with writing(out) as writer:
+                    writer.write(trials_frame(columns))
+            say(f"{len(columns['number']):,} trials: {shown(out)}")
 
 
 def report(

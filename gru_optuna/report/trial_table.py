@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -21,12 +23,21 @@ from gru_optuna.search import space
 from gru_optuna.study.trial_attributes import TrialAttributes, epochs_trained
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
     import polars as pl
     from optuna import Study
     from optuna.trial import FrozenTrial
 
     from gru_optuna.hyperparameters import Value
     from gru_optuna.study_file import Specification
+
+
+_TYPES = {
+    "number": "Int64", "state": "String", "value": "Float64", "epochs": "Int64",
+    "seconds": "Float64", "best": "Boolean", "outcome": "String",
+}  # fmt: skip
+"""The columns of every study's trials, with their types in polars."""
 
 
 @dataclass(frozen=True)
@@ -73,34 +84,43 @@ def list_rows(study: Study, spec: Specification, best: int | None) -> list[Row]:
     ]
 
 
-def trials_frame(study: Study, spec: Specification, best: int | None) -> pl.DataFrame:
-    """Every trial by number, to save or print: a column for each searched hyperparameter.
+def trial_columns(rows: Iterable[Row], spec: Specification) -> dict[str, list[Any]]:
+    """Trials by number, to save or print: a column for each searched hyperparameter.
 
     One that has names besides numbers, as ``clip_norm = ["off", 1.0]``, is a column of texts.
     """
-    import polars as pl  # heavy, and the page needs none of it
-
-    rows = sorted(list_rows(study, spec, best), key=lambda row: row.number)
-    columns: dict[str, pl.Series] = {
-        name: pl.Series(name, [getattr(row, name) for row in rows], dtype)
-        for name, dtype in (
-            ("number", pl.Int64),
-            ("state", pl.String),
-            ("value", pl.Float64),
-            ("epochs", pl.Int64),
-            ("seconds", pl.Float64),
-            ("best", pl.Boolean),
-            ("outcome", pl.String),
-        )
-    }
+    rows = sorted(rows, key=lambda row: row.number)
+    columns = {name: [getattr(row, name) for row in rows] for name in _TYPES}
     for name in space.searched(spec):
         values = [row.params.get(name) for row in rows]
         if not all(value is None or is_number(value) for value in values):
             values = [None if value is None else str(value) for value in values]
         # A hyperparameter must not hide a column of the same name.
         key = f"params_{name}" if name in columns else name
-        columns[key] = pl.Series(key, values, strict=False)
-    return pl.DataFrame(list(columns.values()))
+        columns[key] = values
+    return columns
+
+
+def trials_frame(columns: Mapping[str, list[Any]]) -> pl.DataFrame:
+    """The columns of `trial_columns` as a frame."""
+    import polars as pl  # heavy, and neither CSV nor the page needs it
+
+    return pl.DataFrame(
+        [
+            pl.Series(name, values, getattr(pl, _TYPES.get(name, ""), None), strict=False)
+            for name, values in columns.items()
+        ]
+    )
+
+
+def trials_csv(columns: Mapping[str, list[Any]], separator: str = ",") -> str:
+    """The columns of `trial_columns` as the text of a CSV file."""
+    text = io.StringIO()
+    writer = csv.writer(text, delimiter=separator, lineterminator="\n")
+    writer.writerow(columns)
+    for row in zip(*columns.values(), strict=True):
+        writer.writerow(str(v).lower() if isinstance(v, bool) else v for v in row)
+    return text.getvalue()
 
 
 TABLE_ROWS = 1_000

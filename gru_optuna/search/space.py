@@ -16,6 +16,7 @@ from optuna.distributions import (
     IntDistribution,
 )
 
+from gru_optuna.errors import StudyError
 from gru_optuna.hyperparameters import DECAY_PARAMETERS, OFF, Hyperparameters
 from gru_optuna.study_file import section_of
 from gru_optuna.study_file.searchable import Range, Searchable
@@ -47,8 +48,20 @@ def suggest(trial: optuna.Trial, spec: Specification) -> Hyperparameters:
 
 
 def hyperparameters(params: Mapping[str, Any], spec: Specification) -> Hyperparameters:
-    """The values of a trial whose parameters are known."""
-    return _resolve(spec, params.__getitem__)
+    """The values of a trial whose parameters are known.
+
+    Raises
+    ------
+    StudyError
+        If a parameter is missing: another program made the trial.
+    """
+    try:
+        return _resolve(spec, params.__getitem__)
+    except KeyError as error:
+        raise StudyError(
+            f'study "{spec.name}": a trial has no parameter {error}, which the study searches. '
+            f"Another program made or changed it: delete it there, or restore a backup."
+        ) from None
 
 
 def sections(space: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from optuna.storages import BaseStorage
     from sqlalchemy import Engine
 
+    from gru_optuna.errors import UserError
     from gru_optuna.study.summary import Summary
     from gru_optuna.workspace import Workspace
 
@@ -61,7 +62,9 @@ class ServiceContext:
     storage: BaseStorage
     engine: Engine = field(init=False)
     feeds: dict[str, Any] = field(default_factory=dict)  # of events, by study
-    summaries: dict[str, tuple[float, object, Summary | None]] = field(default_factory=dict)
+    summaries: dict[str, tuple[float, object, Summary | UserError | None]] = field(
+        default_factory=dict
+    )
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "engine", engine_behind(self.storage))

@@ -200,9 +200,11 @@ def _users(connection: Connection, sha256: str) -> list[str]:
         for row in connection.execute(select(submissions.c.name, submissions.c.data))
         if sha256 in row.data.values()
     ]
+    reads = jobs.c.request["data"].as_string() == sha256
     made = connection.execute(
         select(jobs.c.job_id, jobs.c.study).where(
-            (jobs.c.sha256 == sha256) | (jobs.c.request["data"].as_string() == sha256)
+            # What was predicted is read once.
+            (jobs.c.sha256 == sha256) | (reads & jobs.c.state.in_(("waiting", "running")))
         )
     )
     return names + [f'job {row.job_id} of the study "{row.study}"' for row in made]

@@ -74,6 +74,11 @@ TURN_SECONDS = 300.0
 JOB_SECONDS = 15.0
 """How long it stays while a job waits: somebody wants a bundle or predictions now."""
 
+CACHE_BYTES = 20 << 30
+"""The bytes of data that a machine keeps, so that they aren't read from the database again."""
+
+_IN_USE_SECONDS = 3600.0
+
 _IDLE_SECONDS = 1.0
 """Between two looks for something to do."""
 
@@ -481,6 +486,8 @@ class QueueWorker:
             folder = cache_folder() / "data" / digest
             for path, content in sha256.items():
                 uploads.fetch(self._engine, content, _below(folder, path))
+            folder.touch()
+            trim_cache(folder.parent)
             return folder
         if self._data is None:
             raise Unavailable(
@@ -495,6 +502,31 @@ class QueueWorker:
         except UserError as error:
             raise Unavailable(str(error)) from None
         return folder
+
+
+def trim_cache(cache: Path, most_bytes: int = CACHE_BYTES) -> None:
+    """Removes from a cache what was used longest ago, until the rest has at most `most_bytes`.
+
+    What was used within the last hour stays: another worker may be about to read it.
+
+    Parameters
+    ----------
+    cache
+        A folder of folders, whose times of change say when they were used.
+    most_bytes
+        How many bytes their files may have together.
+    """
+    used = []
+    for folder in cache.iterdir():
+        with suppress(OSError):  # another worker removes it, too
+            files = [file.stat() for file in folder.rglob("*") if file.is_file()]
+            used.append((folder.stat().st_mtime, sum(file.st_size for file in files), folder))
+    total = sum(size for _, size, _ in used)
+    for at, size, folder in sorted(used):
+        if total <= most_bytes or at > time.time() - _IN_USE_SECONDS:
+            return
+        shutil.rmtree(folder, ignore_errors=True)
+        total -= size
 
 
 def _zipped(folder: Path) -> Path:

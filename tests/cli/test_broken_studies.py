@@ -10,6 +10,7 @@ import pytest
 from helpers.storage_rows import invoke
 from helpers.workspaces import TINY_STUDY
 from optuna.storages._rdb import models
+from optuna.trial import create_trial
 from sqlalchemy import update
 
 from gru_optuna import study_file
@@ -53,6 +54,23 @@ def test_a_broken_study_is_shown_in_its_row_and_hides_no_other(
     assert 'study "broken" in the database' in table
     message = invoke("status", "broken", "--storage", url, code=2).output
     assert 'study "broken" in the database' in message
+
+
+def test_a_trial_of_another_program_is_named_in_its_studys_row(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'x.db'}"
+    storage = open_storage(url, create=True)
+    (tmp_path / "tiny.toml").write_text(TINY_STUDY)
+    spec = study_file.load(tmp_path / "tiny.toml")
+    for name in ("broken", "tiny"):
+        study = create_or_resume(storage, spec.model_copy(update={"name": name}), "fingerprint")
+        if name == "broken":
+            best = {"best_epoch": 1, "best_validation_loss": 0.5}
+            study.add_trial(create_trial(value=0.5, intermediate_values={1: 0.5}, user_attrs=best))
+    broken, tiny = json.loads(invoke("studies", "--storage", url, "--json", code=0).stdout)
+    assert (broken["study"], broken["trials"], broken["best"]) == ("broken", 1, None)
+    assert 'study "broken": a trial has no parameter' in broken["error"]
+    assert "error" not in tiny
+    assert "a trial has no parameter" in invoke("best", "broken", "--storage", url, code=2).output
 
 
 @pytest.mark.parametrize("text", ["", '{"name":', "1, 2", "[" * 100_000])

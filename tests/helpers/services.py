@@ -170,8 +170,11 @@ def submit(client: httpx2.Client, name: str = "films", **budget: Any) -> dict[st
     return found
 
 
-def add_trials(service: Service, name: str, count: int) -> None:
-    """Adds complete trials to a submitted study, as a worker would leave them."""
+def add_trials(service: Service, name: str, count: int, *, without_params: bool = False) -> None:
+    """Adds complete trials to a submitted study, as a worker would leave them.
+
+    Without parameters, as another program may leave them.
+    """
     submission = submissions.get(service.engine, name).submission
     assert submission is not None
     spec = study_file.loads(submission.toml, "study file")
@@ -182,8 +185,10 @@ def add_trials(service: Service, name: str, count: int) -> None:
         study.add_trial(
             create_trial(
                 values=[curve[2], 100.0][: len(study.directions)],
-                params={"learning_rate": 0.01},
-                distributions={"learning_rate": FloatDistribution(1e-3, 3e-2, log=True)},
+                params={} if without_params else {"learning_rate": 0.01},
+                distributions={}
+                if without_params
+                else {"learning_rate": FloatDistribution(1e-3, 3e-2, log=True)},
                 intermediate_values=curve,
                 user_attrs={
                     "best_epoch": 2,

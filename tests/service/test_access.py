@@ -176,6 +176,7 @@ def test_a_service_for_other_machines_does_not_start_without_a_token(workspace) 
         "other machines could reach this service, so it needs a token, and there is none. Make "
         "one: gru-optuna token create NAME --role administrator.\n"
     )
+    assert not (workspace.folder / "storage" / "gru_optuna.db").exists()
 
 
 def test_the_command_line_makes_lists_and_revokes_tokens(workspace) -> None:

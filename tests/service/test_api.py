@@ -9,6 +9,7 @@ import zipfile
 import httpx2
 import pytest
 from helpers.services import ROWS, Service, add_trials, serving, sha256, small_study, submit, upload
+from helpers.storage_rows import invoke
 
 TOML = {"Content-Type": "application/toml"}
 
@@ -250,9 +251,30 @@ def test_trials_come_in_pages_and_as_csv(service: Service, client) -> None:
     rest = client.get("/v1/studies/films/trials", params={"after": page["after"]}).json()
     assert [trial["number"] for trial in rest["trials"]] == [3, 4]
     assert rest["after"] is None
-    table = client.get("/v1/studies/films/trials", params={"format": "csv"})
+    as_csv = {"format": "csv"}
+    table = client.get("/v1/studies/films/trials", params=as_csv)
     assert table.headers["content-type"].startswith("text/csv")
     assert len(table.text.splitlines()) == 6
+    printed = invoke("trials", "films", "--storage", service.database, code=0)
+    assert printed.stdout == table.text
+    submit(client, "new")
+    (header,) = client.get("/v1/studies/new/trials", params=as_csv).text.splitlines()
+    assert header.startswith("number,state,value,")
+
+
+def test_a_trial_of_another_program_is_shown_in_its_row(service: Service, client) -> None:
+    submit(client)
+    add_trials(service, "films", 1, without_params=True)
+    submit(client, "sound")
+    for study in client.get("/v1/studies").json():
+        broken = study["name"] == "films"
+        assert (study["error"] is not None) == broken
+        assert not broken or "a trial has no parameter 'learning_rate'" in study["error"]
+    assert "a trial has no parameter" in client.get("/").text
+    assert client.get("/study/films").status_code == 200
+    assert client.get("/v1/studies/films/best").status_code == 409
+    assert client.get("/v1/studies/films/trials", params={"format": "csv"}).status_code == 200
+    assert client.post("/v1/studies/films/bundles").status_code == 409
 
 
 def test_a_study_with_two_goals_shows_the_metric(service: Service, client) -> None:

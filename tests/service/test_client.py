@@ -94,7 +94,12 @@ def test_a_frame_is_drafted_and_submitted(client) -> None:
     study.cancel()
     with pytest.raises(StudyFailed, match="It was cancelled"):
         study.wait()
+    (data,) = study.status()["data"].values()
+    with pytest.raises(UserError, match='used by the study "from-a-frame"'):
+        client.delete_upload(data)
     study.delete()
+    client.delete_upload(data)
+    assert data not in [each["sha256"] for each in client.uploads()]
 
 
 def test_what_the_service_refuses_is_an_error_with_its_sentence(service, client) -> None:

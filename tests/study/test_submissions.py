@@ -256,6 +256,22 @@ def test_a_deleted_study_leaves_nothing_and_its_name_is_free(
     assert uploads.list_all(engine) == []
 
 
+def test_rows_that_were_predicted_can_be_removed(engine: Engine) -> None:
+    submit(engine, TOML, {"train": SHA256})
+    rows = uploads.put(engine, None, "rows.csv", io.BytesIO(b"text\nfine\n")).sha256
+    predicted = uploads.put(engine, None, "predictions.csv", io.BytesIO(b"yes\n")).sha256
+    made = jobs.create(engine, "reviews", "predict", {"bundle": 1, "data": rows})
+    for take in (None, lambda: jobs.claim(engine, 1)):
+        claimed = take() if take else None
+        with pytest.raises(StorageError, match=f"used by job {made.job_id} of the study"):
+            uploads.delete(engine, rows)
+    assert claimed is not None
+    jobs.finish(engine, claimed, sha256=predicted)
+    uploads.delete(engine, rows)
+    with pytest.raises(StorageError, match=f"used by job {made.job_id} of the study"):
+        uploads.delete(engine, predicted)
+
+
 def test_a_server_imports_neither_torch_nor_numba() -> None:
     code = (
         "import sys, gru_optuna.study.submissions, gru_optuna.storage.jobs\n"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import time
 from typing import TYPE_CHECKING
 
 import optuna
@@ -15,7 +17,7 @@ from gru_optuna.storage import jobs, uploads
 from gru_optuna.storage.database.open import open_storage
 from gru_optuna.storage.database.tables import queue_workers, workers
 from gru_optuna.study import submissions
-from gru_optuna.tuning.queue import Unavailable, _below
+from gru_optuna.tuning.queue import Unavailable, _below, trim_cache
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -148,6 +150,23 @@ def test_no_path_leads_out_of_its_folder(tmp_path: Path, path: str) -> None:
     with pytest.raises(Unavailable, match="don't lie below"):
         _below(folder, path)
     assert _below(folder, "a/rows.csv") == folder.resolve() / "a" / "rows.csv"
+
+
+def test_a_cache_keeps_what_was_used_last_and_what_is_in_use(tmp_path: Path) -> None:
+    now = time.time()
+    for name, hours in {"now": 0, "soon": 0.5, "old": 2, "older": 3, "oldest": 4}.items():
+        (tmp_path / name / "data").mkdir(parents=True)
+        (tmp_path / name / "data" / "rows.csv").write_bytes(bytes(100))
+        os.utime(tmp_path / name, (now, now - 3600 * hours))
+
+    def kept(most_bytes: int) -> set[str]:
+        trim_cache(tmp_path, most_bytes)
+        return {folder.name for folder in tmp_path.iterdir()}
+
+    assert kept(500) == {"now", "soon", "old", "older", "oldest"}
+    assert kept(499) == {"now", "soon", "old", "older"}
+    assert kept(300) == {"now", "soon", "old"}
+    assert kept(0) == {"now", "soon"}
 
 
 def test_killed_workers_cost_no_study_anything(queue: Queue) -> None:

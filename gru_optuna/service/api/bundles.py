@@ -19,6 +19,7 @@ from gru_optuna.service.api.studies import find_study, no_result, summary_of
 from gru_optuna.service.context import Context
 from gru_optuna.service.problems import RequestRefused, problems_of
 from gru_optuna.storage import jobs, uploads
+from gru_optuna.study.summary import Summary
 
 if TYPE_CHECKING:
     from gru_optuna.service.context import ServiceContext
@@ -68,7 +69,7 @@ def make_bundle(
 ) -> JobView:
     """Lets a worker make a bundle of the winner."""
     summary = summary_of(context, find_study(context, name))
-    if summary is None or summary.best is None:
+    if not isinstance(summary, Summary) or summary.best is None:
         raise RequestRefused(HTTPStatus.CONFLICT, no_result(name, summary))
     request = (wanted or BundleRequest()).model_dump()
     # The same networks are exported once, and others once they have won.

@@ -22,12 +22,11 @@ from gru_optuna.service.problems import RequestRefused, problems_of
 from gru_optuna.service.reports import REPORT_POLICY, report_file
 from gru_optuna.study import submissions
 from gru_optuna.study.study import load_study
-from gru_optuna.study.summary import summarize_stored
+from gru_optuna.study.summary import Summary, summarize_stored
 
 if TYPE_CHECKING:
     from gru_optuna.service.context import ServiceContext
     from gru_optuna.study.submissions import QueuedStudy
-    from gru_optuna.study.summary import Summary
 
 router = APIRouter(tags=["studies"])
 
@@ -81,7 +80,7 @@ class StudyEntry(BaseModel):
 
     name: str
     state: StateName
-    error: str | None = Field(description="Why it failed.")
+    error: str | None = Field(description="Why it failed, or can't be read.")
     task: str | None
     metric: str | None
     trials: dict[str, int] = Field(description="How many trials there are, by state.")
@@ -240,7 +239,7 @@ def show_best(
 ) -> dict[str, Any] | Response:
     """Shows the best configuration, as gru-optuna best prints it, with --json or as text."""
     summary = summary_of(context, find_study(context, name))
-    if summary is None or summary.best is None:
+    if not isinstance(summary, Summary) or summary.best is None:
         raise RequestRefused(HTTPStatus.CONFLICT, no_result(name, summary))
     if kind == "text":
         return Response("\n".join([*best_lines(summary), ""]), media_type="text/plain")
@@ -283,8 +282,11 @@ def find_study(context: ServiceContext, name: str) -> QueuedStudy:
         raise RequestRefused(HTTPStatus.NOT_FOUND, str(error)) from None
 
 
-def summary_of(context: ServiceContext, study: QueuedStudy) -> Summary | None:
-    """What `status` and `best` say of a study; None if no worker has begun with it."""
+def summary_of(context: ServiceContext, study: QueuedStudy) -> Summary | UserError | None:
+    """What `status` and `best` say of a study, or why it can't be read.
+
+    None if no worker has begun with it.
+    """
     if study.study_id is None or study.spec is None:
         return None
     # Many look at the same study at once: they share what was found within a second, unless a
@@ -294,27 +296,30 @@ def summary_of(context: ServiceContext, study: QueuedStudy) -> Summary | None:
     if seen != reached or time.monotonic() - at >= _FRESH_SECONDS:
         try:
             summary = summarize_stored(*load_study(context.storage, study.name))
-        except UserError:  # deleted meanwhile, or it can't be read, which its error says
-            summary = None
+        except UserError as error:
+            summary = error
         context.summaries[study.name] = (time.monotonic(), reached, summary)
     return summary
 
 
-def no_result(name: str, summary: Summary | None) -> str:
+def no_result(name: str, summary: Summary | UserError | None) -> str:
     """Why a study has no winner."""
+    if isinstance(summary, UserError):
+        return str(summary)
     reason = "No worker has begun with it yet." if summary is None else summary.no_result
     return f'study "{name}" has no result: {reason}'
 
 
 def study_view(context: ServiceContext, study: QueuedStudy) -> StudyEntry:
     """A study as the API shows it."""
-    summary, spec, submission = summary_of(context, study), study.spec, study.submission
+    found, spec, submission = summary_of(context, study), study.spec, study.submission
+    summary, problem = (None, found) if isinstance(found, UserError) else (found, None)
     best = None if summary is None else summary.best
     return StudyEntry.model_validate(
         {
             "name": study.name,
             "state": study.state,
-            "error": study.error,
+            "error": study.error or (problem and str(problem)),
             "task": spec and spec.task,
             "metric": spec and spec.metric,
             "trials": dict.fromkeys(_STATES, 0) if summary is None else summary.trials,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -12,14 +10,17 @@ from optuna.trial import TrialState
 from pydantic import BaseModel, Field
 from sqlalchemy import select
 
+from gru_optuna.report.trial_table import list_rows, trial_columns, trials_csv
 from gru_optuna.report.trials import outcome, state_of
 from gru_optuna.service.access import Viewer
 from gru_optuna.service.api.parameters import Name, Time
-from gru_optuna.service.api.studies import find_study, finite
+from gru_optuna.service.api.studies import find_study, finite, summary_of
 from gru_optuna.service.context import Context
-from gru_optuna.service.problems import problems_of
+from gru_optuna.service.problems import RequestRefused, problems_of
 from gru_optuna.storage.database.tables import trials
 from gru_optuna.storage.mirror.optuna_rows import read_trials
+from gru_optuna.study.study import load_study
+from gru_optuna.study.summary import Summary
 from gru_optuna.study.trial_attributes import CURVES, TrialAttributes, epochs_trained
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
     from gru_optuna.service.context import ServiceContext
     from gru_optuna.study.submissions import QueuedStudy
+
 
 router = APIRouter(tags=["studies"])
 
@@ -63,7 +65,7 @@ class TrialPage(BaseModel):
     "/studies/{name}/trials",
     responses={
         HTTPStatus.OK.value: {"content": {"text/csv": {"schema": {"type": "string"}}}},
-        **problems_of(HTTPStatus.NOT_FOUND),
+        **problems_of(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT),
     },
     response_model=TrialPage,
 )
@@ -80,7 +82,7 @@ def list_trials(
     """Lists the trials: a page of JSON, or all of them as CSV."""
     study = find_study(context, name)
     if kind == "csv":
-        return Response(write_csv(context, study), media_type="text/csv; charset=utf-8")
+        return Response(_csv(context, study), media_type="text/csv; charset=utf-8")
     with context.engine.connect() as connection:
         mine = (trials.c.study_id == study.study_id) & (trials.c.number > after)
         ids = connection.scalars(
@@ -90,20 +92,17 @@ def list_trials(
     return TrialPage(trials=found, after=found[-1].number if len(found) == limit else None)
 
 
-def write_csv(context: ServiceContext, study: QueuedStudy) -> str:
-    """All trials of a study as CSV, a column for each hyperparameter."""
-    with context.engine.connect() as connection:
-        mine = select(trials.c.trial_id).where(trials.c.study_id == study.study_id)
-        found = views_of(connection, connection.scalars(mine).all())
-    names = sorted({name for trial in found for name in trial.params})
-    fields = ("number", "state", "value", "epochs", "seconds", "outcome")
-    text = io.StringIO()
-    writer = csv.writer(text)
-    writer.writerow([*fields, *names])
-    for trial in found:
-        params = [trial.params.get(name) for name in names]
-        writer.writerow([*(getattr(trial, name) for name in fields), *params])
-    return text.getvalue()
+def _csv(context: ServiceContext, study: QueuedStudy) -> str:
+    """All trials, as gru-optuna trials prints them."""
+    if study.spec is None:
+        raise RequestRefused(HTTPStatus.CONFLICT, study.error or "The study can't be read.")
+    if study.study_id is None:  # no worker has begun with it
+        return trials_csv(trial_columns([], study.spec))
+    opened, spec = load_study(context.storage, study.name)
+    summary = summary_of(context, study)
+    winner = summary.best if isinstance(summary, Summary) else None
+    rows = list_rows(opened, spec, winner.number if winner else None)
+    return trials_csv(trial_columns(rows, spec))
 
 
 def views_of(connection: Connection, trial_ids: Sequence[int]) -> list[TrialView]:
