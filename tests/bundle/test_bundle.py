@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
-from helpers.bundles import DATA, Model, train
+from helpers.bundles import DATA, Model, in_json, train
 from helpers.workspaces import PLAIN, REPOSITORY
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -362,22 +362,6 @@ def test_links_and_pipes_are_no_files_of_a_bundle(sentences: Model, tmp_path: Pa
 
 
 # --- made by somebody who means harm: checksums right, contents wrong ---
-
-
-def in_json(name: str, **changes: object) -> Callable[[dict[str, bytes]], None]:
-    """Changes keys of a JSON file, "a.b" those within a."""
-
-    def change(files: dict[str, bytes]) -> None:
-        content = json.loads(files[name])
-        for path, value in changes.items():
-            *tables, key = path.split("__")
-            table = content
-            for one in tables:
-                table = table[int(one) if one.isdecimal() else one]
-            table[key] = value
-        files[name] = json.dumps(content).encode()
-
-    return change
 
 
 def in_weights(change: Callable[[dict[str, torch.Tensor]], None]) -> Callable[..., None]:

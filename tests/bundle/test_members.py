@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import torch
-from helpers.bundles import Model, train
+from helpers.bundles import Model, in_json, train
 from helpers.workspaces import PLAIN
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -111,20 +111,6 @@ def test_members_of_one_configuration_that_count_alike_need_no_new_format(
     assert manifest["members"][0].keys() == {
         "weights", "preprocessing", "seed", "epochs", "validation"
     }  # fmt: skip
-
-
-def in_json(name: str, **changes: Any) -> Callable[[dict[str, bytes]], None]:
-    def change(files: dict[str, bytes]) -> None:
-        content = json.loads(files[name])
-        for path, value in changes.items():
-            *tables, key = path.split("__")
-            table = content
-            for step in tables:
-                table = table[int(step) if step.isdecimal() else step]
-            table[key] = value
-        files[name] = json.dumps(content).encode()
-
-    return change
 
 
 def in_weights(**changes: Any) -> Callable[[dict[str, bytes]], None]:

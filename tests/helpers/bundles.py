@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gru_optuna import study_file
 from gru_optuna.bundle.build import MemberNetwork, make_bundle
@@ -13,6 +14,7 @@ from gru_optuna.training.pool import Pool
 from helpers.workspaces import PLAIN, REPOSITORY
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from torch import Tensor
@@ -57,3 +59,19 @@ def train(
     outputs = [pool.engine.predict(slot, slot.best_weights, data.test) for slot in slots]
     bundle = make_bundle(spec, 3, trial, trained, fingerprint=data.fingerprint, metrics={})
     return Model(spec, data, trained, outputs, bundle)
+
+
+def in_json(name: str, **changes: Any) -> Callable[[dict[str, bytes]], None]:
+    """Changes keys of a JSON file; "a__0__b" is the key b of the first object in a."""
+
+    def change(files: dict[str, bytes]) -> None:
+        content = json.loads(files[name])
+        for path, value in changes.items():
+            *tables, key = path.split("__")
+            table = content
+            for step in tables:
+                table = table[int(step) if step.isdecimal() else step]
+            table[key] = value
+        files[name] = json.dumps(content).encode()
+
+    return change

@@ -1,4 +1,4 @@
-"""``gru-optuna`` with faults: it dies, fails, fills the disk at a very point.
+"""``gru-optuna`` with faults: it dies, fails or fills the disk at a chosen point.
 
 The package has no hooks for this; here its functions are wrapped before its command line runs.
 A fault is named by its function below, and described in JSON::
@@ -43,6 +43,7 @@ from gru_optuna.worker.loop import Worker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from typing import Self
 
 
 def apply(faults: dict[str, dict[str, Any]]) -> None:
@@ -172,23 +173,27 @@ def stuck(at: str, sign: str) -> None:
     setattr(importlib.import_module(module), name, hang)
 
 
+class _Opened:
+    """A file of a checkpoint; its writing is up to subclasses."""
+
+    def __init__(self, file: Any) -> None:
+        self.file = file
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.file.close()
+
+
 def full_disk(after: int, seconds: float) -> None:
     """No further checkpoint can be written for a while; what was begun stays half written."""
     full = _for_a_while(seconds)
     create = stores._create
     left = after
 
-    class Full:
+    class Full(_Opened):
         """A file that takes one byte."""
-
-        def __init__(self, path: Any) -> None:
-            self.file = create(path)
-
-        def __enter__(self) -> Any:
-            return self
-
-        def __exit__(self, *_: object) -> None:
-            self.file.close()
 
         def write(self, content: bytes) -> None:
             self.file.write(content[:1])
@@ -197,7 +202,7 @@ def full_disk(after: int, seconds: float) -> None:
     def created(path: Any) -> Any:
         nonlocal left
         left -= 1
-        return Full(path) if left < 0 and full() else create(path)
+        return Full(create(path)) if left < 0 and full() else create(path)
 
     stores._create = created
 
@@ -293,23 +298,14 @@ def _checkpoint_half(hit: Callable[[], None]) -> None:
     """With half of a checkpoint's file written."""
     create = stores._create
 
-    class Half:
-        def __init__(self, path: Any) -> None:
-            self.file = create(path)
-
-        def __enter__(self) -> Any:
-            return self
-
-        def __exit__(self, *_: object) -> None:
-            self.file.close()
-
+    class Half(_Opened):
         def write(self, content: bytes) -> None:
             self.file.write(content[: len(content) // 2])
             self.file.flush()
             hit()
             self.file.write(content[len(content) // 2 :])
 
-    stores._create = Half  # type: ignore[assignment]
+    stores._create = lambda path: Half(create(path))
 
 
 def _checkpoint(hit: Callable[[], None]) -> None:

@@ -10,15 +10,12 @@ import pytest
 import torch
 from helpers.pools import (
     BASE,
-    CPU,
     EXPLODING,
     KINDS,
     TRIALS,
     assert_close,
     curve_of,
-    make_spec,
     reference,
-    some_vowels,
 )
 from helpers.splits import split_of_rows
 from hypothesis import given, settings
@@ -38,21 +35,6 @@ if TYPE_CHECKING:
     from gru_optuna.hyperparameters import Hyperparameters
     from gru_optuna.study_file import Specification
     from gru_optuna.training.slot import Slot
-
-
-@pytest.fixture(scope="module")
-def spec(tmp_path_factory: pytest.TempPathFactory) -> Specification:
-    return make_spec(tmp_path_factory.mktemp("study"))
-
-
-@pytest.fixture(scope="module")
-def vowels(spec: Specification) -> Dataset:
-    return some_vowels(spec)
-
-
-@pytest.fixture(scope="module")
-def single(vowels: Dataset) -> Dataset:
-    return vowels.to(CPU, torch.float32)
 
 
 def pooled(

@@ -16,10 +16,8 @@ from helpers.pools import (
     TRIALS,
     assert_close,
     curve_of,
-    make_spec,
     reference,
     some_texts,
-    some_vowels,
 )
 from helpers.splits import split_of_rows
 from hypothesis import given, settings
@@ -39,21 +37,6 @@ if TYPE_CHECKING:
     from gru_optuna.training.slot import Slot
 
 ENGINES: list[type[CPUEngine] | type[BatchedEngine]] = [CPUEngine, BatchedEngine]
-
-
-@pytest.fixture(scope="module")
-def spec(tmp_path_factory: pytest.TempPathFactory) -> Specification:
-    return make_spec(tmp_path_factory.mktemp("study"))
-
-
-@pytest.fixture(scope="module")
-def vowels(spec: Specification) -> Dataset:
-    return some_vowels(spec)
-
-
-@pytest.fixture(scope="module")
-def single(vowels: Dataset) -> Dataset:
-    return vowels.to(CPU, torch.float32)
 
 
 def assert_equal(pool: Pool, slot: Slot, expected_pool: Pool, expected: Slot) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
-from contextlib import closing
-from typing import TYPE_CHECKING
+from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING, Any
 
 import optuna
 import pytest
@@ -23,7 +23,7 @@ from gru_optuna.storage.mirror.mirror import Mirror
 from gru_optuna.storage.workers.leases import Host, Registration
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from optuna import Trial
@@ -222,6 +222,21 @@ class CutError(Exception):
     """A connection that breaks."""
 
 
+@contextmanager
+def answer_lost(engine: Engine, *, committed: bool) -> Iterator[None]:
+    """Commits raise as if the connection broke, before or after the database has committed."""
+    real = engine.dialect.do_commit
+
+    def break_off(connection: Any) -> None:
+        if committed:
+            real(connection)
+        raise OperationalError("COMMIT", {}, CutError("the connection was lost"))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(engine.dialect, "do_commit", break_off)
+        yield
+
+
 @pytest.mark.parametrize("committed", [False, True], ids=["before", "after"])
 def test_a_commit_whose_answer_is_lost_is_found_out(database_url: str, *, committed: bool) -> None:
     """Nothing is written twice and nothing is lost, whichever side the connection broke on."""
@@ -233,17 +248,8 @@ def test_a_commit_whose_answer_is_lost_is_found_out(database_url: str, *, commit
         trial.report(0.5, step=1)
     ends.set_user_attr("outcome", "done")
     mirror.study.tell(ends, 0.5)
-    real = engine.dialect.do_commit
-
-    def break_off(connection: object) -> None:
-        if committed:
-            real(connection)
-        raise OperationalError("COMMIT", {}, CutError("the connection was lost"))
-
-    engine.dialect.do_commit = break_off
-    with pytest.raises(OperationalError):
+    with answer_lost(engine, committed=committed), pytest.raises(OperationalError):
         mirror.sync(wanted=1)
-    engine.dialect.do_commit = real
     goes_on.report(0.75, step=2)
     synced = mirror.sync(wanted=1)
     assert synced.lost == ()
@@ -335,17 +341,8 @@ def test_after_a_lost_answer_each_trial_keeps_its_newest_checkpoints(
         return {f"0/{n}-{epoch + more}" for n, more in offset.items() for epoch in epochs}
 
     assert sync(1) | sync(2) == set()
-    real = engine.dialect.do_commit
-
-    def break_off(connection: object) -> None:
-        if committed:
-            real(connection)
-        raise OperationalError("COMMIT", {}, CutError("the connection was lost"))
-
-    engine.dialect.do_commit = break_off
-    with pytest.raises(OperationalError):
+    with answer_lost(engine, committed=committed), pytest.raises(OperationalError):
         sync(3)
-    engine.dialect.do_commit = real
     # If it was committed, the row of the first is gone, and the trial's end removes its content.
     assert sync(3) == (set() if committed else names(1))
     assert sync(4) == names(2)
