@@ -30,7 +30,7 @@ MOST_TERMS = 200_000  # the most frequent ones; the others occur in a text or tw
 
 _TOGETHER = 4096  # texts that are predicted at a time
 _WAYS: dict[Terms, dict[str, Any]] = {
-    # Any run of letters or digits, single ones too, and signs such as "!" alone.
+    # Any run of letters or digits, single ones too, and symbols such as "!" alone.
     "words": {"ngram_range": (1, 2), "token_pattern": r"(?u)\w+|[^\w\s]"},
     "pieces of words": {"ngram_range": (2, 5), "analyzer": "char_wb"},
     "characters": {"ngram_range": (1, 3), "analyzer": "char"},

@@ -27,15 +27,15 @@ if TYPE_CHECKING:
 
 ColumnKind = Literal["text", "category", "number", "time", "id", "constant", "empty", "other"]
 
-_FIRST_YEAR, _LAST_YEAR = 1500, 2100  # of those that a column without a name may count
+_FIRST_YEAR, _LAST_YEAR = 1500, 2100  # a column without a name that counts these holds years
 _SAMPLE = 1000  # fields that decide what a column holds
-_MOSTLY = 0.95  # of these fields; the few others are mistakes, which are reported
+_MOSTLY = 0.95  # of these fields decide; the few others are reported as mistakes
 _FEW_WORDS = 3
-_FEW_CHARACTERS, _FEW_SIGNS = 20, 5  # of a text; in scripts without spaces between words
+_FEW_CHARACTERS, _FEW_IDEOGRAMS = 20, 5  # a text has more; the second where no spaces part words
 _MOST_DIGITS = 0.4  # of the characters of a text that is one word
 _FEW_ROWS = 16  # in which all values may differ by chance
-_FEW_VALUES = 50  # that may be classes, and are counted
-_MANY_VALUES = 100  # that are texts even if each occurs twice
+_FEW_VALUES = 50  # up to here, values may be classes, and are counted
+_MANY_VALUES = 100  # from here on, values are texts even if each occurs twice
 _TIME_NAMES = re.compile(r"time|date|stamp|year|month|^ds$|^ts$|^temps$|时间|日期", re.IGNORECASE)
 _LONGEST_TIME = 40  # characters
 _FEW_NAMES = 12  # such as months
@@ -137,7 +137,7 @@ def _describe_texts(table: Table, name: str) -> Column:
     scripts = scripts_of(held)
     distinct = held.n_unique()
     enough = words.median >= _FEW_WORDS or characters.median >= (
-        _FEW_SIGNS if without_spaces(scripts) else _FEW_CHARACTERS
+        _FEW_IDEOGRAMS if without_spaces(scripts) else _FEW_CHARACTERS
     )
     kind: ColumnKind = "category"
     digits = float(held.str.count_matches(r"\d").sum()) / float(held.str.len_chars().sum() or 1)

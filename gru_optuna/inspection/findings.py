@@ -41,15 +41,15 @@ About = Literal[
 UNBALANCED = 3.0
 """The largest class has this many times the rows of the smallest."""
 
-_HEAD = 50  # rows
-_PAIRED = 6  # columns that may name series together
+_HEAD = 50  # rows in which lines of units are looked for
+_PAIRED = 6  # columns of which two may name the series together
 _RARE = 10  # a class with fewer rows is rare
 _PARTS = 3  # training, validation and test need one row of a class each
 _MOSTLY_MISSING = 0.5
 _SOON = timedelta(days=366)  # planned values may lie ahead
-_BUDDHIST = ("2443", "2650")  # from 1900 on
-_MOSTLY_COUNTED = 0.9  # of the times
-_COUNT = "\x1f"  # the name of a column of our own
+_BUDDHIST = ("2443", "2650")  # years: 1900 to 2107 of the Common Era
+_MOSTLY_COUNTED = 0.9  # of the times have rows that the column counts
+_COUNT = "\x1f"  # the name of a column of our own, which no file has
 
 
 @dataclass(frozen=True)
@@ -130,8 +130,8 @@ def far_numbers(table: Table, columns: Sequence[Column]) -> dict[str, list[str]]
     return found
 
 
-def signs_for_missing(table: Table, columns: Sequence[Column]) -> list[str]:
-    """Signs such as ``?`` that are all that stands among the numbers of some columns."""
+def markers_for_missing(table: Table, columns: Sequence[Column]) -> list[str]:
+    """Symbols such as ``?`` that are the only fields of a column that aren't numbers."""
     found: set[str] = set()
     for column in columns:
         if column.kind == "number" and column.mistake and column.numbers is not None:

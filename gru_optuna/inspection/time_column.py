@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     from gru_optuna.data.series.frequency import Times
 
 _LONGEST_SEASON = 1000  # steps; nobody trains on such long windows
-_REGULAR = 0.5  # of the steps: else there is no frequency
-_MOSTLY_ABSENT = 2  # steps for each row: the values are too sparse to measure a season
-_CYCLES_SEEN = 3  # to tell a cycle that the calendar doesn't have from chance
-_CLEARLY = 0.9  # such a cycle leaves less of the error of any season of the calendar
+_REGULAR = 0.5  # of the steps must be alike, or there is no frequency
+_MOSTLY_ABSENT = 2  # steps for each row: with more, values are too sparse to measure a season
+_CYCLES_SEEN = 3  # needed to tell a cycle that the calendar doesn't have from chance
+_CLEARLY = 0.9  # of the error of any season of the calendar: such a cycle has to leave less
 _NOISE = 1e-6  # of the deviation: what rounding leaves of a straight line
 _NEARLY = 0.9  # of the highest peak or error: chance decides between those beyond
 _ALIKE = 0.3  # the autocorrelation of values one such cycle apart

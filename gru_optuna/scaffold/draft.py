@@ -47,8 +47,8 @@ if TYPE_CHECKING:
 
 _UNNAMED = "No line names the columns, so they are called column_1, column_2, and so on. "
 _TEST, _VALIDATION, _VALIDATION_IN_TIME = 0.2, 0.2, 0.1
-_LONG_SIGNS = 64  # if texts without spaces have more characters, bpe shortens them
-_SIGNS_A_PIECE = 1.6  # bpe: characters in a piece
+_LONG_TEXT = 64  # if texts without spaces have more characters, bpe shortens them
+_CHARACTERS_PER_PIECE = 1.6  # bpe: characters in a piece
 _LONGEST_TEXT = 256  # tokens; most texts say what matters early
 _MOST_COVARIATES = 16
 _CALENDAR_CHANNELS = 7  # the target included
@@ -141,7 +141,7 @@ def draft_study(
     roles
         The roles of columns that are known; the others are guessed.
     formats
-        What is known about how the columns are written. Signs such as ``?`` that stand among the
+        What is known about how the columns are written. Symbols such as ``?`` that stand among the
         numbers of a column are read as missing values, which the draft says.
     test
         The test rows; None: a file that is named so, or some of the rows. Series are split by time.
@@ -154,7 +154,7 @@ def draft_study(
     inspection = inspect([path], roles, task=task, formats=formats)
     seen = inspection.files[0]
     table = read_head(path, formats.undecided())[0] if seen.columns else None
-    markers = findings.signs_for_missing(table, seen.columns) if table is not None else []
+    markers = findings.markers_for_missing(table, seen.columns) if table is not None else []
     if markers:
         formats = replace(formats, missing_values=(*formats.missing_values, *markers))
         inspection = inspect([path], roles, task=task, formats=formats)
@@ -563,7 +563,7 @@ def _share(horizon: int, clock: TimeColumn) -> float:
 
 
 def _is_positive(report: FileReport, target: str | None) -> bool:
-    """Whether the target's logarithms can be read."""
+    """Whether all values of the target have logarithms."""
     column = next((column for column in report.columns if column.name == target), None)
     return column is not None and column.numbers is not None and column.numbers.low > 0
 
@@ -576,7 +576,7 @@ def _all(rows: int, report: FileReport) -> int:
 def _tokens(table: Table, column: Column) -> tuple[str, NDArray[np.float64], str]:
     """The tokenizer that suits the script, the number of tokens of each text, and the reason."""
     texts = table.strings(column.name).drop_nulls()
-    signs = texts.str.len_chars().to_numpy().astype(np.float64)
+    characters = texts.str.len_chars().to_numpy().astype(np.float64)
     scripts = column.scripts or {}
     if not without_spaces(scripts):
         words = texts.str.count_matches(r"\w+|[^\w\s]").to_numpy()
@@ -585,9 +585,9 @@ def _tokens(table: Table, column: Column) -> tuple[str, NDArray[np.float64], str
         why = "each text is one word"
     else:
         why = f"{next(iter(scripts))} has no spaces between words"
-    if np.median(signs) <= _LONG_SIGNS:
-        return "char", signs, f"{why}, and the texts are short"
-    return "bpe", signs / _SIGNS_A_PIECE, why
+    if np.median(characters) <= _LONG_TEXT:
+        return "char", characters, f"{why}, and the texts are short"
+    return "bpe", characters / _CHARACTERS_PER_PIECE, why
 
 
 def _vocabulary(tokenizer: str, tokens: NDArray[np.float64]) -> int:

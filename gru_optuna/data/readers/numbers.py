@@ -59,7 +59,7 @@ class Hints:
     Attributes
     ----------
     decimal, thousands
-        The signs that the study file names; None: any.
+        The separators that the study file names; None: any.
     semicolons
         Whether semicolons separate the fields, as where numbers have decimal commas.
     sign_of_file
@@ -73,7 +73,7 @@ class Hints:
 
     @property
     def styles(self) -> list[tuple[DecimalSign, ThousandsSign]]:
-        """The decimal and thousands signs that a column may have."""
+        """The decimal and thousands separators that a column may have."""
         return [
             (decimal, thousands)
             for decimal, thousands in _STYLES
@@ -218,9 +218,9 @@ def _far_number(known: NDArray[np.float64]) -> float | None:
 
 @dataclass(frozen=True)
 class _Bare:
-    """Fields without the signs around their digits. Letters: N fields."""
+    """Fields without the symbols around their digits. Letters: N fields."""
 
-    bodies: pl.Series  # (N,) digits with their decimal and thousands signs, and a minus or plus
+    bodies: pl.Series  # (N,) digits with their separators, and a minus or plus
     currencies: pl.Series  # (N,) null where there is none
     percent: pl.Series  # (N,) whether a per cent sign follows
     parentheses: pl.Series  # (N,) whether they enclose the number

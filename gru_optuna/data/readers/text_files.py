@@ -27,9 +27,9 @@ LONGEST = LONGEST_LINE
 _HEAD = 1 << 16  # bytes that show the kind of a file
 _BLOCK = 1 << 20
 
-_FEW_SIGNS = 16  # which may be Chinese by chance
+_FEW_SYLLABLES = 16  # by chance, Chinese text may have this many
 _SHOWN = 40  # characters of a line, in messages
-_SIGN_IN_WORD = re.compile(r"[^\W\d_][^\x00-\x7f\w]")
+_SYMBOL_IN_WORD = re.compile(r"[^\W\d_][^\x00-\x7f\w]")
 _HIGH = re.compile(rb"[\x80-\xff]+")
 _NOT_TEXT = {
     b"PK\x03\x04": "a ZIP archive or an Excel workbook. Unpack it, or save the sheet as CSV",
@@ -262,24 +262,24 @@ def _candidates(text: bytes) -> list[str]:
     # Japanese syllables begin with the same two bytes.
     if high.count(0x82) + high.count(0x83) > len(high) / 5:
         return ["Shift_JIS"]
-    # Text of two bytes a sign comes in runs of even length; accented Latin letters stand alone.
+    # Text of two bytes a character comes in runs of even length; accented Latin letters stand alone.
     if 2 * even > len(runs):
         leads = b"".join(run[::2] for run in runs if len(run) % 2 == 0)
         # All Korean syllables begin with these bytes, but only two thirds of Chinese characters.
         syllables = sum(0xB0 <= byte <= 0xC8 for byte in leads)
-        if syllables > max(_FEW_SIGNS, 0.95 * len(leads)):
+        if syllables > max(_FEW_SYLLABLES, 0.95 * len(leads)):
             return ["CP949", "GB18030"]
         if leads.count(0xA4) + leads.count(0xA5) > len(leads) / 5:
             return ["EUC-JP", "GB18030"]
         return ["GB18030", "Shift_JIS"]
     # In the wrong one of these, Central European letters read as symbols in the middle of words.
-    signs = {
-        name: len(_SIGN_IN_WORD.findall(text.decode(name, "replace")))
+    symbols = {
+        name: len(_SYMBOL_IN_WORD.findall(text.decode(name, "replace")))
         for name in ("Windows-1252", "Windows-1250")
     }
-    latin = sorted(signs, key=lambda name: signs[name])
+    latin = sorted(symbols, key=lambda name: symbols[name])
     letters = sum(map(str.isalpha, high.decode(latin[0], "replace")))
-    # Accented letters are letters; the first bytes of Japanese characters look like signs.
+    # Accented letters are letters; the first bytes of Japanese characters look like symbols.
     return latin if 3 * letters > 2 * len(high) else ["Shift_JIS", *latin]
 
 
