@@ -262,7 +262,7 @@ def _candidates(text: bytes) -> list[str]:
     # Japanese syllables begin with the same two bytes.
     if high.count(0x82) + high.count(0x83) > len(high) / 5:
         return ["Shift_JIS"]
-    # Text of two bytes a character comes in runs of even length; accented Latin letters stand alone.
+    # Two bytes a character make runs of even length; accented Latin letters stand alone.
     if 2 * even > len(runs):
         leads = b"".join(run[::2] for run in runs if len(run) % 2 == 0)
         # All Korean syllables begin with these bytes, but only two thirds of Chinese characters.
