@@ -148,9 +148,9 @@ def paused_outcome(epochs: int) -> str:
 
 def epochs_over(epochs: int) -> str:
     """The outcome of a trial for which the budget has no further epoch."""
-    return f"{pruned_outcome(epochs)}: the study's epochs are over"
+    return f"{pruned_outcome(epochs)}: the study's epochs are spent"
 
 
 def hours_over(epochs: int) -> str:
     """The outcome of a trial that the budget ended."""
-    return f"{pruned_outcome(epochs)}: the study's hours are over"
+    return f"{pruned_outcome(epochs)}: the study's hours are spent"

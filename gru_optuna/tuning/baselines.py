@@ -40,7 +40,7 @@ WAIT_SECONDS = 30.0
 """How long the end of a search waits for the simple models; or a tenth of its time, if longer."""
 
 _GRACE_SECONDS = 30.0  # to end the fit in progress and predict
-_LEAST_GRACE_SECONDS = 5.0  # even if the study's hours are used up
+_LEAST_GRACE_SECONDS = 5.0  # even if the study's hours are spent
 
 
 class BaselineFits:

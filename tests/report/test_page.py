@@ -198,6 +198,22 @@ def test_one_trial_is_enough(state: TrialState, tmp_path: Path) -> None:
     assert ("Trial 0 is the best of 1 trial." in page.text) == bool(curve)
 
 
+@pytest.mark.parametrize(
+    ("budget", "shown"),
+    [
+        ({"trials": 8}, "8 trials"),
+        ({"epochs": 4_000}, "4,000 epochs"),
+        ({"trials": 8, "epochs": 40, "hours": 1.5}, "8 trials, 40 epochs, 1.5 hours"),
+    ],
+)
+def test_every_limit_of_the_budget_is_shown(
+    budget: dict[str, float], shown: str, tmp_path: Path
+) -> None:
+    one = study_of([trial(TrialState.COMPLETE, [0.5], 1e-3)])
+    index = render_report(one, specification(budget=budget), tmp_path)
+    assert f"Budget{shown}\n" in Page(index.read_text(encoding="utf-8")).text
+
+
 def test_a_study_with_nothing_searched(tmp_path: Path) -> None:
     fixed = {**SPACE, "learning_rate": 1e-3, "decay": "constant", "dropout": 0.1}
     spec = specification(search=fixed)

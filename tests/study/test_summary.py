@@ -22,7 +22,7 @@ DIVERGED = "diverged in epoch 1: the training loss is not finite"
         ([(RUNNING, "")], {"trials": 8}, "1 trial is in training, and none has ended yet."),
         ([(PRUNED, "pruned after epoch 1")], {"trials": 8}, "No trial has trained an epoch yet."),
         (
-            [(PRUNED, "the study's hours are over")],
+            [(PRUNED, "the study's hours are spent")],
             {"hours": 0.025},
             "The budget of 0.025 hours is spent, and no trial has trained an epoch. Give more with "
             "--hours, or make networks and data smaller.",

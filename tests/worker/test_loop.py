@@ -276,7 +276,7 @@ def test_a_time_budget_ends_within_an_epoch(tmp_path: Path, vowels: Dataset) -> 
     )  # fmt: skip
     study, _ = run(tmp_path, spec, vowels)
     assert not study.get_trials(states=[TrialState.RUNNING])
-    assert "the study's hours are over" in study.trials[-1].user_attrs["outcome"]
+    assert "the study's hours are spent" in study.trials[-1].user_attrs["outcome"]
     assert study.user_attrs["worked_seconds"] < 0.36 + 2
     before = len(study.trials)
     assert len(run(tmp_path, spec, vowels)[0].trials) == before
