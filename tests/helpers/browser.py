@@ -123,6 +123,23 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
         terminalreporter.write_line(f"None of {', '.join(_NAMES)} is on the path. Install one.")
 
 
+def assert_accessible(seen: Seen) -> None:
+    """axe-core finds nothing serious on a page, in light or dark colours."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    for scheme in ("dark", "light"):
+        seen.page.emulate_media(color_scheme=scheme)
+        found = Axe().run(seen.page).response
+        serious = [
+            f"{scheme}: {each['help']}: {node['html']}"
+            for each in found["violations"]
+            if each["impact"] in ("serious", "critical")
+            for node in each["nodes"]
+        ]
+        assert serious == []
+        assert found["testEngine"]["name"] == "axe-core"
+
+
 def draw(seen: Seen, section: str = "") -> None:
     """Scrolls through the page, as a reader does; figures are drawn when they come near."""
     seen.page.wait_for_selector("html[data-ready]")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
+from helpers.browser import assert_accessible
 from helpers.processes import DEADLINE
 from helpers.services import ROWS, add_trials, log_in, serving, submit
 from playwright.sync_api import expect
@@ -37,11 +38,13 @@ def test_from_an_empty_page_to_a_study_that_is_watched(service, visit, tmp_path)
     seen = visit(f"{service.address}new")
     page = seen.page
     assert page.url.endswith("/login?next=%2Fnew")
+    assert_accessible(seen)
     log_in(page, service)
     assert page.url.endswith("/new")
 
     page.set_input_files("#train", file)
     page.wait_for_selector("#draft:not([hidden])")
+    assert_accessible(seen)
     assert page.input_value("#target") == "label"
     page.select_option("#target", "stars")
     expect(page.locator("#toml")).to_have_value(re.compile('label = "stars"'))
@@ -58,6 +61,7 @@ def test_from_an_empty_page_to_a_study_that_is_watched(service, visit, tmp_path)
     assert 'unknown key "badget"' in found
     line = next(n for n, text in enumerate(toml.splitlines(), 1) if text.startswith("epochs"))
     assert f"Line {line}: [training.epochs]" in found
+    assert_accessible(seen)
     complaints = [text for text in seen.complaints if "422" not in text]
     assert complaints == []
     seen.complaints.clear()
@@ -77,6 +81,7 @@ def test_from_an_empty_page_to_a_study_that_is_watched(service, visit, tmp_path)
     expect(page.locator("#progress")).to_contain_text("of 77")
     page.goto(service.address)
     assert "0 of 77" in page.inner_text(".studies")
+    assert_accessible(seen)
     assert seen.complaints == []
 
 
@@ -92,6 +97,7 @@ def test_curves_grow_while_the_page_is_open(service, visit) -> None:
         expect(seen.page.locator("polyline")).to_have_count(count)
     expect(seen.page.locator("#progress")).to_contain_text("3 of 9 trials ended")
     expect(seen.page.locator("#best")).to_contain_text("trial 2")
+    assert_accessible(seen)
     assert seen.complaints == []
 
 
@@ -157,3 +163,10 @@ def test_markup_in_a_name_stays_text(shared) -> None:
         page = client.get("/login", params={"next": '/"><script>alert(1)</script>'}).text
         assert "<script>alert" not in page
         assert "script-src 'self'" in client.get("/").headers["content-security-policy"]
+
+
+def test_the_check_of_the_pages_notices_a_picture_without_words(visit, tmp_path) -> None:
+    page = tmp_path / "page.html"
+    page.write_text('<!DOCTYPE html><html lang="en"><title>x</title><main><img src="data:,">')
+    with pytest.raises(AssertionError, match="must have alternative text"):
+        assert_accessible(visit(page))
