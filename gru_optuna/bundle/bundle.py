@@ -225,6 +225,7 @@ class Bundle:
         Raises
         ------
         DataError
+            If it lacks one of them; the message names those that it has.
         """
         for level in levels:
             if level not in self.levels:

@@ -142,6 +142,7 @@ def read_linear(
     Raises
     ------
     BundleError
+        If a file isn't as an exported bundle has it, or the model doesn't fit the networks.
     """
     try:
         read = _LINEAR.validate_python(read_json(content, source))

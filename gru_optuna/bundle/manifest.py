@@ -384,6 +384,7 @@ def read_manifest(content: bytes, source: str) -> Manifest:
     Raises
     ------
     BundleError
+        If the format is newer than this version's, or a key is wrong.
     """
     raw = read_json(content, source)
     found = raw.get("format")
@@ -404,6 +405,7 @@ def read_preprocessing(content: bytes, source: str) -> dict[str, Any]:
     Raises
     ------
     BundleError
+        If a key is wrong, or its values contradict one another.
     """
     try:
         checked = _PREPROCESSING.validate_python(read_json(content, source))
@@ -418,6 +420,7 @@ def read_json(content: bytes, source: str) -> dict[str, Any]:
     Raises
     ------
     BundleError
+        If it isn't JSON, or not an object.
     """
     try:
         parsed = json.loads(content, parse_constant=_refuse)

@@ -93,6 +93,7 @@ def rows_of_table(table: Table, encoder: Encoder) -> RowsToPredict:
     Raises
     ------
     DataError
+        If a column of training is missing, or a row can't be read; with its place.
     """
     if isinstance(encoder, TextEncoder):
         assert encoder.column is not None
@@ -120,6 +121,7 @@ def series_of_tables(tables: Sequence[Table], encoder: SeriesEncoder) -> RowsToP
     Raises
     ------
     DataError
+        If a column of training is missing, or a row can't be read; with its place.
     """
     data = encoder.data
     assert data.target is not None
@@ -163,6 +165,7 @@ def check_steps(rows: RowsToPredict, encoder: SequenceEncoder) -> None:
     Raises
     ------
     DataError
+        Naming the first such row.
     """
     for number, row in enumerate(rows.rows):
         if row.shape[1] != encoder.channels:

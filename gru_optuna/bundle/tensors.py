@@ -25,6 +25,7 @@ def read_tensors(
     Raises
     ------
     BundleError
+        If the content isn't a safetensors file of float32, or a value isn't finite.
     """
     # Checked before any tensor is made: the size follows from values that were checked before.
     size = sum(prod(shape) for shape in shapes.values())

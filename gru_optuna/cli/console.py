@@ -214,6 +214,7 @@ class StudyPlace:
         Raises
         ------
         UserError
+            If it can't be opened.
         """
         from gru_optuna.storage.database.open import open_storage
 
@@ -225,6 +226,7 @@ class StudyPlace:
         Raises
         ------
         UserError
+            If there is no such study, or the database can't be opened.
         """
         from gru_optuna.study.study import load_study
 

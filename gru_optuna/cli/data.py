@@ -32,11 +32,11 @@ TaskOption = Annotated[
 ]
 DecimalOption = Annotated[
     Literal[".", ","] | None,
-    typer.Option(help="The decimal sign of numbers. Default: what their columns show."),
+    typer.Option(help="The decimal separator. Default: what the columns show."),
 ]
 ThousandsOption = Annotated[
     Literal["", ".", ",", " ", "'"] | None,
-    typer.Option(help="The sign between thousands; '' is none. Default: what columns show."),
+    typer.Option(help="The thousands separator; '' is none. Default: what the columns show."),
 ]
 MissingOption = Annotated[
     list[str] | None,

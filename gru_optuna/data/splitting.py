@@ -187,6 +187,7 @@ def divide(spec: Specification, files: Files[Row], fold: int | None = None) -> P
     Raises
     ------
     DataError
+        If the files contradict one another, or there are too few rows for all parts.
     """
     data, file = spec.data, _without_unused_classes(files.train)
     _check_classes(file, files.validation is None)

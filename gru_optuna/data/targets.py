@@ -102,6 +102,7 @@ def check_defined(
     Raises
     ------
     DataError
+        If a simple prediction has no finite value there.
     """
     if not all(np.isfinite(value) for value in baselines.values()):
         raise DataError(

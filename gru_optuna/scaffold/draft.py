@@ -243,6 +243,7 @@ def _check(toml: str, files: tuple[Path, ...], rows: Sequence[Table] = ()) -> Pa
     Raises
     ------
     DataError
+        If `tune` would refuse them.
     """
     from gru_optuna.data.load import load_folds  # torch: refusals before this are quick
 

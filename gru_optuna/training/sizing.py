@@ -117,6 +117,7 @@ def refuse_impossible_constraints(spec: Specification, dataset: Dataset) -> None
     Raises
     ------
     UserError
+        If there is no network that keeps to them.
     """
     if (most := spec.most_parameters) is None:
         return

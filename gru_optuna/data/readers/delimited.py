@@ -127,6 +127,7 @@ def notes_on(path: Path) -> tuple[str, ...]:
     Raises
     ------
     DataError
+        If the file can't be read.
     """
     return _dialect_of(path, encoding_of(path)).notes
 

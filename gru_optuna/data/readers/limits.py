@@ -63,6 +63,7 @@ def check_columns(place: str, columns: int, what: str = "columns") -> None:
     Raises
     ------
     DataError
+        If there are more.
     """
     if columns > MOST_COLUMNS:
         raise DataError(
@@ -77,6 +78,7 @@ def check_steps(place: str, steps: int) -> None:
     Raises
     ------
     DataError
+        If there are more.
     """
     if steps > MOST_STEPS:
         raise DataError(

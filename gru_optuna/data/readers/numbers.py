@@ -2,7 +2,7 @@
 
 The whole column decides how its numbers are written: 1.024 may be a thousand and twenty-four, but
 not in a column that also contains 0.5. What could be either is refused rather than guessed, unless
-other columns of the file show its decimal sign.
+other columns of the file show its decimal separator.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Hints:
     semicolons
         Whether semicolons separate the fields, as where numbers have decimal commas.
     sign_of_file
-        Finds the decimal sign that other columns of the file show; None if they show none.
+        Finds the decimal separator that other columns of the file show; None if they show none.
     """
 
     decimal: DecimalSign | None = None
@@ -146,7 +146,7 @@ def decide_format(fields: pl.Series, hints: Hints) -> ColumnFormat:
 
 
 def shown_decimal(fields: pl.Series) -> DecimalSign | None:
-    """The decimal sign that a column shows beyond doubt; None if it shows none."""
+    """The decimal separator that a column shows beyond doubt; None if it shows none."""
     bodies = _Bare.of(fields.str.strip_chars()).bodies.drop_nulls()
     held = bodies.filter(bodies.str.contains(r"\d"))  # not marks for missing values, such as "-"
     if 2 * len(held) < len(bodies):

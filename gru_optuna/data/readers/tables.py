@@ -247,7 +247,7 @@ def decide_formats(tables: Sequence[Table], name: str) -> ColumnFormat:
 
 
 def _check_sign(table: Table, name: str, written: ColumnFormat) -> None:
-    """Refuses a column with the other decimal sign than the rows that decided: 1.234 isn't 1234."""
+    """Refuses a column with another decimal separator than the rows that decided had."""
     if written == PLAIN or table.column(name).dtype.is_numeric():
         return
     shown = shown_decimal(table.strings(name))
@@ -260,7 +260,7 @@ def _check_sign(table: Table, name: str, written: ColumnFormat) -> None:
 
 
 def _sign_of_file(tables: Sequence[Table], but: str) -> DecimalSign | None:
-    """The decimal sign that the other columns show; None if none does, or if they differ."""
+    """The decimal separator that the other columns show; None if none does, or if they differ."""
     shown = {
         shown_decimal(table.frame[name])
         for table in tables
@@ -301,6 +301,7 @@ def read_times(
     Raises
     ------
     DataError
+        Naming the row that isn't a time, or the columns if they can't be read as times.
     """
     try:
         return parse_columns(columns, decided)

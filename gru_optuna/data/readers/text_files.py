@@ -116,6 +116,7 @@ def read_text(path: Path) -> str:
     Raises
     ------
     DataError
+        If the file can't be read, or isn't text in a known encoding.
     """
     encoding = encoding_of(path)
     try:

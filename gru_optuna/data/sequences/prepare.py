@@ -57,6 +57,7 @@ def read_study_sequences(spec: Specification, source: Source) -> SequenceFiles:
     Raises
     ------
     DataError
+        If a file can't be read, or its channels differ from those of the training file.
     """
     data, formats = spec.data, TableFormats.of(spec.data)
     train, features = _read(spec, open_rows(source, data.train, formats, spec.task))
@@ -90,6 +91,7 @@ def prepare_sequences(
     Raises
     ------
     DataError
+        If the rows can't be split, scaled or measured as the study wants.
     """
     data = spec.data
     parts = divide(spec, read.files, fold)

@@ -84,6 +84,7 @@ def read_forecasting(spec: Specification, source: Source) -> SeriesFiles:
     Raises
     ------
     DataError
+        If a file can't be read, or its rows don't form regular series.
     """
     data, formats = spec.data, TableFormats.of(spec.data)
     files = {"training": data.train, "validation": data.validation, "test": data.test}
@@ -115,6 +116,7 @@ def prepare_forecasting(
     Raises
     ------
     DataError
+        If a series is too short, or can't be scaled or measured as the study wants.
     """
     data, series, sources = spec.data, read.rows.series, read.sources
     trained_on = sources["training"]

@@ -67,6 +67,7 @@ def read_texts(spec: Specification, source: Source) -> TextFiles:
     Raises
     ------
     DataError
+        If a file can't be read, or nothing is left of it.
     StudyError
         If the study searches its vocabulary, as version 0.1.0 could.
     """
@@ -105,6 +106,7 @@ def prepare_texts(
     Raises
     ------
     DataError
+        If the rows can't be split, have no frequent tokens, or can't be measured.
     """
     data = spec.data
     parts = divide(spec, read.files, fold)
