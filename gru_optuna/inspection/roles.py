@@ -41,7 +41,9 @@ class Roles:
     )
     horizon: int | None = _role("Steps to forecast.", _FORECAST)
     season: int | None = _role("Steps after which a series repeats itself; 1: never.", _FORECAST)
-    group: str | None = _role("The column of the groups, whose rows stay in one part together.", _LABELLED)
+    group: str | None = _role(
+        "The column of the groups, whose rows stay in one part together.", _LABELLED
+    )
     features: tuple[str, ...] = ()  # the other numeric columns: channels, or covariates
 
     @property
