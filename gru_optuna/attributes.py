@@ -13,6 +13,10 @@ DEFAULTS_VERSION = "defaults_version"
 FINGERPRINT = "fingerprint"
 """The fingerprint of the data that the study was made with."""
 
+DATA_FILES = "data_files"
+"""The SHA-256 of each file that the study reads, by its path, where the database holds them for
+workers that a cluster placed; see `study.data_files`."""
+
 FORMATS = "column_formats"
 """How the columns of the data are written, where they aren't plain; see `TableFormats`."""
 

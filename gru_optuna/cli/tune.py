@@ -7,7 +7,7 @@ import sys
 import traceback
 from dataclasses import replace
 from pathlib import Path  # noqa: TC003 (typer reads the annotations)
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -23,7 +23,7 @@ from gru_optuna.cli.console import (
     plain_errors,
     say,
 )
-from gru_optuna.cli.output import print_best
+from gru_optuna.cli.output import print_best, print_json
 from gru_optuna.cli.process import EXIT_CRASHED, _stop_when_stdin_ends, leave, stop_on_signals
 from gru_optuna.errors import GRUOptunaError, UserError
 from gru_optuna.formatting import format_duration
@@ -32,8 +32,12 @@ from gru_optuna.workspace import Workspace, shown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from threading import Event
 
+    from gru_optuna.cli.progress import ProgressView
+    from gru_optuna.launch.placement import WorkerRequest
     from gru_optuna.tuning.tune import RunStart, TuningResult
+    from gru_optuna.worker.run import WorkerSettings
 
 Checkpoints = Annotated[
     str | None,
@@ -53,7 +57,7 @@ Lease = Annotated[
 ]
 Workers = Annotated[int, typer.Option(min=1, metavar="N", help="How many workers to start.")]
 On = Annotated[
-    Literal["local", "slurm"],
+    Literal["local", "slurm", "kubernetes"],
     typer.Option(help="Where the workers run: on this machine, or placed by a cluster."),
 ]
 CpusPerWorker = Annotated[
@@ -63,6 +67,18 @@ CpusPerWorker = Annotated[
 GpusPerWorker = Annotated[
     int | None,
     typer.Option(min=0, metavar="G", help="GPUs for each worker that a cluster places."),
+]
+Image = Annotated[
+    str | None,
+    typer.Option(metavar="IMAGE", help="With --on kubernetes: the image of the containers."),
+]
+Apply = Annotated[
+    bool,
+    typer.Option(
+        "--apply",
+        help="With --on kubernetes: create the job with kubectl, and follow it. Otherwise its "
+        "manifest is printed.",
+    ),
 ]
 
 
@@ -83,6 +99,8 @@ def tune_study(
     on: On = "local",
     cpus_per_worker: CpusPerWorker = None,
     gpus_per_worker: GpusPerWorker = None,
+    image: Image = None,
+    apply: Apply = False,
     device: Device = "auto",
     threads: Threads = None,
     slots: Slots = None,
@@ -174,6 +192,8 @@ def tune_study(
                 on=on,
                 cpus_per_worker=cpus_per_worker,
                 gpus_per_worker=gpus_per_worker,
+                image=image,
+                apply=apply or on != "kubernetes",
                 threads=threads,
                 slots=slots,
                 checkpoints=checkpoints,
@@ -188,6 +208,9 @@ def tune_study(
         finally:
             view.close()
         again = _same_command()
+        if result.manifest is not None:
+            _print_manifest(result.manifest)
+            return
         if result.interrupted:
             say(f"stopped; nothing is lost. To resume: {again}")
             leave(EXIT_INTERRUPTED, at_once=result.abandoned)
@@ -220,6 +243,8 @@ def worker(
     on: On = "local",
     cpus_per_worker: CpusPerWorker = None,
     gpus_per_worker: GpusPerWorker = None,
+    image: Image = None,
+    apply: Apply = False,
     with_parent: Annotated[
         bool, typer.Option("--with-parent", hidden=True, help="Leave when stdin ends.")
     ] = False,
@@ -255,7 +280,10 @@ def worker(
         stop = stop_on_signals(view)
         if with_parent:
             _stop_when_stdin_ends(stop)
-        request = WorkerRequest(workers, on, cpus_per_worker, gpus_per_worker)
+        request = WorkerRequest(
+            workers, on, cpus_per_worker, gpus_per_worker, image, apply or on != "kubernetes"
+        )
+        request.require_sense(place.url)
         settings = WorkerSettings(device, threads or cpus_per_worker, slots, lease)
         if not request.is_here:
             if name is not None:
@@ -263,13 +291,8 @@ def worker(
                     f"worker {name} is one worker. Start several with gru-optuna tune, whose "
                     f"options --workers and --on place them."
                 )
-            from gru_optuna.launch.launchers import run_workers
-            from gru_optuna.launch.placement import Placement
-
-            logs = place.workspace.logs
-            placement = Placement(None, place.url, data, settings, request, logs)
-            run_workers(placement, None, stop, view.happened)
-            leave(EXIT_INTERRUPTED, at_once=False)
+            _place_queue_workers(place, data, settings, request, stop, view)
+            return
         if name is None:
             from gru_optuna.tuning.queue import QueueWorker
 
@@ -310,6 +333,27 @@ def _refuse_local_options(context: typer.Context) -> None:
             )
 
 
+def _place_queue_workers(
+    place: StudyPlace,
+    data: Path | None,
+    settings: WorkerSettings,
+    request: WorkerRequest,
+    stop: Event,
+    view: ProgressView,
+) -> None:
+    """Keeps workers of the whole queue running, or prints the manifest of their job."""
+    from gru_optuna.launch.kubernetes import manifest
+    from gru_optuna.launch.launchers import run_workers
+    from gru_optuna.launch.placement import Placement
+
+    placement = Placement(None, place.url, data, settings, request, place.workspace.logs)
+    if not request.apply:
+        _print_manifest(manifest(placement))
+        return
+    run_workers(placement, None, stop, view.happened)
+    leave(EXIT_INTERRUPTED, at_once=False)
+
+
 def _print_result(result: TuningResult, study: Path, storage: str | None) -> None:
     summary = result.summary
     if not result.ran:
@@ -341,6 +385,15 @@ def _print_result(result: TuningResult, study: Path, storage: str | None) -> Non
     for place, command in enumerate(commands):
         given = [] if storage is None else ["--storage", storage]
         say(f"{'' if place else 'next':<8}{_shown_command([*command, *given])}")
+
+
+def _print_manifest(job: dict[str, Any]) -> None:
+    print_json(job)
+    name = job["metadata"]["name"]
+    say(
+        f"This is the job {name}, which isn't created yet. Pass it to kubectl create --filename=-, "
+        f"or run this command with --apply. docs/kubernetes.md says which Secret it needs."
+    )
 
 
 def _name_here(name: str, study: Path) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from gru_optuna.launch.kubernetes import Kubernetes
 from gru_optuna.launch.local import Local
 from gru_optuna.launch.slurm import Slurm
 from gru_optuna.launch.supervise import supervise
@@ -19,7 +20,11 @@ if TYPE_CHECKING:
     from gru_optuna.launch.placement import Launcher, LauncherName, Placement
     from gru_optuna.worker.events import WorkerEvent
 
-_LAUNCHERS: dict[LauncherName, Callable[[Placement], Launcher]] = {"local": Local, "slurm": Slurm}
+_LAUNCHERS: dict[LauncherName, Callable[[Placement], Launcher]] = {
+    "local": Local,
+    "slurm": Slurm,
+    "kubernetes": Kubernetes,
+}
 
 
 def run_workers(

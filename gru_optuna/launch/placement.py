@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
 from gru_optuna.errors import StudyFailed, UserError
+from gru_optuna.workspace import STORAGE_VARIABLE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from gru_optuna.errors import GRUOptunaError
     from gru_optuna.worker.run import WorkerSettings
 
-LauncherName: TypeAlias = Literal["local", "slurm"]
+LauncherName: TypeAlias = Literal["local", "slurm", "kubernetes"]
 """The launchers, as ``--on`` names them."""
 
 
@@ -41,12 +42,44 @@ class WorkerRequest:
         The launcher that places them.
     cpus, gpus
         Of each worker; None: the cluster's default, and no GPU.
+    image
+        Of the containers; None: that of this version.
+    apply
+        Whether to create the job, or only to describe it, for Kubernetes.
     """
 
     count: int = 1
     on: LauncherName = "local"
     cpus: int | None = None
     gpus: int | None = None
+    image: str | None = None
+    apply: bool = True
+
+    def require_sense(self, url: str) -> None:
+        """Refuses what can't work with this database, or means nothing where the workers run.
+
+        Raises
+        ------
+        UserError
+        """
+        if self.on != "local" and url.startswith("sqlite"):
+            raise UserError(
+                f"--on {self.on}: workers on several machines need a PostgreSQL server that all "
+                f"of them reach, and this study would be in the file of a SQLite database. Name "
+                f"a server with --storage or {STORAGE_VARIABLE}."
+            )
+        if self.on == "local" and self.gpus is not None:
+            raise UserError(
+                "--gpus-per-worker: workers on this machine share its GPUs. Leave it out, or name "
+                "a cluster with --on."
+            )
+        if self.on != "kubernetes" and self.image is not None:
+            raise UserError("--image: only workers on Kubernetes run in containers. Leave it out.")
+
+    @property
+    def shares_files(self) -> bool:
+        """Whether the workers see the folder of the study file; others fetch files by hash."""
+        return self.on in ("local", "slurm")
 
     @property
     def is_here(self) -> bool:
@@ -71,7 +104,7 @@ class Placement:
     url
         The database's.
     folder
-        What the paths of the data are relative to. None: workers of every study open no files.
+        What the paths of the data are relative to. None: workers fetch the files by their hash.
     settings
         The settings of each worker.
     request
@@ -146,7 +179,7 @@ class Launcher(Protocol):
         """
 
     def states(self) -> Sequence[WorkerState]:
-        """The workers as they are now; those that died are started again."""
+        """The workers as they are now; none if the cluster knows the job no longer."""
 
     def stop(self, *, save: bool = False) -> Sequence[WorkerState]:
         """Stops the workers for good, and returns how they ended as far as that is known.

@@ -10,14 +10,11 @@ from __future__ import annotations
 
 import os
 import shlex
-import shutil
-import subprocess
 import sys
 from typing import TYPE_CHECKING, Final
 
-from gru_optuna.errors import UserError
+from gru_optuna.launch.commands import CommandFailed, run_command
 from gru_optuna.launch.placement import WorkerState, failure_of
-from gru_optuna.urls import masked
 from gru_optuna.workspace import STORAGE_VARIABLE
 
 if TYPE_CHECKING:
@@ -28,9 +25,6 @@ if TYPE_CHECKING:
 
 _NOTICE_SECONDS = 30
 """How long before its end by the time limit, or a preemption, a worker is asked to leave."""
-
-_ANSWER_SECONDS = 60.0
-"""How long one of Slurm's commands may take."""
 
 _SCRIPT = """\
 #!/bin/bash
@@ -117,7 +111,7 @@ class Slurm:
                 "squeue", "--noheader", "--array", "--states=all", f"--jobs={self._job}",
                 f"--Format={fields}",
             )  # fmt: skip
-        except _SlurmError as refused:
+        except CommandFailed as refused:
             if "Invalid job id" not in str(refused):
                 raise
             return []  # it has ended, and Slurm has forgotten it
@@ -170,7 +164,7 @@ class Slurm:
             int(restarts) if restarts.isdigit() else 0,
             "it was preempted or killed, or its node failed",
             words,
-            waits_for=reason if phase == "waiting" else "",
+            waits_for=reason if phase == "waiting" and reason != "None" else "",
             done=state == "COMPLETED",
             failure=failure_of(exit_code, words) if state == "FAILED" else None,
         )
@@ -187,38 +181,12 @@ class Slurm:
         return lines[-1] if lines else f"see {self.log(task)} on its node"
 
 
-class _SlurmError(UserError):
-    """What one of Slurm's commands said as it failed."""
-
-
 def _run(program: str, *arguments: str, script: str | None = None, url: str | None = None) -> str:
-    """What one of Slurm's commands prints.
-
-    Raises
-    ------
-    UserError
-        If it isn't here, or fails.
-    """
-    if shutil.which(program) is None:
-        raise UserError(
-            f"--on slurm: the command {program} is not on this machine. Run this command where "
-            f"jobs are submitted, such as a login node."
-        )
-    given = {} if url is None else {STORAGE_VARIABLE: url}
-    try:
-        ran = subprocess.run(  # noqa: S603 (Slurm's own command)
-            [program, *arguments],
-            input=script,
-            env=os.environ | given,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=_ANSWER_SECONDS,
-        )
-    except subprocess.TimeoutExpired:
-        raise _SlurmError(
-            f"--on slurm: {program} gave no answer within {_ANSWER_SECONDS:g} s."
-        ) from None
-    if ran.returncode:
-        raise _SlurmError(f"--on slurm: {program} failed: {masked(ran.stderr.strip())}")
-    return ran.stdout
+    return run_command(
+        "slurm",
+        program,
+        *arguments,
+        where="Run this one where jobs are submitted, such as a login node.",
+        given=script,
+        environment=None if url is None else {STORAGE_VARIABLE: url},
+    )

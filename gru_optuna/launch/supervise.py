@@ -73,7 +73,7 @@ def supervise(
             _report(watcher, on_event)
     if failure is not None:
         raise _with_others(failure, states)
-    if not stop.is_set() and not any(state.done for state in states):
+    if states and not stop.is_set() and not any(state.done for state in states):
         raise StudyFailed(
             f"every worker has ended before the work was done. The last message: "
             f"{(states and states[-1].last_words) or 'nothing'}"

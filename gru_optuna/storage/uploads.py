@@ -19,10 +19,18 @@ from typing import IO, TYPE_CHECKING
 from sqlalchemy import func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
+from gru_optuna.attributes import DATA_FILES
 from gru_optuna.errors import StorageError
 from gru_optuna.files import written_whole
 from gru_optuna.storage.database.open import begin_queue_change, now
-from gru_optuna.storage.database.tables import jobs, submissions, upload_parts, uploads
+from gru_optuna.storage.database.tables import (
+    jobs,
+    studies,
+    study_attributes,
+    submissions,
+    upload_parts,
+    uploads,
+)
 from gru_optuna.workspace import is_plain_name
 
 if TYPE_CHECKING:
@@ -201,6 +209,13 @@ def _users(connection: Connection, sha256: str) -> list[str]:
         if sha256 in row.data.values()
     ]
     reads = jobs.c.request["data"].as_string() == sha256
+    # Of a study that `tune` gave to a cluster: the files of its attribute `data_files`.
+    read = (
+        select(studies.c.study_name)
+        .join(study_attributes)
+        .where(study_attributes.c.key == DATA_FILES, study_attributes.c.value_json.contains(sha256))
+    )
+    names += [f'the study "{name}"' for name in connection.scalars(read)]
     made = connection.execute(
         select(jobs.c.job_id, jobs.c.study).where(
             # What was predicted is read once.

@@ -29,7 +29,7 @@ import hashlib
 import json
 from collections import Counter, defaultdict
 from contextlib import suppress
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import datetime, timedelta
 from functools import lru_cache
 from pathlib import PurePosixPath
@@ -44,6 +44,7 @@ from gru_optuna import study_file
 from gru_optuna.attributes import (
     BUDGET,
     CONFIRMATION,
+    DATA_FILES,
     DEFAULTS_VERSION,
     SPECIFICATION,
     WORKED_SECONDS,
@@ -66,6 +67,7 @@ from gru_optuna.storage.jobs import FAILED, Job, remove
 from gru_optuna.storage.uploads import is_sha256
 from gru_optuna.storage.workers.heartbeats import LEASE_SECONDS
 from gru_optuna.study.budget import is_over, trial_limit
+from gru_optuna.study.data_files import named_files
 from gru_optuna.study_file import Budget
 from gru_optuna.workspace import is_plain_name
 
@@ -81,12 +83,9 @@ Wanted: TypeAlias = Literal["queued", "suspended", "cancelled"]
 
 WANTED: tuple[Wanted, ...] = ("queued", "suspended", "cancelled")
 
-PARTS = ("train", "validation", "test")
-"""The keys of ``[data]`` that may name a file."""
-
 _OVER = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 _ATTRIBUTES = (
-    SPECIFICATION, BUDGET, DEFAULTS_VERSION, WORKED_SECONDS, WORKED_UNTIL, CONFIRMATION
+    SPECIFICATION, BUDGET, DEFAULTS_VERSION, WORKED_SECONDS, WORKED_UNTIL, CONFIRMATION, DATA_FILES
 )  # fmt: skip
 _LONGEST_KEY = 255
 
@@ -136,6 +135,7 @@ class QueuedStudy:
     trials: dict[str, int]  # by state: complete, pruned, running, waiting, fail
     workers: int
     worked_until: str | None  # when a worker last committed, the database's clock; None: never
+    files: dict[str, str] = field(default_factory=dict)  # as `study.data_files` stores them
     spec: Specification | None = None  # None: it can't be read, which `error` explains
 
     @property
@@ -362,7 +362,7 @@ class OtherVersion(StudyError):  # noqa: N818 (what was found)
 
 def _uploads_of(spec: Specification, given: Mapping[str, str]) -> dict[str, str]:
     """The sha256 of the upload for each part that names a file."""
-    named = {part: path for part in PARTS if isinstance(path := getattr(spec.data, part), str)}
+    named = named_files(spec)
     for part, sha256 in given.items():
         if part not in named:
             raise StudyFileError(
@@ -539,6 +539,7 @@ def _look(connection: Connection, name: str | None) -> list[QueuedStudy]:
             {state.name.lower(): counted[state.name.lower()] for state in TrialState},
             at_work[study],
             own.get(WORKED_UNTIL),
+            own.get(DATA_FILES, {}),
         )
         job = last_job.get(study)
         if job is not None and job.state == FAILED and job.request.get("ended") == looked.ended:

@@ -9,8 +9,6 @@ leases and checkpoints hand the trials over. Confirmations, exports and predicti
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 import shutil
 import tempfile
@@ -29,7 +27,6 @@ from gru_optuna.attributes import BUDGET
 from gru_optuna.data.load import check_files, load_folds
 from gru_optuna.errors import DatabaseLost, GRUOptunaError, StorageError, UserError
 from gru_optuna.launch.placement import WorkerRequest
-from gru_optuna.machine import cache_folder
 from gru_optuna.report.notes import describe_at
 from gru_optuna.storage import jobs, uploads
 from gru_optuna.storage.database.open import (
@@ -41,6 +38,7 @@ from gru_optuna.storage.database.open import (
 from gru_optuna.storage.workers.leases import Host
 from gru_optuna.storage.workers.queue import QueueRegistration
 from gru_optuna.study import submissions
+from gru_optuna.study.data_files import Unavailable, below, fetch_files, named_files
 from gru_optuna.study.study import load_study
 from gru_optuna.study.summary import summarize_stored
 from gru_optuna.training.pool_factory import choose_device
@@ -74,11 +72,6 @@ TURN_SECONDS = 300.0
 JOB_SECONDS = 15.0
 """How long it stays while a job waits: somebody wants a bundle or predictions now."""
 
-CACHE_BYTES = 20 << 30
-"""The bytes of data that a machine keeps, so that they aren't read from the database again."""
-
-_IN_USE_SECONDS = 3600.0
-
 _IDLE_SECONDS = 1.0
 """Between two looks for something to do."""
 
@@ -87,10 +80,6 @@ _AWAY_SECONDS = 5.0
 
 Work: TypeAlias = "str | Job"
 """A study's name, or a job."""
-
-
-class Unavailable(UserError):  # noqa: N818 (what was found)
-    """A study whose data are not to be had on this machine."""
 
 
 @dataclass
@@ -414,7 +403,7 @@ class QueueWorker:
         shutil.unpack_archive(packed, folder / "bundle")
         rows = uploads.find(self._engine, job.request["data"])
         (folder / "rows").mkdir()
-        path = uploads.fetch(self._engine, rows.sha256, _below(folder / "rows", rows.name))
+        path = uploads.fetch(self._engine, rows.sha256, below(folder / "rows", rows.name))
         model, predicted, out = load_bundle(folder / "bundle"), 0, folder / "predictions.csv"
         with writing(out) as writer:
             for frame, _ in read_rows(path, model.encoder):
@@ -475,28 +464,20 @@ class QueueWorker:
         spec = study.spec
         if spec is None:
             raise Unavailable(study.error or "its study file can't be read.")
-        paths = {
-            part: path
-            for part in submissions.PARTS
-            if isinstance(path := getattr(spec.data, part), str)
-        }
+        paths = named_files(spec)
         if study.submission is not None:
             sha256 = {path: study.submission.data.get(part, "") for part, path in paths.items()}
-            digest = hashlib.sha256(json.dumps(sha256, sort_keys=True).encode()).hexdigest()
-            folder = cache_folder() / "data" / digest
-            for path, content in sha256.items():
-                uploads.fetch(self._engine, content, _below(folder, path))
-            folder.touch()
-            trim_cache(folder.parent)
-            return folder
+            return fetch_files(self._engine, sha256)
         if self._data is None:
+            if study.files:
+                return fetch_files(self._engine, study.files)
             raise Unavailable(
                 "it was made with tune, and its data lie in files. Start this worker with "
                 "--data DIR to let it open those below DIR."
             )
         folder = self._data.resolve()
         for path in paths.values():
-            _below(folder, path)
+            below(folder, path)
         try:
             check_files(spec, folder)
         except UserError as error:
@@ -504,47 +485,8 @@ class QueueWorker:
         return folder
 
 
-def trim_cache(cache: Path, most_bytes: int = CACHE_BYTES) -> None:
-    """Removes from a cache what was used longest ago, until the rest has at most `most_bytes`.
-
-    What was used within the last hour stays: another worker may be about to read it.
-
-    Parameters
-    ----------
-    cache
-        A folder of folders, whose times of change say when they were used.
-    most_bytes
-        How many bytes their files may have together.
-    """
-    used = []
-    for folder in cache.iterdir():
-        with suppress(OSError):  # another worker removes it, too
-            files = [file.stat() for file in folder.rglob("*") if file.is_file()]
-            used.append((folder.stat().st_mtime, sum(file.st_size for file in files), folder))
-    total = sum(size for _, size, _ in used)
-    for at, size, folder in sorted(used):
-        if total <= most_bytes or at > time.time() - _IN_USE_SECONDS:
-            return
-        shutil.rmtree(folder, ignore_errors=True)
-        total -= size
-
-
 def _zipped(folder: Path) -> Path:
     return Path(shutil.make_archive(str(folder), "zip", folder))
-
-
-def _below(folder: Path, path: str) -> Path:
-    """A path from the database below a folder of this machine, links followed.
-
-    Raises
-    ------
-    Unavailable
-        If it leads out of the folder.
-    """
-    found = (folder / path).resolve()
-    if not found.is_relative_to(folder.resolve()):
-        raise Unavailable(f"its data ({path}) don't lie below {folder}.")
-    return found
 
 
 _JOBS = {

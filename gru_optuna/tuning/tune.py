@@ -10,7 +10,7 @@ from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from optuna.trial import TrialState
 
@@ -19,15 +19,17 @@ from gru_optuna.attributes import CONFIRMATION_SECONDS, WORKED_SECONDS
 from gru_optuna.data.load import load_folds
 from gru_optuna.data.readers.column_formats import TableFormats
 from gru_optuna.data.readers.delimited import notes_on
-from gru_optuna.errors import DatabaseLost, GRUOptunaError, StorageError
+from gru_optuna.errors import DatabaseLost, GRUOptunaError, StorageError, StudyFailed
+from gru_optuna.launch.kubernetes import manifest
 from gru_optuna.launch.launchers import run_workers
 from gru_optuna.launch.placement import LauncherName, Placement, WorkerRequest
 from gru_optuna.report.notes import describe_at
-from gru_optuna.storage.database.open import exclusively, open_storage, watch_file
+from gru_optuna.storage.database.open import exclusively, open_engine, open_storage, watch_file
 from gru_optuna.storage.maintenance.backup import rescue
 from gru_optuna.storage.workers.heartbeats import LEASE_SECONDS
 from gru_optuna.study import budget
 from gru_optuna.study.confirmation import finalists, is_current, read_decision
+from gru_optuna.study.data_files import store_files
 from gru_optuna.study.study import create_or_resume, with_stored_defaults
 from gru_optuna.study.summary import Summary, Winner, summarize_stored
 from gru_optuna.study.warm_start import Source, WarmStart, begin_from, begin_from_file, find_source
@@ -86,6 +88,7 @@ class TuningResult:
     abandoned: bool = False  # left while a thread was still training an epoch
     worked_seconds: float = 0.0  # on the study in all, by all workers
     confirmation_seconds: float = 0.0  # of these, what the confirmation took
+    manifest: dict[str, Any] | None = None  # of the job, where it was only to be described
 
     @property
     def best(self) -> Winner | None:
@@ -105,6 +108,8 @@ def tune(
     on: LauncherName = "local",
     cpus_per_worker: int | None = None,
     gpus_per_worker: int | None = None,
+    image: str | None = None,
+    apply: bool = True,
     threads: int | None = None,
     slots: int | None = None,
     checkpoints: str | None = None,
@@ -136,6 +141,10 @@ def tune(
     cpus_per_worker, gpus_per_worker
         What a cluster gives each of them. None: its default, and no GPU.
         On this machine, a worker trains with so many threads, and on the device.
+    image
+        Of the containers on Kubernetes; None: that of this version.
+    apply
+        Whether to create the job on Kubernetes. Otherwise the result only holds its manifest.
     threads, slots
         How many threads each worker trains with, and how many trials they share; None: measured,
         or as many threads as `cpus_per_worker`.
@@ -177,7 +186,8 @@ def tune(
     if track is not None:
         tracker = open_tracker(track) if isinstance(track, str) else BackgroundTracker(track)
     spec = _read(path, url, overrides, trials=trials, hours=hours, epochs=epochs)
-    request = WorkerRequest(workers, on, cpus_per_worker, gpus_per_worker)
+    request = WorkerRequest(workers, on, cpus_per_worker, gpus_per_worker, image, apply)
+    request.require_sense(url)
     # A login node has none of the devices that the workers train on.
     where = choose_device(device if on == "local" else "cpu")
     datasets = load_folds(spec, path.parent)
@@ -216,6 +226,8 @@ def tune(
         report or workspace.report_folder(spec.name),
         baselines,
     )
+    if not request.apply:
+        return TuningResult(before, None, False, 0, manifest=manifest(run.place(request)))
     with closing(baselines):
         summary = run.spend_budget(request)
     page = run.render_report(summary)
@@ -378,17 +390,39 @@ class StudyRun:
         self.settings = replace(self.settings, threads=size.threads, slots=size.slots)
 
     def _search_elsewhere(self, request: WorkerRequest) -> None:
-        each = replace(self.settings, budget=self.spec.budget)
+        placement = self.place(request)
         if request.on == "local":
             # Sized and compiled once, before all of them do.
             pool, size = self._make_pool(request.count)
             if self.settings.slots is None:
                 size = size_for_search(self.spec, size, pool.device, request.count)
             self._report(EngineReady(size))
-            each = replace(each, threads=size.threads, slots=size.slots)
-        logs = Workspace.around(self.folder).logs
-        placement = Placement(self.spec.name, self.url, self.folder, each, request, logs)
+            measured = replace(placement.settings, threads=size.threads, slots=size.slots)
+            placement = replace(placement, settings=measured)
         run_workers(placement, self.study, self.stop, self._report)
+        unfinished = request.on != "local" and _trials_to_train(self.study, self.spec)
+        if unfinished and not self.stop.is_set():
+            raise StudyFailed(
+                f"the workers of {placement.name} have ended before the study was done: somebody "
+                f"removed the job. Run the same command to start others."
+            )
+
+    def place(self, request: WorkerRequest) -> Placement:
+        """What a launcher starts; a cluster that doesn't see the study's files can fetch them."""
+        if not request.shares_files:
+            engine = open_engine(self.url)
+            try:
+                store_files(engine, self.study, self.spec, self.folder)
+            finally:
+                engine.dispose()
+        return Placement(
+            self.spec.name,
+            self.url,
+            self.folder if request.shares_files else None,
+            replace(self.settings, budget=self.spec.budget),
+            request,
+            Workspace.around(self.folder).logs,
+        )
 
     def confirm(self) -> None:
         """Confirms the winner within the study's hours, in which this time counts."""

@@ -29,6 +29,7 @@ from gru_optuna.storage.optuna_private import study_id
 from gru_optuna.storage.workers.heartbeats import LEASE_SECONDS
 from gru_optuna.storage.workers.leases import Host, Registration
 from gru_optuna.study.budget import larger
+from gru_optuna.study.data_files import fetch_missing_files
 from gru_optuna.study.study import about_formats, load_study, stored_specification
 from gru_optuna.study.trial_attributes import CURVES
 from gru_optuna.training.pool_factory import Device, choose_device, make_pool, size_for_search
@@ -118,7 +119,12 @@ def join(
         spec = spec.model_copy(update={"budget": in_force})
     study.sampler, study.pruner = make_sampler(spec), make_pruner(spec)
     open_study_checkpoints(study, url)  # refused before anything is read or measured
-    datasets = load_data(study, spec, folder, settings.device)
+    database = open_engine(url)
+    try:
+        files = fetch_missing_files(database, study, folder)
+    finally:
+        database.dispose()
+    datasets = load_data(study, spec, files, settings.device)
     pool, size = make_pool(spec, datasets, settings.threads, settings.slots)
     return work(study, url, spec, pool, size, settings, stop, on_event, rescue_folder or folder)
 

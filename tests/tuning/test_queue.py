@@ -17,7 +17,7 @@ from gru_optuna.storage import jobs, uploads
 from gru_optuna.storage.database.open import open_storage
 from gru_optuna.storage.database.tables import queue_workers, workers
 from gru_optuna.study import submissions
-from gru_optuna.tuning.queue import Unavailable, _below, trim_cache
+from gru_optuna.study.data_files import Unavailable, below, trim_cache
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -148,8 +148,8 @@ def test_no_path_leads_out_of_its_folder(tmp_path: Path, path: str) -> None:
     folder.mkdir()
     (folder / "link").symlink_to(tmp_path)
     with pytest.raises(Unavailable, match="don't lie below"):
-        _below(folder, path)
-    assert _below(folder, "a/rows.csv") == folder.resolve() / "a" / "rows.csv"
+        below(folder, path)
+    assert below(folder, "a/rows.csv") == folder.resolve() / "a" / "rows.csv"
 
 
 def test_a_cache_keeps_what_was_used_last_and_what_is_in_use(tmp_path: Path) -> None:
