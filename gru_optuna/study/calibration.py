@@ -1,4 +1,4 @@
-"""How far a classifier's probabilities can be taken literally, and the temperature that mends them.
+"""How far a classifier's probabilities can be trusted, and the temperature that corrects them.
 
 Temperature scaling (Guo et al. 2017) raises probabilities to the power of 1 / T and scales them to
 a sum of 1. It changes no ranking of classes within a row. T is fitted on the validation rows.

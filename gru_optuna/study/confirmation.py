@@ -1,4 +1,4 @@
-"""The decision which configuration holds on fresh seeds, as a study records it.
+"""The decision which configuration holds up on fresh seeds, as a study records it.
 
 The best of many trials owes some of its value to luck: that of its seed, and that of the
 validation rows on which it was chosen. So the best few are trained again on seeds that no trial
@@ -131,7 +131,7 @@ class Decision:
     test: TestValue | None  # None: the study has no test rows
     seeds: int  # runs of each candidate that wasn't left behind
     asked_candidates: int  # if more than there are, too few trials were trained
-    asked_seeds: int  # if more than `seeds`, the hours were over
+    asked_seeds: int  # if more than `seeds`, the hours were spent
     tied: list[int]  # numbers of the trials that aren't clearly worse than the winner, and its own
     test_uses: int  # how often the test rows have been used, this time included
     made_at: str = field(compare=False)  # UTC
@@ -142,7 +142,7 @@ class Decision:
 
     @property
     def members(self) -> Ensemble:
-        """Who predicts together: the ensemble, or a single network if only one run succeeded."""
+        """What predicts: the ensemble, or a single network if only one run succeeded."""
         return self.ensemble or Ensemble.average(self.winner, self.won.values)
 
     @property

@@ -45,7 +45,7 @@ class EnsembleBaseline:
 
 @dataclass(frozen=True)
 class Ensemble:
-    """Who predicts together.
+    """The members that predict together.
 
     Parameters
     ----------

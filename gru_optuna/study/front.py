@@ -1,6 +1,6 @@
 """The front of a study with two goals: the trials that no other one beats in both.
 
-Every member is a compromise between the metric and the size of the network, among which the user
+Each member is a compromise between the metric and the size of the network, among which the user
 chooses, with ``gru-optuna export --max-parameters N``.
 """
 

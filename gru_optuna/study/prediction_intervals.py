@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from gru_optuna.data.dataset import Split
 
 LEVELS = (80, 95)
-"""How many of a hundred values an interval is to hold."""
+"""How many of a hundred values an interval should hold."""
 
 ENOUGH_ROWS = 50
 """Test rows from which on the share that the intervals held says something."""

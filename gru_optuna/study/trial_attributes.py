@@ -79,10 +79,10 @@ class TrialAttributes:
 
 
 BEST_EPOCH = "best_epoch"
-"""The attribute that every trial has which one of our workers trained for an epoch."""
+"""The attribute of every trial that one of our workers has trained for an epoch."""
 
 COUNTED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING, TrialState.FAIL)
-"""The states of trials that may win: one that has trained an epoch has a network to take away."""
+"""The states of trials that may win: one that has trained an epoch has a network to export."""
 
 CURVES = ("train_loss", "validation_loss", "clipped")
 """The attributes with a number for each epoch, which reports alone read."""

@@ -76,7 +76,7 @@ def train_runs(
     is_over: Callable[[PlannedRun, Slot, EpochResult | TrialFailed], bool],
     may_start: Callable[[], bool] = lambda: True,
 ) -> None:
-    """Trains runs together, in this order, until all are over or may not start.
+    """Trains runs together, in this order, until all of them have ended or no more may start.
 
     Other slots of the pool pause. If memory runs out, all runs that train together begin again,
     half as many at a time.

@@ -328,7 +328,7 @@ class StudyRun:
             self.baselines.record()
             # What counts from here on: another process may have given a larger one.
             before, self.spec = self.spec, budget.renewed(self.spec, self.study.user_attrs)
-            # A watcher tells of it itself.
+            # A watcher reports it itself.
             if self.spec.budget != before.budget and request.is_here:
                 limits = self.spec.budget
                 self.on_event(BudgetChanged(limits.trials, limits.hours, limits.epochs))
