@@ -16,7 +16,6 @@ from gru_optuna.study.predictions import (
     OTHERS,
     ForecastSeries,
     describe_predictions,
-    shown_times,
 )
 
 
@@ -136,4 +135,5 @@ def test_times_are_no_longer_than_needed(step: int, shown: str) -> None:
     ],
 )
 def test_times_are_written_as_people_write_them(times: list[str], shown: list[str]) -> None:
-    assert shown_times(np.array(times, "datetime64[us]")) == shown
+    about = ForecastSeries([""], Frequency(1, "us"))
+    assert about.shown(np.array(times, "datetime64[us]")) == shown
