@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import optuna
@@ -12,14 +13,18 @@ from helpers.mirrors import Worker, claim, make, silence
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from optuna.trial import TrialState
+from optuna_dashboard import get_note
 from sqlalchemy import event, select
 from sqlalchemy.exc import OperationalError
 
+from gru_optuna.attributes import WORKED_UNTIL
 from gru_optuna.checkpoints.checkpoint import Saved
 from gru_optuna.errors import DatabaseLost, StudyError
 from gru_optuna.storage.database.open import open_engine, open_storage
 from gru_optuna.storage.database.tables import checkpoints, leases
-from gru_optuna.storage.mirror.mirror import Mirror
+from gru_optuna.storage.mirror.dashboard_notes import Description, NoteWriter
+from gru_optuna.storage.mirror.mirror import EpochLimit, Mirror
+from gru_optuna.storage.paused_trials import ENDING, PAUSED, UNTIL
 from gru_optuna.storage.workers.leases import Host, Registration
 
 if TYPE_CHECKING:
@@ -478,3 +483,134 @@ def test_a_look_reads_whatever_plain_optuna_adds_to_running_trials(database_url:
         study.tell(trial, 0.5)
     reader.pull()
     assert_same(database_url, reader)
+
+
+# --- epochs, pauses, descriptions ---
+
+
+def until(url: str) -> dict[int, int | None]:
+    """How far the database says that each trial may train."""
+    return {trial.number: trial.user_attrs.get(UNTIL) for trial in make(url).trials}
+
+
+def test_claimed_trials_share_the_epochs_that_are_left(database_url: str) -> None:
+    mirror = mirror_of(database_url)
+    first = mirror.sync(2, epochs=EpochLimit(10, lambda trial: 6)).claims
+    assert [number for number, _ in first] == [0, 1]
+    assert until(database_url) == {0: 6, 1: 4}
+    # Three are left once the first has ended early, and each of two claims gets one at least.
+    for step in (1, 2, 3):
+        mirror.trial(0).report(0.5, step)
+    mirror.study.tell(0, 0.5)
+    mirror.sync()
+    mirror.sync(2, epochs=EpochLimit(10, lambda trial: 6))
+    assert until(database_url) == {0: 6, 1: 4, 2: 2, 3: 1}
+
+
+def test_a_trial_that_is_taken_over_keeps_what_it_was_granted(database_url: str) -> None:
+    holder, heir = Worker(database_url), Worker(database_url)
+    limit = EpochLimit(10, lambda trial: 6)
+    holder.mirror.sync(1, epochs=limit)
+    holder.mirror.trial(0).report(0.5, 1)
+    holder.mirror.sync()
+    holder.die()
+    silence(holder, heir)
+    ((number, claimed),) = heir.mirror.sync(1, epochs=replace(limit, most=20)).claims
+    assert (number, claimed.taken_over) == (0, True)
+    assert until(database_url) == {0: 6}
+
+
+def paused_at(mirror: Mirror, number: int, epoch: int) -> tuple[str, ...]:
+    """Pauses a trial with a checkpoint of this epoch; returns the checkpoints it replaces."""
+    mirror.trial(number).set_user_attr(PAUSED, epoch)
+    return mirror.sync(saved=saved_at(epoch, number), give_back=[number]).superseded
+
+
+def test_a_paused_trial_keeps_one_checkpoint(database_url: str) -> None:
+    mirror = mirror_of(database_url)
+    claim(mirror, 2)
+    mirror.sync(saved=saved_at(1) | saved_at(1, 1))
+    assert paused_at(mirror, 0, 2) == ("0/0-1",)
+    assert stored_epochs(mirror) == [1, 2]  # that of the other trial, and the new one
+    assert mirror.sync(saved=saved_at(2, 1)).superseded == ()
+
+
+def test_the_choice_among_paused_trials_sees_what_others_have_just_done(database_url: str) -> None:
+    """Under the study's lock, not as this worker last saw them."""
+    mirror, other = mirror_of(database_url), mirror_of(database_url)
+    first, second = claim(other, 2)
+    for trial, value in ((first, 0.25), (second, 0.5)):
+        trial.report(value, 2)
+        paused_at(other, trial.number, 2)
+    seen: list[dict[int, float]] = []
+
+    def best_and_rest(trials: list[FrozenTrial]) -> tuple[list[int], list[int]]:
+        values = {trial.number: trial.intermediate_values[2] for trial in trials}
+        seen.append(values)
+        best = max(values, key=values.__getitem__)
+        return [best], [number for number in values if number != best]
+
+    claims = mirror.sync(2, choose_paused=best_and_rest).claims
+    assert seen == [{0: 0.25, 1: 0.5}]
+    marks = {number: mirror.trial(number).user_attrs.get(PAUSED) for number, _ in claims}
+    assert marks == {0: ENDING, 1: 0, 2: None}  # to be ended, continued, new
+
+
+def describing(url: str, drawn: list[int]) -> Mirror:
+    """A mirror that describes the study, and lists how many trials it then had."""
+
+    def describe(study: optuna.Study) -> Description:
+        drawn.append(len(study.get_trials(deepcopy=False)))
+        return Description("words", {})
+
+    study, engine = make(url), open_engine(url)
+    registration = Registration(engine, study._study_id, Host.here("cpu", 8))
+    return Mirror(study, engine, registration, NoteWriter(describe, lambda study, trial: None))
+
+
+def test_a_description_is_written_when_it_is_due_but_not_when_leaving(database_url: str) -> None:
+    drawn: list[int] = []
+    mirror = describing(database_url, drawn)
+    mirror.sync(leaving=True)
+    assert drawn == []
+    mirror.sync()
+    assert drawn == [0]
+    assert get_note(make(database_url)) == "words"
+    assert mirror.transactions == 2
+
+
+def test_what_nobody_reads_of_ended_trials_leaves_the_memory(database_url: str) -> None:
+    study, engine = make(database_url), open_engine(database_url)
+    registration = Registration(engine, study._study_id, Host.here("cpu", 8))
+    mirror = Mirror(study, engine, registration, without=("losses",))
+    (trial,) = claim(mirror)
+    trial.set_user_attr("losses", [0.5, 0.25])
+    trial.set_user_attr("outcome", "done")
+    mirror.study.tell(trial, 0.5)
+    mirror.sync()
+    assert mirror.study.trials[0].user_attrs == {"outcome": "done"}
+    assert make(database_url).trials[0].user_attrs["losses"] == [0.5, 0.25]
+
+
+def test_a_copy_gets_what_was_not_committed_and_counts_the_time_to_the_end(tmp_path: Path) -> None:
+    drawn: list[int] = []
+    mirror = describing(f"sqlite:///{tmp_path / 'x.db'}", drawn)
+    ended, running = claim(mirror, 2)
+    mirror.sync(saved=saved_at(1, 1))
+    drawn.clear()
+    mirror._note_writer.pause = 0.0
+    running.report(0.25, 2)  # its checkpoint was never written
+    mirror.study.tell(ended, 0.5)
+    with (
+        closing(sqlite3.connect(tmp_path / "x.db")) as source,
+        closing(sqlite3.connect(tmp_path / "copy.db")) as target,
+    ):
+        source.backup(target)
+    copy = f"sqlite:///{tmp_path / 'copy.db'}"
+    before = make(copy).user_attrs[WORKED_UNTIL]
+    mirror.save_to(open_engine(copy))
+    there = make(copy)
+    assert [trial.state.name for trial in there.trials] == ["COMPLETE", "RUNNING"]
+    assert there.trials[1].intermediate_values == {}
+    assert there.user_attrs[WORKED_UNTIL] > before
+    assert drawn == []  # the process is about to end
