@@ -167,4 +167,4 @@ def _intervals(measured: PredictionIntervals | None) -> Intervals | None:
     if measured is None or not measured.levels:
         return None
     widths: dict[Any, Any] = {level: measured.widths[level] for level in measured.levels}
-    return Intervals(widths=widths, relative=measured.relative)
+    return Intervals(widths=widths, relative=measured.relative, scales=measured.scales)

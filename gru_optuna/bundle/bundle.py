@@ -273,7 +273,12 @@ class Bundle:
             assert isinstance(self.encoder, SeriesEncoder)
             season = self.encoder.plan.season
             # The error of a constant series is measured as it is.
-            unit = np.array([naive_error(each.target, season) or 1.0 for each in rows.rows])
+            unit = np.array(
+                [
+                    (naive_error(each.target, season) or 1.0) * intervals.scales.get(each.name, 1.0)
+                    for each in rows.rows
+                ]
+            )
         for level, widths in intervals.widths.items():
             if level in levels:
                 apart = np.outer(unit, widths)

@@ -117,6 +117,7 @@ class Intervals(StrictModel):
 
     widths: dict[Level, Annotated[list[Annotated[float, Field(ge=0)]], Field(min_length=1)]]
     relative: bool  # to the seasonal-naive error of each series
+    scales: dict[str, Annotated[float, Field(gt=0)]] = {}  # by series; 1 where it isn't named
 
 
 class Manifest(StrictModel):

@@ -6,12 +6,16 @@ with probability k / (n + 1). Validation rows are the best available, but not qu
 the winner was chosen on them, windows of a series overlap, and its future may be unlike its past.
 So the share of the test values that the intervals held is measured, too.
 
+One series may be harder to forecast than another, so errors are measured in times of their own
+series' usual error before their quantiles are taken (normalised conformal prediction; Papadopoulos
+et al. 2011).
+
 Letters: N rows, O outputs, which for series are the steps ahead.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +33,9 @@ if TYPE_CHECKING:
 
 LEVELS = (80, 95)
 """How many of a hundred values an interval should hold."""
+
+_PRIOR_WINDOWS = 5
+"""How many windows the mean of all series counts for in the usual error of each."""
 
 ENOUGH_ROWS = 50
 """Test rows from which on the share that the intervals held says something."""
@@ -55,6 +62,8 @@ class PredictionIntervals:
         test rows.
     test_rows
         Test rows on which that share was measured.
+    scales
+        How much wider the intervals of each series are, by its name; 1 for one that isn't named.
     """
 
     number: int
@@ -63,6 +72,7 @@ class PredictionIntervals:
     held: dict[str, float] | None = None
     test_rows: int = 0
     relative: bool = True
+    scales: dict[str, float] = field(default_factory=dict)
 
     @classmethod
     def measure(
@@ -70,6 +80,7 @@ class PredictionIntervals:
         number: int,
         validation: Sequence[tuple[Tensor, Split]],
         test: tuple[Tensor, Split] | None,
+        series: Sequence[str] = (),
     ) -> PredictionIntervals:
         """Measures the intervals of the networks' averaged predictions.
 
@@ -79,6 +90,8 @@ class PredictionIntervals:
             The winner's trial.
         validation, test
             The outputs (N, O) of the averaged networks and the rows; for validation, of each fold.
+        series
+            The names of the series, by the numbers that the rows have as their groups.
         """
         import numpy as np  # here: `best` and `status` only read
 
@@ -87,17 +100,26 @@ class PredictionIntervals:
         # the data's units.
         relative = all(each is not None and bool(each.isfinite().any()) for each in naive)
         errors = np.concatenate([_errors(*predicted, relative) for predicted in validation])
+        factors = np.ones(len(series))
+        if relative and len(series) > 1:
+            owners = np.concatenate([_owners(split) for _, split in validation])
+            factors = _factors(errors, owners, len(series))
+            errors = errors / factors[owners][:, None]
         widths = {str(level): _widths(errors, level) for level in LEVELS}
+        scales = dict(zip(series, factors.tolist(), strict=True))
+        scales = {name: factor for name, factor in scales.items() if factor != 1}
         if test is None:
-            return cls(number, len(errors), widths, relative=relative)
+            return cls(number, len(errors), widths, relative=relative, scales=scales)
         off = _errors(*test, relative)
+        if scales:
+            off = off / factors[_owners(test[1])][:, None]
         known = ~np.isnan(off)
         held = {
             level: float((off <= np.array(each))[known].mean())
             for level, each in widths.items()
             if None not in each and known.any()
         }
-        return cls(number, len(errors), widths, held, len(off), relative)
+        return cls(number, len(errors), widths, held, len(off), relative, scales)
 
     def as_json(self) -> dict[str, Any]:
         """The content of the study's attribute."""
@@ -138,6 +160,36 @@ def _errors(outputs: Tensor, split: Split, relative: bool) -> NDArray[np.float64
         return np.asarray(off)
     # The error of a constant series is measured as it is.
     return np.asarray(off / units.naive.where(units.naive != 0, 1.0))
+
+
+def _owners(split: Split) -> NDArray[np.int64]:
+    """The number (N,) of each row's series."""
+    assert split.groups is not None, "rows of several series say which they are of"
+    owners: NDArray[np.int64] = split.groups.cpu().numpy()
+    return owners
+
+
+def _factors(
+    errors: NDArray[np.float64], owners: NDArray[np.int64], series: int
+) -> NDArray[np.float64]:
+    """The mean error (S,) of each series in times of the usual one, drawn towards 1 by few windows.
+
+    Windows are counted without overlap.
+    """
+    import numpy as np
+
+    outputs = errors.shape[1]
+    known = np.bincount(owners, (~np.isnan(errors)).sum(axis=1), series)
+    sums = np.bincount(owners, np.nansum(errors, axis=1), series)
+    means = np.divide(sums, known, out=np.full(series, np.nan), where=known > 0)
+    usual = np.nanmedian(means) if known.any() else 0.0
+    if usual == 0:
+        return np.ones(series)
+    windows = known / outputs**2
+    found: NDArray[np.float64] = (windows * np.nan_to_num(means) / usual + _PRIOR_WINDOWS) / (
+        windows + _PRIOR_WINDOWS
+    )
+    return found
 
 
 def _widths(errors: NDArray[np.float64], level: int) -> list[float | None]:

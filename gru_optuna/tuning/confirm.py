@@ -475,7 +475,9 @@ class _ConfirmingRuns:
         else:
             tested = shown[0] if part == "test" else None
             validation = self._together(ensemble, "validation")
-            measured = PredictionIntervals.measure(number, validation, tested)
+            about = ForecastSeries.of(self._pools[0].dataset.preprocessing)
+            names = about.names if about else ()
+            measured = PredictionIntervals.measure(number, validation, tested, names)
             self._write(PREDICTION_INTERVALS, measured.as_json())
         if part == "validation":
             return None

@@ -175,3 +175,40 @@ def test_the_share_that_is_held_is_said_with_its_rows_if_they_are_few() -> None:
         "The 80% intervals contain 100% of the test values (only 49 rows), and the 95% intervals "
         "100%."
     )
+
+
+def of_series(errors: NDArray[np.float64]) -> tuple[Tensor, Split]:
+    """Predictions of series (S, N, O) that are off by so much, one series after another."""
+    series, rows, outputs = errors.shape
+    values, split = predicted(errors.reshape(-1, outputs))
+    return values, replace(split, groups=torch.arange(series).repeat_interleave(rows))
+
+
+def test_a_series_that_is_harder_to_forecast_has_wider_intervals() -> None:
+    draw, names = np.random.default_rng(0), ["calm", "usual", "wild"]
+    hard = np.array([0.25, 1.0, 4.0])[:, None, None]
+    validation = of_series(hard * draw.normal(size=(3, 200, 1)))
+    for number, name in enumerate(names):
+        outputs, split = of_series(hard * draw.normal(size=(3, 2000, 1)))
+        rows = torch.arange(2000) + 2000 * number
+        alone = outputs[rows], split.rows(rows)
+        apart = PredictionIntervals.measure(0, [validation], alone, names)
+        together = PredictionIntervals.measure(0, [validation], alone)
+        assert apart.held is not None
+        assert together.held is not None
+        assert 0.75 < apart.held["80"] < 0.85
+        assert not 0.75 < together.held["80"] < 0.85, name
+    assert apart.scales["calm"] < 0.35
+    assert apart.scales["wild"] > 3
+    assert PredictionIntervals(**apart.as_json()) == apart
+
+
+def test_a_series_of_few_windows_is_taken_to_be_as_hard_as_the_others() -> None:
+    errors = np.ones((3, 40, 4))
+    errors[2] *= 9
+    errors[1:, 20:] = np.nan  # no value is known in the later windows
+    found = PredictionIntervals.measure(0, [of_series(errors)], None, ["a", "b", "c"])
+    # 20 windows of four steps overlap: they are five, as many as the usual error counts for.
+    assert found.scales == {"c": (5 * 9 + 5 * 1) / 10}
+    none = PredictionIntervals.measure(0, [of_series(np.zeros((3, 40, 4)))], None, ["a", "b", "c"])
+    assert none.scales == {}

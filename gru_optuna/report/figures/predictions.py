@@ -80,6 +80,8 @@ def draw_forecast(
     x = stretch.get("times") or list(range(len(truth)))
     forecasts = [value for window in windows for value in window["values"]]
     unit = stretch.get("naive") if intervals is not None and intervals.relative else 1.0
+    if intervals is not None and unit is not None:
+        unit *= intervals.scales.get(stretch.get("name", ""), 1.0)
     if intervals is not None and _LEVEL in intervals.levels and unit is not None:
         apart = [unit * (width or 0.0) for width in intervals.widths[_LEVEL] * len(windows)]
         for sign, style in ((-1, "interval_from"), (1, "interval")):
