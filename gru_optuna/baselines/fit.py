@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gru_optuna.baselines.lag_ridge import LagRidgeModel
 from gru_optuna.baselines.model import NotPossibleError
 from gru_optuna.baselines.sequence_ridge import SequenceRidge
 from gru_optuna.baselines.tfidf import TfidfModel
@@ -43,7 +44,11 @@ class Chosen:
     @property
     def exportable(self) -> bool:
         """Whether it is a few arrays, which a bundle can hold."""
-        return all(isinstance(predict, TfidfModel | SequenceRidge) for predict in self.predictors)
+        return all(
+            isinstance(predict, TfidfModel | SequenceRidge)
+            or (isinstance(predict, LagRidgeModel) and not predict.covariates)
+            for predict in self.predictors
+        )
 
     def predict(self, folds: Sequence[RawFold], part: str) -> list[NDArray[np.float64]]:
         """Each fold's predictions (N, O) of its "validation" or "test" rows."""
@@ -76,9 +81,9 @@ def families_of(spec: Specification) -> dict[str, type[Family]]:
                 "random convolutions": ConvolutionRidge,
             }
         case "series":
+            from gru_optuna.baselines.lag_ridge import LagRidge
             from gru_optuna.baselines.series import (
                 ExponentialSmoothing,
-                LagRidge,
                 SeasonalMedian,
                 SeasonalNaive,
             )

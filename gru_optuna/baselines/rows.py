@@ -47,6 +47,9 @@ MOST_NUMBERS = 20_000_000
 """Numbers, or characters of texts, of the training rows that are held in memory together."""
 
 
+_EPOCH = np.datetime64(0, "us")
+
+
 @dataclass(frozen=True)
 class SeriesTable:
     """One series with its gaps filled, and what is known about each of its steps."""
@@ -56,6 +59,8 @@ class SeriesTable:
     known: NDArray[np.float64]  # (S + O, K) covariates that are known in advance; NaN at the end
     calendar: NDArray[np.float64]  # (S + O, 2 * cycles) sine and cosine
     training: int  # steps of the training part
+    name: str = ""
+    first: np.datetime64 = _EPOCH  # its first time
 
 
 @dataclass(frozen=True)
@@ -74,6 +79,12 @@ class Origins:
     def take(self, index: NDArray[np.int64]) -> Origins:
         """Selects forecasts."""
         return replace(self, series=self.series[index], at=self.at[index])
+
+
+def origins_in(inputs: Inputs) -> Origins:
+    """The rows that a model of series reads."""
+    assert isinstance(inputs, Origins)
+    return inputs
 
 
 Inputs: TypeAlias = "Sequence[str] | list[NDArray[np.float64]] | Origins"
@@ -123,8 +134,8 @@ def read_raw_folds(spec: Specification, folder: Path, *, refit: bool = False) ->
     folder
         What relative paths are relative to.
     refit
-        Whether the validation rows are training rows, too; then there is a single fold. Not for
-        series.
+        Whether the validation rows are training rows, too, and of series all later rows; then there
+        is a single fold.
 
     Raises
     ------
@@ -135,8 +146,14 @@ def read_raw_folds(spec: Specification, folder: Path, *, refit: bool = False) ->
     if spec.kind == "series":
         read = read_forecasting(spec, folder)
         return [
-            _series_fold(spec, read.rows.series, prepare_forecasting(spec, read, fold), fold)
-            for fold in folds
+            _series_fold(
+                spec,
+                read.rows.series,
+                prepare_forecasting(spec, read, fold, refit=refit),
+                fold,
+                refit=refit,
+            )
+            for fold in (folds[:1] if refit else folds)
         ]
     # Here, because each kind of rows brings libraries that the others don't need.
     files: Files[Any]
@@ -202,10 +219,11 @@ def _truth(targets: torch.Tensor, units: Units | None) -> Split:
 
 
 def _series_fold(
-    spec: Specification, series: list[Series], dataset: Dataset, fold: int | None
+    spec: Specification, series: list[Series], dataset: Dataset, fold: int | None, *, refit: bool
 ) -> RawFold:
     plan = SeriesEncoder.from_json(dataset.preprocessing, spec.data).plan
     splits = [SeriesSplit.of(each.files, spec.data, fold) for each in series]
+    splits = [split.refitting() for split in splits] if refit else splits
     categories = choose_categories(series, splits)
     tables = []
     for each, split in zip(series, splits, strict=True):
@@ -229,6 +247,8 @@ def _series_fold(
                 known=np.concatenate([known, ahead]),
                 calendar=calendar_channels(times, plan.calendar),
                 training=split.train[1],
+                name=each.name,
+                first=each.first,
             )
         )
     shortest = min(table.training for table in tables)

@@ -1,6 +1,6 @@
-"""Simple forecasts of series: repeated seasons, ridge regression on lags, exponential smoothing.
+"""Simple forecasts of series: repeated seasons, and exponential smoothing.
 
-Letters: N origins, O the horizon, S steps of a series, P features.
+Letters: N origins, O the horizon, S steps of a series.
 """
 
 from __future__ import annotations
@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gru_optuna.baselines.model import NotPossibleError
-from gru_optuna.baselines.ridge import PENALTIES, RidgePath
-from gru_optuna.baselines.rows import Origins
+from gru_optuna.baselines.rows import origins_in
 from gru_optuna.data.series.windows import naive_forecasts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator
 
     from numpy.typing import NDArray
 
@@ -25,14 +24,6 @@ if TYPE_CHECKING:
     from gru_optuna.study_file import Specification
 
 _MOST_SEASONS = 4  # that a median is taken of
-_MOST_LAGS = 400
-_MOST_PHASES = 400  # of a season that has a level for each of its steps
-_MOST_NAMED = 100  # series that have a level each
-_MOST_FEATURES = 2500
-_MOST_COUNTS = 3  # of lags
-_ROWS_A_LAG = 3  # training windows for each lag, at least
-_WEAKEST = 1e-4  # penalty; weaker ones fit noise
-_FEWEST_ROWS = 4  # training windows; a ridge regression on fewer is arbitrary
 _LONGEST_CYCLE = 60  # steps of a season in exponential smoothing
 _MOST_STEPS = 40_000  # that exponential smoothing reads in all
 
@@ -41,7 +32,7 @@ class SeasonalNaive:
     """The last value, or that of a season before, with the trend of a season or without."""
 
     def __init__(self, spec: Specification, fold: RawFold) -> None:
-        self._seasons = _origins(fold.train.inputs).seasons
+        self._seasons = origins_in(fold.train.inputs).seasons
 
     def settings(self) -> Iterator[Settings]:
         """Every season that the training rows hold twice, and 1: the last value."""
@@ -84,7 +75,7 @@ class SeasonalMedian:
     """The median of several seasons, brought to the level of the last one or not."""
 
     def __init__(self, spec: Specification, fold: RawFold) -> None:
-        origins = _origins(fold.train.inputs)
+        origins = origins_in(fold.train.inputs)
         self._seasons, shortest = origins.seasons, min(t.training for t in origins.tables)
         self._counts = {
             season: [n for n in (_MOST_SEASONS, 2) if (n + 1) * season <= shortest] or [1]
@@ -127,211 +118,6 @@ class SeasonalMedian:
         return f"{adjusted}median of {seasons} ({settings['season']} steps)"
 
 
-class LagRidge:
-    """Ridge regression on the last values, the calendar and covariates; all steps at once.
-
-    What it predicts, and the values that it reads, are distances from a base (`_Scaled`), so a
-    strong penalty leaves the base itself as the forecast.
-    """
-
-    def __init__(self, spec: Specification, fold: RawFold) -> None:
-        self._fold = fold
-        self._origins = _origins(fold.train.inputs)
-        self._positive = min(t.target[: t.training].min() for t in self._origins.tables) > 0
-        # As for the networks: RMSE is dominated by outliers, the other metrics forgive them.
-        self._robust = spec.metric != "rmse"
-        self._shared: Settings | None = None
-        self._scaled: _Scaled
-        self._path: RidgePath
-        self._kept: NDArray[np.float64] | None = None
-
-    def settings(self) -> Iterator[Settings]:
-        """Yields each combination of reference value, number of lags and penalty."""
-        plan, seasons = self._origins.plan, self._origins.seasons
-        # With more features than windows, the choice among settings would be one among noise.
-        reach = min(t.training for t in self._origins.tables) - plan.horizon
-        most = min(_MOST_LAGS, reach // 2, len(self._origins) // _ROWS_A_LAG)
-        wanted = {plan.window, 2 * plan.horizon, *seasons, *(2 * season for season in seasons)}
-        lags = [n for n in sorted(wanted, reverse=True) if n <= most] or [max(1, most)]
-        bases = ["none", "last", "level"]
-        bases += ["median"] if plan.season > 1 else []
-        bases += ["calendar"] if plan.calendar else []
-        for base in reversed(bases):
-            for count in lags[:_MOST_COUNTS]:
-                for log in (False, True) if self._positive else (False,):
-                    for penalty in (p for p in PENALTIES[1:] if p >= _WEAKEST):
-                        yield {"lags": count, "base": base, "log": log, "penalty": penalty}
-
-    def fit(self, settings: Settings) -> Predictor:
-        """Solves the regression on all training windows of all series together.
-
-        Raises
-        ------
-        NotPossibleError
-            If there are too few windows, or too many features.
-        """
-        shared = {key: value for key, value in settings.items() if key != "penalty"}
-        if self._shared != shared:
-            scaled = _Scaled(self._origins, settings["base"], log=settings["log"])
-            begin = settings["lags"] - 1 + scaled.history
-            rows = self._origins.take(np.flatnonzero(self._origins.at >= begin))
-            if len(rows) < _FEWEST_ROWS:
-                raise NotPossibleError("there are too few training windows")
-            features = self._features(rows, scaled, settings["lags"])
-            self._path = RidgePath(features, scaled.targets(rows) - scaled.base(rows))
-            self._scaled, self._shared, self._kept = scaled, shared, None
-        model = self._path.solve(settings["penalty"], robust=self._robust)
-        scaled, lags = self._scaled, settings["lags"]
-
-        def predict(inputs: Inputs) -> NDArray[np.float64]:
-            origins = _origins(inputs)
-            if inputs is not self._fold.validation.inputs or scaled is not self._scaled:
-                features = self._features(origins, scaled, lags)
-            elif self._kept is None:
-                # The same for the next penalties.
-                features = self._kept = self._features(origins, scaled, lags)
-            else:
-                features = self._kept
-            return scaled.restored(origins, model(features) + scaled.base(origins))
-
-        return predict
-
-    def _features(self, origins: Origins, scaled: _Scaled, lags: int) -> NDArray[np.float64]:
-        """What is known at each origin (N, P)."""
-        features = np.concatenate([*scaled.lags(origins, lags), *_known(origins)], axis=1)
-        if features.shape[1] > _MOST_FEATURES:
-            raise NotPossibleError(f"there would be {features.shape[1]:,} features")
-        return features
-
-    @staticmethod
-    def label(settings: Settings) -> str:
-        """Such as "ridge regression on 48 lags"."""
-        count = settings["lags"]
-        return f"ridge regression on {count} lag{'s' if count > 1 else ''}"
-
-
-class _Scaled:
-    """The targets of series in logs or in deviations, and the base that they are measured from.
-
-    ======== =============================================================
-    none     the mean of the training rows
-    last     the value at the origin
-    level    the mean of the last steps, twice the horizon
-    median   the median of up to four past seasons
-    calendar what two harmonics of each cycle of the calendar fit in training
-    ======== =============================================================
-    """
-
-    def __init__(self, origins: Origins, base: str, *, log: bool) -> None:
-        self._kind, self._log, self._season = base, log, origins.plan.season
-        self._horizon = origins.plan.horizon
-        self._values, self._usual, self._limits = [], [], []
-        self._means, self._deviations = [], []
-        for table in origins.tables:
-            values = table.target
-            if log:
-                values = np.log(np.maximum(values, values[: table.training].min() / 2))
-            trained = values[: table.training]
-            # No forecast is further above the training rows than their whole range.
-            self._limits.append(2 * trained.max() - trained.min())
-            self._means.append(trained.mean())
-            self._deviations.append(trained.std() or 1.0)
-            values = (values - self._means[-1]) / self._deviations[-1]
-            self._values.append(values)
-            self._usual.append(self._of_calendar(table, values))
-        shortest = min(table.training for table in origins.tables)
-        self._seasons = max(1, min(_MOST_SEASONS, shortest // (3 * self._season)))
-
-    def _of_calendar(self, table: SeriesTable, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        if self._kind != "calendar":
-            return np.zeros(len(table.calendar))
-        waves = np.column_stack([np.ones(len(table.calendar)), _harmonics(table.calendar)])
-        found, *_ = np.linalg.lstsq(waves[: table.training], values[: table.training], rcond=1e-6)
-        usual: NDArray[np.float64] = waves @ found
-        return usual
-
-    @property
-    def history(self) -> int:
-        """Steps before the lags that are needed."""
-        return self._season * self._seasons if self._kind == "median" else 0
-
-    def targets(self, origins: Origins) -> NDArray[np.float64]:
-        """The scaled values (N, O) of the steps after each origin."""
-        return _gather(self._values, origins, np.arange(1, self._horizon + 1))
-
-    def base(self, origins: Origins) -> NDArray[np.float64]:
-        """What forecasts (N, O) are measured from."""
-        ahead = np.arange(1, self._horizon + 1)
-        match self._kind:
-            case "last":
-                return _gather(self._values, origins, 0 * ahead)
-            case "level":
-                window = _gather(self._values, origins, np.arange(-2 * self._horizon + 1, 1))
-                return np.repeat(window.mean(axis=1, keepdims=True), self._horizon, axis=1)
-            case "median":
-                steps = ahead - self._season * -(-ahead // self._season)
-                past = [
-                    _gather(self._values, origins, steps - back * self._season)
-                    for back in range(self._seasons)
-                ]
-                middle: NDArray[np.float64] = np.median(past, axis=0)
-                return middle
-            case "calendar":
-                return _gather(self._usual, origins, ahead)
-        return np.zeros((len(origins), self._horizon))
-
-    def lags(self, origins: Origins, count: int) -> Iterator[NDArray[np.float64]]:
-        """The last values of each origin, measured from the base as far as that goes."""
-        steps = np.arange(1 - count, 1)
-        values = _gather(self._values, origins, steps)
-        match self._kind:
-            case "last":
-                yield values - values[:, -1:]
-            case "level":
-                yield values - self.base(origins)[:, :1]
-            case "median":
-                yield values - _gather(self._values, origins, steps - self._season)
-                yield values[:, -1:]
-            case "calendar":
-                yield values - _gather(self._usual, origins, steps)
-            case _:
-                yield values
-
-    def restored(self, origins: Origins, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Scaled forecasts (N, O) in the data's own units."""
-        mean, deviation = np.array(self._means), np.array(self._deviations)
-        owners = origins.series
-        numbers: NDArray[np.float64] = values * deviation[owners][:, None] + mean[owners][:, None]
-        if self._log:
-            numbers = np.exp(np.minimum(numbers, np.array(self._limits)[owners][:, None]))
-        return numbers
-
-
-def _known(origins: Origins) -> Iterator[NDArray[np.float64]]:
-    """Calendar, covariates, and the series itself (N, …), as far as each origin knows them."""
-    tables, plan = origins.tables, origins.plan
-    middle = (1 + plan.horizon) // 2
-    yield _harmonics(_looked_up([table.calendar for table in tables], origins, middle))
-    if 1 < plan.season <= min(_MOST_PHASES, min(t.training for t in tables) // 3):
-        yield np.eye(plan.season)[origins.at % plan.season]
-    past = [table.past for table in tables]
-    if past[0].shape[1]:
-        recent = [_looked_up(past, origins, -back) for back in range(4)]
-        yield recent[0]
-        yield np.mean(recent, axis=0)
-    known = [table.known for table in tables]
-    for step in range(1, plan.horizon + 1) if known[0].shape[1] else ():
-        yield _looked_up(known, origins, step)
-    if 1 < len(tables) <= _MOST_NAMED:
-        yield np.eye(len(tables))[origins.series]
-
-
-def _harmonics(waves: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The first two harmonics (N, 4 * cycles) of cycles, given by sine and cosine of the first."""
-    sine, cosine = waves[:, ::2], waves[:, 1::2]
-    return np.column_stack([waves, 2 * sine * cosine, cosine**2 - sine**2])
-
-
 class ExponentialSmoothing:
     """Exponential smoothing (ETS; Hyndman et al. 2008), with parameters of the training rows.
 
@@ -342,7 +128,7 @@ class ExponentialSmoothing:
     def __init__(self, spec: Specification, fold: RawFold) -> None:
         if find_spec("statsmodels") is None:
             raise NotPossibleError("statsmodels is not installed")
-        self._origins = _origins(fold.train.inputs)
+        self._origins = origins_in(fold.train.inputs)
         steps = sum(len(table.target) for table in self._origins.tables)
         if steps > _MOST_STEPS:
             raise NotPossibleError(f"{steps:,} steps are too many for it")
@@ -363,7 +149,7 @@ class ExponentialSmoothing:
         parameters = [self._estimated(table, settings) for table in self._origins.tables]
 
         def predict(inputs: Inputs) -> NDArray[np.float64]:
-            origins = _origins(inputs)
+            origins = origins_in(inputs)
             forecasts = np.empty((len(origins), origins.plan.horizon))
             for number, (table, found) in enumerate(zip(origins.tables, parameters, strict=True)):
                 own = np.flatnonzero(origins.series == number)
@@ -439,18 +225,13 @@ class ExponentialSmoothing:
         return "exponential smoothing (ETS)" + (f", season of {season} steps" if season > 1 else "")
 
 
-def _origins(inputs: Inputs) -> Origins:
-    assert isinstance(inputs, Origins)
-    return inputs
-
-
 def _by_series(
     forecast: Callable[[SeriesTable, NDArray[np.int64], int], NDArray[np.float64]], history: int
 ) -> Predictor:
     """Forecasts each series by itself; origins without `history` steps before them use fewer."""
 
     def predict(inputs: Inputs) -> NDArray[np.float64]:
-        origins = _origins(inputs)
+        origins = origins_in(inputs)
         forecasts = np.empty((len(origins), origins.plan.horizon))
         for number, table in enumerate(origins.tables):
             own = origins.series == number
@@ -459,24 +240,6 @@ def _by_series(
         return forecasts
 
     return predict
-
-
-def _gather(
-    columns: Sequence[NDArray[np.float64]], origins: Origins, steps: NDArray[np.int64]
-) -> NDArray[np.float64]:
-    """Values (N, X, …) of columns (S, …), `steps` (X,) after each origin; first values before."""
-    values = np.empty((len(origins), len(steps), *columns[0].shape[1:]))
-    for number, column in enumerate(columns):
-        own = origins.series == number
-        values[own] = column[np.maximum(origins.at[own, None] + steps, 0)]
-    return values
-
-
-def _looked_up(
-    columns: Sequence[NDArray[np.float64]], origins: Origins, ahead: int
-) -> NDArray[np.float64]:
-    """Values (N, P) of columns (S, P), `ahead` steps after each origin."""
-    return _gather(columns, origins, np.array([ahead]))[:, 0]
 
 
 def _means(target: NDArray[np.float64], at: NDArray[np.int64], steps: int) -> NDArray[np.float64]:

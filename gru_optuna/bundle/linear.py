@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, assert_never
 
-from pydantic import Field, TypeAdapter, ValidationError, field_validator
+from pydantic import Field, TypeAdapter, ValidationError, field_validator, model_validator
 
 from gru_optuna.baselines.convolutions import KERNELS, KernelGroup, RandomConvolutions
 from gru_optuna.baselines.features import RowStatistics, RowValues, Way
+from gru_optuna.baselines.lag_ridge import Base, LagReading, LagRidgeModel, Level
 from gru_optuna.baselines.sequence_ridge import SequenceRidge
 from gru_optuna.baselines.tfidf import MOST_TERMS, Terms, TfidfModel
 from gru_optuna.bundle.manifest import (
@@ -23,6 +24,7 @@ from gru_optuna.bundle.manifest import (
 )
 from gru_optuna.bundle.tensors import read_tensors
 from gru_optuna.data.sequences.scaler import SequenceEncoder
+from gru_optuna.data.series.encoder import SeriesEncoder
 from gru_optuna.data.texts.tokenizer import TextEncoder
 
 if TYPE_CHECKING:
@@ -31,10 +33,12 @@ if TYPE_CHECKING:
     from gru_optuna.baselines.sequence_ridge import SequenceFeatures
     from gru_optuna.bundle.rows import Encoder
 
-FittedLinear: TypeAlias = TfidfModel | SequenceRidge
+FittedLinear: TypeAlias = TfidfModel | SequenceRidge | LagRidgeModel
 """The models that a bundle can hold next to its networks."""
 
 _MOST_GROUPS = 10_000
+_LARGEST_LOG = 700.0  # of a number that is finite
+_MOST_WAVES = 100  # of a calendar; there are a few cycles of four
 _WIDEST = 2**17  # steps between two weights of a kernel
 
 
@@ -85,8 +89,35 @@ class _Ridge(StrictModel):
     temperature: Spread | None  # None where numbers are predicted
 
 
-_LINEAR: TypeAdapter[_Tfidf | _Ridge]
-_LINEAR = TypeAdapter(Annotated[_Tfidf | _Ridge, Field(discriminator="kind")])
+class _Level(StrictModel):
+    first: int = Field(ge=-(2**62), le=2**62)
+    mean: float
+    deviation: Spread
+    least: float
+    most: float
+    usual: Annotated[list[float], Field(max_length=_MOST_WAVES)]
+
+
+class _Lags(StrictModel):
+    kind: Literal["lags"] = "lags"
+    lags: int = Field(ge=1, le=LONGEST)
+    base: Base
+    log: bool
+    seasons: int = Field(ge=1, le=LONGEST)
+    phases: bool
+    named: bool
+    levels: dict[str, _Level]
+
+    @model_validator(mode="after")
+    def _logarithms_of_positive_numbers(self) -> _Lags:
+        levels = self.levels.values() if self.log else ()
+        if any(level.least <= 0 or level.most > _LARGEST_LOG for level in levels):
+            raise ValueError("logarithms of numbers that aren't positive, or too large")
+        return self
+
+
+_LINEAR: TypeAdapter[_Tfidf | _Ridge | _Lags]
+_LINEAR = TypeAdapter(Annotated[_Tfidf | _Ridge | _Lags, Field(discriminator="kind")])
 
 
 def linear_as_json(model: FittedLinear) -> dict[str, Any]:
@@ -98,6 +129,20 @@ def linear_as_json(model: FittedLinear) -> dict[str, Any]:
             classes=model.classes,
             mean=model.mean,
             deviation=model.deviation,
+        ).model_dump()
+    if isinstance(model, LagRidgeModel):
+        read = model.reading
+        return _Lags(
+            lags=read.lags,
+            base=read.base,
+            log=read.log,
+            seasons=read.seasons,
+            phases=read.phases,
+            named=read.named,
+            levels={
+                name: _Level(**asdict(level) | {"usual": list(level.usual)})
+                for name, level in read.levels.items()
+            },
         ).model_dump()
     return _Ridge(features=_described(model.features), temperature=model.temperature).model_dump()
 
@@ -165,10 +210,27 @@ def read_linear(
         ):
             raise damaged(source, f"it reads more channels than there are, {encoder.channels}")
         empty = SequenceRidge(features, encoder.channels, len(labels) or 1, read.temperature, {})
+    elif isinstance(read, _Lags) and isinstance(encoder, SeriesEncoder):
+        empty = LagRidgeModel(_reading(read, encoder, source), {})
     else:
         raise damaged(source, "it reads other rows than the networks")
     tensors = read_tensors(weights, empty.shapes(), "model", source_of_weights)
     return replace(empty, arrays={name: tensor.numpy() for name, tensor in tensors.items()})
+
+
+def _reading(read: _Lags, encoder: SeriesEncoder, source: str) -> LagReading:
+    if list(read.levels) != list(encoder.scales):
+        raise damaged(source, "its series are not those of the networks")
+    waves = 1 + 4 * len(encoder.plan.calendar) if read.base == "calendar" else 0
+    if any(len(level.usual) != waves for level in read.levels.values()):
+        raise damaged(source, "its calendar is not that of the networks")
+    levels = {
+        name: Level(**level.model_dump() | {"usual": tuple(level.usual)})
+        for name, level in read.levels.items()
+    }
+    return LagReading(
+        encoder.plan, levels, read.lags, read.base, read.log, read.seasons, read.phases, read.named
+    )
 
 
 def _made(features: _Values | _Statistics | _Convolutions) -> SequenceFeatures:

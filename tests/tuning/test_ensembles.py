@@ -20,7 +20,7 @@ from gru_optuna.bundle.load import load_bundle
 from gru_optuna.bundle.onnx import to_onnx
 from gru_optuna.data.dataset import Split, Units
 from gru_optuna.data.metrics import combined, mean_metric
-from gru_optuna.errors import BundleError
+from gru_optuna.errors import BundleError, DataError
 from gru_optuna.seeds import trial_seed
 from gru_optuna.storage.database.open import open_storage
 from gru_optuna.study.calibration import read_calibration
@@ -30,6 +30,7 @@ from gru_optuna.study.summary import summarize
 from gru_optuna.tuning.confirm import Place
 from gru_optuna.tuning.ensemble_selection import blend, independent_rows, select_members
 from gru_optuna.tuning.export import make_winner
+from gru_optuna.tuning.forecast import make_forecast
 from gru_optuna.worker.run import WorkerSettings
 
 if TYPE_CHECKING:
@@ -322,6 +323,45 @@ def test_a_much_better_simple_model_still_has_a_network_beside_it() -> None:
     assert sum(counts) == 1
     assert of_models[0] >= 20
     assert value([*networks, *models], counts + of_models) < 0.3
+
+
+def test_a_short_series_is_forecast_by_networks_and_a_ridge_regression(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It counts as much as they do, or three times: ten validation windows can't say more."""
+    hours, random = np.arange(200), np.random.default_rng(0)
+    values = 10 + 3 * np.sin(hours * np.pi / 12) + 0.3 * random.normal(size=200)
+    rows = pl.DataFrame({"step": hours + 1, "load": values})
+    rows.write_csv(tmp_path / "load.csv")
+    data = {"train": "load.csv", "time": "step", "target": "load", "horizon": 3, "window": 12,
+            "season": 24, "test": 40, "validation": 30}  # fmt: skip
+    found = tuned(tmp_path, "load", monkeypatch, task="forecasting", data=data,
+                  model={"hidden_size": 4}).best  # fmt: skip
+    assert found is not None
+    assert found.confirmed is not None
+    ensemble, tested = found.confirmed.ensemble, found.confirmed.test
+    assert ensemble is not None
+    (baseline,) = ensemble.baselines
+    assert "ridge regression on" in baseline.name
+    assert len(ensemble.networks) == 2
+    assert baseline.weight in (2, 6)
+    assert tested is not None
+    assert tested.ensemble is not None
+
+    make_winner("load", place_of(tmp_path), NEVER, refit=False).save(tmp_path / "bundle")
+    loaded = load_bundle(tmp_path / "bundle")
+    # The exported bundle makes the forecasts that were tested, each from the rows before it.
+    made = [loaded.predict_frame(rows.head(origin))["prediction"] for origin in range(160, 198)]
+    truth = np.lib.stride_tricks.sliding_window_view(values[160:], 3)
+    off = np.abs(np.stack(made) - truth).mean()
+    assert off == pytest.approx(tested.ensemble["value"], rel=1e-5)
+    with pytest.raises(DataError, match="Add earlier rows"):
+        loaded.predict(rows.head(30).tail(12))
+
+    forecast = make_forecast("load", place_of(tmp_path), NEVER)
+    assert forecast["step"].to_list() == ["201", "202", "203"]  # as texts, as in the file
+    following = 10 + 3 * np.sin(np.arange(200, 203) * np.pi / 12)
+    assert np.abs(forecast["prediction"].to_numpy() - following).mean() < 1
 
 
 def test_windows_of_a_series_count_without_overlap() -> None:
