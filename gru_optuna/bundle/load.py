@@ -21,7 +21,7 @@ from gru_optuna.data.sequences.scaler import SequenceEncoder
 from gru_optuna.data.series.encoder import SeriesEncoder
 from gru_optuna.data.targets import outputs_from_json
 from gru_optuna.data.texts.tokenizer import TextEncoder
-from gru_optuna.errors import BundleError, StudyFileError
+from gru_optuna.errors import BundleError, StudyError, StudyFileError
 from gru_optuna.search import space
 from gru_optuna.training.network import Network
 
@@ -127,7 +127,11 @@ def _hyperparameters(
         fixed[section] = {k: v for k, v in configuration.items() if k in model.model_fields}
     of_data = {k: v for k, v in configuration.items() if k in study_file.DATA_HYPERPARAMETERS}
     fixed["data"] = {**raw["data"], **of_data}
-    return space.hyperparameters({}, study_file.parse_stored(fixed, source))
+    try:
+        return space.hyperparameters({}, study_file.parse_stored(fixed, source))
+    except StudyError:
+        what = "not a valid study file: the configuration lacks a hyperparameter"
+        raise damaged(source, what) from None
 
 
 def _preprocessing(content: bytes, spec: Specification, source: str) -> Preprocessing:
