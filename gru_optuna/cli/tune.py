@@ -57,7 +57,7 @@ Lease = Annotated[
 ]
 Workers = Annotated[int, typer.Option(min=1, metavar="N", help="How many workers to start.")]
 On = Annotated[
-    Literal["local", "slurm", "kubernetes"],
+    Literal["local", "ray", "slurm", "kubernetes"],
     typer.Option(help="Where the workers run: on this machine, or placed by a cluster."),
 ]
 CpusPerWorker = Annotated[

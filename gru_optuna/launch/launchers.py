@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from gru_optuna.launch.kubernetes import Kubernetes
 from gru_optuna.launch.local import Local
+from gru_optuna.launch.ray import Ray
 from gru_optuna.launch.slurm import Slurm
 from gru_optuna.launch.supervise import supervise
 from gru_optuna.storage.database.open import open_engine
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 _LAUNCHERS: dict[LauncherName, Callable[[Placement], Launcher]] = {
     "local": Local,
+    "ray": Ray,
     "slurm": Slurm,
     "kubernetes": Kubernetes,
 }

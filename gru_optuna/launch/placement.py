@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from gru_optuna.errors import GRUOptunaError
     from gru_optuna.worker.run import WorkerSettings
 
-LauncherName: TypeAlias = Literal["local", "slurm", "kubernetes"]
+LauncherName: TypeAlias = Literal["local", "ray", "slurm", "kubernetes"]
 """The launchers, as ``--on`` names them."""
 
 

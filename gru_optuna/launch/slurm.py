@@ -29,10 +29,11 @@ _NOTICE_SECONDS = 30
 _SCRIPT = """\
 #!/bin/bash
 # USR1: the time limit or a preemption is near; the worker goes on elsewhere, or later.
-# TERM: Slurm ends the job, by scancel or to preempt it, and knows itself what follows.
+# TERM: Slurm ends the job, by scancel or to preempt it, and knows itself what follows. The worker
+# got the signal, too: a second one would end it at once.
 again=yes
 trap 'signalled=yes; kill -TERM $worker' USR1
-trap 'signalled=yes; again=no; kill -TERM $worker' TERM
+trap 'signalled=yes; again=no' TERM
 task="${{SLURM_ARRAY_JOB_ID}}_${{SLURM_ARRAY_TASK_ID}}"
 export GRU_OPTUNA_JOB="slurm $task" GRU_OPTUNA_NODE="$SLURMD_NODENAME"
 {command} &

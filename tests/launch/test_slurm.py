@@ -185,6 +185,7 @@ def run_task(slurm: FakeSlurm, folder: Path, monkeypatch: pytest.MonkeyPatch, wo
     process = subprocess.Popen(
         ["/bin/bash", slurm.folder / "script"],
         env=os.environ | numbers | {"SLURMD_NODENAME": "node1"},
+        start_new_session=True,
     )
     return Task(slurm, process, started)
 
@@ -220,6 +221,9 @@ def test_a_notice_lets_it_go_on_elsewhere_and_a_cancelled_job_stays_cancelled(
 ) -> None:
     task = run_task(slurm, tmp_path, monkeypatch, _LEAVES)
     wait_for("the worker", task.started.exists)
-    task.process.send_signal(number)
+    if number == signal.SIGUSR1:  # --signal=B: means the script alone, others mean all processes
+        task.process.send_signal(number)
+    else:
+        os.killpg(task.process.pid, number)
     assert task.wait() == 130
     assert task.requeued is requeued
