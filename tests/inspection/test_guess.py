@@ -254,6 +254,15 @@ def test_a_column_may_number_the_steps_of_each_series(tmp_path: Path) -> None:
     assert '"time" numbers the steps of several series, name their column: --series' in found.reason
 
 
+@pytest.mark.parametrize("name", ["firm", "Firma", "entreprise", "household"])
+def test_numbered_firms_are_series(tmp_path: Path, name: str) -> None:
+    rows = [
+        f"{firm},{year},{firm * year % 97}.5" for firm in (1, 2, 3) for year in range(1950, 1980)
+    ]
+    found = guess(tmp_path, f"{name},year,capital", rows)
+    assert (found.roles.time, found.roles.series, found.roles.target) == ("year", name, "capital")
+
+
 @pytest.mark.parametrize(
     ("header", "row"),
     [
