@@ -8,6 +8,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from gru_optuna.baselines.lag_ridge import LagRidgeModel
+from gru_optuna.data.series.encoder import SeriesEncoder
 from gru_optuna.formatting import format_list, visible
 
 if TYPE_CHECKING:
@@ -102,7 +104,8 @@ def _reads(bundle: Bundle) -> str:
         columns = [*data.times, data.target, data.series, *data.covariates, *data.known]
         return (
             f"It reads the columns {_listed(columns)} and predicts the {data.horizon} steps "
-            f"after the last value of {_as_code(str(data.target))}.{''.join(_categories(bundle))}"
+            f"after the last value of {_as_code(str(data.target))}, from that value and the "
+            f"{_rows_needed(bundle) - 1} rows before it.{''.join(_categories(bundle))}"
         )
     if bundle.kind == "texts":
         return f"It reads the column {_listed([data.text])} of a table, or a list of texts."
@@ -110,6 +113,15 @@ def _reads(bundle: Bundle) -> str:
         return "It reads `.ts`, `.npz` and arrays (N, T, C)."
     features = bundle.encoder.as_json()["columns"]["features"]
     return f"It reads the columns {_listed([data.id, *data.times, *features])}, one step a row."
+
+
+def _rows_needed(bundle: Bundle) -> int:
+    """How many rows of a series a forecast reads, up to the last value."""
+    encoders = [network.preprocessing.encoder for network in bundle.networks]
+    needed = [each.plan.first_origin + 1 for each in encoders if isinstance(each, SeriesEncoder)]
+    models = [member.predict for member in bundle.linear]
+    needed += [each.reading.needed for each in models if isinstance(each, LagRidgeModel)]
+    return max(needed)
 
 
 def _categories(bundle: Bundle) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
@@ -355,8 +356,13 @@ def test_a_short_series_is_forecast_by_networks_and_a_ridge_regression(
     truth = np.lib.stride_tricks.sliding_window_view(values[160:], 3)
     off = np.abs(np.stack(made) - truth).mean()
     assert off == pytest.approx(tested.ensemble["value"], rel=1e-5)
+    # It says how many rows that takes.
+    stated = re.search(r"and the (\d+) rows before it", loaded.files["README.md"].decode())
+    assert stated is not None
+    needed = int(stated[1]) + 1
+    assert len(loaded.predict(rows.tail(needed))) == 3
     with pytest.raises(DataError, match="Add earlier rows"):
-        loaded.predict(rows.head(30).tail(12))
+        loaded.predict(rows.tail(needed - 1))
 
     forecast = make_forecast("load", place_of(tmp_path), NEVER)
     assert forecast["step"].to_list() == ["201", "202", "203"]  # as texts, as in the file
