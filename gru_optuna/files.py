@@ -65,24 +65,24 @@ def written_whole(path: Path, *, durable: bool = True) -> Iterator[Path]:
         Whether the bytes are on the disk before they get their name. Without, a power cut (but
         no killed process) may leave a file of zeros: only for content that is checked when read.
     """
-    with unfinished(path) as beside:
-        yield beside
-        limit_access(beside)
+    with unfinished(path) as temporary:
+        yield temporary
+        limit_access(temporary)
         if durable:
-            _sync(beside)
-        beside.replace(path)
+            _sync(temporary)
+        temporary.replace(path)
 
 
 @contextmanager
 def unfinished(path: Path) -> Iterator[Path]:
     """Gives a new path next to `path`, and removes what stands there if the block raises."""
     # In the same folder: only within one file system is a rename a single step.
-    beside = path.with_name(f"{path.name}.{secrets.token_hex(4)}{UNFINISHED}")
+    temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}{UNFINISHED}")
     try:
-        yield beside
+        yield temporary
     except BaseException:
         # SQLite keeps a journal next to its file, under a longer name.
-        for left in beside.parent.glob(f"{glob.escape(beside.name)}*"):
+        for left in temporary.parent.glob(f"{glob.escape(temporary.name)}*"):
             with suppress(OSError):
                 shutil.rmtree(left) if left.is_dir() else left.unlink()
         raise

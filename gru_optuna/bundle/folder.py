@@ -58,9 +58,9 @@ def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
     if folder.exists():
         raise BundleError(f"{folder} exists already. Name another folder, or remove it.")
     try:
-        with written_whole(folder) as beside:
+        with written_whole(folder) as temporary:
             for name, content in {**files, SUMS: _sums(files)}.items():
-                path = beside / name
+                path = temporary / name
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(content)
     except OSError as error:

@@ -60,14 +60,14 @@ def writing(out: Path | None, *, for_spreadsheets: bool = False) -> Iterator[Wri
         raise DataError(
             f'{out}: rows can\'t be written as "{out.suffix}". Known: {", ".join(ENDINGS)}.'
         )
-    with replacing(out) as beside:
+    with replacing(out) as temporary:
         if ending == ".parquet":
             with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as folder:
                 parts = _PartsWriter(Path(folder))
                 yield parts
-                parts.merge(beside)
+                parts.merge(temporary)
             return
-        with beside.open("wb") as file:
+        with temporary.open("wb") as file:
             separator = "\t" if ending == ".tsv" else ","
             yield (
                 _JSONWriter(file)
@@ -86,8 +86,8 @@ def replacing(out: Path) -> Iterator[Path]:
         If it can't be written.
     """
     try:
-        with written_whole(out) as beside:
-            yield beside
+        with written_whole(out) as temporary:
+            yield temporary
     except OSError as error:
         raise DataError(f"{out}: {error.strerror or error}. Check the path.") from None
 

@@ -175,9 +175,9 @@ class Folder(CheckpointStore):
         with (
             _plain_errors(path),
             suppress(FileNotFoundError),
-            written_whole(path, durable=False) as beside,
+            written_whole(path, durable=False) as temporary,
             _plain_errors(path),  # but a folder that can't be created is an error
-            _create(beside) as file,
+            _create(temporary) as file,
         ):
             file.write(content)
 
@@ -233,8 +233,8 @@ class Folder(CheckpointStore):
                 self.folder.mkdir(parents=True, exist_ok=True)
                 limit_access(self.folder)
             if not (self.folder / MARKER).is_symlink():
-                with written_whole(self.folder / MARKER, durable=False) as beside:
-                    beside.write_bytes(marker_content(self._owner))
+                with written_whole(self.folder / MARKER, durable=False) as temporary:
+                    temporary.write_bytes(marker_content(self._owner))
         if not self._is_marked():
             _refuse(str(self.folder))
         self._owned = True

@@ -153,8 +153,8 @@ def trials(
 
             separators = {".csv": ",", ".tsv": "\t"}
             if (separator := separators.get(out.suffix.lower())) is not None:
-                with replacing(out) as beside:
-                    beside.write_text(trials_csv(columns, separator), encoding="utf-8")
+                with replacing(out) as temporary:
+                    temporary.write_text(trials_csv(columns, separator), encoding="utf-8")
             else:
                 with writing(out) as writer:
                     writer.write(trials_frame(columns))

@@ -594,7 +594,7 @@ def _tokens(table: Table, column: Column) -> tuple[str, NDArray[np.float64], str
 def _vocabulary(tokenizer: str, tokens: NDArray[np.float64]) -> int:
     if tokenizer == "char":
         return 4000
-    # So that a token occurs a dozen times or more on average: the frequent ones do much oftener.
+    # A token then occurs a dozen times or more on average, though most occur less often.
     times = 40 if tokenizer == "bpe" else 12
     return int(min(8000, max(1000, round(float(tokens.sum()) / times, -3))))
 

@@ -170,7 +170,7 @@ def fetch(engine: Engine, sha256: str, path: Path) -> Path:
                 return path
     path.parent.mkdir(parents=True, exist_ok=True)
     digest = hashlib.sha256()
-    with written_whole(path, durable=False) as beside, beside.open("xb") as file:
+    with written_whole(path, durable=False) as temporary, temporary.open("xb") as file:
         for piece in read(engine, sha256):
             digest.update(piece)
             file.write(piece)

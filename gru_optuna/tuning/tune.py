@@ -140,7 +140,7 @@ def tune(
         Where they run: on this machine, or placed by a cluster.
     cpus_per_worker, gpus_per_worker
         What a cluster gives each of them. None: its default, and no GPU.
-        On this machine, a worker trains with so many threads, and on the device.
+        On this machine, a worker trains with this many threads, and on this device.
     image
         Of the containers on Kubernetes; None: that of this version.
     apply

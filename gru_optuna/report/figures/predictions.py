@@ -160,7 +160,7 @@ def predictions_section(context: Context) -> list[FigureSection]:
         figure = draw_confusion(matrix)
         panels = [Panel(figure, alt, min_width=300, max_width=figure.layout.height + 60)]
     elif forecast := shown.get("forecast"):
-        # Earlier versions kept one stretch, beside the errors.
+        # earlier versions kept one stretch, next to the errors.
         stretches = forecast.get("stretches") or [forecast]
         intervals = read_intervals(context.study, kept["number"])
         every = forecast.get("series", len(stretches))

@@ -71,10 +71,10 @@ def backup(source: str, out: Path) -> int:
             raise StorageError(
                 f"{out}: there is no folder {out.parent}. Create it, or name another file."
             )
-        with written_whole(out) as beside, snapshot(database) as before:
+        with written_whole(out) as temporary, snapshot(database) as before:
             if isinstance(database, SQLite):
-                return _copy_pages(before, beside)
-            return _copy_rows(before, SQLite(beside))
+                return _copy_pages(before, temporary)
+            return _copy_rows(before, SQLite(temporary))
 
 
 def rescue(
@@ -111,12 +111,12 @@ def rescue(
     with suppress(*_FAILURES):
         folder.mkdir(parents=True, exist_ok=True)
         with suppress(*_FAILURES):
-            with written_whole(out) as beside:
-                _rescue_file(engine, lost.lost, beside, add)
+            with written_whole(out) as temporary:
+                _rescue_file(engine, lost.lost, temporary, add)
             return DatabaseLost(lost.lost, out)
         if memory is not None:
-            with written_whole(out) as beside:
-                _rescue_study(memory, beside)
+            with written_whole(out) as temporary:
+                _rescue_study(memory, temporary)
             return DatabaseLost(lost.lost, out, memory.study_name)
     return DatabaseLost(lost.lost)
 

@@ -45,9 +45,9 @@ def study_stores(
     """
     ids = connection.scalars(select(models.StudyModel.study_id)).all()
     places = _places(connection)
-    beside = Folder(default, default=True, owner=owner) if default else None
+    usual = Folder(default, default=True, owner=owner) if default else None
     return {
-        study_id: open_store(places[study_id], owner) if study_id in places else beside
+        study_id: open_store(places[study_id], owner) if study_id in places else usual
         for study_id in ids
     }
 

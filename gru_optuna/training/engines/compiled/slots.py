@@ -117,7 +117,7 @@ def unflatten(network: Network, flat: Array) -> dict[str, Tensor]:
     Raises
     ------
     ValueError
-        If they are not as many as the network has.
+        If there are more or fewer than the network has.
     """
     if flat.shape != (network.size(),):
         raise ValueError(f"flat parameters: got {flat.shape}, need ({network.size()},)")
