@@ -12,6 +12,9 @@ from gru_optuna.urls import given_url
 
 STORAGE_VARIABLE = "GRU_OPTUNA_STORAGE"
 
+JOB_VARIABLE, NODE_VARIABLE = "GRU_OPTUNA_JOB", "GRU_OPTUNA_NODE"
+"""The variables in which a cluster tells a worker the job and the node that it runs in."""
+
 
 def is_plain_name(part: str) -> bool:
     """Whether a part of a path is an ordinary name that can't leave its folder, on any system."""

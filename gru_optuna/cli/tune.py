@@ -251,6 +251,10 @@ def worker(
     budget: Annotated[
         str | None, typer.Option(hidden=True, help="The budget of the parent, in JSON.")
     ] = None,
+    confirm: Annotated[
+        bool,
+        typer.Option("--confirm", hidden=True, help="Confirm the winner once the search is over."),
+    ] = False,
     turn: Annotated[
         float,
         typer.Option(
@@ -306,6 +310,13 @@ def worker(
             folder = data or place.data
             reports = Workspace.around(folder).report_folder(place.name)
             one = join(place.name, place.url, folder, settings, stop, view.happened, reports)
+            abandoned = one.abandoned
+            if confirm and not stop.is_set():
+                from gru_optuna.tuning.confirm import Place
+                from gru_optuna.tuning.tune import confirm_joined
+
+                where = Place(place.url, folder, settings)
+                abandoned = confirm_joined(place.name, where, stop, view.happened)
         except GRUOptunaError:
             raise
         except Exception:
@@ -317,7 +328,7 @@ def worker(
             sys.exit(EXIT_CRASHED)
         if stop.is_set():
             say("stopped; nothing is lost.")
-            leave(EXIT_INTERRUPTED, at_once=one.abandoned)
+            leave(EXIT_INTERRUPTED, at_once=abandoned)
         say(f"nothing is left to do in {place.name}")
 
 

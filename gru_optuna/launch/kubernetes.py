@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from gru_optuna.launch.commands import CommandFailed, run_command
 from gru_optuna.launch.placement import DONE, FAILED, USER_ERROR, WorkerState, failure_of
-from gru_optuna.workspace import STORAGE_VARIABLE
+from gru_optuna.workspace import JOB_VARIABLE, NODE_VARIABLE, STORAGE_VARIABLE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -101,12 +101,12 @@ def manifest(placement: Placement) -> dict[str, Any]:
                 "name": STORAGE_VARIABLE,
                 "valueFrom": {"secretKeyRef": {"name": SECRET, "key": SECRET_KEY}},
             },
-            {"name": "GRU_OPTUNA_NODE", "valueFrom": field},
+            {"name": NODE_VARIABLE, "valueFrom": field},
             {
                 "name": "GRU_OPTUNA_INDEX",
                 "valueFrom": {"fieldRef": {"fieldPath": f"metadata.annotations['{_INDEX}']"}},
             },
-            {"name": "GRU_OPTUNA_JOB", "value": f"kubernetes {placement.name}-$(GRU_OPTUNA_INDEX)"},
+            {"name": JOB_VARIABLE, "value": f"kubernetes {placement.name}-$(GRU_OPTUNA_INDEX)"},
         ],
         "resources": {"requests": resources, "limits": resources},
         "securityContext": {

@@ -111,6 +111,8 @@ class Placement:
         How many, and what each gets.
     logs
         The folder for what they print, where the cluster itself keeps nothing.
+    confirms
+        Whether one of them confirms the winner once the search is over.
     """
 
     study: str | None
@@ -119,6 +121,7 @@ class Placement:
     settings: WorkerSettings
     request: WorkerRequest
     logs: Path
+    confirms: bool = False
 
     @property
     def name(self) -> str:
@@ -140,7 +143,8 @@ class Placement:
         given = [
             str(part) for option in options.items() if option[1] is not None for part in option
         ]
-        return ["worker", *([] if self.study is None else [self.study]), *given]
+        flags = ["--confirm"] if self.confirms else []
+        return ["worker", *([] if self.study is None else [self.study]), *given, *flags]
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from gru_optuna.errors import UserError
 from gru_optuna.launch.placement import DONE, FAILED, USER_ERROR, WorkerState, failure_of
-from gru_optuna.workspace import STORAGE_VARIABLE
+from gru_optuna.workspace import JOB_VARIABLE, NODE_VARIABLE, STORAGE_VARIABLE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -183,8 +183,8 @@ def run_worker(
         env=os.environ
         | {
             STORAGE_VARIABLE: url,
-            "GRU_OPTUNA_JOB": f"ray {name}-{index}",
-            "GRU_OPTUNA_NODE": node,
+            JOB_VARIABLE: f"ray {name}-{index}",
+            NODE_VARIABLE: node,
         },
         stdin=subprocess.PIPE,  # closes when this task ends in any way
         stdout=subprocess.DEVNULL,

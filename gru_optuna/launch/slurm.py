@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from gru_optuna.launch.commands import CommandFailed, run_command
 from gru_optuna.launch.placement import WorkerState, failure_of
-from gru_optuna.workspace import STORAGE_VARIABLE
+from gru_optuna.workspace import JOB_VARIABLE, NODE_VARIABLE, STORAGE_VARIABLE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,7 +35,7 @@ again=yes
 trap 'signalled=yes; kill -TERM $worker' USR1
 trap 'signalled=yes; again=no' TERM
 task="${{SLURM_ARRAY_JOB_ID}}_${{SLURM_ARRAY_TASK_ID}}"
-export GRU_OPTUNA_JOB="slurm $task" GRU_OPTUNA_NODE="$SLURMD_NODENAME"
+export {job}="slurm $task" {node}="$SLURMD_NODENAME"
 {command} &
 worker=$!
 # A signal ends the waiting, not the worker. 127: its end was seen at the last look.
@@ -146,7 +146,11 @@ class Slurm:
 
     def _script(self) -> str:
         arguments = self._placement.arguments(self._placement.settings)
-        return _SCRIPT.format(command=shlex.join([sys.executable, "-m", "gru_optuna", *arguments]))
+        return _SCRIPT.format(
+            job=JOB_VARIABLE,
+            node=NODE_VARIABLE,
+            command=shlex.join([sys.executable, "-m", "gru_optuna", *arguments]),
+        )
 
     def log(self, task: str) -> Path:
         """Where a task of the array writes what its worker prints."""

@@ -6,7 +6,7 @@ import logging
 import tempfile
 import threading
 import time
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
@@ -24,13 +24,20 @@ from gru_optuna.launch.kubernetes import manifest
 from gru_optuna.launch.launchers import run_workers
 from gru_optuna.launch.placement import LauncherName, Placement, WorkerRequest
 from gru_optuna.report.notes import describe_at
-from gru_optuna.storage.database.open import exclusively, open_engine, open_storage, watch_file
+from gru_optuna.storage.database.open import (
+    exclusively,
+    locate,
+    open_engine,
+    open_storage,
+    watch_file,
+)
 from gru_optuna.storage.maintenance.backup import rescue
+from gru_optuna.storage.optuna_private import study_id
 from gru_optuna.storage.workers.heartbeats import LEASE_SECONDS
 from gru_optuna.study import budget
 from gru_optuna.study.confirmation import finalists, is_current, read_decision
-from gru_optuna.study.data_files import store_files
-from gru_optuna.study.study import create_or_resume, with_stored_defaults
+from gru_optuna.study.data_files import fetch_missing_files, store_files
+from gru_optuna.study.study import create_or_resume, load_study, with_stored_defaults
 from gru_optuna.study.summary import Summary, Winner, summarize_stored
 from gru_optuna.study.warm_start import Source, WarmStart, begin_from, begin_from_file, find_source
 from gru_optuna.tracking import BackgroundTracker, open_tracker
@@ -42,7 +49,7 @@ from gru_optuna.tuning.confirm import Place, confirm
 from gru_optuna.tuning.export import make_winner
 from gru_optuna.tuning.retrain import Abandoned
 from gru_optuna.worker.events import BudgetChanged, EngineReady
-from gru_optuna.worker.run import WorkerSettings, open_study_checkpoints, work
+from gru_optuna.worker.run import WorkerSettings, load_data, open_study_checkpoints, work
 from gru_optuna.workspace import Workspace, storage_url
 
 if TYPE_CHECKING:
@@ -59,6 +66,9 @@ if TYPE_CHECKING:
 
 
 logger = logging.getLogger(__name__)
+
+_LOCK_SECONDS = 1.0
+"""How long a worker tries to be the one that confirms."""
 
 
 @dataclass(frozen=True)
@@ -238,6 +248,62 @@ def tune(
     return TuningResult(
         summary, page, run.stop.is_set(), ran, run.abandoned, _worked_seconds(opened), confirming
     )
+
+
+def confirm_joined(
+    name: str,
+    place: Place,
+    stop: threading.Event,
+    on_event: Callable[[WorkerEvent], None],
+) -> bool:
+    """Confirms the winner of a study whose search is over, as one of its workers.
+
+    Parameters
+    ----------
+    name
+        The study's name.
+    place
+        Where the study is, and how this worker trains.
+    stop, on_event
+        As in `tune`.
+
+    Returns
+    -------
+    bool
+        Whether a thread was still training an epoch when it left.
+
+    Raises
+    ------
+    UserError
+        If the study or its data are missing, or the data differ.
+    """
+    study, spec = load_study(open_storage(place.url), name)
+    with ExitStack() as held:
+        try:
+            # One of the workers does it. The others leave, and free what the cluster gave them;
+            # if that one dies, the cluster starts it again.
+            lock = locate(place.url).exclusively(f"confirming-{study_id(study)}", _LOCK_SECONDS)
+            held.enter_context(lock)
+        except TimeoutError:
+            return False
+        if place.settings.budget is not None:
+            in_force = budget.larger(place.settings.budget, spec.budget)
+            spec = spec.model_copy(update={"budget": in_force})
+        if not _to_confirm(study, spec):
+            return False
+        engine = open_engine(place.url)
+        held.callback(engine.dispose)
+        folder = fetch_missing_files(engine, study, place.folder)
+        datasets = load_data(study, spec, folder, place.settings.device)
+        baselines = held.enter_context(closing(BaselineFits(study, place.url, spec, folder)))
+        run = StudyRun(
+            study, place.url, spec, datasets, folder, place.settings, stop, on_event,
+            Path.cwd(), baselines,
+        )  # fmt: skip
+        run.confirm()
+        if not stop.is_set():
+            describe_at(study, place.url)
+        return run.abandoned
 
 
 def _both(
@@ -422,6 +488,7 @@ class StudyRun:
             replace(self.settings, budget=self.spec.budget),
             request,
             Workspace.around(self.folder).logs,
+            confirms=request.on != "local" and self.spec.confirmation.candidates > 0,
         )
 
     def confirm(self) -> None:

@@ -30,6 +30,7 @@ from gru_optuna.storage.workers.heartbeats import (
     life_lock,
     remove_lock,
 )
+from gru_optuna.workspace import JOB_VARIABLE, NODE_VARIABLE
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -60,8 +61,10 @@ class Host:
 
     @classmethod
     def here(cls, device: str, slots: int) -> Host:
-        """This process."""
-        return cls(platform.node()[:255], os.getpid(), device[:64], slots)
+        """This process; with the job of a cluster that placed it, which says so by variables."""
+        node, job = os.environ.get(NODE_VARIABLE) or platform.node(), os.environ.get(JOB_VARIABLE)
+        name = f"{node} ({job})" if job else node
+        return cls(name[:255], os.getpid(), device[:64], slots)
 
 
 @dataclass(frozen=True)
