@@ -52,6 +52,7 @@ bench: $(READY)
 	$(BIN)/python benchmarks/database.py --json benchmarks/results/database.json
 	$(BIN)/python benchmarks/startup.py --json benchmarks/results/startup.json
 	$(BIN)/python benchmarks/growth.py --trials 1000 10000 --json benchmarks/results/growth.json
+	$(BIN)/python benchmarks/service.py --json benchmarks/results/service.json
 	$(BIN)/python benchmarks/plot.py benchmarks/results/steps.json benchmarks/results/study.json \
 	  benchmarks/results/database.json benchmarks/results/index.html
 

@@ -22,7 +22,7 @@ from gru_optuna.storage.database.tables import checkpoints, leases, queue_worker
 from gru_optuna.study import submissions
 from gru_optuna.study.confirmation import is_current, read_decision
 from gru_optuna.study.study import create_or_resume, load_study
-from helpers.processes import wait_for
+from helpers.processes import DEADLINE, wait_for
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -111,11 +111,12 @@ class Queue:
             lambda: self.state(name) == state,
         )
 
-    def wait_until_over(self, name: str) -> str:
+    def wait_until_over(self, name: str, seconds: float = DEADLINE) -> str:
         """Waits until nothing more happens in a study; returns whether it is done or failed."""
         over: str = wait_for(
             lambda: f"the end of {name}; it is {self.state(name)}. The workers: {self.said}",
             lambda: (state := self.state(name)) in ("done", "failed") and state,
+            seconds,
         )
         return over
 
@@ -189,10 +190,19 @@ def kill_at_random(queue: Queue, *, workers: int, kills: int, seed: int) -> None
         living.append(queue.start_worker(turn=1))
         wait_for(lambda: f"workers to be shared; they said: {queue.said}", queue.is_shared_well)
     for name in [study.name for study in submissions.list_all(queue.engine)]:
-        if queue.wait_until_over(name) == "failed":  # by chance, all kills met one job
+        # Workers that move on every second take their time on a busy machine.
+        if (
+            queue.wait_until_over(name, 5 * DEADLINE) == "failed"
+        ):  # by chance, all kills met one job
             assert "workers in a row died" in (submissions.get(queue.engine, name).error or "")
             submissions.change(queue.engine, name, state="queued")
             queue.wait_until(name, "done")
+    # Before the last ones leave: nobody would remove the rows of those that were killed.
+    registered = select(queue_workers.c.process)
+    wait_for(
+        lambda: f"the living workers alone to be registered; they said: {queue.said}",
+        lambda: {row.process for row in queue.rows(registered)} == {each.pid for each in living},
+    )
     for worker in living:
         worker.signal(signal.SIGTERM)
     for worker in living:
@@ -210,4 +220,5 @@ def check_all_done(queue: Queue, *, trials: int, epochs: int) -> None:
         assert is_current(read_decision(study), study, spec)
         assert [job.state for job in jobs.list_all(queue.engine, queued.name)] == ["done"]
     for table in (leases, checkpoints, queue_workers):
-        assert queue.rows(select(table)) == []
+        left = queue.rows(select(table))
+        assert not left, f"{table.name}: {left}"
