@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import zipfile
 from io import StringIO
 
 import numpy as np
 import polars as pl
 import pytest
+from helpers.browser import assert_accessible
 from helpers.processes import DEADLINE
 from helpers.services import ROWS, add_trials, log_in, serving, small_study, working
 from playwright.sync_api import expect
@@ -73,8 +77,20 @@ def test_a_study_is_submitted_confirmed_and_taken_home(service, client, tmp_path
         expect(link).to_have_text("Predictions of films.csv", timeout=1000 * DEADLINE)
         with page.expect_download() as download:
             link.click()
-        assert pl.read_csv(download.value.path()).height == len(ROWS.splitlines()) - 1
+        online = pl.read_csv(download.value.path())
+        assert online.height == len(ROWS.splitlines()) - 1
+        with page.expect_download() as download:
+            page.locator("#bundles a").first.click()
+        assert_accessible(seen)
         assert not seen.complaints
+    # At home, without the service: the same predictions, in a fresh process.
+    with zipfile.ZipFile(download.value.path()) as archive:
+        archive.extractall(tmp_path / "home")
+    offline = subprocess.run(
+        [sys.executable, "-m", "gru_optuna", "predict", tmp_path / "home", rows_file(tmp_path)],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert pl.read_csv(StringIO(offline.stdout))["prediction"].equals(online["prediction"])
 
 
 def rows_file(folder):
