@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import io
-import re
+import json
 import sys
+from ast import literal_eval
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,8 +87,9 @@ def _about_value(error: typer.BadParameter) -> str | None:
     where = max(param.opts, key=len) if param.param_type_name == "option" else param.make_metavar()
     got = f'{where}: got "{faults[0]["input"]}"'
     if kind == "value_error":
-        choices = re.findall(r"'([^']*)'", str(limits["error"]).partition(" one of ")[2])
-        return f"{got}. Choose {format_list(choices, last=' or ')}."
+        choices = literal_eval(f"[{str(limits['error']).partition(' one of ')[2].rstrip('.')}]")
+        shown = [choice if choice.isalnum() else json.dumps(choice) for choice in choices]
+        return f"{got}. Choose {format_list(shown, last=' or ')}."
     return f"{got}, needs {_NEEDED[kind].format(**limits)}." if kind in _NEEDED else None
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path  # noqa: TC003 (typer reads the annotations)
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -25,10 +25,14 @@ from gru_optuna.cli.output import (
     print_workers,
 )
 from gru_optuna.errors import UserError
-from gru_optuna.formatting import NONE
+from gru_optuna.formatting import NONE, format_list
 from gru_optuna.report.best_text import shown_value
 from gru_optuna.storage.optuna_private import study_id
 from gru_optuna.workspace import shown
+
+if TYPE_CHECKING:
+    from gru_optuna.study.summary import Summary
+    from gru_optuna.study_file import Specification
 
 
 def studies(storage: Storage = None, as_json: AsJson = False) -> None:
@@ -81,12 +85,11 @@ def status(name: Name, storage: Storage = None, as_json: AsJson = False) -> None
         if as_json:
             print_json(summary.status(workers))
             return
-        budget = summary.budget["trials"]
         counts = ", ".join(f"{count} {state}" for state, count in summary.trials.items() if count)
         also = "".join(f", minimize {goal}" for goal in spec.goals[1:])
         print(f"{summary.study}: {summary.direction} {summary.metric}{also} ({summary.task})")
         print(f"trials   {counts or 'none yet'}")
-        print(f"budget   {summary.budget['claimed']} of {budget or 'unlimited'} trials started")
+        print(f"budget   {_about_budget(summary, spec)}")
         print(f"best     {shown_value(summary.best, summary.metric)}")
         for sentence in summary.compared()[:1]:
             print(f"         {sentence}")
@@ -94,6 +97,16 @@ def status(name: Name, storage: Storage = None, as_json: AsJson = False) -> None
             print(f"         {summary.no_result}")
         print_front(summary)
         print_workers(workers)
+
+
+def _about_budget(summary: Summary, spec: Specification) -> str:
+    """How much of the trials is used, and the other limits."""
+    started, limit = summary.budget["claimed"], summary.budget["trials"]
+    text = f"{started} of {limit}" if limit else f"{started}"
+    text += f" trial{'' if (limit or started) == 1 else 's'} started"
+    others = [f"{spec.budget.epochs:,} epochs"] if spec.budget.epochs else []
+    others += [f"{spec.budget.hours:g} hours"] if spec.budget.hours else []
+    return f"{text}, at most {format_list(others)}" if others else text
 
 
 def best(

@@ -142,7 +142,10 @@ def test_studies_status_and_best(workspace: Workspace) -> None:
     assert status["best"]["value"] == listed["best"]
 
     assert "accuracy" in workspace.run("studies").stdout
-    assert "3 of 3 trials started" in workspace.run("status", "tiny").stdout
+    assert "budget   3 of 3 trials started\n" in workspace.run("status", "tiny").stdout
+    ran(workspace, 3, TINY, "budget.epochs=4000", "budget.hours=1.5")
+    shown = workspace.run("status", "tiny").stdout
+    assert "budget   3 of 3 trials started, at most 4,000 epochs and 1.5 hours\n" in shown
 
 
 def test_best_as_toml_is_a_study_file_that_fixes_everything(workspace: Workspace) -> None:
@@ -243,6 +246,10 @@ def test_tune_says_how_its_files_are_read(workspace: Workspace) -> None:
     [
         (["tune", "x.toml", "--device", "gpu"], '--device: got "gpu". Choose auto, cpu or cuda.'),
         (["report", "x", "--images", "sgv"], '--images: got "sgv". Choose svg or png.'),
+        (
+            ["inspect", "x.csv", "--thousands", "x"],
+            '--thousands: got "x". Choose "", ".", ",", " " or "\'".',
+        ),
         (["tune", "x.toml", "--trials", "ten"], '--trials: got "ten", needs a whole number.'),
         (["tune", "x.toml", "--hours", "1h"], '--hours: got "1h", needs a number.'),
         (["confirm", "x", "--seeds", "0"], '--seeds: got "0", needs 1 or more.'),
