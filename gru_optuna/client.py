@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote
 
 from gru_optuna.errors import BundleError, GRUOptunaError, StudyFailed, UserError
+from gru_optuna.workspace import TOKEN_VARIABLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
     from gru_optuna.bundle.bundle import Bundle
 
-TOKEN_VARIABLE = "GRU_OPTUNA_TOKEN"  # noqa: S105 (its name)
 TOKEN_FILE_VARIABLE = "GRU_OPTUNA_TOKEN_FILE"  # noqa: S105
 
 _SECONDS = 120.0

@@ -12,6 +12,9 @@ from gru_optuna.urls import given_url
 
 STORAGE_VARIABLE = "GRU_OPTUNA_STORAGE"
 
+TOKEN_VARIABLE = "GRU_OPTUNA_TOKEN"  # noqa: S105 (its name)
+"""Holds the token that a client sends to a service, or that a dashboard asks for."""
+
 JOB_VARIABLE, NODE_VARIABLE = "GRU_OPTUNA_JOB", "GRU_OPTUNA_NODE"
 """The variables in which a cluster tells a worker the job and the node that it runs in."""
 

@@ -34,6 +34,7 @@ from gru_optuna.service.problems import RequestRefused, problem_response
 from gru_optuna.storage.database.open import open_storage
 from gru_optuna.storage.optuna_private import engine_behind
 from gru_optuna.storage.tokens import Role, find_token, has_tokens
+from gru_optuna.workspace import TOKEN_VARIABLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -41,8 +42,6 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
     from starlette.responses import Response
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
-
-TOKEN_VARIABLE = "GRU_OPTUNA_TOKEN"  # noqa: S105 (its name)
 
 LOOPBACK_NAMES = frozenset({"127.0.0.1", "localhost", "::1"})
 

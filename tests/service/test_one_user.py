@@ -11,8 +11,9 @@ import pytest
 from helpers.dashboards import reader, writer
 
 from gru_optuna.errors import UserError
-from gru_optuna.service.access import TOKEN_VARIABLE, Access, AccessRules, rules_for_one_user
+from gru_optuna.service.access import Access, AccessRules, rules_for_one_user
 from gru_optuna.storage.tokens import Role
+from gru_optuna.workspace import TOKEN_VARIABLE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

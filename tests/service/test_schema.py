@@ -68,7 +68,9 @@ def check_all_operations(service: Service, role: Role, examples: int) -> int:
 
 
 @pytest.mark.parametrize("role", Role, ids=str)
-@pytest.mark.parametrize("examples", [3, pytest.param(50, marks=pytest.mark.soak)])
+@pytest.mark.parametrize(
+    "examples", [3, pytest.param(50, marks=[pytest.mark.soak, pytest.mark.timeout(1800)])]
+)
 def test_every_answer_to_a_generated_request_is_declared(service, role, examples) -> None:
     with service.client(Role.ADMINISTRATOR) as client:
         if client.get("/v1/studies/films").status_code == 404:
