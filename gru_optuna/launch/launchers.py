@@ -9,7 +9,7 @@ from gru_optuna.launch.local import Local
 from gru_optuna.launch.ray import Ray
 from gru_optuna.launch.slurm import Slurm
 from gru_optuna.launch.supervise import supervise
-from gru_optuna.storage.database.open import open_engine
+from gru_optuna.storage.database.open import exclusively, open_engine
 from gru_optuna.worker.watcher import Watcher
 
 if TYPE_CHECKING:
@@ -52,12 +52,13 @@ def run_workers(
         If the cluster refuses them, if one of them gives up, or all die again and again.
     """
     launcher = _LAUNCHERS[placement.request.on](placement)
+    alone = exclusively(placement.url, placement.name)
     if study is None:
-        supervise(launcher, None, stop, on_event)
+        supervise(launcher, None, stop, on_event, alone)
         return
     engine = open_engine(placement.url)
     try:
         watcher = Watcher(study, engine, placement.settings.budget)
-        supervise(launcher, watcher, stop, on_event)
+        supervise(launcher, watcher, stop, on_event, alone)
     finally:
         engine.dispose()

@@ -13,6 +13,7 @@ from gru_optuna.worker.events import LauncherNote, WorkerDied, WorkerStarted, Wo
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from contextlib import AbstractContextManager
     from threading import Event
 
     from gru_optuna.launch.placement import Launcher, WorkerState
@@ -28,6 +29,7 @@ def supervise(
     watcher: Watcher | None,
     stop: Event,
     on_event: Callable[[WorkerEvent], None],
+    alone: AbstractContextManager[None],
 ) -> None:
     """Keeps workers running until nothing is left to do.
 
@@ -42,6 +44,9 @@ def supervise(
     on_event
         Called with every `WorkerEvent` of all workers of the study, on other machines too.
 
+    alone
+        Entered while they are started: two commands must not start one set each.
+
     Raises
     ------
     UserError, StudyFailed
@@ -51,7 +56,9 @@ def supervise(
     failure: GRUOptunaError | None = None
     states: Sequence[WorkerState] = ()
     try:
-        for line in launcher.start():
+        with alone:
+            notes = launcher.start()
+        for line in notes:
             on_event(LauncherNote(line))
         while not stop.is_set():
             states = launcher.states()

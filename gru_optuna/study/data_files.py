@@ -10,6 +10,7 @@ import json
 import shutil
 import time
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gru_optuna.attributes import DATA_FILES
@@ -19,7 +20,6 @@ from gru_optuna.storage import uploads
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     from optuna import Study
     from sqlalchemy import Engine
@@ -46,15 +46,17 @@ def named_files(spec: Specification) -> dict[str, str]:
 
 def store_files(engine: Engine, study: Study, spec: Specification, folder: Path) -> None:
     """Stores a study's files in the database, unless they are there, so that workers without them
-    can fetch them.
+    can fetch them. A file with an absolute path isn't: it must be there on every machine.
 
     Raises
     ------
     StudyError
-        If one of them doesn't lie below the folder of the study file.
+        If a relative path leads out of the folder of the study file.
     """
     stored: dict[str, str] = {}
     for path in named_files(spec).values():
+        if Path(path).is_absolute():
+            continue  # a folder that all machines share, as the user says
         try:
             found = below(folder, path)
         except Unavailable:
