@@ -62,10 +62,11 @@ def tune_remotely(
     spec = study_file.load(study, overrides)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     service = connect(url)
-    remote = _attach(service, spec, study) or _submit(service, spec, study, overrides)
+    attached = _attach(service, spec, study)
+    remote = attached or _submit(service, spec, study, overrides)
     page = f"{url.rstrip('/')}/study/{remote.name}"
     try:
-        say(f"{remote.name} is in the hands of the service: {page}")
+        say(f"{'attached to' if attached else 'submitted'} {remote.name}: {page}")
         was_done = remote.status()["state"] == "done"
         with _Follower() as follower:
             remote.wait(on_look=follower)

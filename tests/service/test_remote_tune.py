@@ -58,7 +58,7 @@ def test_it_ends_as_a_local_run_and_attaches_again(service, tmp_path) -> None:
     file = write_study(tmp_path / "studies", "films")
     first = start(service, tmp_path, file)
     line = first.stderr.readline()
-    assert line == f"films is in the hands of the service: {service.address}study/films\n"
+    assert line == f"submitted films: {service.address}study/films\n"
     assert ": queued: 0 of 2 trials, 0 workers" in first.stderr.readline().replace("  ", ": ")
     first.send_signal(signal.SIGINT)
     out, err = first.communicate(timeout=DEADLINE)
@@ -68,8 +68,9 @@ def test_it_ends_as_a_local_run_and_attaches_again(service, tmp_path) -> None:
 
     report = f"\nreport  {service.address}v1/studies/films/report/\n"
     with working(service):
-        code, out, _ = run(service, tmp_path, file)
+        code, out, err = run(service, tmp_path, file)
         assert code == 0
+        assert err.startswith(f"attached to films: {service.address}study/films\n")
         best = subprocess.run(
             [sys.executable, "-m", "gru_optuna", "best", "films", "--storage", service.database],
             capture_output=True, text=True, check=True,
