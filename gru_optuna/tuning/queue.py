@@ -468,14 +468,15 @@ class QueueWorker:
         if study.submission is not None:
             sha256 = {path: study.submission.data.get(part, "") for part, path in paths.items()}
             return fetch_files(self._engine, sha256)
-        if self._data is None:
-            if study.files:
-                return fetch_files(self._engine, study.files)
+        if self._data is not None:
+            folder = self._data.resolve()
+        elif study.files:
+            folder = fetch_files(self._engine, study.files)
+        else:
             raise Unavailable(
                 "it was made with tune, and its data lie in files. Start this worker with "
                 "--data DIR to let it open those below DIR."
             )
-        folder = self._data.resolve()
         for path in paths.values():
             below(folder, path)
         try:

@@ -18,11 +18,11 @@ from helpers.processes import Lab, wait_for
 if TYPE_CHECKING:
     from pathlib import Path
 
-TRIALS, EPOCHS = 30, 400
+TRIALS, EPOCHS = 40, 500
 
 SETTINGS = (
     f"budget.trials={TRIALS}", "pruner.name=none", "sampler.name=random",
-    f"training.epochs={EPOCHS}", "training.patience='off'", "model.hidden_size=48",
+    f"training.epochs={EPOCHS}", "training.patience='off'", "model.hidden_size=64",
     "confirmation.candidates=1", "confirmation.seeds=1",
 )  # fmt: skip
 """A study of minutes, whose trials all run to their end."""

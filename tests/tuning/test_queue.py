@@ -169,6 +169,21 @@ def test_a_cache_keeps_what_was_used_last_and_what_is_in_use(tmp_path: Path) -> 
     assert kept(0) == {"now", "soon"}
 
 
+@one_kind
+def test_a_study_that_tune_gave_to_a_cluster_is_worked_on_with_the_files_it_stored(
+    queue: Queue, tmp_path: Path
+) -> None:
+    uploads.fetch(queue.engine, queue.sha256, tmp_path / "data" / "films.csv")
+    queue.tune("stored", tmp_path / "data", "films.csv")
+    queue.tune("outside", tmp_path, str(tmp_path / "data" / "films.csv"))
+    for name, path in (("stored", "films.csv"), ("outside", "other.csv")):
+        queue.study(name).set_user_attr("data_files", {path: queue.sha256})
+    worker = queue.start_worker()
+    queue.wait_until("stored", "done")
+    wait_for("the other one to be left out", lambda: "outside is left out" in worker.said)
+    assert "don't lie below" in worker.said
+
+
 def test_killed_workers_cost_no_study_anything(queue: Queue) -> None:
     for name in ("first", "second", "third"):
         queue.submit(name, trials=2, epochs=60)
