@@ -59,6 +59,6 @@ def run_workers(
     engine = open_engine(placement.url)
     try:
         watcher = Watcher(study, engine, placement.settings.budget)
-        supervise(launcher, watcher, stop, on_event, alone)
+        supervise(launcher, watcher, stop, on_event, alone, confirms=placement.confirms)
     finally:
         engine.dispose()

@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING
 from sqlalchemy.exc import SQLAlchemyError
 
 from gru_optuna.errors import DatabaseLost, GRUOptunaError, StudyFailed
-from gru_optuna.worker.events import LauncherNote, WorkerDied, WorkerStarted, WorkersWaiting
+from gru_optuna.worker.events import (
+    ConfirmingElsewhere,
+    LauncherNote,
+    WorkerDied,
+    WorkerStarted,
+    WorkersWaiting,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -30,6 +36,8 @@ def supervise(
     stop: Event,
     on_event: Callable[[WorkerEvent], None],
     alone: AbstractContextManager[None],
+    *,
+    confirms: bool = False,
 ) -> None:
     """Keeps workers running until nothing is left to do.
 
@@ -46,13 +54,15 @@ def supervise(
 
     alone
         Entered while they are started: two commands must not start one set each.
+    confirms
+        Whether one of them confirms the winner after the others have left.
 
     Raises
     ------
     UserError, StudyFailed
         The error of a worker that gave up, or that all workers die again and again.
     """
-    news = _News(on_event)
+    news = _News(on_event, confirms)
     failure: GRUOptunaError | None = None
     states: Sequence[WorkerState] = ()
     try:
@@ -102,6 +112,7 @@ class _News:
     """Reports what is new about the workers."""
 
     on_event: Callable[[WorkerEvent], None]
+    confirms: bool  # and it wasn't said yet
     places: dict[int, str] = field(default_factory=dict)  # of the workers that run
     deaths: dict[int, int] = field(default_factory=dict)
     waiting: str = ""  # what was said last about those that wait
@@ -116,6 +127,9 @@ class _News:
             if state.phase == "running" and self.places.get(state.index) != state.place:
                 self.places[state.index] = state.place
                 self.on_event(WorkerStarted(state.index, state.place))
+        if self.confirms and any(state.done for state in states) and _goes_on(states):
+            self.confirms = False
+            self.on_event(ConfirmingElsewhere())
         waiting = [state.waits_for for state in states if state.waits_for]
         reason = waiting[0] if waiting else ""
         if reason and reason != self.waiting:
