@@ -60,12 +60,14 @@ def test_a_study_survives_a_dead_node_and_a_closed_command(
     said = len(tuning.log.read_text())
 
     cluster.kill_node(1)
-    wait_for("a death to be seen", lambda: " died (" in tuning.log.read_text()[said:])
-    tuning.wait_for_epochs(100)
-    cluster.start_node(1)
+    tuning.wait_for_epochs(100)  # by the workers of the other node
+    cluster.start_node(1)  # and there is room for the two that died
     wait_for(
-        "a worker on the new node",
-        lambda: tuning.log.read_text()[said:].count(f"on {ADDRESSES[1]}") >= 1,
+        lambda: f"two restarts on the new node: {tuning.log.read_text()[said:]}",
+        lambda: (
+            (news := tuning.log.read_text()[said:]).count(" died (") == 2
+            and news.count(f"on {ADDRESSES[1]}") >= 2
+        ),
     )
 
     assert again.wait(600) == 0, tuning.log.read_text()
