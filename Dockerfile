@@ -17,7 +17,7 @@ RUN python -m venv /opt/gru-optuna \
  && /opt/gru-optuna/bin/pip install --no-cache-dir "$torch" \
       --index-url "https://download.pytorch.org/whl/$TORCH" \
  && /opt/gru-optuna/bin/pip install --no-cache-dir --constraint requirements.lock \
-      ".[server,postgres,s3]"
+      ".[postgres,s3]"
 
 FROM python:3.12-slim-bookworm
 RUN useradd --create-home --uid 10001 gru-optuna \

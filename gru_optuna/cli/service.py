@@ -21,7 +21,6 @@ from gru_optuna.cli.console import (
 )
 from gru_optuna.cli.output import print_json, print_table
 from gru_optuna.cli.process import begin_work
-from gru_optuna.errors import UserError
 from gru_optuna.formatting import NONE
 from gru_optuna.workspace import storage_url
 
@@ -72,7 +71,6 @@ def dashboard(
     Example: gru-optuna dashboard japanese-vowels
     """
     with plain_errors():
-        _require_packages()
         from gru_optuna.service.access import rules_for_one_user
         from gru_optuna.service.context import ServiceSettings
         from gru_optuna.service.dashboard_settings import DashboardSettings
@@ -117,7 +115,6 @@ def serve(
     Example: gru-optuna serve --port 8080
     """
     with plain_errors():
-        _require_packages()
         from gru_optuna.service.access import rules_for
         from gru_optuna.service.context import ServiceSettings
 
@@ -129,18 +126,6 @@ def serve(
             reserve_bytes=int(reserve * 2**30),
         )
         _serve(settings, rules_for(host, allow_host or ()), host, port, "/", browser)
-
-
-def _require_packages() -> None:
-    """Says how to install what the service needs, if it is missing."""
-    try:
-        import gru_optuna.service.app  # noqa: F401
-    except ModuleNotFoundError as error:
-        if (error.name or "").startswith("gru_optuna"):
-            raise
-        raise UserError(
-            f"the package {error.name} is missing. Try: pip install 'gru-optuna[server]'"
-        ) from None
 
 
 def _serve(

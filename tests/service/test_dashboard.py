@@ -457,19 +457,6 @@ def test_bound_elsewhere_the_printed_address_has_the_token(workspace) -> None:
     assert found[3] not in out
 
 
-@pytest.mark.parametrize("command", ["dashboard", "serve"])
-def test_a_missing_package_is_named_with_the_extra_that_has_it(command, tmp_path) -> None:
-    program = "import sys; sys.modules['fastapi'] = None; from gru_optuna.cli import main; main()"
-    ended = subprocess.run(
-        [sys.executable, "-c", program, command],
-        cwd=tmp_path, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert (ended.returncode, ended.stdout) == (2, "")
-    assert ended.stderr == (
-        "the package fastapi is missing. Try: pip install 'gru-optuna[server]'\n"
-    )
-
-
 def test_it_creates_no_database(workspace) -> None:
     ended = workspace.run("dashboard", "--port", "0")
     assert (ended.returncode, ended.stdout) == (2, "")
