@@ -34,9 +34,13 @@ class RayCluster:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._nodes: dict[int, subprocess.Popen[bytes]] = {}
-        self._namespace = subprocess.Popen(["/usr/bin/unshare", "--net", "sleep", "infinity"])
+        self._namespace = subprocess.Popen(
+            ["/usr/bin/unshare", "--net", "sleep", "infinity"],
+            start_new_session=True,  # Ctrl-C is for the tests, which then close it
+        )
         own = Path("/proc/self/ns/net").readlink()
         wait_for("the namespace", lambda: self._namespace_path.readlink() != own)
+        self._inside = self._namespace_path.readlink()
         for command in (
             ["ip", "link", "set", "lo", "up"],
             *(["ip", "address", "add", f"{address}/32", "dev", "lo"] for address in ADDRESSES),
@@ -91,10 +95,9 @@ class RayCluster:
         for node in self._nodes.values():
             node.kill()
             node.wait()
-        inside = self._namespace_path.readlink()
         for path in Path("/proc").glob("[0-9]*/ns/net"):
             with suppress(OSError):
-                if path.readlink() == inside:
+                if path.readlink() == self._inside:
                     os.kill(int(path.parts[2]), signal.SIGKILL)
         self._namespace.kill()
         self._namespace.wait()

@@ -74,9 +74,13 @@ class SlurmCluster:
             host=socket.gethostname().partition(".")[0], folder=folder
         )
         (folder / "slurm.conf").write_text(configuration)
-        self._namespace = subprocess.Popen(["/usr/bin/unshare", "--net", "sleep", "infinity"])
+        self._namespace = subprocess.Popen(
+            ["/usr/bin/unshare", "--net", "sleep", "infinity"],
+            start_new_session=True,  # Ctrl-C is for the tests, which then close it
+        )
         own = Path("/proc/self/ns/net").readlink()
         wait_for("the namespace", lambda: self._namespace_path.readlink() != own)
+        self._inside = self._namespace_path.readlink()
         self.run("ip", "link", "set", "lo", "up")
         self.run("ip", "address", "add", _SECOND_ADDRESS, "dev", "lo")
         self.run("mungekey", "--create", f"--keyfile={folder}/munge.key")
@@ -141,10 +145,9 @@ class SlurmCluster:
         for daemon in self._daemons.values():
             daemon.kill()
             daemon.wait()
-        inside = self._namespace_path.readlink()
         for path in Path("/proc").glob("[0-9]*/ns/net"):
             with suppress(OSError):
-                if path.readlink() == inside:
+                if path.readlink() == self._inside:
                     os.kill(int(path.parts[2]), signal.SIGKILL)
         self._namespace.kill()
         self._namespace.wait()
