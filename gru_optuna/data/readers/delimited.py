@@ -286,6 +286,8 @@ def _whole_records(path: Path, dialect: Dialect, size: int) -> Iterator[bytes]:
                 refuse_line(path, lines + 1)
     except UnicodeError:
         refuse_encoding(path, dialect.encoding)
+    if dialect.quotes and rest.count(b'"') % 2:
+        raise DisputedError  # a quote that is never closed, which polars may read as nothing
     if rest:
         yield rest
 
