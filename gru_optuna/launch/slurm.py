@@ -38,13 +38,14 @@ task="${{SLURM_ARRAY_JOB_ID}}_${{SLURM_ARRAY_TASK_ID}}"
 export {job}="slurm $task" {node}="$SLURMD_NODENAME"
 {command} &
 worker=$!
-# A signal ends the waiting, not the worker. 127: its end was seen at the last look.
+# A signal ends the waiting, not the worker. 127, or -1 in bash 5.2: it ended at that moment, and
+# bash has lost its code. Then the code is the signal's.
 signalled=yes
 while [ $signalled = yes ]; do
   signalled=no
   wait $worker
   ended=$?
-  [ $ended = 127 ] || code=$ended
+  case $ended in 127|-1) ;; *) code=$ended ;; esac
 done
 case $code in 0|1|2) exit $code ;; esac
 [ $again = no ] || scontrol requeue "$task"
