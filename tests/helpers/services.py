@@ -205,3 +205,4 @@ def log_in(page: Any, service: Service, role: Role = Role.EDITOR) -> None:
     page.fill("#token", service.tokens[role])
     page.click("button")
     page.wait_for_selector("nav")
+    page.wait_for_load_state("load")  # the page's script runs before that

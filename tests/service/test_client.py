@@ -72,9 +72,11 @@ def test_a_study_is_submitted_confirmed_and_taken_home(service, client, tmp_path
         seen = request.getfixturevalue("visit")(f"{service.address}study/journey")
         page = seen.page
         log_in(page, service)
+        expect(page.locator("#predict")).to_be_visible()  # once the page knows the bundle
         page.set_input_files("#rows", rows_file(tmp_path))
-        link = page.locator("#predictions a")
-        expect(link).to_have_text("Predictions of films.csv", timeout=1000 * DEADLINE)
+        expect(link := page.locator("#predictions a")).to_have_text(
+            "Predictions of films.csv", timeout=1000 * DEADLINE
+        )
         with page.expect_download() as download:
             link.click()
         online = pl.read_csv(download.value.path())
