@@ -56,7 +56,7 @@ _RECENT = 4  # steps of covariates that are read
 
 @dataclass(frozen=True)
 class Level:
-    """What the training rows of one series say.
+    """The level and spread of one series in its training rows.
 
     Attributes
     ----------
@@ -100,7 +100,7 @@ class Level:
 
 @dataclass(frozen=True, eq=False)
 class LagReading:
-    """What a regression reads of series, and what it measures forecasts from.
+    """How a regression reads series, and which base its forecasts start from.
 
     Attributes
     ----------
@@ -150,9 +150,13 @@ class LagReading:
     @property
     def needed(self) -> int:
         """How many steps up to an origin must be known."""
-        history = self.plan.season * self.seasons if self.base == "median" else 0
         level = 2 * self.plan.horizon if self.base == "level" else 0
-        return max(self.lags + history, level)
+        return max(self.lags + self.history, level)
+
+    @property
+    def history(self) -> int:
+        """How many steps before the lags the base needs."""
+        return self.plan.season * self.seasons if self.base == "median" else 0
 
     def width(self) -> int:
         """P, without covariates."""
@@ -290,7 +294,7 @@ class LagRidge:
         if self._shared != shared:
             reading = LagReading.of(self._origins, **shared)
             scaled = reading.scaled(self._origins.tables)
-            begin = settings["lags"] - 1 + scaled.history
+            begin = settings["lags"] - 1 + reading.history
             rows = self._origins.take(np.flatnonzero(self._origins.at >= begin))
             if len(rows) < _FEWEST_ROWS:
                 raise NotPossibleError("there are too few training windows")
@@ -335,11 +339,6 @@ class _Scaled:
             self._values.append((values - level.mean) / level.deviation)
             if reading.base == "calendar":
                 self._usual.append(_with_constant(table.calendar) @ np.array(level.usual))
-
-    @property
-    def history(self) -> int:
-        """Steps before the lags that are needed."""
-        return self._plan.season * self._reading.seasons if self._reading.base == "median" else 0
 
     def targets(self, origins: Origins) -> NDArray[np.float64]:
         """The scaled values (N, O) of the steps after each origin."""
