@@ -35,10 +35,10 @@ if TYPE_CHECKING:
     from gru_optuna.study_file import Specification
 
 MOST_TRAINING_ROWS = 20_000
-"""Of more training rows, this many are drawn: the rest takes time, and helps little."""
+"""At most this many training rows are drawn: more would take time and help little."""
 
 MOST_TRAINING_WINDOWS = 8_000
-"""The same for windows of series, which overlap."""
+"""The limit for windows of series, which overlap."""
 
 MOST_VALIDATION_ROWS = 10_000
 """Of more validation rows, this many are drawn to choose settings on."""
