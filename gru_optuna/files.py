@@ -62,8 +62,9 @@ def written_whole(path: Path, *, durable: bool = True) -> Iterator[Path]:
     path
         A file, which is replaced; or a folder, which must be new or empty.
     durable
-        Whether the bytes are on the disk before they get their name. Without, a power cut (but
-        no killed process) may leave a file of zeros: only for content that is checked when read.
+        Whether the bytes are on the disk before they get their name, and the name at the end.
+        Without, a power cut (but no killed process) may leave a file of zeros: only for content
+        that is checked when read.
     """
     with unfinished(path) as temporary:
         yield temporary
@@ -71,6 +72,8 @@ def written_whole(path: Path, *, durable: bool = True) -> Iterator[Path]:
         if durable:
             _sync(temporary)
         temporary.replace(path)
+        if durable:
+            _sync_names(path.parent)
 
 
 @contextmanager
@@ -86,6 +89,15 @@ def unfinished(path: Path) -> Iterator[Path]:
             with suppress(OSError):
                 shutil.rmtree(left) if left.is_dir() else left.unlink()
         raise
+
+
+def _sync_names(folder: Path) -> None:
+    with suppress(OSError):  # not every file system can
+        opened = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(opened)
+        finally:
+            os.close(opened)
 
 
 def _sync(path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Where checkpoints are kept: below what a user names, in a separate place for each study."""
+"""Where files are kept: below what a user names, in a place for each study, and for uploads."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ if TYPE_CHECKING:
     from gru_optuna.checkpoints.marker import Owner
 
 
-def own_place(given: str, study: str, before: str | None, owner: Owner | None = None) -> str:
+def own_place(given: str, name: str, before: str | None, owner: Owner | None = None) -> str:
     """A place below the given one that no other study and no other database uses, and our marker.
 
     Parameters
     ----------
     given
         A folder or ``s3://BUCKET/PREFIX``; many studies may share it.
-    study
-        The study's name.
+    name
+        The study's, or what else is kept there.
     before
-        The place that the study already has; it stays if it lies below the given one, and isn't
+        The place that is used already; it stays if it lies below the given one, and isn't
         another database's, of which this one is a copy.
     owner
-        The study's database.
+        The database.
 
     Raises
     ------
@@ -40,6 +40,6 @@ def own_place(given: str, study: str, before: str | None, owner: Owner | None = 
         and open_store(before, owner).others() is None
     ):
         return before
-    place = f"{within}/{study}-{uuid4().hex[:8]}"
+    place = f"{within}/{name}-{uuid4().hex[:8]}"
     open_store(place, owner).mark()
     return place

@@ -1,4 +1,4 @@
-"""The marker in a place of checkpoints: that it is ours, and which database it belongs to.
+"""The marker in a place of files: that it is ours, and which database it belongs to.
 
 A copy of a database names the place of the original. Were it to sweep there, the original would
 lose the checkpoints that the copy doesn't know.
@@ -14,14 +14,15 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 MARKER = ".gru-optuna-checkpoints"
-"""The name of the marker: hidden, and unlike any checkpoint's."""
+"""The name of the marker: hidden, and unlike those of our other files."""
 
-_SENTENCE = "gru-optuna keeps checkpoints here and removes them. It touches no other files.\n"
+_SENTENCE = "gru-optuna keeps its files here and removes them. It touches no others.\n"
+_FORMER = "gru-optuna keeps checkpoints here and removes them. It touches no other files.\n"
 
 
 @dataclass(frozen=True)
 class Owner:
-    """The database whose checkpoints a place keeps."""
+    """The database whose checkpoints or uploads a place keeps."""
 
     name: str
     """For people: the path of its file, or its URL without a password."""
@@ -48,7 +49,8 @@ def owner_in(content: bytes) -> Owner | None:
 
     A line that can't be read names no database, so that a damaged marker protects the place.
     """
-    line = content.decode(errors="replace").removeprefix(_SENTENCE).strip()
+    text = content.decode(errors="replace")
+    line = text.removeprefix(_SENTENCE).removeprefix(_FORMER).strip()
     if not line:
         return None
     try:

@@ -1,7 +1,8 @@
-"""Names of checkpoints: ``STUDY/TRIAL-EPOCH-TOKEN.safetensors``, all of them numbers.
+"""Names in a place of ours: of checkpoints, and of uploads.
 
-Nothing that has another name is ever written, listed or removed, whatever else lies in the same
-place and whatever a database says.
+A checkpoint is ``STUDY/TRIAL-EPOCH-TOKEN.safetensors``, all of them numbers; an upload is
+``uploads/SHA256-TOKEN``. Nothing that has another name is ever written, listed or removed, whatever
+else lies in the same place and whatever a database says.
 """
 
 from __future__ import annotations
@@ -10,10 +11,16 @@ import re
 
 from gru_optuna.files import UNFINISHED
 
-_FOLDER = re.compile(r"[0-9]+")
-_NAME = re.compile(r"[0-9]+/[0-9]+-[0-9]+-[0-9]+\.safetensors")
+UPLOADS = "uploads/"
+"""The folder of uploads; those of checkpoints are numbers."""
+
+_FOLDER = re.compile(rf"[0-9]+|{UPLOADS[:-1]}")
+_CHECKPOINT = re.compile(r"[0-9]+/[0-9]+-[0-9]+-[0-9]+\.safetensors")
+_UPLOAD = re.compile(UPLOADS + r"[0-9a-f]{64}-[0-9a-f]{8}")
 # What `files.unfinished` appends while the file is written.
-_UNFINISHED = re.compile(_NAME.pattern + r"\.[0-9a-f]{8}" + re.escape(UNFINISHED))
+_UNFINISHED = re.compile(
+    rf"(?:{_CHECKPOINT.pattern}|{_UPLOAD.pattern})\.[0-9a-f]{{8}}{re.escape(UNFINISHED)}"
+)
 
 
 def checkpoint_name(study_id: int, number: int, epoch: int, token: int) -> str:
@@ -25,6 +32,15 @@ def checkpoint_name(study_id: int, number: int, epoch: int, token: int) -> str:
     return f"{study_id}/{number}-{epoch}-{token}.safetensors"
 
 
+def upload_name(sha256: str, token: str) -> str:
+    """The name of an upload's content; the token tells it from the same content, stored again.
+
+    >>> upload_name("5e88" * 16, "1f0c22ab")[:24]
+    'uploads/5e885e885e885e88'
+    """
+    return f"{UPLOADS}{sha256}-{token}"
+
+
 def trial_number(name: str) -> int:
     """The number of the trial that a checkpoint, written whole or not, belongs to."""
     return int(name.partition("/")[2].partition("-")[0])
@@ -32,14 +48,19 @@ def trial_number(name: str) -> int:
 
 def is_checkpoint(name: str) -> bool:
     """Whether a checkpoint can have this name."""
-    return _NAME.fullmatch(name) is not None
+    return _CHECKPOINT.fullmatch(name) is not None
+
+
+def is_complete(name: str) -> bool:
+    """Whether a checkpoint or an upload can have this name."""
+    return is_checkpoint(name) or _UPLOAD.fullmatch(name) is not None
 
 
 def is_unfinished(name: str) -> bool:
-    """Whether a checkpoint can have this name while it is written, or after its writer died."""
+    """Whether one can have this name while it is written, or after its writer died."""
     return _UNFINISHED.fullmatch(name) is not None
 
 
 def is_folder(name: str) -> bool:
-    """Whether the checkpoints of a study can lie in a folder of this name."""
+    """Whether the checkpoints of a study, or uploads, can lie in a folder of this name."""
     return _FOLDER.fullmatch(name) is not None

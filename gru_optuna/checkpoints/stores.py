@@ -1,9 +1,9 @@
-"""Stores of checkpoints: a folder, or a bucket of S3.
+"""Stores of checkpoints and uploads: a folder, or a bucket of S3.
 
-A database names the place of its studies' checkpoints, and a database may come from anywhere. So a
-store holds a marker, which we write when we make it. Without the marker nothing in it is read,
-written or removed; with it, only what has the name of a checkpoint. The marker also names the
-database that the store belongs to: copies of it may read there, but not write or remove.
+A database names the places of its checkpoints and uploads, and a database may come from anywhere.
+So a store holds a marker, which we write when we make it. Without the marker nothing in it is read,
+written or removed; with it, only what has the name of a checkpoint or an upload. The marker also
+names the database that the store belongs to: copies of it may read there, but not write or remove.
 """
 
 from __future__ import annotations
@@ -11,32 +11,44 @@ from __future__ import annotations
 import io
 import os
 import shlex
+import shutil
 from abc import ABC, abstractmethod
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NamedTuple, NoReturn, cast
 
 from gru_optuna.checkpoints.checkpoint import DamagedCheckpoint
 from gru_optuna.checkpoints.marker import MARKER, marker_content, owner_in
-from gru_optuna.checkpoints.names import is_checkpoint, is_folder, is_unfinished
+from gru_optuna.checkpoints.names import is_checkpoint, is_complete, is_folder, is_unfinished
 from gru_optuna.errors import GRUOptunaError, StorageError
 from gru_optuna.files import limit_access, written_whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import BinaryIO
+    from typing import IO, BinaryIO
 
     from optuna.artifacts import Boto3ArtifactStore, FileSystemArtifactStore
 
     from gru_optuna.checkpoints.marker import Owner
 
 
+PIECE_BYTES = 1 << 20
+"""What a process holds in memory while it writes or reads a content."""
+
 _CREATING = 10
 _PLACES = "Name a folder, or s3://BUCKET/PREFIX."
+_ELSEWHERE = "name another place with tune --checkpoints, or for uploads with storage uploads"
 
 
-class CheckpointStore(ABC):
-    """Keeps bytes under the names of checkpoints (``names.py``), in a place with our marker.
+class StoredFile(NamedTuple):
+    """What a store knows of a content."""
+
+    bytes: int
+    modified: float  # seconds since 1970, by the store's clock
+
+
+class ContentStore(ABC):
+    """Keeps contents under the names of ``names.py``, in a place with our marker.
 
     Every method raises StorageError if the place can't be reached, read or written, or if it holds
     something, but no marker. So do those that change something, if the marker names another
@@ -59,16 +71,15 @@ class CheckpointStore(ABC):
         self._marked = self._owned = False
 
     @abstractmethod
-    def write(self, name: str, content: bytes) -> None:
+    def write(self, name: str, content: bytes | IO[bytes]) -> None:
         """Stores `content`, replacing what was stored under this name.
 
         Raises
         ------
         ValueError
-            If no checkpoint can have this name.
+            If none of ours can have this name.
         """
 
-    @abstractmethod
     def read(self, name: str) -> bytes:
         """The content that was last written.
 
@@ -77,20 +88,42 @@ class CheckpointStore(ABC):
         DamagedCheckpoint
             If nothing is stored under this name.
         """
+        return b"".join(self.pieces(name))
+
+    def pieces(self, name: str) -> Iterator[bytes]:
+        """The content that was last written, piece by piece.
+
+        Raises
+        ------
+        DamagedCheckpoint
+            If nothing is stored under this name.
+        """
+        if not is_complete(name):
+            _not_there(name)
+        with _plain_errors(name), closing(self._open(name)) as file:
+            yield from iter(lambda: file.read(PIECE_BYTES), b"")
+
+    @abstractmethod
+    def _open(self, name: str) -> IO[bytes]:
+        """Opens a content to read; raises DamagedCheckpoint if there is none."""
 
     @abstractmethod
     def remove(self, name: str) -> None:
-        """Removes a checkpoint, complete or not. A missing one is not an error.
+        """Removes a content, complete or not. A missing one is not an error.
 
         Raises
         ------
         ValueError
-            If no checkpoint can have this name.
+            If none of ours can have this name.
         """
 
-    @abstractmethod
     def names(self, prefix: str = "", *, unfinished: bool = False) -> list[str]:
-        """All names that begin with `prefix`, sorted; none if the store can't list.
+        """The names of all `files`, sorted."""
+        return sorted(self.files(prefix, unfinished=unfinished))
+
+    @abstractmethod
+    def files(self, prefix: str = "", *, unfinished: bool = False) -> dict[str, StoredFile]:
+        """All contents whose names begin with `prefix`; none if the store can't list.
 
         With `unfinished`, also the files of writers that haven't ended, or have died.
         """
@@ -105,7 +138,7 @@ class CheckpointStore(ABC):
 
     @abstractmethod
     def strangers(self) -> list[str]:
-        """The first few files in this place that aren't checkpoints; hidden files are ignored."""
+        """The first few files in this place that aren't ours; hidden files are ignored."""
 
     @abstractmethod
     def _refuse_strangers(self) -> None:
@@ -128,10 +161,9 @@ class CheckpointStore(ABC):
         """Raises StorageError if the marker names another database."""
         if other := self.others():
             raise StorageError(
-                f"{self._place} keeps the checkpoints of another database ({other.name}). If this "
-                f"one is a copy of it, name another place with tune --checkpoints. If it is the "
-                f"same one, moved or restored here, confirm it: gru-optuna storage adopt "
-                f"{shlex.quote(self._place)} --storage URL."
+                f"{self._place} belongs to another database ({other.name}). If this one is a copy "
+                f"of it, {_ELSEWHERE}. If it is the same one, moved or restored here, confirm it: "
+                f"gru-optuna storage adopt {shlex.quote(self._place)} --storage URL."
             )
 
     def others(self) -> Owner | None:
@@ -142,7 +174,7 @@ class CheckpointStore(ABC):
         return named if named is not None and not named.is_same(self._owner) else None
 
 
-class Folder(CheckpointStore):
+class Folder(ContentStore):
     """Files below a folder, which is created with the first file.
 
     Parameters
@@ -164,34 +196,31 @@ class Folder(CheckpointStore):
         self.folder = Path(folder)
         self._default = default
 
-    def write(self, name: str, content: bytes) -> None:
+    def write(self, name: str, content: bytes | IO[bytes]) -> None:
         """Writes a file whole: a reader, or a crash, never meets half of it."""
-        path = self._path(_checked(name))
+        path, is_small = self._path(_checked(name)), is_checkpoint(name)
         self.require_marker()
-        # Not durable: an fsync can take longer than the epochs between two checkpoints. After a
-        # power cut the sha256 in the database may not match, and the trial continues from an
-        # earlier checkpoint. A file that is gone before it gets its name was swept away by
-        # another worker, because its trial is over.
+        # A checkpoint isn't durable: an fsync can take longer than the epochs between two of them.
+        # After a power cut the sha256 in the database may not match, and the trial continues from
+        # an earlier one. A file that is gone before it gets its name was swept away by another
+        # worker, because its trial is over. An upload exists once.
         with (
             _plain_errors(path),
-            suppress(FileNotFoundError),
-            written_whole(path, durable=False) as temporary,
+            suppress(*([FileNotFoundError] if is_small else [])),
+            written_whole(path, durable=not is_small) as temporary,
             _plain_errors(path),  # but a folder that can't be created is an error
             _create(temporary) as file,
         ):
-            file.write(content)
+            shutil.copyfileobj(_opened(content), file, PIECE_BYTES)
 
-    def read(self, name: str) -> bytes:
-        """The content of the file."""
-        if not is_checkpoint(name):
-            _not_there(name)
+    def _open(self, name: str) -> IO[bytes]:
         path = self._path(name)
         with _plain_errors(path):
             if not _is_plain_file(path):
                 _not_there(path)
             self._refuse_strangers()
             try:
-                return path.read_bytes()
+                return path.open("rb")
             except FileNotFoundError:
                 _not_there(path)
 
@@ -206,25 +235,22 @@ class Folder(CheckpointStore):
             with suppress(OSError):  # not empty, or gone
                 path.parent.rmdir()
 
-    def names(self, prefix: str = "", *, unfinished: bool = False) -> list[str]:
-        """The names of all files that were written whole."""
+    def files(self, prefix: str = "", *, unfinished: bool = False) -> dict[str, StoredFile]:
+        """All files that were written whole."""
+        found = {}
         with _plain_errors(self.folder):
-            names = sorted(
-                name
-                for name, is_file in self._entries()
-                if is_file
-                and name.startswith(prefix)
-                and (is_checkpoint(name) or (unfinished and is_unfinished(name)))
-            )
-            if names:
+            for name, entry in self._entries():
+                if (
+                    name.startswith(prefix)
+                    and (is_complete(name) or (unfinished and is_unfinished(name)))
+                    and entry.is_file(follow_symlinks=False)
+                ):
+                    with suppress(FileNotFoundError):
+                        facts = entry.stat(follow_symlinks=False)
+                        found[name] = StoredFile(facts.st_size, facts.st_mtime)
+            if found:
                 self._refuse_strangers()
-        return names
-
-    def age(self, name: str, now: float) -> float:
-        """Seconds since the last byte of a file was written; 0 if it is gone."""
-        with suppress(FileNotFoundError):
-            return now - (self.folder / name).lstat().st_mtime
-        return 0.0
+        return found
 
     def mark(self) -> None:
         """Writes the marker, and creates the folder if there is none."""
@@ -246,7 +272,7 @@ class Folder(CheckpointStore):
             return owner_in(path.read_bytes()) if _is_plain_file(path) else None
 
     def strangers(self) -> list[str]:
-        """The files in this folder that aren't checkpoints; hidden files are ignored."""
+        """The files in this folder that aren't ours; hidden files are ignored."""
         found = []
         with _plain_errors(self.folder):
             if self.folder.is_dir():
@@ -257,7 +283,11 @@ class Folder(CheckpointStore):
                         if not entry.name.startswith(".")
                         and not (is_folder(entry.name) and entry.is_dir(follow_symlinks=False))
                     ]
-        found += [name for name, is_file in self._entries() if not (is_file and _is_ours(name))]
+        found += [
+            name
+            for name, entry in self._entries()
+            if not (entry.is_file(follow_symlinks=False) and _is_ours(name))
+        ]
         return sorted(name for name in found if "/." not in name)
 
     def _refuse_strangers(self) -> None:
@@ -280,24 +310,23 @@ class Folder(CheckpointStore):
             is_link = path.parent.is_symlink()
         if is_link:
             raise StorageError(
-                f"{path.parent} is a link. Checkpoints are neither read nor written through it: "
-                f"remove the link, or move what it points to here."
+                f"{path.parent} is a link. Nothing is read or written through it: remove the link, "
+                f"or move what it points to here."
             )
         return path
 
-    def _entries(self) -> Iterator[tuple[str, bool]]:
-        """The name of each entry in the studies' folders, and whether it is a regular file."""
+    def _entries(self) -> Iterator[tuple[str, os.DirEntry[str]]]:
+        """What lies in our folders, by name."""
         # Others may remove folders meanwhile.
-        with suppress(FileNotFoundError, NotADirectoryError), os.scandir(self.folder) as studies:
-            for study in studies:
-                if is_folder(study.name) and study.is_dir(follow_symlinks=False):
-                    with suppress(FileNotFoundError), os.scandir(study.path) as entries:
+        with suppress(FileNotFoundError, NotADirectoryError), os.scandir(self.folder) as folders:
+            for folder in folders:
+                if is_folder(folder.name) and folder.is_dir(follow_symlinks=False):
+                    with suppress(FileNotFoundError), os.scandir(folder.path) as entries:
                         for entry in entries:
-                            is_file = entry.is_file(follow_symlinks=False)
-                            yield f"{study.name}/{entry.name}", is_file
+                            yield f"{folder.name}/{entry.name}", entry
 
 
-class Artifacts(CheckpointStore):
+class Artifacts(ContentStore):
     """Objects in one of Optuna's artifact stores.
 
     Parameters
@@ -324,19 +353,16 @@ class Artifacts(CheckpointStore):
         self.store = store
         self.prefix = prefix
 
-    def write(self, name: str, content: bytes) -> None:
+    def write(self, name: str, content: bytes | IO[bytes]) -> None:
         """Uploads; S3 shows an object only when it is complete."""
         key = self._key(_checked(name))
         self.require_marker()
         self._upload(key, content)
 
-    def read(self, name: str) -> bytes:
-        """Downloads the object."""
-        if not is_checkpoint(name):
-            _not_there(name)
-        content = self._download(self._key(name))
+    def _open(self, name: str) -> IO[bytes]:
+        file = self._reader(self._key(name))
         self._refuse_strangers()
-        return content
+        return file
 
     def remove(self, name: str) -> None:
         """Deletes the object."""
@@ -347,12 +373,12 @@ class Artifacts(CheckpointStore):
         with _plain_errors(key), suppress(ArtifactNotFound):
             self.store.remove(key)
 
-    def names(self, prefix: str = "", *, unfinished: bool = False) -> list[str]:
-        """Lists a bucket of S3; no other artifact store can list, so no names are returned."""
-        names = sorted(filter(is_checkpoint, self._list(prefix)))
-        if names:
+    def files(self, prefix: str = "", *, unfinished: bool = False) -> dict[str, StoredFile]:
+        """Lists a bucket of S3; no other artifact store can list, so nothing is returned."""
+        found = {name: file for name, file in self._list(prefix) if is_complete(name)}
+        if found:
             self._refuse_strangers()
-        return names
+        return found
 
     def mark(self) -> None:
         """Uploads the marker."""
@@ -379,11 +405,11 @@ class Artifacts(CheckpointStore):
         """Objects below the prefix that aren't ours, hidden ones left out."""
         return sorted(
             name
-            for name in self._list("")
+            for name, _ in self._list("")
             if not _is_ours(name) and not name.rpartition("/")[2].startswith(".")
         )
 
-    def _list(self, prefix: str) -> Iterator[str]:
+    def _list(self, prefix: str) -> Iterator[tuple[str, StoredFile]]:
         from optuna.artifacts import Boto3ArtifactStore
 
         if not isinstance(self.store, Boto3ArtifactStore):
@@ -393,19 +419,23 @@ class Artifacts(CheckpointStore):
             pages = self.store.client.get_paginator("list_objects_v2")
             for page in pages.paginate(Bucket=self.store.bucket, Prefix=start):
                 for entry in page.get("Contents", []):
-                    yield entry["Key"].removeprefix(self.prefix)
+                    name = entry["Key"].removeprefix(self.prefix)
+                    yield name, StoredFile(entry["Size"], entry["LastModified"].timestamp())
 
-    def _upload(self, key: str, content: bytes) -> None:
+    def _upload(self, key: str, content: bytes | IO[bytes]) -> None:
         with _plain_errors(key):
-            self.store.write(key, io.BytesIO(content))
+            self.store.write(key, _opened(content))
 
     def _download(self, key: str) -> bytes:
+        with _plain_errors(key), closing(self._reader(key)) as body:
+            return body.read()
+
+    def _reader(self, key: str) -> BinaryIO:
         from optuna.artifacts.exceptions import ArtifactNotFound
 
         with _plain_errors(key):
             try:
-                with closing(self.store.open_reader(key)) as body:
-                    return body.read()
+                return self.store.open_reader(key)
             except ArtifactNotFound:
                 _not_there(key)
 
@@ -413,7 +443,7 @@ class Artifacts(CheckpointStore):
         return self.prefix + name
 
 
-def open_store(where: str, owner: Owner | None = None) -> CheckpointStore:
+def open_store(where: str, owner: Owner | None = None) -> ContentStore:
     """The store at a place.
 
     Parameters
@@ -430,19 +460,20 @@ def open_store(where: str, owner: Owner | None = None) -> CheckpointStore:
         If the place is neither, or boto3 is missing.
     """
     if not isinstance(where, str) or not where:  # a database may say anything
-        raise StorageError(f"{where!r}: checkpoints can't be kept there. {_PLACES}")
+        raise StorageError(f"{where!r}: nothing can be kept there. {_PLACES}")
     scheme, separator, place = where.partition("://")
     if not separator:
         return Folder(where, owner=owner)
     bucket, _, prefix = place.partition("/")
     if scheme != "s3" or not bucket:
-        raise StorageError(f"{where}: checkpoints can't be kept there. {_PLACES}")
+        raise StorageError(f"{where}: nothing can be kept there. {_PLACES}")
     from optuna.artifacts import Boto3ArtifactStore
 
     prefix = prefix.strip("/")
     with _plain_errors(where):
         try:
-            store = Boto3ArtifactStore(bucket)
+            # It would hold a whole upload in memory.
+            store = Boto3ArtifactStore(bucket, avoid_buf_copy=True)
         except ImportError:
             raise StorageError(
                 f"{where}: S3 needs boto3, which is not installed. "
@@ -452,7 +483,7 @@ def open_store(where: str, owner: Owner | None = None) -> CheckpointStore:
 
 
 def adopt(where: str, owner: Owner | None = None) -> None:
-    """Confirms that checkpoints are kept at a place: writes the marker that it lacks.
+    """Confirms that a place is ours: writes the marker that it lacks.
 
     Parameters
     ----------
@@ -473,8 +504,7 @@ def adopt(where: str, owner: Owner | None = None) -> None:
         _refuse(where, strangers)
     if owner is None and (named := store.marked_owner()):
         raise StorageError(
-            f"{where} keeps the checkpoints of {named.name}. To give it to another database, add "
-            f"--storage URL."
+            f"{where} belongs to {named.name}. To give it to another database, add --storage URL."
         )
     store.mark()
 
@@ -483,19 +513,27 @@ def _refuse(where: str, strangers: list[str] | None = None) -> NoReturn:
     if strangers:
         more = f" and {len(strangers) - 1} more" if len(strangers) > 1 else ""
         raise StorageError(
-            f"{where} is not used for checkpoints, because something else lies there: "
-            f"{strangers[0]}{more}. Move it elsewhere, or name another place with tune "
-            f"--checkpoints."
+            f"{where} is not used, because something else lies there: {strangers[0]}{more}. Move "
+            f"it elsewhere, or {_ELSEWHERE}."
+        )
+    if "://" not in where and not Path(where).is_dir():
+        raise StorageError(
+            f"{where} is not used, because there is no such folder on this machine. Make it "
+            f"available here under the same path, or {_ELSEWHERE}."
         )
     raise StorageError(
-        f"{where} is not used for checkpoints, because the file {MARKER} is missing there. If "
-        f"gru-optuna made this place, confirm it: gru-optuna storage adopt {shlex.quote(where)}. "
-        f"Otherwise name another place with tune --checkpoints."
+        f"{where} is not used, because the file {MARKER} is missing there. If gru-optuna made "
+        f"this place, confirm it: gru-optuna storage adopt {shlex.quote(where)}. Otherwise "
+        f"{_ELSEWHERE}."
     )
 
 
 def _is_ours(name: str) -> bool:
-    return is_checkpoint(name) or is_unfinished(name)
+    return is_complete(name) or is_unfinished(name)
+
+
+def _opened(content: bytes | IO[bytes]) -> BinaryIO:
+    return cast("BinaryIO", io.BytesIO(content) if isinstance(content, bytes) else content)
 
 
 def _is_plain_file(path: Path) -> bool:
@@ -504,8 +542,8 @@ def _is_plain_file(path: Path) -> bool:
 
 
 def _checked(name: str, *, unfinished: bool = False) -> str:
-    if not (is_checkpoint(name) or (unfinished and is_unfinished(name))):
-        raise ValueError(f"{name!r} can't name a checkpoint.")
+    if not (is_complete(name) or (unfinished and is_unfinished(name))):
+        raise ValueError(f"{name!r} can't name a checkpoint or an upload.")
     return name
 
 
@@ -520,7 +558,7 @@ def _create(path: Path) -> BinaryIO:
 
 
 def _not_there(where: Path | str) -> NoReturn:
-    raise DamagedCheckpoint(f"{where}: there is no such checkpoint")
+    raise DamagedCheckpoint(f"{where}: there is no such file")
 
 
 @contextmanager

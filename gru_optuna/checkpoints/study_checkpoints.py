@@ -12,7 +12,7 @@ from gru_optuna.errors import StorageError
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from gru_optuna.checkpoints.stores import CheckpointStore
+    from gru_optuna.checkpoints.stores import ContentStore
 
 
 class StudyCheckpoints:
@@ -30,7 +30,7 @@ class StudyCheckpoints:
         Keeps the contents. None: the rows do, which suits several hosts and small networks.
     """
 
-    def __init__(self, study_id: int, store: CheckpointStore | None) -> None:
+    def __init__(self, study_id: int, store: ContentStore | None) -> None:
         self._study_id = study_id
         self._store = store
 

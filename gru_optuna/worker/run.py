@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
     from optuna import Study
 
-    from gru_optuna.checkpoints.stores import CheckpointStore
+    from gru_optuna.checkpoints.stores import ContentStore
     from gru_optuna.data.dataset import Dataset
     from gru_optuna.study_file import Budget, Specification
     from gru_optuna.training.folded_pool import TrialPool
@@ -207,7 +207,7 @@ def open_study_checkpoints(study: Study, url: str) -> StudyCheckpoints:
         If the database names a place without our marker, or with that of another database, or it
         can't be reached.
     """
-    store: CheckpointStore | None = None
+    store: ContentStore | None = None
     if place := study.user_attrs.get(CHECKPOINTS):
         store = open_store(place, owner_of(study))
     elif folder := checkpoint_folder(url):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
@@ -19,7 +20,14 @@ from safetensors.torch import save
 
 from gru_optuna.checkpoints.checkpoint import Checkpoint, DamagedCheckpoint, digest
 from gru_optuna.checkpoints.marker import MARKER, Owner
-from gru_optuna.checkpoints.stores import Artifacts, CheckpointStore, Folder, open_store
+from gru_optuna.checkpoints.stores import (
+    PIECE_BYTES,
+    Artifacts,
+    ContentStore,
+    Folder,
+    StoredFile,
+    open_store,
+)
 from gru_optuna.errors import StorageError
 
 # --- as bytes ---
@@ -176,7 +184,7 @@ def test_nothing_heavy_is_imported_before_it_is_needed() -> None:
 class Kind:
     """A store, and what is particular about it."""
 
-    store: CheckpointStore
+    store: ContentStore
     lists: bool = True
 
 
@@ -186,8 +194,8 @@ def kind(request: pytest.FixtureRequest, tmp_path: Path) -> Kind:
         case "folder":
             kind = Kind(open_store(str(tmp_path / "made" / "when needed")))
         case "artifacts":
-            for study in ("1", "20"):
-                (tmp_path / "artifacts" / study).mkdir(parents=True)
+            for folder in ("1", "20", "uploads"):
+                (tmp_path / "artifacts" / folder).mkdir(parents=True)
             kind = Kind(Artifacts(FileSystemArtifactStore(tmp_path / "artifacts")), lists=False)
         case _:
             bucket = request.getfixturevalue("bucket")
@@ -198,7 +206,8 @@ def kind(request: pytest.FixtureRequest, tmp_path: Path) -> Kind:
 
 
 ONE, TWO = "1/0-1-1.safetensors", "1/0-2-1.safetensors"
-EVERY = (ONE, TWO, "1/11-2-3.safetensors", "20/0-1-1.safetensors", "20/0-1-2.safetensors")
+UPLOAD = f"uploads/{64 * 'a'}-1f0c22ab"
+EVERY = (ONE, TWO, "1/11-2-3.safetensors", "20/0-1-1.safetensors", "20/0-1-2.safetensors", UPLOAD)
 NAMES = st.sampled_from(EVERY)
 STEPS = st.tuples(st.just("write"), NAMES, st.binary(max_size=20)) | st.tuples(
     st.just("remove"), NAMES
@@ -206,7 +215,10 @@ STEPS = st.tuples(st.just("write"), NAMES, st.binary(max_size=20)) | st.tuples(
 
 
 @settings(max_examples=20)
-@given(steps=st.lists(STEPS, max_size=12), prefix=st.sampled_from(["", "1/", "2", "1/1", "3/"]))
+@given(
+    steps=st.lists(STEPS, max_size=12),
+    prefix=st.sampled_from(["", "1/", "2", "1/1", "3/", "uploads/"]),
+)
 def test_a_store_is_a_dictionary(
     kind: Kind, steps: list[tuple[str, str] | tuple[str, str, bytes]], prefix: str
 ) -> None:
@@ -225,7 +237,7 @@ def test_a_store_is_a_dictionary(
         if name in expected:
             assert store.read(name) == expected[name]
         else:
-            with pytest.raises(DamagedCheckpoint, match="there is no such checkpoint"):
+            with pytest.raises(DamagedCheckpoint, match="there is no such file"):
                 store.read(name)
     listed = sorted(name for name in expected if name.startswith(prefix))
     assert store.names(prefix) == (listed if kind.lists else [])
@@ -237,10 +249,11 @@ BAD_NAMES = [
     "../0-1-1.safetensors", "1//0-1-1.safetensors", "1/2/0-1-1.safetensors",
     "1/0-1-1.safetensors\n", "1\\0-1-1.safetensors", "1/0-1-\u0661.safetensors",
     "1/0-1-1.safetensors.writing", "1/0-1-1.safetensors.0123456g.writing",
+    "uploads/x", UPLOAD[:-1], UPLOAD.upper(), f"{UPLOAD}/..", f"1/{UPLOAD}", UPLOAD[8:],
 ]  # fmt: skip
 
 
-def test_only_checkpoints_are_written_read_and_removed(kind: Kind) -> None:
+def test_only_what_is_named_like_ours_is_written_read_and_removed(kind: Kind) -> None:
     with pytest.raises(ValueError, match="can't name a checkpoint"):
         kind.store.write("1/0-1-1.safetensors.01234567.writing", b"")
     for name in BAD_NAMES:
@@ -250,6 +263,26 @@ def test_only_checkpoints_are_written_read_and_removed(kind: Kind) -> None:
             kind.store.remove(name)
         with pytest.raises(DamagedCheckpoint):
             kind.store.read(name)
+
+
+class Pieces(io.BytesIO):
+    """A file that must be read piece by piece."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """At most 16 MiB, a few pieces of an upload to S3."""
+        assert size is not None
+        assert 0 <= size <= 1 << 24
+        return super().read(size)
+
+
+def test_a_large_file_is_never_in_memory_as_a_whole(kind: Kind) -> None:
+    content = bytes(range(256)) * (5 << 12) + b"."  # five pieces and a byte
+    kind.store.write(UPLOAD, Pieces(content))
+    pieces = list(kind.store.pieces(UPLOAD))
+    assert b"".join(pieces) == content
+    assert max(map(len, pieces)) <= PIECE_BYTES
+    if kind.lists:
+        assert kind.store.files()[UPLOAD].bytes == len(content)
 
 
 # --- a folder ---
@@ -369,7 +402,7 @@ def test_a_file_that_another_worker_removes_first_is_no_error(folder: Folder) ->
     raced.remove(ONE)
     assert folder.names() == []
     folder.write(ONE, b"1")
-    with pytest.raises(DamagedCheckpoint, match="there is no such checkpoint"):
+    with pytest.raises(DamagedCheckpoint, match="there is no such file"):
         raced.read(ONE)
 
 
@@ -392,8 +425,7 @@ def test_a_file_swept_away_before_it_has_its_name_is_no_error(
 def test_a_file_is_as_old_as_its_last_byte(folder: Folder) -> None:
     folder.write(ONE, b"1")
     os.utime(folder.folder / ONE, (1000, 1000))
-    assert folder.age(ONE, 1060.0) == 60.0
-    assert folder.age(TWO, 1060.0) == 0.0
+    assert folder.files() == {ONE: StoredFile(1, 1000.0)}
 
 
 def test_what_else_lies_in_the_folder_is_left_alone(folder: Folder) -> None:
@@ -449,7 +481,7 @@ def test_a_bucket_that_is_not_there_is_reported_plainly(bucket: str) -> None:
 def test_without_boto3_the_command_that_brings_it_is_named(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def missing(*_: object) -> None:
+    def missing(*_: object, **__: object) -> None:
         raise ImportError("boto3")
 
     monkeypatch.setattr("optuna.artifacts.Boto3ArtifactStore", missing)

@@ -152,7 +152,7 @@ def test_a_copied_database_removes_no_checkpoint_of_the_original(
 ) -> None:
     original, copy, own = original_and_copy
     message = refused("check", "--storage", copy, "--clean")
-    assert f"{own} keeps the checkpoints of another database" in message
+    assert f"{own} belongs to another database" in message
     assert "original.db" in message
     assert "another database" in checked(copy)["orphaned files"]
     study = optuna.load_study(storage=open_storage(copy), study_name="apart")

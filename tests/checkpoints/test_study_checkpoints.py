@@ -52,7 +52,7 @@ def test_a_content_that_neither_row_nor_file_holds_is_damaged(folder: Folder) ->
     with pytest.raises(DamagedCheckpoint, match="its content is not in the database"):
         StudyCheckpoints(1, None).take(saved)
     folder.remove(saved.name)
-    with pytest.raises(DamagedCheckpoint, match="no such checkpoint"):
+    with pytest.raises(DamagedCheckpoint, match="there is no such file"):
         StudyCheckpoints(1, folder).take(saved)
 
 

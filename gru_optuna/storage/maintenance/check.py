@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, Table, case, delete, func, select
 from sqlalchemy.exc import DatabaseError
 
 from gru_optuna.checkpoints.checkpoint import DamagedCheckpoint, digest
-from gru_optuna.checkpoints.names import is_checkpoint
+from gru_optuna.checkpoints.names import UPLOADS, is_checkpoint
 from gru_optuna.checkpoints.stores import Folder
 from gru_optuna.errors import StorageError
 from gru_optuna.storage.database import schema
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-    from gru_optuna.checkpoints.stores import CheckpointStore
+    from gru_optuna.checkpoints.stores import ContentStore, StoredFile
     from gru_optuna.storage.database.backend import Database
 
 ORPHANED_SECONDS = 60.0
@@ -271,7 +271,7 @@ def _rows(
     return CheckResult(subject, tuple(problems), "none", removable=True)
 
 
-def _contents(connection: Connection, stores: Mapping[int, CheckpointStore | None]) -> CheckResult:
+def _contents(connection: Connection, stores: Mapping[int, ContentStore | None]) -> CheckResult:
     query = (
         select(
             checkpoints.c.trial_id,
@@ -300,7 +300,7 @@ def _contents(connection: Connection, stores: Mapping[int, CheckpointStore | Non
     return CheckResult("checkpoints", (*unread, *problems), f"{len(found)}, all intact")
 
 
-def _wrong(connection: Connection, store: CheckpointStore | None, trial_id: int, epoch: int) -> str:
+def _wrong(connection: Connection, store: ContentStore | None, trial_id: int, epoch: int) -> str:
     """The fault of a checkpoint; empty if there is none, or its worker has just replaced it.
 
     Raises
@@ -328,7 +328,7 @@ def _wrong(connection: Connection, store: CheckpointStore | None, trial_id: int,
     return wrong if again == row.name else ""
 
 
-def _files(database: Database, stores: Mapping[int, CheckpointStore | None]) -> list[_Files]:
+def _files(database: Database, stores: Mapping[int, ContentStore | None]) -> list[_Files]:
     """The files in all folders; whether an object in S3 is still being written is unknown."""
     folders = {store.folder: store for store in stores.values() if isinstance(store, Folder)}
     if (default := database.checkpoint_folder) is not None:
@@ -339,12 +339,14 @@ def _files(database: Database, stores: Mapping[int, CheckpointStore | None]) -> 
 def _lying_in(store: Folder) -> _Files:
     now = time.time()
 
-    def is_old(name: str) -> bool:
-        return store.age(name, now) > (ORPHANED_SECONDS if is_checkpoint(name) else STALE_SECONDS)
+    def is_old(name: str, file: StoredFile) -> bool:
+        limit = ORPHANED_SECONDS if is_checkpoint(name) else STALE_SECONDS
+        return not name.startswith(UPLOADS) and now - file.modified > limit
 
     try:
         store.refuse_others()
-        return _Files(store, tuple(filter(is_old, store.names(unfinished=True))))
+        found = store.files(unfinished=True)
+        return _Files(store, tuple(sorted(name for name in found if is_old(name, found[name]))))
     except StorageError as error:
         return _Files(store, (), error)
 

@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from gru_optuna.checkpoints.marker import Owner
-    from gru_optuna.checkpoints.stores import CheckpointStore
+    from gru_optuna.checkpoints.stores import ContentStore
 
 
 def study_stores(
     connection: Connection, default: Path | None, owner: Owner | None = None
-) -> Mapping[int, CheckpointStore | None]:
+) -> Mapping[int, ContentStore | None]:
     """The stores of all studies, by their ids; None: the rows hold the contents.
 
     Parameters
