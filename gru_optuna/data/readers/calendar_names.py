@@ -65,7 +65,8 @@ def names_in(texts: pl.Series, places: pl.Series, unit: Unit) -> tuple[str, ...]
         Names that the column lacks are completed in its style. Empty if all of its names are
         English, or if it has none.
     """
-    if not spellings_for(texts.unique().to_list()):
+    # Without digits, the times of a long column have few spellings left.
+    if not spellings_for(texts.str.replace_all(r"[\d_]+", " ").unique()):
         return ()
     if unit == "months":
         # Without a weekday in front, which may look like a month.

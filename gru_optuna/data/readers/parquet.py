@@ -1,4 +1,4 @@
-"""Parquet files: whole, or a slice of their rows at a time."""
+"""Parquet files: their rows, a block at a time."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import polars as pl
+import pyarrow as pa
+from pyarrow import parquet
 
+from gru_optuna.data.readers.mapped_frames import frame_of_arrow
 from gru_optuna.errors import DataError
 
 if TYPE_CHECKING:
@@ -15,6 +18,7 @@ if TYPE_CHECKING:
 
 _HEAD = 1 << 13  # rows that tell how much memory the others take
 _OVERHEAD = 16  # bytes of each field, at most, beyond its value
+_READ = 1 << 16  # bytes of a column that are read at a time
 
 
 def read_parquet_slices(path: Path, rows: int) -> Iterator[pl.DataFrame]:
@@ -25,10 +29,11 @@ def read_parquet_slices(path: Path, rows: int) -> Iterator[pl.DataFrame]:
     DataError
         If the file isn't Parquet, or is damaged.
     """
-    with _readable(path):
-        scan = pl.scan_parquet(path)
-        for start in range(0, count_parquet_rows(path), rows):
-            yield scan.slice(start, rows).collect()
+    # Not by polars, which reads all that a row group holds of a column for each slice of it: many
+    # programs write a file as a single group. Where memory ends meanwhile, it waits for ever.
+    with _readable(path), parquet.ParquetFile(path, buffer_size=_READ, pre_buffer=False) as file:
+        for batch in file.iter_batches(rows):
+            yield frame_of_arrow(pa.Table.from_batches([batch]))
 
 
 def count_parquet_rows(path: Path) -> int:
@@ -40,7 +45,7 @@ def count_parquet_rows(path: Path) -> int:
         If the file isn't Parquet, or is damaged.
     """
     with _readable(path):
-        return int(pl.scan_parquet(path).select(pl.len()).collect().item())
+        return int(parquet.read_metadata(path).num_rows)
 
 
 def measure_parquet(path: Path) -> float:
@@ -51,8 +56,7 @@ def measure_parquet(path: Path) -> float:
     DataError
         If the file isn't Parquet, or is damaged.
     """
-    with _readable(path):
-        head = pl.scan_parquet(path).head(_HEAD).collect()
+    head = next(read_parquet_slices(path, _HEAD), pl.DataFrame())
     a_row = head.estimated_size() / max(head.height, 1) + _OVERHEAD * head.width
     return count_parquet_rows(path) * a_row
 
@@ -61,7 +65,7 @@ def measure_parquet(path: Path) -> float:
 def _readable(path: Path) -> Iterator[None]:
     try:
         yield
-    except (pl.exceptions.PolarsError, OSError) as error:
+    except (pa.ArrowException, OSError) as error:
         reason = str(error).splitlines()[0]
         raise DataError(
             f"{path}: not a Parquet file, or damaged ({reason}). Write it again."

@@ -412,10 +412,10 @@ def _are_pairs_of_years(texts: pl.Series, decided: TimeForm | None) -> bool:
 
 def _without_offsets(texts: pl.Series) -> tuple[pl.Series, pl.Series | None]:
     """Texts without their offsets from UTC, and these offsets; None if there are none."""
+    if not texts.str.contains(_OFFSET).any():
+        return texts, None
     found = texts.str.extract_groups(_OFFSET).struct.unnest()
     zulu, sign, hours, minutes = (found[name] for name in "2345")
-    if not (zulu.count() or sign.count()):
-        return texts, None
     offset = 60 * hours.cast(pl.Int64) + minutes.cast(pl.Int64).fill_null(0)
     offset = offset * sign.replace_strict({"+": 1, "-": -1}, return_dtype=pl.Int64)
     offset = offset.set(zulu.is_not_null(), 0) * 60_000_000

@@ -119,7 +119,7 @@ def channels(
         _moved(known, plan.horizon),
         calendar_channels(times, plan.calendar)[plan.horizon :],
     ]
-    return np.concatenate(columns, axis=1).astype(np.float32)
+    return np.concatenate(columns, axis=1, dtype=np.float32)
 
 
 def are_whole(

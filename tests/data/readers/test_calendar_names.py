@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tracemalloc
 from datetime import date, datetime, timedelta
 
 import pandas as pd
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gru_optuna.data.readers.calendar_names import in_english, month_of
+from gru_optuna.data.readers.calendar_names import in_english, month_of, names_in
 from gru_optuna.data.readers.time_columns import parse_columns
 from gru_optuna.data.readers.times import parse_times
 
@@ -109,3 +110,19 @@ def test_names_are_looked_up_without_case_and_accents() -> None:
     ]  # fmt: skip
     assert in_english("mardi 5 mars 2024") == "Mon 5 Mar 2024"
     assert in_english("a walk in the park, 5 miles") == "a walk in the park, 5 miles"
+
+
+def test_names_are_looked_for_without_a_python_text_for_each_row() -> None:
+    rows = 20_000
+    texts = pl.Series(
+        values=[str(datetime(2000, 1, 1) + timedelta(minutes=i)) for i in range(rows)]
+    )
+    months = texts.str.slice(5, 2).cast(pl.Int8)
+    names_in(texts.head(10), months.head(10), "months")  # reads the names of all languages
+    tracemalloc.start()
+    try:
+        assert names_in(texts, months, "months") == ()
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < rows  # a text takes sixty times as much

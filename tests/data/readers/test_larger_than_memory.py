@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import polars as pl
+import pyarrow as pa
 import pytest
 from helpers.table_files import HOSTILE, contents, delimited, json_lines, parquet, refusal, table
 from hypothesis import example, given, settings
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 
 from gru_optuna.data.readers import larger_than_memory as large
 from gru_optuna.data.readers.mapped_frames import Spool
+from gru_optuna.data.readers.parquet import read_parquet_slices
 from gru_optuna.errors import DataError, UserError
 from gru_optuna.machine import MEMORY
 
@@ -186,3 +188,18 @@ def test_a_cache_that_cannot_be_written_is_refused(
     no_memory.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     with pytest.raises(UserError, match="set XDG_CACHE_HOME"):
         table(tmp_path, b"a,b\n1,2\n")
+
+
+def test_a_parquet_file_of_one_group_is_not_held_as_a_whole(tmp_path: Path) -> None:
+    """Many programs write all rows as one group, however many there are."""
+    rows = [f"{row:06}" * 1000 for row in range(2000)]
+    path = tmp_path / "x.parquet"
+    pl.DataFrame({"text": rows}).write_parquet(
+        path, compression="uncompressed", row_group_size=len(rows)
+    )
+    before, most, read = pa.total_allocated_bytes(), 0, list[str]()
+    for part in read_parquet_slices(path, 20):
+        read.extend(part["text"])
+        most = max(most, pa.total_allocated_bytes() - before)
+    assert read == rows
+    assert 0 < most < path.stat().st_size / 4
