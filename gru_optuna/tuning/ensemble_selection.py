@@ -40,12 +40,13 @@ _MOST_ROWS = 10_000  # that members are selected on
 
 
 def independent_rows(split: Split, horizon: int | None) -> int:
-    """How many rows are independent: windows of a series count without overlap."""
+    """How many rows are independent: a group counts once, and windows count without overlap."""
+    counts = None if split.groups is None else split.groups.bincount()
     if horizon is None:
-        return len(split)
+        return len(split) if counts is None else int(counts.count_nonzero())
     # Of each series, one window begins a step after the other.
-    counts = [len(split)] if split.groups is None else split.groups.bincount().tolist()
-    return sum(ceil(windows / horizon) for windows in counts)
+    windows = [len(split)] if counts is None else counts.tolist()
+    return sum(ceil(each / horizon) for each in windows)
 
 
 def select_members(

@@ -370,9 +370,11 @@ def test_a_short_series_is_forecast_by_networks_and_a_ridge_regression(
     assert np.abs(forecast["prediction"].to_numpy() - following).mean() < 1
 
 
-def test_windows_of_a_series_count_without_overlap() -> None:
+def test_windows_count_without_overlap_and_groups_once() -> None:
     (((_, split),),) = predictions(1.0)
     assert independent_rows(split, None) == 400
     assert independent_rows(split, 24) == 17
     owners = torch.tensor([0] * 100 + [1] * 300)
     assert independent_rows(replace(split, groups=owners), 24) == 5 + 13
+    # Numbers of groups that other parts hold are missing here.
+    assert independent_rows(replace(split, groups=2 * owners), None) == 2
