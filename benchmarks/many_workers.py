@@ -40,33 +40,33 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=10_000)
     parser.add_argument("--before", type=int, default=0, help="trials that there are already")
     parser.add_argument("--epoch", type=float, default=1.0, help="seconds of an epoch")
+    parser.add_argument("--sampler", default="tpe", help="as in a study file")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     results = {}
     for count in arguments.workers:
         with server() as url:
-            results[count] = measure(
-                url, count, arguments.trials, arguments.before, arguments.epoch
-            )
+            results[count] = measure(url, count, arguments)
         print(count, results[count], file=sys.stderr)
     print(table(results))
     if arguments.json:
         arguments.json.write_text(json.dumps(results, indent=2))
 
 
-def measure(url: str, count: int, budget: int, before: int, epoch: float) -> dict[str, float]:
+def measure(url: str, count: int, arguments: argparse.Namespace) -> dict[str, float]:
     """Runs this many workers on a new study and measures them."""
+    budget, before = arguments.trials, arguments.before
     if before:
         fill(url, before)
     else:
-        spec = study_file.load(STUDY)
+        spec = study_file.load(STUDY, [f"sampler.name={json.dumps(arguments.sampler)}"])
         create_or_resume(open_storage(url, create=True), spec, "made up")
     study, spec = load_study(open_storage(url), NAME)
     limits = spec.budget.model_copy(update={"trials": before + budget, "hours": None})
     study.set_user_attr(BUDGET, limits.model_dump(mode="json"))
     began = time.perf_counter()
-    started = [_fork(url, epoch) for _ in range(count)]
+    started = [_fork(url, arguments.epoch) for _ in range(count)]
     found = []
     for pid, reader in started:
         with os.fdopen(reader) as output:

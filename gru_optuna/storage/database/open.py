@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from optuna.storages import get_storage
-from sqlalchemy import func, make_url, select
+from sqlalchemy import DateTime, func, make_url, select
 from sqlalchemy.exc import ArgumentError
 
 from gru_optuna.errors import DatabaseMissing, StorageError
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from optuna import Study
     from optuna.storages import BaseStorage
-    from sqlalchemy import URL, Connection, Engine
+    from sqlalchemy import URL, ColumnElement, Connection, Engine
 
     from gru_optuna.checkpoints.marker import Owner
     from gru_optuna.storage.database.backend import Database
@@ -179,11 +179,18 @@ def begin_queue_change(connection: Connection) -> None:
 
 def now(connection: Connection) -> datetime:
     """The time by the database's clock: UTC, without a zone."""
+    if isinstance(time := clock(connection), datetime):
+        return time
+    found: datetime | None = connection.scalar(select(time))
+    assert found is not None
+    return found
+
+
+def clock(connection: Connection) -> datetime | ColumnElement[datetime]:
+    """The same as a value for a statement, which then needs no query before it."""
     if connection.dialect.name == "sqlite":  # its clock is this machine's
         return datetime.now(UTC).replace(tzinfo=None)
-    clock: datetime | None = connection.scalar(select(func.timezone("utc", func.clock_timestamp())))
-    assert clock is not None
-    return clock
+    return func.timezone("utc", func.clock_timestamp(), type_=DateTime)
 
 
 def checkpoint_folder(url: str) -> Path | None:

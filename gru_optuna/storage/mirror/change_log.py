@@ -60,8 +60,10 @@ def read_changed(
         ).select_from(func.txid_current_snapshot().alias("s"))
         limits = now.subquery("limits")
         # A database that was restored on another server holds numbers of that server's
-        # transactions, which may be higher than any of this one so far.
-        recent = ours & (changes.c.xid >= since.before) & (changes.c.xid < limits.c.next)
+        # transactions, which may be higher than any of this one so far. The transaction's own
+        # number, too, is beyond what its snapshot knows.
+        own = changes.c.xid == func.txid_current_if_assigned()
+        recent = ours & (changes.c.xid >= since.before) & ((changes.c.xid < limits.c.next) | own)
         rows = connection.execute(
             select(limits.c.oldest, changes.c.trial_id, changes.c.xid).select_from(
                 limits.outerjoin(changes, recent)

@@ -31,7 +31,13 @@ from gru_optuna.storage.database.open import begin_writing, now
 from gru_optuna.storage.mirror import dashboard_notes
 from gru_optuna.storage.mirror.change_log import Position, read_changed, read_position
 from gru_optuna.storage.mirror.in_memory import Memory
-from gru_optuna.storage.mirror.optuna_rows import Changes, Written, read_study_attrs, read_trials
+from gru_optuna.storage.mirror.optuna_rows import (
+    Changes,
+    Written,
+    new_trial,
+    read_study_attrs,
+    read_trials,
+)
 from gru_optuna.storage.mirror.study_attributes import StudyAttrs
 from gru_optuna.storage.paused_trials import UNTIL, epochs_granted, is_ending, is_paused
 from gru_optuna.storage.workers.leases import end_leases
@@ -348,7 +354,9 @@ class Mirror:
             over=[ids[number] for number in over],
             most_to_train=left,
         )  # fmt: skip
-        claimed = read_trials(connection, [claim.trial_id for claim in draft.claims])
+        old = [claim.trial_id for claim in draft.claims if claim.created is None]
+        claimed = read_trials(connection, old)
+        claimed += [new_trial(c.trial_id, *c.created) for c in draft.claims if c.created]
         if epochs is not None and left is not None:
             self._grant(connection, draft.claims, claimed, left, epochs)
         draft.read += claimed

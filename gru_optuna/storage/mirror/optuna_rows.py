@@ -204,6 +204,23 @@ def read_trials(
     return sorted(found, key=lambda trial: trial.number)
 
 
+def new_trial(trial_id: int, number: int, began: datetime) -> FrozenTrial:
+    """A trial that has just begun (UTC), as `read_trials` would return it."""
+    return FrozenTrial(
+        number=number,
+        state=TrialState.RUNNING,
+        value=None,
+        datetime_start=_local(began),
+        datetime_complete=None,
+        params={},
+        distributions={},
+        user_attrs={},
+        system_attrs={},
+        intermediate_values={},
+        trial_id=trial_id,
+    )
+
+
 def read_study_attrs(
     connection: Connection, study_id: int
 ) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -20,7 +20,7 @@ from optuna.trial import TrialState
 from sqlalchemy import delete, func, insert, select, update
 
 from gru_optuna.checkpoints.checkpoint import Saved
-from gru_optuna.storage.database.open import now
+from gru_optuna.storage.database.open import clock, now
 from gru_optuna.storage.database.tables import checkpoints, leases, trials, workers
 from gru_optuna.storage.paused_trials import ENDING, row_is_paused, unmark
 from gru_optuna.storage.workers.heartbeats import (
@@ -34,6 +34,7 @@ from gru_optuna.workspace import JOB_VARIABLE, NODE_VARIABLE
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
+    from datetime import datetime
 
     from filelock import FileLock
     from sqlalchemy import Connection, Engine
@@ -77,6 +78,8 @@ class Claim:
     deaths: int = 0
     checkpoints: tuple[Saved, ...] = ()  # newest first
     continued: bool = False  # it was paused
+    # Number and beginning (UTC) of a trial that is new: nothing of it needs to be read.
+    created: tuple[int, datetime] | None = None
 
     @property
     def taken_over(self) -> bool:
@@ -148,7 +151,7 @@ class Registration:
         beaten = connection.execute(
             update(workers)
             .where(workers.c.worker_id == self.worker_id)
-            .values(beats=workers.c.beats + 1, beaten_at=now(connection), **speed)
+            .values(beats=workers.c.beats + 1, beaten_at=clock(connection), **speed)
         )
         if not beaten.rowcount and not self._left:
             # Another worker took this one for dead, after a long pause, and removed its row.
@@ -227,15 +230,15 @@ class Registration:
         if len(claims) < wanted:
             mine = trials.c.study_id == self.study_id
             waits = mine & (trials.c.state == TrialState.WAITING)
-            last = connection.scalar(select(func.max(trials.c.number)).where(mine))
-            known = 0 if last is None else last + 1
+            last = select(func.max(trials.c.number)).where(mine).scalar_subquery()
+            count = select(func.count()).where(waits).scalar_subquery()
+            newest, waiters = connection.execute(select(last, count)).one()
+            known = 0 if newest is None else newest + 1
             room = wanted - len(claims)
             if limit is not None:
-                count = connection.scalar(select(func.count()).where(waits)) or 0
-                room = min(room, max(0, limit - known + count))
-            waiting = connection.scalars(
-                select(trials.c.trial_id).where(waits).order_by(trials.c.number).limit(room)
-            ).all()
+                room = min(room, max(0, limit - known + waiters))
+            queued = select(trials.c.trial_id).where(waits).order_by(trials.c.number).limit(room)
+            waiting = connection.scalars(queued).all() if waiters else []
             begins = [self._begin(connection, trial_id) for trial_id in waiting]
             claims += [claim for claim in begins if claim]
             claims += self._continue(connection, paused[: wanted - len(claims)])
@@ -439,7 +442,7 @@ class Registration:
             update(trials)
             # Plain Optuna takes waiting trials without the study's lock: only one update succeeds.
             .where(trials.c.trial_id == trial_id, trials.c.state == TrialState.WAITING)
-            .values(state=TrialState.RUNNING, datetime_start=now(connection))
+            .values(state=TrialState.RUNNING, datetime_start=clock(connection))
         )
         if not begun.rowcount:
             return None
@@ -462,14 +465,15 @@ class Registration:
         made = connection.execute(
             insert(trials).returning(trials.c.trial_id, trials.c.number), rows
         ).all()
-        ids = [row.trial_id for row in sorted(made, key=lambda row: row.number)]
+        numbers = {row.trial_id: row.number for row in made}
+        ids = sorted(numbers, key=numbers.__getitem__)
         self._lease(connection, ids)
-        return [Claim(trial_id, 1, adopted=False) for trial_id in ids]
+        return [Claim(of, 1, adopted=False, created=(numbers[of], at)) for of in ids]
 
     def _lease(self, connection: Connection, trial_ids: list[int]) -> None:
-        # SQLite reuses the id of a deleted trial, whose rows must not pass to the new one.
-        for table in (leases, checkpoints):
-            connection.execute(delete(table).where(table.c.trial_id.in_(trial_ids)))
+        if connection.dialect.name == "sqlite":
+            # It reuses the id of a deleted trial, whose rows must not pass to the new one.
+            end_leases(connection, trial_ids)
         connection.execute(
             insert(leases),
             [

@@ -12,9 +12,10 @@ import pytest
 from helpers.mirrors import Worker, claim, make, silence
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from optuna.storages._rdb.models import TrialUserAttributeModel
 from optuna.trial import TrialState
 from optuna_dashboard import get_note
-from sqlalchemy import event, select
+from sqlalchemy import event, insert, select
 from sqlalchemy.exc import OperationalError
 
 from gru_optuna.attributes import WORKED_UNTIL
@@ -86,6 +87,30 @@ def test_plain_optuna_reads_what_was_synced(database_url: str) -> None:
     )
     assert study.trials[1].value == 0.25
     assert study.user_attrs["note"] == "三"
+
+
+def test_a_worker_reads_back_nothing_that_it_wrote_itself(database_url: str) -> None:
+    """Each trial that is read takes six queries, and a worker ends one trial after another."""
+    engine, read = open_engine(database_url), []
+    mirror = mirror_of(database_url, engine=engine)
+    event.listen(
+        engine, "before_cursor_execute", lambda *a: read.append(a[2]) if "SELECT" in a[2] else None
+    )
+    for _ in range(3):
+        (trial,) = claim(mirror, 1)
+        trial.suggest_float("learning_rate", 1e-4, 1e-1, log=True)
+        mirror.study.tell(trial, 0.5)
+    mirror.sync(wanted=1, limit=None)
+    assert read
+    assert not any("trial_params" in query for query in read)
+    assert_same(database_url, mirror)
+    # What somebody else changes in such a trial is read.
+    attributes = TrialUserAttributeModel.__table__
+    with open_engine(database_url).begin() as other:
+        other.execute(insert(attributes).values(trial_id=1, key="seen", value_json="true"))
+    mirror.sync()
+    assert any("trial_params" in query for query in read)
+    assert_same(database_url, mirror)
 
 
 STEPS = st.lists(
