@@ -62,9 +62,10 @@ def size_for_search(
 ) -> Size:
     """The size of a pool whose trials are proposed on what earlier ones have shown.
 
-    In a study that pauses trials, at most an eighth of them train together, or two for each thread
-    if that is more, and never more than a third: what is proposed to the first ones is a guess.
-    A confirmation, which proposes nothing, fills all slots.
+    At most a third of the trials train together, or one for each thread if that is more: what is
+    proposed to the first ones is a guess. In a study that pauses trials, it is at most an eighth of
+    them, or two for each thread; one that prunes finds as much with 8 slots as with 2 (both
+    replayed in ``benchmarks/LOG.md``). A confirmation, which proposes nothing, fills all slots.
 
     Parameters
     ----------
@@ -77,11 +78,13 @@ def size_for_search(
     workers
         How many processes share the trials.
     """
-    if spec.budget.trials is None or spec.pruner.name != "thaw":
+    if spec.budget.trials is None:
         return size
-    trials = spec.budget.trials / workers
-    wanted = max(2 * size.threads, int(trials / 8)) if device.type == "cpu" else size.slots
-    return replace(size, slots=max(1, min(size.slots, wanted, int(trials / 3))))
+    trials, wanted = spec.budget.trials / workers, size.slots
+    if spec.pruner.name == "thaw" and device.type == "cpu":
+        wanted = max(2 * size.threads, int(trials / 8))
+    most = max(1, size.threads, int(trials / 3))
+    return replace(size, slots=min(size.slots, wanted, most))
 
 
 def make_engines(

@@ -154,21 +154,24 @@ def test_the_limit_of_a_container_bounds_the_slots(
 
 
 @pytest.mark.parametrize(
-    ("trials", "workers", "threads", "slots"),
+    ("pruner", "trials", "workers", "threads", "slots"),
     [
-        (100, 1, 2, 8),  # an eighth would be more than there are slots
-        (60, 1, 2, 7),
-        (30, 1, 2, 4),  # two for each thread
-        (30, 1, 8, 10),  # a third of the trials
-        (30, 2, 2, 4),
-        (30, 4, 2, 2),
-        (2, 1, 2, 1),
+        ("thaw", 100, 1, 2, 8),  # an eighth would be more than there are slots
+        ("thaw", 60, 1, 2, 7),
+        ("thaw", 30, 1, 2, 4),  # two for each thread
+        ("thaw", 30, 1, 8, 10),  # a third of the trials
+        ("thaw", 30, 2, 2, 4),
+        ("thaw", 30, 4, 2, 2),
+        ("asha", 30, 1, 2, 8),
+        ("asha", 12, 1, 2, 4),  # a third of the trials
+        ("asha", 30, 4, 2, 2),
+        ("asha", 2, 1, 2, 2),  # no thread idles
     ],
 )
 def test_a_search_by_few_trials_learns_before_most_have_begun(
-    tmp_path: Path, trials: int, workers: int, threads: int, slots: int
+    tmp_path: Path, pruner: str, trials: int, workers: int, threads: int, slots: int
 ) -> None:
-    spec, _ = load(tmp_path, "pruner.name=thaw", f"budget.trials={trials}")
+    spec, _ = load(tmp_path, f"pruner.name={pruner}", f"budget.trials={trials}")
     size = sizing.Size(threads, sizing.SLOTS_A_THREAD * threads, None)
     assert size_for_search(spec, size, CPU, workers).slots == slots
 
@@ -179,11 +182,8 @@ def test_a_gpu_keeps_its_slots_up_to_a_third_of_the_trials(tmp_path: Path) -> No
     assert size_for_search(spec, size, torch.device("cuda")).slots == 30
 
 
-@pytest.mark.parametrize("key", ["pruner.name=asha", "budget={hours=1}"])
-def test_other_pruners_and_searches_without_a_number_of_trials_fill_all_slots(
-    tmp_path: Path, key: str
-) -> None:
-    spec, _ = load(tmp_path, "pruner.name=thaw", "budget.trials=4", key)
+def test_a_search_without_a_number_of_trials_fills_all_slots(tmp_path: Path) -> None:
+    spec, _ = load(tmp_path, "pruner.name=thaw", "budget.trials=4", "budget={hours=1}")
     size = sizing.Size(2, 8, None)
     assert size_for_search(spec, size, CPU) == size
 
