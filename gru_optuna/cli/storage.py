@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from datetime import datetime
 from pathlib import Path  # noqa: TC003 (typer reads the annotations)
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -22,6 +22,9 @@ from gru_optuna.cli.console import (
 from gru_optuna.cli.output import print_json, print_table
 from gru_optuna.urls import given_url
 from gru_optuna.workspace import shown, storage_url
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 storage_app = typer.Typer(
     name="storage",
@@ -93,8 +96,7 @@ def back_up_storage(
         workspace = current_workspace()
         url = storage_url(storage, workspace)
         lost = backup(url, out := out or _dated(workspace.folder / "storage", url))
-        if lost:
-            say(f"{lost} checkpoints can't be read: their trials resume from an earlier epoch")
+        _say_lost(*lost)
         print(shown(out))
 
 
@@ -121,13 +123,12 @@ def copy(
     with plain_errors():
         from gru_optuna.storage.maintenance.copy import copy_studies
 
-        copied = copy_studies(given_url(source), given_url(target), study or ())
+        copied, lost = copy_studies(given_url(source), given_url(target), study or ())
         print_table(
             ("study", "trials", "checkpoints"),
             [(one.study, str(one.trials), str(one.checkpoints)) for one in copied],
         )
-        if lost := sum(one.lost for one in copied):
-            say(f"{lost} checkpoints can't be read: their trials resume from an earlier epoch")
+        _say_lost(sum(one.lost for one in copied), lost)
 
 
 @storage_app.command("adopt", cls=Command)
@@ -137,11 +138,11 @@ def adopt_place(
     ],
     storage: Storage = None,
 ) -> None:
-    """Confirm that a place holds gru-optuna's checkpoints, so that workers use it.
+    """Confirm that a place holds gru-optuna's checkpoints or uploads, so that they are used.
 
     Needed after an update for a place that version 0.1.0 created for tune --checkpoints, and for
     a database that was moved to another host: a place belongs to one database, so that a copy
-    of the database never removes the original's checkpoints.
+    of the database never removes the original's files.
 
     Example: gru-optuna storage adopt /mnt/shared/japanese-vowels-1f0c22ab
     """
@@ -150,7 +151,41 @@ def adopt_place(
 
         url = storage_url(storage, current_workspace())
         owner = adopt(place, url, required=storage is not None)
-        print(f"{place} is used for checkpoints from now on{f' by {owner.name}' if owner else ''}")
+        print(f"{place} is used from now on{f' by {owner.name}' if owner else ''}")
+
+
+@storage_app.command("uploads", cls=Command)
+def keep_uploads(
+    where: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[WHERE]",
+            help="A folder, s3://BUCKET/PREFIX, or: database. Default: say where they are kept.",
+        ),
+    ] = None,
+    storage: Storage = None,
+) -> None:
+    """Choose where uploads, bundles and predictions are kept: in the database unless you do.
+
+    The database remembers the place, for the service and all workers; each of their machines has
+    to reach it. A folder must be one that all of them see under this path. What is stored already
+    stays where it is.
+
+    Example: gru-optuna storage uploads s3://tuning/uploads
+    """
+    with plain_errors():
+        from gru_optuna.storage.database.open import open_engine, open_storage
+        from gru_optuna.storage.upload_places import DATABASE, choose, chosen
+
+        url = storage_url(storage, current_workspace())
+        open_storage(url, create=True)
+        engine = open_engine(url)
+        if where is not None:
+            print(choose(engine, where))
+            return
+        with engine.connect() as connection:
+            place = chosen(connection)
+        print(place.where if place else DATABASE)
 
 
 @storage_app.command(cls=Command)
@@ -167,6 +202,13 @@ def upgrade(storage: Storage = None) -> None:
             print(f"nothing to upgrade: {now} is the newest version")
         else:
             print(f"from {before}\nto   {now}")
+
+
+def _say_lost(checkpoints: int, uploads: Sequence[str]) -> None:
+    if checkpoints:
+        say(f"{checkpoints} checkpoints can't be read: their trials resume from an earlier epoch")
+    for name in uploads:
+        say(f"{name} can't be read: upload it again there")
 
 
 def _dated(room: Path, url: str) -> Path:

@@ -15,6 +15,7 @@ from gru_optuna.service.pages import pages
 from gru_optuna.service.problems import Problem, answer_with_problems
 from gru_optuna.storage.database.open import open_storage, shown_url
 from gru_optuna.storage.database.schema import refuse_other_revisions
+from gru_optuna.storage.upload_places import require_usable
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -36,11 +37,13 @@ def make_service(settings: ServiceSettings, rules: AccessRules) -> ASGIApp:
     Raises
     ------
     UserError
-        If the database can't be opened, or nobody could log in.
+        If the database can't be opened, its uploads can't be reached, or nobody could log in.
     """
     refuse_without_tokens(rules, settings.url)
     context = ServiceContext(settings, open_storage(settings.url, create=settings.create))
-    if not settings.create:
+    if settings.create:
+        require_usable(context.engine)
+    else:
         # `open_storage` also opens tables of an earlier version that can't be upgraded here.
         with context.engine.connect() as connection:
             refuse_other_revisions(shown_url(settings.url), connection)

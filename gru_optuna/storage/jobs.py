@@ -24,13 +24,15 @@ from sqlalchemy import insert, select, update
 from gru_optuna.errors import StorageError
 from gru_optuna.storage.database.open import begin_queue_change, now
 from gru_optuna.storage.database.tables import jobs, submissions
-from gru_optuna.storage.uploads import remove_unused
+from gru_optuna.storage.uploads import remove_contents, remove_unused
 
 if TYPE_CHECKING:
     from collections.abc import Collection
     from datetime import datetime
 
     from sqlalchemy import Connection, Engine
+
+    from gru_optuna.storage.upload_places import StoredContent
 
 Kind: TypeAlias = Literal["confirm", "export", "predict"]
 
@@ -159,7 +161,8 @@ def finish(
             begin_queue_change(connection)
             same = (jobs.c.study == job.study) & (jobs.c.kind == job.kind)
             before = select(jobs.c.job_id).where(same, jobs.c.job_id < job.job_id)
-            remove(connection, connection.scalars(before).all())
+            contents = remove(connection, connection.scalars(before).all())
+        remove_contents(engine, contents)
     return True
 
 
@@ -185,12 +188,14 @@ def release(connection: Connection, dead: Collection[int]) -> None:
         connection.execute(update(jobs).where(jobs.c.job_id == row.job_id).values(values))
 
 
-def remove(connection: Connection, ids: Collection[int]) -> None:
-    """Removes jobs, and the files that they made, unless something else uses those."""
+def remove(connection: Connection, ids: Collection[int]) -> list[StoredContent]:
+    """Removes jobs, and the files that they made, unless something else uses those.
+
+    Returns what `uploads.remove_contents` has to remove after this transaction.
+    """
     made = set(connection.scalars(select(jobs.c.sha256).where(jobs.c.job_id.in_(ids))))
     connection.execute(jobs.delete().where(jobs.c.job_id.in_(ids)))
-    for sha256 in made - {None}:
-        remove_unused(connection, sha256)
+    return [content for sha256 in made - {None} for content in remove_unused(connection, sha256)]
 
 
 def _end(engine: Engine, job: Job, values: dict[str, Any]) -> bool:

@@ -1,7 +1,9 @@
-"""Files in the database, by the SHA-256 of their content: data of studies, and what jobs made.
+"""Files by the SHA-256 of their content: data of studies, and what jobs made.
 
-A file is stored in pieces, in one transaction: it is there whole, or not at all. So it travels with
-the database, a backup or a copy has it, and no path of one machine is opened on another.
+A file is there whole, or not at all. Its content is stored in pieces in the database, with which it
+then travels; or, if a place was chosen (``upload_places.py``), as a file there: written before the
+row that names it, and removed after that row. So a process that dies leaves at most a file without
+a row, which ``storage check`` finds, and never a row without its content.
 
 `put` stores a file, `find` and `list_all` describe what is stored, `read` streams a content,
 `fetch` writes it to a file of this machine, and `delete` removes what no study uses.
@@ -10,16 +12,20 @@ the database, a backup or a copy has it, and no path of one machine is opened on
 from __future__ import annotations
 
 import hashlib
+import os
 import re
-import tempfile
+import secrets
+from contextlib import suppress
 from dataclasses import dataclass
-from io import BufferedIOBase
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, cast
 
 from sqlalchemy import func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from gru_optuna.attributes import DATA_FILES
+from gru_optuna.checkpoints.checkpoint import DamagedCheckpoint
+from gru_optuna.checkpoints.names import upload_name
+from gru_optuna.checkpoints.stores import PIECE_BYTES, open_store
 from gru_optuna.errors import StorageError
 from gru_optuna.files import written_whole
 from gru_optuna.storage.database.open import begin_queue_change, now
@@ -28,20 +34,25 @@ from gru_optuna.storage.database.tables import (
     studies,
     study_attributes,
     submissions,
+    upload_files,
     upload_parts,
     uploads,
+)
+from gru_optuna.storage.upload_places import (
+    StoredContent,
+    chosen,
+    list_contents,
+    open_to_write,
 )
 from gru_optuna.workspace import is_plain_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
     from datetime import datetime
+    from io import BufferedIOBase
     from pathlib import Path
 
     from sqlalchemy import Connection, Engine
-
-PART_BYTES = 1 << 20
-"""The size of a piece: what a process holds in memory while it stores or reads a file."""
 
 _LONGEST_NAME = 255
 
@@ -66,50 +77,44 @@ def is_sha256(text: str) -> bool:
     return re.fullmatch("[0-9a-f]{64}", text) is not None
 
 
-def put(
-    engine: Engine, sha256: str | None, name: str, content: Iterable[bytes] | BufferedIOBase
-) -> Upload:
+def put(engine: Engine, name: str, file: IO[bytes], sha256: str | None = None) -> Upload:
     """Stores a file; one that is stored already only gets the new name.
 
     Parameters
     ----------
     engine
         The database's.
-    sha256
-        What the content's SHA-256 must be, in hexadecimal; None: whatever it is.
     name
         The file's name, which says its format.
-    content
-        A file, or its bytes in pieces of any size. They are read once, into a temporary file.
+    file
+        The content, from its first byte to its last, wherever the file stands.
+    sha256
+        The content's SHA-256 in hexadecimal, if the caller has computed it.
 
     Raises
     ------
     StorageError
-        If the content has another SHA-256, or the name is not a file's. Nothing is stored then.
+        If the name is not a file's, or the place of uploads can't be used. Nothing is stored then.
     """
+    refuse_bad_name(name)
+    if sha256 is None:
+        file.seek(0)
+        # Every file has `readinto`, which typing.IO doesn't know.
+        sha256 = hashlib.file_digest(cast("BufferedIOBase", file), "sha256").hexdigest()
+    stored = _rename(engine, sha256, name)
+    try:
+        return stored or _store(engine, sha256, name, file)
+    except IntegrityError:  # somebody else has stored the same content meanwhile
+        return _rename(engine, sha256, name) or _store(engine, sha256, name, file)
+
+
+def refuse_bad_name(name: str) -> None:
+    """Raises StorageError if a file can't be stored under this name."""
     if not is_plain_name(name) or len(name) > _LONGEST_NAME:
         raise StorageError(
             f'"{name[:80]}" is not the name of a file. Give a plain name of at most '
             f"{_LONGEST_NAME} characters, such as rows.csv."
         )
-    digest, size = hashlib.sha256(), 0
-    with tempfile.TemporaryFile() as spooled:
-        for piece in _pieces(content) if isinstance(content, BufferedIOBase) else content:
-            digest.update(piece)
-            size += len(piece)
-            spooled.write(piece)
-        found = digest.hexdigest()
-        if sha256 is not None and found != sha256:
-            raise StorageError(
-                f"{name}: the content's SHA-256 is {found}, not {sha256}. Nothing was stored. Send "
-                f"the file again, or correct the hash."
-            )
-        spooled.seek(0)
-        try:
-            return _store(engine, found, name, size, spooled)
-        except IntegrityError:  # somebody else has stored the same content meanwhile
-            spooled.seek(0)
-            return _store(engine, found, name, size, spooled)
 
 
 def find(engine: Engine, sha256: str) -> Upload:
@@ -140,9 +145,14 @@ def read(engine: Engine, sha256: str) -> Iterator[bytes]:
     Raises
     ------
     StorageError
-        If there is none of this SHA-256, or a piece is missing.
+        If there is none of this SHA-256, a piece is missing, or its place can't be read here.
     """
     stored, seen, part = find(engine, sha256), 0, 0
+    with engine.connect() as connection:
+        content = list_contents(connection, sha256).get(sha256)
+    if content is not None:
+        yield from _pieces_of(stored, content)
+        return
     while seen < stored.bytes:
         # A piece at a time: whoever reads slowly must not keep a transaction open.
         query = select(upload_parts.c.content).where(
@@ -191,15 +201,33 @@ def delete(engine: Engine, sha256: str) -> None:
         begin_queue_change(connection)
         if users := _users(connection, sha256):
             raise StorageError(f"the file is used by {', '.join(users)}. Delete that first.")
+        contents = list_contents(connection, sha256)
         removed = connection.execute(uploads.delete().where(uploads.c.sha256 == sha256))
     if not removed.rowcount:
         find(engine, sha256)  # says that there is none
+    remove_contents(engine, contents.values())
 
 
-def remove_unused(connection: Connection, sha256: str) -> None:
-    """Removes a file unless a study or a job uses it."""
-    if not _users(connection, sha256):
-        connection.execute(uploads.delete().where(uploads.c.sha256 == sha256))
+def remove_unused(connection: Connection, sha256: str) -> list[StoredContent]:
+    """Removes a file unless a study or a job uses it.
+
+    Returns what `remove_contents` has to remove after this transaction.
+    """
+    if _users(connection, sha256):
+        return []
+    contents = list_contents(connection, sha256)
+    connection.execute(uploads.delete().where(uploads.c.sha256 == sha256))
+    return list(contents.values())
+
+
+def remove_contents(engine: Engine, contents: Iterable[StoredContent]) -> None:
+    """Removes contents whose rows are gone.
+
+    One that can't be removed stays behind, and ``storage check --clean`` removes it.
+    """
+    for content in contents:
+        with suppress(StorageError, ValueError):  # ValueError: not a name of ours
+            open_to_write(engine, content.where).remove(content.name)
 
 
 def _users(connection: Connection, sha256: str) -> list[str]:
@@ -225,32 +253,91 @@ def _users(connection: Connection, sha256: str) -> list[str]:
     return names + [f'job {row.job_id} of the study "{row.study}"' for row in made]
 
 
-def _store(engine: Engine, sha256: str, name: str, size: int, spooled: IO[bytes]) -> Upload:
-    # Without the queue's lock, which a large file would hold for long.
+def _rename(engine: Engine, sha256: str, name: str) -> Upload | None:
+    """Gives a stored file another name; None if there is none of this SHA-256."""
     with engine.begin() as connection:
-        mine = uploads.c.sha256 == sha256
-        stored = connection.execute(select(uploads).where(mine)).one_or_none()
-        if stored is not None:
-            connection.execute(update(uploads).where(mine).values(name=name))
-            return Upload(sha256, name, stored.bytes, stored.created_at)
-        made = Upload(sha256, name, size, now(connection))
-        connection.execute(insert(uploads).values(vars(made)))
-        for number, piece in enumerate(_pieces(spooled)):
-            row = {"sha256": sha256, "part": number, "content": piece}
-            connection.execute(insert(upload_parts).values(row))
+        row = connection.execute(
+            update(uploads).where(uploads.c.sha256 == sha256).values(name=name).returning(uploads)
+        ).one_or_none()
+    return None if row is None else Upload(**row._mapping)
+
+
+def _store(engine: Engine, sha256: str, name: str, file: IO[bytes]) -> Upload:
+    size = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    with engine.connect() as connection:
+        place = chosen(connection)
+    # Without the queue's lock, which a large file would hold for long.
+    if place is None:
+        with engine.begin() as connection:
+            made = _add_row(connection, sha256, name, size)
+            _add_parts(connection, sha256, iter(lambda: file.read(PIECE_BYTES), b""))
+        return made
+    token = secrets.token_hex(4)
+    content = StoredContent(place.where, upload_name(sha256, token))
+    open_to_write(engine, place.where).write(content.name, file)
+    try:
+        with engine.begin() as connection:
+            made = _add_row(connection, sha256, name, size)
+            row = {"sha256": sha256, "place_id": place.place_id, "token": token}
+            connection.execute(insert(upload_files).values(row))
+    except IntegrityError:  # after any other error, the row may have been committed all the same
+        remove_contents(engine, [content])
+        raise
     return made
 
 
-def _pieces(file: IO[bytes] | BufferedIOBase) -> Iterator[bytes]:
-    return iter(lambda: file.read(PART_BYTES), b"")
+def _add_row(connection: Connection, sha256: str, name: str, size: int) -> Upload:
+    made = Upload(sha256, name, size, now(connection))
+    connection.execute(insert(uploads).values(vars(made)))
+    return made
+
+
+def _add_parts(connection: Connection, sha256: str, pieces: Iterable[bytes]) -> None:
+    for number, piece in enumerate(pieces):
+        row = {"sha256": sha256, "part": number, "content": piece}
+        connection.execute(insert(upload_parts).values(row))
+
+
+def _pieces_of(upload: Upload, content: StoredContent) -> Iterator[bytes]:
+    store, seen = open_store(content.where), 0
+    store.require_marker()  # without it, a place that isn't here would seem to have lost a file
+    try:
+        for piece in store.pieces(content.name):
+            seen += len(piece)
+            yield piece
+    except DamagedCheckpoint:
+        raise StorageError(f"{upload.name}: its content is missing in {content.where}.") from None
+    if seen != upload.bytes:
+        raise StorageError(f"{upload.name}: a part of its content is missing in {content.where}.")
+
+
+def bring_in(connection: Connection, contents: Mapping[str, StoredContent]) -> list[str]:
+    """Stores contents in the database that lie elsewhere, each given by its SHA-256.
+
+    Returns the names of uploads whose contents can't be read. These uploads are removed.
+    """
+    lost = []
+    for sha256, content in contents.items():
+        mine = uploads.c.sha256 == sha256
+        row = connection.execute(select(uploads).where(mine)).one_or_none()
+        if row is not None:
+            upload = Upload(**row._mapping)
+            try:
+                _add_parts(connection, sha256, _pieces_of(upload, content))
+            except StorageError:
+                connection.execute(uploads.delete().where(mine))
+                lost.append(upload.name)
+    return lost
 
 
 def missing_parts(connection: Connection) -> list[str]:
-    """The names of stored files whose pieces don't add up to their sizes."""
+    """The names of files in the database whose pieces don't add up to their sizes."""
     held = func.coalesce(func.sum(func.length(upload_parts.c.content)), 0)
     query = (
         select(uploads.c.name)
         .outerjoin(upload_parts)
+        .where(uploads.c.sha256.not_in(select(upload_files.c.sha256)))
         .group_by(uploads.c.sha256, uploads.c.name, uploads.c.bytes)
         .having(held != uploads.c.bytes)
     )

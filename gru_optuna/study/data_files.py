@@ -1,4 +1,4 @@
-"""The files of a study, by their hash: stored in the database, fetched where they are missing.
+"""The files of a study, by their hash: stored as uploads, fetched where they are missing.
 
 A path from the database is opened below a folder of this machine only, links followed.
 """
@@ -30,7 +30,7 @@ PARTS = ("train", "validation", "test")
 """The keys of ``[data]`` that may name a file."""
 
 CACHE_BYTES = 20 << 30
-"""The bytes of data that a machine keeps, so that they aren't read from the database again."""
+"""The bytes of data that a machine keeps, so that they aren't fetched again."""
 
 _IN_USE_SECONDS = 3600.0
 
@@ -45,13 +45,15 @@ def named_files(spec: Specification) -> dict[str, str]:
 
 
 def store_files(engine: Engine, study: Study, spec: Specification, folder: Path) -> None:
-    """Stores a study's files in the database, unless they are there, so that workers without them
-    can fetch them. A file with an absolute path isn't: it must be there on every machine.
+    """Stores a study's files as uploads, unless they are there, so that workers without them can
+    fetch them. A file with an absolute path isn't: it must be there on every machine.
 
     Raises
     ------
     StudyError
         If a relative path leads out of the folder of the study file.
+    StorageError
+        If the place of uploads can't be used.
     """
     stored: dict[str, str] = {}
     for path in named_files(spec).values():
@@ -65,7 +67,7 @@ def store_files(engine: Engine, study: Study, spec: Specification, folder: Path)
                 f"this path. Move it there, and name it relative to the study file."
             ) from None
         with found.open("rb") as file:
-            stored[path] = uploads.put(engine, None, found.name, file).sha256
+            stored[path] = uploads.put(engine, found.name, file).sha256
     if study.user_attrs.get(DATA_FILES) != stored:
         study.set_user_attr(DATA_FILES, stored)
 

@@ -64,7 +64,7 @@ from gru_optuna.storage.database.tables import (
     workers,
 )
 from gru_optuna.storage.jobs import FAILED, Job, remove
-from gru_optuna.storage.uploads import is_sha256
+from gru_optuna.storage.uploads import is_sha256, remove_contents
 from gru_optuna.storage.workers.heartbeats import LEASE_SECONDS
 from gru_optuna.study.budget import is_over, trial_limit
 from gru_optuna.study.data_files import named_files
@@ -341,8 +341,9 @@ def delete(engine: Engine, name: str) -> None:
     with engine.begin() as connection:
         begin_queue_change(connection)
         own = select(jobs.c.job_id).where(jobs.c.study == name)
-        remove(connection, connection.scalars(own).all())
+        contents = remove(connection, connection.scalars(own).all())
         connection.execute(submissions.delete().where(submissions.c.name == name))
+    remove_contents(engine, contents)
 
 
 def set_error(engine: Engine, name: str, error: str) -> None:

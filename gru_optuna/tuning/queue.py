@@ -35,6 +35,7 @@ from gru_optuna.storage.database.open import (
     open_storage,
     watch_file,
 )
+from gru_optuna.storage.upload_places import require_usable
 from gru_optuna.storage.workers.leases import Host
 from gru_optuna.storage.workers.queue import QueueRegistration
 from gru_optuna.study import submissions
@@ -136,6 +137,7 @@ class QueueWorker:
         open_storage(url)  # says what is wrong with it
         open_storage(url, create=True)  # with the tables of this version
         self._engine = open_engine(url)
+        require_usable(self._engine)
         host = Host.here(str(choose_device(settings.device)), settings.slots or 0)
         self._registration = QueueRegistration(self._engine, host, settings.lease_seconds)
         self._turn: _Turn | None = None
@@ -360,7 +362,7 @@ class QueueWorker:
                 # A database may hold a study by any name.
                 name = f"{job.study}-{made.name}" if is_plain_name(job.study) else made.name
                 with made.open("rb") as file:
-                    sha256 = uploads.put(self._engine, None, name, file).sha256
+                    sha256 = uploads.put(self._engine, name, file).sha256
             jobs.finish(self._engine, job, result, sha256)
 
     def _confirm(

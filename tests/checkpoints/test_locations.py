@@ -201,7 +201,7 @@ def test_a_place_can_be_given_to_another_database(
     assert "add --storage URL" in refused("adopt", own)
     empty = f"sqlite:///{tmp_path / 'empty.db'}"
     open_storage(empty, create=True)
-    assert "no study keeps its checkpoints in" in refused("adopt", own, "--storage", empty)
+    assert "keeps nothing in" in refused("adopt", own, "--storage", empty)
     assert "copy.db" in run("adopt", own, "--storage", copy)
     run("check", "--storage", copy, "--clean")
     assert open_store(own).names() == []

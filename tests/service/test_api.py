@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import io
 import socket
+import subprocess
+import sys
 import zipfile
+from pathlib import Path
 
 import httpx2
 import pytest
@@ -288,3 +291,35 @@ def test_a_study_with_two_goals_shows_the_metric(service: Service, client) -> No
     assert [trial["value"] for trial in trials] == [0.7, 0.701]
     best = client.get("/v1/studies/films/best").json()
     assert best["front"]
+
+
+def test_uploads_lie_in_the_place_that_was_chosen(tmp_path) -> None:
+    with serving(tmp_path) as service, service.client() as client:
+        in_rows = upload(client, "text,label\nfine,1\n", "rows.csv")
+        place = Path(invoke("storage", "uploads", str(tmp_path / "shared"), "--storage",
+                            service.database, code=0).stdout.strip())  # fmt: skip
+        data = upload(client)
+        (stored,) = (place / "uploads").iterdir()
+        assert stored.read_text() == ROWS
+        seen = client.get(f"/v1/data/{data}").json()["inspection"]
+        assert seen["files"][0]["rows"] == 120
+
+        place.rename(tmp_path / "away")
+        lacking = "there is no such folder on this machine"
+        answer = client.put(f"/v1/data/{sha256(b'new')}?name=new.csv", content=b"new")
+        assert lacking in refused(answer, 503)
+        assert lacking in refused(client.get(f"/v1/data/{data}"), 503)
+        assert client.get(f"/v1/data/{in_rows}").status_code == 200
+        for command in ("serve", "worker"):
+            said = subprocess.run(
+                [sys.executable, "-m", "gru_optuna", command, "--storage", service.database],
+                cwd=tmp_path, capture_output=True, text=True, check=False,
+            )  # fmt: skip
+            assert said.returncode == 2, said.stderr
+            assert lacking in said.stderr
+            assert said.stderr.count("\n") == 1
+
+        (tmp_path / "away").rename(place)
+        assert client.delete(f"/v1/data/{data}").status_code == 204
+        assert not list(place.glob("uploads/*"))
+        assert [each["name"] for each in client.get("/v1/data").json()] == ["rows.csv"]

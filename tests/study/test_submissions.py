@@ -43,7 +43,7 @@ def engine(database_url: str) -> Iterator[Engine]:
     """A database of each kind, with one upload."""
     open_storage(database_url, create=True)
     engine = open_engine(database_url)
-    uploads.put(engine, SHA256, "reviews.csv", [ROWS])
+    uploads.put(engine, "reviews.csv", io.BytesIO(ROWS))
     yield engine
     engine.dispose()
 
@@ -258,8 +258,8 @@ def test_a_deleted_study_leaves_nothing_and_its_name_is_free(
 
 def test_rows_that_were_predicted_can_be_removed(engine: Engine) -> None:
     submit(engine, TOML, {"train": SHA256})
-    rows = uploads.put(engine, None, "rows.csv", io.BytesIO(b"text\nfine\n")).sha256
-    predicted = uploads.put(engine, None, "predictions.csv", io.BytesIO(b"yes\n")).sha256
+    rows = uploads.put(engine, "rows.csv", io.BytesIO(b"text\nfine\n")).sha256
+    predicted = uploads.put(engine, "predictions.csv", io.BytesIO(b"yes\n")).sha256
     made = jobs.create(engine, "reviews", "predict", {"bundle": 1, "data": rows})
     for take in (None, lambda: jobs.claim(engine, 1)):
         claimed = take() if take else None
@@ -281,42 +281,6 @@ def test_a_server_imports_neither_torch_nor_numba() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     ).stdout
     assert said == "[]\n"
-
-
-# --- uploads ---
-
-
-@pytest.mark.parametrize("size", [0, 1, uploads.PART_BYTES, 2 * uploads.PART_BYTES + 3])
-def test_an_upload_comes_back_as_it_was(engine: Engine, tmp_path, size: int) -> None:
-    content = bytes(i % 251 for i in range(size))
-    made = uploads.put(engine, None, "rows.bin", io.BytesIO(content))
-    assert (made.bytes, made.sha256) == (size, hashlib.sha256(content).hexdigest())
-    assert b"".join(uploads.read(engine, made.sha256)) == content
-    path = uploads.fetch(engine, made.sha256, tmp_path / "cache" / "rows.bin")
-    assert path.read_bytes() == content
-    path.write_bytes(b"changed")
-    assert uploads.fetch(engine, made.sha256, path).read_bytes() == content
-    assert uploads.put(engine, None, "other.bin", [content]).created_at == made.created_at
-    assert uploads.find(engine, made.sha256).name == "other.bin"
-
-
-def test_an_upload_with_another_hash_is_not_stored(engine: Engine) -> None:
-    with pytest.raises(StorageError, match=f"SHA-256 is {hashlib.sha256(b'y').hexdigest()}, not"):
-        uploads.put(engine, hashlib.sha256(b"x").hexdigest(), "rows.csv", [b"y"])
-    for name in ("../rows.csv", "", "a/b.csv", "x" * 256, "rows\n.csv"):
-        with pytest.raises(StorageError, match="is not the name of a file"):
-            uploads.put(engine, None, name, [b"y"])
-    assert [upload.name for upload in uploads.list_all(engine)] == ["reviews.csv"]
-
-
-def test_an_upload_that_breaks_off_is_not_stored(engine: Engine) -> None:
-    def breaks() -> Iterator[bytes]:
-        yield b"half"
-        raise ConnectionError("the client is gone")
-
-    with pytest.raises(ConnectionError):
-        uploads.put(engine, None, "rows.csv", breaks())
-    assert [upload.name for upload in uploads.list_all(engine)] == ["reviews.csv"]
 
 
 # --- jobs ---

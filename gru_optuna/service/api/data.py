@@ -7,7 +7,8 @@ import shutil
 import tempfile
 from contextlib import contextmanager
 from http import HTTPStatus
-from typing import IO, TYPE_CHECKING, Any, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 from anyio import to_thread
 from fastapi import APIRouter, Request, Response
@@ -21,6 +22,7 @@ from gru_optuna.service.context import Context
 from gru_optuna.service.problems import RequestRefused, problems_of
 from gru_optuna.service.processes import draft_upload, inspect_upload
 from gru_optuna.storage import uploads
+from gru_optuna.storage.upload_places import local_folders
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -161,7 +163,11 @@ async def receive_upload(
     ------
     RequestRefused
         If it is too large, the disk too full, the name not a file's, or the hash another one.
+    StorageError
+        If the place of uploads can't be used.
     """
+    with refused_as(HTTPStatus.UNPROCESSABLE_ENTITY):
+        uploads.refuse_bad_name(name)
     most, reserve = most or context.settings.most_upload_bytes, context.settings.reserve_bytes
     declared = request.headers.get("content-length", "0")
     too_large = RequestRefused(
@@ -173,7 +179,11 @@ async def receive_upload(
         raise too_large
     digest, size = hashlib.sha256(), 0
     with tempfile.TemporaryFile() as spooled:
-        free = shutil.disk_usage(tempfile.gettempdir()).free - reserve
+        folders = [
+            Path(tempfile.gettempdir()),
+            *await to_thread.run_sync(local_folders, context.engine),
+        ]
+        free = min(shutil.disk_usage(folder).free for folder in folders) - reserve
         try:
             async for piece in request.stream():
                 size += len(piece)
@@ -201,13 +211,7 @@ async def receive_upload(
             )
         if not size:
             raise RequestRefused(HTTPStatus.UNPROCESSABLE_ENTITY, "The body is empty.")
-        spooled.seek(0)
-        return await to_thread.run_sync(_put, context, found, name, spooled)
-
-
-def _put(context: ServiceContext, sha256: str, name: str, content: IO[bytes]) -> Upload:
-    with refused_as(HTTPStatus.UNPROCESSABLE_ENTITY):
-        return uploads.put(context.engine, sha256, name, content)
+        return await to_thread.run_sync(uploads.put, context.engine, name, spooled, found)
 
 
 def find_upload(context: ServiceContext, sha256: str) -> Upload:

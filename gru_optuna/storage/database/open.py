@@ -207,7 +207,12 @@ def owner_of(study: Study) -> Owner:
     StorageError
         If it can't be asked.
     """
-    return locate(engine_of(study).url.render_as_string(hide_password=False)).owner()
+    return database_of(engine_of(study)).owner()
+
+
+def database_of(engine: Engine) -> Database:
+    """The database behind an engine."""
+    return locate(engine.url.render_as_string(hide_password=False))
 
 
 def shown_url(url: str) -> str:

@@ -38,7 +38,7 @@ _MIGRATIONS = Path(__file__).parent / "migrations"
 _OPTUNAS_MIGRATIONS = Path(optuna.storages._rdb.__file__).parent / "alembic"
 
 
-_ONLY_ADDED_TO = ("0001", "0002")
+_ONLY_ADDED_TO = ("0001", "0002", "0003")
 """Our revisions of which every later one keeps all tables as they are."""
 
 

@@ -137,6 +137,26 @@ upload_parts = Table(
 )
 """The contents of uploads, in pieces: no process ever holds a whole file in memory."""
 
+upload_places = Table(
+    "gru_optuna_upload_places",
+    metadata,
+    Column("place_id", Integer, primary_key=True),
+    Column("place", Text),  # a folder or s3://BUCKET/PREFIX; null: `upload_parts`
+    sqlite_autoincrement=True,
+)
+"""Where contents have been kept. New ones go to the newest place, or to `upload_parts`."""
+
+upload_files = Table(
+    "gru_optuna_upload_files",
+    metadata,
+    Column("sha256", ForeignKey(uploads.c.sha256, ondelete="CASCADE"), primary_key=True),
+    Column("place_id", ForeignKey(upload_places.c.place_id), nullable=False),
+    # Part of the file's name: whoever removes the file of a row that is gone never removes that of
+    # a row for the same content, stored again meanwhile.
+    Column("token", String(8), nullable=False),
+)
+"""Uploads whose contents lie in a place, and not in `upload_parts`."""
+
 submissions = Table(
     "gru_optuna_submissions",
     metadata,

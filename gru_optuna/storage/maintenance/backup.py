@@ -19,7 +19,15 @@ from gru_optuna.files import written_whole
 from gru_optuna.storage.database import schema
 from gru_optuna.storage.database.open import existing
 from gru_optuna.storage.database.sqlite import SQLite
-from gru_optuna.storage.database.tables import checkpoints, jobs, leases, queue_workers, workers
+from gru_optuna.storage.database.tables import (
+    checkpoints,
+    jobs,
+    leases,
+    queue_workers,
+    upload_files,
+    upload_places,
+    workers,
+)
 from gru_optuna.storage.maintenance.copy import (
     copy_snapshot,
     read_contents,
@@ -27,6 +35,8 @@ from gru_optuna.storage.maintenance.copy import (
     studies_in,
     whole_queue,
 )
+from gru_optuna.storage.upload_places import list_contents
+from gru_optuna.storage.uploads import bring_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -40,11 +50,11 @@ if TYPE_CHECKING:
 _FAILURES = (sqlite3.Error, SQLAlchemyError, OSError, GRUOptunaError, OptunaError)
 
 
-def backup(source: str, out: Path) -> int:
+def backup(source: str, out: Path) -> tuple[int, list[str]]:
     """Writes a SQLite database with everything that `source` holds at this moment.
 
-    It includes the contents of checkpoints. No worker holds its running trials, so the first
-    worker that opens it continues them.
+    It includes the contents of checkpoints and uploads, wherever they lie. No worker holds its
+    running trials, so the first worker that opens it continues them.
 
     Parameters
     ----------
@@ -55,8 +65,9 @@ def backup(source: str, out: Path) -> int:
 
     Returns
     -------
-    int
-        How many checkpoints couldn't be read; their trials continue from an earlier one.
+    tuple
+        How many checkpoints couldn't be read, whose trials continue from an earlier one; and the
+        names of the uploads whose contents couldn't be read, which the backup lacks.
 
     Raises
     ------
@@ -132,8 +143,9 @@ def _rescue_file(
     copy = SQLite(out).engine()
     if add is not None:
         add(copy)
-    with copy.connect() as connection:
+    with copy.begin() as connection:
         contents = read_contents(connection, SQLite(lost).checkpoint_folder)
+        bring_in(connection, list_contents(connection))
     copy.dispose()
     with closing(sqlite3.connect(out)) as target:
         _stand_alone(target, contents)
@@ -152,12 +164,17 @@ def _rescue_study(memory: Study, out: Path) -> None:
         _stand_alone(target, {})
 
 
-def _copy_pages(before: Snapshot, out: Path) -> int:
+def _copy_pages(before: Snapshot, out: Path) -> tuple[int, list[str]]:
     source = before.connection.connection.driver_connection
     assert isinstance(source, sqlite3.Connection)
     with closing(sqlite3.connect(out)) as target:
         source.backup(target)
-        return _stand_alone(target, before.contents if before.has(checkpoints) else None)
+    engine = SQLite(out).engine()
+    with engine.begin() as connection:
+        lost = bring_in(connection, list_contents(connection))
+    engine.dispose()
+    with closing(sqlite3.connect(out)) as target:
+        return _stand_alone(target, before.contents if before.has(checkpoints) else None), lost
 
 
 def _stand_alone(target: sqlite3.Connection, contents: Mapping[str, bytes] | None) -> int:
@@ -182,10 +199,13 @@ def _stand_alone(target: sqlite3.Connection, contents: Mapping[str, bytes] | Non
             running = "WHERE state = 'running'"
             target.execute(f"UPDATE {jobs} SET state = 'waiting', worker_id = NULL {running}")  # noqa: S608
             target.execute(f"DELETE FROM {queue_workers}")  # noqa: S608
+        if upload_places.name in tables:  # nor must new uploads
+            target.execute(f"DELETE FROM {upload_files}")  # noqa: S608
+            target.execute(f"DELETE FROM {upload_places}")  # noqa: S608
     return lost
 
 
-def _copy_rows(before: Snapshot, out: SQLite) -> int:
+def _copy_rows(before: Snapshot, out: SQLite) -> tuple[int, list[str]]:
     if schema.stored(before.connection).optuna != schema.newest().optuna:
         raise StorageError(
             f"{before.database} was made by another version of Optuna, whose rows this one can't "
@@ -193,7 +213,7 @@ def _copy_rows(before: Snapshot, out: SQLite) -> int:
         )
     out.prepare()
     schema.make(out)
-    copied = copy_snapshot(before, out, studies_in(before), whole_queue(before))
+    copied, lost = copy_snapshot(before, out, studies_in(before), whole_queue(before))
     with closing(sqlite3.connect(out.path)) as target:
         target.execute("PRAGMA journal_mode=DELETE")
-    return sum(study.lost for study in copied)
+    return sum(study.lost for study in copied), lost

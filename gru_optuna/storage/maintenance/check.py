@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from optuna.trial import TrialState
 from sqlalchemy import ColumnElement, Table, case, delete, func, select
@@ -13,7 +13,7 @@ from sqlalchemy.exc import DatabaseError
 
 from gru_optuna.checkpoints.checkpoint import DamagedCheckpoint, digest
 from gru_optuna.checkpoints.names import UPLOADS, is_checkpoint
-from gru_optuna.checkpoints.stores import Folder
+from gru_optuna.checkpoints.stores import Folder, open_store
 from gru_optuna.errors import StorageError
 from gru_optuna.storage.database import schema
 from gru_optuna.storage.database.open import existing
@@ -25,6 +25,7 @@ from gru_optuna.storage.database.tables import (
     studies,
     submissions,
     trials,
+    upload_files,
     upload_parts,
     uploads,
     workers,
@@ -32,15 +33,17 @@ from gru_optuna.storage.database.tables import (
 from gru_optuna.storage.database.triggers import missing_triggers
 from gru_optuna.storage.maintenance.checkpoint_stores import study_stores
 from gru_optuna.storage.paused_trials import row_is_paused
+from gru_optuna.storage.upload_places import list_contents, list_places
 from gru_optuna.storage.uploads import missing_parts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from sqlalchemy import Connection
+    from sqlalchemy import Connection, Row
 
-    from gru_optuna.checkpoints.stores import ContentStore, StoredFile
+    from gru_optuna.checkpoints.stores import ContentStore
     from gru_optuna.storage.database.backend import Database
+    from gru_optuna.storage.upload_places import StoredContent
 
 ORPHANED_SECONDS = 60.0
 """A worker writes a checkpoint's file before its row, so a younger file may still get one."""
@@ -65,6 +68,7 @@ _ROWS_OF_NOBODY: dict[Table, ColumnElement[bool]] = {
     jobs: jobs.c.study.not_in(select(submissions.c.name))
     & jobs.c.study.not_in(select(studies.c.study_name)),
     upload_parts: upload_parts.c.sha256.not_in(select(uploads.c.sha256)),
+    upload_files: upload_files.c.sha256.not_in(select(uploads.c.sha256)),
 }
 
 
@@ -104,12 +108,14 @@ class Removed:
 
 @dataclass(frozen=True)
 class _Files:
-    """Files in one folder of checkpoints that are too old to be still in progress."""
+    """Files in one place of checkpoints or uploads."""
 
-    store: Folder
-    names: tuple[str, ...]
+    store: ContentStore
+    sizes: Mapping[str, int]
+    old: tuple[str, ...]
+    """Those that can't be still in progress."""
     refused: StorageError | None = None
-    """Why the folder isn't touched."""
+    """Why the place isn't touched."""
 
 
 def check(url: str) -> list[CheckResult]:
@@ -139,7 +145,7 @@ def clean(url: str) -> Removed:
     with database.plain_errors(), database.passing_engine().begin() as connection:
         schema.refuse_other_revisions(str(database), connection)
         stores = study_stores(connection, database.checkpoint_folder, database.owner())
-        files = _files(database, stores)
+        files = [*_files(database, stores), *_upload_files(database, connection).values()]
         for table, orphaned in [*_ROWS_OF_NOBODY.items(), *_ROWS_OF_FINISHED.items()]:
             rows += connection.execute(delete(table).where(orphaned)).rowcount
         for lying in files:
@@ -172,14 +178,44 @@ def _findings(database: Database, connection: Connection) -> Iterator[CheckResul
     stores = study_stores(connection, database.checkpoint_folder, database.owner())
     files = _files(database, stores)
     yield _contents(connection, stores)
-    yield _orphans(connection, files)
-    yield _uploads(connection)
+    kept = _upload_files(database, connection)
+    yield _orphans(connection, [*files, *kept.values()])
+    yield _uploads(connection, kept)
 
 
-def _uploads(connection: Connection) -> CheckResult:
+def _uploads(connection: Connection, kept: Mapping[str, _Files]) -> CheckResult:
     count = connection.scalar(select(func.count()).select_from(uploads))
     problems = [f"{name} lacks a part of its content" for name in missing_parts(connection)]
+    contents = list_contents(connection)
+    for upload in connection.execute(select(uploads).order_by(uploads.c.name)):
+        content = contents.get(upload.sha256)
+        if content is not None:
+            files = kept.get(content.where)
+            if files is None or files.refused is not None:
+                problems.append(f"{upload.name} can't be read in {content.where}")
+            elif files.sizes.get(content.name) != upload.bytes and _still_lacks(
+                connection, files.store, content, upload
+            ):
+                problems.append(f"{upload.name} lacks its content in {content.where}")
     return CheckResult("uploads", tuple(problems), f"{count}, all complete")
+
+
+def _still_lacks(
+    connection: Connection, store: ContentStore, content: StoredContent, upload: Row[Any]
+) -> bool:
+    """Whether a content is missing at a second look; others may have stored or removed it."""
+    file = store.files(content.name).get(content.name)
+    if file is not None and file.bytes == upload.bytes:
+        return False
+    return list_contents(connection, upload.sha256).get(upload.sha256) == content
+
+
+def _upload_files(database: Database, connection: Connection) -> dict[str, _Files]:
+    """The uploads that lie in each place."""
+    return {
+        where: _lying_in(open_store(where, database.owner()), uploads=True)
+        for where in list_places(connection)
+    }
 
 
 def _integrity(connection: Connection) -> CheckResult:
@@ -336,19 +372,23 @@ def _files(database: Database, stores: Mapping[int, ContentStore | None]) -> lis
     return [_lying_in(store) for _, store in sorted(folders.items())]
 
 
-def _lying_in(store: Folder) -> _Files:
-    now = time.time()
-
-    def is_old(name: str, file: StoredFile) -> bool:
-        limit = ORPHANED_SECONDS if is_checkpoint(name) else STALE_SECONDS
-        return not name.startswith(UPLOADS) and now - file.modified > limit
-
+def _lying_in(store: ContentStore, *, uploads: bool = False) -> _Files:
     try:
         store.refuse_others()
-        found = store.files(unfinished=True)
-        return _Files(store, tuple(sorted(name for name in found if is_old(name, found[name]))))
+        found = {
+            name: file
+            for name, file in store.files(unfinished=True).items()
+            if name.startswith(UPLOADS) == uploads
+        }
     except StorageError as error:
-        return _Files(store, (), error)
+        return _Files(store, {}, (), error)
+    now = time.time()
+    old = sorted(
+        name
+        for name, file in found.items()
+        if now - file.modified > (ORPHANED_SECONDS if is_checkpoint(name) else STALE_SECONDS)
+    )
+    return _Files(store, {name: file.bytes for name, file in found.items()}, tuple(old))
 
 
 def _orphans(connection: Connection, files: Sequence[_Files]) -> CheckResult:
@@ -359,4 +399,5 @@ def _orphans(connection: Connection, files: Sequence[_Files]) -> CheckResult:
 
 def _in_no_row(connection: Connection, files: _Files) -> list[str]:
     known = set(connection.scalars(select(checkpoints.c.name)))
-    return [name for name in files.names if name not in known]
+    known |= {content.name for content in list_contents(connection).values()}
+    return [name for name in files.old if name not in known]

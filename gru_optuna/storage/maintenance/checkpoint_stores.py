@@ -14,6 +14,7 @@ from gru_optuna.checkpoints.stores import Folder, open_store
 from gru_optuna.errors import StorageError
 from gru_optuna.storage.database.open import existing
 from gru_optuna.storage.mirror.optuna_rows import decoded
+from gru_optuna.storage.upload_places import list_places
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -53,38 +54,36 @@ def study_stores(
 
 
 def adopt(where: str, url: str, *, required: bool) -> Owner | None:
-    """Confirms that checkpoints are kept at a place; returns the database that it belongs to now.
+    """Confirms that a place is ours; returns the database that it belongs to now.
 
     Parameters
     ----------
     where
         The folder or ``s3://BUCKET/PREFIX``.
     url
-        The database whose studies may keep their checkpoints there.
+        The database that may keep checkpoints or uploads there.
     required
         Whether it has to be this database. Otherwise the place belongs to the first that writes
-        there, if no study of this one names it.
+        there, if this one doesn't name it.
 
     Raises
     ------
     StorageError
-        If there is no such place, or something else lies there; or if no study names it, and
-        `required`.
+        If there is no such place, or something else lies there; or if this database doesn't name
+        it, and `required`.
     """
     place = where.rstrip("/") if "://" in where else str(Path(where).absolute())
     owner = None
     try:
         database = existing(url)
         with database.plain_errors(), database.passing_engine().connect() as connection:
-            if place in _places(connection).values():
+            if place in [*_places(connection).values(), *list_places(connection)]:
                 owner = database.owner()
     except StorageError:
         if required:
             raise
     if required and owner is None:
-        raise StorageError(
-            f"{existing(url)}: no study keeps its checkpoints in {place}. Check both names."
-        )
+        raise StorageError(f"{existing(url)} keeps nothing in {place}. Check both names.")
     stores.adopt(place, owner)
     return owner
 

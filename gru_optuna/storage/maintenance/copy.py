@@ -1,8 +1,8 @@
 """Copies whole studies from one database to another, of either kind.
 
-A copy has all of Optuna's rows and the checkpoints of running trials, with their contents,
-wherever those lie. It has no workers and no leases, so a worker there can adopt the running
-trials. Ids and the place of new checkpoints are the target's own.
+A copy has all of Optuna's rows, the checkpoints of running trials and the data of submitted
+studies, with their contents, wherever those lie. It has no workers and no leases, so a worker there
+can adopt the running trials. Ids and the places of new files are the target's own.
 """
 
 from __future__ import annotations
@@ -32,6 +32,8 @@ from gru_optuna.storage.database.tables import (
     uploads,
 )
 from gru_optuna.storage.maintenance.checkpoint_stores import study_stores
+from gru_optuna.storage.upload_places import list_contents
+from gru_optuna.storage.uploads import bring_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -95,7 +97,9 @@ class Snapshot:
         return inspect(self.connection).has_table(table.name)
 
 
-def copy_studies(source: str, target: str, names: Sequence[str] = ()) -> list[Copied]:
+def copy_studies(
+    source: str, target: str, names: Sequence[str] = ()
+) -> tuple[list[Copied], list[str]]:
     """Copies studies in one transaction, so that all of them arrive, or none.
 
     Parameters
@@ -104,6 +108,11 @@ def copy_studies(source: str, target: str, names: Sequence[str] = ()) -> list[Co
         Storage URLs. The target is created if there is none.
     names
         The studies' names; without any, all studies.
+
+    Returns
+    -------
+    tuple
+        The studies, and the names of the uploads whose contents couldn't be read.
 
     Raises
     ------
@@ -150,10 +159,10 @@ def copy_snapshot(
     target: Database,
     wanted: Mapping[str, int],
     queue: Mapping[Table, Select[Any]],
-) -> list[Copied]:
+) -> tuple[list[Copied], list[str]]:
     """Copies studies, given by their names and ids, and rows of the queue.
 
-    The target has all tables.
+    The target has all tables. Returns as `copy_studies` does.
 
     Raises
     ------
@@ -173,8 +182,8 @@ def copy_snapshot(
                 f'{target} already has a study "{min(taken)}". Nothing was copied. Choose other '
                 f"studies with --study, or another target."
             )
-        _copy_queue(before, connection, queue)
-        return [_copy_study(before, connection, *study) for study in wanted.items()]
+        lost = _copy_queue(before, connection, queue)
+        return [_copy_study(before, connection, *study) for study in wanted.items()], lost
 
 
 def whole_queue(before: Snapshot) -> dict[Table, Select[Any]]:
@@ -211,7 +220,10 @@ def _all(before: Snapshot, query: Select[Any]) -> list[dict[str, Any]]:
     return [row for rows in before.read(query) for row in rows]
 
 
-def _copy_queue(before: Snapshot, target: Connection, queue: Mapping[Table, Select[Any]]) -> None:
+def _copy_queue(
+    before: Snapshot, target: Connection, queue: Mapping[Table, Select[Any]]
+) -> list[str]:
+    """Returns the names of uploads whose contents couldn't be read."""
     there = set(target.scalars(select(uploads.c.sha256)))  # the same content
     for table, query in queue.items():
         for rows in before.read(query, CONTENTS if table is upload_parts else BATCH):
@@ -222,6 +234,8 @@ def _copy_queue(before: Snapshot, target: Connection, queue: Mapping[Table, Sele
     # Workers of the copy do them from their beginning.
     running = update(jobs).where(jobs.c.state == "running")
     target.execute(running.values(state="waiting", worker_id=None))
+    elsewhere = list_contents(before.connection)
+    return bring_in(target, {sha256: elsewhere[sha256] for sha256 in elsewhere.keys() - there})
 
 
 def studies_in(before: Snapshot, names: Sequence[str] = ()) -> dict[str, int]:

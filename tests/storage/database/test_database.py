@@ -236,7 +236,7 @@ def test_a_database_without_our_tables_is_upgraded_first(database_url: str, crea
     plain_optuna(database_url)
     assert refusal(database_url, create=create) == OLDER
     before, after = upgrade_storage(database_url)
-    assert (before.ours, after.ours) == (None, "0003")
+    assert (before.ours, after.ours) == (None, "0004")
     (study,) = open_storage(database_url, create=create).get_all_studies()
     assert study.study_name == "plain"
     assert upgrade_storage(database_url) == (after, after)

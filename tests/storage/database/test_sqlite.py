@@ -255,7 +255,7 @@ def test_what_may_only_be_read_can_be_looked_at_and_backed_up(
     with without_privileges():
         assert len(open_storage(url(path)).get_all_studies()) == 1
         assert all(result.ok for result in check(url(path)))
-        assert backup(url(path), out) == 0
+        assert backup(url(path), out) == (0, [])
     assert all(result.ok for result in check(url(out)))
     shutil.rmtree(out.parent)
 

@@ -44,10 +44,10 @@ def test_an_old_database_is_refused_backed_up_upgraded(workspace: Workspace, old
     kept = run("backup").strip()
     assert meaning_of_optunas(f"sqlite:///{kept}") == before
     assert run("upgrade") == (
-        "from Optuna v3.2.0.a, gru-optuna none\nto   Optuna v3.2.0.a, gru-optuna 0003\n"
+        "from Optuna v3.2.0.a, gru-optuna none\nto   Optuna v3.2.0.a, gru-optuna 0004\n"
     )
     assert run("upgrade") == (
-        "nothing to upgrade: Optuna v3.2.0.a, gru-optuna 0003 is the newest version\n"
+        "nothing to upgrade: Optuna v3.2.0.a, gru-optuna 0004 is the newest version\n"
     )
     assert meaning_of_optunas(old) == before
     assert checked(old, code=0) == {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sqlite3
 from contextlib import closing
 from typing import TYPE_CHECKING
@@ -32,8 +33,8 @@ def engine(database_url: str) -> Iterator[Engine]:
     """A database of each kind with two submissions, their data, another file and a running job."""
     open_storage(database_url, create=True)
     engine = open_engine(database_url)
-    path = uploads.put(engine, None, "reviews.csv", [ROWS]).path
-    uploads.put(engine, None, "unused.csv", [b"unused"])
+    path = uploads.put(engine, "reviews.csv", io.BytesIO(ROWS)).path
+    uploads.put(engine, "unused.csv", io.BytesIO(b"unused"))
     for name in ("first", "second"):
         submissions.submit(engine, TOML.format(name, path), by="ann")
     jobs.create(engine, "first", "export", {})
@@ -93,10 +94,13 @@ def test_a_database_without_a_queue_is_backed_up(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'old.db'}"
     open_storage(url, create=True)
     with closing(sqlite3.connect(locate(url).path)) as connection:  # type: ignore[union-attr]
-        for name in ("upload_parts", "uploads", "submissions", "jobs", "queue_workers", "tokens"):
+        for name in (
+            "upload_files", "upload_places", "upload_parts", "uploads", "submissions", "jobs",
+            "queue_workers", "tokens",
+        ):  # fmt: skip
             connection.execute(f"DROP TABLE gru_optuna_{name}")
         connection.execute("UPDATE gru_optuna_alembic_version SET version_num = '0002'")
         connection.commit()
-    assert backup(url, tmp_path / "backup.db") == 0
+    assert backup(url, tmp_path / "backup.db") == (0, [])
     open_storage(f"sqlite:///{tmp_path / 'backup.db'}", create=True)
     assert content(f"sqlite:///{tmp_path / 'backup.db'}") == ([], [], [])
