@@ -18,7 +18,8 @@ demo: $(READY)
 test: $(READY)
 	$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=worksteal
 
-# Workers killed, stopped, starved, on both databases: half an hour or so.
+# Workers killed, stopped, starved, on both databases; files larger than memory; every key
+# of the study file: well over an hour on two cores.
 soak: $(READY)
 	$(BIN)/python -m pytest -m soak -s
 

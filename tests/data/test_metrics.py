@@ -10,7 +10,13 @@ from helpers.splits import split_of_rows
 from sklearn import metrics
 
 from gru_optuna.data.dataset import Split, Units
-from gru_optuna.data.metrics import classification_metric, combined, mean_metric, measure
+from gru_optuna.data.metrics import (
+    classification_metric,
+    combined,
+    joined,
+    mean_metric,
+    measure,
+)
 from gru_optuna.study_file import METRICS, Metric
 
 # Four rows of class 0, one of class 1; predicted 0 0 0 1 | 1.
@@ -188,6 +194,28 @@ def test_networks_for_numbers_predict_together_by_their_mean_in_the_datas_units(
     ((together, of),) = combined([[(outputs[0], splits[0])], [(outputs[1], splits[1])]])
     assert of is splits[0]
     torch.testing.assert_close(together.float(), torch.tensor([[3.5], [2.0]]))
+
+
+def test_rows_of_all_folds_are_measured_together_each_in_the_units_of_its_fold() -> None:
+    targets = torch.tensor([[1.0], [2.0]])
+    pairs = [
+        (
+            torch.tensor(outputs),
+            split_of_rows(
+                torch.zeros(2, 1, 1), torch.ones(2, dtype=torch.int64), targets,
+                units=Units(offset=torch.full((2, 1), offset), scale=torch.full((2, 1), scale)),
+                groups=torch.tensor(groups),
+            ),
+        )
+        for offset, scale, outputs, groups in (
+            (10.0, 2.0, [[0.0], [1.0]], [3, 5]),  # 12 and 14, predicted as 10 and 12
+            (20.0, 4.0, [[1.0], [-1.0]], [5, 4]),  # 24 and 28, predicted as 24 and 16
+        )
+    ]  # fmt: skip
+    outputs, rows = joined(pairs)
+    assert measure("mae", outputs, rows) == (2 + 2 + 0 + 12) / 4
+    assert rows.groups is not None
+    assert rows.groups.tolist() == [3, 5, 5, 4]
 
 
 def test_the_mean_of_a_metric_is_over_trainings_of_means_over_folds() -> None:

@@ -153,7 +153,7 @@ def test_numbers_are_split_without_strata_and_groups_as_a_whole() -> None:
     assert list(grouped.validation.rows) == list(validation)
 
 
-@pytest.mark.parametrize(("fraction", "folds"), [(0.2, 5), (0.3, 3), (0.9, 2)])
+@pytest.mark.parametrize(("fraction", "folds"), [(0.2, 5), (0.28, 4), (0.3, 3), (0.9, 2)])
 def test_labelled_groups_are_one_fold_of_about_the_fraction(fraction: float, folds: int) -> None:
     labels, groups = "ab" * 30, "".join(letter * 6 for letter in "cdefghijkl")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
@@ -12,7 +13,8 @@ import pytest
 from helpers.dashboards import reader, writer
 
 from gru_optuna.errors import UserError
-from gru_optuna.service.access import Access, AccessRules, rules_for_one_user
+from gru_optuna.service.access import LOG_INS, Access, AccessRules, LogInLimit, rules_for_one_user
+from gru_optuna.service.problems import RequestRefused
 from gru_optuna.storage.tokens import Role
 from gru_optuna.workspace import TOKEN_VARIABLE
 
@@ -46,6 +48,7 @@ def ask(
     method: str = "GET",
     query: str = "",
     host: str | None = "localhost:8080",
+    scheme: str = "http",
     app_headers: Iterable[tuple[str, str]] = (),
     **headers: str,
 ) -> Answer:
@@ -68,7 +71,7 @@ def ask(
     given = ({} if host is None else {"host": host}) | headers
     scope = {
         "type": "http", "method": method, "path": unquote(path), "query_string": query.encode(),
-        "scheme": "http", "server": ("127.0.0.1", 8080), "root_path": "", "http_version": "1.1",
+        "scheme": scheme, "server": ("127.0.0.1", 8080), "root_path": "", "http_version": "1.1",
         "headers": [(k.replace("_", "-").encode(), v.encode("latin-1")) for k, v in given.items()],
     }  # fmt: skip
     checks: Any = Access(app, rules, None, lambda path: False)
@@ -227,8 +230,29 @@ def test_a_token_in_the_address_becomes_a_cookie() -> None:
         assert ask(reader(TOKEN), path, query=f"token={TOKEN}").headers["location"] == path
     injected = ask(reader(TOKEN), "//evil.example/%0d%0aX:y", query=f"token={TOKEN}")
     assert injected.headers["location"] == "/evil.example/%0D%0AX%3Ay"
+    secure = ask(reader(TOKEN), query=f"token={TOKEN}", scheme="https")
+    assert secure.headers["set-cookie"].endswith("; Secure")
     # Without a token to check, it is a parameter like any other.
     assert ask(reader(), query=f"token={TOKEN}").status == 200
+
+
+def test_whoever_sent_wrong_tokens_may_try_again_after_a_while(monkeypatch) -> None:
+    clock = SimpleNamespace(now=1000.0, monotonic=lambda: clock.now)
+    monkeypatch.setattr("gru_optuna.service.access.time", clock)
+    limit = LogInLimit()
+    for _ in range(LOG_INS):
+        limit.check("192.0.2.7")
+        limit.note("192.0.2.7")
+        clock.now += 1
+    limit.check("192.0.2.8")
+    with pytest.raises(RequestRefused, match="Wait 51 s") as refused:
+        limit.check("192.0.2.7")
+    assert refused.value.headers == {"Retry-After": "51"}
+    clock.now += 51
+    limit.check("192.0.2.7")  # the first of them is forgotten, the others are not
+    limit.note("192.0.2.7")
+    with pytest.raises(RequestRefused, match="Wait 1 s"):
+        limit.check("192.0.2.7")
 
 
 # --- changes ---

@@ -310,3 +310,41 @@ def test_a_generator_of_ones_own_leaves_the_common_one_alone() -> None:
     delete_tokens(tokens, ends, 0.5, draws())
     drop_words(tokens, ends, 0.5, draws())
     assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_noise_of_a_row_step_or_channel_says_nothing_about_another() -> None:
+    noise = jitter(torch.zeros(200, 20, 3), torch.full((200,), 20), 1.0, draws())
+    neighbours = [
+        (noise[1:], noise[:-1]),
+        (noise[:, 1:], noise[:, :-1]),
+        (noise[:, :, 1:], noise[:, :, :-1]),
+    ]
+    for one, other in neighbours:
+        both = torch.stack([one.flatten(), other.flatten()])
+        assert abs(torch.corrcoef(both)[0, 1].item()) < 0.05
+
+
+def test_rows_with_the_same_tokens_are_changed_in_different_ways() -> None:
+    tokens, lengths = sentences([12] * 40)
+    roomy = torch.cat([tokens, torch.zeros_like(tokens)], dim=1)
+    for made in (
+        delete_tokens(tokens, lengths, 0.5, draws())[0],
+        insert_tokens(roomy, lengths, 0.5, VOCABULARY, draws())[0],
+        swap_tokens(tokens, lengths, 0.5, draws()),
+        drop_words(tokens, lengths, 0.5, draws()),
+    ):
+        assert len(made.unique(dim=0)) > 35
+
+
+def test_each_inserted_token_is_drawn_by_itself() -> None:
+    tokens, lengths = sentences([200])
+    roomy = torch.cat([tokens, torch.zeros_like(tokens)], dim=1)
+    made, _ = insert_tokens(roomy, lengths, 1.0, VOCABULARY, draws())
+    assert len(made[0, ::2].unique()) > VOCABULARY / 2
+
+
+def test_short_rows_swap_their_share_each_by_itself() -> None:
+    """Half of three tokens is no pair or one, as drawn for the row."""
+    tokens, lengths = sentences([3] * 2000)
+    swapped = (swap_tokens(tokens, lengths, 0.5, draws()) != tokens).any(dim=1)
+    assert swapped.float().mean().item() == pytest.approx(0.75, abs=0.04)

@@ -18,7 +18,7 @@ from optuna_dashboard import get_note
 from sqlalchemy import event, insert, select
 from sqlalchemy.exc import OperationalError
 
-from gru_optuna.attributes import WORKED_UNTIL
+from gru_optuna.attributes import WORKED_SECONDS, WORKED_UNTIL
 from gru_optuna.checkpoints.checkpoint import Saved
 from gru_optuna.errors import DatabaseLost, StudyError
 from gru_optuna.storage.database.open import open_engine, open_storage
@@ -339,6 +339,11 @@ def test_worked_seconds_are_wall_time_whoever_works(
     assert fresh.sync().worked_seconds == pytest.approx(60)
     later(5)
     assert fresh.sync().worked_seconds == pytest.approx(65)
+    later(0.25)  # counted here, and in the database only by who leaves
+    assert fresh.sync().worked_seconds == pytest.approx(65.25)
+    assert make(database_url).user_attrs[WORKED_SECONDS] == pytest.approx(65)
+    fresh.sync(leaving=True)
+    assert make(database_url).user_attrs[WORKED_SECONDS] == pytest.approx(65.25)
 
 
 # --- reports and checkpoints ---
@@ -391,6 +396,26 @@ def test_reports_wait_for_the_checkpoint_that_they_belong_to(database_url: str) 
     mirror.sync(saved=saved_at(2))
     assert make(database_url).trials[0].intermediate_values == {1: 0.25, 2: 0.5}
     assert stored_epochs(mirror) == [2]
+
+
+def test_reports_that_were_not_written_are_forgotten_with_their_trial(database_url: str) -> None:
+    """Whoever continues it trains these epochs again, and pruners compare what is recorded."""
+    mirror = mirror_of(database_url)
+    (trial,) = claim(mirror)
+    trial.report(0.25, step=1)
+    mirror.sync(unsaved={0}, give_back=[0])
+    mirror.sync()
+    assert mirror.reported(0) == ()
+
+
+def test_a_trial_is_over_once_its_end_is_committed(database_url: str) -> None:
+    """Until then its checkpoints are needed: this worker may die."""
+    mirror = mirror_of(database_url)
+    (trial,) = claim(mirror)
+    mirror.study.tell(trial, 0.5)
+    assert mirror.over() == set()
+    mirror.sync()
+    assert mirror.over() == {0}
 
 
 def test_the_two_newest_checkpoints_stay_and_older_names_are_given_out(database_url: str) -> None:
@@ -543,6 +568,21 @@ def test_a_trial_that_is_taken_over_keeps_what_it_was_granted(database_url: str)
     ((number, claimed),) = heir.mirror.sync(1, epochs=replace(limit, most=20)).claims
     assert (number, claimed.taken_over) == (0, True)
     assert until(database_url) == {0: 6}
+
+
+def test_trials_that_are_taken_over_leave_room_for_those_that_epochs_are_left_for(
+    database_url: str,
+) -> None:
+    holder, heir = Worker(database_url), Worker(database_url)
+    limit = EpochLimit(8, lambda trial: 6)
+    holder.mirror.sync(1, epochs=limit)
+    holder.die()
+    silence(holder, heir)
+    claims = heir.mirror.sync(3, epochs=limit).claims
+    assert {number: claimed.taken_over for number, claimed in claims} == {
+        0: True, 1: False, 2: False,
+    }  # fmt: skip
+    assert until(database_url) == {0: 6, 1: 1, 2: 1}
 
 
 def paused_at(mirror: Mirror, number: int, epoch: int) -> tuple[str, ...]:

@@ -112,7 +112,8 @@ def test_a_dead_workers_trials_are_adopted_under_their_numbers(database_url: str
     trial = dead.mirror.trial(1)
     trial.suggest_float("p", 0, 1)
     trial.report(0.5, step=1)
-    dead.mirror.sync(saved={1: Saved(1, "0/1-1.safetensors", "0" * 64)})
+    for epoch in (1, 2):
+        dead.mirror.sync(saved={1: Saved(epoch, f"0/1-{epoch}.safetensors", "0" * 64)})
     assert heir.claim(2, limit=2) == {}  # it lives
     dead.die()
     silence(dead, heir)
@@ -123,7 +124,7 @@ def test_a_dead_workers_trials_are_adopted_under_their_numbers(database_url: str
     }
     (_, first), (_, second) = synced.claims
     assert first.checkpoints == ()
-    assert [saved.epoch for saved in second.checkpoints] == [1]
+    assert [saved.epoch for saved in second.checkpoints] == [2, 1]  # in this order
     assert heir.mirror.study.trials[1].intermediate_values == {1: 0.5}
     assert heir.mirror.trial(1).params == trial.params
 
@@ -305,6 +306,19 @@ def test_a_death_is_blamed_on_the_suspect_alone(database_url: str) -> None:
     assert {number: claim.deaths for number, claim in claims} == {0: SUSPICIOUS_DEATHS + 1, 1: 0}
 
 
+def test_a_worker_takes_over_one_suspect_at_a_time(database_url: str) -> None:
+    """If it dies, too, it was that one."""
+    dead, heir, other = (Worker(database_url) for _ in range(3))
+    dead.claim(2)
+    with dead.engine.begin() as connection:
+        connection.execute(update(leases).values(deaths=SUSPICIOUS_DEATHS))
+    dead.die()
+    silence(dead, heir)
+    assert heir.claim(2, limit=2) == {0: True}
+    assert heir.claim(1, limit=2) == {}
+    assert other.claim(2, limit=2) == {1: True}
+
+
 def test_a_living_worker_without_trials_stays_when_another_leaves(database_url: str) -> None:
     idle, leaver = Worker(database_url), Worker(database_url)
     leaver.registration.leave()
@@ -435,11 +449,15 @@ def test_a_running_trial_that_knows_no_lease_is_adopted(database_url: str) -> No
         assert list(heir.registration.held(connection).values()) == [1]  # now it has a lease
 
 
-def test_a_trial_that_plain_optuna_trains_is_left_to_it(database_url: str) -> None:
+@pytest.mark.parametrize("adds", ["reports", "parameters"])
+def test_a_trial_that_plain_optuna_trains_is_left_to_it(database_url: str, adds: str) -> None:
     trial, worker = make(database_url).ask(), Worker(database_url)
     began = time.monotonic()
     for look in range(3 * BEATS_A_LEASE):
-        trial.report(0.5, step=look)
+        if adds == "reports":
+            trial.report(0.5, step=look)
+        else:
+            trial.suggest_float(f"p{look}", 0, 1)
         at = began + look * LEASE / BEATS_A_LEASE
         with worker.engine.begin() as connection:
             assert worker.registration.claim(connection, 1, 1, at) == []
