@@ -320,6 +320,7 @@ class LogInLimit:
         Raises
         ------
         RequestRefused
+            If too many wrong tokens came from it lately.
         """
         times = self._failed[address]
         start = time.monotonic() - LOG_IN_SECONDS

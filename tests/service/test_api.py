@@ -10,9 +10,18 @@ import zipfile
 from pathlib import Path
 
 import httpx2
+import pyarrow as pa
 import pytest
 from helpers.services import ROWS, Service, add_trials, serving, sha256, small_study, submit, upload
 from helpers.storage_rows import invoke
+from pyarrow import parquet
+
+from gru_optuna.errors import DataError
+from gru_optuna.service.context import ServiceSettings
+from gru_optuna.service.processes import inspect_upload
+from gru_optuna.storage import uploads
+from gru_optuna.storage.database.open import open_engine, open_storage
+from gru_optuna.workspace import Workspace
 
 TOML = {"Content-Type": "application/toml"}
 
@@ -203,6 +212,39 @@ def test_a_file_that_unpacks_to_terabytes_is_refused_by_its_inspection(client) -
     data = sha256(bomb)
     assert client.put(f"/v1/data/{data}", params={"name": "a.npz"}, content=bomb).status_code == 201
     assert "more than" in refused(client.get(f"/v1/data/{data}"), 422)
+
+
+def test_a_table_that_unpacks_to_terabytes_is_refused_by_its_inspection(tmp_path, here) -> None:
+    """One value of half a megabyte, a hundred thousand times, in less than a kilobyte."""
+    value = pa.array(["x" * 500_000])
+    column = pa.DictionaryArray.from_arrays(pa.array([0] * 100_000, pa.int8()), value)
+    bomb = io.BytesIO()
+    table = pa.table({"text": column, "label": column})
+    parquet.write_table(table, bomb, compression="zstd", store_schema=False)
+    assert len(bomb.getvalue()) < 1000
+    url = f"sqlite:///{tmp_path / 'x.db'}"
+    open_storage(url, create=True)
+    engine = open_engine(url)
+    stored = uploads.put(engine, "a.parquet", bomb)
+    settings = ServiceSettings(url, Workspace(here), inspection_seconds=30)
+    with pytest.raises(DataError, match=r"^a.parquet: .*more (memory )?than"):
+        inspect_upload(engine, settings, stored)
+    engine.dispose()
+
+
+def test_a_budget_is_not_lowered_below_what_was_used(service: Service, client) -> None:
+    submit(client)
+    add_trials(service, "films", 2)
+    stamp = {"If-Match": client.get("/v1/studies/films").headers["etag"]}
+    for change, status, sentence in (
+        ({"budget": {"trials": 1}}, 409, "budget.trials: 1 is below what was used already (2)"),
+        ({"budget": {"trials": 0}}, 422, "budget.trials"),
+        ({"budget": {"trails": 9}}, 422, "budget.trails"),
+        ({"colour": "red"}, 422, "colour"),
+    ):
+        answer = client.patch("/v1/studies/films", json=change, headers=stamp)
+        assert sentence in refused(answer, status)
+    assert client.get("/v1/studies/films").headers["etag"] == stamp["If-Match"]
 
 
 def test_a_study_without_a_winner_has_no_bundle(client) -> None:

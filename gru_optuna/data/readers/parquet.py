@@ -27,7 +27,7 @@ def read_parquet_slices(path: Path, rows: int) -> Iterator[pl.DataFrame]:
     Raises
     ------
     DataError
-        If the file isn't Parquet, or is damaged.
+        If the file isn't Parquet, is damaged, or takes more memory than there is.
     """
     # Not by polars, which reads all that a row group holds of a column for each slice of it: many
     # programs write a file as a single group. Where memory ends meanwhile, it waits for ever.
@@ -42,7 +42,7 @@ def count_parquet_rows(path: Path) -> int:
     Raises
     ------
     DataError
-        If the file isn't Parquet, or is damaged.
+        If the file isn't Parquet, is damaged, or takes more memory than there is.
     """
     with _readable(path):
         return int(parquet.read_metadata(path).num_rows)
@@ -54,7 +54,7 @@ def measure_parquet(path: Path) -> float:
     Raises
     ------
     DataError
-        If the file isn't Parquet, or is damaged.
+        If the file isn't Parquet, is damaged, or takes more memory than there is.
     """
     head = next(read_parquet_slices(path, _HEAD), pl.DataFrame())
     a_row = head.estimated_size() / max(head.height, 1) + _OVERHEAD * head.width
@@ -65,6 +65,11 @@ def measure_parquet(path: Path) -> float:
 def _readable(path: Path) -> Iterator[None]:
     try:
         yield
+    except pa.ArrowMemoryError as error:  # a few bytes can say that a value is repeated for ever
+        raise DataError(
+            f"{path}: its rows take more memory than there is ({error}). Give fewer rows, or rows "
+            f"with shorter values."
+        ) from error
     except (pa.ArrowException, OSError) as error:
         reason = str(error).splitlines()[0]
         raise DataError(

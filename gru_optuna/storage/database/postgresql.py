@@ -166,7 +166,13 @@ class PostgreSQL:
 
     @contextmanager
     def plain_errors(self) -> Iterator[None]:
-        """Turns errors of the driver and the server into one plain sentence."""
+        """Turns errors of the driver and the server into one plain sentence.
+
+        Raises
+        ------
+        StorageError
+            For each of them.
+        """
         try:
             yield
         except ImportError as error:

@@ -254,7 +254,13 @@ class SQLite:
 
     @contextmanager
     def plain_errors(self) -> Iterator[None]:
-        """Turns errors of SQLite and the file system into one plain sentence."""
+        """Turns errors of SQLite and the file system into one plain sentence.
+
+        Raises
+        ------
+        StorageError
+            For each of them.
+        """
         try:
             yield
         except TimeoutError:

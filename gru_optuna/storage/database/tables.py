@@ -231,7 +231,13 @@ _OUR_TABLES = {*metadata.tables, VERSION_TABLE}
 
 
 def refuse_strangers(where: str, names: set[str]) -> None:
-    """Refuses a file that holds tables of another program."""
+    """Refuses a file that holds tables of another program.
+
+    Raises
+    ------
+    StorageError
+        If it does.
+    """
     if not names <= _OPTUNAS_TABLES | _OUR_TABLES:
         raise _another_program(where, names)
 
@@ -241,6 +247,11 @@ def refuse_collisions(where: str, names: set[str]) -> None:
 
     Other tables are no obstacle: a database on a server is often shared, and its extensions have
     tables of their own.
+
+    Raises
+    ------
+    StorageError
+        If there are such tables.
     """
     if names & _OPTUNAS_TABLES and not {"studies", "trials", "version_info"} <= names:
         raise _another_program(where, names)
