@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sqlalchemy import select
 
+from gru_optuna.attributes import CONFIRMATION_RUNS
 from gru_optuna.storage.database.open import open_engine, open_storage
 from gru_optuna.storage.database.tables import checkpoints, leases, workers
 from gru_optuna.study.confirmation import is_current, read_decision
@@ -19,6 +22,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 TRIALS, EPOCHS = 40, 500
+
+LIMIT = 3600
+"""Seconds for a test, which trains 20,000 epochs: that took ten minutes on two cores that others
+used as well. Fewer epochs might be over before a cluster has noticed that a node is dead."""
 
 SETTINGS = (
     f"budget.trials={TRIALS}", "pruner.name=none", "sampler.name=random",
@@ -60,6 +67,34 @@ class Tuning:
                     "GRU_OPTUNA_STORAGE": self.lab.url, "NO_COLOR": "1",
                 },
             )  # fmt: skip
+
+    def close_and_attach(self) -> subprocess.Popen[bytes]:
+        """Kills the command, sees its workers go on, and starts it again, which finds them."""
+        first = self.start()
+        self.wait_for_epochs(100)
+        first.kill()
+        first.wait()
+        self.wait_for_epochs(100)
+        again = self.start()
+        wait_for("the job to be found", lambda: "started earlier" in self.log.read_text())
+        return again
+
+    def interrupt(self, command: subprocess.Popen[bytes]) -> None:
+        """Ctrl-C: the command leaves, and can be resumed."""
+        command.send_signal(signal.SIGINT)
+        code = wait_for(lambda: f"its end: {self.log.read_text()[-2000:]}", command.poll)
+        assert code == 130, self.log.read_text()
+
+    def wait_for_the_end(self, command: subprocess.Popen[bytes]) -> None:
+        """Waits until the study is done, as long as epochs or runs are trained."""
+        before = None
+        while command.poll() is None:
+            done = self.epochs, self.lab.study.user_attrs.get(CONFIRMATION_RUNS)
+            assert done != before, f"nothing was trained for a while: {self.log.read_text()}"
+            before = done
+            with suppress(subprocess.TimeoutExpired):
+                command.wait(300)
+        assert command.returncode == 0, self.log.read_text()
 
     def rows(self, table: Any) -> list[Any]:
         """The rows of one of our tables."""

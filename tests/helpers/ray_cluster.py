@@ -1,31 +1,30 @@
 """A real Ray cluster of two nodes in a network namespace of its own, for soak tests.
 
 By default Ray listens on all addresses and asks nobody who they are, so it must never run outside
-one. It needs root, ``unshare`` and the package ray in this Python.
+one. It needs root, and the package ray in this Python.
 """
 
 from __future__ import annotations
 
 import os
-import shutil
-import signal
 import subprocess
 import sys
-from contextlib import suppress
 from importlib.util import find_spec
-from pathlib import Path
+from typing import TYPE_CHECKING
 
+from helpers import network_namespace
+from helpers.network_namespace import WHOLE, NetworkNamespace
 from helpers.processes import wait_for
 
-NEEDED = ("unshare", "nsenter", "ip")
+if TYPE_CHECKING:
+    from pathlib import Path
+
 ADDRESSES = ("10.213.0.1", "10.213.0.2")
 
 
 def missing() -> list[str]:
     """What this machine lacks; empty if a cluster can be started."""
-    lacks = [program for program in NEEDED if shutil.which(program) is None]
-    lacks += [] if find_spec("ray") else ["ray"]
-    return lacks if os.geteuid() == 0 else [*lacks, "root"]
+    return [*network_namespace.missing(), *([] if find_spec("ray") else ["ray"])]
 
 
 class RayCluster:
@@ -34,24 +33,9 @@ class RayCluster:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._nodes: dict[int, subprocess.Popen[bytes]] = {}
-        self._namespace = subprocess.Popen(
-            ["/usr/bin/unshare", "--net", "sleep", "infinity"],
-            start_new_session=True,  # Ctrl-C is for the tests, which then close it
-        )
-        own = Path("/proc/self/ns/net").readlink()
-        wait_for("the namespace", lambda: self._namespace_path.readlink() != own)
-        self._inside = self._namespace_path.readlink()
-        for command in (
-            ["ip", "link", "set", "lo", "up"],
-            *(["ip", "address", "add", f"{address}/32", "dev", "lo"] for address in ADDRESSES),
-        ):
-            subprocess.run(self.enter(*command), check=True)
+        self._namespace = NetworkNamespace(ADDRESSES)
         self.start_node(0)
         self.start_node(1)
-
-    @property
-    def _namespace_path(self) -> Path:
-        return Path(f"/proc/{self._namespace.pid}/ns/net")
 
     @property
     def environment(self) -> dict[str, str]:
@@ -60,7 +44,7 @@ class RayCluster:
 
     def enter(self, *command: str) -> list[str]:
         """A command that runs in the namespace."""
-        return ["nsenter", f"--net={self._namespace_path}", *command]
+        return self._namespace.enter(*command)
 
     def start_node(self, index: int) -> None:
         """Starts a node, and waits until it takes tasks."""
@@ -70,10 +54,9 @@ class RayCluster:
             else [f"--address={ADDRESSES[0]}:6400"]
         )
         log = (self.folder.parent / f"ray-{index}.log").open("wb")
-        # In a namespace of processes of its own, so that all of them end with it.
         self._nodes[index] = subprocess.Popen(
             self.enter(
-                "unshare", "--pid", "--fork", "--mount-proc", "--kill-child",
+                *WHOLE,
                 sys.executable, "-m", "ray.scripts.scripts", "start", "--block", *where,
                 f"--node-ip-address={ADDRESSES[index]}", "--num-cpus=2",
                 "--object-store-memory=80000000", "--disable-usage-stats",
@@ -95,9 +78,4 @@ class RayCluster:
         for node in self._nodes.values():
             node.kill()
             node.wait()
-        for path in Path("/proc").glob("[0-9]*/ns/net"):
-            with suppress(OSError):
-                if path.readlink() == self._inside:
-                    os.kill(int(path.parts[2]), signal.SIGKILL)
-        self._namespace.kill()
-        self._namespace.wait()
+        self._namespace.close()

@@ -1,24 +1,26 @@
 """A real Slurm cluster of two nodes in a network namespace of its own, for soak tests.
 
-Nothing of it listens outside the namespace, which `run` enters. It needs root, ``unshare`` and
+Nothing of it listens outside the namespace, which `run` enters. It needs root, and
 Debian's packages slurmctld, slurmd, slurm-client and munge.
 """
 
 from __future__ import annotations
 
 import os
-import shutil
-import signal
 import socket
 import subprocess
 import time
 from contextlib import suppress
-from pathlib import Path
+from typing import TYPE_CHECKING
 
+from helpers.network_namespace import WHOLE, NetworkNamespace
 from helpers.processes import wait_for
 
-NEEDED = ("unshare", "nsenter", "ip", "munged", "mungekey", "slurmctld", "slurmd", "sbatch")
-_SECOND_ADDRESS = "10.213.0.1/32"  # Slurm refuses to work where 127.0.0.1 is the only one
+if TYPE_CHECKING:
+    from pathlib import Path
+
+NEEDED = ("munged", "mungekey", "slurmctld", "slurmd", "sbatch")
+_SECOND_ADDRESS = "10.213.0.1"  # Slurm refuses to work where 127.0.0.1 is the only one
 
 _CONFIGURATION = """\
 ClusterName=test
@@ -57,12 +59,6 @@ PartitionName=high Nodes=node[1-2] PriorityTier=10
 """
 
 
-def missing() -> list[str]:
-    """What this machine lacks; empty if a cluster can be started."""
-    lacks = [program for program in NEEDED if shutil.which(program) is None]
-    return lacks if os.geteuid() == 0 else [*lacks, "root"]
-
-
 class SlurmCluster:
     """slurmctld, munged and two nodes, ``node1`` and ``node2``, of two processors each."""
 
@@ -74,15 +70,7 @@ class SlurmCluster:
             host=socket.gethostname().partition(".")[0], folder=folder
         )
         (folder / "slurm.conf").write_text(configuration)
-        self._namespace = subprocess.Popen(
-            ["/usr/bin/unshare", "--net", "sleep", "infinity"],
-            start_new_session=True,  # Ctrl-C is for the tests, which then close it
-        )
-        own = Path("/proc/self/ns/net").readlink()
-        wait_for("the namespace", lambda: self._namespace_path.readlink() != own)
-        self._inside = self._namespace_path.readlink()
-        self.run("ip", "link", "set", "lo", "up")
-        self.run("ip", "address", "add", _SECOND_ADDRESS, "dev", "lo")
+        self._namespace = NetworkNamespace([_SECOND_ADDRESS])
         self.run("mungekey", "--create", f"--keyfile={folder}/munge.key")
         self._start(
             "munged", "--foreground", "--force", f"--key-file={folder}/munge.key",
@@ -95,17 +83,13 @@ class SlurmCluster:
             self.start_node(node)
 
     @property
-    def _namespace_path(self) -> Path:
-        return Path(f"/proc/{self._namespace.pid}/ns/net")
-
-    @property
     def environment(self) -> dict[str, str]:
         """What Slurm's commands need besides the usual."""
         return {"SLURM_CONF": str(self.folder / "slurm.conf")}
 
     def enter(self, *command: str) -> list[str]:
         """A command that runs in the namespace."""
-        return ["nsenter", f"--net={self._namespace_path}", *command]
+        return self._namespace.enter(*command)
 
     def run(self, *command: str) -> str:
         """What a command prints that runs in the namespace."""
@@ -118,9 +102,7 @@ class SlurmCluster:
 
     def start_node(self, name: str) -> None:
         """Starts a node, and waits until it takes jobs."""
-        # In a namespace of processes of its own, so that all of them end with it.
-        self._start("unshare", "--pid", "--fork", "--mount-proc", "--kill-child",
-                    "slurmd", "-D", "-N", name)  # fmt: skip
+        self._start(*WHOLE, "slurmd", "-D", "-N", name)
 
         def is_up() -> bool:
             with suppress(AssertionError):  # slurmctld may not listen yet
@@ -145,12 +127,7 @@ class SlurmCluster:
         for daemon in self._daemons.values():
             daemon.kill()
             daemon.wait()
-        for path in Path("/proc").glob("[0-9]*/ns/net"):
-            with suppress(OSError):
-                if path.readlink() == self._inside:
-                    os.kill(int(path.parts[2]), signal.SIGKILL)
-        self._namespace.kill()
-        self._namespace.wait()
+        self._namespace.close()
 
     def _start(self, *command: str) -> None:
         name = f"slurmd {command[-1]}" if "slurmd" in command else command[0]

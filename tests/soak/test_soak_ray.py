@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import signal
 from typing import TYPE_CHECKING
 
 import pytest
-from helpers.cluster_tuning import SETTINGS, Tuning
+from helpers.cluster_tuning import LIMIT, SETTINGS, Tuning
 from helpers.processes import wait_for
 from helpers.ray_cluster import ADDRESSES, RayCluster, missing
 
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 lacks = missing()
 pytestmark = [
     pytest.mark.soak,
-    pytest.mark.timeout(1200),
+    pytest.mark.timeout(LIMIT),
     pytest.mark.skipif(bool(lacks), reason=f"no real Ray here, it lacks: {', '.join(lacks)}"),
 ]
 
@@ -50,13 +49,7 @@ def tuning(
 def test_a_study_survives_a_dead_node_and_a_closed_command(
     tuning: Tuning, cluster: RayCluster
 ) -> None:
-    first = tuning.start()
-    tuning.wait_for_epochs(100)
-    first.kill()
-    first.wait()
-    tuning.wait_for_epochs(100)  # without the command
-    again = tuning.start()
-    wait_for("the job to be found", lambda: "started earlier" in tuning.log.read_text())
+    again = tuning.close_and_attach()
     said = len(tuning.log.read_text())
 
     cluster.kill_node(1)
@@ -70,7 +63,7 @@ def test_a_study_survives_a_dead_node_and_a_closed_command(
         ),
     )
 
-    assert again.wait(600) == 0, tuning.log.read_text()
+    tuning.wait_for_the_end(again)
     tuning.check_exact()
     print(tuning.log.read_text())
 
@@ -78,11 +71,9 @@ def test_a_study_survives_a_dead_node_and_a_closed_command(
 def test_ctrl_c_ends_the_workers_and_the_same_command_resumes_the_study(tuning: Tuning) -> None:
     first = tuning.start()
     tuning.wait_for_epochs(100)
-    first.send_signal(signal.SIGINT)
-    assert first.wait(60) == 130
+    tuning.interrupt(first)
     wait_for("the workers to leave", lambda: tuning.rows(workers) == [])
     again = tuning.start()
     tuning.wait_for_epochs(50)
     assert "started earlier" not in tuning.log.read_text()
-    again.send_signal(signal.SIGINT)
-    assert again.wait(60) == 130
+    tuning.interrupt(again)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import signal
 from typing import TYPE_CHECKING
 
 import pytest
-from helpers.cluster_tuning import SETTINGS, Tuning
+from helpers.cluster_tuning import LIMIT, SETTINGS, Tuning
+from helpers.network_namespace import missing
 from helpers.processes import wait_for
-from helpers.slurm_cluster import SlurmCluster, missing
+from helpers.slurm_cluster import NEEDED, SlurmCluster
 
 from gru_optuna.storage.database.tables import workers
 
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
     from helpers.processes import Lab
 
-lacks = missing()
+lacks = missing(*NEEDED)
 pytestmark = [
     pytest.mark.soak,
-    pytest.mark.timeout(1200),
+    pytest.mark.timeout(LIMIT),
     pytest.mark.skipif(bool(lacks), reason=f"no real Slurm here, it lacks: {', '.join(lacks)}"),
 ]
 
@@ -60,13 +60,7 @@ def tuning(
 def test_a_study_survives_preemption_a_dead_node_and_a_closed_command(
     tuning: Tuning, cluster: SlurmCluster
 ) -> None:
-    first = tuning.start()
-    tuning.wait_for_epochs(100)
-    first.kill()
-    first.wait()
-    tuning.wait_for_epochs(100)  # without the command
-    again = tuning.start()
-    wait_for("the job to be found", lambda: "started earlier" in tuning.log.read_text())
+    again = tuning.close_and_attach()
 
     cluster.run(
         "sbatch", "--partition=high", "--nodelist=node1", "--cpus-per-task=2",
@@ -86,7 +80,7 @@ def test_a_study_survives_preemption_a_dead_node_and_a_closed_command(
     )
     cluster.start_node("node2")
 
-    assert again.wait(600) == 0, tuning.log.read_text()
+    tuning.wait_for_the_end(again)
     tuning.check_exact()
     print(tuning.log.read_text())
 
@@ -96,8 +90,7 @@ def test_ctrl_c_cancels_the_job_and_the_same_command_resumes_the_study(
 ) -> None:
     first = tuning.start()
     tuning.wait_for_epochs(100)
-    first.send_signal(signal.SIGINT)
-    assert first.wait(60) == 130
+    tuning.interrupt(first)
     states = wait_for(
         lambda: f"the job to end: {tasks(cluster)}",
         lambda: (
@@ -110,8 +103,7 @@ def test_ctrl_c_cancels_the_job_and_the_same_command_resumes_the_study(
     assert tuning.rows(workers) == []
     again = tuning.start()
     tuning.wait_for_epochs(50)
-    again.send_signal(signal.SIGINT)
-    assert again.wait(60) == 130
+    tuning.interrupt(again)
 
 
 def test_wrong_input_is_not_retried_and_is_said(tuning: Tuning, cluster: SlurmCluster) -> None:
