@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 _NAMESPACE = "gru-optuna"
 _ANSWER_SECONDS = 60.0
 _LEAVING_SECONDS = 4.0  # the command that asks has five in all
+_CANCELLED_SECONDS = 30.0  # a worker needs a few, on busy cores more
 
 
 class Interrupted(Exception):  # noqa: N818 (Ray's retries go by its class)
@@ -87,8 +88,14 @@ class Ray:
             return []
         import ray
 
-        with suppress(ray.exceptions.RayError):  # it is ended all the same
+        try:
             ray.get(self._keeper.stop.remote(), timeout=_LEAVING_SECONDS)
+        except TimeoutError:
+            # Workers still leave. Ray kills those of an actor that is gone, and they would leave
+            # their rows behind. This one only waits for them, and the next command replaces it.
+            return []
+        except ray.exceptions.RayError:  # it is ended all the same
+            pass
         ray.kill(self._keeper)
         return []
 
@@ -151,7 +158,7 @@ class Keeper:
 
         for reference in self._running:
             ray.cancel(reference)  # a task that is cancelled isn't tried again
-        self._wait(_LEAVING_SECONDS)
+        self._wait(_CANCELLED_SECONDS)
 
     def _wait(self, seconds: float) -> list[Any]:
         """The tasks that are over, or are within so many seconds."""

@@ -126,6 +126,26 @@ def test_a_stop_ends_the_tasks_and_their_owner(
     (tmp_path / "go").touch()
 
 
+def test_an_owner_whose_workers_take_long_to_leave_stays_until_the_next_start(
+    ray: RayStub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launched = launcher(tmp_path, monkeypatch, "while ! test -e go; do sleep 0.01; done")
+    launched.start()
+    (owner,) = ray.actors.values()
+
+    def get(*_: object, **__: object) -> None:
+        raise TimeoutError  # as Ray's GetTimeoutError, which is one
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ray, "get", get)
+        launched.stop()
+    assert list(ray.actors.values()) == [owner]  # or Ray would kill its workers
+    (note, _) = launcher(tmp_path, monkeypatch, "exit 0").start()
+    assert "started earlier" not in note
+    assert list(ray.actors.values()) != [owner]
+    (tmp_path / "go").touch()
+
+
 def test_without_ray_the_message_says_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
