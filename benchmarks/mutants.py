@@ -25,13 +25,14 @@ from mutmut.mutation.file_mutation import mutate_file_contents
 REPOSITORY = Path(__file__).parent.parent
 SUBJECTS = Path(__file__).with_suffix(".toml")
 
-# Messages of assertions are for us, and an unreachable end has no effect.
+# Messages of assertions are for us, and an unreachable end has no effect. The first test of the
+# compiled engine compiles it for this copy, which takes minutes on a busy machine.
 CONFIGURATION = """
 [tool.mutmut]
 source_paths = ["gru_optuna"]
 only_mutate = {modules}
 pytest_add_cli_args_test_selection = {tests}
-pytest_add_cli_args = ["-p", "no:xdist", "-p", "no:randomly", "--timeout=60"]
+pytest_add_cli_args = ["-p", "no:xdist", "-p", "no:randomly", "--timeout=240"]
 also_copy = {also_copy}
 do_not_mutate_patterns = ["^\\\\s*assert ", "raise AssertionError"]
 process_isolation = "forkserver"

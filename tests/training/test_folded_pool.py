@@ -130,6 +130,16 @@ def test_a_curve_is_the_mean_of_the_folds_curves(
         assert slot.progress.best_epoch == best + 1
 
 
+def test_trials_that_wait_are_not_trained(spec: Specification, vowels: list[Dataset]) -> None:
+    """As while a trial that may have killed its workers trains alone."""
+    pool = folded(spec, vowels)
+    waits, trains = pool.admit(BASE, seed=0), pool.admit(BASE, seed=1)
+    ((slot, _),) = pool.train_epoch([trains])
+    assert slot is trains
+    assert [each.progress.epoch for each in (waits, *waits.state)] == [0] * (1 + FOLDS)
+    assert [each.progress.epoch for each in (trains, *trains.state)] == [1] * (1 + FOLDS)
+
+
 def test_folds_may_have_vocabularies_of_their_own(
     spec: Specification, texts: list[Dataset]
 ) -> None:
