@@ -18,7 +18,7 @@ EmbeddingInitializer = Literal["uniform", "ppmi"]
 Normalization = Literal["channel", "none", "row", "row_stats"]
 Residual = Literal["none", "last", "season", "level", "drift", "yearly"]
 
-VIEW_KEYS = ("normalize", "differences", "patch", "residual", "log")
+VIEW_KEYS = ("normalize", "differences", "patch", "spectrum", "residual", "log")
 """The hyperparameters that decide how a trial reads the data."""
 
 DECAY_PARAMETERS: dict[Decay, tuple[str, ...]] = {
@@ -67,6 +67,7 @@ class Hyperparameters:
     normalize: Normalization | None = None
     differences: int | None = None
     patch: int | None = None
+    spectrum: bool | None = None
     residual: Residual | None = None
     log: bool | None = None
     token_insertion: float | None = None

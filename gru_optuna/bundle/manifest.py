@@ -201,6 +201,7 @@ class _View(StrictModel):
     normalize: Normalization = "channel"
     differences: int = Field(0, ge=0, le=2)
     patch: int = Field(1, ge=1, le=64)
+    spectrum: bool = False
     residual: Residual = "season"
     log: bool = False
 
@@ -234,7 +235,8 @@ class SequencePreprocessing(_Labels):
             raise ValueError("needs either both means and deviations, or neither")
         if view.by_row and self.means is None:
             raise ValueError("rows scaled by themselves need means and deviations, too")
-        adding = 0 if self.means is None else self.channels * view.differences
+        each = view.frequencies if view.spectrum else view.differences
+        adding = 0 if self.means is None else self.channels * each
         adding += 2 * self.channels if view.statistics else 0
         added = [self.added.means, self.added.deviations] if self.added else [[], []]
         if any(len(numbers) != adding for numbers in added):

@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from gru_optuna.study_file.searchable import Searchable
 
 
+_PATCHES_SEEN = 4  # in a spectrum, so that neighbouring spectra overlap by three quarters
+_LEAST_MAGNITUDE = 1e-3  # of rows with a deviation of about 1: what is weaker is rounding alone
+
+
 @dataclass(frozen=True)
 class View:
     """One way of reading rows; the defaults are those of a study file that names none."""
@@ -34,6 +38,7 @@ class View:
     normalize: Normalization = "channel"
     differences: int = 0
     patch: int = 1
+    spectrum: bool = False  # sequences only
     residual: Residual = "season"  # series only
     log: bool = False  # series only
 
@@ -47,10 +52,16 @@ class View:
         """Whether each row is scaled by its own mean and deviation."""
         return self.normalize in ("row", "row_stats")
 
+    @property
+    def frequencies(self) -> int:
+        """How many frequencies the spectrum of a channel has at each step."""
+        return _PATCHES_SEEN * self.patch // 2 + 1
+
     def of(self, hyperparameters: Hyperparameters) -> View:
         """The view of a trial; what the trial leaves open is as in this view."""
         values: dict[str, Any] = {key: getattr(hyperparameters, key) for key in VIEW_KEYS}
-        return replace(self, **{key: value for key, value in values.items() if value is not None})
+        chosen = {key: value for key, value in values.items() if value is not None}
+        return _without_differences(replace(self, **chosen))
 
     def as_json(self) -> dict[str, Any]:
         """What differs from the defaults."""
@@ -76,7 +87,13 @@ def views_of(spec: Specification) -> Iterator[View]:
     plain = PLAIN if data.standardize or spec.kind != "sequences" else View(normalize="none")
     choices = [_choices(getattr(data, key), getattr(plain, key)) for key in VIEW_KEYS]
     for values in product(*choices):
-        yield View(**dict(zip(VIEW_KEYS, values, strict=True)))
+        yield _without_differences(View(**dict(zip(VIEW_KEYS, values, strict=True))))
+
+
+def _without_differences(view: View) -> View:
+    # Differences change the strength of a frequency by a factor that depends on the frequency
+    # alone, so their spectrum says the same, and trials that differ in them alone share a view.
+    return replace(view, differences=0) if view.spectrum else view
 
 
 def _choices(value: Searchable | None, default: object) -> list[Any]:
@@ -147,4 +164,46 @@ def patched(
     places = np.arange(len(steps)) + np.repeat(missing.cumsum(), lengths)
     wide = np.zeros((int(counts.sum()) * patch, steps.shape[1]), steps.dtype)
     wide[places] = steps
-    return wide.reshape(-1, patch * steps.shape[1]), counts
+    return wide.reshape(len(wide) // patch, patch * steps.shape[1]), counts
+
+
+def spectra(
+    steps: NDArray[np.float64], lengths: NDArray[np.int64], view: View
+) -> NDArray[np.float64]:
+    """The logarithm of the magnitude of each frequency around each patch.
+
+    A sound, a current or a vibration looks different at each moment of its period, and its spectrum
+    doesn't. Beyond its ends, a row is zero, so no row sees another.
+
+    Source: the short-time Fourier transform with Hann's window, Allen, "Short term spectral
+    analysis, synthesis, and modification by discrete Fourier transform", IEEE Transactions on
+    Acoustics, Speech, and Signal Processing 25(3), 1977.
+
+    Parameters
+    ----------
+    steps
+        (M, C), row after row, of a deviation of about 1.
+    lengths
+        (N,)
+    view
+        Says how long a patch is.
+
+    Returns
+    -------
+    (M', C * `view.frequencies`)
+        Row after row, for each patch as `patched` makes them; channel after channel.
+    """
+    patch, seen = view.patch, _PATCHES_SEEN * view.patch
+    counts = -(-lengths // patch)
+    room = counts * patch + seen - patch  # each row's, with zeros before and after it
+    first = room.cumsum() - room
+    padded = np.zeros((int(room.sum()), steps.shape[1]))
+    before = (seen - patch) // 2 + counts * patch - lengths  # the last step ends a patch
+    shift = first + before - (lengths.cumsum() - lengths)
+    padded[np.arange(len(steps)) + np.repeat(shift, lengths)] = steps
+    number = np.arange(int(counts.sum())) - np.repeat(counts.cumsum() - counts, counts)
+    begins = np.repeat(first, counts) + number * patch
+    stretches = np.lib.stride_tricks.sliding_window_view(padded, seen, axis=0)[begins]
+    weights = np.hanning(seen + 2)[1:-1] / np.sqrt(seen)
+    magnitudes = np.abs(np.fft.rfft(stretches * weights))  # (M', C, frequencies)
+    return np.log(magnitudes + _LEAST_MAGNITUDE).reshape(len(begins), -1)

@@ -54,6 +54,7 @@ _MOST_COVARIATES = 16
 _CALENDAR_CHANNELS = 7  # the target included
 _SHORT_ROW = 8  # steps; a shorter row has hardly any shape
 _FEWEST_STEPS, _MOST_STEPS = 16, 256  # of a row in patches
+_LEAST_PATCH = 4  # of a spectrum: with shorter ones it has too few frequencies to tell apart
 _FIRST_CUT = 1 / 8  # of the epochs: earlier, the fastest learners lead, not the best
 _YEARS = 3.0  # two of them for training: a year seen once can't be told from a trend
 _FEW_ROWS = 30  # of validation or test: values on fewer say little
@@ -68,6 +69,7 @@ _FIRST_VIEWS: tuple[dict[str, Any], ...] = (
     {"normalize": "channel", "differences": 0, "pooling": "mean", "bidirectional": True},
     {"normalize": "row", "differences": 1, "pooling": "mean_max", "bidirectional": False},
 )
+_SPECTRA = {"normalize": "row_stats", "spectrum": True, "pooling": "mean_max"}
 
 
 @dataclass(frozen=True)
@@ -380,10 +382,12 @@ def _sequences(files: tuple[Path, ...], inspection: Inspection) -> dict[str, Any
     patches = _patches(report.lengths)
     patch = patches[len(patches) // 2]
     viewed = report.lengths.median >= _SHORT_ROW
+    spectra = viewed and patches[-1] >= _LEAST_PATCH
     return {
         **labelled,
         "viewed": viewed,
         "patches": patches,
+        "spectra": spectra,
         "defaults": choose_default_sizes(
             "sequences",
             labelled["trained"],
@@ -392,9 +396,10 @@ def _sequences(files: tuple[Path, ...], inspection: Inspection) -> dict[str, Any
         ),
         "groups": [],
         "tries": [
+            *([_try_view(_SPECTRA, patches[-1:])] if spectra else []),
             *(_try_view(view, patches) for view in _FIRST_VIEWS if viewed),
             {"pooling": "mean_max", "bidirectional": True, "jitter": 0.0},
-        ][: len(_FIRST_VIEWS)],
+        ][: len(_FIRST_VIEWS) + spectra],
     }
 
 

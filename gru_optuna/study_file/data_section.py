@@ -96,6 +96,11 @@ class Data(StudySection):
     patch: Annotated[Searchable, Number(integer=True, at_least=1, at_most=64)] | None = Field(
         None, description="Number of neighbouring steps that are read as one."
     )
+    spectrum: Annotated[Searchable, Option((False, True))] | None = Field(
+        None,
+        description="Instead of its values, read the spectrum of the four patches around each "
+        "patch: how strong each frequency is there, as logarithms. It has no differences.",
+    )
     residual: Annotated[Searchable, Option(get_args(Residual))] | None = Field(
         None,
         description="What a forecast is measured from. season: the median of past seasons; level: "

@@ -62,7 +62,7 @@ TASKS_OF_KEYS: dict[str, tuple[Task, ...]] = {
 
 KINDS_OF_KEYS: dict[str, tuple[Kind, ...]] = {
     **_each("tokenizer vocabulary max_tokens deduplicate", ("texts",)),
-    **_each("id features standardize", ("sequences",)),
+    **_each("id features standardize spectrum", ("sequences",)),
     **_each("time normalize differences patch", ("sequences", "series")),
 }
 """Keys of ``[data]`` that apply only to some kinds of rows."""

@@ -159,6 +159,7 @@ def test_forecasts_in_any_view_are_those_of_the_trial(view: dict[str, Any]) -> N
     [
         {"normalize": "row_stats", "differences": 2, "patch": 4},
         {"normalize": "none", "differences": 1},
+        {"normalize": "row_stats", "patch": 2, "spectrum": True},
         {"normalize": "row"},
     ],
 )

@@ -18,7 +18,14 @@ from gru_optuna.data.load import load_dataset
 from gru_optuna.data.sequences.scaler import SequenceEncoder, channels_with_gaps
 from gru_optuna.data.series.encoder import SeriesEncoder
 from gru_optuna.data.series.series import read_series
-from gru_optuna.data.views import View, differences_of, have_comparable_losses, patched, views_of
+from gru_optuna.data.views import (
+    View,
+    differences_of,
+    have_comparable_losses,
+    patched,
+    spectra,
+    views_of,
+)
 from gru_optuna.hyperparameters import Normalization, Residual
 
 if TYPE_CHECKING:
@@ -32,7 +39,12 @@ COMMON: dict[str, st.SearchStrategy[Any]] = {
     "differences": st.integers(0, 2),
     "patch": st.sampled_from([1, 2, 4, 8, 16]),
 }
-SEQUENCE_VIEWS = st.builds(View, normalize=st.sampled_from(get_args(Normalization)), **COMMON)
+SEQUENCE_VIEWS = st.builds(
+    View,
+    normalize=st.sampled_from(get_args(Normalization)),
+    spectrum=st.booleans(),
+    **COMMON,
+)
 SERIES_VIEWS = st.builds(
     View,
     normalize=st.sampled_from(["channel", "row", "row_stats"]),
@@ -95,6 +107,44 @@ def test_a_patch_is_its_steps_side_by_side_and_the_last_ends_with_the_row(
     for row, found in zip(rows, np.split(steps, counts.cumsum()[:-1]), strict=True):
         padded = np.concatenate([np.zeros((-len(row) % patch, 3)), row])
         np.testing.assert_array_equal(found, padded.reshape(-1, patch * 3))
+
+
+@given(
+    seed=st.integers(0, 2**16),
+    lengths=st.lists(st.integers(1, 20), min_size=1, max_size=6),
+    patch=st.integers(1, 5),
+)
+def test_a_spectrum_is_that_of_the_four_patches_around_a_patch(
+    seed: int, lengths: list[int], patch: int
+) -> None:
+    random = np.random.default_rng(seed)
+    rows = [random.normal(size=(length, 2)) for length in lengths]
+    view = View(patch=patch, spectrum=True)
+    found = iter(spectra(np.concatenate(rows), np.array(lengths), view))
+    window = np.hanning(4 * patch + 2)[1:-1, None]
+    for row in rows:
+        count = -(-len(row) // patch)
+        around = np.zeros((4 * patch + count * patch, 2))
+        begin = 3 * patch // 2 + count * patch - len(row)
+        around[begin : begin + len(row)] = row
+        for start in range(0, count * patch, patch):
+            waves = np.fft.rfft(around[start : start + 4 * patch] * window, axis=0)
+            expected = np.log(np.abs(waves) / np.sqrt(4 * patch) + 1e-3)
+            np.testing.assert_allclose(next(found), expected.T.ravel(), rtol=1e-9)
+
+
+def test_a_spectrum_forgets_when_a_period_began_and_knows_its_length() -> None:
+    encoder = SequenceEncoder(1, view=View(normalize="none", patch=4, spectrum=True))
+    rows = [
+        np.sin(2 * np.pi * (np.arange(64) + shift) / period)[:, None]
+        for period, shift in ((8, 0), (8, 3), (4, 0))
+    ]
+    one, shifted, faster = (row[2:-2] for row in encode(encoder, rows))  # whole stretches
+    strong = slice(1, 4)  # the others are what the window's ends let through
+    torch.testing.assert_close(one[:, strong], shifted[:, strong], rtol=0, atol=0.1)
+    # Of 16 steps, two and four periods.
+    assert one.argmax(1).tolist() == [2] * len(one)
+    assert faster.argmax(1).tolist() == [4] * len(faster)
 
 
 @settings(max_examples=60)

@@ -105,6 +105,7 @@ _VIEWS: dict[str, tuple[Any, ...]] = {
     "data.differences": (_N, 2, [0, 1], {"low": 0, "high": 2}),
     "data.patch": (_N, 3, [1, 2], {"low": 2, "high": 4}),
 }
+_SPECTRUM: dict[str, tuple[Any, ...]] = {"data.spectrum": (_N, True, [False, True])}
 _PARTS: dict[str, tuple[Any, ...]] = {
     "data.validation": (_N, 0.3, "file"),
     "data.test": (_N, 0.3, "file"),
@@ -132,14 +133,14 @@ VALUES: dict[Rows, dict[str, tuple[Any, ...]]] = {
         "search.token_swap": (*_SHARE, 1.0),
         "search.word_dropout": (*_SHARE, 1.0),
     },
-    "tables": _ANY | _PARTS | _TABLE | _NUMBERS | _AUGMENTATION | _VIEWS | {
+    "tables": _ANY | _PARTS | _TABLE | _NUMBERS | _AUGMENTATION | _VIEWS | _SPECTRUM | {
         "data.train": _FORMATS,
         "data.id": ("walk",),
         "data.time": (_N, "step"),
         "data.features": (_N, ["x"], ["z", "x"]),
         "data.standardize": (_N, False, True),
     },
-    "arrays": _ANY | _PARTS | _AUGMENTATION | _VIEWS | {
+    "arrays": _ANY | _PARTS | _AUGMENTATION | _VIEWS | _SPECTRUM | {
         "data.train": ("ts", "npz"),
         "data.standardize": (_N, False, True),
     },

@@ -35,6 +35,7 @@ VIEWS: dict[str, Hyperparameters] = {
     "differences": replace(BASE, normalize="none", differences=2),
     # As many channels as "one difference", so the networks are equal, but the rows are shorter.
     "patches": replace(BASE, patch=2),
+    "spectra": replace(BASE, patch=2, normalize="row_stats", spectrum=True),
     "one difference": replace(BASE, differences=1),
     "noise in patches": replace(BASE, patch=4, normalize="row", jitter=0.2, time_masking=0.3),
 }
@@ -58,6 +59,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> tuple[Specification, Path
         "normalize": ["channel", "none", "row", "row_stats"],
         "differences": [0, 1, 2],
         "patch": [1, 2, 4],
+        "spectrum": [False, True],
     }
     content = {
         "name": "bends",

@@ -10,7 +10,7 @@ import torch
 
 from gru_optuna.data.mapped_tensors import Growing
 from gru_optuna.data.readers.column_formats import TableFormats
-from gru_optuna.data.views import PLAIN, View, differences_of, patched
+from gru_optuna.data.views import PLAIN, View, differences_of, patched, spectra
 from gru_optuna.errors import DataError
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ class SequenceEncoder:
             return self
         means, deviations = _measure_with_gaps(np.concatenate(rows))
         encoder = replace(self, means=means, deviations=deviations)
-        if not (self.view.differences or self.view.statistics):
+        if not (self.view.differences or self.view.spectrum or self.view.statistics):
             return encoder
         parts = [encoder._channels_of(chunk) for chunk in _chunks(rows)]
         measured = [
@@ -100,8 +100,11 @@ class SequenceEncoder:
     def inputs(self) -> int:
         """The channels of a step as a network reads it."""
         view = self.view
-        changing = self.channels * (1 + view.differences) + 2 * len(self.gaps)
-        return changing * view.patch + (2 * self.channels if view.statistics else 0)
+        values = self.channels * (1 + view.differences) * view.patch
+        if view.spectrum:
+            values = self.channels * view.frequencies
+        constant = 2 * self.channels if view.statistics else 0
+        return values + 2 * len(self.gaps) * view.patch + constant
 
     def encode(
         self, rows: Sequence[NDArray[np.float64]], at: Callable[[int], str]
@@ -186,18 +189,21 @@ class SequenceEncoder:
                 for part, mean, deviation in zip(added, means, deviations, strict=True)
             ]
         statistics = [added.pop()] if self.view.statistics else []
+        of_patches = [added.pop()] if self.view.spectrum else []
         if self.gaps:
             added.append(np.concatenate([_gaps(row, self.gaps) for row in rows]))
         patches, counts = patched(np.concatenate([steps, *added], 1), lengths, self.view.patch)
-        constant = [np.repeat(of_row, counts, axis=0) for of_row in statistics]
-        return np.concatenate([patches, *constant], 1).astype(np.float32), counts
+        of_patches += [np.repeat(of_row, counts, axis=0) for of_row in statistics]
+        return np.concatenate([patches, *of_patches], 1).astype(np.float32), counts
 
     def _channels_of(
         self, rows: Sequence[NDArray[np.float64]]
     ) -> tuple[NDArray[np.float64], list[NDArray[np.float64]], NDArray[np.int64]]:
         """The scaled steps (M, C) of a chunk; what the view adds, not scaled yet; lengths (N,).
 
-        Added are differences (M, C), each order by itself, and then statistics (N, 2 * C).
+        Added are differences (M, C), each order by itself, or spectra (M', C * frequencies), one
+        for each patch, in place of the steps, which have no channels then; and then statistics
+        (N, 2 * C).
         """
         lengths = np.array([len(row) for row in rows], np.int64)
         rows = [self._known(row) for row in rows]
@@ -215,6 +221,8 @@ class SequenceEncoder:
                 statistics = [np.concatenate([levels, np.log(spreads)], axis=1)]
         else:
             steps = np.concatenate([self._scaled(row) for row in rows])
+        if self.view.spectrum:
+            return steps[:, :0], [spectra(steps, lengths, self.view), *statistics], lengths
         starts = lengths.cumsum() - lengths
         changes = differences_of(steps, starts, self.view.differences)
         return steps, [*changes, *statistics], lengths
