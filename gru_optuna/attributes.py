@@ -49,6 +49,9 @@ CONFIRMATION_SECONDS = "confirmation_seconds"
 CONFIRMATION_RUNS = "confirmation_runs"
 """Every finished run of a confirmation, so that none is trained twice."""
 
+CONFIRMATION_LEASES = "confirmation_leases"
+"""The worker that trains each unfinished run of a confirmation, and its fencing token."""
+
 TEST = "test"
 """The winner's number and its metric on the test rows."""
 

@@ -1,8 +1,9 @@
 """Names in a place of ours: of checkpoints, and of uploads.
 
-A checkpoint is ``STUDY/TRIAL-EPOCH-TOKEN.safetensors``, all of them numbers; an upload is
-``uploads/SHA256-TOKEN``. Nothing that has another name is ever written, listed or removed, whatever
-else lies in the same place and whatever a database says.
+A checkpoint is ``STUDY/TRIAL-EPOCH-TOKEN.safetensors``, all of them numbers; the weights of a
+confirmation's run have ``runSEED`` in place of the epoch. An upload is ``uploads/SHA256-TOKEN``.
+Nothing that has another name is ever written, listed or removed, whatever else lies in the same
+place and whatever a database says.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ UPLOADS = "uploads/"
 """The folder of uploads; those of checkpoints are numbers."""
 
 _FOLDER = re.compile(rf"[0-9]+|{UPLOADS[:-1]}")
-_CHECKPOINT = re.compile(r"[0-9]+/[0-9]+-[0-9]+-[0-9]+\.safetensors")
+_CHECKPOINT = re.compile(r"[0-9]+/[0-9]+-(?:run)?[0-9]+-[0-9]+\.safetensors")
 _UPLOAD = re.compile(UPLOADS + r"[0-9a-f]{64}-[0-9a-f]{8}")
 # What `files.unfinished` appends while the file is written.
 _UNFINISHED = re.compile(
@@ -39,6 +40,20 @@ def upload_name(sha256: str, token: str) -> str:
     'uploads/5e885e885e885e88'
     """
     return f"{UPLOADS}{sha256}-{token}"
+
+
+def run_name(study_id: int, number: int, index: int, token: int) -> str:
+    """The name of the weights of a confirmation's run, written under this fencing token.
+
+    >>> run_name(1, 7, 0, 2)
+    '1/7-run0-2.safetensors'
+    """
+    return f"{study_id}/{number}-run{index}-{token}.safetensors"
+
+
+def is_run(name: str) -> bool:
+    """Whether a checkpoint's name is that of a confirmation's run."""
+    return "-run" in name
 
 
 def trial_number(name: str) -> int:

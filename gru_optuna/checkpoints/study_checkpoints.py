@@ -6,7 +6,14 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from gru_optuna.checkpoints.checkpoint import Checkpoint, DamagedCheckpoint, Saved, digest
-from gru_optuna.checkpoints.names import checkpoint_name, is_checkpoint, is_unfinished, trial_number
+from gru_optuna.checkpoints.names import (
+    checkpoint_name,
+    is_checkpoint,
+    is_run,
+    is_unfinished,
+    run_name,
+    trial_number,
+)
 from gru_optuna.errors import StorageError
 
 if TYPE_CHECKING:
@@ -36,9 +43,21 @@ class StudyCheckpoints:
 
     def put(self, number: int, token: int, checkpoint: Checkpoint) -> Saved:
         """Writes a trial's checkpoint and returns its row, for the caller to commit."""
-        content, epoch = checkpoint.to_bytes(), len(checkpoint.state["curve"])
+        epoch = len(checkpoint.state["curve"])
         # With the token: two workers that both think they hold the trial never share a file.
         name = checkpoint_name(self._study_id, number, epoch, token)
+        return self._put(epoch, name, checkpoint)
+
+    def put_run(self, number: int, index: int, token: int, weights: Checkpoint) -> Saved:
+        """Writes the weights of a confirmation's run and returns their row.
+
+        Its epoch is negative, since the trial of that number is over.
+        """
+        name = run_name(self._study_id, number, index, token)
+        return self._put(-1 - index, name, weights)
+
+    def _put(self, epoch: int, name: str, checkpoint: Checkpoint) -> Saved:
+        content = checkpoint.to_bytes()
         if self._store is None:
             return Saved(epoch, name, digest(content), content)
         self._store.write(name, content)
@@ -81,7 +100,11 @@ class StudyCheckpoints:
     def sweep(self, over: Collection[int]) -> None:
         """Removes what is left of these finished trials, whose workers died while ending them."""
         names = self._names(f"{self._study_id}/")
-        self.remove([name for name in names if trial_number(name) in over])
+        self.remove([name for name in names if trial_number(name) in over and not is_run(name)])
+
+    def sweep_runs(self) -> None:
+        """Removes the weights of all runs, once the winner is known."""
+        self.remove([name for name in self._names(f"{self._study_id}/") if is_run(name)])
 
     def _names(self, prefix: str) -> list[str]:
         if self._store is None:

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from gru_optuna.cli.progress import ProgressView
     from gru_optuna.launch.placement import WorkerRequest
+    from gru_optuna.tuning.confirm import Role
     from gru_optuna.tuning.tune import RunStart, TuningResult
     from gru_optuna.worker.run import WorkerSettings
 
@@ -252,9 +253,9 @@ def worker(
         str | None, typer.Option(hidden=True, help="The budget of the parent, in JSON.")
     ] = None,
     confirm: Annotated[
-        bool,
-        typer.Option("--confirm", hidden=True, help="Confirm the winner once the search is over."),
-    ] = False,
+        str | None,
+        typer.Option(hidden=True, help="How to confirm the winner after the search, in JSON."),
+    ] = None,
     turn: Annotated[
         float,
         typer.Option(
@@ -277,7 +278,7 @@ def worker(
         from gru_optuna.cli.progress import PlainView
         from gru_optuna.launch.placement import WorkerRequest
         from gru_optuna.study_file import Budget
-        from gru_optuna.worker.run import WorkerSettings, join
+        from gru_optuna.worker.run import WorkerSettings
 
         place = StudyPlace.of(name or "", storage)
         view = PlainView(Console(stderr=True))
@@ -308,15 +309,7 @@ def worker(
         settings = replace(settings, budget=given)
         try:
             folder = data or place.data
-            reports = Workspace.around(folder).report_folder(place.name)
-            one = join(place.name, place.url, folder, settings, stop, view.happened, reports)
-            abandoned = one.abandoned
-            if confirm and not stop.is_set():
-                from gru_optuna.tuning.confirm import Place
-                from gru_optuna.tuning.tune import confirm_joined
-
-                where = Place(place.url, folder, settings)
-                abandoned = confirm_joined(place.name, where, stop, view.happened)
+            abandoned = _join(place, folder, settings, stop, view, confirm, decides=not with_parent)
         except GRUOptunaError:
             raise
         except Exception:
@@ -330,6 +323,34 @@ def worker(
             say("stopped; nothing is lost.")
             leave(EXIT_INTERRUPTED, at_once=abandoned)
         say(f"nothing is left to do in {place.name}")
+
+
+def _join(
+    place: StudyPlace,
+    folder: Path,
+    settings: WorkerSettings,
+    stop: Event,
+    view: ProgressView,
+    confirm: str | None,
+    *,
+    decides: bool,
+) -> bool:
+    """Trains trials and then runs of the confirmation; returns whether an epoch was abandoned."""
+    from gru_optuna.worker.run import join
+
+    reports = Workspace.around(folder).report_folder(place.name)
+    worker = join(place.name, place.url, folder, settings, stop, view.happened, reports)
+    if confirm is None or stop.is_set():
+        return worker.abandoned
+    from gru_optuna.study_file import Confirmation
+    from gru_optuna.tuning.confirm import Place
+    from gru_optuna.tuning.tune import confirm_joined
+
+    where, asked = Place(place.url, folder, settings), Confirmation.model_validate_json(confirm)
+    # The parent on this machine decides. On a cluster a worker does, and the others free what they
+    # got there; if that one dies, the cluster starts it again.
+    role: Role = "leave" if decides else "share"
+    return confirm_joined(place.name, where, stop, view.happened, asked, role)
 
 
 def _refuse_local_options(context: typer.Context) -> None:

@@ -58,7 +58,7 @@ def run_workers(
         return
     engine = open_engine(placement.url)
     try:
-        watcher = Watcher(study, engine, placement.settings.budget)
-        supervise(launcher, watcher, stop, on_event, alone, confirms=placement.confirms)
+        watcher = Watcher(study, engine, placement.settings.budget, placement.confirmation)
+        supervise(launcher, watcher, stop, on_event, alone)
     finally:
         engine.dispose()

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from gru_optuna.errors import GRUOptunaError
+    from gru_optuna.study_file import Confirmation
     from gru_optuna.worker.run import WorkerSettings
 
 LauncherName: TypeAlias = Literal["local", "ray", "slurm", "kubernetes"]
@@ -111,8 +112,8 @@ class Placement:
         How many, and what each gets.
     logs
         The folder for what they print, where the cluster itself keeps nothing.
-    confirms
-        Whether one of them confirms the winner once the search is over.
+    confirmation
+        How they confirm the winner once the search is over; None: they don't.
     """
 
     study: str | None
@@ -121,7 +122,7 @@ class Placement:
     settings: WorkerSettings
     request: WorkerRequest
     logs: Path
-    confirms: bool = False
+    confirmation: Confirmation | None = None
 
     @property
     def name(self) -> str:
@@ -139,12 +140,12 @@ class Placement:
             "--slots": settings.slots,
             "--lease": settings.lease_seconds,
             "--budget": settings.budget and settings.budget.model_dump_json(),
+            "--confirm": self.confirmation and self.confirmation.model_dump_json(),
         }
         given = [
             str(part) for option in options.items() if option[1] is not None for part in option
         ]
-        flags = ["--confirm"] if self.confirms else []
-        return ["worker", *([] if self.study is None else [self.study]), *given, *flags]
+        return ["worker", *([] if self.study is None else [self.study]), *given]
 
 
 @dataclass(frozen=True)

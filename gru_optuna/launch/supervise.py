@@ -10,7 +10,6 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from gru_optuna.errors import DatabaseLost, GRUOptunaError, StudyFailed
 from gru_optuna.worker.events import (
-    ConfirmingElsewhere,
     LauncherNote,
     WorkerDied,
     WorkerStarted,
@@ -36,8 +35,6 @@ def supervise(
     stop: Event,
     on_event: Callable[[WorkerEvent], None],
     alone: AbstractContextManager[None],
-    *,
-    confirms: bool = False,
 ) -> None:
     """Keeps workers running until nothing is left to do.
 
@@ -54,15 +51,13 @@ def supervise(
 
     alone
         Entered while they are started: two commands must not start one set each.
-    confirms
-        Whether one of them confirms the winner after the others have left.
 
     Raises
     ------
     UserError, StudyFailed
         The error of a worker that gave up, or that all workers die again and again.
     """
-    news = _News(on_event, confirms)
+    news = _News(on_event)
     failure: GRUOptunaError | None = None
     states: Sequence[WorkerState] = ()
     try:
@@ -112,7 +107,6 @@ class _News:
     """Reports what is new about the workers."""
 
     on_event: Callable[[WorkerEvent], None]
-    confirms: bool  # and it wasn't said yet
     places: dict[int, str] = field(default_factory=dict)  # of the workers that run
     deaths: dict[int, int] = field(default_factory=dict)
     waiting: str = ""  # what was said last about those that wait
@@ -127,9 +121,6 @@ class _News:
             if state.phase == "running" and self.places.get(state.index) != state.place:
                 self.places[state.index] = state.place
                 self.on_event(WorkerStarted(state.index, state.place))
-        if self.confirms and any(state.done for state in states) and _goes_on(states):
-            self.confirms = False
-            self.on_event(ConfirmingElsewhere())
         waiting = [state.waits_for for state in states if state.waits_for]
         reason = waiting[0] if waiting else ""
         if reason and reason != self.waiting:

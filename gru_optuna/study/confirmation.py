@@ -10,6 +10,7 @@ The study's user attributes hold every finished run as soon as it ends, and fina
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from itertools import islice
 from math import sqrt
 from statistics import fmean, median_low, stdev
@@ -21,6 +22,7 @@ from gru_optuna.attributes import CONFIRMATION, CONFIRMATION_RUNS
 from gru_optuna.data.intervals import student_interval
 from gru_optuna.data.views import have_comparable_losses
 from gru_optuna.search import fronts, space
+from gru_optuna.storage.workers.run_leases import run_key, run_name
 from gru_optuna.study.ensemble import Ensemble
 from gru_optuna.study.trial_attributes import (
     COUNTED,
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
     from gru_optuna.hyperparameters import Hyperparameters
+    from gru_optuna.storage.workers.run_leases import FinishedRuns, RunKey
     from gru_optuna.study_file import Specification
 
 
@@ -47,6 +50,10 @@ class Run:
     value: float | None  # None: it failed
     best_epoch: int
     epochs: int
+
+    def as_json(self) -> list[Any]:
+        """The run as the study's attribute holds it."""
+        return [self.value, self.best_epoch, self.epochs]
 
     @classmethod
     def of(cls, trial: FrozenTrial, spec: Specification) -> Run:
@@ -294,19 +301,66 @@ def is_current(decision: Decision | None, study: Study, spec: Specification) -> 
 
 def read_runs(study: Study) -> dict[tuple[int, int], Run]:
     """Finished runs, by trial number and the seed's index."""
-    runs: dict[tuple[int, int], Run] = {}
-    for key, fields in study.user_attrs.get(CONFIRMATION_RUNS, {}).items():
-        number, _, index = key.partition("/")
-        runs[int(number), int(index)] = Run(*fields)
-    return runs
+    return runs_from_json(study.user_attrs.get(CONFIRMATION_RUNS, {}))
 
 
-def runs_as_json(runs: Mapping[tuple[int, int], Run]) -> dict[str, list[float | None]]:
+def runs_from_json(content: FinishedRuns) -> dict[RunKey, Run]:
+    """The runs from what `runs_as_json` returned."""
+    return {run_key(name): Run(*fields) for name, fields in content.items()}
+
+
+def runs_as_json(runs: Mapping[RunKey, Run]) -> FinishedRuns:
     """The content of the study's attribute that `read_runs` reads."""
-    return {
-        f"{number}/{index}": [run.value, run.best_epoch, run.epochs]
-        for (number, index), run in runs.items()
-    }
+    return {run_name(key): run.as_json() for key, run in runs.items()}
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """Which runs the candidates get, as far as the finished ones show.
+
+    Parameters
+    ----------
+    numbers
+        The candidates' trials, the best first.
+    spec
+        The study file; its ``confirmation`` says how many seeds there are at most.
+    runs
+        The finished runs.
+    """
+
+    numbers: Sequence[int]
+    spec: Specification
+    runs: Mapping[RunKey, Run]
+
+    @cached_property
+    def seeds(self) -> dict[int, int]:
+        """How many seeds each candidate is trained on."""
+        values: dict[int, list[float | None]] = {number: [] for number in self.numbers}
+        for number, found in values.items():
+            while (number, len(found)) in self.runs:
+                found.append(self.runs[number, len(found)].value)
+        return seeds_to_train(values, self.spec)
+
+    @property
+    def asked(self) -> list[RunKey]:
+        """All runs, the first seed of all candidates first."""
+        return [
+            (number, index)
+            for index in range(self.spec.confirmation.seeds)
+            for number in self.numbers
+            if index < self.seeds[number]
+        ]
+
+    @property
+    def left(self) -> list[RunKey]:
+        """The runs that aren't finished."""
+        return [key for key in self.asked if key not in self.runs]
+
+    @property
+    def finished_seeds(self) -> int:
+        """How many seeds all candidates have finished that weren't left behind before."""
+        most = self.spec.confirmation.seeds
+        return min((index for _, index in self.left), default=most)
 
 
 def decide(

@@ -1,15 +1,13 @@
 """Trains the best configurations on fresh seeds, chooses the winner, looks at the test rows once.
 
-Every finished run is written to the study when it ends, so whoever resumes after a crash or
-Ctrl-C trains only the others. A run is a function of its configuration and seed: it doesn't
-matter which process trained which.
+All workers of the study share the runs (``confirmation_runs.py``); one process decides.
 """
 
 from __future__ import annotations
 
 import logging
 import math
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -20,20 +18,19 @@ from gru_optuna import seeds
 from gru_optuna.attributes import (
     CALIBRATION,
     CONFIRMATION,
-    CONFIRMATION_RUNS,
     PREDICTION_INTERVALS,
     PREDICTIONS,
     TEST,
-    WORKED_SECONDS,
 )
 from gru_optuna.data.intervals import metric_interval
 from gru_optuna.data.metrics import combined, mean_metric
-from gru_optuna.errors import StudyFailed, TrialFailed
+from gru_optuna.errors import StudyFailed
 from gru_optuna.report.notes import describe_at
 from gru_optuna.storage.database.open import locate, open_storage
 from gru_optuna.storage.database.retry import with_retries
 from gru_optuna.storage.optuna_private import study_id
-from gru_optuna.study.budget import expected_confirmation
+from gru_optuna.storage.workers.heartbeats import LEASE_SECONDS
+from gru_optuna.storage.workers.leases import Host
 from gru_optuna.study.calibration import (
     Calibration,
     Reliability,
@@ -49,9 +46,6 @@ from gru_optuna.study.confirmation import (
     finalists,
     is_current,
     read_decision,
-    read_runs,
-    runs_as_json,
-    seeds_to_train,
 )
 from gru_optuna.study.ensemble import OWN_SEED, Ensemble, EnsembleBaseline, EnsembleNetwork
 from gru_optuna.study.prediction_intervals import PredictionIntervals
@@ -60,45 +54,48 @@ from gru_optuna.study.study import load_study
 from gru_optuna.training.folded_pool import FoldedPool
 from gru_optuna.training.pool_factory import make_pool
 from gru_optuna.tuning.baselines import BaselineFits
+from gru_optuna.tuning.confirmation_runs import ConfirmationRuns, lease_runs
 from gru_optuna.tuning.ensemble_selection import (
     FEWEST_ROWS,
     blend,
     independent_rows,
     select_members,
 )
-from gru_optuna.tuning.retrain import FinishedRun, PlannedRun, train_again, train_runs
+from gru_optuna.tuning.retrain import FinishedRun, PlannedRun, train_again
 from gru_optuna.worker.commits import storage_events
-from gru_optuna.worker.events import Confirming, ConfirmingElsewhere, TrainingOtherTrials
+from gru_optuna.worker.events import ConfirmingElsewhere, TrainingOtherTrials
 from gru_optuna.worker.run import WorkerSettings, load_data
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
     from threading import Event
 
     from optuna import Study
 
     from gru_optuna.data.metrics import Predictions
+    from gru_optuna.storage.workers.run_leases import RunKey, RunLeases
     from gru_optuna.study_file import Specification
     from gru_optuna.training.folded_pool import TrialPool
     from gru_optuna.training.pool import Pool
-    from gru_optuna.training.slot import EpochResult, Slot
     from gru_optuna.tuning.retrain import Networks
     from gru_optuna.worker.events import WorkerEvent
 
 
 logger = logging.getLogger(__name__)
 
-_Part: TypeAlias = Literal["validation", "test"]
+Role: TypeAlias = Literal["wait", "leave", "share"]
+"""Each trains runs that are free. If no other process decides, "wait" and "leave" do; otherwise
+"wait" waits for the decision, in case that process dies, and "leave" leaves. "share" leaves in
+either case."""
 
-_KEPT_BYTES = 256 * 2**20
-"""Weights of finished runs that are kept for the test; what exceeds it is trained again."""
+_Part: TypeAlias = Literal["validation", "test"]
 
 _MOST_OTHERS = 5
 """Trials beyond the confirmed ones whose networks may be members of the ensemble."""
 
 _LOOK_SECONDS = 1.0
-"""Between two looks whether another process has finished."""
+"""How long one attempt to be the process that decides waits for the one that does."""
 
 
 @dataclass(frozen=True)
@@ -151,8 +148,9 @@ def confirm_study(
     with closing(BaselineFits(study, place.url, spec, place.folder)) as baselines:
         baselines.start()
         decision = confirm(
-            study, place.url, spec, pool, size.slots, stop, on_event, baselines=baselines
-        )
+            study, place.url, spec, pool, size.slots, stop, on_event, baselines=baselines,
+            lease_seconds=place.settings.lease_seconds,
+        )  # fmt: skip
     if not stop.is_set():
         describe_at(study, place.url)
     return study, spec, decision
@@ -178,8 +176,13 @@ def confirm(
     on_event: Callable[[WorkerEvent], None] = lambda event: None,
     seconds_left: Callable[[], float] = lambda: math.inf,
     baselines: BaselineFits | None = None,
+    role: Role = "wait",
+    leases: RunLeases | None = None,
+    lease_seconds: float = LEASE_SECONDS,
 ) -> Decision | None:
     """The decision about the trials that are the best ones now, made unless it exists.
+
+    Any number of processes may do this at once: they share the runs, and one decides.
 
     Parameters
     ----------
@@ -201,11 +204,18 @@ def confirm(
         have finished one.
     baselines
         The simple models to compare the winner with; None: none.
+    role
+        What to do once no run is free and another process decides.
+    leases
+        Of this worker, which it has joined the study with; None: it joins here.
+    lease_seconds
+        How long it may then be silent before others train its runs.
 
     Returns
     -------
     Decision or None
-        None if it was stopped, if there is no candidate, or if no seed was finished in time.
+        None if it was stopped, if there is no candidate, if no seed was finished in time, or if
+        another process decides.
 
     Raises
     ------
@@ -214,41 +224,55 @@ def confirm(
     Abandoned
         If the epoch in flight would take too long; end the process at once.
     """
-    with _alone(study, url, stop, on_event) as entered:
-        if not entered:
-            return None
-        # Another process may have made it meanwhile.
-        decision = read_decision(study)
-        if is_current(decision, study, spec):
-            return decision
-        runs = _ConfirmingRuns(study, spec, pool, slots, stop, on_event, seconds_left, baselines)
-        return runs.decide()
+    with ExitStack() as held:
+        if leases is None:
+            host = Host.here(str(pool.device), slots)
+            joining = lease_runs(study, url, host, lease_seconds, stop, on_event)
+            leases = held.enter_context(joining)
 
+        def make_runs(*, decides: bool) -> ConfirmationRuns:
+            return ConfirmationRuns(
+                study, url, spec, pool, slots, leases, stop, on_event, seconds_left,
+                decides=decides,
+            )  # fmt: skip
 
-@contextmanager
-def _alone(
-    study: Study, url: str, stop: Event, on_event: Callable[[WorkerEvent], None]
-) -> Iterator[bool]:
-    """Keeps other processes from confirming this study; yields False if stopped while waiting."""
-    database, was_reported = locate(url), False
-    while not stop.is_set():
-        with ExitStack() as held:
-            try:
-                name = f"confirm-{study_id(study)}"
-                held.enter_context(database.exclusively(name, _LOOK_SECONDS))
-            except TimeoutError:
-                if not was_reported:
+        has_shared = False
+        while not stop.is_set():
+            if role != "share" and _enter_alone(study, url, held, wait=has_shared):
+                # Another process may have made it meanwhile.
+                decision = read_decision(study)
+                if is_current(decision, study, spec):
+                    return decision
+                runs = make_runs(decides=True)
+                return _Confirmation(
+                    study, spec, pool, slots, stop, on_event, seconds_left, runs, baselines
+                ).decide()
+            if not has_shared:
+                if role == "wait":
                     on_event(ConfirmingElsewhere())
-                    was_reported = True
-                continue
-            yield True
-            return
-    yield False
+                if finalists(study, spec):
+                    # A thread more within one operation costs more than it brings.
+                    torch.set_num_threads(1)
+                    make_runs(decides=False).train()
+                has_shared = True
+            if role != "wait":
+                return None
+    return None
+
+
+def _enter_alone(study: Study, url: str, held: ExitStack, *, wait: bool) -> bool:
+    """Keeps other processes from deciding about this study, unless one of them does it."""
+    name = f"confirm-{study_id(study)}"
+    try:
+        held.enter_context(locate(url).exclusively(name, _LOOK_SECONDS if wait else 0.0))
+    except TimeoutError:
+        return False
+    return True
 
 
 @dataclass
-class _ConfirmingRuns:
-    """The finalists' runs on fresh seeds, and what follows from them."""
+class _Confirmation:
+    """What follows from the finalists' runs on fresh seeds."""
 
     study: Study
     spec: Specification
@@ -257,24 +281,26 @@ class _ConfirmingRuns:
     stop: Event
     on_event: Callable[[WorkerEvent], None]
     seconds_left: Callable[[], float]
+    fresh: ConfirmationRuns
     baselines: BaselineFits | None = None
-    kept: dict[tuple[int, int], Networks] = field(default_factory=dict)  # while there is room
-    predicted: dict[tuple[tuple[int, int], _Part], Predictions] = field(default_factory=dict)
+    predicted: dict[tuple[RunKey, _Part], Predictions] = field(default_factory=dict)
     simple: dict[_Part, dict[str, Predictions]] = field(default_factory=dict)
+    runs: dict[RunKey, Run] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.finalists = finalists(self.study, self.spec)
+        self.finalists = self.fresh.finalists
         self.configurations = {trial.number: found for trial, found in self.finalists}
-        self.runs = read_runs(self.study)
 
     def decide(self) -> Decision | None:
         if not self.finalists:
             return None
         # A thread more within one operation costs more than it brings.
         torch.set_num_threads(1)
-        self._train()
+        self.fresh.train()
+        plan = self.fresh.plan
+        self.runs = {**plan.runs}
         # One seed at least, which some candidates may lack.
-        count, planned = max(1, self._finished_seeds()), self._planned_seeds()
+        count, planned = max(1, plan.finished_seeds), plan.seeds
         candidates = [
             Candidate.of(
                 trial,
@@ -321,70 +347,13 @@ class _ConfirmingRuns:
             made_at=datetime.now(UTC).isoformat(timespec="seconds"),
             ensemble=ensemble,
         )
+        # Before the decision: once it stands, nobody would remove them any more.
+        self.fresh.clear()
         # The look at the test rows first: a crash must not hide that it happened.
         if test is not None:
             self._write(TEST, {"number": winner.number, "value": test.value})
         self._write(CONFIRMATION, decision.as_json())
         return decision
-
-    def _train(self) -> None:
-        """Trains the runs that are not finished, the first seed of all candidates first."""
-        planned = [
-            PlannedRun.of(self.spec, trial.number, index, hyperparameters)
-            for index in range(self.spec.confirmation.seeds)
-            for trial, hyperparameters in self.finalists
-        ]
-        best: dict[tuple[int, int], Networks] = {}
-        seeds = self._planned_seeds()
-
-        def is_over(run: PlannedRun, slot: Slot, outcome: EpochResult | TrialFailed) -> bool:
-            progress = slot.progress
-            if run.index >= seeds[run.number]:
-                return True  # others have shown meanwhile that it can't win
-            if isinstance(outcome, TrialFailed):
-                self.runs[run.key] = Run(None, 0, progress.epoch)
-            else:
-                if progress.best_epoch == progress.epoch:
-                    best[run.key] = self.pool.networks(slot)
-                if not progress.ending:
-                    return self.seconds_left() <= 0
-                self.runs[run.key] = Run(progress.best.value, progress.best_epoch, progress.epoch)
-                self._keep_weights(run, best.pop(run.key))
-            self._write(CONFIRMATION_RUNS, runs_as_json(self.runs))
-            seeds.update(self._planned_seeds())
-            self._report(planned)
-            return True
-
-        self._report(planned, begins=True)
-        unfinished = [
-            run for run in planned if run.key not in self.runs and run.index < seeds[run.number]
-        ]
-        train_runs(
-            self.pool, unfinished, self.slots, self.stop, is_over, lambda: self.seconds_left() > 0
-        )
-
-    def _keep_weights(self, run: PlannedRun, networks: Networks) -> None:
-        kept = [*self.kept.values(), networks]
-        weights = [w for nets in kept for network in nets for w in network.values()]
-        if sum(weight.nbytes for weight in weights) <= _KEPT_BYTES:
-            self.kept[run.key] = networks
-
-    def _planned_seeds(self) -> dict[int, int]:
-        """How many seeds each candidate is trained on, as far as the finished runs show."""
-        values: dict[int, list[float | None]] = {trial.number: [] for trial, _ in self.finalists}
-        for number, found in values.items():
-            while (number, len(found)) in self.runs:
-                found.append(self.runs[number, len(found)].value)
-        return seeds_to_train(values, self.spec)
-
-    def _finished_seeds(self) -> int:
-        """How many seeds all candidates have finished that weren't left behind before."""
-        planned = self._planned_seeds()
-        for index in range(self.spec.confirmation.seeds):
-            asked = [number for number, seeds in planned.items() if index < seeds]
-            if any((number, index) not in self.runs for number in asked):
-                return index
-        return self.spec.confirmation.seeds
 
     def _choose_ensemble(self, winner: Candidate, candidates: Sequence[Candidate]) -> Ensemble:
         """Who predicts together; the test rows aren't looked at."""
@@ -551,9 +520,11 @@ class _ConfirmingRuns:
         seed = seeds.seed_for(self.spec.seed, "bootstrap")
         return metric_interval(self.spec.metric, predictions, block, seed)
 
-    def _networks(self, members: Sequence[EnsembleNetwork]) -> dict[tuple[int, int], Networks]:
+    def _networks(self, members: Sequence[EnsembleNetwork]) -> dict[RunKey, Networks]:
         """The networks of these runs, trained again where they weren't kept."""
-        missing = [key for key in dict.fromkeys(m.key for m in members) if key not in self.kept]
+        keys = list(dict.fromkeys(member.key for member in members))
+        known = self.fresh.networks(keys)
+        missing = [key for key in keys if key not in known]
         finished = [
             FinishedRun(
                 PlannedRun.of(self.spec, number, index, self.configurations[number]),
@@ -563,28 +534,16 @@ class _ConfirmingRuns:
             for number, index in missing
         ]
         trained = train_again(self.pool, finished, self.slots, self.stop)
-        return self.kept | {
-            key: networks for key, (networks, _) in zip(missing, trained, strict=True)
-        }
+        for key, (networks, _) in zip(missing, trained, strict=True):
+            self.fresh.keep(key, networks)
+            known[key] = networks
+        return known
 
     def _write(self, key: str, content: object) -> None:
         with_retries(
             lambda: self.study.set_user_attr(key, content),
             self.stop,
             storage_events(self.on_event),
-        )
-
-    def _report(self, planned: Sequence[PlannedRun], *, begins: bool = False) -> None:
-        seeds = self._planned_seeds()
-        asked = [run for run in planned if run.index < seeds[run.number]]
-        done, expected = sum(run.key in self.runs for run in asked), None
-        if begins and (seconds := expected_confirmation(self.study, self.spec, self.slots)):
-            seconds *= 1 - done / len(asked)
-            worked = float(self.study.user_attrs.get(WORKED_SECONDS, 0.0))
-            expected = (seconds, seconds / (worked + seconds)) if seconds else None
-        seeds_asked = self.spec.confirmation.seeds
-        self.on_event(
-            Confirming(done, len(asked), len(self.finalists), seeds_asked, begins, expected)
         )
 
 

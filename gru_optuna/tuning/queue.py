@@ -4,7 +4,7 @@ It takes the study with the fewest workers, then the one that was left alone the
 trains its trials as ``worker NAME`` does. Another thread looks meanwhile whether the study is still
 wanted and whether others need a worker more; it then ends the turn after the epoch in flight, and
 leases and checkpoints hand the trials over. Confirmations, exports and predictions are jobs
-(``storage/jobs.py``), which go before trials.
+(``storage/jobs.py``), which go before trials; idle workers share the runs of a confirmation.
 """
 
 from __future__ import annotations
@@ -145,6 +145,7 @@ class QueueWorker:
         self._next: Work | None = None  # what the other thread has claimed
         self._sizes: dict[str, WorkerSettings] = {}  # measured in earlier turns
         self._skipped: dict[str, tuple[int, str]] = {}  # the submission's version, and why
+        self._shared: set[int] = set()  # ids of the confirmations that it has joined
 
     def run(self) -> None:
         """Works until `leaving` is set.
@@ -189,7 +190,21 @@ class QueueWorker:
         studies = self._workable()
         self._request_confirmations(studies)
         job = jobs.claim(self._engine, self._registration.worker_id, list(self._skipped))
-        return job or self._choose(studies)
+        return job or self._choose(studies) or self._choose_confirmation(studies)
+
+    def _choose_confirmation(self, studies: Sequence[QueuedStudy]) -> str | None:
+        """A study that another worker confirms, whose runs this idle one shares, once each time."""
+        for study in studies:
+            if study.state == "confirming" and self._to_share(study.name):
+                with self._engine.begin() as connection:
+                    self._registration.move(connection, study.name)
+                return study.name
+        return None
+
+    def _to_share(self, study: str) -> set[int]:
+        """The confirmations of a study that others are at and this worker hasn't shared."""
+        found = jobs.list_all(self._engine, study, "confirm")
+        return {job.job_id for job in found if job.state == jobs.RUNNING} - self._shared
 
     def _workable(self) -> list[QueuedStudy]:
         """The studies that this worker hasn't found to be impossible here."""
@@ -341,6 +356,9 @@ class QueueWorker:
             try:
                 run.search(WorkerRequest())
                 run.baselines.record()
+                if to_share := self._to_share(turn.study):
+                    self._shared |= to_share
+                    run.confirm("share")
             finally:
                 self._sizes[turn.study] = run.settings
                 self.abandoned = run.abandoned

@@ -6,6 +6,7 @@ import logging
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, TypeAlias
 
 from gru_optuna import seeds
@@ -70,13 +71,12 @@ class Abandoned(Exception):  # noqa: N818 (as `TrialFailed`)
 
 def train_runs(
     pool: TrialPool,
-    runs: Sequence[PlannedRun],
+    next_runs: Callable[[int], Sequence[PlannedRun]],
     slots: int,
     stop: Event,
     is_over: Callable[[PlannedRun, Slot, EpochResult | TrialFailed], bool],
-    may_start: Callable[[], bool] = lambda: True,
 ) -> None:
-    """Trains runs together, in this order, until all of them have ended or no more may start.
+    """Trains runs together until there are no more and all of them have ended.
 
     Other slots of the pool pause. If memory runs out, all runs that train together begin again,
     half as many at a time.
@@ -85,21 +85,19 @@ def train_runs(
     ----------
     pool, slots
         Where they train, and how many at a time.
-    runs
-        The runs, which aren't in the pool yet.
+    next_runs
+        Called before each epoch with the number of slots that are free; returns runs for them.
     stop
         Set it to leave after the epoch in flight.
     is_over
         Called with each run after each of its epochs; returns whether it leaves its slot.
-    may_start
-        Whether another run may start now; if not, the call ends with those that train.
 
     Raises
     ------
     Abandoned
         If the epoch in flight would take too long.
     """
-    waiting = deque(runs)
+    waiting: deque[PlannedRun] = deque()  # to begin again
     running: dict[Slot, PlannedRun] = {}
 
     def release(slot: Slot) -> PlannedRun:
@@ -110,7 +108,8 @@ def train_runs(
     try:
         with short_turns():
             while not stop.is_set():
-                while waiting and len(running) < slots and may_start():
+                waiting.extend(next_runs(max(0, slots - len(running) - len(waiting))))
+                while waiting and len(running) < slots:
                     run = waiting.popleft()
                     running[pool.admit(run.hyperparameters, run.seed)] = run
                 if not running:
@@ -160,7 +159,8 @@ def train_again(
         trained[run.key] = pool.networks(slot), outcome.value
         return True
 
-    train_runs(pool, [known.run for known in finished], slots, stop, is_over)
+    waiting = iter([known.run for known in finished])
+    train_runs(pool, lambda free: list(islice(waiting, free)), slots, stop, is_over)
     if stop.is_set():
         raise Abandoned
     return [trained[known.run.key] for known in finished]

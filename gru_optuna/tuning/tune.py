@@ -26,14 +26,13 @@ from gru_optuna.launch.placement import LauncherName, Placement, WorkerRequest
 from gru_optuna.report.notes import describe_at
 from gru_optuna.storage.database.open import (
     exclusively,
-    locate,
     open_engine,
     open_storage,
     watch_file,
 )
 from gru_optuna.storage.maintenance.backup import rescue
-from gru_optuna.storage.optuna_private import study_id
 from gru_optuna.storage.workers.heartbeats import LEASE_SECONDS
+from gru_optuna.storage.workers.leases import Host
 from gru_optuna.study import budget
 from gru_optuna.study.confirmation import finalists, is_current, read_decision
 from gru_optuna.study.data_files import fetch_missing_files, store_files
@@ -46,6 +45,7 @@ from gru_optuna.training.pool_factory import Device, choose_device, make_pool, s
 from gru_optuna.training.sizing import refuse_impossible_constraints
 from gru_optuna.tuning.baselines import BaselineFits
 from gru_optuna.tuning.confirm import Place, confirm
+from gru_optuna.tuning.confirmation_runs import lease_runs
 from gru_optuna.tuning.export import make_winner
 from gru_optuna.tuning.retrain import Abandoned
 from gru_optuna.worker.events import BudgetChanged, EngineReady
@@ -58,17 +58,16 @@ if TYPE_CHECKING:
     from optuna import Study
 
     from gru_optuna.data.dataset import Dataset
-    from gru_optuna.study_file import Specification
+    from gru_optuna.storage.workers.run_leases import RunLeases
+    from gru_optuna.study_file import Confirmation, Specification
     from gru_optuna.tracking import Tracker
     from gru_optuna.training.folded_pool import TrialPool
     from gru_optuna.training.sizing import Size
+    from gru_optuna.tuning.confirm import Role
     from gru_optuna.worker.events import WorkerEvent
 
 
 logger = logging.getLogger(__name__)
-
-_LOCK_SECONDS = 1.0
-"""How long a worker tries to be the one that confirms."""
 
 
 @dataclass(frozen=True)
@@ -255,6 +254,8 @@ def confirm_joined(
     place: Place,
     stop: threading.Event,
     on_event: Callable[[WorkerEvent], None],
+    asked: Confirmation,
+    role: Role,
 ) -> bool:
     """Confirms the winner of a study whose search is over, as one of its workers.
 
@@ -266,6 +267,10 @@ def confirm_joined(
         Where the study is, and how this worker trains.
     stop, on_event
         As in `tune`.
+    asked
+        How many candidates and seeds.
+    role
+        As in `confirm`.
 
     Returns
     -------
@@ -278,19 +283,18 @@ def confirm_joined(
         If the study or its data are missing, or the data differ.
     """
     study, spec = load_study(open_storage(place.url), name)
+    if place.settings.budget is not None:
+        in_force = budget.larger(place.settings.budget, spec.budget)
+        spec = spec.model_copy(update={"budget": in_force})
+    spec = spec.model_copy(update={"confirmation": asked})
+    if not _to_confirm(study, spec):
+        return False
     with ExitStack() as held:
-        try:
-            # One of the workers does it. The others leave, and free what the cluster gave them;
-            # if that one dies, the cluster starts it again.
-            lock = locate(place.url).exclusively(f"confirming-{study_id(study)}", _LOCK_SECONDS)
-            held.enter_context(lock)
-        except TimeoutError:
-            return False
-        if place.settings.budget is not None:
-            in_force = budget.larger(place.settings.budget, spec.budget)
-            spec = spec.model_copy(update={"budget": in_force})
-        if not _to_confirm(study, spec):
-            return False
+        # Before the data are read: the first one to be ready must not take the runs of the others.
+        settings = place.settings
+        host = Host.here(str(choose_device(settings.device)), settings.slots or 0)
+        joining = lease_runs(study, place.url, host, settings.lease_seconds, stop, on_event)
+        leases = held.enter_context(joining)
         engine = open_engine(place.url)
         held.callback(engine.dispose)
         folder = fetch_missing_files(engine, study, place.folder)
@@ -300,8 +304,8 @@ def confirm_joined(
             study, place.url, spec, datasets, folder, place.settings, stop, on_event,
             Path.cwd(), baselines,
         )  # fmt: skip
-        run.confirm()
-        if not stop.is_set():
+        run.confirm(role, leases)
+        if not stop.is_set() and not _to_confirm(study, spec):
             describe_at(study, place.url)
         return run.abandoned
 
@@ -440,7 +444,12 @@ class StudyRun:
 
     def search(self, request: WorkerRequest) -> None:
         """Trains trials, in this process or in others, until the budget is spent."""
-        if not _trials_to_train(self.study, self.spec):
+        worked = _worked_seconds(self.study)
+        # Workers elsewhere also share the runs of the confirmation.
+        confirms = not request.is_here and not budget.is_over(self.spec, worked)
+        if not _trials_to_train(self.study, self.spec) and not (
+            confirms and _to_confirm(self.study, self.spec)
+        ):
             return
         open_study_checkpoints(self.study, self.url)  # refused before anything is measured
         if not request.is_here:
@@ -488,18 +497,21 @@ class StudyRun:
             replace(self.settings, budget=self.spec.budget),
             request,
             Workspace.around(self.folder).logs,
-            confirms=request.on != "local" and self.spec.confirmation.candidates > 0,
+            confirmation=self.spec.confirmation if self.spec.confirmation.candidates else None,
         )
 
-    def confirm(self) -> None:
+    def confirm(self, role: Role = "wait", leases: RunLeases | None = None) -> None:
         """Confirms the winner within the study's hours, in which this time counts."""
         if self.stop.is_set() or not _to_confirm(self.study, self.spec):
             return
-        worked, began = _worked_seconds(self.study), time.monotonic()
+        clocks = (WORKED_SECONDS, CONFIRMATION_SECONDS)
+        before = {key: float(self.study.user_attrs.get(key, 0.0)) for key in clocks}
+        worked, began = before[WORKED_SECONDS], time.monotonic()
         if budget.is_over(self.spec, worked):
             return
         pool, size = self._make_pool()
-        self.baselines.start()
+        if role != "share":
+            self.baselines.start()
 
         def seconds() -> float:
             return worked + time.monotonic() - began
@@ -509,15 +521,18 @@ class StudyRun:
                 self.study, self.url, self.spec, pool, size.slots, self.stop, self.on_event,
                 seconds_left=lambda: budget.seconds_left(self.spec, seconds())
                 - budget.seconds_for_report(self.spec),
-                baselines=self.baselines,
+                baselines=self.baselines, role=role, leases=leases,
+                lease_seconds=self.settings.lease_seconds,
             )  # fmt: skip
         except Abandoned:
             self.abandoned = True
         finally:
-            before = float(self.study.user_attrs.get(CONFIRMATION_SECONDS, 0.0))
-            took = round(before + time.monotonic() - began, 3)
-            self.study.set_user_attr(CONFIRMATION_SECONDS, took)
-            self.study.set_user_attr(WORKED_SECONDS, round(seconds(), 3))
+            # The runs are counted as they end; what follows from them is counted here.
+            took = time.monotonic() - began
+            counted = self.study.user_attrs
+            for key in clocks if role != "share" else ():
+                known = float(counted.get(key, 0.0))
+                self.study.set_user_attr(key, round(max(known, before[key] + took), 3))
 
     def _make_pool(self, workers: int = 1) -> tuple[TrialPool, Size]:
         settings = self.settings

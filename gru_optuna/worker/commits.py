@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 import time
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -18,6 +17,7 @@ from gru_optuna.worker.events import CheckpointDamaged, StorageAway, StorageBack
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping
+    from contextlib import AbstractContextManager
     from threading import Event
 
     from gru_optuna.checkpoints.checkpoint import Checkpoint
@@ -163,24 +163,9 @@ class Commits:
             except (DamagedCheckpoint, OSError) as error:
                 self._on_event(CheckpointDamaged(number, saved.epoch, str(error)))
 
-    @contextmanager
-    def beating(self) -> Iterator[None]:
+    def beating(self) -> AbstractContextManager[None]:
         """Shows, from a thread of its own, that this worker lives, however long an epoch takes."""
-        over = threading.Event()
-        pause = self._registration.beat_seconds
-
-        def beat() -> None:
-            while not over.wait(pause):
-                if self.seconds_since_commit() > pause:
-                    # Not retried here: if the database fails, the next commit waits for it.
-                    with suppress(SQLAlchemyError, OSError, GRUOptunaError):
-                        self._registration.beat_alone()
-
-        threading.Thread(target=beat, name="beat", daemon=True).start()
-        try:
-            yield
-        finally:
-            over.set()
+        return self._registration.beating(self.seconds_since_commit)
 
     def leave(self) -> None:
         """Releases all trials, and removes the checkpoints that dead workers left."""

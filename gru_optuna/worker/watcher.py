@@ -7,16 +7,19 @@ from typing import TYPE_CHECKING
 
 from optuna.trial import TrialState
 
-from gru_optuna.attributes import BUDGET
+from gru_optuna.attributes import BUDGET, CONFIRMATION_LEASES, CONFIRMATION_RUNS
 from gru_optuna.storage.mirror.mirror import Mirror
 from gru_optuna.storage.optuna_private import study_id
 from gru_optuna.storage.paused_trials import PAUSED, is_paused
 from gru_optuna.storage.workers.status import read_tokens
 from gru_optuna.study.budget import larger
+from gru_optuna.study.confirmation import RunPlan, finalists, runs_from_json
+from gru_optuna.study.study import stored_specification
 from gru_optuna.study.trial_attributes import CURVES, TrialAttributes
 from gru_optuna.study_file import Budget
 from gru_optuna.worker.events import (
     BudgetChanged,
+    Confirming,
     EpochTrained,
     TrialEnded,
     TrialPaused,
@@ -30,6 +33,8 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
     from sqlalchemy import Engine
 
+    from gru_optuna.storage.workers.run_leases import FinishedRuns
+    from gru_optuna.study_file import Confirmation, Specification
     from gru_optuna.worker.events import WorkerEvent
 
 
@@ -55,11 +60,24 @@ class Watcher:
     budget
         Of the command that watches: a smaller one in the study doesn't come into force. None: the
         study's.
+    confirmation
+        How the workers confirm the winner; None: they don't.
     """
 
-    def __init__(self, study: Study, engine: Engine, budget: Budget | None = None) -> None:
+    def __init__(
+        self,
+        study: Study,
+        engine: Engine,
+        budget: Budget | None = None,
+        confirmation: Confirmation | None = None,
+    ) -> None:
         self._engine = engine
         self._budget = budget
+        self._to_confirm: Specification | None = None
+        if confirmation is not None:
+            spec = stored_specification(study)
+            self._to_confirm = spec.model_copy(update={"confirmation": confirmation})
+        self._confirmed: FinishedRuns | None = None  # the runs that were reported
         self._study_id = study_id(study)
         tokens = read_tokens(engine, self._study_id)
         self._mirror = Mirror(study, engine, without=CURVES)
@@ -83,6 +101,22 @@ class Watcher:
             if trial.number not in self._over and trial.state != TrialState.WAITING:
                 # Plain Optuna takes no lease; a worker's first token is 1.
                 yield from self._news(trial, max(1, tokens.get(trial.number, 1)))
+        yield from self._confirming()
+
+    def _confirming(self) -> Iterator[Confirming]:
+        """How many runs of the confirmation are done, once a worker has begun one."""
+        attrs, spec = self._mirror.user_attrs, self._to_confirm
+        runs: FinishedRuns = attrs.get(CONFIRMATION_RUNS, {})
+        begins = self._confirmed is None
+        if spec is None or runs == self._confirmed:
+            return
+        if begins and not attrs.get(CONFIRMATION_LEASES):
+            return
+        self._confirmed = runs
+        numbers = [trial.number for trial, _ in finalists(self._mirror.study, spec)]
+        plan = RunPlan(numbers, spec, runs_from_json(runs))
+        asked, seeds = len(plan.asked), spec.confirmation.seeds
+        yield Confirming(asked - len(plan.left), asked, len(numbers), seeds, begins)
 
     def _news(self, trial: FrozenTrial, token: int) -> Iterator[WorkerEvent]:
         number, values = trial.number, list(trial.intermediate_values.values())

@@ -12,7 +12,6 @@ from gru_optuna.errors import StudyFailed, UserError
 from gru_optuna.launch.placement import WorkerState
 from gru_optuna.launch.supervise import supervise
 from gru_optuna.worker.events import (
-    ConfirmingElsewhere,
     LauncherNote,
     WorkerDied,
     WorkerStarted,
@@ -51,10 +50,10 @@ class Script:
         return []
 
 
-def events_of(script: Script, *, confirms: bool = False) -> list[WorkerEvent]:
+def events_of(script: Script) -> list[WorkerEvent]:
     """What is reported until the workers have ended."""
     found: list[WorkerEvent] = []
-    supervise(script, None, threading.Event(), found.append, nullcontext(), confirms=confirms)
+    supervise(script, None, threading.Event(), found.append, nullcontext())
     assert script.stops == 1
     return found
 
@@ -77,12 +76,6 @@ def test_workers_that_still_wait_are_not_waited_for_once_nothing_is_left_to_do()
     assert events_of(
         Script([RUNNING, WorkerState(1, "waiting")], [DONE, WorkerState(1, "waiting")])
     )
-
-
-def test_the_worker_that_confirms_is_waited_for() -> None:
-    confirming = [DONE, WorkerState(1, "running", "on b")]
-    script = Script([RUNNING, confirming[1]], confirming, confirming, [DONE])
-    assert events_of(script, confirms=True)[-1] == ConfirmingElsewhere()
 
 
 @pytest.mark.parametrize("error", [UserError("wrong"), StudyFailed("all failed")])

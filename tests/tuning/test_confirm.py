@@ -299,7 +299,8 @@ def test_whom_the_intervals_leave_behind_trains_no_further(tmp_path: Path) -> No
     found |= {(other, seed): Run(0.01 + seed / 1000, 1, 3) for seed in range(3)}
     study.set_user_attr("confirmation_runs", runs_as_json(found))
     result, events = run(path, *overrides)
-    assert [(event.done, event.of) for event in events] == [(6, 8), (7, 8), (8, 8)]
+    done = [(event.done, event.of) for event in events]
+    assert (done[0], done[-1], {of for _, of in done}) == ((6, 8), (8, 8), {8})
     assert events[0].expected is not None
     made = decision(path)
     assert (made.winner, made.seeds, made.asked_seeds) == (best, 5, 5)
@@ -327,7 +328,7 @@ def test_one_that_dies_leaves_its_finished_runs(tmp_path: Path) -> None:
     assert decision(path).test_uses == 1
 
 
-def test_two_at_once_one_does_it(tmp_path: Path) -> None:
+def test_two_at_once_share_the_runs_and_one_decides(tmp_path: Path) -> None:
     path = write_tiny_study(tmp_path / "study")
     run(path, "budget.trials=2", "confirmation.candidates=0")
     settings = WorkerSettings("cpu", 1, 1)
@@ -342,7 +343,8 @@ def test_two_at_once_one_does_it(tmp_path: Path) -> None:
 
     def second(event: WorkerEvent) -> None:
         events["second"].append(event)
-        go_on.set()
+        if isinstance(event, Confirming) and event.done >= 2:
+            go_on.set()
 
     def confirm(on_event: object) -> None:
         confirm_study("tiny", place, 2, 2, threading.Event(), on_event)  # type: ignore[arg-type]
@@ -352,9 +354,12 @@ def test_two_at_once_one_does_it(tmp_path: Path) -> None:
     assert inside.wait(60)
     confirm(second)
     one.join()
-    assert events["second"] == [ConfirmingElsewhere()]
-    assert len(events["first"]) > 1
+    assert events["second"][:2] == [ConfirmingElsewhere(), events["first"][0]]
+    last = events["first"][-1]
+    assert isinstance(last, Confirming)
+    assert (last.done, last.of) == (4, 4)
     assert decision(path).test_uses == 1
+    assert not list(path.parent.rglob("*run*.safetensors"))  # stored for the first
 
 
 def test_on_every_database_one_goes_on_with_what_another_began(

@@ -17,9 +17,10 @@ from sqlalchemy import select
 from gru_optuna.checkpoints.stores import open_store
 from gru_optuna.storage import jobs, uploads
 from gru_optuna.storage.database.open import open_storage
-from gru_optuna.storage.database.tables import queue_workers, workers
+from gru_optuna.storage.database.tables import checkpoints, queue_workers, workers
 from gru_optuna.storage.upload_places import choose
 from gru_optuna.study import submissions
+from gru_optuna.study.confirmation import read_runs
 from gru_optuna.study.data_files import Unavailable, below, trim_cache
 
 if TYPE_CHECKING:
@@ -192,6 +193,30 @@ def test_a_study_that_tune_gave_to_a_cluster_is_worked_on_with_the_files_it_stor
     queue.wait_until("stored", "done")
     wait_for("the other one to be left out", lambda: "outside is left out" in worker.said)
     assert "don't lie below" in worker.said
+
+
+@one_kind
+def test_an_idle_worker_shares_the_confirmation_that_is_another_ones_job(
+    queue: Queue, tmp_path: Path
+) -> None:
+    uploads.fetch(queue.engine, queue.sha256, tmp_path / "data" / "films.csv")
+    queue.tune("films", tmp_path / "data", "films.csv")
+    search = queue.nursery.start(
+        "worker", "films", "--storage", queue.url, "--data", tmp_path / "data", "--device", "cpu",
+        folder=tmp_path,
+    )  # fmt: skip
+    assert search.wait() == 0, search.said
+    jobs.create(queue.engine, "films", "confirm", {"ended": 1})
+    job = jobs.claim(queue.engine, 1_000_000)  # of a worker elsewhere, as it were
+    assert job is not None
+    worker = queue.start_worker("--data", tmp_path / "data")
+    wait_for(lambda: f"the run: {worker.said}", lambda: len(read_runs(queue.study("films"))) == 1)
+    assert jobs.get(queue.engine, job.job_id).state == "running"
+    (weights,) = queue.rows(select(checkpoints))
+    assert weights.epoch < 0
+    jobs.give_back(queue.engine, job)
+    queue.wait_until("films", "done")
+    assert queue.rows(select(checkpoints)) == []
 
 
 def test_killed_workers_cost_no_study_anything(queue: Queue) -> None:

@@ -58,7 +58,14 @@ _OVER = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 _FINISHED = select(trials.c.trial_id).where(trials.c.state.in_(_OVER))
 _ROWS_OF_FINISHED: dict[Table, ColumnElement[bool]] = {
     leases: leases.c.trial_id.in_(_FINISHED),
-    checkpoints: checkpoints.c.trial_id.in_(_FINISHED),
+    # The weights of a confirmation's runs, whose epochs are negative, are wanted while it goes on.
+    checkpoints: checkpoints.c.trial_id.in_(_FINISHED)
+    & (
+        (checkpoints.c.epoch >= 0)
+        | checkpoints.c.trial_id.not_in(
+            select(trials.c.trial_id).where(trials.c.study_id.in_(select(workers.c.study_id)))
+        )
+    ),
 }
 # Left by a program that deleted a study without knowing our tables.
 _ROWS_OF_NOBODY: dict[Table, ColumnElement[bool]] = {

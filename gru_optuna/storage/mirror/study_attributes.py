@@ -14,7 +14,7 @@ from gru_optuna.storage.database.open import now
 from gru_optuna.storage.mirror.optuna_rows import Changes, read_study_attrs
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from sqlalchemy import Connection
 
@@ -80,7 +80,12 @@ class StudyAttrs:
         return replace(self, user=user_now, system=system_now, looked=at)
 
     def write(
-        self, connection: Connection, user: Mapping[str, Any], system: Mapping[str, Any], at: float
+        self,
+        connection: Connection,
+        user: Mapping[str, Any],
+        system: Mapping[str, Any],
+        at: float,
+        clocks: Sequence[str] = (WORKED_SECONDS,),
     ) -> StudyAttrs:
         """Reads the attributes, writes those that changed in memory, and counts the time worked.
 
@@ -92,18 +97,23 @@ class StudyAttrs:
             The attributes in memory.
         at
             Monotonic time, seconds.
+        clocks
+            The keys under which the time is counted.
         """
         user_changes, system_changes = _changed(self.user, user), _changed(self.system, system)
         since = math.inf if self.at is None else at - self.at
         clock = now(connection)
         user_before, system_before = read_study_attrs(connection, self.study_id)
-        worked = float(user_before.get(WORKED_SECONDS, 0.0))
+        worked = 0.0
         if self.at is not None and WORKED_UNTIL in user_before:
             # Wall time, however many work: what another worker has counted is not counted again,
             # and a gap in which no worker ran is never counted.
             until = datetime.fromisoformat(user_before[WORKED_UNTIL])
-            worked += max(0.0, min((clock - until).total_seconds(), since))
-        counted = {WORKED_SECONDS: round(worked, 3), WORKED_UNTIL: clock.isoformat()}
+            worked = max(0.0, min((clock - until).total_seconds(), since))
+        counted: dict[str, Any] = {
+            key: round(float(user_before.get(key, 0.0)) + worked, 3) for key in clocks
+        }
+        counted[WORKED_UNTIL] = clock.isoformat()
         user_after = user_before | user_changes | counted
         system_after = system_before | system_changes
         owner, changes = {"study_id": self.study_id}, Changes()

@@ -11,6 +11,8 @@ from __future__ import annotations
 import math
 import os
 import platform
+import threading
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -18,8 +20,10 @@ from typing import TYPE_CHECKING, Any
 from optuna.storages._rdb import models
 from optuna.trial import TrialState
 from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy.exc import SQLAlchemyError
 
 from gru_optuna.checkpoints.checkpoint import Saved
+from gru_optuna.errors import GRUOptunaError
 from gru_optuna.storage.database.open import clock, now
 from gru_optuna.storage.database.tables import checkpoints, leases, trials, workers
 from gru_optuna.storage.paused_trials import ENDING, row_is_paused, unmark
@@ -33,7 +37,7 @@ from gru_optuna.storage.workers.heartbeats import (
 from gru_optuna.workspace import JOB_VARIABLE, NODE_VARIABLE
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
     from datetime import datetime
 
     from filelock import FileLock
@@ -163,6 +167,24 @@ class Registration:
         """Shows in a separate transaction that this worker lives, while an epoch takes long."""
         with self._engine.begin() as connection:
             self.beat(connection)
+
+    @contextmanager
+    def beating(self, seconds_since_commit: Callable[[], float]) -> Iterator[None]:
+        """Beats from a thread of its own whenever the last commit is too long ago."""
+        over = threading.Event()
+
+        def beat() -> None:
+            while not over.wait(self.beat_seconds):
+                if seconds_since_commit() > self.beat_seconds:
+                    # Not retried here: if the database fails, the next commit waits for it.
+                    with suppress(SQLAlchemyError, OSError, GRUOptunaError):
+                        self.beat_alone()
+
+        threading.Thread(target=beat, name="beat", daemon=True).start()
+        try:
+            yield
+        finally:
+            over.set()
 
     def is_time_to_watch(self, at: float, wanted: int) -> bool:
         """Whether to look which workers are silent, at a time (monotonic, seconds).

@@ -22,11 +22,14 @@ from gru_optuna.storage.mirror.mirror import Mirror
 from gru_optuna.storage.paused_trials import PAUSED
 from gru_optuna.storage.workers.heartbeats import LEASE_SECONDS
 from gru_optuna.storage.workers.leases import Host, Registration
+from gru_optuna.storage.workers.run_leases import EndedRun, RunLeases
 from gru_optuna.storage.workers.status import read_workers
 from gru_optuna.study.study import create_or_resume
-from gru_optuna.study_file import Budget
+from gru_optuna.study.trial_attributes import BEST_EPOCH
+from gru_optuna.study_file import Budget, Confirmation
 from gru_optuna.worker.events import (
     BudgetChanged,
+    Confirming,
     EpochTrained,
     TrialEnded,
     TrialPaused,
@@ -267,6 +270,29 @@ def test_a_trial_of_plain_optuna_without_a_lease_is_reported_too(
     study.tell(trial, 0.5)
     (ended,) = watcher.poll()
     assert isinstance(ended, TrialEnded)
+
+
+def test_a_watcher_reports_how_far_the_confirmation_is(study: Study, engine: Engine) -> None:
+    one, mirror = join(engine, study, 11)
+    mirror.sync(wanted=1)
+    trial = mirror.trial(0)
+    trial.suggest_float("learning_rate", 1e-3, 3e-2, log=True)
+    trial.suggest_float("dropout", 0.0, 0.4)
+    report(mirror, 0, 0.5)
+    trial.set_user_attr(BEST_EPOCH, 1)
+    mirror.study.tell(trial, 0.5)
+    mirror.sync()
+    asked = Confirmation(candidates=1, seeds=2)
+    watchers = [Watcher(study, engine, confirmation=asked), Watcher(study, engine)]
+    assert [list(watcher.poll()) for watcher in watchers] == [[], []]
+
+    runs = RunLeases(engine, one)
+    runs.sync({}, 1, lambda finished: [(0, 0), (0, 1)])
+    assert list(watchers[0].poll()) == [Confirming(0, 2, 1, 2, begins=True)]
+    runs.sync({(0, 0): EndedRun([0.5, 1, 1])}, 1, lambda finished: [(0, 1)])
+    assert list(watchers[0].poll()) == [Confirming(1, 2, 1, 2)]
+    assert list(watchers[0].poll()) == list(watchers[1].poll()) == []
+    one.leave()
 
 
 def test_a_watcher_writes_nothing_and_waits_for_no_worker(study: Study, engine: Engine) -> None:
