@@ -109,7 +109,10 @@ def query(path: Path, sql: str) -> int:
 
 OVER = "SELECT COUNT(*) FROM trials WHERE state = 'COMPLETE'"
 RUNNING = "SELECT COUNT(*) FROM trials WHERE state = 'RUNNING'"
-CONFIRMED = "SELECT COUNT(*) FROM study_user_attributes WHERE key = 'confirmation_runs'"
+CONFIRMED = (
+    "SELECT COUNT(*) FROM study_user_attributes "
+    "WHERE key = 'confirmation_runs' AND value_json != '{}'"
+)
 
 
 def rescued(process: Process, folder: Path) -> list[optuna.Study]:

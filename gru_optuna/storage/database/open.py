@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from optuna.storages import get_storage
-from sqlalchemy import DateTime, func, make_url, select
+from sqlalchemy import ColumnElement, DateTime, func, make_url, select
 from sqlalchemy.exc import ArgumentError
 
 from gru_optuna.errors import DatabaseMissing, StorageError
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from optuna import Study
     from optuna.storages import BaseStorage
-    from sqlalchemy import URL, ColumnElement, Connection, Engine
+    from sqlalchemy import URL, Connection, Engine
 
     from gru_optuna.checkpoints.marker import Owner
     from gru_optuna.storage.database.backend import Database
@@ -179,7 +179,8 @@ def begin_queue_change(connection: Connection) -> None:
 
 def now(connection: Connection) -> datetime:
     """The time by the database's clock: UTC, without a zone."""
-    if isinstance(time := clock(connection), datetime):
+    time = clock(connection)
+    if not isinstance(time, ColumnElement):
         return time
     found: datetime | None = connection.scalar(select(time))
     assert found is not None
