@@ -53,6 +53,7 @@ OPTIONS: dict[str, list[dict[str, Any]]] = {
         {"differences": 2},
         {"patch": 2},
         {"patch": 4},
+        {"patch": 4, "spectrum": True},
         {"jitter": 0.1},
     ],
     "traffic.toml": [

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from helpers.processes import Lab, Nursery
+    from sqlalchemy import Engine
 
 pytest_plugins = ["helpers.browser"]
 
@@ -93,6 +94,17 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
         return f"sqlite:///{tmp_path / 'fresh.db'}"
     url: str = request.getfixturevalue("new_postgresql")()
     return url
+
+
+@pytest.fixture
+def engine(database_url: str) -> Iterator[Engine]:
+    """A database of each kind, with our tables and no study."""
+    from gru_optuna.storage.database.open import open_engine, open_storage
+
+    open_storage(database_url, create=True)
+    engine = open_engine(database_url)
+    yield engine
+    engine.dispose()
 
 
 @pytest.fixture

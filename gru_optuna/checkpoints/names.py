@@ -42,10 +42,10 @@ def upload_name(sha256: str, token: str) -> str:
     return f"{UPLOADS}{sha256}-{token}"
 
 
-def run_name(study_id: int, number: int, index: int, token: int) -> str:
+def weights_name(study_id: int, number: int, index: int, token: int) -> str:
     """The name of the weights of a confirmation's run, written under this fencing token.
 
-    >>> run_name(1, 7, 0, 2)
+    >>> weights_name(1, 7, 0, 2)
     '1/7-run0-2.safetensors'
     """
     return f"{study_id}/{number}-run{index}-{token}.safetensors"

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 PIECE_BYTES = 1 << 20
-"""What a process holds in memory while it writes or reads a content."""
+"""Bytes of a file that a process holds in memory while it copies it."""
 
 _CREATING = 10
 _PLACES = "Name a folder, or s3://BUCKET/PREFIX."
@@ -41,7 +41,7 @@ _ELSEWHERE = "name another place with tune --checkpoints, or for uploads with st
 
 
 class StoredFile(NamedTuple):
-    """What a store knows of a content."""
+    """Size and age of a file in a store."""
 
     bytes: int
     modified: float  # seconds since 1970, by the store's clock
@@ -316,7 +316,7 @@ class Folder(ContentStore):
         return path
 
     def _entries(self) -> Iterator[tuple[str, os.DirEntry[str]]]:
-        """What lies in our folders, by name."""
+        """The entries of our folders, by name."""
         # Others may remove folders meanwhile.
         with suppress(FileNotFoundError, NotADirectoryError), os.scandir(self.folder) as folders:
             for folder in folders:

@@ -11,8 +11,8 @@ from gru_optuna.checkpoints.names import (
     is_checkpoint,
     is_run,
     is_unfinished,
-    run_name,
     trial_number,
+    weights_name,
 )
 from gru_optuna.errors import StorageError
 
@@ -53,7 +53,7 @@ class StudyCheckpoints:
 
         Its epoch is negative, since the trial of that number is over.
         """
-        name = run_name(self._study_id, number, index, token)
+        name = weights_name(self._study_id, number, index, token)
         return self._put(-1 - index, name, weights)
 
     def _put(self, epoch: int, name: str, checkpoint: Checkpoint) -> Saved:

@@ -178,7 +178,7 @@ def keep_uploads(
         from gru_optuna.storage.upload_places import DATABASE, choose, chosen
 
         url = storage_url(storage, current_workspace())
-        open_storage(url, create=True)
+        open_storage(url, create=where is not None)
         engine = open_engine(url)
         if where is not None:
             print(choose(engine, where))

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from gru_optuna.checkpoints.stores import ContentStore
 
 DATABASE = "database"
-"""What `choose` calls the database itself."""
+"""The name of the database itself as a place, for `choose`."""
 
 
 class UploadPlace(NamedTuple):

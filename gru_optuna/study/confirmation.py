@@ -22,7 +22,7 @@ from gru_optuna.attributes import CONFIRMATION, CONFIRMATION_RUNS
 from gru_optuna.data.intervals import student_interval
 from gru_optuna.data.views import have_comparable_losses
 from gru_optuna.search import fronts, space
-from gru_optuna.storage.workers.run_leases import run_key, run_name
+from gru_optuna.storage.workers.run_leases import run_key
 from gru_optuna.study.ensemble import Ensemble
 from gru_optuna.study.trial_attributes import (
     COUNTED,
@@ -305,13 +305,8 @@ def read_runs(study: Study) -> dict[tuple[int, int], Run]:
 
 
 def runs_from_json(content: FinishedRuns) -> dict[RunKey, Run]:
-    """The runs from what `runs_as_json` returned."""
+    """The runs from the content of the study's attribute."""
     return {run_key(name): Run(*fields) for name, fields in content.items()}
-
-
-def runs_as_json(runs: Mapping[RunKey, Run]) -> FinishedRuns:
-    """The content of the study's attribute that `read_runs` reads."""
-    return {run_name(key): run.as_json() for key, run in runs.items()}
 
 
 @dataclass(frozen=True)

@@ -31,8 +31,6 @@ from gru_optuna.storage.upload_places import choose, chosen, list_contents, requ
 from gru_optuna.study import submissions
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from sqlalchemy import Engine
 
 pytestmark = pytest.mark.usefixtures("here")
@@ -40,15 +38,6 @@ pytestmark = pytest.mark.usefixtures("here")
 ROWS = b"text,label\ngood,1\nbad,0\n"
 SHA256 = hashlib.sha256(ROWS).hexdigest()
 TOML = f'name = "x"\n[data]\ntrain = "{SHA256}/rows.csv"\ntext = "text"\nlabel = "label"\n'
-
-
-@pytest.fixture
-def engine(database_url: str) -> Iterator[Engine]:
-    """A database of each kind."""
-    open_storage(database_url, create=True)
-    engine = open_engine(database_url)
-    yield engine
-    engine.dispose()
 
 
 @pytest.fixture(params=["folder", "s3"])

@@ -15,6 +15,7 @@ from optuna.trial import TrialState
 from gru_optuna import study_file
 from gru_optuna.attributes import CONFIRMATION, CONFIRMATION_RUNS
 from gru_optuna.data.intervals import student_interval
+from gru_optuna.storage.workers.run_leases import run_name
 from gru_optuna.study import confirmation
 from gru_optuna.study.confirmation import Candidate, Decision, Run, TestValue, decide
 
@@ -300,6 +301,7 @@ def test_runs_are_read_as_they_were_written() -> None:
     study = optuna.create_study()
     assert confirmation.read_runs(study) == {}
     runs = {(12, 0): Run(0.5, 3, 8), (12, 10): Run(None, 0, 1), (3, 2): Run(0.25, 4, 4)}
-    study.set_user_attr(CONFIRMATION_RUNS, confirmation.runs_as_json(runs))
+    written = {run_name(key): run.as_json() for key, run in runs.items()}
+    study.set_user_attr(CONFIRMATION_RUNS, written)
     assert confirmation.read_runs(study) == runs
     assert study.user_attrs[CONFIRMATION_RUNS]["12/10"] == [None, 0, 1]

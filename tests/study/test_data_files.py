@@ -11,12 +11,11 @@ from helpers.workspaces import REPOSITORY, TINY_STUDY
 from gru_optuna import study_file
 from gru_optuna.errors import StorageError, StudyError
 from gru_optuna.storage import uploads
-from gru_optuna.storage.database.open import open_engine, open_storage
+from gru_optuna.storage.database.open import open_storage
 from gru_optuna.study.data_files import Unavailable, fetch_missing_files, store_files
 from gru_optuna.study.study import create_or_resume
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from optuna import Study
@@ -33,15 +32,6 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     shutil.copytree(REPOSITORY / "studies" / "data", tmp_path / "studies" / "data")
     return tmp_path / "studies"
-
-
-@pytest.fixture
-def engine(database_url: str) -> Iterator[Engine]:
-    """A database of each kind, with our tables."""
-    open_storage(database_url, create=True)
-    engine = open_engine(database_url)
-    yield engine
-    engine.dispose()
 
 
 def create(url: str, toml: str = TINY_STUDY) -> tuple[Study, Specification]:

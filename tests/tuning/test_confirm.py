@@ -24,8 +24,9 @@ from gru_optuna.data.readers.sequence_files import read_sequences
 from gru_optuna.errors import BundleError, StudyError
 from gru_optuna.seeds import trial_seed
 from gru_optuna.storage.database.open import open_storage
+from gru_optuna.storage.workers.run_leases import run_name
 from gru_optuna.study import confirmation
-from gru_optuna.study.confirmation import Decision, Run, finalists, read_decision, runs_as_json
+from gru_optuna.study.confirmation import Decision, Run, finalists, read_decision
 from gru_optuna.study.ensemble import Ensemble
 from gru_optuna.study.fitted_baselines import read_fitted
 from gru_optuna.study.study import load_study
@@ -297,7 +298,9 @@ def test_whom_the_intervals_leave_behind_trains_no_further(tmp_path: Path) -> No
     # Three runs of each, as if they had been trained: apart, so that two runs are left of ten.
     found = {(best, seed): Run(0.99 + seed / 1000, 1, 3) for seed in range(3)}
     found |= {(other, seed): Run(0.01 + seed / 1000, 1, 3) for seed in range(3)}
-    study.set_user_attr("confirmation_runs", runs_as_json(found))
+    study.set_user_attr(
+        "confirmation_runs", {run_name(key): run.as_json() for key, run in found.items()}
+    )
     result, events = run(path, *overrides)
     done = [(event.done, event.of) for event in events]
     assert (done[0], done[-1], {of for _, of in done}) == ((6, 8), (8, 8), {8})

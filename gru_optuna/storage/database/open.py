@@ -188,7 +188,7 @@ def now(connection: Connection) -> datetime:
 
 
 def clock(connection: Connection) -> datetime | ColumnElement[datetime]:
-    """The same as a value for a statement, which then needs no query before it."""
+    """The time as `now` returns it, as an expression that saves a statement its own query."""
     if connection.dialect.name == "sqlite":  # its clock is this machine's
         return datetime.now(UTC).replace(tzinfo=None)
     return func.timezone("utc", func.clock_timestamp(), type_=DateTime)

@@ -151,8 +151,7 @@ upload_files = Table(
     metadata,
     Column("sha256", ForeignKey(uploads.c.sha256, ondelete="CASCADE"), primary_key=True),
     Column("place_id", ForeignKey(upload_places.c.place_id), nullable=False),
-    # Part of the file's name: whoever removes the file of a row that is gone never removes that of
-    # a row for the same content, stored again meanwhile.
+    # Part of the file's name, so that a late removal never hits the same content stored again.
     Column("token", String(8), nullable=False),
 )
 """Uploads whose contents lie in a place, and not in `upload_parts`."""

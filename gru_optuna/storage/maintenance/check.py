@@ -120,7 +120,7 @@ class _Files:
     store: ContentStore
     sizes: Mapping[str, int]
     old: tuple[str, ...]
-    """Those that can't be still in progress."""
+    """The names of files too old to be still in progress."""
     refused: StorageError | None = None
     """Why the place isn't touched."""
 

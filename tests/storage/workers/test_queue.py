@@ -5,31 +5,18 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-import pytest
 from helpers.processes import wait_for
 from sqlalchemy import select
 
 from gru_optuna.storage import jobs
-from gru_optuna.storage.database.open import open_engine, open_storage
 from gru_optuna.storage.database.tables import queue_workers
 from gru_optuna.storage.workers.leases import Host
 from gru_optuna.storage.workers.queue import QueueRegistration
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from sqlalchemy import Engine
 
 LEASE = 0.6
-
-
-@pytest.fixture
-def engine(database_url: str) -> Iterator[Engine]:
-    """An empty database of each kind."""
-    open_storage(database_url, create=True)
-    engine = open_engine(database_url)
-    yield engine
-    engine.dispose()
 
 
 def register(engine: Engine, process: int) -> QueueRegistration:
