@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from itertools import combinations
+from itertools import chain, combinations
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -65,7 +65,7 @@ class DataFinding:
 
 def in_columns(table: Table, columns: Sequence[Column], guess: Guess) -> Iterator[DataFinding]:
     """Mistakes, columns without information, and columns that may leak the label."""
-    yield from _in_header(table)
+    yield from _in_header(table, guess)
     parts = (guess.roles.id, guess.roles.series, *guess.roles.times)
     far = far_numbers(table, columns)
     # A part of a time isn't a time by itself, but was read together with the others.
@@ -92,7 +92,8 @@ def in_columns(table: Table, columns: Sequence[Column], guess: Guess) -> Iterato
         elif column.missing > _MOSTLY_MISSING * len(table):
             message = f'column "{name}" is missing in {column.missing:,} of {len(table):,} rows'
             yield DataFinding("missing", table.source, message, name)
-        if column.kind == "id" and guess.rows in ("sequences", "series") and name not in parts:
+        unused = column.kind == "id" and name not in ("", *parts)
+        if unused and guess.rows in ("sequences", "series"):
             message = f'column "{name}" numbers or names the rows, so it is not used as a feature'
             yield DataFinding("id", table.source, message, name)
         if (
@@ -262,10 +263,15 @@ def in_time(table: Table, clock: TimeColumn, roles: Roles) -> Iterator[DataFindi
         or_else = "" if clock.series > 1 else ", or name the column of the series"
         advice = f"keep one row for each time{or_else}"
         if (counted := _counted_within(table, roles)) is not None:
-            advice = f'"{counted}" numbers the rows of each time: add it to the times'
-        elif (pair := _names_together(table, roles)) is not None:
             advice = (
-                f"{pair[0]} and {pair[1]} seem to name the series together: join them in one "
+                f'"{counted}" numbers the rows of each time: if it counts steps, add it to the '
+                f"times; if it names series, add --series {counted}"
+            )
+        elif len(names := _names_of_series(table, roles)) == 1:
+            advice = f"{names[0]} seems to name the series: add --series {names[0]}"
+        elif names:
+            advice = (
+                f"{names[0]} and {names[1]} seem to name the series together: join them in one "
                 f"column, and name it with --series"
             )
         if clock.clocks_back is not None:
@@ -320,7 +326,7 @@ def _counted_within(table: Table, roles: Roles) -> str | None:
         return None
     rows = table.frame.select(roles.times)
     for name in _plain_names(table):
-        taken = name in (roles.target, *roles.times) or name_speaks(name, "id")
+        taken = name in ("", roles.target, *roles.times) or name_speaks(name, "id")
         if taken or table.count_numbers(name)[1]:
             continue
         counted = rows.with_columns(pl.Series(_COUNT, table.numbers(name)))
@@ -338,26 +344,29 @@ def _counted_within(table: Table, roles: Roles) -> str | None:
     return None
 
 
-def _names_together(table: Table, roles: Roles) -> tuple[str, str] | None:
-    """Two columns of names that tell all rows at one time apart, which neither does alone."""
-    taken = (roles.target, *roles.times)
+def _names_of_series(table: Table, roles: Roles) -> tuple[str, ...]:
+    """A column, or else two, that tell all rows at one time apart; none if there are none."""
+    taken = ("", roles.target, *roles.times)
     names = [
         name
         for name in _plain_names(table)
         if name not in taken and 1 < table.strings(name).n_unique() <= len(table) / 4
         if roles.series in (None, name) or table.frame[name].dtype == pl.String
     ][:_PAIRED]
-    for pair in combinations(names, 2):
-        if not table.frame.select(*pair, *roles.times).is_duplicated().any():
-            return pair
-    return None
+    for found in chain(combinations(names, 1), combinations(names, 2)):
+        if not table.frame.select(*found, *roles.times).is_duplicated().any():
+            return found
+    return ()
 
 
-def _in_header(table: Table) -> Iterator[DataFinding]:
+def _in_header(table: Table, guess: Guess) -> Iterator[DataFinding]:
     yield from _units(table)
     yield from _names_again(table)
-    if "" in table.names:
-        message = "one column has no name; it may number the rows"
+    if "" in table.names and "" not in guess.roles.times:
+        message = (
+            "one column has no name, so it is not used: if it holds more than the numbers or "
+            "names of the rows, name it in the first line"
+        )
         yield DataFinding("header", table.source, message, "")
     for name in table.names:
         if name.replace(".", "", 1).isdigit():

@@ -19,6 +19,7 @@ import polars as pl
 from gru_optuna.data.readers.calendar_names import month_of
 from gru_optuna.data.readers.column_formats import PLAIN
 from gru_optuna.data.readers.numbers import parse_numbers
+from gru_optuna.data.readers.time_columns import part_of
 from gru_optuna.data.series.frequency import Frequency
 from gru_optuna.errors import DataError
 from gru_optuna.formatting import format_list
@@ -48,6 +49,7 @@ _SHOWN = 40  # characters of a field
 _UNREAD = 2  # columns in a message, with the reasons why they aren't read
 _PARTS_OF_TIMES: tuple[Subject, ...] = ("time", "date", "calendar")
 _OF_ANY_ROWS = re.compile("(?i)index|idx|order|position")  # pandas writes an index to any table
+_MOSTLY = 0.9  # of the sequences have one target: the others are mistakes
 _FEWEST_STEPS, _REGULAR = 10, 0.9  # before a column is taken to number the steps of series
 _TIME_IN_NAME = re.compile(
     r"^[XY]?(19|20)\d\d([-_/. ]?(0?[1-9]|1[0-2]|Q[1-4])([-_/. ]?\d{1,2})?)?$"
@@ -106,6 +108,8 @@ def guess_task(
     """
     given = given.checked([column.name for column in columns], table.source)
     kinds = given.kinds()
+    # A column without a name, as R and pandas write it, numbers or names the rows, or holds times.
+    columns = tuple(column for column in columns if column.name or column.kind == "time")
     guesses = _Guesses(table, {column.name: column for column in columns}, given)
     if (fault := guesses.as_one_column()) is not None:
         return fault
@@ -124,6 +128,11 @@ def guess_task(
         [f"{column.name} ({column.kind})" for column in columns], most=_NAMED, last=", "
     )
     unread = "".join(islice(guesses.unread(), _UNREAD))
+    if not unread and not any(column.kind in ("time", "text") for column in columns):
+        unread = (
+            ". A GRU reads words or steps in their order; for rows that stand alone, take a model "
+            "of tables, such as scikit-learn's HistGradientBoosting"
+        )
     return Guess(task, None, f"{what}; the columns are {held}{unread}", given)
 
 
@@ -180,9 +189,9 @@ class _Guesses:
 
     def as_one_column(self) -> Guess | None:
         """Fields that no known separator separates, as the numbers in one column show."""
-        if len(self._known) > 1 or next(self._given.columns(), None):
+        if len(self._table.names) > 1 or next(self._given.columns(), None):
             return None
-        (name,) = self._known
+        (name,) = self._table.names
         rows = [row.split() for row in self._table.strings(name).drop_nulls().head(_LOOKED_AT)]
         widths = {len(name.split()), *map(len, rows)}
         if len(widths) > 1 or widths <= {0, 1}:
@@ -282,6 +291,8 @@ class _Guesses:
             time = self._step_column(owner) if self._given.time is None else self._given.time
             taken = {owner} | self._taken | ({time} if isinstance(time, str) else set())
             named = self._given.label or self._given.target
+            if named and not self._given.id and not self._constant_within(named, owner, _MOSTLY):
+                continue
             target = _Choice(named) if named else self._constant_target(owner, taken)
             if target.name is None and not (target.undecided and self._given.id):
                 continue
@@ -474,7 +485,7 @@ class _Guesses:
                     continue
             if column.mistake:
                 yield f". {column.mistake}".removesuffix(".")
-            elif column.kind == "category" and name_speaks(column.name, "calendar"):
+            elif self._is_part_of_time(column):
                 yield f'. "{column.name}" is only a part of a time: add its date or its year'
             elif column.kind in ("number", "id") and (
                 name_speaks(column.name, "time") == 2 or name_speaks(column.name, "date")
@@ -488,6 +499,13 @@ class _Guesses:
                         f'. If "{column.name}" numbers the steps of several series, name their '
                         f"column: --series COLUMN"
                     )
+
+    def _is_part_of_time(self, column: Column) -> bool:
+        """Whether a column is a month or a weekday, for example, by its name and its fields."""
+        if column.kind not in ("category", "number") or not name_speaks(column.name, "calendar"):
+            return False
+        part = part_of(self._table.time_column(column.name))
+        return column.kind == "category" or part not in ("year", "date")
 
     def _has_regular_times(self) -> bool:
         """Whether there is a time for each row, most of them equally far apart."""
@@ -568,13 +586,26 @@ class _Guesses:
             fits = column.kind == "category" or name_speaks(column.name, "id")
             # January of each year is not a series of its own.
             free = column.name not in taken and not name_speaks(column.name, "calendar")
-            if free and repeats and fits and self._unique_within(*time, column.name):
+            if not (free and repeats and self._unique_within(*time, column.name)):
+                continue
+            if fits or self._is_panel(column, time):
                 return column.name
         return None
 
-    def _constant_within(self, name: str, owner: str) -> bool:
-        pairs = self._table.frame.select(owner, name).unique()
-        return len(pairs) == self._known[owner].distinct
+    def _is_panel(self, column: Column, time: Sequence[str]) -> bool:
+        """Whether each of a column's numbers stands beside every time, in one block of rows.
+
+        In rows that are sorted by time, such a column may number the rows of each day instead.
+        """
+        times = self._table.frame.select(time).n_unique()
+        blocks = self._table.strings(column.name).rle_id().max()
+        complete = column.distinct * times == len(self._table)
+        return column.whole and complete and blocks == column.distinct - 1
+
+    def _constant_within(self, name: str, owner: str, share: float = 1.0) -> bool:
+        """Whether all rows of each owner, or of this share of them, have the same value."""
+        values = self._table.frame.select(owner, name).unique().group_by(owner).len()["len"]
+        return bool((values == 1).mean() >= share)  # type: ignore[operator]
 
     def _unique_within(self, *names: str) -> bool:
         return not self._table.frame.select(names).is_duplicated().any()

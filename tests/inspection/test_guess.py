@@ -494,6 +494,61 @@ def test_two_columns_that_name_the_series_together_are_explained(tmp_path: Path)
         draft_study(tmp_path / "x.csv")
 
 
+PANEL = [
+    f'"{100 * state + year}",{state},{year},{state % 2},{(state * year) % 101 / 7}'
+    for state in range(1, 13)
+    for year in range(1982, 1990)
+]
+
+
+def test_numbers_name_the_series_of_a_panel(tmp_path: Path) -> None:
+    found = guess(tmp_path, "row,state,year,law,rate", PANEL, target="rate")
+    assert (found.roles.series, found.roles.time) == ("state", "year")
+
+
+def test_a_panel_sorted_by_time_is_explained_since_its_numbers_may_count_steps(
+    tmp_path: Path,
+) -> None:
+    by_year = sorted(PANEL, key=lambda row: row.split(",")[2])
+    (tmp_path / "x.csv").write_text("\n".join(["row,state,year,law,rate", *by_year]))
+    with pytest.raises(DataError, match='"state" numbers the rows .* add --series state'):
+        draft_study(tmp_path / "x.csv", roles=Roles(target="rate"))
+
+
+@pytest.mark.parametrize(
+    ("header", "rows"),
+    [
+        ('"",state,year,law,rate', PANEL),  # numbers in no order
+        ('"",text,stars', [f"name {n},{row}" for n, row in enumerate(sentences("{n}.5"))]),
+        ('"",id,step,x,label', [f"{7 * n},{n // 6},{n % 6},{n}.5,{n // 12}" for n in range(60)]),
+    ],
+)
+def test_a_column_without_a_name_has_no_role(tmp_path: Path, header: str, rows: list[str]) -> None:
+    found = guess(tmp_path, header, rows)
+    assert found.task is not None
+    assert "" not in [name for _, name in found.roles.columns()]
+    assert "" not in (*found.roles.features, *found.alternatives)
+
+
+def test_a_target_that_changes_within_an_id_is_forecast(tmp_path: Path) -> None:
+    found = guess(tmp_path, "row,person,year,union,wage", PANEL, target="wage")
+    assert (found.task, found.roles.series) == ("forecasting", "person")
+
+
+def test_rows_without_an_order_are_no_work_for_a_gru(tmp_path: Path) -> None:
+    rows = [f"{n % 7}.5,{n * 37 % 101 / 7},{'abc'[n % 3]}" for n in range(60)]
+    assert (
+        "for rows that stand alone, take a model of tables"
+        in guess(tmp_path, "length,width,species", rows).reason
+    )
+
+
+def test_parts_of_a_date_without_its_year_are_named(tmp_path: Path) -> None:
+    rows = [f"{n % 50}.5,{day.month},{day.day}" for n, day in enumerate(DAYS)]
+    reason = guess(tmp_path, "ozone,Month,Day", rows).reason
+    assert '"Month" is only a part of a time: add its date or its year' in reason
+
+
 def test_lists_are_no_texts_and_no_classes(tmp_path: Path) -> None:
     rows = [{"values": [n, n + 1], "text": "of some words", "labels": ["a"]} for n in range(40)]
     path = tmp_path / "x.jsonl"

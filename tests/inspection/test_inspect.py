@@ -466,7 +466,7 @@ def test_rows_that_count_within_each_time_belong_to_the_time(tmp_path: Path) -> 
         for day in range(1, 20)
         for half in range(1, 49)
     ]
-    message = '"period" numbers the rows of each time: add it to the times'
+    message = '"period" numbers the rows of each time: if it counts steps, add it to the times'
     assert message in found(look(tmp_path, "\n".join(["date,period,load", *rows])))[0]
 
 
