@@ -242,6 +242,13 @@ def test_of_two_goals_the_front_of_a_rung_continues() -> None:
     assert not both.continues(5, trials)
 
 
+def test_a_trial_of_unknown_size_is_the_largest() -> None:
+    """As one that plain Optuna added: it is promoted by its metric alone."""
+    trials = numbered(*(sized(0.2 + step / 10, 100 - step) for step in range(8)))
+    del trials[0].user_attrs["network_parameters"]
+    assert replace(THAW, two_goals=True).to_continue(trials) == [0, 7]
+
+
 @given(studies(), st.data())
 def test_with_two_goals_the_decision_at_a_rung_is_the_same_question_later(
     trials: list[FrozenTrial], data: st.DataObject

@@ -126,6 +126,20 @@ def of(state: TrialState, value: float, loss: float = 1.0, rate: float = 0.1) ->
     return trial(state, [value], rate, best_validation_loss=loss)
 
 
+def test_of_two_goals_the_first_ranks_cover_the_front_and_failed_trials_come_last() -> None:
+    def sized(state: TrialState, value: float, size: int) -> Any:
+        return trial(state, [value], 0.1, network_parameters=size)
+
+    trials = [
+        sized(FAILED, 0.99, 1),
+        sized(DONE, 0.7, 900),  # behind the front
+        sized(DONE, 0.9, 500),
+        sized(CUT, 0.8, 20),
+        sized(FAILED, 0.6, 2),
+    ]
+    assert numbers(trials, metric=["accuracy", "network_parameters"]) == [2, 3, 1, 0, 4]
+
+
 def numbers(trials: list[optuna.trial.FrozenTrial], **changes: Any) -> list[int]:
     return [each.number for each in confirmation.ranked(study_of(trials), specification(**changes))]
 

@@ -210,5 +210,8 @@ def test_a_series_of_few_windows_is_taken_to_be_as_hard_as_the_others() -> None:
     found = PredictionIntervals.measure(0, [of_series(errors)], None, ["a", "b", "c"])
     # 20 windows of four steps overlap: they are five, as many as the usual error counts for.
     assert found.scales == {"c": (5 * 9 + 5 * 1) / 10}
+    # A fourth series has no window at all.
+    names = ["a", "b", "c", "d"]
+    assert PredictionIntervals.measure(0, [of_series(errors)], None, names).scales == found.scales
     none = PredictionIntervals.measure(0, [of_series(np.zeros((3, 40, 4)))], None, ["a", "b", "c"])
     assert none.scales == {}
