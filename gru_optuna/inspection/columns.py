@@ -191,7 +191,9 @@ def _are_times(name: str, sample: pl.Series, *, numeric: bool) -> bool:
     """Whether a column is meant to hold times, by its name or its fields."""
     if numeric:
         return _is_time_name(name) or are_days(sample) or (not name and _are_years(sample))
-    named = max(name_speaks(name, "time"), name_speaks(name, "date"))
+    # A column "time" of lunch and dinner holds no times.
+    digits = bool(sample.str.contains(r"\d").any())
+    named = max(name_speaks(name, "time"), name_speaks(name, "date")) * digits
     if named == _WHOLE_NAME or share_of_times(sample) >= _MOSTLY:
         return True
     return bool(named or name_speaks(name, "calendar")) and _may_be_times(sample)

@@ -72,7 +72,9 @@ def in_columns(table: Table, columns: Sequence[Column], guess: Guess) -> Iterato
     together = guess.roles.times if len(guess.roles.times) > 1 else ()
     for column in columns:
         name = column.name
-        if column.mistake and name not in together:
+        # What a name or an id looks like doesn't matter, even where most are numbers.
+        is_name = column.kind == "number" and name in parts[:2]
+        if column.mistake and name not in together and not is_name:
             message = column.mistake.removeprefix(f"{table.source}, ").removesuffix(".")
             message = message.removeprefix(f"{table.source}: ")
             yield DataFinding("mistake", table.source, message, name, blocks=True)
@@ -419,8 +421,13 @@ def _gaps(table: Table, columns: Sequence[Column], guess: Guess) -> Iterator[Dat
         if column.missing and column.name in needed:
             empty = table.column(column.name).is_null()
             first = f", the first at {table.at(_first(empty))}" if empty.any() else ""
+            # Names need not be numbers, even where most are.
+            names = column.name in (roles.id, roles.series)
+            missing = int(empty.sum()) if names else column.missing
+            if not missing:
+                continue
             message = (
-                f"{_number(column.missing, 'row has', 'rows have')} no "
+                f"{_number(missing, 'row has', 'rows have')} no "
                 f'"{column.name}"{first}: fill it in, or remove the rows'
             )
             yield DataFinding("missing", table.source, message, column.name, blocks=True)

@@ -430,7 +430,23 @@ class _Guesses:
             for column in self._known.values()
             if column.kind == "time" and column.name not in self._taken
         ]
-        return [column.name for column in sorted(times, key=lambda column: bool(column.mistake))]
+        by_mistake = sorted(times, key=lambda column: bool(column.mistake))
+        return sorted([column.name for column in by_mistake], key=self._is_coarse)
+
+    def _is_coarse(self, name: str) -> bool:
+        """Whether another column of times says more: a date beside its year, for example."""
+        try:
+            times = self._table.times(name)
+        except DataError:
+            return False
+        for other in self._known.values():
+            if other.kind == "time" and not other.mistake and other.name != name:
+                finer = self._table.times(other.name)
+                if (finer != times).any() and any(
+                    (finer.astype(f"datetime64[{unit}]") == times).all() for unit in "YMD"
+                ):
+                    return True
+        return False
 
     def _time(self) -> tuple[str, ...]:
         """The column of times, or the columns of their parts; none if there are no times."""

@@ -423,6 +423,8 @@ def test_a_study_has_the_views_that_its_file_allows_the_first_choices_first() ->
     assert list(views_of(spec)) == [View(normalize="row", differences=1), View(differences=1)]
     ends = specification("classification", patch={"low": 2, "high": 9})
     assert [view.patch for view in views_of(ends)] == [2, 9]
+    spectra = specification("classification", spectrum=True, differences=[0, 1])
+    assert list(views_of(spectra)) == [View(spectrum=True)] * 2
     alike = specification("classification", patch={"low": 2, "high": 2})
     assert [view.patch for view in views_of(alike)] == [2]
 

@@ -511,7 +511,7 @@ def test_a_panel_sorted_by_time_is_explained_since_its_numbers_may_count_steps(
 ) -> None:
     by_year = sorted(PANEL, key=lambda row: row.split(",")[2])
     (tmp_path / "x.csv").write_text("\n".join(["row,state,year,law,rate", *by_year]))
-    with pytest.raises(DataError, match='"state" numbers the rows .* add --series state'):
+    with pytest.raises(DataError, match=r'"state" numbers the rows .* add --series state'):
         draft_study(tmp_path / "x.csv", roles=Roles(target="rate"))
 
 
@@ -533,6 +533,28 @@ def test_a_column_without_a_name_has_no_role(tmp_path: Path, header: str, rows: 
 def test_a_target_that_changes_within_an_id_is_forecast(tmp_path: Path) -> None:
     found = guess(tmp_path, "row,person,year,union,wage", PANEL, target="wage")
     assert (found.task, found.roles.series) == ("forecasting", "person")
+
+
+def test_a_year_beside_the_whole_time_is_not_the_time(tmp_path: Path) -> None:
+    rows = [f"{day.year},{row}" for day, row in zip(DAYS, daily("{r}"), strict=True)]
+    found = guess(tmp_path, "Year,Date,goals", rows)
+    assert (found.roles.time, found.roles.target) == ("Date", "goals")
+
+
+def test_a_column_called_time_of_words_alone_holds_none(tmp_path: Path) -> None:
+    rows = [f"{n * 37 % 101 / 7},{n}.5,{('lunch', 'dinner')[n % 2]}" for n in range(60)]
+    assert guess(tmp_path, "bill,tip,time", rows).rows is None
+
+
+def test_an_id_with_a_letter_among_numbers_names_a_sequence(tmp_path: Path) -> None:
+    owners = [*map(str, range(100, 140)), "207a"]
+    rows = [
+        f"{owner},{step},{step * n * 7 % 5}.5,{'ab'[n % 2]}"
+        for n, owner in enumerate(owners)
+        for step in range(9)
+    ]
+    (tmp_path / "x.csv").write_text("\n".join(["subject,step,x,group", *rows]))
+    assert draft_study(tmp_path / "x.csv").inspection.guess.roles.id == "subject"
 
 
 def test_rows_without_an_order_are_no_work_for_a_gru(tmp_path: Path) -> None:
