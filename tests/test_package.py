@@ -64,10 +64,7 @@ def readme_blocks() -> list[list[str]]:
 
 @pytest.mark.timeout(600)
 def test_the_readmes_commands_run_from_the_wheel_alone(wheel: Path, tmp_path: Path) -> None:
-    """In an environment that has the dependencies, and of this project only the wheel.
-
-    It takes a minute, half of which compiles the training code for the new place.
-    """
+    """In an environment that has the dependencies, and of this project only the wheel."""
     environment = tmp_path / "environment"
     venv.create(environment, symlinks=True)
     bin_folder = environment / "bin"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import os
+import runpy
 import subprocess
 import sys
 import threading
@@ -397,6 +398,21 @@ def test_machine_code_is_kept_apart_by_source(
     source.write_text("an edit")
     monkeypatch.setattr(compiler, "__file__", str(source))
     assert code_folder() != now
+
+
+def test_machine_code_of_one_environment_serves_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
+    hits = []
+    for place in ("one", "another"):
+        source = tmp_path / place / "increase.py"
+        source.parent.mkdir()
+        source.write_text("def increase(x):\n    return x + 1\n")
+        increase = compiler.entry(runpy.run_path(str(source))["increase"])
+        assert increase(1) == 2
+        hits.append(sum(increase.stats.cache_hits.values()))  # type: ignore[attr-defined]
+    assert hits == [0, 1]
 
 
 def test_without_a_writable_folder_each_process_compiles_for_itself(

@@ -3,10 +3,11 @@
 Compiling takes many seconds, so numba caches machine code on disk. By itself it checks only the
 file of the function that is called, so that an edit of ``tiles.py`` would leave stale code for
 ``epoch.py``. It would also write next to the sources, or fail where that folder and the user's
-are read-only. So the cache gets a folder named after a hash of all sources here: under
-``NUMBA_CACHE_DIR`` if the user set it, else under the user's cache folder
-(`machine.cache_folder`). Where that can't be written, each process compiles for itself. Within
-the folder, numba itself tells versions of numba and kinds of processors apart.
+are read-only. So the cache gets a folder named after a hash of numba's version and of all sources
+here: under ``NUMBA_CACHE_DIR`` if the user set it, else under the user's cache folder
+(`machine.cache_folder`). Every environment with these sources shares it, wherever it is. Where it
+can't be written, each process compiles for itself. Within the folder, numba itself tells versions
+of Python and kinds of processors apart.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numba
+from numba.core.caching import UserProvidedCacheLocator
 
 from gru_optuna import machine
 
@@ -54,17 +56,31 @@ def entry(function: Function) -> Function:
     folder = _writable(code_folder())
     if folder is None:
         return numba.njit(**_OPTIONS)(function)  # type: ignore[no-any-return]
-    # Numba reads the setting when it makes the function, so other packages' caches stay.
-    before, numba.config.CACHE_DIR = numba.config.CACHE_DIR, str(folder)
+    # Numba reads the settings when it makes the function, so other packages' caches stay.
+    before = numba.config.CACHE_DIR, numba.config.CACHE_LOCATOR_CLASSES
+    numba.config.CACHE_DIR = str(folder)
+    numba.config.CACHE_LOCATOR_CLASSES = f"{__name__}.{AnyPlace.__name__}"
     try:
         return numba.njit(cache=True, **_OPTIONS)(function)  # type: ignore[no-any-return]
     finally:
-        numba.config.CACHE_DIR = before
+        numba.config.CACHE_DIR, numba.config.CACHE_LOCATOR_CLASSES = before
+
+
+class AnyPlace(UserProvidedCacheLocator):  # type: ignore[misc]
+    """Finds machine code in numba's cache folder wherever its sources are.
+
+    Numba's own names a folder after theirs, so each environment would compile for itself.
+    """
+
+    @classmethod
+    def get_suitable_cache_subpath(cls, py_file: str) -> str:  # noqa: ARG003
+        """No subfolder: ours is named after the sources' content."""
+        return ""
 
 
 def code_folder() -> Path:
     """Where the machine code of exactly these sources is kept, whether it exists yet or not."""
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(numba.__version__.encode())
     for source in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(source.name.encode() + source.read_bytes())
     chosen = os.environ.get("NUMBA_CACHE_DIR")
