@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import optuna.storages._rdb
-from alembic import command
-from alembic.config import Config
 from alembic.migration import MigrationContext
+from alembic.operations import Operations
 from alembic.script import ScriptDirectory
 from optuna.storages._rdb import models
 from sqlalchemy import select
@@ -59,7 +58,6 @@ def stored(connection: Connection) -> Revisions:
     )
 
 
-@cache  # it runs a dozen scripts to read what they are called
 def newest() -> Revisions:
     """The revisions that this version creates."""
     return Revisions(
@@ -113,8 +111,14 @@ def refuse_other_revisions(where: str, connection: Connection, *, to_read: bool 
 
 def make(database: Database) -> None:
     """Creates the tables, or completes what a killed first run left. The caller holds the lock."""
-    optuna_storage(database, make_tables=True).engine.dispose()
-    _migrate(database)
+    with _changing_tables(database) as connection:
+        models.BaseModel.metadata.create_all(connection)
+        if _revision(connection, OPTUNAS_VERSION_TABLE) is None:
+            # Optuna does so, too, but loads its dozen scripts twice for it, which takes longer
+            # than all the rest.
+            MigrationContext.configure(connection).stamp(_scripts(_OPTUNAS_MIGRATIONS), "head")
+        _migrate(connection)
+    optuna_storage(database).engine.dispose()  # it adds its own version
 
 
 def upgrade(database: Database) -> tuple[Revisions, Revisions]:
@@ -138,7 +142,8 @@ def upgrade(database: Database) -> tuple[Revisions, Revisions]:
         with _own_logging():
             optuna_storage(database).upgrade()
     if before.ours != now.ours:
-        _migrate(database)
+        with _changing_tables(database) as connection:
+            _migrate(connection)
     else:
         # Optuna's upgrade may have made its tables anew, and other programs, too.
         with database.passing_engine().begin() as connection:
@@ -146,7 +151,7 @@ def upgrade(database: Database) -> tuple[Revisions, Revisions]:
     return before, now
 
 
-def optuna_storage(database: Database, *, make_tables: bool = False) -> RDBStorage:
+def optuna_storage(database: Database) -> RDBStorage:
     """Optuna's own storage for a database, whose revisions the caller has compared or will."""
     # Optuna fills in the URL as a template, so braces in a password must be doubled.
     url = database.url.replace("{", "{{").replace("}", "}}")
@@ -154,21 +159,33 @@ def optuna_storage(database: Database, *, make_tables: bool = False) -> RDBStora
         url,
         engine_kwargs=database.optuna_arguments,
         skip_compatibility_check=True,
-        skip_table_creation=not make_tables,
+        skip_table_creation=True,
     )
 
 
-def _migrate(database: Database) -> None:
-    config = Config()
-    config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
+@contextmanager
+def _changing_tables(database: Database) -> Iterator[Connection]:
+    """A transaction that makes or changes tables, or leaves them as they were."""
     with database.passing_engine().begin() as connection:
         if connection.dialect.name == "sqlite":
             # SQLite changes a table by making a new one: dropping the old one must not cascade.
             connection.exec_driver_sql("PRAGMA foreign_keys=OFF")
             # Python's driver begins no transaction for CREATE TABLE: a crash would leave half.
             connection.exec_driver_sql("BEGIN IMMEDIATE")
-        config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+        yield connection
+
+
+def _migrate(connection: Connection) -> None:
+    scripts = _scripts(_MIGRATIONS)
+    context = MigrationContext.configure(
+        connection,
+        opts={
+            "version_table": VERSION_TABLE,
+            "fn": lambda revision, _: scripts._upgrade_revs("head", revision),
+        },
+    )
+    with Operations.context(context):
+        context.run_migrations()
 
 
 def _refuse_newer(where: str, found: Revisions) -> None:
@@ -197,5 +214,6 @@ def _revision(connection: Connection, table: str) -> str | None:
     return context.get_current_revision()
 
 
+@cache  # it runs a dozen scripts to read what they are called
 def _scripts(folder: Path) -> ScriptDirectory:
     return ScriptDirectory(str(folder))

@@ -14,6 +14,7 @@ import optuna
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from optuna.storages import RDBStorage
 from optuna.storages._rdb import models
 from optuna.trial import TrialState
 from sqlalchemy import Connection, func, insert, inspect, select, text
@@ -33,6 +34,12 @@ from gru_optuna.storage.database.open import (
 
 if TYPE_CHECKING:
     from optuna import Study
+
+
+@pytest.fixture
+def database_url(empty_database_url: str) -> str:
+    """A fresh, empty database of each kind."""
+    return empty_database_url
 
 
 def names_of_tables(url: str) -> set[str]:
@@ -112,29 +119,36 @@ def test_making_it_twice_is_making_it_once(database_url: str) -> None:
     assert len(open_storage(database_url).get_all_studies()) == 1
 
 
+EIGHT = """
+import multiprocessing, sys, optuna
+from gru_optuna.storage.database.open import open_storage
+
+def create_study(number):
+    together.wait()
+    storage = open_storage(sys.argv[1], create=True)
+    optuna.create_study(storage=storage, study_name=f"study {number}")
+
+forked = multiprocessing.get_context("fork")  # what they import is imported once
+together = forked.Barrier(8)
+processes = [forked.Process(target=create_study, args=(number,)) for number in range(8)]
+for process in processes:
+    process.start()
+for process in processes:
+    process.join()
+sys.exit([process.exitcode for process in processes] != [0] * 8)
+"""
+
+
 def test_eight_processes_may_open_a_fresh_database_at_once(database_url: str) -> None:
-    code = (
-        "import sys, optuna\n"
-        "from gru_optuna.storage.database.open import open_storage\n"
-        "print('ready', flush=True); sys.stdin.readline()\n"
-        "storage = open_storage(sys.argv[1], create=True)\n"
-        "optuna.create_study(storage=storage, study_name=sys.argv[2])\n"
-    )
-    processes = [start(code, database_url, f"study {number}") for number in range(8)]
-    for process in processes:
-        wait_until_ready(process)
-    for process in processes:
-        assert process.stdin
-        process.stdin.write("go\n")
-        process.stdin.flush()
-    errors = [process.communicate(timeout=120)[1] for process in processes]
-    assert [process.returncode for process in processes] == [0] * 8, "\n".join(errors)
+    started = start(EIGHT, database_url)
+    _, errors = started.communicate(timeout=120)
+    assert started.returncode == 0, errors
     assert len(open_storage(database_url).get_all_studies()) == 8
 
 
 def test_a_first_run_that_was_killed_is_completed_by_the_next(database_url: str) -> None:
     locate(database_url).prepare()
-    schema.optuna_storage(locate(database_url), make_tables=True)  # and before ours: killed
+    RDBStorage(locate(database_url).url)  # as an earlier version, killed before ours were made
     assert refusal(database_url).startswith(": there is no database yet.")
     assert new_study(database_url).trials == []
 
@@ -187,7 +201,9 @@ def test_a_deleted_study_takes_its_leases_and_checkpoints_with_it(database_url: 
             assert connection.scalar(select(func.count()).select_from(table)) == 0, table.name
 
 
-def test_a_study_is_deleted_even_if_a_worker_writes_to_it_meanwhile(database_url: str) -> None:
+def test_a_study_is_deleted_even_if_a_worker_writes_to_it_meanwhile(
+    database_url: str,
+) -> None:
     """The worker's transaction is waited for, and what it has inserted goes, too."""
     study, other = new_study(database_url), new_study(database_url, "other")
     study.ask()
@@ -227,8 +243,10 @@ OLDER = (
 
 def plain_optuna(url: str) -> None:
     locate(url).prepare()
-    plain = schema.optuna_storage(locate(url), make_tables=True)
+    plain = RDBStorage(locate(url).url)
     optuna.create_study(storage=plain, study_name="plain").ask()
+    plain.remove_session()
+    plain.engine.dispose()
 
 
 @pytest.mark.parametrize("create", [False, True])
