@@ -11,6 +11,7 @@ import runpy
 import subprocess
 import sys
 import threading
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, get_args
 
@@ -413,6 +414,29 @@ def test_machine_code_of_one_environment_serves_another(
         assert increase(1) == 2
         hits.append(sum(increase.stats.cache_hits.values()))  # type: ignore[attr-defined]
     assert hits == [0, 1]
+
+
+def test_of_several_processes_one_compiles_while_the_others_wait(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
+    begun, others, compiled = threading.Barrier(4), [], threading.Event()
+
+    def compile_or_load() -> None:
+        others.append(compiled.is_set())
+        time.sleep(0 if compiled.is_set() else 0.2)  # so that the others come meanwhile
+        compiled.set()
+
+    def process() -> None:
+        begun.wait()
+        compiler.compile_once("float32", compile_or_load)
+
+    threads = [threading.Thread(target=process) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert others == [False, True, True, True]
 
 
 def test_without_a_writable_folder_each_process_compiles_for_itself(

@@ -14,16 +14,21 @@ from __future__ import annotations
 
 import hashlib
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numba
+from filelock import FileLock, Timeout
 from numba.core.caching import UserProvidedCacheLocator
 
 from gru_optuna import machine
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+WAIT_SECONDS = 120
+"""How long a process waits for another one that compiles."""
 
 Function = TypeVar("Function", bound="Callable[..., Any]")
 
@@ -86,6 +91,32 @@ def code_folder() -> Path:
     chosen = os.environ.get("NUMBA_CACHE_DIR")
     folder = Path(chosen) if chosen else machine.cache_folder()
     return folder / f"compiled-{digest.hexdigest()[:16]}"
+
+
+def compile_once(name: str, compile_or_load: Callable[[], object]) -> None:
+    """Compiles while other processes that want the same code wait, to load it then.
+
+    Parameters
+    ----------
+    name
+        Of the code, for the file that says that it is cached.
+    compile_or_load
+        Calls an entry.
+    """
+    folder = _writable(code_folder())
+    if folder is None or (cached := folder / f"{name}.cached").exists():
+        compile_or_load()
+        return
+    # One lock for all code: of two processes that save at once, numba would forget one's.
+    lock = FileLock(folder / "compiling.lock", timeout=WAIT_SECONDS)
+    # Not for ever: that process may be suspended. And some network file systems know no locks.
+    with suppress(Timeout, OSError, NotImplementedError):
+        lock.acquire()
+    try:
+        compile_or_load()
+        cached.touch()
+    finally:
+        lock.release()
 
 
 def _writable(folder: Path) -> Path | None:

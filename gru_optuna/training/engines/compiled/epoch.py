@@ -9,7 +9,7 @@ import torch
 
 from gru_optuna.data.dataset import Split
 from gru_optuna.errors import Quantity
-from gru_optuna.training.engines.compiled.compiler import entry
+from gru_optuna.training.engines.compiled.compiler import compile_once, entry
 from gru_optuna.training.engines.compiled.embedding import embed, embed_backward
 from gru_optuna.training.engines.compiled.head import (
     batch_loss,
@@ -105,7 +105,7 @@ def predict(workspace: KernelWorkspace, parameters: Array, rows: RowArrays) -> A
 
 
 def warm_up(dtype: npt.DTypeLike = np.float32) -> None:
-    """Compiles for `dtype`, or loads what an earlier process compiled.
+    """Compiles for `dtype`, or loads what another process compiled.
 
     The first call on a machine takes 15 to 20 seconds for each dtype, later ones half a second.
     One compilation serves all networks, recipes and kinds of rows.
@@ -115,7 +115,10 @@ def warm_up(dtype: npt.DTypeLike = np.float32) -> None:
     slot = SlotArrays.of(np.zeros(network.size(), dtype))
     zero = torch.zeros(1, dtype=torch.int64)
     rows = RowArrays.of(Split(torch.zeros(1, 1), zero, zero + 1, zero), dtype)
-    train_epoch(workspace, slot, rows, zero.numpy(), Recipe(1, 0.0))
+    compile_once(
+        np.dtype(dtype).name,
+        lambda: train_epoch(workspace, slot, rows, zero.numpy(), Recipe(1, 0.0)),
+    )
 
 
 @entry
