@@ -41,7 +41,6 @@ trials = 4
 @pytest.fixture
 def engine(database_url: str) -> Iterator[Engine]:
     """A database of each kind, with one upload."""
-    open_storage(database_url, create=True)
     engine = open_engine(database_url)
     uploads.put(engine, "reviews.csv", io.BytesIO(ROWS))
     yield engine

@@ -31,7 +31,6 @@ TOML = 'name = "{}"\n[data]\ntrain = "{}"\ntext = "text"\nlabel = "label"\n'
 @pytest.fixture
 def engine(database_url: str) -> Iterator[Engine]:
     """A database of each kind with two submissions, their data, another file and a running job."""
-    open_storage(database_url, create=True)
     engine = open_engine(database_url)
     path = uploads.put(engine, "reviews.csv", io.BytesIO(ROWS)).path
     uploads.put(engine, "unused.csv", io.BytesIO(b"unused"))
