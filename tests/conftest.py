@@ -38,10 +38,10 @@ settings.load_profile("patient")
 
 
 @pytest.fixture
-def workspace(tmp_path: Path) -> Workspace:
+def workspace(nursery: Nursery, tmp_path: Path) -> Workspace:
     """A workspace with the JapaneseVowels data and the study ``tiny``."""
     shutil.copytree(REPOSITORY / "studies" / "data", tmp_path / "studies" / "data")
-    made = Workspace(tmp_path)
+    made = Workspace(tmp_path, nursery)
     made.write("studies/tiny.toml", TINY_STUDY)
     return made
 

@@ -107,7 +107,7 @@ def test_from_a_study_file_to_predictions(
         assert len(gru_optuna.load_bundle(workspace.folder / name).networks) == 1
     assert done.stdout == "bundles/tiny\n"
     test = "studies/data/japanese_vowels_test.ts"
-    done = workspace.run("predict", "bundles/tiny", test, "--out", "predictions.csv")
+    done = workspace.run_afresh("predict", "bundles/tiny", test, "--out", "predictions.csv")
     assert done.returncode == 0, done.stderr
     assert "370 rows predicted: predictions.csv" in done.stderr
 

@@ -46,17 +46,16 @@ epochs = 1
 """
 
 
-def wait_for(process: subprocess.Popen[str], line: str) -> None:
-    """Reads stderr until a line begins so, after its time."""
-    assert process.stderr is not None
-    for seen in process.stderr:
-        if re.match(rf"\d\d:\d\d:\d\d  {line}", seen):
-            return
-    raise AssertionError(f"{line!r} never came")
+def wait_for_line(process: Process, line: str) -> None:
+    """Waits until a line of stderr begins so, after its time."""
+    processes.wait_for(
+        f"{line!r} in {process.said!r}",
+        lambda: re.search(rf"^\d\d:\d\d:\d\d  {line}", process.said, re.MULTILINE),
+    )
 
 
 def ran(workspace: Workspace, trials: int = 1, study: str = TINY, *overrides: str) -> None:
-    """Tunes from Python, where torch is loaded already: each process pays seconds for that."""
+    """Tunes in this process, which has the data and the compiled code already."""
     tune(
         workspace.folder / study,
         trials=trials,
@@ -69,7 +68,7 @@ def ran(workspace: Workspace, trials: int = 1, study: str = TINY, *overrides: st
 
 
 def test_from_a_study_file_to_a_report(workspace: Workspace) -> None:
-    done = workspace.run("tune", TINY)
+    done = workspace.run_afresh("tune", TINY)
     assert done.returncode == 0, done.stderr
     assert "tiny: 3 trials" in done.stdout
     best = r"validation accuracy (in the search )?0\.\d{4} \(trial \d, epoch \d\)"
@@ -104,7 +103,7 @@ def test_a_raised_budget_runs_exactly_the_difference(workspace: Workspace) -> No
 def test_set_overrides_the_file(workspace: Workspace) -> None:
     done = workspace.run("tune", TINY, "--trials", "1", "--set", "search.dropout=0.25")
     assert done.returncode == 0, done.stderr
-    best = json.loads(workspace.run("best", "tiny", "--json").stdout)
+    best = json.loads(workspace.run_afresh("best", "tiny", "--json").stdout)
     assert best["configuration"]["dropout"] == 0.25
     assert set(best["params"]) == {"learning_rate"}
 
@@ -129,11 +128,11 @@ def test_the_storage_comes_from_flag_then_environment(
 
 def test_studies_status_and_best(workspace: Workspace) -> None:
     ran(workspace, trials=3)
-    (listed,) = json.loads(workspace.run("studies", "--json").stdout)
+    (listed,) = json.loads(workspace.run_afresh("studies", "--json").stdout)
     assert set(listed) == {"study", "task", "trials", "best"}
     assert (listed["study"], listed["task"], listed["trials"]) == ("tiny", "classification", 3)
 
-    status = json.loads(workspace.run("status", "tiny", "--json").stdout)
+    status = json.loads(workspace.run_afresh("status", "tiny", "--json").stdout)
     assert status["direction"] == "maximize"
     states = {"complete", "pruned", "paused", "running", "waiting", "failed"}
     assert set(status["trials"]) == states
@@ -186,7 +185,7 @@ def test_a_study_file_names_its_study_and_workspace_from_anywhere(
 
 def test_report_can_be_rendered_elsewhere(workspace: Workspace) -> None:
     ran(workspace)
-    shown = workspace.run("report", "tiny", "--out", "mine").stdout
+    shown = workspace.run_afresh("report", "tiny", "--out", "mine").stdout
     assert shown == "mine/index.html\n"
     assert (workspace.folder / "mine" / "index.html").exists()
 
@@ -207,12 +206,11 @@ def test_a_signal_ends_cleanly_and_the_same_command_goes_on(
     workspace: Workspace, number: signal.Signals
 ) -> None:
     process = workspace.start("tune", TINY, "--trials", "6", "--set", "training.epochs=15")
-    wait_for(process, "trial 0")
-    process.send_signal(number)
-    _, err = process.communicate(timeout=DEADLINE)
-    assert process.returncode == 130
-    assert "To resume: gru-optuna tune studies/tiny.toml --trials 6" in err
-    assert "Traceback" not in err
+    wait_for_line(process, "trial 0")
+    process.signal(number)
+    assert process.wait() == 130
+    assert "To resume: gru-optuna tune studies/tiny.toml --trials 6" in process.said
+    assert "Traceback" not in process.said
     ran(workspace, 6, TINY, "training.epochs=15")
     status = json.loads(workspace.run("status", "tiny", "--json").stdout)
     assert status["budget"] == {"trials": 6, "claimed": 6}
@@ -220,10 +218,9 @@ def test_a_signal_ends_cleanly_and_the_same_command_goes_on(
 
 
 def test_a_study_whose_trials_all_fail_ends_with_the_reason(workspace: Workspace) -> None:
-    failed = workspace.start("tune", TINY, "--trials", "2", "--set", "search.learning_rate=1e30")
-    out, err = failed.communicate(timeout=DEADLINE)
-    assert (failed.returncode, out) == (1, "")
-    assert err.splitlines()[-1] == (
+    failed = workspace.run("tune", TINY, "--trials", "2", "--set", "search.learning_rate=1e30")
+    assert (failed.returncode, failed.stdout) == (1, "")
+    assert failed.stderr.splitlines()[-1] == (
         "tiny has no result: 2 of 2 trials failed: diverged in epoch 1: the gradient is not "
         "finite. All trials of the budget have ended. Give more with --trials."
     )
@@ -285,9 +282,8 @@ def test_a_second_signal_ends_at_once(in_an_epoch: Process) -> None:
 
 def test_a_killed_study_goes_on_under_the_same_numbers(workspace: Workspace) -> None:
     process = workspace.start("tune", TINY, "--trials", "5", "--set", "training.epochs=15")
-    wait_for(process, "trial 0")
+    wait_for_line(process, "trial 0")
     process.kill()
-    process.communicate()
     ran(workspace, 5, TINY, "training.epochs=15")
     status = json.loads(workspace.run("status", "tiny", "--json").stdout)
     assert sum(status["trials"].values()) == 5
@@ -298,10 +294,11 @@ def test_two_commands_work_on_one_study(workspace: Workspace) -> None:
     """Both are its workers; the budget is theirs together."""
     arguments = ("tune", TINY, "--trials", "12", "--set", "training.epochs=15")
     both = [workspace.start(*arguments) for _ in range(2)]
-    ends = [process.communicate(timeout=DEADLINE)[1] for process in both]
-    assert [process.returncode for process in both] == [0, 0]
+    assert [process.wait() for process in both] == [0, 0]
     numbers = [
-        int(n) for err in ends for n in re.findall(r"^\S+  trial (\d+): ", err, re.MULTILINE)
+        int(n)
+        for process in both
+        for n in re.findall(r"^\S+  trial (\d+): ", process.said, re.MULTILINE)
     ]
     assert sorted(numbers) == list(range(12))
 
@@ -336,7 +333,7 @@ def test_a_supervised_worker_ends_with_its_work_or_with_its_parent(workspace: Wo
             assert process.wait(timeout=DEADLINE) == 0
             process.communicate()
         else:
-            wait_for(process, "trial")
+            assert next(line for line in process.stderr or () if "  trial " in line)
             _, err = process.communicate(timeout=DEADLINE)
             assert process.returncode == 130
             assert "stopped; nothing is lost" in err

@@ -110,11 +110,12 @@ class Nursery:
         found = os.pathsep.join(
             filter(None, [str(REPOSITORY / "tests"), os.environ.get("PYTHONPATH")])
         )
+        kept = {key: value for key, value in os.environ.items() if key != "GRU_OPTUNA_STORAGE"}
         self._program = subprocess.Popen(
             [sys.executable, "-m", "helpers.nursery"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env=os.environ | one_thread | {"PYTHONPATH": found},
+            env=kept | one_thread | {"PYTHONPATH": found},
         )
         assert self._program.stdout is not None
         assert json.loads(self._program.stdout.readline()) == ["ready"]

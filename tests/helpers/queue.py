@@ -23,6 +23,7 @@ from gru_optuna.study import submissions
 from gru_optuna.study.confirmation import is_current, read_decision
 from gru_optuna.study.study import create_or_resume, load_study
 from helpers.processes import DEADLINE, wait_for
+from helpers.workspaces import empty_cache
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -95,7 +96,7 @@ class Queue:
         process = self.nursery.start(
             "worker", "--storage", self.url, "--lease", lease, "--turn", turn,
             "--threads", 1, "--slots", slots, "--device", "cpu", *options,
-            folder=self.folder, environment={"XDG_CACHE_HOME": str(self.folder / "cache")},
+            folder=self.folder, environment=empty_cache(self.folder / "cache"),
         )  # fmt: skip
         self.started.append(process)
         return process

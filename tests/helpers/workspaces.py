@@ -7,8 +7,13 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from subprocess import CompletedProcess
+from typing import TYPE_CHECKING
 
 from gru_optuna.hyperparameters import Hyperparameters
+
+if TYPE_CHECKING:
+    from helpers.processes import Nursery, Process
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -66,11 +71,19 @@ def write_tiny_study(folder: Path, text: str = TINY_STUDY) -> Path:
     return path
 
 
+def empty_cache(folder: Path) -> dict[str, str]:
+    """Environment variables of a machine that has no data yet, but has compiled the code."""
+    from gru_optuna.training.engines.compiled.compiler import code_folder
+
+    return {"XDG_CACHE_HOME": str(folder), "NUMBA_CACHE_DIR": str(code_folder().parent)}
+
+
 @dataclass(frozen=True)
 class Workspace:
     """A workspace in a temporary folder, and the command line in it."""
 
     folder: Path
+    nursery: Nursery
 
     def write(self, name: str, text: str) -> Path:
         """Writes a file below the workspace."""
@@ -79,24 +92,28 @@ class Workspace:
         path.write_text(text, encoding="utf-8")
         return path
 
+    def start(self, *arguments: object) -> Process:
+        """Starts ``gru-optuna`` as a real process, which has nothing left to import."""
+        return self.nursery.start(*arguments, folder=self.folder)
+
+    def run(self, *arguments: object) -> CompletedProcess[str]:
+        """Runs ``gru-optuna`` to its end, in a process as `start` makes them."""
+        process = self.start(*arguments)
+        code = process.wait(200)
+        return CompletedProcess(arguments, code, process.printed, process.said)
+
     def environment(self) -> dict[str, str]:
         """One thread a process, no colours, no storage from outside."""
         kept = {key: value for key, value in os.environ.items() if key != "GRU_OPTUNA_STORAGE"}
         return kept | {"OMP_NUM_THREADS": "1", "NO_COLOR": "1", "COLUMNS": "120"}
 
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
-        """Starts ``gru-optuna`` as a real process."""
-        return subprocess.Popen(
-            [sys.executable, "-m", "gru_optuna", *arguments],
-            cwd=self.folder,
-            env=self.environment(),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+    def run_afresh(self, *arguments: str) -> CompletedProcess[str]:
+        """Runs ``gru-optuna`` in an interpreter of its own, as a user's shell does.
 
-    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Runs ``gru-optuna`` to its end."""
-        process = self.start(*arguments)
-        out, err = process.communicate(timeout=200)
-        return subprocess.CompletedProcess(arguments, process.returncode, out, err)
+        Importing takes it seconds, so one test of each command does so.
+        """
+        return subprocess.run(
+            [sys.executable, "-m", "gru_optuna", *arguments],
+            cwd=self.folder, env=self.environment(), capture_output=True, text=True, timeout=200,
+            check=False,
+        )  # fmt: skip

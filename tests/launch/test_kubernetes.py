@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import jsonschema
 import pytest
+from helpers.workspaces import empty_cache
 
-from gru_optuna import machine
 from gru_optuna.errors import StudyFailed, UserError
 from gru_optuna.launch.kubernetes import Kubernetes, manifest
 from gru_optuna.launch.placement import Placement, WorkerRequest
@@ -190,11 +190,8 @@ def test_tune_prints_the_manifest_and_a_worker_elsewhere_fetches_the_data_by_has
     (container,) = job["spec"]["template"]["spec"]["containers"]
     pod = tmp_path / "pod"
     (pod / "studies").mkdir(parents=True)
-    environment = workspace.environment() | {
-        "GRU_OPTUNA_STORAGE": url,
-        "XDG_CACHE_HOME": str(tmp_path / "cache"),  # where no data are yet
-        "NUMBA_CACHE_DIR": str(machine.cache_folder()),  # machine code needn't be made again
-    }
+    environment = workspace.environment() | empty_cache(tmp_path / "cache")
+    environment["GRU_OPTUNA_STORAGE"] = url
     ran = subprocess.run(
         [sys.executable, "-m", "gru_optuna", *container["args"], "--device", "cpu"],
         cwd=pod, env=environment, capture_output=True, text=True, check=False,

@@ -170,7 +170,7 @@ def test_without_tokens_one_user_on_this_machine_may_do_everything(tmp_path) -> 
 
 
 def test_a_service_for_other_machines_does_not_start_without_a_token(workspace) -> None:
-    ended = workspace.run("serve", "--host", "0.0.0.0", "--port", "0")  # noqa: S104 (refused)
+    ended = workspace.run_afresh("serve", "--host", "0.0.0.0", "--port", "0")  # noqa: S104 (refused)
     assert (ended.returncode, ended.stdout) == (2, "")
     assert ended.stderr == (
         "other machines could reach this service, so it needs a token, and there is none. Make "
@@ -180,7 +180,7 @@ def test_a_service_for_other_machines_does_not_start_without_a_token(workspace) 
 
 
 def test_the_command_line_makes_lists_and_revokes_tokens(workspace) -> None:
-    made = workspace.run("token", "create", "alice", "--role", "editor", "--days", "90")
+    made = workspace.run_afresh("token", "create", "alice", "--role", "editor", "--days", "90")
     assert made.returncode == 0, made.stderr
     secret = made.stdout.strip()
     assert len(secret) > 40

@@ -30,6 +30,8 @@ from gru_optuna.worker.run import WorkerSettings
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from helpers.processes import Nursery
+
 SHOPS = {"big": 1000.0, "small": 1.0}
 STEPS, HORIZON, CUT = 240, 6, 6
 NEVER = threading.Event()
@@ -159,11 +161,12 @@ def test_fewer_steps_are_the_first_of_them_and_more_are_refused(folder: Path) ->
         make_forecast("sales", place_of(folder), NEVER, steps=7)
 
 
-def test_later_rows_may_be_in_a_file_of_their_own(folder: Path) -> None:
+def test_later_rows_may_be_in_a_file_of_their_own(folder: Path, nursery: Nursery) -> None:
     """The networks are those that the study's own rows make; only the present is another."""
     later = folder / "later.csv"
     sales().write_csv(later)
-    done = Workspace(folder).run(
+    workspace = Workspace(folder, nursery)
+    done = workspace.run_afresh(
         "forecast", "sales", str(later), "--storage", place_of(folder).url, "--data",
         str(folder), "--out", "next.csv", "--threads", "1", "--slots", "2",
     )  # fmt: skip
@@ -171,7 +174,7 @@ def test_later_rows_may_be_in_a_file_of_their_own(folder: Path) -> None:
     found = pl.read_csv(folder / "next.csv", try_parse_dates=True)
     assert found["hour"][0] == START + STEPS * HOUR
     assert len(found) == 2 * HORIZON
-    exported = Workspace(folder).run(
+    exported = workspace.run(
         "export", "sales", "--storage", place_of(folder).url, "--data", str(folder),
         "--ensemble", "--out", "bundle", "--threads", "1", "--slots", "2",
     )  # fmt: skip
