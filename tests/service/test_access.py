@@ -51,8 +51,9 @@ OPERATIONS = [
 
 
 @pytest.fixture(scope="module")
-def service(tmp_path_factory):
-    with serving(tmp_path_factory.mktemp("service"), roles=True) as running:
+def service(tmp_path_factory, nursery):
+    folder = tmp_path_factory.mktemp("service")
+    with serving(folder, roles=True, nursery=nursery) as running:
         yield running
 
 

@@ -27,8 +27,9 @@ TOML = {"Content-Type": "application/toml"}
 
 
 @pytest.fixture(scope="module")
-def service(tmp_path_factory):
-    with serving(tmp_path_factory.mktemp("service"), "--upload-limit", "0.002") as running:
+def service(tmp_path_factory, nursery):
+    folder = tmp_path_factory.mktemp("service")
+    with serving(folder, "--upload-limit", "0.002", nursery=nursery) as running:
         yield running
 
 

@@ -21,8 +21,9 @@ from gru_optuna.storage.tokens import Role
 
 
 @pytest.fixture(scope="module")
-def service(tmp_path_factory):
-    with serving(tmp_path_factory.mktemp("service"), roles=True) as running:
+def service(tmp_path_factory, nursery):
+    folder = tmp_path_factory.mktemp("service")
+    with serving(folder, roles=True, nursery=nursery) as running:
         yield running
 
 
@@ -31,14 +32,16 @@ def client(service):
     return gru_optuna.connect(service.address, service.tokens[Role.EDITOR])
 
 
-def test_a_study_is_submitted_confirmed_and_taken_home(service, client, tmp_path, request) -> None:
+def test_a_study_is_submitted_confirmed_and_taken_home(
+    service, client, nursery, tmp_path, request
+) -> None:
     study = client.submit(small_study("journey", client.upload(rows_file(tmp_path))))
     study.suspend()
     assert study.status()["state"] == "suspended"
     study.set_budget(trials=3)
     study.resume()
     states = set()
-    with working(service):
+    with working(service, nursery):
         study.wait(DEADLINE, lambda found: states.add(found["state"]))
         assert study.status()["trials"]["complete"] + study.status()["trials"]["pruned"] == 3
         assert [trial["number"] for trial in study.trials()] == [0, 1, 2]

@@ -24,7 +24,7 @@ ROWS_WITH_STARS = "text,label,stars\n" + "".join(
 
 
 @pytest.mark.skipif(CURL is None, reason="curl is not installed")
-def test_from_a_file_to_predictions_with_curl(tmp_path) -> None:
+def test_from_a_file_to_predictions_with_curl(tmp_path, nursery) -> None:
     file = tmp_path / "films.csv"
     file.write_text(ROWS_WITH_STARS)
     digest = sha256(file.read_bytes())
@@ -67,13 +67,11 @@ def test_from_a_file_to_predictions_with_curl(tmp_path) -> None:
         )  # fmt: skip
         assert stream.stdout is not None
         try:
-            with working(service):
+            with working(service, nursery):
                 assert next(line for line in stream.stdout if line.startswith("event: trials"))
-                done = {"state": "done"}.items()
-                wait_for(
-                    "the study",
-                    lambda: done <= json.loads(curl(f"{url}/studies/films")[1]).items(),
-                )
+                contents = (json.loads(line[6:]) for line in stream.stdout if line[:7] == "data: {")
+                assert next(study for study in contents if study["state"] == "done")
+                assert json.loads(curl(f"{url}/studies/films")[1])["state"] == "done"
                 status, bundle = curl("-X", "POST", f"{url}/studies/films/bundles")
                 assert status == HTTPStatus.ACCEPTED
                 place = f"{url}/bundles/{json.loads(bundle)['id']}"

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def service(tmp_path, database_url):
-    with serving(tmp_path, database=database_url) as running:
+def service(tmp_path, database_url, nursery):
+    with serving(tmp_path, database=database_url, nursery=nursery) as running:
         yield running
 
 
@@ -70,29 +70,29 @@ def test_a_stream_begins_with_all_trials_and_goes_on_with_new_ones(service) -> N
     assert [kind for kind, *_ in stream][-1] == "deleted"
 
 
-def test_a_stream_goes_on_where_it_was_after_the_server_was_killed(service) -> None:
+def test_a_stream_goes_on_where_it_was_after_the_server_was_killed(service, nursery) -> None:
     with service.client() as client:
         submit(client, trials=99)
     seen: list[int] = []
     last = ""
     for missed in range(3):
-        with serving(service.folder, database=service.database) as running:
+        with serving(service.folder, database=service.database, nursery=nursery) as running:
             add_trials(service, "films", 3)
             found, last = numbers(events(running, last or None), 3 + max(0, missed - 1))
             seen += found
             running.process.kill()
         add_trials(service, "films", missed)  # nobody looks
-    with serving(service.folder, database=service.database) as running:
+    with serving(service.folder, database=service.database, nursery=nursery) as running:
         seen += numbers(events(running, last), 2)[0]
     assert seen == list(range(3 * 3 + 0 + 1 + 2))
 
 
-def test_the_id_of_one_servers_event_is_understood_by_another(service) -> None:
+def test_the_id_of_one_servers_event_is_understood_by_another(service, nursery) -> None:
     with service.client() as client:
         submit(client, trials=9)
     add_trials(service, "films", 2)
     first = list(islice(events(service), 2))
-    with serving(service.folder, database=service.database) as other:
+    with serving(service.folder, database=service.database, nursery=nursery) as other:
         # Their ids may differ: PostgreSQL's counter moves with any transaction.
         again = [(kind, content) for kind, _, content in islice(events(other), 2)]
         assert again == [(kind, content) for kind, _, content in first]

@@ -26,9 +26,10 @@ def service(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def shared(tmp_path_factory):
+def shared(tmp_path_factory, nursery):
     """A service for tests that leave nothing in it."""
-    with serving(tmp_path_factory.mktemp("service"), roles=True) as running:
+    folder = tmp_path_factory.mktemp("service")
+    with serving(folder, roles=True, nursery=nursery) as running:
         yield running
 
 
