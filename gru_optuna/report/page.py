@@ -158,6 +158,7 @@ def _embedded(figure: go.Figure) -> Markup:
     return Markup(text)  # noqa: S704
 
 
+@cache  # which compiles each template once, and not for every report
 def _templates() -> Environment:
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates"),
