@@ -576,3 +576,12 @@ def test_a_dead_worker_is_seen_although_whoever_removed_its_file_died_first(url:
     with other.engine.connect() as connection:
         left = set(connection.scalars(select(workers.c.worker_id)))
     assert left == {buries.registration.worker_id, other.registration.worker_id}
+
+
+def test_a_suspended_worker_keeps_its_file_when_its_trials_are_taken_over(url: str) -> None:
+    """It holds the file's lock: without the file it would count as dead when it goes on."""
+    sleeper, heir = Worker(url), Worker(url)
+    sleeper.claim(1)
+    silence(sleeper, heir)
+    assert heir.claim(1, limit=1) == {0: True}
+    assert not has_died(heir.engine, sleeper.registration.worker_id)
