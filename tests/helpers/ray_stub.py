@@ -93,15 +93,13 @@ class RayStub:
 
         def run() -> None:
             while not reference.done():
-                try:
-                    result = work(*arguments)
-                except tuple(given["retry_exceptions"]):
-                    continue  # max_retries=-1
-                except Exception as error:
-                    reference.set_exception(RayError(str(error)))
-                else:
-                    with suppress(InvalidStateError):  # it was cancelled
-                        reference.set_result(result)
+                with suppress(InvalidStateError):  # it was cancelled
+                    try:
+                        reference.set_result(work(*arguments))
+                    except tuple(given["retry_exceptions"]):
+                        continue  # max_retries=-1
+                    except Exception as error:
+                        reference.set_exception(RayError(str(error)))
 
         assert given["max_retries"] == -1
         threading.Thread(target=run, daemon=True).start()

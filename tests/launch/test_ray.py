@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from typing import TYPE_CHECKING
 
@@ -37,8 +38,11 @@ def ray(monkeypatch: pytest.MonkeyPatch) -> RayStub:
 
 def launcher(folder: Path, monkeypatch: pytest.MonkeyPatch, worker: str) -> Ray:
     """Two workers, each of them these lines of shell."""
-    (folder / "python").write_text(f"#!/bin/bash\ncd {folder}\n{worker}\n")
-    (folder / "python").chmod(0o755)
+    script = folder / "worker.sh"
+    script.write_text(f"#!/bin/bash\ncd {folder}\n{worker}\n")
+    # Copied by a process of its own: a file that this one has open for writing can't be run for
+    # as long as a child that another thread starts meanwhile has it open, too.
+    subprocess.run(["/usr/bin/install", "-m", "755", script, folder / "python"], check=True)
     monkeypatch.setattr(sys, "executable", str(folder / "python"))
     request = WorkerRequest(2, "ray", cpus=3, gpus=1)
     return Ray(Placement("tiny", URL, None, WorkerSettings("auto"), request, folder))
