@@ -435,18 +435,19 @@ class _Guesses:
 
     def _is_coarse(self, name: str) -> bool:
         """Whether another column of times says more: a date beside its year, for example."""
-        try:
-            times = self._table.times(name)
-        except DataError:
+        others = [
+            column.name
+            for column in self._known.values()
+            if column.kind == "time" and not column.mistake and column.name != name
+        ]
+        if not others or self._known[name].mistake:
             return False
-        for other in self._known.values():
-            if other.kind == "time" and not other.mistake and other.name != name:
-                finer = self._table.times(other.name)
-                if (finer != times).any() and any(
-                    (finer.astype(f"datetime64[{unit}]") == times).all() for unit in "YMD"
-                ):
-                    return True
-        return False
+        times = self._table.times(name)
+        return any(
+            (finer != times).any()
+            and any((finer.astype(f"datetime64[{unit}]") == times).all() for unit in "YMD")
+            for finer in map(self._table.times, others)
+        )
 
     def _time(self) -> tuple[str, ...]:
         """The column of times, or the columns of their parts; none if there are no times."""
