@@ -2,93 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote
 
 import pytest
+from helpers.access import OURS, POLICY, ask
 from helpers.dashboards import reader, writer
 
 from gru_optuna.errors import UserError
-from gru_optuna.service.access import LOG_INS, Access, AccessRules, LogInLimit, rules_for_one_user
+from gru_optuna.service.access import LOG_INS, LogInLimit, rules_for_one_user
 from gru_optuna.service.problems import RequestRefused
 from gru_optuna.storage.tokens import Role
 from gru_optuna.workspace import TOKEN_VARIABLE
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
 TOKEN = "sixteen-letters.or~more"  # noqa: S105 (not one)
-OURS = {
-    "x-content-type-options": "nosniff",
-    "x-frame-options": "SAMEORIGIN",
-    "referrer-policy": "same-origin",
-    "cross-origin-opener-policy": "same-origin",
-    "cross-origin-resource-policy": "same-origin",
-}
-POLICY = "default-src 'none'; frame-ancestors 'self'"
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a request got, and who the application behind the checks was called for."""
-
-    status: int
-    headers: dict[str, str]
-    body: str
-    role: Role | None
-
-
-def ask(
-    rules: AccessRules,
-    path: str = "/dashboard/",
-    method: str = "GET",
-    query: str = "",
-    host: str | None = "localhost:8080",
-    scheme: str = "http",
-    app_headers: Iterable[tuple[str, str]] = (),
-    **headers: str,
-) -> Answer:
-    """Sends a request through the checks."""
-    roles: list[Role] = []
-    sent: list[dict[str, Any]] = []
-
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        roles.append(scope["state"]["caller"].role)
-        started = [(name.encode(), value.encode()) for name, value in app_headers]
-        await send({"type": "http.response.start", "status": 200, "headers": started})
-        await send({"type": "http.response.body", "body": b"inside"})
-
-    async def receive() -> dict[str, Any]:
-        return {"type": "http.request", "body": b""}
-
-    async def send(message: dict[str, Any]) -> None:
-        sent.append(message)
-
-    given = ({} if host is None else {"host": host}) | headers
-    scope = {
-        "type": "http", "method": method, "path": unquote(path), "query_string": query.encode(),
-        "scheme": scheme, "server": ("127.0.0.1", 8080), "root_path": "", "http_version": "1.1",
-        "headers": [(k.replace("_", "-").encode(), v.encode("latin-1")) for k, v in given.items()],
-    }  # fmt: skip
-    checks: Any = Access(app, rules, None, lambda path: False)
-    # In a thread of its own: the browser of another test may have left this one an event loop.
-    with ThreadPoolExecutor(1) as threads:
-        threads.submit(asyncio.run, checks(scope, receive, send)).result()
-    start, *rest = sent
-    names = [name.decode() for name, _ in start["headers"]]
-    assert len(set(names)) == len(names), names
-    found = {name.decode(): value.decode() for name, value in start["headers"]}
-    assert found.items() >= OURS.items()
-    assert found["content-security-policy"]
-    text = b"".join(message["body"] for message in rest).decode()
-    assert bool(roles) == (text == "inside")
-    return Answer(start["status"], found, text, roles[0] if roles else None)
-
-
 # --- the rules of a dashboard ---
 
 
