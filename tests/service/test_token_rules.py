@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import pytest
+from fastapi import Request
 from helpers.access import ask
 from helpers.dashboards import reader
 from sqlalchemy import update
 
 from gru_optuna.errors import UserError
-from gru_optuna.service.access import Caller, refuse_without_tokens, rules_for
+from gru_optuna.service.access import Caller, Editor, refuse_without_tokens, rules_for
+from gru_optuna.service.problems import RequestRefused
 from gru_optuna.storage.database.open import now, open_engine
 from gru_optuna.storage.database.tables import tokens
 from gru_optuna.storage.tokens import Role, create_token, revoke_token
@@ -36,7 +38,8 @@ def engine(made_sqlite: Path, tmp_path: Path) -> Iterator[Engine]:
 
 
 def test_without_tokens_whoever_is_on_this_machine_administers(engine: Engine) -> None:
-    assert HERE.without_token == Caller("you", Role.ADMINISTRATOR, has_token=False)
+    you = Caller("you", Role.ADMINISTRATOR, has_token=False)
+    assert rules_for("127.0.0.1").without_token == you
     assert ask(HERE, "/studies", engine=engine).role == Role.ADMINISTRATOR
     elsewhere = ask(rules_for("0.0.0.0"), "/studies", engine=engine)  # noqa: S104
     assert (elsewhere.status, elsewhere.role) == (401, None)
@@ -96,6 +99,20 @@ def test_a_token_that_is_unknown_revoked_or_expired_says_so(engine: Engine) -> N
     revoke_token(engine, "alice")
     create_token(engine, "bob", Role.VIEWER)
     assert unknown in refused(secret)[1]
+
+
+def test_an_operation_for_a_higher_role_says_what_to_ask_for() -> None:
+    def called_by(caller: Caller) -> Request:
+        return Request({"type": "http", "state": {"caller": caller}})
+
+    needs_editor = get_args(Editor)[1].dependency
+    for role in (Role.EDITOR, Role.ADMINISTRATOR):
+        alice = Caller("alice", role)
+        assert needs_editor(called_by(alice)) is alice
+    with pytest.raises(RequestRefused, match='"alice" is a viewer here, and this needs an editor'):
+        needs_editor(called_by(Caller("alice", Role.VIEWER)))
+    with pytest.raises(RequestRefused, match="Start it with --write to change studies"):
+        needs_editor(called_by(Caller("you", Role.VIEWER, has_token=False)))
 
 
 def test_what_is_public_asks_for_nothing_and_knows_nobody(engine: Engine) -> None:
