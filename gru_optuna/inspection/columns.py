@@ -192,8 +192,8 @@ def _are_times(name: str, sample: pl.Series, *, numeric: bool) -> bool:
     if numeric:
         return _is_time_name(name) or are_days(sample) or (not name and _are_years(sample))
     # A column "time" of lunch and dinner holds no times.
-    digits = bool(sample.str.contains(r"\d").any())
-    named = max(name_speaks(name, "time"), name_speaks(name, "date")) * digits
+    has_digits = sample.str.contains(r"\d").any()
+    named = max(name_speaks(name, "time"), name_speaks(name, "date")) if has_digits else 0
     if named == _WHOLE_NAME or share_of_times(sample) >= _MOSTLY:
         return True
     return bool(named or name_speaks(name, "calendar")) and _may_be_times(sample)

@@ -347,7 +347,7 @@ def _counted_within(table: Table, roles: Roles) -> str | None:
 
 
 def _names_of_series(table: Table, roles: Roles) -> tuple[str, ...]:
-    """A column, or else two, that tell all rows at one time apart; none if there are none."""
+    """The column, or else the two columns, that distinguish the rows of each time; may be empty."""
     taken = ("", roles.target, *roles.times)
     names = [
         name

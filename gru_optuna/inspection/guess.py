@@ -106,10 +106,10 @@ def guess_task(
     DataError
         If a column that the user names isn't there, or roles exclude each other.
     """
-    given = given.checked([column.name for column in columns], table.source)
-    kinds = given.kinds()
     # A column without a name, as R and pandas write it, numbers or names the rows, or holds times.
     columns = tuple(column for column in columns if column.name or column.kind == "time")
+    given = given.checked([column.name for column in columns], table.source)
+    kinds = given.kinds()
     guesses = _Guesses(table, {column.name: column for column in columns}, given)
     if (fault := guesses.as_one_column()) is not None:
         return fault
@@ -603,9 +603,8 @@ class _Guesses:
             fits = column.kind == "category" or name_speaks(column.name, "id")
             # January of each year is not a series of its own.
             free = column.name not in taken and not name_speaks(column.name, "calendar")
-            if not (free and repeats and self._unique_within(*time, column.name)):
-                continue
-            if fits or self._is_panel(column, time):
+            fits = fits or self._is_panel(column, time)
+            if free and repeats and fits and self._unique_within(*time, column.name):
                 return column.name
         return None
 
@@ -615,9 +614,9 @@ class _Guesses:
         In rows that are sorted by time, such a column may number the rows of each day instead.
         """
         times = self._table.frame.select(time).n_unique()
-        blocks = self._table.strings(column.name).rle_id().max()
-        complete = column.distinct * times == len(self._table)
-        return column.whole and complete and blocks == column.distinct - 1
+        if not column.whole or column.distinct * times != len(self._table):
+            return False
+        return self._table.strings(column.name).rle_id().max() == column.distinct - 1
 
     def _constant_within(self, name: str, owner: str, share: float = 1.0) -> bool:
         """Whether all rows of each owner, or of this share of them, have the same value."""

@@ -30,7 +30,7 @@ POLICY = "default-src 'none'; frame-ancestors 'self'"
 
 @dataclass(frozen=True)
 class Answer:
-    """What a request got, and who the application behind the checks was called for."""
+    """The answer to a request, and the role of the caller that the application saw."""
 
     status: int
     headers: dict[str, str]

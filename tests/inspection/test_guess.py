@@ -530,6 +530,16 @@ def test_a_column_without_a_name_has_no_role(tmp_path: Path, header: str, rows: 
     assert "" not in (*found.roles.features, *found.alternatives)
 
 
+def test_a_column_without_a_name_cannot_be_given_a_role(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match='no column ""'):
+        guess(
+            tmp_path,
+            '"",text,stars',
+            [f"{n % 3},{row}" for n, row in enumerate(sentences("{n}"))],
+            label="",
+        )
+
+
 def test_a_target_that_changes_within_an_id_is_forecast(tmp_path: Path) -> None:
     found = guess(tmp_path, "row,person,year,union,wage", PANEL, target="wage")
     assert (found.task, found.roles.series) == ("forecasting", "person")

@@ -176,6 +176,7 @@ def _changing_tables(database: Database) -> Iterator[Connection]:
 
 
 def _migrate(connection: Connection) -> None:
+    # As `alembic.command.upgrade` does, which loads all scripts and an environment anew each time.
     scripts = _scripts(_MIGRATIONS)
     context = MigrationContext.configure(
         connection,
