@@ -51,9 +51,10 @@ def complete(study: Study) -> list[FrozenTrial]:
 
 
 def _with_value(trial: FrozenTrial, value: float) -> FrozenTrial:
-    """A trial as if it were complete with this value."""
+    """A trial as if it were complete with this value; Optuna asks when such a one ended."""
     seen = copy.copy(trial)
     seen.state, seen.values = TrialState.COMPLETE, [value]
+    seen.datetime_complete = trial.datetime_complete or trial.datetime_start
     return seen
 
 

@@ -185,10 +185,13 @@ def compare_in_words(comparison: Comparison, metric: str, rows: str = "rows") ->
             f"({sure})."
         )
     else:
-        first = (
-            f"No difference can be shown between the {who} and {name} ({values}): the {who} may be "
-            f"{_by(-interval[0], metric)} worse or {_by(interval[1], metric)} better."
+        may_be = (
+            f"the {who} may be {_by(-interval[0], metric)} worse or "
+            f"{_by(interval[1], metric)} better."
+            if interval[0] < interval[1]
+            else "on each row, neither does better than the other."  # no resample differs either
         )
+        first = f"No difference can be shown between the {who} and {name} ({values}): {may_be}"
     where = f"{comparison.rows:,} {comparison.part} {rows}"
     if comparison.part == "validation":
         where += ", which both were chosen on"

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import base64
 import json
+import math
+import random
 import subprocess
 import sys
+import tempfile
 import time
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import numpy as np
 import optuna
@@ -21,6 +24,8 @@ from helpers.report_studies import (
     study_of,
     trial,
 )
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 from optuna.trial import TrialState, create_trial
 
 from gru_optuna.attributes import TEST
@@ -31,9 +36,6 @@ from gru_optuna.report.figures.learning_curves import collect_curves
 from gru_optuna.report.figures.parallel_coordinates import cut_slices, place_trials
 from gru_optuna.report.page import render_report
 from gru_optuna.report.trials import as_json
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 FIGURES = (
     "comparison",
@@ -196,6 +198,34 @@ def test_one_trial_is_enough(state: TrialState, tmp_path: Path) -> None:
     assert "Importance needs at least 4 trials that can be compared" in page.text
     assert ("No trial has trained an epoch" in page.text) == (not curve)
     assert ("Trial 0 is the best of 1 trial." in page.text) == bool(curve)
+
+
+ALONE = {  # of each ending: the trial's state, its curve and what else is recorded of it
+    "complete": (TrialState.COMPLETE, [0.2, 0.4, 0.5], {}),
+    "infinite": (TrialState.COMPLETE, [-math.inf], {}),
+    "pruned": (TrialState.PRUNED, [0.1, 0.3], {}),
+    "failed": (TrialState.FAIL, [], {}),
+    "running": (TrialState.RUNNING, [0.2, 0.3, 0.4], {}),
+    "begun": (TrialState.RUNNING, [], {}),
+    "paused": (TrialState.RUNNING, [0.3, 0.4], {"paused": 2}),
+}
+
+
+@given(endings=st.lists(st.sampled_from(sorted(ALONE)), min_size=1, max_size=30))
+@settings(max_examples=15, deadline=None)
+@example(endings=["running"] * 8)
+@example(endings=["complete"] * 2 + ["paused"] * 5 + ["running"] * 8)
+@example(endings=["infinite"] * 5)
+def test_a_study_that_was_left_at_any_moment_has_a_report(endings: list[str]) -> None:
+    draw = random.Random(len(endings))
+    trials = []
+    for ending in endings:
+        state, curve, attributes = ALONE[ending]
+        curve = [value + draw.random() / 10 for value in curve]
+        trials.append(trial(state, curve, 10 ** draw.uniform(-4, -1), **attributes))
+    with tempfile.TemporaryDirectory() as folder:
+        index = render_report(study_of(trials), specification(), Path(folder) / "report")
+        assert "made-up" in Page(index.read_text(encoding="utf-8")).text
 
 
 @pytest.mark.parametrize(

@@ -60,6 +60,11 @@ def compared(
             "No difference can be shown between the GRU and ridge regression on 48 lags "
             "(mae 2.9000 and 3.0000): the GRU may be 5% worse or 12% better.",
         ),
+        (
+            "accuracy", (1.0, 1.0), [0.0, 0.0],
+            "No difference can be shown between the GRU and ridge regression on 48 lags "
+            "(accuracy 1.0000 and 1.0000): on each row, neither does better than the other.",
+        ),
     ],
 )  # fmt: skip
 def test_the_first_sentence_follows_from_the_interval(
