@@ -17,9 +17,10 @@ import os
 import re
 import secrets
 import time
-from collections import defaultdict, deque
+from collections import deque
 from dataclasses import dataclass, replace
 from http import HTTPStatus
+from threading import Lock
 from typing import TYPE_CHECKING, Annotated
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
@@ -256,6 +257,15 @@ class Access:
 
     def _check(self, request: Request) -> None:
         rules = self._rules
+        if {"content-length", "transfer-encoding"} <= set(request.headers.keys()):
+            # A proxy may believe the first and find another end of the body than we do (RFC 9112,
+            # 6.1): what follows it on this connection could be somebody else's request.
+            raise RequestRefused(
+                HTTPStatus.BAD_REQUEST,
+                "The request states the length of its body in two ways. Send one of "
+                "Content-Length and Transfer-Encoding.",
+                {"Connection": "close"},
+            )
         if not _is_accepted(_host(request), rules):
             only_here = rules.names <= LOOPBACK_NAMES and not rules.any_address
             raise RequestRefused(
@@ -312,7 +322,8 @@ class LogInLimit:
     """Makes addresses wait that send wrong tokens. It counts in memory, for this server alone."""
 
     def __init__(self) -> None:
-        self._failed: dict[str, deque[float]] = defaultdict(deque)
+        self._failed: deque[tuple[float, str]] = deque()  # when, and from where
+        self._lock = Lock()  # requests are answered in several threads
 
     def check(self, address: str) -> None:
         """Refuses an address that has to wait.
@@ -322,12 +333,12 @@ class LogInLimit:
         RequestRefused
             If too many wrong tokens came from it lately.
         """
-        times = self._failed[address]
         start = time.monotonic() - LOG_IN_SECONDS
-        while times and times[0] < start:
-            times.popleft()
-        if not times:
-            del self._failed[address]
+        with self._lock:
+            # Those of every address, as whoever asks through a proxy may name any number of them.
+            while self._failed and self._failed[0][0] < start:
+                self._failed.popleft()
+            times = [at for at, failed in self._failed if failed == address]
         if len(times) >= LOG_INS:
             seconds = int(times[0] - start) + 1
             raise RequestRefused(
@@ -338,7 +349,8 @@ class LogInLimit:
 
     def note(self, address: str) -> None:
         """Notes a wrong token."""
-        self._failed[address].append(time.monotonic())
+        with self._lock:
+            self._failed.append((time.monotonic(), address))
 
 
 def given_token(request: Request) -> str | None:

@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 
 _PREFIXES = ("/dashboard", "/api/", "/csv/", "/static/", "/artifacts/", "/favicon.ico")
 
+_QUEUED_PIECES = 128
+"""Pieces of 64 KiB that may wait for a slow reader. An answer that waits as a whole, as the 6 MB of
+the script, holds none of the few threads that answer everybody."""
+
 _ARTIFACT_HEADERS = {
     # Otherwise, an uploaded HTML page would run with the rights of the service's own pages.
     "Content-Disposition": "attachment",
@@ -80,7 +84,7 @@ class WithOptunaDashboard:
                     store = FileSystemArtifactStore(settings.artifact_dir)
                 app: Any = optuna_dashboard.wsgi(self._context.storage, artifact_store=store)
                 shown: Any = with_badge(app, badge) if badge else app
-                answering: Any = WSGIMiddleware(shown)
+                answering: Any = WSGIMiddleware(shown, send_queue_size=_QUEUED_PIECES)
                 self._loaded[badge] = answering
             return self._loaded[badge]
 

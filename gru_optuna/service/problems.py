@@ -10,6 +10,7 @@ from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from gru_optuna.errors import GRUOptunaError, StorageError, UserError
 from gru_optuna.urls import masked
@@ -105,6 +106,10 @@ def answer_with_problems(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     def of_the_framework(_: Request, error: HTTPException) -> Response:
         return problem_response(error.status_code, str(error.detail), error.headers)
+
+    @app.exception_handler(ClientDisconnect)
+    def gone(_: Request, error: ClientDisconnect) -> Response:
+        return problem_response(HTTPStatus.BAD_REQUEST, "The connection ended before the body did.")
 
     @app.exception_handler(RequestValidationError)
     def invalid(_: Request, error: RequestValidationError) -> Response:

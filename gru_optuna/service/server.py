@@ -20,19 +20,25 @@ _FINISH_SECONDS = 2
 """How long requests may still take after Ctrl-C: event streams never end by themselves."""
 
 _IDLE_SECONDS = 60
-"""How long a connection may stay open between two requests, or in the middle of a body."""
+"""How long a connection may stay open between two requests."""
 
 _HEAD_SECONDS = 60
 """How long a client may take to send the head of a request."""
+
+_LEAST_BYTES, _LEAST_SECONDS = 16 << 10, 60
+"""How much of a body a client must send in this time, or the rest of it; and how much of an answer
+it must read."""
 
 _MOST_CONNECTIONS = 900
 """Others are answered 503 at once. Below the 1,024 open files that many systems allow a process."""
 
 
-class _TimedProtocol(H11Protocol):
-    """Cuts off clients that send a byte now and then, which uvicorn would wait for for ever."""
+class TimedProtocol(H11Protocol):
+    """Cuts off clients that send or read a byte now and then: uvicorn would wait for ever."""
 
-    _cut_off: asyncio.TimerHandle | None = None
+    _cut_off: asyncio.TimerHandle | None = None  # unless it sends more
+    _stuck: asyncio.TimerHandle | None = None  # unless it reads more
+    _received: int | None = None  # bytes of a body since the timer was started; None: no body
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -40,13 +46,37 @@ class _TimedProtocol(H11Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._wait(None)
+        self._forget_reader()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
+        self._watch(len(data))
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        # The beginning of the next request may have come together with the last one.
         if self.conn.their_state is h11.SEND_BODY:
-            self._wait(_IDLE_SECONDS)
-        elif self.conn.their_state is not h11.IDLE:
+            self._watch(0)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._watch_reader()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._forget_reader()
+
+    def _watch(self, received: int) -> None:
+        if self.conn.their_state is h11.SEND_BODY:
+            if self._received is None or self._received + received >= _LEAST_BYTES:
+                self._received = 0
+                self._wait(_LEAST_SECONDS)
+            else:
+                self._received += received
+            return
+        self._received = None
+        if self.conn.their_state is not h11.IDLE:
             self._wait(None)  # the request is complete
         elif self._cut_off is None:
             self._wait(_HEAD_SECONDS)
@@ -58,9 +88,27 @@ class _TimedProtocol(H11Protocol):
 
     def _end(self) -> None:
         if self.flow.read_paused:  # it is us who are slow
-            self._wait(_IDLE_SECONDS)
+            self._wait(_LEAST_SECONDS)
         else:
             self.transport.abort()
+
+    def _watch_reader(self) -> None:
+        before = self.transport.get_write_buffer_size()  # grows no more until it is nearly empty
+
+        def check() -> None:
+            if self.transport.get_write_buffer_size() > before - _LEAST_BYTES:
+                self.transport.abort()
+            else:
+                self._watch_reader()
+
+        self._stuck = self.loop.call_later(_LEAST_SECONDS, check)
+
+    def _forget_reader(self) -> None:
+        if self._stuck is not None:
+            self._stuck.cancel()
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """Says nothing: uvicorn would advise to install what we don't want."""
 
 
 class RunningServer:
@@ -81,7 +129,7 @@ class RunningServer:
             log_level="warning",
             access_log=False,
             server_header=False,
-            http=_TimedProtocol,
+            http=TimedProtocol,
             ws="none",
             limit_concurrency=_MOST_CONNECTIONS,
             timeout_keep_alive=_IDLE_SECONDS,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import signal
@@ -13,16 +14,20 @@ import threading
 from contextlib import ExitStack, contextmanager, suppress
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
+from unittest.mock import Mock
 from urllib.request import urlopen
 
 import optuna
 import pytest
+import uvicorn
 from helpers.dashboards import TOKEN, reader, serving, writer
 from helpers.permissions import without_privileges
 from helpers.processes import DEADLINE, wait_for
 from helpers.workspaces import REPOSITORY
 from optuna.artifacts import FileSystemArtifactStore, upload_artifact
+from uvicorn.server import ServerState
 
 import gru_optuna
 from gru_optuna import study_file
@@ -37,6 +42,8 @@ from gru_optuna.study.study import create_or_resume
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from uvicorn.protocols.http.h11_impl import H11Protocol
 
 READ_ONLY = "This dashboard is read-only. Start it with --write to change studies."
 NEW = {"study_name": "new", "directions": ["minimize"]}
@@ -101,6 +108,19 @@ def test_a_program_that_accepts_no_packing_gets_the_script_too(url, tmp_path) ->
     with serving(url, tmp_path) as port, socket.create_connection((HOST, port)) as bare:
         bare.sendall(f"GET /static/bundle.js HTTP/1.0\r\nHost: {HOST}\r\n\r\n".encode())
         assert bare.makefile("rb").readline() == b"HTTP/1.1 200 OK\r\n"
+
+
+def test_slow_readers_of_the_script_keep_nobody_waiting(url, tmp_path, monkeypatch) -> None:
+    """More of them than optuna-dashboard has threads."""
+    monkeypatch.setattr(service_server, "_LEAST_SECONDS", 10 * DEADLINE)
+    with serving(url, tmp_path) as port, ExitStack() as stack:
+        for _ in range(12):
+            slow = stack.enter_context(socket.socket())
+            slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            slow.connect((HOST, port))
+            slow.sendall(f"GET /static/bundle.js HTTP/1.1\r\nHost: {HOST}\r\n\r\n".encode())
+            assert slow.recv(8) == b"HTTP/1.1"
+        assert ask(port, "/api/studies")[0] == 200
 
 
 # --- changes ---
@@ -345,13 +365,23 @@ def test_two_hundred_clients_at_once_are_all_answered() -> None:
         assert all(client.recv(100).startswith(b"HTTP/1.1 200") for client in clients)
 
 
+UPLOAD = b"PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 99999\r\n\r\n"
+
+
 @pytest.mark.parametrize(
-    "begun", [b"GET / HTTP/1.1\r\nX: ", b"PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nx"]
+    ("begun", "more"),
+    [
+        (b"GET / HTTP/1.1\r\nX: ", b"x"),
+        (UPLOAD, b"x"),
+        (UPLOAD, b""),
+        (b"PUT / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\nx\r\n"),
+        (b"GET / HTTP/1.1\r\nHost: x\r\n\r\n" + UPLOAD, b""),  # two at once
+    ],
 )
-def test_a_client_that_keeps_the_server_waiting_is_cut_off(monkeypatch, begun) -> None:
-    """And it keeps no other one waiting."""
+def test_a_client_that_keeps_the_server_waiting_is_cut_off(monkeypatch, begun, more) -> None:
+    """A byte now and then is neither a head nor a body. And it keeps no other client waiting."""
     monkeypatch.setattr(service_server, "_HEAD_SECONDS", 0.5)
-    monkeypatch.setattr(service_server, "_IDLE_SECONDS", 0.5)
+    monkeypatch.setattr(service_server, "_LEAST_SECONDS", 0.5)
     listening = listen(HOST, 0)
     with (
         RunningServer(answer_ok, listening),
@@ -359,19 +389,110 @@ def test_a_client_that_keeps_the_server_waiting_is_cut_off(monkeypatch, begun) -
     ):
         slow.sendall(begun)
         assert ask(listening.getsockname()[1], "/") == (200, "ok")
-        if begun.startswith(b"GET"):  # a byte now and then is no head
+        slow.setblocking(False)
 
-            def sent() -> bool:
-                try:
-                    slow.sendall(b"x")
-                except ConnectionError:
-                    return True
+        def is_cut_off() -> bool:
+            try:
+                slow.sendall(more)
+                return not slow.recv(1000)
+            except BlockingIOError:
                 return False
+            except ConnectionError:
+                return True
 
-            wait_for("the end of the connection", sent)
-        else:
-            with suppress(ConnectionResetError):
-                assert slow.recv(1) == b""
+        wait_for("the end of the connection", is_cut_off)
+
+
+def test_a_client_that_does_not_read_is_cut_off(monkeypatch) -> None:
+    monkeypatch.setattr(service_server, "_LEAST_SECONDS", 0.5)
+    ended = threading.Event()
+
+    async def answer_much(scope, receive, send) -> None:
+        """Far more than the system keeps for a client that doesn't read."""
+        if scope["type"] == "http":
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            for _ in range(64):
+                piece = {"type": "http.response.body", "body": bytes(1 << 20), "more_body": True}
+                await send(piece)
+            ended.set()
+
+    listening = listen(HOST, 0)
+    with (
+        RunningServer(answer_much, listening),
+        socket.create_connection(listening.getsockname(), timeout=DEADLINE) as slow,
+    ):
+        slow.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert ended.wait(DEADLINE)
+        read = 0
+        with suppress(ConnectionResetError):
+            while piece := slow.recv(1 << 20):
+                read += len(piece)
+        assert read < 64 << 20
+
+
+class Clock:
+    """What a protocol asks of an event loop, with a time that the test sets."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.timers: list[SimpleNamespace] = []
+
+    def call_later(self, seconds, call) -> SimpleNamespace:
+        timer = SimpleNamespace(at=self.now + seconds, call=call)
+        timer.cancel = lambda: timer in self.timers and self.timers.remove(timer)
+        self.timers.append(timer)
+        return timer
+
+    def create_task(self, coroutine) -> Mock:
+        coroutine.close()
+        return Mock()
+
+    def advance(self, seconds: float) -> None:
+        self.now += seconds
+        for timer in [timer for timer in self.timers if timer.at <= self.now]:
+            timer.cancel()
+            timer.call()
+
+
+@pytest.fixture
+def slow_client() -> tuple[Clock, Mock, H11Protocol]:
+    """A clock, a connection and its protocol."""
+    clock, connection = Clock(), Mock(spec=asyncio.Transport)
+    connection.is_closing.return_value = False
+    config = uvicorn.Config(answer_ok, limit_concurrency=9)
+    protocol = service_server.TimedProtocol(config, ServerState(), {}, clock)
+    protocol.connection_made(connection)
+    return clock, connection, protocol
+
+
+def test_a_body_that_comes_slowly_but_comes_is_waited_for(slow_client) -> None:
+    clock, connection, protocol = slow_client
+    protocol.data_received(UPLOAD)
+    for _ in range(3):
+        protocol.data_received(b"x" * 9000)
+        clock.advance(59)
+        protocol.data_received(b"x" * 9000)
+    clock.advance(59)
+    connection.abort.assert_not_called()
+    clock.advance(2)
+    connection.abort.assert_called_once()
+
+
+def test_who_reads_slowly_but_reads_is_waited_for(slow_client) -> None:
+    clock, connection, protocol = slow_client
+    protocol.data_received(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+    connection.get_write_buffer_size.return_value = 200_000
+    protocol.pause_writing()
+    for left in (180_000, 120_000, 100_000):
+        connection.get_write_buffer_size.return_value = left
+        clock.advance(61)
+    protocol.resume_writing()
+    clock.advance(1000)
+    connection.abort.assert_not_called()
+    protocol.pause_writing()
+    connection.get_write_buffer_size.return_value = 90_000
+    clock.advance(61)
+    connection.abort.assert_called_once()
 
 
 def test_more_connections_than_files_may_be_open_are_refused_at_once(monkeypatch) -> None:

@@ -182,6 +182,12 @@ def test_whoever_sent_wrong_tokens_may_try_again_after_a_while(monkeypatch) -> N
         limit.check("192.0.2.7")
 
 
+def test_the_length_of_a_body_is_stated_once() -> None:
+    answer = ask(reader(), method="POST", content_length="5", transfer_encoding="chunked")
+    assert answer.status == 400
+    assert answer.headers["connection"] == "close"
+
+
 # --- changes ---
 
 

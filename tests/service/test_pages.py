@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
+from fastapi import FastAPI
 from helpers.browser import assert_accessible
 from helpers.processes import DEADLINE
 from helpers.services import ROWS, add_trials, log_in, serving, submit
 from playwright.sync_api import expect
 
+from gru_optuna.service.pages import pages
+from gru_optuna.service.problems import answer_with_problems
 from gru_optuna.storage.tokens import Role
 
 expect.set_options(timeout=1000 * DEADLINE)
@@ -140,6 +146,32 @@ def test_a_wrong_token_is_refused_and_many_have_to_wait(service) -> None:
         assert late.status_code == 429
         assert int(late.headers["retry-after"]) > 0
         assert "set-cookie" not in late.headers
+
+
+def test_a_form_of_another_shape_is_a_wrong_token(shared) -> None:
+    with shared.client() as client:
+        form = {f"field{number}": "x" for number in range(20)}
+        assert client.post("/login", data=form).status_code == 401
+
+
+def test_a_client_that_leaves_is_no_failure_of_the_service() -> None:
+    app, sent = FastAPI(), []
+    app.state.context = None
+    app.include_router(pages)
+    answer_with_problems(app)
+
+    async def leave() -> dict[str, str]:
+        return {"type": "http.disconnect"}
+
+    async def send(message: dict[str, Any]) -> None:
+        sent.append(message)
+
+    scope = {
+        "type": "http", "method": "POST", "path": "/login", "query_string": b"", "headers": []
+    }  # fmt: skip
+    with ThreadPoolExecutor(1) as threads:  # as in helpers.access
+        threads.submit(asyncio.run, app(scope, leave, send)).result()
+    assert sent[0]["status"] == 400
 
 
 @pytest.mark.parametrize("place", ["//evil.example", "/\\evil.example", "http://evil.example", ""])

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Literal
 from anyio import to_thread
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
-from starlette.requests import ClientDisconnect
 
 from gru_optuna.errors import StorageError
 from gru_optuna.service.access import Editor, Viewer
@@ -184,24 +183,18 @@ async def receive_upload(
             *await to_thread.run_sync(local_folders, context.engine),
         ]
         free = min(shutil.disk_usage(folder).free for folder in folders) - reserve
-        try:
-            async for piece in request.stream():
-                size += len(piece)
-                if size > most:
-                    raise too_large
-                if max(size, int(declared)) > free:
-                    raise RequestRefused(
-                        HTTPStatus.INSUFFICIENT_STORAGE,
-                        f"The disk of the service has no room for {max(size, int(declared)):,} "
-                        f"bytes beside the {reserve / 2**30:.3g} GiB that stay free. Ask who runs "
-                        f"it.",
-                    )
-                digest.update(piece)
-                spooled.write(piece)
-        except ClientDisconnect:  # nobody reads the answer
-            raise RequestRefused(
-                HTTPStatus.BAD_REQUEST, "The connection ended before the body did."
-            ) from None
+        async for piece in request.stream():
+            size += len(piece)
+            if size > most:
+                raise too_large
+            if max(size, int(declared)) > free:
+                raise RequestRefused(
+                    HTTPStatus.INSUFFICIENT_STORAGE,
+                    f"The disk of the service has no room for {max(size, int(declared)):,} bytes "
+                    f"beside the {reserve / 2**30:.3g} GiB that stay free. Ask who runs it.",
+                )
+            digest.update(piece)
+            spooled.write(piece)
         found = digest.hexdigest()
         if sha256 is not None and found != sha256:
             raise RequestRefused(

@@ -83,7 +83,10 @@ def show_log_in(request: Request) -> Response:
 
 
 async def _form(request: Request) -> dict[str, str]:
-    fields = parse_qs((await request.body()).decode(errors="replace"), max_num_fields=10)
+    try:
+        fields = parse_qs((await request.body()).decode(errors="replace"), max_num_fields=10)
+    except ValueError:  # more fields than any form of ours has
+        return {}
     return {name: values[0] for name, values in fields.items()}
 
 
