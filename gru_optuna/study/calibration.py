@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from gru_optuna.attributes import CALIBRATION
 from gru_optuna.formatting import format_metric
+from gru_optuna.study.records import checked
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from optuna import Study
     from torch import Tensor
 
@@ -98,15 +97,6 @@ class Calibration:
         """The content of the study's attribute."""
         return asdict(self)
 
-    @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> Calibration:
-        """The calibration from what `as_json` returned."""
-        parts = {
-            key: Reliability(**{**content[key], "bins": [tuple(b) for b in content[key]["bins"]]})
-            for key in ("before", "after")
-        }
-        return cls(**{**content, **parts})
-
     def in_words(self) -> str:
         """A sentence about what the temperature improves."""
         before, after = self.before, self.after
@@ -123,7 +113,7 @@ def read_calibration(study: Study, number: int) -> Calibration | None:
     content = study.user_attrs.get(CALIBRATION)
     if content is None or content["number"] != number:
         return None
-    return Calibration.from_json(content)
+    return checked(Calibration, content)
 
 
 def fit_temperature(predictions: Predictions) -> float:

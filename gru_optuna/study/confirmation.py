@@ -24,6 +24,7 @@ from gru_optuna.data.views import have_comparable_losses
 from gru_optuna.search import fronts, space
 from gru_optuna.storage.workers.run_leases import run_key
 from gru_optuna.study.ensemble import Ensemble
+from gru_optuna.study.records import checked
 from gru_optuna.study.trial_attributes import (
     COUNTED,
     TrialAttributes,
@@ -164,15 +165,7 @@ class Decision:
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Decision:
         """The decision from what `as_json` returned."""
-        return cls(
-            **{
-                **content,
-                "candidates": [Candidate(**each) for each in content["candidates"]],
-                "test": None if content["test"] is None else TestValue(**content["test"]),
-                "complete_only": content.get("complete_only", True),
-                "ensemble": (found := content.get("ensemble")) and Ensemble.from_json(found),
-            }
-        )
+        return checked(cls, {"complete_only": True, **content})
 
 
 def ranked(

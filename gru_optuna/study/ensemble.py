@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from gru_optuna.formatting import format_list
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
 
 OWN_SEED = -1
@@ -77,13 +77,6 @@ class Ensemble:
     def as_json(self) -> dict[str, Any]:
         """The content of the study's attribute."""
         return asdict(self)
-
-    @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> Ensemble:
-        """The ensemble from what `as_json` returned."""
-        networks = [EnsembleNetwork(**each) for each in content["networks"]]
-        baselines = [EnsembleBaseline(**each) for each in content["baselines"]]
-        return cls(**{**content, "networks": networks, "baselines": baselines})
 
     def __len__(self) -> int:
         """How many members there are."""

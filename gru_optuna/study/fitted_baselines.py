@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from gru_optuna.attributes import FITTED_BASELINES
 from gru_optuna.formatting import format_interval, format_list, format_metric
+from gru_optuna.study.records import checked
 from gru_optuna.study_file.tasks import MAXIMIZED
 
 if TYPE_CHECKING:
@@ -94,19 +95,6 @@ class FittedBaselines:
         """The content of the study's attribute."""
         return asdict(self)
 
-    @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> FittedBaselines:
-        """The models from what `as_json` returned."""
-        comparison = content["comparison"]
-        return cls(
-            **{
-                **content,
-                "models": [FittedModel(**each) for each in content["models"]],
-                "left_out": [ModelLeftOut(**each) for each in content["left_out"]],
-                "comparison": None if comparison is None else Comparison(**comparison),
-            }
-        )
-
     def best(self, spec: Specification) -> FittedModel | None:
         """The model that is best on the validation rows; None if there is none."""
         return min(self.models, key=lambda model: spec.as_loss(model.validation), default=None)
@@ -139,7 +127,7 @@ class FittedBaselines:
 def read_fitted(study: Study) -> FittedBaselines | None:
     """The study's simple models; None if none were fitted."""
     content = study.user_attrs.get(FITTED_BASELINES)
-    return None if content is None else FittedBaselines.from_json(content)
+    return None if content is None else checked(FittedBaselines, content)
 
 
 def write_fitted(study: Study, fitted: FittedBaselines) -> None:

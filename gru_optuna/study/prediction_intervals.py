@@ -20,6 +20,7 @@ from math import ceil
 from typing import TYPE_CHECKING, Any
 
 from gru_optuna.attributes import PREDICTION_INTERVALS
+from gru_optuna.study.records import checked
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -146,7 +147,7 @@ def read_intervals(study: Study, number: int) -> PredictionIntervals | None:
     content: Mapping[str, Any] | None = study.user_attrs.get(PREDICTION_INTERVALS)
     if content is None or content["number"] != number:
         return None
-    return PredictionIntervals(**content)
+    return checked(PredictionIntervals, content)
 
 
 def _errors(outputs: Tensor, split: Split, relative: bool) -> NDArray[np.float64]:

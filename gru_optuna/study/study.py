@@ -8,20 +8,38 @@ depends on the machine.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import optuna
 from optuna.study import StudyDirection
+from pydantic import Field, ValidationError
 
 from gru_optuna import study_file
 from gru_optuna.attributes import (
     BASELINES,
     BUDGET,
+    CALIBRATION,
     CHECKPOINTS,
+    CONFIRMATION,
+    CONFIRMATION_LEASES,
+    CONFIRMATION_RUNS,
+    CONFIRMATION_SECONDS,
+    DATA_FILES,
     DEFAULTS_VERSION,
     FINGERPRINT,
+    FITTED_BASELINES,
     FORMATS,
+    FUTURE,
+    PREDICTION_INTERVALS,
+    PREDICTIONS,
     SPECIFICATION,
+    TEST,
+    WARM_START,
+    WORKED_SECONDS,
+    WORKED_UNTIL,
 )
 from gru_optuna.checkpoints.locations import own_place
 from gru_optuna.data.readers.column_formats import TableFormats
@@ -29,14 +47,21 @@ from gru_optuna.errors import StudyError, UserError, did_you_mean
 from gru_optuna.search.pruners import make_pruner
 from gru_optuna.search.samplers import make_sampler
 from gru_optuna.storage.database.open import owner_of
+from gru_optuna.study.calibration import Calibration
+from gru_optuna.study.confirmation import Decision
+from gru_optuna.study.fitted_baselines import FittedBaselines
+from gru_optuna.study.prediction_intervals import PredictionIntervals
+from gru_optuna.study.records import checked
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from optuna import Study
     from optuna.storages import BaseStorage
 
     from gru_optuna.study_file import Specification
+
+_T = TypeVar("_T")
 
 
 def create_or_resume(
@@ -183,25 +208,71 @@ def load_studies(storage: BaseStorage) -> Iterator[tuple[Study, Specification | 
 def stored_specification(study: Study) -> Specification:
     """The specification that a study was created with, and the budget it was last given.
 
+    What else a study records is checked here, too, for whatever reads it later.
+
     Raises
     ------
     UserError
         If another program changed what the database holds, or a newer version wrote it.
     """
-    attributes = study.user_attrs
+    attributes, place = study.user_attrs, _place(study.study_name)
+    for key, kind in _RECORDS.items():
+        if key in attributes:
+            _read_record(place, key, partial(checked, kind, attributes[key]))
+    content = dict(attributes[SPECIFICATION])
+    content |= {"budget": attributes[BUDGET]} if BUDGET in attributes else {}
+    version = attributes.get(DEFAULTS_VERSION, 1)
+    return _read_record(
+        place, SPECIFICATION, lambda: study_file.parse_stored(content, place, version)
+    )
+
+
+@dataclass(frozen=True)
+class _Tested:
+    number: int
+    value: float
+
+
+_Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+_RECORDS: dict[str, Any] = {
+    SPECIFICATION: dict[str, Any],
+    DEFAULTS_VERSION: int,
+    FINGERPRINT: str,
+    FORMATS: dict[str, Any],
+    DATA_FILES: dict[str, str],
+    BUDGET: dict[str, Any],
+    BASELINES: dict[str, float],
+    FITTED_BASELINES: FittedBaselines,
+    CHECKPOINTS: str,
+    WORKED_SECONDS: _Seconds,
+    WORKED_UNTIL: datetime,
+    CONFIRMATION: Decision,
+    CONFIRMATION_SECONDS: _Seconds,
+    CONFIRMATION_RUNS: dict[str, tuple[float | None, int, int]],
+    CONFIRMATION_LEASES: dict[str, tuple[int, int]],
+    TEST: _Tested,
+    PREDICTIONS: dict[str, Any],
+    FUTURE: dict[str, Any],
+    PREDICTION_INTERVALS: PredictionIntervals,
+    CALIBRATION: Calibration,
+    WARM_START: dict[str, Any],
+}
+"""Of what type each of a study's attributes is."""
+
+
+def _read_record(place: str, key: str, read: Callable[[], _T]) -> _T:
     try:
-        if not isinstance(attributes[SPECIFICATION], dict):
-            raise TypeError("it is not a table of keys and values")
-        content = dict(attributes[SPECIFICATION])
-        content |= {"budget": attributes[BUDGET]} if BUDGET in attributes else {}
-        version = attributes.get(DEFAULTS_VERSION, 1)
-        return study_file.parse_stored(content, _place(study.study_name), version)
+        return read()
     except (TypeError, ValueError, LookupError, AttributeError, RecursionError) as error:
-        # Not of the types that a specification has, anywhere in it.
+        # Not of the types that the record has, anywhere in it.
         reason = f"{type(error).__name__}: {error}".partition("\n")[0]
+        if isinstance(error, ValidationError):
+            first = error.errors(include_url=False)[0]
+            where = ".".join(map(str, first["loc"]))
+            reason = f"{where}: {first['msg']}" if where else first["msg"]
         raise StudyError(
-            f"{_place(study.study_name)}: its specification can't be read ({reason}). Restore a "
-            f"backup, or delete the study."
+            f"{place}: its {key} can't be read ({reason}). Restore a backup, or delete the study."
         ) from None
 
 

@@ -1,4 +1,4 @@
-"""``studies`` with a study among them whose specification can't be read."""
+"""``studies`` with a study among them whose records can't be read."""
 
 from __future__ import annotations
 
@@ -13,8 +13,15 @@ from optuna.storages._rdb import models
 from optuna.trial import create_trial
 from sqlalchemy import update
 
-from gru_optuna import study_file
-from gru_optuna.attributes import BUDGET, DEFAULTS_VERSION, SPECIFICATION
+from gru_optuna import attributes, study_file
+from gru_optuna.attributes import (
+    BUDGET,
+    CALIBRATION,
+    CONFIRMATION,
+    DEFAULTS_VERSION,
+    SPECIFICATION,
+    TEST,
+)
 from gru_optuna.storage.database.open import locate, open_storage
 from gru_optuna.study.study import create_or_resume
 
@@ -22,6 +29,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 pytestmark = pytest.mark.usefixtures("here")
+
+RECORDS = [
+    key for name, key in vars(attributes).items() if name.isupper() and name != "DESCRIBED_AT"
+]
 
 
 @pytest.mark.parametrize(
@@ -33,6 +44,10 @@ pytestmark = pytest.mark.usefixtures("here")
         (SPECIFICATION, {"task": "classification", "pruner": {"name": ["hyperband"]}}),
         *[(BUDGET, value) for value in ("text", [1], {"trials": -1}, {"trials": {}})],
         *[(DEFAULTS_VERSION, value) for value in (99, "new", [], None, 1.5)],
+        (CONFIRMATION, {"candidates": [], "winner": 3}),
+        (CALIBRATION, {"number": 3}),
+        (TEST, None),
+        *[(key, [["nothing", "of", "the", "kind"]]) for key in RECORDS],
     ],
 )
 def test_a_broken_study_is_shown_in_its_row_and_hides_no_other(
@@ -89,9 +104,12 @@ def test_attributes_that_are_not_json_hide_no_other_study(text: str, tmp_path: P
         ):
             connection.execute(update(model).where(of_first).values(value_json=text))
     broken, tiny = json.loads(invoke("studies", "--storage", url, "--json", code=0).stdout)
-    assert "it is not a table of keys and values" in broken["error"]
+    assert "its specification can't be read" in broken["error"]
     assert (tiny["study"], tiny["trials"]) == ("tiny", 1)
-    assert "it is not a table" in invoke("best", "broken", "--storage", url, code=2).output
+    assert (
+        "its specification can't be read"
+        in invoke("best", "broken", "--storage", url, code=2).output
+    )
     assert "1 running" in invoke("status", "tiny", "--storage", url, code=0).output
     invoke("storage", "check", "--storage", url, code=0)
     (*_, study) = open_storage(url).get_all_studies()

@@ -23,6 +23,7 @@ from gru_optuna.study.calibration import (
     calibrated,
     fit_temperature,
 )
+from gru_optuna.study.records import checked
 
 
 def rows(count: int, sharpness: float, seed: int = 0) -> list[tuple[torch.Tensor, Split]]:
@@ -93,7 +94,7 @@ def test_what_is_recorded_is_read_again_and_said() -> None:
     before, after = (Reliability(loss, error, [(0.7, 0.6, 50)]) for loss, error in
                      ((0.5, 0.08), (0.4, 0.02)))  # fmt: skip
     found = Calibration(3, 1.62, 1.7, "test", 370, before, after)
-    assert Calibration.from_json(found.as_json()) == found
+    assert checked(Calibration, found.as_json()) == found
     assert found.in_words() == (
         "On 370 test rows, temperature scaling (T = 1.62, fitted on the validation rows) takes "
         "the log loss of its probabilities from 0.5000 to 0.4000, and their expected calibration "

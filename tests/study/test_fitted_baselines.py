@@ -12,6 +12,7 @@ from gru_optuna.study.fitted_baselines import (
     ModelLeftOut,
     compare_in_words,
 )
+from gru_optuna.study.records import checked
 
 
 def compared(
@@ -95,7 +96,7 @@ def test_what_is_stored_is_what_is_read() -> None:
     found = found.measured(
         {"ridge regression": 0.6}, Comparison.of(1, "test", 4, "ridge", (0.5, 0.6), gain)
     )
-    assert FittedBaselines.from_json(found.as_json()) == found
+    assert checked(FittedBaselines, found.as_json()) == found
     assert found.tested() == {"ridge": 0.6}
     assert found.about_fit() == [
         "They were fitted to 20 of the 80 training rows, drawn at random.",
