@@ -269,7 +269,7 @@ def _shown(time: np.datetime64, counted: bool) -> str:
 
 
 _DAYS = (("year", "month", "day"), ("year", "quarter"), ("year", "month"), ("year", "week"),
-         ("date",))  # fmt: skip
+         ("year", "day of year"), ("date",))  # fmt: skip
 _CLOCKS: tuple[tuple[str, ...], ...] = (("hour", "minute"), ("hour",), ("clock",), ())
 
 

@@ -43,6 +43,12 @@ def years() -> list[int]:
         ({"Year": [1949 + i // 4 for i in range(ROWS)], "qtr": [1, 2, 3, 4] * 36}, "1 quarter"),
         ({"hour": list(range(24)) * 6, "date": [f"2024-01-{1 + i // 24:02}" for i in range(ROWS)]},
          "1 hour"),
+        ({"date": [20240101 + i // 24 for i in range(ROWS)], "time": [100 * (i % 24) for i in
+         range(ROWS)]}, "1 hour"),
+        ({"date": [f"2024-01-{1 + i // 24:02}" for i in range(ROWS)], "<TIME>": [10000 * (i % 24)
+         for i in range(ROWS)]}, "1 hour"),
+        ({"YEAR": [2020 + (i + 300) // 366 for i in range(ROWS)], "DOY": [1 + (i + 300) % 366 for i
+         in range(ROWS)]}, "1 day"),
     ],
 )  # fmt: skip
 def test_columns_of_parts_make_one_time(tmp_path: Path, columns: dict[str, Any], step: str) -> None:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 _NAMES = {
     "quarter": r"qtr|quarter|quartal|trimestre?|kwartał|季度",
     "month": r"mo|mon|mnth|month|monat|mois|mes|mês|mese|maand|månad|月",
+    "day of year": r"doy|yday|jday|day[_ ]of[_ ]year",
     "week": r"wk|kw|week|isoweek|woche|semaine|semana|settimana|vecka",
     "day": r"dd|dy|day|dom|mday|tag|jour|d[ií]a|giorno|dag|日",
     "hour": r"hh|hr|hour|stunde|heure|hora|ora|uur|時|时",
@@ -32,7 +33,7 @@ _NAMES = {
 _WORDS = {
     part: re.compile(rf"(?i)(?<![^\W_])(?:{names})(?![^\W_])") for part, names in _NAMES.items()
 }
-_TIME = re.compile(r"(?i)(?<![^\W_])(?:time|zeit|uhrzeit|heure|hora|ora|tijd|godzina|час|時刻)")
+_TIME = re.compile(r"(?i)(?<![^\W_])(?:hhmm|hhmmss|time|zeit|uhrzeit|heure|hora|ora|tijd|godzina|час|時刻)")
 _LETTERS = {"q": "quarter", "t": "quarter", "m": "month", "w": "week", "kw": "week"}
 """Parts by the letters in front of their numbers, as in Q1 and M01."""
 
@@ -44,6 +45,7 @@ _TOGETHER = {
     frozenset({"year", "month"}): ("{}-{}", "year", "month"),
     frozenset({"year", "month", "day"}): ("{}-{}-{}", "year", "month", "day"),
     frozenset({"year", "week"}): ("{}-W{}", "year", "week"),
+    frozenset({"year", "day of year"}): ("{}-{}", "year", "day of year"),
     frozenset({"date"}): ("{}", "date"),
 }
 """Parts that make a day, or the first of several, and how they are written in one field."""
@@ -61,14 +63,16 @@ _PATTERNS = {
     "quarter": ("%q",),
     "month": ("%-m", "%m", "%b", "%B"),
     "week": ("%-V", "%V"),
+    "day of year": ("%-j", "%j"),
     "day": ("%-d", "%d"),
     "hour": ("%-H", "%H"),
     "minute": ("%-M", "%M"),
 }
 """How a part may be written; the first pattern that fits the column is taken."""
 
-_POINTED = ("%H.%M.%S", "%H.%M")
+_WITHOUT_COLONS = ("%H.%M.%S", "%H.%M", "%H%M", "%H%M%S", "%-H%M", "%-H%M%S")
 """Patterns of a time of day without colons."""
+_DIGITS_OF_DAY = r"^(?:[01]\d|2[0-4])[0-5]\d(?:[0-5]\d)?$"  # 0930 and 093000
 
 
 def parse_columns(columns: Sequence[pl.Series], decided: Sequence[TimeForm] = ()) -> ParsedTimes:
@@ -143,16 +147,30 @@ def _fields(part: str, column: pl.Series) -> pl.Series:
     if column.dtype.is_float():
         column = column.cast(pl.Int64)
     texts = column.cast(pl.String).str.strip_chars()
+    if part == "clock" and texts.str.contains(r"^\d+$").all():
+        return _with_zeros(texts)
     if part in ("date", "clock") or _are_months(texts):
         return texts
-    return texts.str.extract(r"(\d+)")
+    digits = texts.str.extract(r"(\d+)")
+    return digits.str.zfill(3) if part == "day of year" else digits
+
+
+def _with_zeros(texts: pl.Series) -> pl.Series:
+    """Times of day such as 930 with the zeros that numbers have lost."""
+    return texts.str.zfill(4 if (texts.str.len_chars() <= 4).all() else 6)
 
 
 def _is_clock(name: str, texts: pl.Series) -> bool:
-    """Whether texts are times of day; 18.30 is one only in a column that is named so."""
+    """Whether texts are times of day; 18.30 and 1830 are only in a column that is named so."""
     if texts.str.contains(r"^\d{1,2}:\d{2}").all():
         return True
-    return bool(_TIME.search(name)) and texts.str.contains(r"^\d{1,2}\.\d{2}(?:\.\d{2})?$").all()
+    if not _TIME.search(name):
+        return False
+    if texts.str.contains(r"^\d{1,6}$").all():
+        # Numbers of at most two digits may as well be hours, or count something.
+        long = (texts.str.len_chars() > 2).any()
+        return long and _with_zeros(texts).str.contains(_DIGITS_OF_DAY).all()
+    return texts.str.contains(r"^\d{1,2}\.\d{2}(?:\.\d{2})?$").all()
 
 
 def _are_months(texts: pl.Series) -> bool:
@@ -170,8 +188,9 @@ def _form(
     texts = fields if stored != "text" else column.cast(pl.String).str.strip_chars()
     if part in ("date", "clock"):
         form = TimeForm(reads, stored=stored)
-        if part == "clock" and (pointed := fit_patterns(form, _POINTED, texts, times)) is not None:
-            return pointed
+        plain = fit_patterns(form, _WITHOUT_COLONS, texts, times) if part == "clock" else None
+        if plain is not None:
+            return plain
         return fit_form(form, texts, times) or TimeForm(
             reads, "%Y-%m-%d" if part == "date" else "%H:%M"
         )

@@ -58,9 +58,11 @@ _ABBREVIATIONS = (  # those of RFC 2822, and of Central Europe
 
 # What may stand around a time.
 _WRAPPINGS = (
+    # Brackets around all of it, as web servers write them.
+    (r"^\[([^\[\],;]*\d[^\[\],;]*)\]$", "${1}"),
     # A zone in brackets, next to its offset.
     (r"\s*\[\w+(?:/\w+)*\]$", ""),
-    (r"\s*\([\w/]+\)$", ""),
+    (r"\s*\([\w/ ]+\)$", ""),
     # An interval is read by its start.
     (r"^[\[(](.*\d.*?)[,;].*[\])]$", "${1}"),
     (r"^(.*\d.*?)(?: [-–—] | to | until | bis |\.\.)\s*\S*\d.*$", "${1}"),
@@ -79,6 +81,7 @@ _SPELLINGS = (
     # The year follows the time of day.
     (r"^([^\W\d_]{3,} +\d{1,2}) (\d{1,2}:\d{2}(?::\d{2})?)( [A-Z]{3,4}| [+-]\d{4})? (\d{4})$",
      "${1} ${4} ${2}${3}"),
+    (r"(:\d{2}) (?:GMT|UTC)([+-]\d{2}:?\d{2})$", "${1}${2}"),  # as JavaScript writes offsets
     *((rf"(:\d{{2}}|[AP]M) ?(?:{names})$", f"${{1}}{offset}") for names, offset in _ABBREVIATIONS),
     (rf"(?i)^(\d{{1,2}}){_MONTHS}(\d{{4}})\b", "${1} ${2} ${3}"),  # as SAS and Stata write days
     (rf"(?i)(\b|\d){_MONTHS}{_REST_OF_MONTH}\b\.?", "${1}${2}"),
@@ -144,6 +147,7 @@ _DATES = {
     "%d %b %Y": r"^\d{1,2} [^\W\d_]+ \d{4}\b",
     "%d %b %y": r"^\d{1,2} [^\W\d_]+ \d{2}\b",
     "%G-W%V-%u": r"^\d{4}-W",
+    "%Y-%j": r"^\d{4}-\d{3}\b",
 }
 _AMBIGUOUS = ("%d-%m-%Y", "%m-%d-%Y", "%d-%m-%y", "%m-%d-%y", "%y-%m-%d")
 _CLOCKS = ("", " %H:%M", " %H:%M:%S%.f", " %I:%M %p", " %I:%M:%S %p")
@@ -151,7 +155,8 @@ _OFFSET = r"(:\d{2}(?:\.\d+)?(?: [AP]M)?)(?:(Z)|([+-])(\d{2}):?(\d{2})?)$"
 _ZONE = r"\[([A-Za-z]+(?:/[\w+-]+)+)\]$"
 _YEAR_ALONE = r"^\d{4}$"
 _MONTH_ALONE = r"^(?:\d{4}[./-]\d{1,2}|\d{1,2}[./-]\d{4})$"
-_MONTH_AND_NUMBER = r"^[^\W\d_]+\.?[-/ ']+(\d{1,2})$"
+_MONTH_AND_NUMBER = r"^[^\W\d_]+\.?[-/ ]*(\d{1,2})$"
+_YEAR_AND_DIGIT = r"^(?:(\d{4})[./-]([1-4])|([1-4])[./-](\d{4}))$"
 _MIDNIGHT = r" 24:00(:00(?:\.0+)?)?$"
 _CLOCK_TO_CLOCK = r"(\d{1,2}):(\d{2}) ?[-–] ?(\d{1,2}):(\d{2})$"
 _YEAR_TO_YEAR = r"^(\d{4}) ?[/–-] ?(\d{2}|\d{4})$"
@@ -164,6 +169,7 @@ _CENTURY_UNKNOWN = (2030, 2068)  # POSIX reads 69 as 1969, but Excel 30 as 1930
 # Digits of one length in which every field must be a day of the calendar, as they are written.
 _YEAR, _MONTH, _DAY = r"((?:1[5-9]|2[01])\d{2})", r"(0[1-9]|1[0-2])", r"(0[1-9]|[12]\d|3[01])"
 _HOUR, _SIXTIETH = r"([01]\d|2[0-4])", r"([0-5]\d)"
+_OF_YEAR = r"(00[1-9]|0[1-9]\d|[12]\d\d|3[0-5]\d|36[0-6])"
 _COMPACT = {
     "%Y%m": (_YEAR + _MONTH, "${1}-${2}-01"),
     "%G%V": (_YEAR + r"(0[1-9]|[1-4]\d|5[0-3])", "${1}-W${2}-1"),
@@ -175,12 +181,27 @@ _COMPACT = {
         _YEAR + _MONTH + _DAY + _HOUR + _SIXTIETH + _SIXTIETH,
         "${1}-${2}-${3} ${4}:${5}:${6}",
     ),
+    "%Y%j": (_YEAR + _OF_YEAR, "${1}-${2}"),
+    "%m%Y": (_MONTH + _YEAR, "${2}-${1}-01"),
+    "%d%m%Y": (_DAY + _MONTH + _YEAR, "${3}-${2}-${1}"),
+    "%m%d%Y": (_MONTH + _DAY + _YEAR, "${3}-${1}-${2}"),
+    "%d%m%y": (rf"{_DAY}{_MONTH}(\d{{2}})", "${1}-${2}-${3}"),
+    "%m%d%y": (rf"{_MONTH}{_DAY}(\d{{2}})", "${1}-${2}-${3}"),
 }
+_OF_COMPACT = {
+    "%y%m%d": "%y-%m-%d", "%G%V": "%G-W%V-%u", "%Y%j": "%Y-%j", "%d%m%y": "%d-%m-%y",
+    "%m%d%y": "%m-%d-%y",
+}  # fmt: skip
+"""How digits are read once they are spelled; the others as a year, its month and day."""
+_WIDTHS = {"%m%Y": 6, "%d%m%y": 6, "%m%d%y": 6, "%d%m%Y": 8, "%m%d%Y": 8, "%Y%j": 7}
+"""Of digits that counts may look like: all must be days, none far from the next."""
+_NOT_FAR = timedelta(days=92)
 _LIMITS = {"decimal year": (1500, 2199.999), "excel": (25_569, 73_050)}  # Excel: 1970 to 2099
 _MONTH_ERROR = 0.07  # months: of years with two decimals
 _HUNDREDTH_ERROR = 1e-6  # of the month in 2024.01
 _EXCEL_ERROR = 1.0  # seconds: of days with five decimals
 _EARLIEST_EPOCH = 1e8  # the year 1973; a smaller number is taken for a count
+_LATEST_EPOCH = 7.26e9  # the year 2200; what counts beyond began on another day, or at none
 _EPOCHS_FROM = {"ns": 1e17, "us": 1e14, "ms": 1e11}  # as seconds, the year 5138 or later
 
 
@@ -315,11 +336,11 @@ def _refuse_half_dates(fields: _Fields) -> None:
 
 def _parse_texts(fields: _Fields, decided: TimeForm | None) -> ParsedTimes:
     _refuse_half_dates(fields)
+    if decided is None:
+        _refuse_digits_of_quarters(fields)
     texts, offsets = _without_offsets(_spelled(_without_ends(fields.texts, decided)))
     times, order = _by_order(texts, fields, decided)
     local = _numpy(times)
-    if order == "%d %b %y" and decided is None:
-        _refuse_days_as_years(fields, times)
     form = TimeForm(order, stored=fields.stored)
     if offsets is None:
         return ParsedTimes(local, (_fitted(form, fields, times, decided),))
@@ -333,13 +354,31 @@ def _parse_texts(fields: _Fields, decided: TimeForm | None) -> ParsedTimes:
     return ParsedTimes(values, (_fitted(form, fields, pl.Series(values=values), decided),), passed)
 
 
+def _refuse_digits_of_quarters(fields: _Fields) -> None:
+    """Refuses 2010-1 to 2010-4: the quarters of years, or only the first months of each."""
+    parts = fields.texts.str.extract_groups(_YEAR_AND_DIGIT).struct.unnest()
+    digits, years = parts["2"].fill_null(parts["3"]), parts["1"].fill_null(parts["4"])
+    if digits.null_count() or years.n_unique() < 2:
+        return
+    if (held := "".join(sorted(digits.unique()))) in ("12", "1234"):
+        part, letter = ("quarter", "Q") if held == "1234" else ("half", "H")
+        fields.refuse(
+            0,
+            f": a {part} of the year, or a month? Write it as {years[0]}{letter}{digits[0]}, or as "
+            f"{years[0]}-0{digits[0]}.",
+        )
+
+
 def _refuse_days_as_years(fields: _Fields, times: pl.Series) -> None:
-    """Refuses "Jan 10", "Jan 11": days of a month, or the Januaries of two years."""
+    """Refuses "Jan 10", "Jan 11": days of a month, or the Januaries of two years.
+
+    The number changes within a month, where those of years change at its end.
+    """
     numbers = fields.texts.str.extract(_MONTH_AND_NUMBER).cast(pl.Int64, strict=False)
     if numbers.null_count() or not numbers.is_between(1, 31).all() or len(numbers) < _LEAST_PAIRS:
         return
-    months = (12 * times.dt.year() + times.dt.month()).diff().drop_nulls()
-    if 2 * (months == 12).sum() > len(months):
+    other_month, other_number = times.dt.month().diff() != 0, numbers.diff() != 0
+    if (other_number & ~other_month).sum() > (other_month & ~other_number).sum():
         fields.refuse(0, ": a year, or a day of a month? Write dates with four digits of the year.")
 
 
@@ -428,20 +467,20 @@ def _by_order(texts: pl.Series, fields: _Fields, decided: TimeForm | None) -> tu
     found = {date: _parsed(head, date).count() for date in _orders(head, decided)}
     most = max(found.values())
     if not most:
-        fields.refuse(0, ", not a time. Write it as 2024-12-31 or 2024-12-31 23:00:00.")
+        fields.refuse(0, f", not a time. {_how_to_write(fields.texts[0])}")
     read = {date: _respelled(texts, date) for date, count in found.items() if count == most}
     best = max(times.count() for times in read.values())
     read = {date: times for date, times in read.items() if times.count() == best}
     if len(read) > 1:
-        rising = {date: times for date, times in read.items() if times.is_sorted()}
-        falling = {date: times for date, times in read.items() if times.is_sorted(descending=True)}
-        read = rising or falling or read
+        read = _in_order(read)
     if len(read) > 1:
         read = {date: times for date, times in read.items() if _is_regular(times)} or read
     if len(read) > 1:
         which = "day or month" if all(date.endswith("Y") for date in read) else "day, month or year"
         fields.refuse(0, f": {which} first? Write it as 2024-12-31.")
     ((order, times),) = read.items()
+    if order == "%d %b %y" and decided is None:
+        _refuse_days_as_years(fields, times)
     fields.refuse_first(times.is_null(), times.is_not_null())
     if order.endswith("y"):
         unknown = times.dt.year().is_between(*_CENTURY_UNKNOWN)
@@ -452,6 +491,18 @@ def _by_order(texts: pl.Series, fields: _Fields, decided: TimeForm | None) -> tu
     return times, order
 
 
+def _how_to_write(field: str) -> str:
+    """What to do about a field that is no time in any order."""
+    form = "as 2024-12-31 or 2024-12-31 23:00:00."
+    if re.fullmatch(r"\d(?:\.\d+)?[eE]\+?\d+", field):
+        return f"Its last digits are lost, as where a spreadsheet saved it: write it {form}"
+    if any(sign.isdigit() and not sign.isascii() for sign in field):
+        return f"Write it with the digits 0 to 9, {form}"
+    if re.search(r"\d", field) and not re.search(r"\d{4}", field):
+        return f"Write it with four digits of the year, {form}"
+    return f"Write it {form}"
+
+
 def _orders(head: pl.Series, decided: TimeForm | None) -> Iterable[str]:
     """The orders in which later rows may be written."""
     if decided is None or decided.reads not in _DATES:
@@ -459,6 +510,13 @@ def _orders(head: pl.Series, decided: TimeForm | None) -> Iterable[str]:
     if _parsed(head, decided.reads).count():
         return (decided.reads,)
     return (date for date in _DATES if date not in _AMBIGUOUS or date == decided.reads)
+
+
+def _in_order(read: dict[str, pl.Series]) -> dict[str, pl.Series]:
+    """The readings in which times ascend, or else descend; all of them if none does."""
+    rising = {form: times for form, times in read.items() if times.is_sorted()}
+    falling = {form: times for form, times in read.items() if times.is_sorted(descending=True)}
+    return rising or falling or read
 
 
 def _is_regular(times: pl.Series) -> bool:
@@ -528,6 +586,8 @@ def _parse_numbers(fields: _Fields, decided: TimeForm | None) -> ParsedTimes | N
         if not isinstance(middle, float) or middle < _EARLIEST_EPOCH:
             return None
         unit = next((unit for unit, low in _EPOCHS_FROM.items() if middle >= low), "s")
+        if middle * EPOCH_UNITS.get(unit, 1e-3) > 1e6 * _LATEST_EPOCH:
+            return None
         form = replace(form, reads=f"epoch {unit}")
     return ParsedTimes(_epoch(fields, numbers, form.reads), (form,))
 
@@ -561,28 +621,42 @@ def _parse_compact(fields: _Fields, decided: TimeForm | None) -> ParsedTimes | N
     patterns = list(_COMPACT)
     if decided is not None and decided.writes in _COMPACT:
         patterns = [decided.writes]
-    fits = {writes: fields.texts.str.contains(f"^{_COMPACT[writes][0]}$") for writes in patterns}
+    # Numbers such as 1312021 have lost the zero in front.
+    texts = {writes: fields.texts.str.zfill(_WIDTHS.get(writes, 0)) for writes in patterns}
+    fits = {writes: texts[writes].str.contains(f"^{_COMPACT[writes][0]}$") for writes in patterns}
     if "%Y%m" in fits and fits["%Y%m"].all():
         fits.pop("%G%V", None)  # no week after the twelfth
     read: dict[str, pl.Series] = {}
     for writes, fit in fits.items():
-        if 2 * fit.sum() > len(fit) or decided is not None:
+        rare = writes in _WIDTHS
+        if (fit.all() if rare else 2 * fit.sum() > len(fit)) or decided is not None:
             pattern, spelling = _COMPACT[writes]
-            date = {"%y%m%d": "%y-%m-%d", "%G%V": "%G-W%V-%u"}.get(writes, "%Y-%m-%d")
-            read[writes] = _parsed(fields.texts.str.replace(f"^{pattern}$", spelling), date)
+            date = _OF_COMPACT.get(writes, "%Y-%m-%d")
+            times = _parsed(texts[writes].str.replace(f"^{pattern}$", spelling), date)
+            if decided is not None or not rare or _are_near(times):
+                read[writes] = times
     read = {writes: times for writes, times in read.items() if times.count()}
     if len(read) > 1:
         best = max(times.count() for times in read.values())
         read = {writes: times for writes, times in read.items() if times.count() == best}
+    if len(read) > 1 and not read.keys().isdisjoint(_WIDTHS):
+        read = _in_order(read)
     if len(read) > 1:
         read = {writes: times for writes, times in read.items() if _is_regular(times)} or read
     if len(read) > 1:
-        fields.refuse(0, ": a month of a year, or a day? Write it as 2024-12-31.")
+        which = "a month of a year, or a day" if "%Y%m" in read else "day, month or year first"
+        fields.refuse(0, f": {which}? Write it as 2024-12-31.")
     for writes, times in read.items():
         fields.refuse_first(times.is_null(), times.is_not_null())
         form = TimeForm("compact", writes, fields.stored)
         return ParsedTimes(_numpy(times), (form,))
     return None
+
+
+def _are_near(times: pl.Series) -> bool:
+    """Whether most times are a quarter or less from the one before, and not years as counts are."""
+    usual = times.diff().abs().median()
+    return isinstance(usual, timedelta) and usual <= _NOT_FAR
 
 
 def _parse_years(fields: _Fields, numbers: pl.Series, form: TimeForm) -> ParsedTimes:

@@ -70,6 +70,13 @@ FORMS: dict[str, dict[str, Writer]] = {
     "D": {
         "20000131": by("%Y%m%d"),
         "20000131 as a number": lambda moment: int(moment.strftime("%Y%m%d")),
+        "31012000": by("%d%m%Y"),
+        "01312000": by("%m%d%Y"),
+        "1312000 as a number": lambda moment: int(moment.strftime("%m%d%Y")),
+        "310100": by("%d%m%y"),
+        "013100": by("%m%d%y"),
+        "2000031": by("%Y%j"),
+        "2000-031": by("%Y-%j"),
         "2000-01-31": by("%Y-%m-%d"),
         "2000/1/31": by("%Y/%-m/%-d"),
         "31.01.2000": by("%d.%m.%Y"),
@@ -270,6 +277,14 @@ def test_midnight_may_be_written_as_24_hours() -> None:
         (["2024-01", "2024-02", "2024-02-02"], 'is "2024-02-02", not a time like "2024-01"'),
         (["2023", "2024-02", "2024-03"], 'is "2023", not a time like "2024-02"'),
         (["Jan 10", "Jan 11", "Jan 12"], 'is "Jan 10": a year, or a day of a month?'),
+        (["Oct29", "Oct30", "Oct31", "Nov01"], 'is "Oct29": a year, or a day of a month?'),
+        (["Jan 01", "Jan 08", "Jan 15"], 'is "Jan 01": a year, or a day of a month?'),
+        (["2010-1", "2010-2", "2010-3", "2010-4", "2011-1"], "a quarter of the year, or a month?"),
+        (["1/2010", "2/2010", "1/2011"], "Write it as 2010H1, or as 2010-01."),
+        (["012005", "022005", "032005"], "day, month or year first?"),
+        (["01.03.", "02.03."], "Write it with four digits of the year"),
+        (["٢٠٢١-٠١-٠١"], "Write it with the digits 0 to 9"),
+        (["1.70407E+12", "1.70408E+12"], "Its last digits are lost"),
     ],
 )
 def test_the_first_field_that_is_no_time_is_named(written: list[str], message: str) -> None:
@@ -297,6 +312,29 @@ def test_seconds_since_1970_are_no_calendar() -> None:
         numbers = pl.Series(values=times.astype(f"datetime64[{unit}]").astype(np.int64))
         assert (parse_times(numbers).values == times).all()
         assert (parse_times(numbers.cast(pl.String)).values == times).all()
+
+
+@pytest.mark.parametrize("first", [99_900, 101_000, 1_000_000, 49_105_962_326_000])
+def test_counts_are_no_calendar(first: int) -> None:
+    """Neither days of digits, nor milliseconds since 1970 that reach the year 3526."""
+    counts = pl.Series(values=range(first, first + 200))
+    assert parse_times(counts).counted
+
+
+def test_a_month_with_two_digits_of_its_year_stays_one() -> None:
+    months = pd.date_range("2009-01", periods=60, freq="MS")
+    for pattern in ("%b%y", "%b-%y"):
+        parsed = parse_times(pl.Series(values=[f"{month:{pattern}}" for month in months]))
+        assert (parsed.values == months.to_numpy()).all()
+
+
+@pytest.mark.parametrize(
+    "pattern", ["[%d/%b/%Y:%H:%M:%S +0100]", "%a %b %d %Y %H:%M:%S GMT+0100 (Central Europe)"]
+)
+def test_times_of_logs_and_browsers_are_read(pattern: str) -> None:
+    hours = pd.date_range("2024-01-31", periods=50, freq="h")
+    parsed = parse_times(pl.Series(values=[f"{hour:{pattern}}" for hour in hours]))
+    assert (parsed.values == (hours - pd.Timedelta(hours=1)).to_numpy()).all()
 
 
 def test_one_word_with_numbers_is_no_column_of_dates() -> None:
