@@ -10,8 +10,8 @@ import numpy as np
 import polars as pl
 
 from gru_optuna.data.readers.numbers import has_markers
-from gru_optuna.data.readers.tables import decide_formats
-from gru_optuna.data.readers.times import are_days, share_of_times
+from gru_optuna.data.readers.tables import FOR_SEQUENCES, decide_formats
+from gru_optuna.data.readers.times import are_days, are_epochs, share_of_times
 from gru_optuna.data.series.joined_tables import holds_categories
 from gru_optuna.errors import DataError
 from gru_optuna.inspection.role_words import name_speaks
@@ -45,9 +45,15 @@ _CODED = (
     r"\d+:\d\d(?::\d\d)?(?:\.\d+)?)$"
 )
 """Numbers in forms that aren't read: limits, hexadecimal ones, fractions, durations, or mixed."""
+_LIMIT = r"^[<>≤≥~≈] ?\d[\d.,]*$"
 _QUANTITY = r"^[+-]?\d[\d.,' ]*( ?[^\d\s.,'+%-][^\d\s]{0,9})$"  # 1.2K, 108 kW
-_NESTED = r'^\[(?:[-\d.\s",\[]|null|\]).*\]$|^\{".*\}$|^(?:[-+\d.e]+[\s,;|]+){7}[-+\d.e\s,;|]+$'
-"""Lists and objects, as JSON writes them, and eight or more numbers in a field."""
+_NUMBERS = (
+    r"^\[\s*-?(?:\d[\d.]*(?:e[+-]?\d+)?|[Nn]a[Nn])(?:[\s,].*)?\]$|"
+    r"^(?:[-+\d.e]+[\s,;|]+){7}[-+\d.e\s,;|]+$"
+)
+"""A list of numbers, as JSON or numpy writes it, and eight or more numbers in a field."""
+_NESTED = rf'(?s){_NUMBERS}|^\[(?:["\[{{]|null|\]).*\]$|^\{{".*\}}$'
+"""These, and other lists and objects, as JSON writes them."""
 _WHOLE_NAME = 2  # what `name_speaks` gives for a name that is one such word
 
 
@@ -100,6 +106,8 @@ def _describe(table: Table, name: str) -> Column:
     if texts.drop_nulls().str.contains(_NESTED).all():
         row = int(texts.is_not_null().arg_max() or 0)
         nested = f'column "{name}" holds lists or objects. Write one value per field'
+        if re.match(f"(?s){_NUMBERS}", texts[row]):
+            nested = f'column "{name}" holds several numbers in each field. {FOR_SEQUENCES}'
         return Column(name, "other", missing, 0, {}, mistake=f"{table.at(row)}: {nested}")
     distinct = texts.drop_nulls().n_unique()
     values = _most_frequent(texts) if distinct <= _FEW_VALUES else {}
@@ -183,6 +191,9 @@ def _are_numbers(table: Table, name: str, sample: pl.Series) -> bool:
         return True
     refused = table.parsed(name)[1].filter(table.column(name).is_not_null()).head(_SAMPLE)
     numeric = int(refused.sum()) <= (1 - _MOSTLY) * len(sample) or has_markers(sample, refused)
+    limits = sample.filter(refused[: len(sample)])  # such as "<1" where little was counted
+    if not numeric and len(limits) < len(sample) / 2 and sample.n_unique() > _FEW_NAMES:
+        numeric = bool(limits.str.contains(_LIMIT).all())
     # Among names of holidays, "None" is a category, not a missing number.
     return numeric and not holds_categories([table], name)
 
@@ -190,7 +201,8 @@ def _are_numbers(table: Table, name: str, sample: pl.Series) -> bool:
 def _are_times(name: str, sample: pl.Series, *, numeric: bool) -> bool:
     """Whether a column is meant to hold times, by its name or its fields."""
     if numeric:
-        return _is_time_name(name) or are_days(sample) or (not name and _are_years(sample))
+        known = are_days(sample) or are_epochs(sample)
+        return _is_time_name(name) or known or (not name and _are_years(sample))
     # A column "time" of lunch and dinner holds no times.
     has_digits = sample.str.contains(r"\d").any()
     named = max(name_speaks(name, "time"), name_speaks(name, "date")) if has_digits else 0

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from itertools import chain, combinations
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -12,7 +10,7 @@ import polars as pl
 
 from gru_optuna.data.readers.headers import lines_of_units
 from gru_optuna.data.readers.numbers import MISSING, markers_among
-from gru_optuna.data.readers.time_columns import parse_columns
+from gru_optuna.data.readers.tables import is_plain
 from gru_optuna.data.series.categories import MOST_CATEGORIES
 from gru_optuna.errors import DataError
 from gru_optuna.formatting import format_list
@@ -25,7 +23,6 @@ if TYPE_CHECKING:
     from gru_optuna.inspection.columns import Column
     from gru_optuna.inspection.guess import Guess
     from gru_optuna.inspection.roles import Roles
-    from gru_optuna.inspection.time_column import TimeColumn
 
 
 _LEAKING_SHARE = 0.98  # of the rows whose label follows from the value of a column
@@ -42,14 +39,13 @@ UNBALANCED = 3.0
 """The largest class has this many times the rows of the smallest."""
 
 _HEAD = 50  # rows in which lines of units are looked for
-_PAIRED = 6  # columns of which two may name the series together
 _RARE = 10  # a class with fewer rows is rare
 _PARTS = 3  # training, validation and test need one row of a class each
 _MOSTLY_MISSING = 0.5
-_SOON = timedelta(days=366)  # planned values may lie ahead
-_BUDDHIST = ("2443", "2650")  # years: 1900 to 2107 of the Common Era
-_MOSTLY_COUNTED = 0.9  # of the times have rows that the column counts
-_COUNT = "\x1f"  # the name of a column of our own, which no file has
+_YES_OR_NO = {
+    **dict.fromkeys(("true", "t", "yes", "y", "1", "1.0", "on"), True),
+    **dict.fromkeys(("false", "f", "no", "n", "0", "0.0", "off"), False),
+}
 
 
 @dataclass(frozen=True)
@@ -87,12 +83,14 @@ def in_columns(table: Table, columns: Sequence[Column], guess: Guess) -> Iterato
             yield DataFinding("missing", table.source, message, name)
         if column.kind == "empty":
             yield DataFinding("constant", table.source, f'column "{name}" is empty', name)
-        elif column.kind == "constant":
+        elif column.kind == "constant" and name not in guess.roles.times:
             message = f'column "{name}" has a single value, so nothing can be learned from it'
             blocks = name == guess.roles.target
             yield DataFinding("constant", table.source, message, name, blocks)
         elif column.missing > _MOSTLY_MISSING * len(table):
             message = f'column "{name}" is missing in {column.missing:,} of {len(table):,} rows'
+            if column.kind != "number" or name_speaks(name, "calendar"):
+                message += _if_written_once(table, name)
             yield DataFinding("missing", table.source, message, name)
         unused = column.kind == "id" and name not in ("", *parts)
         if unused and guess.rows in ("sequences", "series"):
@@ -117,9 +115,19 @@ def in_columns(table: Table, columns: Sequence[Column], guess: Guess) -> Iterato
             )
             yield DataFinding("words", table.source, message, name)
     yield from _gaps(table, columns, guess)
+    yield from _missing_texts(table, guess.roles.text)
     yield from _marked_missing(table)
     for name, message in leaks(table, columns, guess.roles):
         yield DataFinding("leak", table.source, message, name)
+
+
+def _if_written_once(table: Table, name: str) -> str:
+    """What to do if a column names only the first of the rows that belong together."""
+    held = table.column(name).is_not_null()
+    if not held[0] or held.sum() < 2:
+        return ""
+    fill = f'frame["{name}"].ffill()'
+    return f": if it holds for the rows below, too, fill it in, as pandas does with {fill}"
 
 
 def far_numbers(table: Table, columns: Sequence[Column]) -> dict[str, list[str]]:
@@ -157,11 +165,12 @@ def in_labels(table: Table, guess: Guess) -> Iterator[DataFinding]:
         return
     yield from _missing_labels(table, label, counts)
     yield from _alike_labels(table, label, counts)
+    yield from _joined_labels(table, label, counts)
     (most, highest), (least, lowest) = (*counts.items(),)[0], (*counts.items(),)[-1]
     if lowest < _RARE:
         rare = sum(count < _RARE for count in counts.values())
         message = (
-            f"{_number(rare, 'class has', 'classes have')} fewer than {_RARE} rows, such as "
+            f"{number_of(rare, 'class has', 'classes have')} fewer than {_RARE} rows, such as "
             f'"{least}" ({lowest}): add rows, or drop or merge such classes'
         )
         yield DataFinding("label", table.source, message, label, blocks=lowest < _PARTS)
@@ -189,19 +198,35 @@ def _missing_labels(table: Table, label: str, counts: dict[str, int]) -> Iterato
 
 
 def _alike_labels(table: Table, label: str, counts: dict[str, int]) -> Iterator[DataFinding]:
-    """Classes that are probably one: they differ in their case, or are the same number."""
+    """Classes that are probably one: by their case, as numbers, or as words for yes and no."""
     alike: dict[object, list[str]] = {}
     for name in counts:
         try:
             key: object = float(name)
         except ValueError:
             key = name.casefold()
+        if all(other.casefold() in _YES_OR_NO for other in counts):
+            key = _YES_OR_NO[name.casefold()]
         alike.setdefault(key, []).append(name)
     for names in alike.values():
         if len(names) > 1:
             named = " and ".join(f'"{name}" ({counts[name]:,})' for name in names)
             message = f'column "{label}" has {named} as different classes: write them alike'
             yield DataFinding("label", table.source, message, label)
+
+
+def _joined_labels(table: Table, label: str, counts: dict[str, int]) -> Iterator[DataFinding]:
+    """Classes such as ``red|blue`` beside ``red`` and ``blue``: rows with several labels."""
+    for sign in "|;,/":
+        joined = {name: [*map(str.strip, name.split(sign))] for name in counts if sign in name}
+        known = [name for name, parts in joined.items() if all(part in counts for part in parts)]
+        if len(joined) > 1 and known:
+            message = (
+                f'column "{label}" has several labels in a field, such as "{known[0]}": each '
+                f"combination is a class of its own. For one label of several, give each a column"
+            )
+            yield DataFinding("label", table.source, message, label)
+            return
 
 
 def count_classes(table: Table, label: str, owner: str | None) -> dict[str, int]:
@@ -258,109 +283,6 @@ def overlaps(first: Table, second: Table, guess: Guess) -> Iterator[DataFinding]
                 return
 
 
-def in_time(table: Table, clock: TimeColumn, roles: Roles) -> Iterator[DataFinding]:
-    """Times that are doubled, out of order, or missing."""
-    name = next(iter(roles.times), clock.column)
-    if clock.first_doubled is not None:
-        or_else = "" if clock.series > 1 else ", or name the column of the series"
-        advice = f"keep one row for each time{or_else}"
-        if (counted := _counted_within(table, roles)) is not None:
-            advice = (
-                f'"{counted}" numbers the rows of each time: if it counts steps, add it to the '
-                f"times; if it names series, add --series {counted}"
-            )
-        elif len(names := _names_of_series(table, roles)) == 1:
-            advice = f"{names[0]} seems to name the series: add --series {names[0]}"
-        elif names:
-            advice = (
-                f"{names[0]} and {names[1]} seem to name the series together: join them in one "
-                f"column, and name it with --series"
-            )
-        if clock.clocks_back is not None:
-            advice = (
-                f"it looks like the end of daylight saving time, when clocks go back and show an "
-                f"hour twice, as in {clock.clocks_back}: write the times in UTC or with their "
-                f"offsets, such as +02:00"
-            )
-        message = (
-            f"{_number(clock.doubled, 'row repeats', 'rows repeat')} an earlier time, the first "
-            f"at {table.at(clock.first_doubled)}: {advice}"
-        )
-        yield DataFinding("time", table.source, message, name, blocks=True)
-    if clock.first_unordered is not None:
-        message = (
-            f"{_number(clock.unordered, 'row is', 'rows are')} earlier than the row above, the "
-            f"first at {table.at(clock.first_unordered)}: sort the rows by {name}"
-        )
-        yield DataFinding("time", table.source, message, name, blocks=True)
-    if clock.missing:
-        message = (
-            f"{_number(clock.missing, 'step has', 'steps have')} no row, at {clock.step} per "
-            f"step; the first follows {clock.first_gap}"
-        )
-        yield DataFinding("time", table.source, message, name)
-    if clock.last > f"{datetime.now(UTC) + _SOON:%Y-%m-%d}" and _are_counted(table, roles):
-        message = (
-            f"read as counted from 1970, {name} reaches {clock.last}: if it counts from another "
-            f"day, as SAS and Stata do from 1960, write dates"
-        )
-        yield DataFinding("time", table.source, message, name)
-    if not clock.counted and _BUDDHIST[0] <= clock.first <= clock.last <= _BUDDHIST[1]:
-        message = (
-            f"the years of {name} look like those of the Buddhist calendar: subtract 543, or leap "
-            f"days and weekdays are wrong"
-        )
-        yield DataFinding("time", table.source, message, name)
-    if clock.step is None and clock.steps > 2:
-        message = f"the times in {name} have no regular step"
-        yield DataFinding("time", table.source, message, name)
-
-
-def _are_counted(table: Table, roles: Roles) -> bool:
-    """Whether the times are numbers counted from 1970."""
-    columns = [table.time_column(name) for name in roles.times]
-    return any(form.reads.startswith("epoch") for form in parse_columns(columns).forms)
-
-
-def _counted_within(table: Table, roles: Roles) -> str | None:
-    """A column that counts the rows of each time, such as the half-hours of a day."""
-    if roles.series is not None:
-        return None
-    rows = table.frame.select(roles.times)
-    for name in _plain_names(table):
-        taken = name in ("", roles.target, *roles.times) or name_speaks(name, "id")
-        if taken or table.count_numbers(name)[1]:
-            continue
-        counted = rows.with_columns(pl.Series(_COUNT, table.numbers(name)))
-        last, rise = (
-            counted.group_by(roles.times)
-            .agg(
-                pl.col(_COUNT).max().alias("last"),
-                (pl.col(_COUNT).diff().drop_nulls() == 1).all().alias("rise"),
-            )
-            .select(pl.col("last").max(), pl.col("rise").mean())
-            .row(0)
-        )
-        if last > 1 and rise > _MOSTLY_COUNTED:
-            return name
-    return None
-
-
-def _names_of_series(table: Table, roles: Roles) -> tuple[str, ...]:
-    """The column, or else the two columns, that distinguish the rows of each time; may be empty."""
-    taken = ("", roles.target, *roles.times)
-    names = [
-        name
-        for name in _plain_names(table)
-        if name not in taken and 1 < table.strings(name).n_unique() <= len(table) / 4
-        if roles.series in (None, name) or table.frame[name].dtype == pl.String
-    ][:_PAIRED]
-    for found in chain(combinations(names, 1), combinations(names, 2)):
-        if not table.frame.select(*found, *roles.times).is_duplicated().any():
-            return found
-    return ()
-
-
 def _in_header(table: Table, guess: Guess) -> Iterator[DataFinding]:
     yield from _units(table)
     yield from _names_again(table)
@@ -390,7 +312,7 @@ def _names_again(table: Table) -> Iterator[DataFinding]:
     ).to_series()
     if again.any():
         at = table.at(_first(again)).removeprefix(f"{table.source}, ")
-        count = _number(int(again.sum()), "row repeats", "rows repeat")
+        count = number_of(int(again.sum()), "row repeats", "rows repeat")
         message = f"{at}: {count} the names of the columns: remove such rows"
         yield DataFinding("header", table.source, message, blocks=True)
 
@@ -427,10 +349,24 @@ def _gaps(table: Table, columns: Sequence[Column], guess: Guess) -> Iterator[Dat
             if not missing:
                 continue
             message = (
-                f"{_number(missing, 'row has', 'rows have')} no "
+                f"{number_of(missing, 'row has', 'rows have')} no "
                 f'"{column.name}"{first}: fill it in, or remove the rows'
             )
             yield DataFinding("missing", table.source, message, column.name, blocks=True)
+
+
+def _missing_texts(table: Table, text: str | None) -> Iterator[DataFinding]:
+    """Texts that are a word for a missing value, more than one of them."""
+    if text is None or text not in table.names:
+        return
+    words = table.strings(text).str.strip_chars().str.to_lowercase().is_in(MISSING)
+    if words.sum() > 1:
+        row = _first(words)
+        message = (
+            f'{number_of(int(words.sum()), "text is", "texts are")} "{table.strings(text)[row]}", '
+            f"the first at {table.at(row)}: if the text is missing there, remove these rows"
+        )
+        yield DataFinding("missing", table.source, message, text)
 
 
 def _marked_missing(table: Table) -> Iterator[DataFinding]:
@@ -439,7 +375,7 @@ def _marked_missing(table: Table) -> Iterator[DataFinding]:
         marked = table.column(name).null_count() - table.frame[name].null_count()
         if marked:
             shown = " or ".join(f'"{marker}"' for marker in table.formats.missing_values)
-            count = _number(marked, "field is", "fields are")
+            count = number_of(marked, "field is", "fields are")
             message = f'column "{name}": {count} {shown}, and so read as missing'
             yield DataFinding("missing", table.source, message, name)
 
@@ -451,7 +387,7 @@ def _conflicts(table: Table, text: str, label: str) -> Iterator[DataFinding]:
     torn = labels.filter(pl.col("label") > 1)["text"]
     if len(torn):
         message = (
-            f"{_number(len(torn), 'text has', 'texts have')} several labels, the first at "
+            f"{number_of(len(torn), 'text has', 'texts have')} several labels, the first at "
             f"{table.at(_first(keys.is_in(torn.implode())))}: no model can predict them all"
         )
         yield DataFinding("conflict", table.source, message, label)
@@ -462,21 +398,22 @@ def _keys(table: Table, text: str | None, names: Sequence[str] | None = None) ->
     all columns."""
     if text is not None:
         return table.strings(text).str.replace_all(r"\s+", " ").str.strip_chars()
-    columns = [table.strings(name).fill_null("") for name in names or _plain_names(table)]
+    columns = [table.strings(name).fill_null("") for name in names or plain_names(table)]
     return pl.DataFrame(columns).select(pl.concat_str(pl.all(), separator="\x1f")).to_series()
 
 
-def _plain_names(table: Table) -> list[str]:
+def plain_names(table: Table) -> list[str]:
     """The columns that hold one value a row."""
     dtypes = zip(table.names, table.frame.dtypes, strict=True)
-    return [name for name, dtype in dtypes if not dtype.is_nested()]
+    return [name for name, dtype in dtypes if is_plain(dtype)]
 
 
 def _first(mask: pl.Series) -> int:
     return int(mask.arg_max() or 0)
 
 
-def _number(count: int, one: str, many: str) -> str:
+def number_of(count: int, one: str, many: str) -> str:
+    """A number and the words for one or several: ``1 row repeats``, ``2 rows repeat``."""
     return f"{count:,} {one if count == 1 else many}"
 
 

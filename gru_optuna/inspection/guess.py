@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-from gru_optuna.data.readers.calendar_names import month_of
+from gru_optuna.data.readers.calendar_names import month_of, weekday_of
 from gru_optuna.data.readers.column_formats import PLAIN
 from gru_optuna.data.readers.numbers import parse_numbers
 from gru_optuna.data.readers.time_columns import part_of
@@ -45,11 +45,15 @@ _STEPS = 12  # columns with one name and a number: the table has one for each st
 _SHORT = 4  # columns in a message that says more
 _LOOKED_AT = 50  # rows
 _AXES = 3
+_AXIS = re.compile(r"(?i)(?<![^\W_])[xyz](?![^\W_])")
+_FASTTEXT = "__label__"
+_SIGN = re.compile(r"[^\w\s.,;:+'\"/()-]|\x01")  # that may separate fields
 _SHOWN = 40  # characters of a field
 _UNREAD = 2  # columns in a message, with the reasons why they aren't read
 _PARTS_OF_TIMES: tuple[Subject, ...] = ("time", "date", "calendar")
 _OF_ANY_ROWS = re.compile("(?i)index|idx|order|position")  # pandas writes an index to any table
 _MOSTLY = 0.9  # of the sequences have one target: the others are mistakes
+_UNEVEN = 0.01  # of the usual step: what rounding makes of even ones
 _FEWEST_STEPS, _REGULAR = 10, 0.9  # before a column is taken to number the steps of series
 _TIME_IN_NAME = re.compile(
     r"^[XY]?(19|20)\d\d([-_/. ]?(0?[1-9]|1[0-2]|Q[1-4])([-_/. ]?\d{1,2})?)?$"
@@ -123,15 +127,16 @@ def guess_task(
         guess = attempts[kind](task) if kind in kinds else None
         if guess is not None and (task is None or guess.task == task):
             return guess
-    what = f"no data for {task}" if task else "neither texts, nor sequences, nor a series in time"
+    what = f"no data for {task}" if task else guesses.lacking()
     held = format_list(
         [f"{column.name} ({column.kind})" for column in columns], most=_NAMED, last=", "
     )
     unread = "".join(islice(guesses.unread(), _UNREAD))
     if not unread and not any(column.kind in ("time", "text") for column in columns):
         unread = (
-            ". A GRU reads words or steps in their order; for rows that stand alone, take a model "
-            "of tables, such as scikit-learn's HistGradientBoosting"
+            ". A GRU reads words or steps in their order: if the rows are in the order of time, "
+            "number them in a column called step; for rows that stand alone, take a model of "
+            "tables, such as scikit-learn's HistGradientBoosting"
         )
     return Guess(task, None, f"{what}; the columns are {held}{unread}", given)
 
@@ -192,31 +197,34 @@ class _Guesses:
         if len(self._table.names) > 1 or next(self._given.columns(), None):
             return None
         (name,) = self._table.names
-        rows = [row.split() for row in self._table.strings(name).drop_nulls().head(_LOOKED_AT)]
-        widths = {len(name.split()), *map(len, rows)}
-        if len(widths) > 1 or widths <= {0, 1}:
+        # The last rows, because the first may belong to a title.
+        rows = self._table.strings(name).drop_nulls().tail(_LOOKED_AT).to_list()
+        if all(row.startswith(_FASTTEXT) for row in rows):
+            reason = (
+                "each row begins with its label, as fastText writes it: put the labels and the "
+                "texts in columns of their own"
+            )
+            return Guess(None, None, reason, self._given, undecided=True)
+        if (sign := _separator_of([name, *rows])) is not None:
+            named, pattern = f'"{sign}" seems', repr(sign)
+        elif _are_columns([row.split() for row in rows]):
+            named, pattern = "spaces seem", r"r'\s+'"
+        else:
             return None
-        last = pl.Series([row[-1] for row in rows])
-        if not parse_numbers(last, PLAIN)[0].is_not_null().all():
-            return None
-        return Guess(
-            None,
-            None,
-            "spaces seem to separate the fields, but commas, semicolons, tabs or bars must. With "
-            r"pandas: pandas.read_csv(FILE, sep=r'\s+').to_csv(NEW_FILE, index=False)",
-            self._given,
-            undecided=True,
+        reason = (
+            f"{named} to separate the fields, but commas, semicolons, tabs or bars must. With "
+            f"pandas: pandas.read_csv(FILE, sep={pattern}).to_csv(NEW_FILE, index=False)"
         )
+        return Guess(None, None, reason, self._given, undecided=True)
 
     def as_wide(self) -> Guess | None:
         """Several columns of numbers whose names are times: no reader knows which is the target."""
         if self._given.target or self._given.label or self._given.text:
             return None
         numeric = self._numeric(set())
-        found = [name for name in numeric if _is_time(name)]
+        found = [name for name in self._known if _is_time(name)]  # also those with gaps and flags
         if len(found) < max(_WIDE, len(numeric) / 2):
             return self._as_steps(numeric)
-        found = [name for name in self._known if _is_time(name)]  # also those with gaps
         kept = [repr(name) for name in self._known if name not in found]
         return Guess(
             None,
@@ -236,12 +244,14 @@ class _Guesses:
             return None
         found = [name for name in numeric if name.rstrip("0123456789") == stem]
         time = next(iter(self._times()), None)
+        kept = [repr(name) for name in self._known if name not in found]
+        melt = f"frame.melt(id_vars=[{', '.join(kept)}], var_name='step', value_name='value')"
         if time is not None:
-            kept = [repr(name) for name in self._known if name not in found]
             reason = (
                 f"{format_list(found, most=_SHORT)} look like the steps within each time in "
-                f'"{time}". Write one row for each step instead, as pandas does with '
-                f"frame.melt(id_vars=[{', '.join(kept)}]), and add the step to the time"
+                f'"{time}". Write one row for each step instead, as pandas does with {melt}, and '
+                f"add the step to the time. If each column is a series of its own, choose one: "
+                f"--target COLUMN"
             )
         else:
             reason = (
@@ -249,6 +259,11 @@ class _Guesses:
                 f"Write sequences as .npz instead: numpy.savez('rows.npz', values=..., labels=...) "
                 f"with values of shape (rows, steps)"
             )
+            if any(self._known[name].kind == "id" for name in self._known if name not in found):
+                reason += (
+                    f". If each row is a series to forecast, write one row for each step instead, "
+                    f"as pandas does with {melt}, and leave only the number in each step"
+                )
         return Guess(None, None, f"a wide table: {reason}", self._given, undecided=True)
 
     def as_texts(self, task: Task | None) -> Guess | None:
@@ -259,6 +274,14 @@ class _Guesses:
         roles, taken = replace(self._given, text=text), {text} | self._taken
         held = f'"{text}" holds texts'
         label = self._label_of_texts(taken) if task != "regression" else _Choice(None)
+        if (
+            label.name is None
+            and self._given.text is None
+            and task is None
+            and self._has_regular_times()
+            and self._numeric(taken)
+        ):
+            return None  # comments next to a series
         if label.undecided:
             return _undecided("classification", "texts", held, roles, label)
         if label.name is not None:
@@ -270,13 +293,11 @@ class _Guesses:
                 replace(roles, label=label.name),
                 label.others,
             )
-        if self._given.text is None and task is None and self._has_regular_times():
-            return None  # comments next to a series
         return self._regression_of_texts(held, roles, taken)
 
     def _regression_of_texts(self, held: str, roles: Roles, taken: set[str]) -> Guess | None:
         named = self._given.target or self._given.label
-        target = _Choice(named) if named else self._target(taken)
+        target = _Choice(named) if named else self._target(taken, measured_only=True)
         if target.undecided:
             return _undecided("regression", "texts", held, roles, target)
         if target.name is None:
@@ -388,7 +409,9 @@ class _Guesses:
         # Names of classes may be as long as sentences.
         return column.kind == "category" or (column.kind == "text" and says_class)
 
-    def _target(self, taken: set[str], series: str | None = None) -> _Choice:
+    def _target(
+        self, taken: set[str], series: str | None = None, *, measured_only: bool = False
+    ) -> _Choice:
         """The number to predict: 0/1 columns, parts of times, ids and constants come last."""
         measured: list[Column] = []
         binary: list[Column] = []
@@ -409,11 +432,9 @@ class _Guesses:
                 zero_one = column.distinct <= 2 and column.whole
                 (binary if zero_one else measured).append(column)
         # Next to x and z, y is an axis rather than a target.
-        axes = {"x", "y", "z"} & {column.name.lower() for column in measured}
-        silent = {
-            column.name for column in measured if len(axes) == _AXES and column.name.lower() == "y"
-        }
-        tiers = (measured, binary) if measured or binary else (labels, empty)
+        axes = Counter(_without_axis(column.name) for column in measured)
+        silent = {name for name in self._known if axes[_without_axis(name)] >= _AXES}
+        tiers = (measured, binary) if measured or binary or measured_only else (labels, empty)
         return _choose(tiers, "target", silent)
 
     def _numeric(self, taken: set[str]) -> tuple[str, ...]:
@@ -430,8 +451,13 @@ class _Guesses:
             for column in self._known.values()
             if column.kind == "time" and column.name not in self._taken
         ]
-        by_mistake = sorted(times, key=lambda column: bool(column.mistake))
+        by_mistake = sorted(times, key=lambda column: (bool(column.mistake), self._counts(column)))
         return sorted([column.name for column in by_mistake], key=self._is_coarse)
+
+    def _counts(self, column: Column) -> bool:
+        """Whether times are digits, which are harder to read than a date beside them."""
+        texts = self._table.strings(column.name).drop_nulls()
+        return not name_speaks(column.name, "time") and bool(texts.str.contains(r"^\d+$").all())
 
     def _is_coarse(self, name: str) -> bool:
         """Whether another column of times says more: a date beside its year, for example."""
@@ -453,7 +479,12 @@ class _Guesses:
         """The column of times, or the columns of their parts; none if there are no times."""
         alone = self._times()
         free = [name for name in self._known if name not in self._taken]
-        together = combined_times(self._table, free, alone)
+        days = [  # the rows of a single day
+            name
+            for name in free
+            if self._known[name].kind == "constant" and name_speaks(name, "date")
+        ]
+        together = combined_times(self._table, free, [*alone, *days])
         if together is None:
             return tuple(alone[:1]) or self._counted()
         most = self._table.frame.select(together).n_unique()
@@ -461,7 +492,9 @@ class _Guesses:
         whole = [
             name
             for name in alone
-            if self._known[name].distinct >= most and not is_decimal_year(self._table, name)
+            if self._known[name].distinct >= most
+            and not self._known[name].mistake
+            and not is_decimal_year(self._table, name)
         ]
         return tuple(whole[:1]) or together
 
@@ -492,10 +525,10 @@ class _Guesses:
     def unread(self) -> Iterator[str]:
         """Why columns aren't read as the numbers or times that they seem to hold."""
         for column in self._known.values():
-            if column.kind in ("category", "id") and 2 * column.distinct > len(self._table):
+            if column.kind in ("category", "id") and self._may_be_numbers(column):
                 texts = self._table.strings(column.name)
                 row = int(texts.is_not_null().arg_max() or 0)
-                if any(map(str.isdigit, texts[row])) and not texts[row].isdigit():
+                if any(map(str.isdigit, texts[row])) and not re.fullmatch("[0-9]+", texts[row]):
                     shown = f'column "{column.name}" is "{texts[row][:_SHOWN]}"'
                     which = "which is neither a number nor a time in a form that is read"
                     yield f". {self._table.at(row)}: {shown}, {which}"
@@ -517,12 +550,60 @@ class _Guesses:
                         f"column: --series COLUMN"
                     )
 
+            elif column.kind == "number" and self._rises_evenly(column):
+                yield (
+                    f'. "{column.name}" rises evenly, as times do, but only whole numbers are read '
+                    f"as steps: number the rows in a column called step"
+                )
+            elif (again := self._restarts(column)) is not None:
+                yield (
+                    f'. {self._table.at(again)}: "{column.name}" starts again. If a sequence '
+                    f"begins there, number the sequences in a column, and name it with --id"
+                )
+
+    def lacking(self) -> str:
+        """What the columns don't have, of what a task needs."""
+        kinds = {column.kind: name for name, column in self._known.items()}
+        if "text" in kinds:
+            return (
+                f'"{kinds["text"]}" holds texts, but no column holds a class or a number for each'
+            )
+        if "time" in kinds and not self._numeric(set()):
+            return f'"{kinds["time"]}" holds times, but no column holds a number for each'
+        return "neither texts, nor sequences, nor a series in time"
+
+    def _may_be_numbers(self, column: Column) -> bool:
+        """Whether most texts of a column differ, or begin as numbers do."""
+        if 2 * column.distinct > len(self._table):
+            return True
+        digits = self._table.strings(column.name).drop_nulls().str.contains(r"^\W?\d")
+        return column.distinct > _NAMED and bool(digits.all())
+
+    def _rises_evenly(self, column: Column) -> bool:
+        steps = np.diff(self._table.known_numbers(column.name))
+        usual = np.median(steps) if len(steps) else 0.0
+        evenly = np.abs(steps - usual) <= _UNEVEN * usual
+        return not column.whole and bool(usual > 0 and evenly.mean() >= _REGULAR)
+
+    def _restarts(self, column: Column) -> int | None:
+        """The first row in which a column that counts steps starts again, if there is one."""
+        if column.kind != "number" or not column.whole or not name_speaks(column.name, "step"):
+            return None
+        steps = np.diff(self._table.known_numbers(column.name))
+        again = np.flatnonzero(steps < 0)
+        counts = len(again) and (steps == 1).sum() + len(again) == len(steps)
+        return int(again[0]) + 1 if counts else None
+
     def _is_part_of_time(self, column: Column) -> bool:
         """Whether a column is a month or a weekday, for example, by its name and its fields."""
         if column.kind not in ("category", "number") or not name_speaks(column.name, "calendar"):
             return False
-        part = part_of(self._table.time_column(column.name))
-        return column.kind == "category" or part not in ("year", "date")
+        if column.kind == "category":
+            return all(
+                month_of(value) or weekday_of(value) or any(map(str.isdigit, value))
+                for value in column.values
+            )
+        return part_of(self._table.time_column(column.name)) not in ("year", "date")
 
     def _has_regular_times(self) -> bool:
         """Whether there is a time for each row, most of them equally far apart."""
@@ -640,6 +721,27 @@ def _names_a_row(name: str) -> bool:
         return False
     ends = name_ends_with(name, "calendar") or name_ends_with(name, "id")
     return ends or not name_speaks(name, "target")
+
+
+def _separator_of(rows: Sequence[str]) -> str | None:
+    """A sign that all rows have equally often, and that separates fields elsewhere."""
+    for sign in dict.fromkeys(map(str, _SIGN.findall(rows[0]))):
+        if len({row.count(sign) for row in rows}) == 1:
+            return sign
+    return None
+
+
+def _are_columns(rows: Sequence[Sequence[str]]) -> bool:
+    """Whether rows have equally many parts, two or more, with numbers in one of their places."""
+    if len({len(row) for row in rows}) > 1 or len(rows[0]) < 2:
+        return False
+    columns = (pl.Series(values=column) for column in zip(*rows, strict=True))
+    return any(parse_numbers(column, PLAIN)[0].is_not_null().all() for column in columns)
+
+
+def _without_axis(name: str) -> str:
+    """A name without the x, y or z that is one of its words; its own where it has none."""
+    return _AXIS.sub("*", name.lower(), count=1)
 
 
 def _is_time(name: str) -> bool:

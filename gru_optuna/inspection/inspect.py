@@ -24,6 +24,7 @@ from gru_optuna.inspection.findings import DataFinding
 from gru_optuna.inspection.guess import Guess, guess_task, owners_of
 from gru_optuna.inspection.roles import NO_ROLES, Roles
 from gru_optuna.inspection.time_column import TimeColumn, read_time_column
+from gru_optuna.inspection.time_findings import in_time
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -156,7 +157,7 @@ def _inspect_tables(
         if guess.roles.text is None or guess.roles.text in table.names:
             found += findings.duplicates(table, guess)
         if clock is not None and guess.rows == "series":
-            found += findings.in_time(table, clock, guess.roles)
+            found += in_time(table, clock, guess.roles)
         if table is not first:
             found += findings.overlaps(first, table, guess)
     return Inspection(tuple(files), tuple(found), guess)

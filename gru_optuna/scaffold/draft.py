@@ -172,7 +172,7 @@ def draft_study(
             file=path.name,
             name=name,
             train=f"data/{path.name}",
-            reason=inspection.guess.reason,
+            reason=" ".join(inspection.guess.reason.split()),  # a comment has one line
             looked_at=seen.looked_at if seen.share < 1 else None,
             roles=inspection.guess.roles,
             rows=inspection.guess.rows,
@@ -500,13 +500,12 @@ def _series(table: Table, inspection: Inspection) -> Iterator[dict[str, Any]]:
         residuals = _residuals(reach.season, clock)
         # If only the beginning was read, the number of rows is unknown, so parts are fractions.
         several = clock.series > 1 or report.share < 1
-        yield {
+        drafted = {
             "task": "forecasting",
             "metric": "mae",
             "about_metric": "in the target's units; or rmse, mase, smape",
             "several": several,
             "test": _TEST if several else test,
-            "validation": _share(reach.horizon, clock) if several else validation,
             "folds": None if several else folds,
             "clock": clock,
             "reach": reach,
@@ -516,7 +515,7 @@ def _series(table: Table, inspection: Inspection) -> Iterator[dict[str, Any]]:
             "known": known,
             "ahead": [*roles.known, *ahead],
             "texts": [
-                column.name
+                " ".join(column.name.split())
                 for column in report.columns
                 if column.kind == "text" and column.name not in given
             ],
@@ -529,6 +528,9 @@ def _series(table: Table, inspection: Inspection) -> Iterator[dict[str, Any]]:
                 for residual in residuals[:_FIRST_RESIDUALS]
             ],
         }
+        # The shortest of several series may have too few rows in the smaller part.
+        shares = (_share(reach.horizon, clock), _VALIDATION) if several else (validation,)
+        yield from (drafted | {"validation": share} for share in dict.fromkeys(shares))
 
 
 def _reaches(clock: TimeColumn, roles: Roles) -> Iterator[_Reach]:

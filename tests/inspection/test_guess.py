@@ -587,7 +587,8 @@ def test_lists_are_no_texts_and_no_classes(tmp_path: Path) -> None:
     path.write_text("\n".join(map(json.dumps, rows)))
     found = inspect([path]).guess
     assert found.task is None
-    assert 'line 1: column "values" holds lists or objects' in found.reason
+    assert 'line 1: column "values" holds several numbers in each field' in found.reason
+    assert 'line 1: column "labels" holds lists or objects' in found.reason
 
 
 # --- markers for missing values ---
@@ -626,3 +627,109 @@ def test_options_say_how_fields_are_written(tmp_path: Path) -> None:
     assert made.exit_code == 0, made.output
     data = tomllib.loads((tmp_path / "w/studies/x.toml").read_text())["data"]
     assert (data["thousands"], data["missing_values"]) == (".", ["n.b."])
+
+
+# --- what has no role ---
+
+
+def test_the_number_of_a_row_is_not_predicted_from_its_text(tmp_path: Path) -> None:
+    found = guess(tmp_path, "id,text", [f"{n},these are the words of {n}" for n in range(90)])
+    assert found.task is None
+    assert found.reason.startswith('"text" holds texts, but no column holds a class or a number')
+
+
+def test_times_without_numbers_are_named(tmp_path: Path) -> None:
+    found = guess(tmp_path, "time,door", daily("open"))
+    assert found.reason.startswith('"time" holds times, but no column holds a number for each')
+
+
+def test_a_text_and_words_for_each_hour_are_comments_beside_a_series(tmp_path: Path) -> None:
+    words = "{n} is cloudy until the evening,sun{b},rain{b},{r}"
+    found = guess(tmp_path, "time,summary,icon,kind,temperature", daily(words))
+    assert (found.rows, found.roles.target) == ("series", "temperature")
+
+
+@pytest.mark.parametrize(
+    ("header", "rows", "reason"),
+    [
+        ("Jan^Feb", [f"{n}^{n % 7}.5" for n in range(60)], '"^" seems to separate the fields'),
+        (
+            "Station of Lowestoft until 2007",
+            [f"1990  {n}   {n % 7}.5" for n in range(60)],
+            "spaces seem to separate the fields",
+        ),
+        (
+            "__label__a some words",
+            [f"__label__{'ab'[n % 2]} the words of {n}" for n in range(60)],
+            "each row begins with its label, as fastText writes it",
+        ),
+        (
+            "values,label",
+            [f'"[{n}.  0.5\n -1.5]",{n % 2}' for n in range(60)],
+            'column "values" holds several numbers in each field',
+        ),
+        (
+            "time_step,x,activity",
+            [f"{n % 20},{n * 37 % 101 / 7},{'ab'[n // 20 % 2]}" for n in range(200)],
+            'line 22: "time_step" starts again. If a sequence begins there',
+        ),
+        (
+            "seconds_elapsed,x",
+            [f"{n / 100:.4f},{n * 37 % 101 / 7}" for n in range(200)],
+            '"seconds_elapsed" rises evenly, as times do, but only whole numbers',
+        ),
+        (
+            "geo," + ",".join(map(str, range(2000, 2010))),
+            [f"c{n}," + ",".join(f"{n}.{year} b" for year in range(10)) for n in range(60)],
+            "a wide table: 2000, 2001",
+        ),
+        (
+            "item," + ",".join(f"d_{day}" for day in range(20)),
+            [f"item_{n}," + ",".join(str(n * day % 9) for day in range(20)) for n in range(60)],
+            "If each row is a series to forecast, write one row for each step instead",
+        ),
+        ("y", [f"{n * 37 % 101}" for n in range(60)], "number them in a column called step"),
+    ],
+)
+def test_what_stands_in_the_way_is_named(
+    tmp_path: Path, header: str, rows: list[str], reason: str
+) -> None:
+    assert reason in guess(tmp_path, header, rows).reason
+
+
+def test_words_of_a_column_that_is_a_day_in_another_language_are_no_days(tmp_path: Path) -> None:
+    rows = [f"{['the', 'cat'][n % 2]},{'ON'[n % 2]}" for n in range(90)]
+    assert "part of a time" not in guess(tmp_path, "Word,Tag", rows).reason
+
+
+def test_numbers_below_a_limit_are_numbers(tmp_path: Path) -> None:
+    rows = [f"{day},{n % 5},{n % 20 if n % 4 else '<1'}" for n, day in enumerate(DAYS)]
+    guess(tmp_path, "week,a,b", rows)
+    (finding,) = [each for each in inspect([tmp_path / "x.csv"]).findings if each.blocks]
+    assert 'column "b" is "<1", not a finite number. Write a number for' in finding.message
+
+
+# --- times and axes ---
+
+
+@pytest.mark.parametrize("unit", [1, 1000])
+def test_counts_since_1970_need_no_name(tmp_path: Path, unit: int) -> None:
+    rows = [f"{(1704067200 + 3600 * n) * unit},{n * 37 % 101 / 7}" for n in range(90)]
+    assert guess(tmp_path, "a,b", rows).roles.time == "a"
+    rows = [f"{(1704067200 + n) * unit},{n * 37 % 101 / 7}" for n in range(90)]
+    assert guess(tmp_path, "a,b", rows).roles.time is None
+
+
+def test_a_date_is_the_time_beside_the_seconds_since_1970(tmp_path: Path) -> None:
+    rows = [f"{1704067200 + 86400 * n},{day},{n % 7}.5" for n, day in enumerate(DAYS)]
+    assert guess(tmp_path, "unix,opened,close", rows).roles.time == "opened"
+
+
+def test_the_rows_of_one_day_have_a_date_and_a_time(tmp_path: Path) -> None:
+    rows = [f"16/12/2006,{n // 60:02}:{n % 60:02}:00,{n * 37 % 101 / 7}" for n in range(90)]
+    assert guess(tmp_path, "Date,Time,power", rows).roles.times == ("Date", "Time")
+
+
+@pytest.mark.parametrize("names", ["acc_x,acc_y,acc_z", "x-axis,y-axis,z-axis"])
+def test_an_axis_is_no_target_whatever_it_is_called(tmp_path: Path, names: str) -> None:
+    assert guess(tmp_path, f"time,{names}", daily("{r}", "{r}", "{r}")).undecided

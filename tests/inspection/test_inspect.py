@@ -478,3 +478,106 @@ def test_labels_that_look_missing_are_named_but_namibia_is_a_country(
     rows = "".join(f"some words about it {row},{label}\n" for row, label in enumerate(labels))
     inspection = look(tmp_path, f"text,label\n{rows}", label="label")
     assert ("look like missing labels" in " ".join(found(inspection))) is said
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (("yes", "y", "no"), '"y" (30) and "yes" (30) as different classes: write them alike'),
+        (("red", "blue", "red|blue", "blue|red"), 'several labels in a field, such as "'),
+        (("red", "blue", "red/green"), None),
+        (("T", "Y", "A"), None),
+    ],
+)
+def test_labels_that_are_one_class_or_several_are_named(
+    tmp_path: Path, labels: tuple[str, ...], message: str | None
+) -> None:
+    rows = [line.rpartition(",")[0] for line in texts(90).splitlines()[1:]]
+    labelled = [f"{text},{labels[row % len(labels)]}" for row, text in enumerate(rows)]
+    messages = [
+        each
+        for each in found(look(tmp_path, "\n".join(["text,label", *labelled])))
+        if "classes" in each or "several labels" in each
+    ]
+    assert (message in messages[0]) if message else not messages
+
+
+def test_texts_that_are_a_word_for_missing_are_named(tmp_path: Path) -> None:
+    lines = texts(90).splitlines()
+    lines[10], lines[20] = "NaN,a", "NaN,b"
+    assert '2 texts are "NaN", the first at x.csv, line 11' in found(
+        look(tmp_path, "\n".join(lines))
+    )[0]  # fmt: skip
+
+
+def test_what_is_written_once_for_several_rows_is_to_be_filled_in(tmp_path: Path) -> None:
+    rows = [f"{1990 + n // 12 if n % 12 == 0 else ''},{1 + n % 12},{n}.5" for n in range(96)]
+    messages = found(look(tmp_path, "\n".join(["Year,Month,sales", *rows])))
+    assert any('as pandas does with frame["Year"].ffill()' in message for message in messages)
+
+
+DAYS = [date(2021, 1, 1) + timedelta(n) for n in range(150)]
+
+
+@pytest.mark.parametrize(
+    ("header", "rows", "message"),
+    [
+        (
+            "date,y",
+            [f"{d:%m/%d/%Y},1.5" if d.day <= 12 else f"{d:%d/%m/%Y},2.5" for d in DAYS],
+            "days and months have changed places where the day is 12 or less",
+        ),
+        (
+            "date,y",
+            [f"{hour:%Y-%m-%d %I:%M},{n % 7}.5" for n, hour in enumerate(hourly(100))],
+            "no hour is 0 or above 12, so AM and PM are missing",
+        ),
+        (
+            "date,y",
+            [f"{1400 + n // 336}/{1 + n // 28 % 12:02}/{1 + n % 28:02},{n % 7}.5" for n in
+             range(400)],
+            "look like those of the Persian or the Islamic calendar",
+        ),
+        (
+            "date,y",
+            [f"{22000 + n},{n % 7}.5" for n in range(60)],
+            "date is read as numbers of steps, without a calendar",
+        ),
+        (
+            "shop,date,y",
+            [f"{shop},{d},{d.day}.5" for shop in "ab" for d in (*DAYS, DAYS[3])],
+            "shop seems to name the series, but then 2 rows still repeat a time",
+        ),
+        (
+            "sensor,time,y",
+            [f"{'io'[n % 2]},{hour},{n % 7 + 50 * (n % 2)}.5" for n, hour in
+             enumerate(hourly(100))],
+            '"sensor" takes turns with the times',
+        ),
+    ],
+)  # fmt: skip
+def test_times_that_mean_something_else_are_named(
+    tmp_path: Path, header: str, rows: list[str], message: str
+) -> None:
+    messages = found(look(tmp_path, "\n".join([header, *rows])))
+    assert any(message in each for each in messages)
+
+
+@pytest.mark.parametrize(
+    ("header", "fields"),
+    [
+        ("time,y,weather", ["sun", "rain", "snow", "rain", "sun", "sun", "snow"]),
+        ("time,y,weekday", ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"]),
+    ],
+)
+def test_other_words_take_no_turns(tmp_path: Path, header: str, fields: list[str]) -> None:
+    rows = [f"{d},{d.day}.5,{fields[n % 7]}" for n, d in enumerate(DAYS)]
+    assert not [
+        each for each in found(look(tmp_path, "\n".join([header, *rows]))) if "turns" in each
+    ]
+
+
+def test_days_of_another_calendar_are_refused_where_ours_has_none(tmp_path: Path) -> None:
+    rows = "\n".join(f"1400/{1 + n // 31:02}/{1 + n % 31:02},{n % 7}.5" for n in range(186))
+    inspection = look(tmp_path, f"date,y\n{rows}\n")
+    assert any("of the Persian or Islamic calendar?" in each for each in found(inspection))

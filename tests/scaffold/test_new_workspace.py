@@ -340,6 +340,15 @@ def test_one_short_series_among_long_ones_gets_a_shorter_horizon(tmp_path: Path)
         draft_study(path)
 
 
+def test_more_is_kept_for_validation_before_a_horizon_becomes_a_single_step(
+    tmp_path: Path,
+) -> None:
+    rows = series_rows(155, timedelta(days=30), name=",a")
+    path = reviews(tmp_path, [*rows, *series_rows(30, timedelta(days=30), name=",b")], "time,s,y")
+    drafted = tomllib.loads(draft_study(path).toml)["data"]
+    assert (drafted["horizon"], drafted["validation"]) == (3, 0.2)
+
+
 def test_what_tune_refuses_is_refused_by_init_in_the_same_words(tmp_path: Path) -> None:
     start, shifts = datetime(2024, 1, 1), [0, 3, 1, 7, 2, 11, 5]
     times = [start + timedelta(hours=n, minutes=shifts[n % 7]) for n in range(300)]

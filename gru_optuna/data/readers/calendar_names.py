@@ -49,6 +49,11 @@ def month_of(name: str) -> int | None:
     return _places("months").get(_plain(name.rstrip(".")))
 
 
+def weekday_of(name: str) -> int | None:
+    """The weekday, from 1, with this name or abbreviation in any of the languages."""
+    return _places("weekdays").get(_plain(name.rstrip(".")))
+
+
 def names_in(texts: pl.Series, places: pl.Series, unit: Unit) -> tuple[str, ...]:
     """The names of all months or weekdays as a column has them.
 

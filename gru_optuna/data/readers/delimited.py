@@ -8,7 +8,8 @@ show that none is.
 from __future__ import annotations
 
 import csv
-from contextlib import contextmanager
+import re
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from itertools import chain, islice
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 _GUESSED_FROM = 50  # records, which decide on the separator
 _SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
+_LINE_BREAK = re.compile(r"\s*[\r\n]+\s*")
 _COLUMN = "column_{}"  # the name of a column by its number, where no line names it
 _UNNAMED = "\x1f"  # begins the name of a column, followed by its number, if several have no name
 _SHOWN = 40  # characters of a field, in messages
@@ -308,6 +310,12 @@ def _checked(path: Path, dialect: Dialect, names: list[str]) -> Iterator[Record]
             advice = "Give every row one field for each column, and remove lines that are not rows."
             if dialect.separator == "," and len(record.fields) > len(names):
                 advice = "Put quotes around fields that hold commas."
+                if any(field.strip().startswith("'") for field in record.fields):
+                    advice = "Put double quotes around fields that hold commas, not single ones."
+            if len(record.fields) == len(names) + 1 and not last:
+                advice = (
+                    "Remove the separator at the end of the rows, or add one to the first line."
+                )
             if number == 0 and len(record.fields) == len(names) + 1 and record.fields[0].isdigit():
                 advice = (
                     "If the first field numbers the rows, as R's write.table does, begin the line "
@@ -391,6 +399,12 @@ def _dialect_of(path: Path, encoding: Encoding) -> Dialect:
             dialect = replace(dialect, above=head[above].line - 1)
         header = not lacks_header([record.fields for record in head[above:]])
         best, most = replace(dialect, header=header), len(head[-1].fields)
+    if most == 1 and not named:
+        with suppress(DataError):
+            records = islice(_records(path, best), _GUESSED_FROM)
+            rows = [record.fields for record in records if not record.blank]
+            if rows and {*map(len, rows)} == {1}:
+                best = replace(best, header=not lacks_header(rows))
     return best
 
 
@@ -411,7 +425,8 @@ def _begin(path: Path, dialect: Dialect) -> tuple[list[str], int, Iterator[Recor
 
 def _names(path: Path, header: Record) -> list[str]:
     check_columns(f"{path}, line {header.line}", len(header.fields))
-    names = [name.strip() for name in header.fields]
+    # A spreadsheet may break a name into lines, which messages and comments can't have.
+    names = [_LINE_BREAK.sub(" ", name.strip()) for name in header.fields]
     if len(drawn := "".join(names)) > 2 and not any(map(str.isalnum, drawn)):
         raise DataError(
             f'{path}, line {header.line}: "{drawn[:_SHOWN]}" names no column. Remove the lines '

@@ -96,7 +96,7 @@ def lacks_header(head: Sequence[Sequence[str]]) -> bool:
         return _is_labelled_text(first, rows)
     if not all(_is_data(first[column]) for column in data):
         return False
-    if len(data) < len(first) and len(data) == 1 and first[data[0]].strip().isdigit():
+    if len(data) == 1 and first[data[0]].strip().isdigit():
         # A column may be called 0 or 1; a row repeats what is below it.
         return first[data[0]].strip() in {row[data[0]].strip() for row in rows}
     return not _are_counted(first, data) and not _are_times_above_numbers(first, rows, data)

@@ -48,6 +48,12 @@ if TYPE_CHECKING:
     from gru_optuna.data.readers.time_forms import TimeForm
     from gru_optuna.data.readers.times import ParsedTimes
 
+FOR_SEQUENCES = (
+    "For sequences, write one row for each step, and a column that names the sequence; or an .npz "
+    "file: numpy.savez('rows.npz', values=..., labels=...)"
+)
+"""What to do about fields that hold many numbers; `.` follows."""
+
 TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 
 
@@ -110,10 +116,15 @@ class Table:
         column = self.column(name)
         if column.dtype == pl.String:
             return column
-        if column.dtype.is_nested() or column.dtype in (pl.Binary, pl.Object):
+        if not is_plain(column.dtype):
+            advice = "Write one value per field."
+            if isinstance(column.dtype, pl.List | pl.Array):
+                advice = f"{advice} {FOR_SEQUENCES}"
+            if column.dtype == pl.Duration:
+                advice = "Write them as numbers, such as seconds."
             raise DataError(
                 f'{self.path}: column "{name}" holds {column.dtype} values, not texts or numbers. '
-                f"Write one value per field."
+                f"{advice}"
             )
         if column.dtype.is_float() and (column.is_null() | (column == column.round())).all():
             # Libraries without nullable integers store an integer column with gaps as floats.
@@ -203,6 +214,11 @@ class Table:
         if not column.dtype.is_temporal() and not column.dtype.is_numeric():
             column = self.strings(name)
         return column.alias(name)
+
+
+def is_plain(dtype: pl.DataType) -> bool:
+    """Whether the values of a type can be texts: no lists, objects, bytes or durations."""
+    return not dtype.is_nested() and dtype not in (pl.Binary, pl.Object, pl.Duration)
 
 
 def decide_formats(tables: Sequence[Table], name: str) -> ColumnFormat:

@@ -33,7 +33,9 @@ _NAMES = {
 _WORDS = {
     part: re.compile(rf"(?i)(?<![^\W_])(?:{names})(?![^\W_])") for part, names in _NAMES.items()
 }
-_TIME = re.compile(r"(?i)(?<![^\W_])(?:hhmm|hhmmss|time|zeit|uhrzeit|heure|hora|ora|tijd|godzina|час|時刻)")
+_TIME = re.compile(
+    r"(?i)(?<![^\W_])(?:hhmm|hhmmss|time|zeit|uhrzeit|heure|hora|ora|tijd|godzina|час|時刻)"
+)
 _LETTERS = {"q": "quarter", "t": "quarter", "m": "month", "w": "week", "kw": "week"}
 """Parts by the letters in front of their numbers, as in Q1 and M01."""
 

@@ -164,6 +164,7 @@ _LEAST_PAIRS = 3
 _MINUTES_OF_DAY = 1440
 _SEEN_HOURS = 3  # different ones; "100" to "159" may well be counted
 _WHOLE = r"^[+-]?\d{1,15}(?:\.0+)?$"
+_YEARS_FROM = 1500  # no day of an earlier year is in a Gregorian calendar
 _CENTURY_UNKNOWN = (2030, 2068)  # POSIX reads 69 as 1969, but Excel 30 as 1930
 
 # Digits of one length in which every field must be a day of the calendar, as they are written.
@@ -202,6 +203,7 @@ _HUNDREDTH_ERROR = 1e-6  # of the month in 2024.01
 _EXCEL_ERROR = 1.0  # seconds: of days with five decimals
 _EARLIEST_EPOCH = 1e8  # the year 1973; a smaller number is taken for a count
 _LATEST_EPOCH = 7.26e9  # the year 2200; what counts beyond began on another day, or at none
+_RECENT, _EVENLY = (946_684_800, 2_208_988_800), 0.8  # seconds: 2000 to 2039
 _EPOCHS_FROM = {"ns": 1e17, "us": 1e14, "ms": 1e11}  # as seconds, the year 5138 or later
 
 
@@ -288,6 +290,25 @@ def are_days(texts: pl.Series) -> bool:
     """
     days = (pattern for writes, (pattern, _) in _COMPACT.items() if writes.startswith("%Y%m%d"))
     return any(texts.str.strip_chars().str.contains(f"^{pattern}$").all() for pattern in days)
+
+
+def are_epochs(texts: pl.Series) -> bool:
+    """Whether texts are seconds or milliseconds since 1970 in even steps of minutes or more.
+
+    Then they are times whatever their column is called: numbers of rows differ by 1.
+    """
+    counts = texts.str.strip_chars().cast(pl.Int64, strict=False)
+    steps = counts.diff().drop_nulls()
+    if counts.null_count() or not len(steps):
+        return False
+    usual = int(steps.mode(maintain_order=True)[0])
+    return any(
+        usual != 0
+        and usual % (60 * unit) == 0
+        and counts.is_between(_RECENT[0] * unit, _RECENT[1] * unit).all()
+        and (steps == usual).mean() > _EVENLY  # type: ignore[operator]
+        for unit in (1, 1000)
+    )
 
 
 @dataclass(frozen=True)
@@ -481,6 +502,9 @@ def _by_order(texts: pl.Series, fields: _Fields, decided: TimeForm | None) -> tu
     ((order, times),) = read.items()
     if order == "%d %b %y" and decided is None:
         _refuse_days_as_years(fields, times)
+    if times.null_count() and order == "%Y-%m-%d" and times.dt.year().max() < _YEARS_FROM:  # type: ignore[operator]
+        row = int(times.is_null().arg_max() or 0)
+        fields.refuse(row, ", of the Persian or Islamic calendar? Write Gregorian dates.")
     fields.refuse_first(times.is_null(), times.is_not_null())
     if order.endswith("y"):
         unknown = times.dt.year().is_between(*_CENTURY_UNKNOWN)
@@ -582,11 +606,10 @@ def _parse_numbers(fields: _Fields, decided: TimeForm | None) -> ParsedTimes | N
         times = np.datetime64(EXCEL_EPOCH, "us") + (1e6 * seconds).astype("timedelta64[us]")
         return ParsedTimes(times, (replace(form, reads="excel"),))
     if not reads.startswith("epoch"):
-        middle = known.median()
-        if not isinstance(middle, float) or middle < _EARLIEST_EPOCH:
-            return None
+        middle = float(known.median() or 0.0)  # type: ignore[arg-type]
         unit = next((unit for unit, low in _EPOCHS_FROM.items() if middle >= low), "s")
-        if middle * EPOCH_UNITS.get(unit, 1e-3) > 1e6 * _LATEST_EPOCH:
+        latest = 1e6 * _LATEST_EPOCH / EPOCH_UNITS.get(unit, 1e-3)
+        if not _EARLIEST_EPOCH <= middle <= latest:
             return None
         form = replace(form, reads=f"epoch {unit}")
     return ParsedTimes(_epoch(fields, numbers, form.reads), (form,))

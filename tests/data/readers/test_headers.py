@@ -15,6 +15,7 @@ from gru_optuna.data.readers.headers import lacks_header, lines_above, lines_of_
 from gru_optuna.data.readers.in_parts import read_table_in_parts
 from gru_optuna.data.readers.tables import read_table
 from gru_optuna.errors import DataError
+from gru_optuna.scaffold.draft import draft_study
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -168,6 +169,34 @@ def test_a_row_that_is_too_long_is_no_header(tmp_path: Path) -> None:
     path.write_text("text,label\ngood, really,1\nbad, really,0\n")
     with pytest.raises(DataError, match=r"line 2: 3 fields, .* Put quotes around .* commas"):
         read_table(path)
+
+
+@pytest.mark.parametrize(
+    ("row", "advice"),
+    [
+        ("'good, really',1", "Put double quotes around fields that hold commas, not single ones"),
+        ("good,1,", "Remove the separator at the end of the rows"),
+    ],
+)
+def test_the_advice_suits_the_row(tmp_path: Path, row: str, advice: str) -> None:
+    path = tmp_path / "x.csv"
+    path.write_text(f"text,label\n{row}\n{row}\n")
+    with pytest.raises(DataError, match=advice):
+        read_table(path)
+
+
+def test_a_single_column_needs_no_name(tmp_path: Path) -> None:
+    names, rows, _ = read(tmp_path, "1.5\n2.5\n1.5\n")
+    assert (names, rows) == (["column_1"], 3)
+    assert read(tmp_path, "0\n2.5\n1.5\n")[:2] == (["0"], 2)  # as pandas writes a series
+
+
+def test_a_name_that_is_broken_into_lines_is_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "x.csv"
+    rows = "".join(f"2024-{1 + n // 28:02}-{1 + n % 28:02},{n % 7}.5\n" for n in range(100))
+    path.write_text(f'"Date\n(UTC)","Load\r\n[kW]"\n{rows}')
+    assert read_table(path).names == ["Date (UTC)", "Load [kW]"]
+    assert 'target = "Load [kW]"' in draft_study(path).toml
 
 
 def test_quotes_are_advised_only_where_commas_separate(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from contextlib import suppress
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,6 +27,7 @@ from hypothesis import strategies as st
 
 from gru_optuna.data.readers.tables import Table, read_table
 from gru_optuna.errors import DataError
+from gru_optuna.inspection.inspect import inspect
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -277,6 +278,22 @@ def test_lists_are_no_texts(tmp_path: Path) -> None:
     assert "holds List(Int64) values, not texts" in said(
         lambda: rows.strings("a").fill_null("").to_list(), rows
     )
+
+
+@pytest.mark.parametrize(
+    ("value", "advice"),
+    [(b"ab", "one value per field"), (timedelta(1), "numbers, such as seconds")],
+)
+def test_bytes_and_durations_are_no_texts(tmp_path: Path, value: object, advice: str) -> None:
+    """They are named, and the other columns are read."""
+    path = tmp_path / "x.parquet"
+    days = [date(2024, 1, 1) + timedelta(n) for n in range(60)]
+    pl.DataFrame({"day": days, "load": [n % 7 / 2 for n in range(60)], "a": value}).write_parquet(
+        path
+    )
+    found = inspect([path])
+    assert found.guess.roles.target == "load"
+    assert any(advice in finding.message for finding in found.findings)
 
 
 @pytest.mark.parametrize("word", ["", "NA", "na", "N/A", "NaN", "null", "None", " "])
