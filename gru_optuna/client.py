@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 TOKEN_FILE_VARIABLE = "GRU_OPTUNA_TOKEN_FILE"  # noqa: S105
 
 _SECONDS = 120.0
+_MOST_TIMES = 200  # as large as it was packed
 _LOOK_SECONDS = 1.0
 _MOST_TRIES = 30
 _OVER = ("done", "failed", "cancelled")
@@ -394,8 +395,7 @@ class RemoteStudy:
         made = self._client.request("POST", f"{self._path}/bundles", json=wanted)
         packed = self._finished(made.headers["Location"])
         with tempfile.TemporaryDirectory() as unpacked:
-            with zipfile.ZipFile(io.BytesIO(packed)) as archive:
-                archive.extractall(unpacked)
+            _unpack(packed, unpacked)
             bundle = load_bundle(unpacked)  # which checks every file
             if kept is not None:
                 write_files(kept, read_files(Path(unpacked)))
@@ -417,6 +417,17 @@ class RemoteStudy:
                 if error.status != HTTPStatus.CONFLICT or "could not be made" in str(error):
                     raise
             time.sleep(_LOOK_SECONDS)
+
+
+def _unpack(packed: bytes, folder: str) -> None:
+    """Unpacks a bundle, unless it would fill the disk: weights hardly shrink when packed."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(packed)) as archive:
+            if sum(file.file_size for file in archive.infolist()) > _MOST_TIMES * len(packed):
+                raise zipfile.BadZipFile("it unpacks to far more than it holds")
+            archive.extractall(folder)
+    except (zipfile.BadZipFile, OSError) as error:
+        raise BundleError(f"The bundle of the service can't be unpacked: {error}.") from None
 
 
 def _content_of(data: Any) -> BufferedIOBase:

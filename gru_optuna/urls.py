@@ -20,13 +20,18 @@ SHOWN_OPTIONS = {
 """Options in the query of a URL that hold nothing secret. The values of all others are masked:
 ``password``, ``sslpassword`` and ``options`` among them."""
 
+_MOST_CHARACTERS = 10_000  # of a file that holds a URL; some files never end
+
 _URL = re.compile(r"(?P<start>[A-Za-z][\w+.-]*:/+)(?P<rest>[^\s'\"]*)")
 # A password may hold spaces and quotes, though both should be written with %. Up to the last @
 # before the next URL; not for pages, where a port follows the colon.
 _PASSWORD = re.compile(
     r"(?P<start>\b(?!https?:)[A-Za-z][\w+.-]*:/+[^\s:/'\"]*:)(?:(?!\b[A-Za-z][\w+.-]*:/).)*@"
 )
-_ASSIGNED = re.compile(r"(?i)\b(\w*pass\w*\s*=\s*)('[^']*'|\"[^\"]*\"|[^\s&]+)")
+# Of a URL with a mistake in it, such as one without its host.
+_ALONE = re.compile(r"(?P<start>(?:[A-Za-z][\w+.-]*:?/+)?)(?P<rest>.*)", re.DOTALL)
+_PORT = re.compile(r"\d{0,5}(?!\w)")
+_ASSIGNED = re.compile(r"(?i)\b((?:\w*pass\w*|pwd)\s*=\s*)('[^']*'|\"[^\"]*\"|[^\s&]+)")
 
 
 def masked(text: str) -> str:
@@ -46,8 +51,7 @@ def masked_url(url: str) -> str:
     >>> masked_url("postgresql://me:my secret@host/db")
     'postgresql://me:***@host/db'
     """
-    found = re.match(r"(?P<start>[^:]*:/*)(?P<rest>.*)", url, re.DOTALL)
-    return _ASSIGNED.sub(r"\1***", url) if found is None else masked(_masked_url(found))
+    return masked(_ALONE.sub(_masked_url, url, count=1))
 
 
 def given_url(text: str) -> str:
@@ -67,11 +71,12 @@ def given_url(text: str) -> str:
         return url
     if kind == "file":
         try:
-            url = Path(name).read_text(encoding="utf-8").strip()
+            with Path(name).open(encoding="utf-8") as file:
+                url = file.read(_MOST_CHARACTERS + 1).strip()
         except (OSError, UnicodeDecodeError) as error:
             reason = getattr(error, "strerror", None) or "not a text"
             raise StorageError(f"storage {text}: {reason}. Check the path.") from None
-        if not url or "\n" in url:
+        if not url or "\n" in url or len(url) > _MOST_CHARACTERS:
             raise StorageError(f"storage {text}: the file must hold a URL, in one line.")
         return url
     return text
@@ -83,6 +88,8 @@ def _masked_url(found: re.Match[str]) -> str:
     if colon and "@" in after:
         # To the last @: a password may hold one, though it should be written %40.
         rest = f"{user}:***@{after.rpartition('@')[2]}"
+    elif re.fullmatch(r"(?!https?:)[^:]+://", found["start"]) and re.fullmatch(r"[^/?[]+", user):
+        rest = rest if _PORT.match(after) else f"{user}:***"
     place, mark, query_text = rest.partition("?")
     options = [_masked_option(option) for option in query_text.split("&")] if mark else []
     return f"{found['start']}{place}{mark}{'&'.join(options)}"

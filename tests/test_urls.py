@@ -45,6 +45,8 @@ FORMS = [
     f"postgresql://host/db?options=-c%20my.key%3D{S}",
     f"postgresql://host/db?{S}",
     f"postgresql:/me:{S}@host/db",
+    f"postgresql://me:{S}",
+    f"postgresql://me:{S}/db",
     f"mysql://me:{S}@host/db",
     f"sqlite:///x.db?key={S}",
 ]
@@ -62,6 +64,19 @@ def test_nothing_secret_is_shown(url: str) -> None:
         assert S not in str(locate(url))
     except StorageError as error:
         assert S not in str(error)  # noqa: PT017 (either is fine)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        f"me:{S}@host/db", f"postgresql//me:{S}@host/db", f"postgresql:me:{S}@host/db",
+        f"mssql+pyodbc:PWD={S}", f"Driver=x;PWD={S};UID=me",
+    ],
+)  # fmt: skip
+def test_nothing_secret_is_shown_of_a_url_that_is_none(url: str) -> None:
+    with pytest.raises(StorageError) as refused:
+        locate(url)
+    assert S not in str(refused.value)
 
 
 @pytest.mark.parametrize("password", [f"my {S}", f"{S} x", f"it's {S}", f'a "{S}" b', f"a/ {S}"])
@@ -91,7 +106,9 @@ def test_whatever_else_a_password_holds(before: str, after: str) -> None:
     [
         "postgresql://me@host:5432/db?sslmode=require&connect_timeout=5",
         "postgresql:///db?host=/var/run/postgresql&user=me",
-        "sqlite:////tmp/a b.db", "s3://bucket/prefix", "x.toml", "search.dropout=0.2",
+        "sqlite:////tmp/a b.db", "sqlite:///C:/a.db", "s3://bucket/prefix", "postgresql://[::1]:5/db",
+        "postgresql://h1:1,h2:2/db", "http://HOST:PORT/", "postgresql://host:5432.", "x.toml",
+        "search.dropout=0.2",
         "studies/x.toml [search.l1]: low = 0",
     ],
 )  # fmt: skip

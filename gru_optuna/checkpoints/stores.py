@@ -36,6 +36,7 @@ PIECE_BYTES = 1 << 20
 """Bytes of a file that a process holds in memory while it copies it."""
 
 _CREATING = 10
+_MOST_MARKER_BYTES = 64 << 10
 _PLACES = "Name a folder, or s3://BUCKET/PREFIX."
 _ELSEWHERE = "name another place with tune --checkpoints, or for uploads with storage uploads"
 
@@ -195,6 +196,7 @@ class Folder(ContentStore):
         super().__init__(str(folder), owner, always_ours=default)
         self.folder = Path(folder)
         self._default = default
+        self._identity: tuple[int, int] | None = None  # when it was last looked at
 
     def write(self, name: str, content: bytes | IO[bytes]) -> None:
         """Writes a file whole: a reader, or a crash, never meets half of it."""
@@ -269,7 +271,10 @@ class Folder(ContentStore):
         """The database that the marker names."""
         path = self.folder / MARKER
         with _plain_errors(path):
-            return owner_in(path.read_bytes()) if _is_plain_file(path) else None
+            if not _is_plain_file(path):
+                return None
+            with path.open("rb") as file:
+                return owner_in(file.read(_MOST_MARKER_BYTES))
 
     def strangers(self) -> list[str]:
         """The files in this folder that aren't ours; hidden files are ignored."""
@@ -301,6 +306,9 @@ class Folder(ContentStore):
 
     def _is_marked(self) -> bool:
         with _plain_errors(self.folder):
+            # A link to somebody's folder may have taken the place of ours since the last look.
+            if (found := _identity(self.folder)) != self._identity:
+                self._identity, self._marked, self._owned = found, False, False
             self._marked = self._marked or _is_plain_file(self.folder / MARKER)
         return self._marked
 
@@ -539,6 +547,15 @@ def _opened(content: bytes | IO[bytes]) -> BinaryIO:
 def _is_plain_file(path: Path) -> bool:
     # A link could make one place vouch, or be read or removed, for another.
     return path.is_file() and not path.is_symlink()
+
+
+def _identity(folder: Path) -> tuple[int, int] | None:
+    """What distinguishes a folder from any other that has its path later."""
+    try:
+        found = folder.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _checked(name: str, *, unfinished: bool = False) -> str:

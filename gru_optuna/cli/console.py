@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import sys
@@ -29,6 +30,12 @@ if TYPE_CHECKING:
 
 
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
+
+_ABOUT_PATHS = {
+    errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR,
+    errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ENXIO,
+}  # fmt: skip
+"""What the system says of a path that a user named; other errors are ours."""
 
 _NEEDED = {
     "int_parsing": "a whole number",
@@ -164,6 +171,12 @@ def plain_errors() -> Iterator[None]:
         fail(str(error), EXIT_USAGE)
     except GRUOptunaError as error:
         fail(str(error), EXIT_FAILED)
+    except OSError as error:
+        if error.errno == errno.ENOENT and error.filename is None:  # from os.getcwd()
+            fail("the current folder was deleted. Change to another one.", EXIT_USAGE)
+        if error.errno not in _ABOUT_PATHS or error.filename is None:
+            raise
+        fail(f"{error.filename}: {error.strerror}. Check the path.", EXIT_USAGE)
     except KeyboardInterrupt:
         fail("stopped at once. Run the same command to resume.", EXIT_INTERRUPTED)
     except Exception as error:

@@ -108,8 +108,9 @@ def _ask(
         except subprocess.TimeoutExpired:
             raise _too_much(files, f"{seconds:g} seconds") from None
     answer = ended.stdout.decode(errors="replace")
-    for file in files:
-        answer = answer.replace(f"{file.sha256}/", "")  # its folder, which says nothing
+    for file in files:  # its folder, which says nothing
+        for place in (f"{folder}/{file.sha256}/", f"{folder}/", f"{file.sha256}/"):
+            answer = answer.replace(place, "")
     found = _answer_in(answer)
     if found is None:
         raise _too_much(files, f"{limit / 2**30:.3g} GiB of memory or {seconds:g} seconds")

@@ -54,7 +54,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection, Engine
 
-_LONGEST_NAME = 255
+_LONGEST_NAME = 230
+"""The bytes of a file's name. Systems take 255; while it is written, a file's name is longer."""
 
 
 @dataclass(frozen=True)
@@ -110,10 +111,10 @@ def put(engine: Engine, name: str, file: IO[bytes], sha256: str | None = None) -
 
 def refuse_bad_name(name: str) -> None:
     """Raises StorageError if a file can't be stored under this name."""
-    if not is_plain_name(name) or len(name) > _LONGEST_NAME:
+    if not is_plain_name(name) or len(name.encode()) > _LONGEST_NAME:
         raise StorageError(
             f'"{name[:80]}" is not the name of a file. Give a plain name of at most '
-            f"{_LONGEST_NAME} characters, such as rows.csv."
+            f"{_LONGEST_NAME} bytes, such as rows.csv."
         )
 
 

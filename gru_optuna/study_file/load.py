@@ -37,6 +37,8 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Specification:
         Naming the file and every place in it that is wrong.
     """
     try:
+        if path.exists() and not (path.is_file() or path.is_dir()):  # a pipe may never end
+            raise StudyFileError(f"{path} is not a regular file. Name a study file.")
         with path.open(encoding="utf-8-sig") as file:
             text = file.read(MOST_BYTES + 1)
     except FileNotFoundError:

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gru_optuna.attributes import CHECKPOINTS
-from gru_optuna.checkpoints.marker import MARKER
+from gru_optuna.checkpoints.marker import MARKER, Owner, marker_content
 from gru_optuna.checkpoints.stores import Folder, adopt, open_store
 from gru_optuna.checkpoints.study_checkpoints import StudyCheckpoints
 from gru_optuna.errors import StorageError
@@ -170,6 +170,28 @@ def test_a_marker_that_is_a_link_vouches_for_nothing(home: Path, tmp_path: Path)
     for attempt in (Folder(home).names, Folder(home).mark, lambda: Folder(home).remove(OURS)):
         with pytest.raises(StorageError, match="is not used"):
             attempt()
+
+
+def test_a_link_in_the_place_of_ours_is_noticed_by_a_worker_that_runs(
+    home: Path, tmp_path: Path
+) -> None:
+    place = Folder(tmp_path / "place")
+    place.mark()
+    place.write(OURS, b"x")
+    place.folder.rename(tmp_path / "moved")
+    place.folder.symlink_to(home)
+    before = contents(home)
+    for attempt in (lambda: place.remove(OURS), lambda: place.write("1/1-1-1.safetensors", b"y")):
+        with pytest.raises(StorageError, match="is not used"):
+            attempt()
+    assert contents(home) == before
+
+
+def test_of_a_marker_without_end_only_the_beginning_is_read(home: Path) -> None:
+    owner = Owner("x" * 100_000, {"host": "here", "path": "/x"})
+    (home / MARKER).write_bytes(marker_content(owner))
+    with pytest.raises(StorageError, match="belongs to another database"):
+        Folder(home, owner=owner).remove(OURS)
 
 
 def test_the_folder_of_an_earlier_version_is_used_if_it_holds_only_checkpoints(

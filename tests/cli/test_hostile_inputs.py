@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import shutil
 import struct
 import time
@@ -101,6 +102,42 @@ STUDIES = {
 def test_a_study_file_beyond_all_measure_is_refused(here: Path, what: str) -> None:
     (here / "x.toml").write_text(STUDIES[what])
     assert refusal("tune", "x.toml").startswith("x.toml")
+
+
+LONG = "n" * 300
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        f"init {LONG} --data rows.csv", f"inspect {LONG}.csv", f"tune {LONG}.toml",
+        f"predict {LONG} rows.csv", f"predict bundle {LONG}.csv", f"storage adopt {LONG}",
+        f"storage uploads {LONG}", f"studies --storage sqlite:///{LONG}.db",
+        f"studies --storage file:{LONG}",
+    ],
+)  # fmt: skip
+def test_a_path_that_is_too_long_is_refused(here: Path, command: str) -> None:
+    shutil.copytree(BUNDLE, here / "bundle")
+    (here / "rows.csv").write_text("t,k\n" + "good,a\nbad,b\n" * 50)
+    assert "File name too long" in refusal(*command.split())
+
+
+def test_a_folder_that_was_deleted_is_no_place_to_work_in(here: Path) -> None:
+    (here / "gone").mkdir()
+    os.chdir(here / "gone")
+    (here / "gone").rmdir()
+    assert refusal("studies").startswith("the current folder was deleted")
+
+
+def test_files_that_never_end_are_no_study_files_and_hold_no_url(here: Path) -> None:
+    os.mkfifo(here / "x.toml")  # nobody writes into it
+    assert refusal("tune", "x.toml") == "x.toml is not a regular file. Name a study file.\n"
+    assert "must hold a URL" in refusal("studies", "--storage", "file:/dev/zero")
+
+
+def test_a_link_that_leads_nowhere_says_where_it_leads(here: Path) -> None:
+    (here / "rows.csv").symlink_to("elsewhere.csv")
+    assert "a link to elsewhere.csv, which doesn't exist" in refusal("inspect", "rows.csv")
 
 
 @pytest.mark.parametrize("shape", [(10_000, 1, 1), (2_000, 60, 1)])

@@ -10,6 +10,7 @@ import zipfile
 from pathlib import Path
 
 import httpx2
+import numpy as np
 import pyarrow as pa
 import pytest
 from helpers.services import ROWS, Service, add_trials, serving, sha256, small_study, submit, upload
@@ -87,6 +88,12 @@ def test_a_draft_takes_test_rows_and_the_target_that_was_chosen(client) -> None:
     wanted["roles"] = {"target": "starz"}
     detail = refused(client.post("/v1/drafts", json=wanted), 422)
     assert detail == 'train.csv: no column "starz". Did you mean "stars"?'
+    rows = io.BytesIO()
+    np.savez(rows, values=np.ones((3, 2, 1), np.float32), targets=[1.0, 2.0, 3.0])
+    data = sha256(rows.getvalue())
+    client.put(f"/v1/data/{data}", params={"name": "few.npz"}, content=rows.getvalue())
+    detail = refused(client.post("/v1/drafts", json={"data": data}), 422)
+    assert detail.startswith("few.npz: validation = 0.2 of")
 
 
 def test_the_same_key_submits_a_study_once(client) -> None:
@@ -189,7 +196,7 @@ def test_a_study_file_that_is_too_large_is_refused(client) -> None:
     )
 
 
-@pytest.mark.parametrize("name", ["../x.csv", "a/b.csv", "..", "", "x" * 300 + ".csv", "a\0.csv"])
+@pytest.mark.parametrize("name", ["../x.csv", "a/b.csv", "..", "", "é" * 120 + ".csv", "a\0.csv"])
 def test_a_name_that_is_no_files_is_refused(client, name) -> None:
     body = ROWS.encode()
     answer = client.put(f"/v1/data/{sha256(body)}", params={"name": name}, content=body)

@@ -287,6 +287,8 @@ def _candidates(text: bytes) -> list[str]:
 def _missing(path: Path, endings: Collection[str]) -> str:
     if not path.parent.is_dir():
         return f"{path}: there is no folder {path.parent}."
+    if path.is_symlink():
+        return f"{path}: a link to {path.readlink()}, which doesn't exist."
     return f"{path}: no such file. {_files_of(path.parent, endings, path.name)}"
 
 

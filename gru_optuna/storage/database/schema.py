@@ -10,6 +10,7 @@ import logging
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, NamedTuple
 
 import optuna.storages._rdb
@@ -185,7 +186,7 @@ def _migrate(connection: Connection) -> None:
             "fn": lambda revision, _: scripts._upgrade_revs("head", revision),
         },
     )
-    with Operations.context(context):
+    with _migrating, Operations.context(context):
         context.run_migrations()
 
 
@@ -213,6 +214,9 @@ def _own_logging() -> Iterator[None]:
 def _revision(connection: Connection, table: str) -> str | None:
     context = MigrationContext.configure(connection, opts={"version_table": table})
     return context.get_current_revision()
+
+
+_migrating = Lock()  # Alembic's scripts find their connection in a global variable
 
 
 @cache  # it runs a dozen scripts to read what they are called

@@ -7,7 +7,9 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING
 
 import optuna
@@ -33,6 +35,8 @@ from gru_optuna.storage.database.open import (
 )
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from optuna import Study
 
 
@@ -144,6 +148,13 @@ def test_eight_processes_may_open_a_fresh_database_at_once(database_url: str) ->
     _, errors = started.communicate(timeout=120)
     assert started.returncode == 0, errors
     assert len(open_storage(database_url).get_all_studies()) == 8
+
+
+def test_threads_of_a_process_make_a_database_each(tmp_path: Path) -> None:
+    urls = [f"sqlite:///{tmp_path / f'{number}.db'}" for number in range(8)]
+    with ThreadPoolExecutor(8) as threads:
+        made = list(threads.map(partial(open_storage, create=True), urls))
+    assert [storage.get_all_studies() for storage in made] == [[]] * 8
 
 
 def test_a_first_run_that_was_killed_is_completed_by_the_next(database_url: str) -> None:
