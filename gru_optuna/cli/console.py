@@ -138,7 +138,8 @@ class _VisibleText(io.TextIOBase):
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
-        self.buffer = getattr(stream, "buffer", None)  # for bytes, which aren't names
+        # For bytes. Programs get them as they are, and a terminal like everything else.
+        self.buffer = _VisibleBytes(stream) if stream.isatty() else getattr(stream, "buffer", None)
 
     def write(self, text: str) -> int:
         return self._stream.write(visible(text))
@@ -155,6 +156,20 @@ class _VisibleText(io.TextIOBase):
     @property
     def closed(self) -> bool:
         return self._stream.closed  # libraries that keep it ask when the process ends
+
+
+class _VisibleBytes(io.RawIOBase):
+    """A terminal, for what is written in bytes."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, content: Any) -> int:
+        self._stream.write(visible(bytes(content).decode(errors="replace")))
+        return len(content)
+
+    def flush(self) -> None:
+        self._stream.flush()
 
 
 @contextmanager

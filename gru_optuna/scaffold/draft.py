@@ -22,6 +22,7 @@ from gru_optuna.data.readers.sequence_files import SEQUENCES
 from gru_optuna.data.series.categories import MOST_CATEGORIES
 from gru_optuna.data.series.joined_tables import holds_categories
 from gru_optuna.errors import DataError, TooFewRows
+from gru_optuna.formatting import visible
 from gru_optuna.inspection import findings
 from gru_optuna.inspection.findings import UNBALANCED, DataFinding
 from gru_optuna.inspection.inspect import Inspection, inspect
@@ -219,6 +220,9 @@ def _render(values: dict[str, Any], **common: object) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
+        # Names of files and columns may hold anything, but a comment ends with its line. In
+        # strings the escapes mean the same.
+        finalize=lambda value: visible(value, keep="") if isinstance(value, str) else value,
     )
     environment.filters["toml"] = _toml
     defaults: DefaultSizes = values["defaults"]
@@ -615,4 +619,4 @@ def _toml(value: bool | float | str | list[str] | tuple[str, ...]) -> str:
     """A value in TOML; JSON has the same escapes."""
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(_toml, value))}]"
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    return json.dumps(value, ensure_ascii=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 from dataclasses import replace
@@ -18,6 +19,7 @@ from gru_optuna.attributes import SPECIFICATION
 from gru_optuna.bundle.build import make_bundle
 from gru_optuna.bundle.output import writing
 from gru_optuna.cli import app
+from gru_optuna.cli.console import plain_errors
 from gru_optuna.formatting import visible
 from gru_optuna.storage.database.open import open_storage
 from gru_optuna.workspace import is_plain_name
@@ -76,6 +78,22 @@ def test_an_unknown_name_is_shown_as_it_is_but_commands_nothing(here: Path) -> N
     assert done.exit_code == 2
     assert visible(done.stderr) == done.stderr
     assert "\\u001b" in done.stderr
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_rows_reach_a_terminal_visible_and_programs_as_they_are(
+    is_terminal: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    behind = io.BytesIO()
+    stream = io.TextIOWrapper(behind, encoding="utf-8", newline="")
+    monkeypatch.setattr(stream, "isatty", lambda: is_terminal, raising=False)
+    monkeypatch.setattr("sys.stdout", stream)
+    with plain_errors(), writing(None, for_spreadsheets=False) as writer:
+        writer.write(pl.DataFrame({ESCAPES: [ESCAPES]}))
+    stream.flush()
+    text = behind.getvalue().decode()
+    assert (visible(text) == text) is is_terminal
+    assert ("\\u001b" in text) is is_terminal
 
 
 def test_a_model_card_holds_neither_html_nor_markdown_of_others() -> None:

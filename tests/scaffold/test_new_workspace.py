@@ -21,6 +21,7 @@ from gru_optuna import study_file
 from gru_optuna.cli import app
 from gru_optuna.data.load import load_dataset, load_folds
 from gru_optuna.errors import DataError, UserError
+from gru_optuna.formatting import visible
 from gru_optuna.inspection.roles import Roles
 from gru_optuna.scaffold import new_workspace
 from gru_optuna.scaffold.draft import draft_study
@@ -187,6 +188,21 @@ def test_columns_with_any_name_are_quoted(tmp_path: Path) -> None:
     header = '"label, really","say ""text"" \\ 文本"'
     data = drafted(reviews(tmp_path, lines, header))["data"]
     assert (data["text"], data["label"]) == (name, "label, really")
+
+
+def test_names_in_a_draft_end_no_comment(tmp_path: Path) -> None:
+    column = "te\x1b[2Jxt\u202e\x7f"
+    path = tmp_path / "x\nseed = 7777 #\r.csv"
+    rows = "".join(
+        f"a {word} film with number {n},{word}\n" for n in range(80) for word in ("good", "bad")
+    )
+    path.write_text(f'"{column}",label\n{rows}')
+    drafted = draft_study(path)
+    content = tomllib.loads(drafted.toml)
+    assert content["data"]["text"] == column
+    assert content["data"]["train"] == f"data/{path.name}"
+    assert (content["seed"], content["budget"]["trials"]) == (0, 30)
+    assert visible(drafted.toml) == drafted.toml
 
 
 def test_several_series_are_split_by_fractions(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import zipfile
-from io import StringIO
+from io import BytesIO, StringIO
 
 import numpy as np
 import polars as pl
@@ -16,7 +16,8 @@ from helpers.services import ROWS, add_trials, log_in, serving, small_study, wor
 from playwright.sync_api import expect
 
 import gru_optuna
-from gru_optuna.errors import GRUOptunaError, StudyFailed, UserError
+from gru_optuna.client import _unpack
+from gru_optuna.errors import BundleError, GRUOptunaError, StudyFailed, UserError
 from gru_optuna.storage.tokens import Role
 
 
@@ -158,3 +159,16 @@ def test_waiting_ends_in_time(service, client, tmp_path) -> None:
     with pytest.raises(TimeoutError, match='study "slow" is queued'):
         study.wait(0)
     study.delete()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"), [(bytes(8 << 20), "far more than it holds"), (None, "not a zip file")]
+)
+def test_a_bundle_that_would_fill_the_disk_is_not_unpacked(tmp_path, content, message) -> None:
+    packed = BytesIO()
+    if content is not None:
+        with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("bundle.json", content)
+    with pytest.raises(BundleError, match=message):
+        _unpack(packed.getvalue(), str(tmp_path))
+    assert list(tmp_path.iterdir()) == []
