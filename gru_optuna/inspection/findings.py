@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -17,7 +18,7 @@ from gru_optuna.formatting import format_list
 from gru_optuna.inspection.role_words import name_speaks
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from gru_optuna.data.readers.tables import Table
     from gru_optuna.inspection.columns import Column
@@ -42,6 +43,7 @@ _HEAD = 50  # rows in which lines of units are looked for
 _RARE = 10  # a class with fewer rows is rare
 _PARTS = 3  # training, validation and test need one row of a class each
 _MOSTLY_MISSING = 0.5
+_NULL = r"\N"  # as MySQL and PostgreSQL write it
 _YES_OR_NO = {
     **dict.fromkeys(("true", "t", "yes", "y", "1", "1.0", "on"), True),
     **dict.fromkeys(("false", "f", "no", "n", "0", "0.0", "off"), False),
@@ -115,6 +117,7 @@ def in_columns(table: Table, columns: Sequence[Column], guess: Guess) -> Iterato
             )
             yield DataFinding("words", table.source, message, name)
     yield from _gaps(table, columns, guess)
+    yield from _alike_owners(table, guess)
     yield from _missing_texts(table, guess.roles.text)
     yield from _marked_missing(table)
     for name, message in leaks(table, columns, guess.roles):
@@ -148,7 +151,7 @@ def markers_for_missing(table: Table, columns: Sequence[Column]) -> list[str]:
         if column.kind == "number" and column.mistake and column.numbers is not None:
             refused = table.parsed(column.name)[1]
             others = table.strings(column.name).filter(refused).str.strip_chars().unique().to_list()
-            if len(others) == 1 and not any(map(str.isalnum, others[0])):
+            if len(others) == 1 and (others[0] == _NULL or not any(map(str.isalnum, others[0]))):
                 found.add(others[0])
     return sorted(found)
 
@@ -199,20 +202,36 @@ def _missing_labels(table: Table, label: str, counts: dict[str, int]) -> Iterato
 
 def _alike_labels(table: Table, label: str, counts: dict[str, int]) -> Iterator[DataFinding]:
     """Classes that are probably one: by their case, as numbers, or as words for yes and no."""
+    words = all(name.casefold() in _YES_OR_NO for name in counts)
+    for named in _alike(counts, _YES_OR_NO if words else {}):
+        message = f'column "{label}" has {named} as different classes: write them alike'
+        yield DataFinding("label", table.source, message, label)
+
+
+def _alike_owners(table: Table, guess: Guess) -> Iterator[DataFinding]:
+    """Names of series or sequences that are probably one."""
+    owner = guess.roles.series or guess.roles.id
+    if owner is None or owner not in table.names:
+        return
+    for named in _alike(count_classes(table, owner, None), {}):
+        message = f'column "{owner}" names {named} as different {guess.rows}: write them alike'
+        yield DataFinding("id", table.source, message, owner)
+
+
+def _alike(counts: dict[str, int], words: Mapping[str, object]) -> Iterator[str]:
+    """Names that are probably one, with their counts: by case, invisible signs, or as numbers."""
     alike: dict[object, list[str]] = {}
     for name in counts:
         try:
             key: object = float(name)
         except ValueError:
-            key = name.casefold()
-        if all(other.casefold() in _YES_OR_NO for other in counts):
-            key = _YES_OR_NO[name.casefold()]
-        alike.setdefault(key, []).append(name)
+            visible = "".join(sign for sign in name if unicodedata.category(sign) != "Cf")
+            key = " ".join(unicodedata.normalize("NFKC", visible).casefold().split())
+        alike.setdefault(words.get(name.casefold(), key), []).append(name)
     for names in alike.values():
         if len(names) > 1:
-            named = " and ".join(f'"{name}" ({counts[name]:,})' for name in names)
-            message = f'column "{label}" has {named} as different classes: write them alike'
-            yield DataFinding("label", table.source, message, label)
+            shown = {name: name if name.isprintable() else ascii(name)[1:-1] for name in names}
+            yield " and ".join(f'"{shown[name]}" ({counts[name]:,})' for name in names)
 
 
 def _joined_labels(table: Table, label: str, counts: dict[str, int]) -> Iterator[DataFinding]:

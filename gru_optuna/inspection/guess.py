@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -53,11 +54,13 @@ _UNREAD = 2  # columns in a message, with the reasons why they aren't read
 _PARTS_OF_TIMES: tuple[Subject, ...] = ("time", "date", "calendar")
 _OF_ANY_ROWS = re.compile("(?i)index|idx|order|position")  # pandas writes an index to any table
 _MOSTLY = 0.9  # of the sequences have one target: the others are mistakes
+_RUN = 3  # rows of each run on average
 _UNEVEN = 0.01  # of the usual step: what rounding makes of even ones
 _FEWEST_STEPS, _REGULAR = 10, 0.9  # before a column is taken to number the steps of series
 _TIME_IN_NAME = re.compile(
     r"^[XY]?(19|20)\d\d([-_/. ]?(0?[1-9]|1[0-2]|Q[1-4])([-_/. ]?\d{1,2})?)?$"
-    r"|^(\d{1,2}[-_/. ]){1,2}(19|20)?\d\d$|^Q[1-4][-_/. ]?(19|20)?\d\d$",
+    r"|^(\d{1,2}[-_/. ]){1,2}(19|20)?\d\d$|^Q[1-4]([-_/. ]?(19|20)?\d\d)?$"
+    r"|^\d{1,2}:\d\d(:\d\d)?$",
     re.IGNORECASE,
 )  # of a column: 2024, X2024, 2024-01, 2024Q1, 01/2024, Q1 24
 
@@ -145,7 +148,7 @@ def owners_of(table: Table, series: str | None) -> NDArray[np.int64]:
     """The number of the series that each row (N,) belongs to; 0 without a column of series."""
     if series is None:
         return np.zeros(len(table), dtype=np.int64)
-    ranks = table.strings(series).fill_null("").rank("dense").to_numpy()
+    ranks = table.strings(series).str.strip_chars().fill_null("").rank("dense").to_numpy()
     return ranks.astype(np.int64) - 1
 
 
@@ -223,7 +226,9 @@ class _Guesses:
             return None
         numeric = self._numeric(set())
         found = [name for name in self._known if _is_time(name)]  # also those with gaps and flags
-        if len(found) < max(_WIDE, len(numeric) / 2):
+        # Columns of 0 and 1 may say which weekday or month it is.
+        several = [name for name in found if self._known[name].distinct > 2]
+        if len(several) < max(_WIDE, len(numeric) / 2):
             return self._as_steps(numeric)
         kept = [repr(name) for name in self._known if name not in found]
         return Guess(
@@ -323,6 +328,13 @@ class _Guesses:
                 return _undecided(task or "classification", "sequences", held, roles, target)
             if not (features := self._numeric(taken | {target.name})):
                 continue
+            if time is None and self._given.id is None and (runs := self._runs_within(owner)):
+                step, run = runs
+                reason = (
+                    f'"{step}" starts again within a "{owner}", and "{run}" tells apart what '
+                    f"begins there: join {owner} and {run} in one column, and name it with --id"
+                )
+                return Guess(task, None, reason, self._given, undecided=True)
             labelled = task != "regression" and (
                 target.name == self._given.label
                 or (
@@ -527,7 +539,8 @@ class _Guesses:
         for column in self._known.values():
             if column.kind in ("category", "id") and self._may_be_numbers(column):
                 texts = self._table.strings(column.name)
-                row = int(texts.is_not_null().arg_max() or 0)
+                others = parse_numbers(texts, PLAIN)[1]
+                row = int((others if others.any() else texts.is_not_null()).arg_max() or 0)
                 if any(map(str.isdigit, texts[row])) and not re.fullmatch("[0-9]+", texts[row]):
                     shown = f'column "{column.name}" is "{texts[row][:_SHOWN]}"'
                     which = "which is neither a number nor a time in a form that is read"
@@ -658,6 +671,22 @@ class _Guesses:
             None,
         )
 
+    def _runs_within(self, owner: str) -> tuple[str, str] | None:
+        """A column that orders the rows only within each value of another one, and that one."""
+        for column in self._known.values():
+            named = name_speaks(column.name, "step") or name_speaks(column.name, "time")
+            if column.name == owner or not column.whole or not named:
+                continue
+            for other in self._known.values():
+                counted = other.whole or other.kind == "category"
+                if other.name in (owner, column.name) or not counted:
+                    continue
+                runs = self._table.frame.select(owner, other.name).n_unique()
+                several = _RUN * runs <= len(self._table)
+                if several and self._unique_within(column.name, owner, other.name):
+                    return column.name, other.name
+        return None
+
     def _steps_within(self, name: str, owner: str) -> pl.Series:
         """The differences between a column's numbers and those of the row before, by owner."""
         numbers = pl.col(name).cast(pl.Float64, strict=False)
@@ -676,8 +705,9 @@ class _Guesses:
         return None
 
     def _series(self, time: Sequence[str], taken: set[str]) -> str | None:
-        """If times repeat, the column for each of whose values they don't."""
-        if not self._table.frame.select(time).is_duplicated().any():
+        """If times repeat or begin anew, the column for each of whose values they don't."""
+        repeated = self._table.frame.select(time).is_duplicated().any()
+        if not repeated and not self._begins_anew(time):
             return None
         for column in self._known.values():
             repeats = 2 <= column.distinct <= len(self._table) / 2
@@ -685,9 +715,24 @@ class _Guesses:
             # January of each year is not a series of its own.
             free = column.name not in taken and not name_speaks(column.name, "calendar")
             fits = fits or self._is_panel(column, time)
-            if free and repeats and fits and self._unique_within(*time, column.name):
+            fits = free and repeats and fits and self._unique_within(*time, column.name)
+            if fits and (repeated or self._begins_anew(time, column.name)):
                 return column.name
         return None
+
+    def _begins_anew(self, time: Sequence[str], owner: str | None = None) -> bool:
+        """Whether times are out of order; or only where another block of an owner's rows begins."""
+        try:
+            times = pl.Series(values=self._table.times(*time))
+        except DataError:
+            return False
+        if owner is None:
+            return not (times.is_sorted() or times.is_sorted(descending=True))
+        blocks = self._table.strings(owner).fill_null("").rle_id()
+        back = (times.diff() < timedelta(0)).fill_null(value=False)
+        return bool(blocks.max() == blocks.n_unique() - 1) and bool(
+            (blocks.diff() != 0).filter(back).all()
+        )
 
     def _is_panel(self, column: Column, time: Sequence[str]) -> bool:
         """Whether each of a column's numbers stands beside every time, in one block of rows.
@@ -747,4 +792,5 @@ def _without_axis(name: str) -> str:
 def _is_time(name: str) -> bool:
     """Whether a column's name is a date, a quarter, a month or a year."""
     letters = re.sub(r"[\W\d_]+", " ", name).strip()
-    return bool(_TIME_IN_NAME.match(name.strip()) or month_of(letters))
+    named = month_of(letters) or weekday_of(letters)
+    return bool(_TIME_IN_NAME.match(name.strip()) or named)

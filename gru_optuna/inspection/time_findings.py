@@ -221,7 +221,8 @@ def _may_name_series(table: Table, roles: Roles) -> list[str]:
         name
         for name in plain_names(table)
         if name not in taken and 1 < table.strings(name).n_unique() <= len(table) / 4
-        if not (name_speaks(name, "calendar") or name_speaks(name, "time"))
+        if name_speaks(name, "id")
+        or not (name_speaks(name, "calendar") or name_speaks(name, "time"))
         if roles.series in (None, name) or table.frame[name].dtype == pl.String
     ]
 

@@ -103,6 +103,7 @@ HOSTILE = [
     ("x.json", b"[]", "Write one JSON object a line and name the file .jsonl."),
     ("x.jsonl", b"\n\n", "x.jsonl: no rows"),
     ("x.jsonl", b'{"a": 1}\n\n{"a": \n', "x.jsonl, line 3: not JSON at column 7 (Expecting value)"),
+    ("x.jsonl", b'[\n{"a": 1}\n]\n', "to_json(NEW_FILE, orient='records', lines=True)"),
     ("x.jsonl", b'[{"a": 1}]', "x.jsonl, line 1: an array, but each line must be an object"),
     ("x.jsonl", b'{"a": 1}\n7\n', "x.jsonl, line 2: a single value, but each line must be an"),
     ("x.jsonl", b'{"a": "\xff"}', "x.jsonl, line 1: byte 7 (0xFF) is not UTF-8."),

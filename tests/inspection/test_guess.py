@@ -594,7 +594,7 @@ def test_lists_are_no_texts_and_no_classes(tmp_path: Path) -> None:
 # --- markers for missing values ---
 
 
-@pytest.mark.parametrize("marker", ["?", "-", ".", ":", "--"])
+@pytest.mark.parametrize("marker", ["?", "-", ".", ":", "--", r"\N"])
 def test_a_sign_among_numbers_is_drafted_as_missing(tmp_path: Path, marker: str) -> None:
     path = tmp_path / "x.csv"
     rows = [row.replace(",x", f",{marker}") for row in daily("{r}")]
@@ -689,6 +689,29 @@ def test_a_text_and_words_for_each_hour_are_comments_beside_a_series(tmp_path: P
             "If each row is a series to forecast, write one row for each step instead",
         ),
         ("y", [f"{n * 37 % 101}" for n in range(60)], "number them in a column called step"),
+        (
+            "subject,trial,t,x,disease",
+            [
+                f"{n // 60},{n // 10 % 6},{n % 10},{n * 37 % 101 / 7},{'ab'[n // 60 % 2]}"
+                for n in range(1200)
+            ],
+            '"t" starts again within a "subject", and "trial" tells apart what begins there',
+        ),
+        (
+            "day," + ",".join(f"{hour}:00" for hour in range(24)),
+            daily(*["{r}"] * 24),
+            "a wide table: 0:00, 1:00",
+        ),
+        (
+            "year,Q1,Q2,Q3,Q4",
+            [f"{1950 + n},{n}.5,3.{n},2.{n},1.{n}" for n in range(60)],
+            "a wide table: Q1, Q2, Q3 and Q4",
+        ),
+        (
+            "invoice,amount",
+            [f"2023-{n:03},{n * 37 % 101 / 7}" for n in range(1, 200)],
+            'column "invoice" is "2023-001", which is neither a number nor a time',
+        ),
     ],
 )
 def test_what_stands_in_the_way_is_named(
@@ -707,6 +730,18 @@ def test_numbers_below_a_limit_are_numbers(tmp_path: Path) -> None:
     guess(tmp_path, "week,a,b", rows)
     (finding,) = [each for each in inspect([tmp_path / "x.csv"]).findings if each.blocks]
     assert 'column "b" is "<1", not a finite number. Write a number for' in finding.message
+
+
+def test_columns_that_say_which_weekday_it_is_make_no_wide_table(tmp_path: Path) -> None:
+    days = "Mon,Tue,Wed,Thu,Fri"
+    found = guess(tmp_path, f"date,{days},load", daily(*["{b}"] * 5, "{r}"))
+    assert found.roles.target == "load"
+
+
+def test_series_whose_times_do_not_overlap_are_seen_by_their_blocks(tmp_path: Path) -> None:
+    late, early = daily("b,{r}"), [f"{day - timedelta(90)},a,{day.day}.5" for day in DAYS]
+    assert guess(tmp_path, "date,shop,y", [*late, *early]).roles.series == "shop"
+    assert guess(tmp_path, "date,shop,y", [*early, *late]).roles.series is None
 
 
 # --- times and axes ---

@@ -502,6 +502,31 @@ def test_labels_that_are_one_class_or_several_are_named(
     assert (message in messages[0]) if message else not messages
 
 
+def test_names_of_series_that_differ_in_case_are_named_and_in_spaces_are_one(
+    tmp_path: Path,
+) -> None:
+    rows = [
+        f"{day},{shop.upper() if n % 9 == 4 else shop},{n % 7}.5"
+        for shop in ("north", "south ")
+        for n, day in enumerate(DAYS)
+    ]
+    messages = found(look(tmp_path, "\n".join(["date,shop,y", *rows])))
+    assert any('"north" (133) and "NORTH" (17) as different series' in each for each in messages)
+    rows = [row.lower().replace("south ", "south" if n % 9 else "south ") for n, row in
+            enumerate(rows)]  # fmt: skip
+    clock = look(tmp_path, "\n".join(["date,shop,y", *rows])).files[0].clock
+    assert clock is not None
+    assert (clock.series, clock.missing) == (2, 0)
+
+
+def test_an_invisible_sign_makes_no_other_class(tmp_path: Path) -> None:
+    lines = texts(90, label="{}").splitlines()
+    lines[1:31] = [line.replace(",a", ",\u200ba") for line in lines[1:31]]
+    assert any(
+        '"a" (30) and "\\u200ba" (15)' in each for each in found(look(tmp_path, "\n".join(lines)))
+    )
+
+
 def test_texts_that_are_a_word_for_missing_are_named(tmp_path: Path) -> None:
     lines = texts(90).splitlines()
     lines[10], lines[20] = "NaN,a", "NaN,b"

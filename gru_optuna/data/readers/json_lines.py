@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
+_AS_PANDAS = (
+    "; pandas does it with pandas.read_json(FILE).to_json(NEW_FILE, orient='records', lines=True)"
+)
 _LINES_WITHOUT_NEWS = 1_000  # other keys are rare from then on
 
 
@@ -158,7 +161,7 @@ def _parse(path: Path, number: int, line: str) -> dict[str, object]:
         column = error.colno if isinstance(error, json.JSONDecodeError) else 1
         raise DataError(
             f"{path}, line {number}: not JSON at column {column} ({what}). "
-            f"Write one complete object per line."
+            f"Write one complete object per line{_AS_PANDAS if number == 1 else ''}."
         ) from None
     if not isinstance(row, dict):
         kind = "an array" if isinstance(row, list) else "a single value"

@@ -112,7 +112,7 @@ def steps_by_id(table: Table, id: str, time: str | None, features: Sequence[str]
 
 def _owners(table: Table, name: str) -> tuple[list[str], NDArray[np.int64]]:
     """The ids in order of appearance, and the position among them for each row (N,)."""
-    ids = table.strings(name)
+    ids = table.strings(name).str.strip_chars()
     if ids.null_count():
         row = int(ids.is_null().arg_max() or 0)
         raise DataError(

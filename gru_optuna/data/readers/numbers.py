@@ -7,6 +7,7 @@ other columns of the file show its decimal separator.
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -98,7 +99,7 @@ def parse_numbers(fields: pl.Series, written: ColumnFormat) -> tuple[pl.Series, 
     refused = numbers.is_null() & fields.is_not_null()
     if refused.any() and written == PLAIN:
         # A minus may be written with its own sign, as typesetters and some locales do.
-        numbers = numbers.fill_null(fields.str.replace("^−", "-").cast(pl.Float64, strict=False))
+        numbers = numbers.fill_null(fields.str.replace("^[−–]", "-").cast(pl.Float64, strict=False))
         refused = numbers.is_null() & fields.is_not_null()
     if refused.any():
         refused &= ~fields.str.to_lowercase().is_in(MISSING)
@@ -180,7 +181,7 @@ def about_no_number(got: str, written: ColumnFormat = PLAIN) -> str:
         )
     if got.startswith("#") or not any(map(str.isdigit, got)):
         correct = "Correct it. " if len(got) > _LONGEST_MARKER else ""
-        marker = f'missing_values = ["{got[:_SHOWN]}"]'
+        marker = f"missing_values = [{json.dumps(got[:_SHOWN], ensure_ascii=False)}]"
         hint = (
             f"{correct}If it stands for a missing value, write {marker} under [data], or give "
             f'init --missing "{got[:_SHOWN]}".'
@@ -228,7 +229,7 @@ class _Bare:
 
     @classmethod
     def of(cls, fields: pl.Series) -> _Bare:
-        texts = fields.str.replace_all(r"\s", " ").str.replace_all("−", "-", literal=True)
+        texts = fields.str.replace_all(r"\s", " ").str.replace_all("^–|−", "-")
         texts = texts.str.replace_all("’", "'", literal=True)
         minus_after = texts.str.contains(_MINUS_AFTER)
         texts = texts.str.replace(_MINUS_AFTER, "-${1}")

@@ -113,6 +113,11 @@ def test_one_mistake_changes_nothing_about_the_others() -> None:
         table.numbers("y")
 
 
+def test_a_minus_may_be_a_dash() -> None:
+    for fields in (["–1.5", "2.5", "−3"], ["–1,5", "2,5", "−3"]):
+        assert column([*fields]).numbers("y").tolist() == [-1.5, 2.5, -3]
+
+
 def test_francs_without_centimes_are_not_negative() -> None:
     with pytest.raises(DataError, match="not a finite number"):
         column(["7.50", "5.-", "6.20", "1.30"]).numbers("y")
