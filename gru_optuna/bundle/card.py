@@ -109,6 +109,9 @@ def _reads(bundle: Bundle) -> str:
         )
     if bundle.kind == "texts":
         return f"It reads the column {_listed([data.text])} of a table, or a list of texts."
+    if (channels := bundle.encoder.as_json()["columns"].get("steps")) is not None:
+        named = " and ".join(f"{_as_code(each[0])} to {_as_code(each[-1])}" for each in channels)
+        return f"It reads the columns {named}, one sequence a row."
     if data.id is None:
         return "It reads `.ts`, `.npz` and arrays (N, T, C)."
     features = bundle.encoder.as_json()["columns"]["features"]

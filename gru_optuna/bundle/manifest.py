@@ -195,6 +195,7 @@ class _SequenceColumns(StrictModel):
     id: str | None
     time: str | None
     features: list[str] | None
+    steps: list[list[str]] | None = None
 
 
 class _View(StrictModel):
@@ -225,7 +226,8 @@ class SequencePreprocessing(_Labels):
 
     @model_validator(mode="after")
     def _one_a_channel(self) -> SequencePreprocessing:
-        for numbers in (self.means, self.deviations, self.columns.features):
+        columns = self.columns
+        for numbers in (self.means, self.deviations, columns.features, columns.steps):
             if numbers is not None and len(numbers) != self.channels:
                 raise ValueError(f"{len(numbers)} entries for {self.channels} channels")
         if self.gaps and (max(self.gaps) >= self.channels or len(set(self.gaps)) < len(self.gaps)):

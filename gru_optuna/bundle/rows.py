@@ -19,11 +19,13 @@ from gru_optuna.data.readers.long_format import steps_by_id
 from gru_optuna.data.readers.sequence_files import SEQUENCES, read_sequences
 from gru_optuna.data.readers.tables import TABLES, Table, read_table
 from gru_optuna.data.readers.text_files import check_file
+from gru_optuna.data.readers.wide_format import rows_of_steps
 from gru_optuna.data.sequences.scaler import SequenceEncoder
 from gru_optuna.data.series.series import Learned, read_series
 from gru_optuna.data.texts.prepare import texts_of
 from gru_optuna.data.texts.tokenizer import TextEncoder
 from gru_optuna.errors import DataError
+from gru_optuna.formatting import format_list
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -38,6 +40,7 @@ CHUNK = 2048
 Encoder: TypeAlias = "TextEncoder | SequenceEncoder | SeriesEncoder"
 
 _SOURCE = Path("the given rows")  # what messages name in place of a file
+_NAMED = 12  # columns in a message
 
 
 @dataclass(frozen=True)
@@ -100,6 +103,9 @@ def rows_of_table(table: Table, encoder: Encoder) -> RowsToPredict:
         _check_columns(table, [encoder.column])
         return RowsToPredict(list(texts_of(table, encoder.column)), table.at, {})
     if isinstance(encoder, SequenceEncoder):
+        if encoder.steps is not None:
+            _check_columns(table, [name for names in encoder.steps for name in names])
+            return RowsToPredict(rows_of_steps(table, encoder.steps), table.at, {})
         if encoder.id is None or encoder.features is None:
             raise DataError(
                 f"{table.source}: the training rows came from a file without column names, so a "
@@ -180,10 +186,10 @@ def _check_columns(table: Table, needed: Sequence[str]) -> None:
     if len(missing) == 1:
         table.column(missing[0])  # raises, and suggests the nearest name
     if missing:
-        named = ", ".join(f'"{name}"' for name in missing)
+        named = format_list((f'"{name}"' for name in missing), most=_NAMED, last=", ")
         raise DataError(
             f"{table.source}: the columns {named}, which training read, are missing. "
-            f"The table has: {', '.join(table.names)}."
+            f"The table has: {format_list(table.names, most=_NAMED, last=', ')}."
         )
 
 

@@ -44,6 +44,7 @@ MissingOption = Annotated[
 ]
 _NAMED = 6  # values that are listed by name
 _SHOWN = 24  # characters of a value
+_STEPS = 2  # columns of steps that are shown, before the last one
 
 
 def _takes_roles(command: Callable[..., None]) -> Callable[..., None]:
@@ -218,10 +219,15 @@ def _print(inspection: Inspection) -> None:
         if report.share < 1:
             print(f"{report.looked_at} The findings below are about these rows only.")
         if report.columns:
+            roles = inspection.guess.roles
+            # The steps of whole sequences are hundreds of columns that are all alike.
+            more = roles.features[_STEPS:-1] if roles.steps else ()
             print_table(
                 ("column", "kind", "missing", "distinct", "values"),
-                [_cells(column) for column in report.columns],
+                [_cells(column) for column in report.columns if column.name not in more],
             )
+            if more:
+                print(f"and {len(more):,} more steps, {more[0]} to {more[-1]}")
         for name, line in _lines(report):
             print(f"{name:<8}{line}")
         print()

@@ -65,9 +65,10 @@ def in_columns(table: Table, columns: Sequence[Column], guess: Guess) -> Iterato
     """Mistakes, columns without information, and columns that may leak the label."""
     yield from _in_header(table, guess)
     parts = (guess.roles.id, guess.roles.series, *guess.roles.times)
-    far = far_numbers(table, columns)
+    far = far_numbers(table, columns, guess.roles)
     # A part of a time isn't a time by itself, but was read together with the others.
     together = guess.roles.times if len(guess.roles.times) > 1 else ()
+    steps = set(guess.roles.features if guess.roles.steps else ())
     for column in columns:
         name = column.name
         # What a name or an id looks like doesn't matter, even where most are numbers.
@@ -83,6 +84,8 @@ def in_columns(table: Table, columns: Sequence[Column], guess: Guess) -> Iterato
                 f"that stands for a missing value, write missing_values = [{quoted}] under [data]"
             )
             yield DataFinding("missing", table.source, message, name)
+        if name in steps:
+            continue  # what matters of a column of its own doesn't matter of one step of many
         if column.kind == "empty":
             yield DataFinding("constant", table.source, f'column "{name}" is empty', name)
         elif column.kind == "constant" and name not in guess.roles.times:
@@ -133,10 +136,16 @@ def _if_written_once(table: Table, name: str) -> str:
     return f": if it holds for the rows below, too, fill it in, as pandas does with {fill}"
 
 
-def far_numbers(table: Table, columns: Sequence[Column]) -> dict[str, list[str]]:
-    """By column, numbers such as -999 that may stand for missing values, as they are written."""
+def far_numbers(table: Table, columns: Sequence[Column], roles: Roles) -> dict[str, list[str]]:
+    """By column, numbers such as -999 that may stand for missing values, as they are written.
+
+    Of the columns with the steps of whole sequences, the first that holds any stands for all.
+    """
     found: dict[str, list[str]] = {}
+    steps = set(roles.features if roles.steps else ())
     for name in (column.name for column in columns if column.kind == "number"):
+        if name in steps and steps & found.keys():
+            continue
         numbers = table.known_numbers(name)
         if markers := markers_among(numbers):
             texts = table.strings(name).str.strip_chars()
@@ -439,6 +448,7 @@ def number_of(count: int, one: str, many: str) -> str:
 def leaks(table: Table, columns: Sequence[Column], roles: Roles) -> Iterator[tuple[str, str]]:
     """Columns that may have been made from the label or target, each with a sentence about it."""
     taken = {roles.text, roles.label, roles.target, *roles.times, roles.id, roles.series}
+    taken |= set(roles.features if roles.steps else ())
     for column in columns:
         if column.name in taken or column.kind not in ("category", "number"):
             continue

@@ -7,7 +7,9 @@ none is guessed.
 
 from __future__ import annotations
 
+import json
 import re
+import warnings
 from collections import Counter
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -21,6 +23,7 @@ from gru_optuna.data.readers.calendar_names import month_of, weekday_of
 from gru_optuna.data.readers.column_formats import PLAIN
 from gru_optuna.data.readers.numbers import parse_numbers
 from gru_optuna.data.readers.time_columns import part_of
+from gru_optuna.data.readers.wide_format import numbered_columns
 from gru_optuna.data.series.frequency import Frequency
 from gru_optuna.errors import DataError
 from gru_optuna.formatting import format_list
@@ -29,7 +32,7 @@ from gru_optuna.inspection.roles import NO_ROLES, Roles
 from gru_optuna.inspection.time_column import combined_times, counts_steps, is_decimal_year
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -42,7 +45,11 @@ _ROWS_PER_CLASS = 5
 _MANY_NUMBERS = 50  # whole numbers with more values are classes only if their name says so
 _WIDE = 4  # columns whose names are times: the table has one for each month or year
 _NAMED = 12  # columns in a message
-_STEPS = 12  # columns with one name and a number: the table has one for each step
+_STEPS = 12  # columns with one name and a number: the table may have one for each step
+_NEARLY_ALL = 0.8  # of the columns of numbers are steps where any are
+_COMPARED_ROWS, _COMPARED_STEPS = 2000, 512
+_ALIKE, _MORE_ALIKE = 0.3, 1.3  # correlation of neighbouring steps, and how much above others'
+_SMOOTH = 0.8  # correlation that features in no order hardly have
 _SHORT = 4  # columns in a message that says more
 _LOOKED_AT = 50  # rows
 _AXES = 3
@@ -122,6 +129,8 @@ def guess_task(
         return fault
     if task != "classification" and (wide := guesses.as_wide()) is not None:
         return wide
+    if "sequences" in kinds and (whole := guesses.as_whole_sequences(task)) is not None:
+        return whole
     attempts = {
         "texts": guesses.as_texts, "sequences": guesses.as_sequences, "series": guesses.as_series,
     }  # fmt: skip
@@ -229,7 +238,7 @@ class _Guesses:
         # Columns of 0 and 1 may say which weekday or month it is.
         several = [name for name in found if self._known[name].distinct > 2]
         if len(several) < max(_WIDE, len(numeric) / 2):
-            return self._as_steps(numeric)
+            return None
         kept = [repr(name) for name in self._known if name not in found]
         return Guess(
             None,
@@ -241,35 +250,147 @@ class _Guesses:
             undecided=True,
         )
 
-    def _as_steps(self, numeric: Sequence[str]) -> Guess | None:
-        """Many columns of numbers that are numbered themselves: the steps of one sequence a row."""
-        stems = Counter(name.rstrip("0123456789") for name in numeric if name[-1:].isdigit())
-        stem, most = stems.most_common(1)[0] if stems else ("", 0)
-        if most < max(_STEPS, 0.8 * len(numeric)) or next(self._given.columns(), None):
+    def as_whole_sequences(self, task: Task | None) -> Guess | None:
+        """Wide form: one sequence a row, and many columns of numbers that are themselves numbered.
+
+        Such columns may also be features in no order, so they are taken for steps only if
+        neighbours are more alike than others are, or if the user says so.
+        """
+        if self._given.id or self._given.time or self._given.text:
             return None
-        found = [name for name in numeric if name.rstrip("0123456789") == stem]
-        time = next(iter(self._times()), None)
-        kept = [repr(name) for name in self._known if name not in found]
-        melt = f"frame.melt(id_vars=[{', '.join(kept)}], var_name='step', value_name='value')"
-        if time is not None:
+        long = None if self._given.steps else self.as_sequences(task)
+        if long is not None and long.roles.time is not None:
+            return None  # many channels, and a step a row
+        free = [column for column in self._known.values() if column.name not in self._taken]
+        numbers = ("number", "id", "constant", "empty")
+        numbered = numbered_columns([c.name for c in free if c.kind in numbers])
+        stems = self._given.steps or self._usual_stems(numbered)
+        if not stems:
+            return None
+        channels = [numbered.get(stem, []) for stem in stems]
+        target = self._target_of_rows(task, channels)
+        steps = [[name for name in names if name != target.name] for names in channels]
+        found = [name for names in steps for name in names]
+        shown = f"{format_list(found, most=_SHORT)} look like the steps of a sequence in each row"
+        roles = replace(self._given, steps=stems, features=tuple(found))
+        reason = None
+        if not self._given.steps:
+            reason = self._no_steps(task, stems, steps)
+        if reason is None and target.undecided:
+            return _undecided(task or "classification", "sequences", shown, roles, target)
+        if reason is None and target.name is None:
             reason = (
-                f"{format_list(found, most=_SHORT)} look like the steps within each time in "
-                f'"{time}". Write one row for each step instead, as pandas does with {melt}, and '
-                f"add the step to the time. If each column is a series of its own, choose one: "
+                f"{shown}, but no other column holds a class or a number to predict. Name one: "
+                f"--label COLUMN or --target COLUMN. {self._as_one_row_a_step(found)}"
+            )
+        if reason is not None or target.name is None:
+            return Guess(None, None, str(reason), self._given, undecided=True)
+        labelled = task != "regression" and (
+            target.name == self._given.label
+            or (target.name != self._given.target and self._may_be_label(self._known[target.name]))
+        )
+        return Guess(
+            "classification" if labelled else "regression",
+            "sequences",
+            f'{shown}, "{target.name}" the {"class" if labelled else "number"} of each',
+            replace(
+                roles,
+                label=target.name if labelled else None,
+                target=None if labelled else target.name,
+            ),
+            target.others,
+        )
+
+    def _usual_stems(self, numbered: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
+        """The names, without their numbers, of which there are enough to be steps."""
+        if next(self._given.columns(), None) and self._times():
+            return ()  # a series, and its target was named
+        most = max(map(len, numbered.values()), default=0)
+        stems = tuple(stem for stem, names in numbered.items() if len(names) == most)
+        names = {name for each in numbered.values() for name in each}
+        enough = most * len(stems) >= _NEARLY_ALL * len(names.union(self._numeric(self._taken)))
+        return stems if most >= _STEPS and enough else ()
+
+    def _no_steps(
+        self, task: Task | None, stems: Sequence[str], steps: Sequence[Sequence[str]]
+    ) -> str | None:
+        """Why numbered columns aren't taken for the steps of sequences; None if they are."""
+        found = [name for names in steps for name in names]
+        shown = format_list(found, most=_SHORT)
+        time = next(iter(self._times()), None)
+        if time is not None:
+            return (
+                f'a wide table: {shown} look like the steps within each time in "{time}". Write '
+                f"one row for each step instead, as pandas does with {self._melt(found)}, and add "
+                f"the step to the time. If each column is a series of its own, choose one: "
                 f"--target COLUMN"
             )
-        else:
-            reason = (
-                f"{format_list(found, most=_SHORT)} look like the steps of a sequence in each row. "
-                f"Write sequences as .npz instead: numpy.savez('rows.npz', values=..., labels=...) "
-                f"with values of shape (rows, steps)"
+        if task == "forecasting":
+            return f"a wide table: {shown} look like the steps of a sequence in each row. " + (
+                self._as_one_row_a_step(found)
             )
-            if any(self._known[name].kind == "id" for name in self._known if name not in found):
-                reason += (
-                    f". If each row is a series to forecast, write one row for each step instead, "
-                    f"as pandas does with {melt}, and leave only the number in each step"
-                )
-        return Guess(None, None, f"a wide table: {reason}", self._given, undecided=True)
+        if any(map(self._are_in_order, steps)):
+            return None
+        options = " ".join(f"--steps {json.dumps(stem)}" for stem in stems)
+        named = any(self._known[name].kind == "id" for name in self._known if name not in found)
+        return (
+            f"{shown} may be the steps of a sequence in each row, but neighbours are no more alike "
+            f"than others. If they are steps, add {options}; features in no order suit a model of "
+            f"tables, such as scikit-learn's HistGradientBoosting"
+            f"{f'. {self._as_one_row_a_step(found)}' if named else ''}"
+        )
+
+    def _as_one_row_a_step(self, found: Sequence[str]) -> str:
+        return (
+            f"If each row is a series to forecast, write one row for each step instead, as pandas "
+            f"does with {self._melt(found)}, and leave only the number in each step"
+        )
+
+    def _melt(self, found: Sequence[str]) -> str:
+        kept = [repr(name) for name in self._known if name not in found]
+        named = format_list(kept, most=_NAMED, last=", ")
+        return f"frame.melt(id_vars=[{named}], var_name='step', value_name='value')"
+
+    def _target_of_rows(self, task: Task | None, channels: Sequence[Sequence[str]]) -> _Choice:
+        """What to predict of whole sequences: another column; without names, the first or last."""
+        if named := self._given.label or self._given.target:
+            return _Choice(named)
+        (first, *_), *others = channels if channels[0] else [[""]]
+        if first.startswith("column_") and not others:
+            # The header is missing. Measurements seldom take a few whole numbers.
+            ends = [self._known[name] for name in (channels[0][0], channels[0][-1])]
+            fitting = [column.name for column in ends if self._may_be_label(column)]
+            inner = [self._known[name] for name in channels[0][1:-1]]
+            if len(fitting) == 1 and not any(map(self._may_be_label, inner)):
+                return _Choice(fitting[0])
+            return _Choice(None, tuple(fitting))
+        steps = {name for names in channels for name in names}
+        label = self._label_of_texts(steps | self._taken) if task != "regression" else _Choice(None)
+        if label.name is not None or label.undecided:
+            return label
+        return self._target(steps | self._taken)
+
+    def _are_in_order(self, names: Sequence[str]) -> bool:
+        """Whether neighbouring columns are more alike than columns far apart.
+
+        Correlations are of what is left once each column is standardized and the mean of each row
+        is taken away, so that neither units nor levels make columns alike.
+        """
+        table = self._table.frame.head(_COMPARED_ROWS)
+        values = np.column_stack(
+            [self._table.known_numbers(name)[: len(table)] for name in names[:_COMPARED_STEPS]]
+        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # columns without a value
+            values = values - np.nanmean(values, axis=0)
+            deviations = np.nanstd(values, axis=0)
+        values = np.nan_to_num(values[:, deviations > 0] / deviations[deviations > 0])
+        if values.shape[1] < _STEPS / 2:
+            return False
+        values -= values.mean(axis=1, keepdims=True)
+        alike = np.abs(np.nan_to_num(np.corrcoef(values, rowvar=False)))
+        near, far = np.diagonal(alike, 1).mean(), alike[np.triu_indices_from(alike, 2)].mean()
+        return bool(near >= _ALIKE and near >= min(_MORE_ALIKE * far, _SMOOTH))
 
     def as_texts(self, task: Task | None) -> Guess | None:
         """A column of texts, with a class or a number for each."""

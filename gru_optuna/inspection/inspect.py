@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+    from numpy.typing import NDArray
+
     from gru_optuna.data.readers.sequences import Sequences
     from gru_optuna.study_file import Task
 
@@ -168,6 +170,12 @@ def _report(
 ) -> FileReport:
     table, roles = sample.table, guess.roles
     owner = roles.id if guess.rows == "sequences" and roles.id in table.names else None
+    lengths = Spread.of(np.bincount(owners_of(table, owner))) if owner else None
+    channels = len(roles.features) if owner else None
+    if roles.steps and set(roles.features) <= set(table.names):
+        there = np.column_stack([~np.isnan(table.known_numbers(n)) for n in roles.features])
+        channels = len(roles.steps)
+        lengths = Spread.of(_last_steps(there, channels))
     classes = None
     if guess.task == "classification" and roles.label is not None and roles.label in table.names:
         classes = findings.count_classes(table, roles.label, owner)
@@ -178,10 +186,17 @@ def _report(
         every=sample.every,
         columns=columns,
         classes=classes,
-        lengths=Spread.of(np.bincount(owners_of(table, owner))) if owner else None,
-        channels=len(roles.features) if owner else None,
+        lengths=lengths,
+        channels=channels,
         clock=clock,
     )
+
+
+def _last_steps(there: NDArray[np.bool_], channels: int) -> NDArray[np.int64]:
+    """The steps (N,) of whole sequences, up to the last value in any channel."""
+    of_any = np.any(np.split(there, channels, axis=1), axis=0)
+    last: NDArray[np.int64] = of_any.shape[1] - of_any[:, ::-1].argmax(axis=1)
+    return last
 
 
 def _clock(table: Table, columns: Sequence[Column], guess: Guess) -> TimeColumn | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
+from gru_optuna.data.readers.wide_format import numbered_columns
 from gru_optuna.errors import DataError, did_you_mean
 
 if TYPE_CHECKING:
@@ -41,10 +42,16 @@ class Roles:
     )
     horizon: int | None = _role("Steps to forecast.", _FORECAST)
     season: int | None = _role("Steps after which a series repeats itself; 1: never.", _FORECAST)
+    steps: tuple[str, ...] = _role(
+        "What the names of the columns that hold the steps begin with, if a row is a whole "
+        'sequence: "t" for t0, t1, t2. Repeatable, for several channels.',
+        ("sequences",),
+        (),
+    )
     group: str | None = _role(
         "The column of the groups, whose rows stay in one part together.", _LABELLED
     )
-    features: tuple[str, ...] = ()  # the other numeric columns: channels, or covariates
+    features: tuple[str, ...] = ()  # the other numeric columns: channels, steps, or covariates
 
     @property
     def times(self) -> tuple[str, ...]:
@@ -54,8 +61,13 @@ class Roles:
         return (self.time,) if isinstance(self.time, str) else self.time
 
     def columns(self) -> Iterator[tuple[str, str]]:
-        """Each role that the user can give and its column; a role may have several."""
+        """Each role that the user can give and its column; a role may have several.
+
+        `steps` name no column, only what names begin with.
+        """
         for role in fields(self):
+            if role.name == "steps":
+                continue
             value = getattr(self, role.name)
             if role.metadata and isinstance(value, str):
                 yield role.name, value
@@ -102,6 +114,13 @@ class Roles:
             covariates=tuple(part for name in self.covariates for part in _parts(name, names)),
             known=tuple(part for name in self.known for part in _parts(name, names)),
         )
+        numbered = numbered_columns(names)
+        for stem in self.steps:
+            if stem not in numbered:
+                raise DataError(
+                    f'{source}: no column is named "{stem}" and a number. '
+                    f"{did_you_mean(stem, numbered)}"
+                )
         seen: dict[str, str] = {}
         for role, name in roles.columns():
             if name not in names:

@@ -178,7 +178,11 @@ def draft_study(
             roles=inspection.guess.roles,
             rows=inspection.guess.rows,
             formats=formats,
-            sentinels=findings.far_numbers(table, seen.columns) if table is not None else {},
+            sentinels=(
+                findings.far_numbers(table, seen.columns, inspection.guess.roles)
+                if table is not None
+                else {}
+            ),
         )
         if seen.share < 1:
             assert table is not None
@@ -398,7 +402,13 @@ def _sequences(files: tuple[Path, ...], inspection: Inspection) -> dict[str, Any
             -(-steps // patch),
             channels * patch * (2 if viewed else 1),
         ),
-        "groups": [],
+        "groups": [
+            column.name
+            for column in report.columns
+            if inspection.guess.roles.steps
+            and name_speaks(column.name, "group")
+            and 2 < column.distinct <= report.rows / 2
+        ],
         "tries": [
             *([_try_view(_SPECTRA, patches[-1:])] if spectra else []),
             *(_try_view(view, patches) for view in _FIRST_VIEWS if viewed),

@@ -59,6 +59,7 @@ def check_data(data: Data, task: Task, *, stored: bool = False) -> None:
                 f"Remove it{_OR_NAME_TEXT if kinds == ('texts',) else ''}."
             )
     _check_scaling(data, kind)
+    _check_form(data)
     if kind != "series" and isinstance(data.time, list):
         raise ValueError(
             f"time = {data.time} names several columns, which only forecasting reads together. "
@@ -105,6 +106,15 @@ def _check_parts_of_folds(data: Data, task: Task) -> None:
             f"validates on a number of steps, such as validation = {data.horizon or 24}. "
             f"Without validation, the folds share out all steps."
         )
+
+
+def _check_form(data: Data) -> None:
+    for key in ("id", "time", "features"):
+        if data.steps is not None and getattr(data, key):
+            raise ValueError(
+                f"steps and {key} exclude each other: with steps, a row of the table is a whole "
+                f"sequence; with id, it is one step. Remove one of them."
+            )
 
 
 def _check_scaling(data: Data, kind: Kind) -> None:

@@ -59,7 +59,7 @@ def is_stored(info: ValidationInfo) -> bool:
 class Data(StudySection):
     """``[data]``: files, relative to the study file, and what their columns mean."""
 
-    newer = ("missing_values", "decimal", "thousands", *VIEW_KEYS)
+    newer = ("missing_values", "decimal", "thousands", "steps", *VIEW_KEYS)
 
     train: str = Field(
         min_length=1, description="File of the training rows: .csv .tsv .jsonl .parquet .npz .ts"
@@ -139,6 +139,12 @@ class Data(StudySection):
     # sequences in long form, one step a row
     id: str | None = Field(None, description="Column that identifies the sequence.")
     features: list[_Name] = Field([], description="Columns of a step; else all that remain.")
+    # sequences in wide form, one a row
+    steps: str | Annotated[list[str], Field(min_length=1)] | None = Field(
+        None,
+        description="What the names of the columns that hold the steps begin with, if a row is a "
+        'whole sequence: "t" for t0, t1, t2; for several channels, a list such as ["x", "y"].',
+    )
     time: str | Annotated[list[str], Field(min_length=2)] | None = Field(
         None,
         description="Column of times, in ascending order; forecasting: or the columns of their "
@@ -183,6 +189,13 @@ class Data(StudySection):
         if self.time is None:
             return ()
         return (self.time,) if isinstance(self.time, str) else tuple(self.time)
+
+    @property
+    def stems(self) -> tuple[str, ...]:
+        """What the names of each channel's columns begin with; none if a row is no sequence."""
+        if self.steps is None:
+            return ()
+        return (self.steps,) if isinstance(self.steps, str) else tuple(self.steps)
 
     @field_validator("vocabulary")
     @classmethod

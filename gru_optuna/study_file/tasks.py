@@ -52,7 +52,7 @@ def _each(keys: str, allowed: tuple[T, ...]) -> dict[str, tuple[T, ...]]:
 
 
 TASKS_OF_KEYS: dict[str, tuple[Task, ...]] = {
-    **_each("text id features group", ("classification", "regression")),
+    **_each("text id features steps group", ("classification", "regression")),
     **_each("label class_weights", ("classification",)),
     **_each("target", ("regression", "forecasting")),
     **_each("series covariates known window horizon season gap stride", ("forecasting",)),
@@ -62,7 +62,7 @@ TASKS_OF_KEYS: dict[str, tuple[Task, ...]] = {
 
 KINDS_OF_KEYS: dict[str, tuple[Kind, ...]] = {
     **_each("tokenizer vocabulary max_tokens deduplicate", ("texts",)),
-    **_each("id features standardize spectrum", ("sequences",)),
+    **_each("id features steps standardize spectrum", ("sequences",)),
     **_each("time normalize differences patch", ("sequences", "series")),
 }
 """Keys of ``[data]`` that apply only to some kinds of rows."""

@@ -317,6 +317,26 @@ def test_sequences_in_long_form_keep_their_ids(tmp_path: Path) -> None:
         model.bundle.predict(table.select("who"))
 
 
+def test_whole_sequences_are_read_by_the_names_of_their_columns(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).normal(size=(60, 3))
+    table = pl.DataFrame({f"t{step}": values[:, step] for step in range(3)}).with_columns(
+        right=pl.when(pl.col("t0") > 0).then(pl.lit("up")).otherwise(pl.lit("down"))
+    )
+    table.write_csv(tmp_path / "x.csv")
+    study = tmp_path / "x.toml"
+    study.write_text(
+        'name = "x"\n[data]\ntrain = "x.csv"\nsteps = "t"\nlabel = "right"\ntest = 0.3\n'
+    )
+    bundle = train(study).bundle
+    predictions = bundle.predict_frame(table)
+    # Other order of columns, one more, no labels; and the same as an array.
+    new = table.select("t2", pl.lit(9.0).alias("t3"), "t0", "t1")
+    assert bundle.predict_frame(new).equals(predictions)
+    assert bundle.predict(values).tolist() == predictions["prediction"].to_list()
+    with pytest.raises(DataError, match='the columns "t1", "t2", which training read, are missing'):
+        bundle.predict(table.select("t0"))
+
+
 def test_known_columns_are_asked_for_ahead(tmp_path: Path) -> None:
     hours = np.arange(400)
     holiday = (hours // 24) % 7 == 6

@@ -34,15 +34,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-Rows = Literal["texts", "tables", "arrays", "series"]
-"""How the rows come: texts in a table, steps of sequences in a table, sequences in ``.ts`` or
-``.npz``, and series in a table."""
+Rows = Literal["texts", "tables", "wide", "arrays", "series"]
+"""How the rows come: texts in a table, steps of sequences in a table, whole sequences in a table,
+sequences in ``.ts`` or ``.npz``, and series in a table."""
 
 TASKS: tuple[tuple[Rows, str], ...] = (
     ("texts", "classification"),
     ("texts", "regression"),
     ("tables", "classification"),
     ("tables", "regression"),
+    ("wide", "classification"),
     ("arrays", "classification"),
     ("arrays", "regression"),
     ("series", "forecasting"),
@@ -138,6 +139,11 @@ VALUES: dict[Rows, dict[str, tuple[Any, ...]]] = {
         "data.id": ("walk",),
         "data.time": (_N, "step"),
         "data.features": (_N, ["x"], ["z", "x"]),
+        "data.standardize": (_N, False, True),
+    },
+    "wide": _ANY | _PARTS | _TABLE | _NUMBERS | _AUGMENTATION | _VIEWS | _SPECTRUM | {
+        "data.train": _FORMATS,
+        "data.steps": ("x", ["x"], ["z", "x"]),
         "data.standardize": (_N, False, True),
     },
     "arrays": _ANY | _PARTS | _AUGMENTATION | _VIEWS | _SPECTRUM | {
@@ -354,6 +360,7 @@ def write_rows(folder: Path) -> None:
         people = pl.col("person") + 100 * ord(part[0])
         _write_table(folder / "texts" / f"rows-{part}", _texts(random, rows).with_columns(people))
         _write_table(folder / "tables" / f"rows-{part}", _steps(random, rows).with_columns(people))
+        _write_table(folder / "wide" / f"rows-{part}", _whole(random, rows).with_columns(people))
         for task in ("classification", "regression"):
             _write_arrays(folder / f"arrays-{task}" / f"rows-{part}", random, rows, task)
     for shops, name in ((["a"], "one"), (["a", "b"], "many")):
@@ -399,6 +406,18 @@ def _steps(random: np.random.Generator, rows: int) -> pl.DataFrame:
             "person": walks % 8,
         }
     )
+
+
+def _whole(random: np.random.Generator, rows: int) -> pl.DataFrame:
+    kinds = np.arange(rows) % 3
+    steps = {
+        f"{channel}{step}": [None if step > length else value for length, value in values]
+        for channel in "xz"
+        for step in range(5)
+        for values in [list(zip(2 + kinds, random.normal(size=rows) + kinds, strict=True))]
+    }
+    about = {"kind": kinds, "size": random.normal(size=rows), "person": np.arange(rows) % 8}
+    return pl.DataFrame({**steps, **about})
 
 
 def _sales(random: np.random.Generator, shops: list[str]) -> pl.DataFrame:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import random
 import tomllib
 from datetime import date, timedelta
 from typing import TYPE_CHECKING
@@ -472,14 +474,107 @@ def test_fields_between_spaces_are_explained(tmp_path: Path) -> None:
     assert found.reason.startswith("spaces seem to separate the fields")
 
 
-def test_a_sequence_in_each_row_is_explained(tmp_path: Path) -> None:
-    header = ",".join(["label", *(f"t{step}" for step in range(20))])
-    rows = [",".join(str(n * step * 37 % 101 / 7) for step in range(1, 22)) for n in range(30)]
+# --- whole sequences, one a row ---
+
+
+def waves(rows: int = 60, steps: int = 20) -> list[list[float]]:
+    """Waves of three lengths, at any level and from any beginning."""
+    drawn = random.Random(0)
+    made = []
+    for row in range(rows):
+        level, begin = drawn.gauss(0, 3), 6 * drawn.random()
+        made.append(
+            [
+                round(level + math.sin((0.3 + 0.2 * (row % 3)) * step + begin), 3)
+                for step in range(steps)
+            ]
+        )
+    return made
+
+
+def joined(*fields: object) -> str:
+    return ",".join(str(field) for field in fields)
+
+
+STEPS = [f"t{step}" for step in range(20)]
+
+
+def test_a_row_may_be_a_whole_sequence(tmp_path: Path) -> None:
+    rows = [joined(f"p{n}", "abc"[n % 3], *row) for n, row in enumerate(waves())]
+    found = guess(tmp_path, joined("name", "label", *STEPS), rows)
+    assert (found.task, found.rows, found.roles.label) == ("classification", "sequences", "label")
+    assert (found.roles.steps, found.roles.features) == (("t",), tuple(STEPS))
+    assert 't0, t1, t2 and 17 more look like the steps of a sequence in each row, "label" the' in (
+        found.reason
+    )
+    rows = [joined(n * 37 % 101 / 7, *row) for n, row in enumerate(waves())]
+    found = guess(tmp_path, joined("fat", *STEPS), rows)
+    assert (found.task, found.rows, found.roles.target) == ("regression", "sequences", "fat")
+
+
+def test_columns_with_two_names_and_as_many_numbers_are_two_channels(tmp_path: Path) -> None:
+    header = joined(*(f"x{n}" for n in range(12)), *(f"y_{n}" for n in range(12)), "kind")
+    rows = [joined(*row[:12], *row[8:], "abc"[n % 3]) for n, row in enumerate(waves())]
+    found = guess(tmp_path, header, rows)
+    assert (found.roles.steps, found.roles.label) == (("x", "y_"), "kind")
+
+
+@pytest.mark.parametrize("last", [False, True])
+def test_without_names_the_class_of_a_whole_sequence_is_first_or_last(
+    tmp_path: Path, last: bool
+) -> None:
+    rows = [joined(*((*row, n % 3) if last else (n % 3, *row))) for n, row in enumerate(waves())]
+    found = guess(tmp_path, rows[0], rows[1:])
+    label = "column_21" if last else "column_1"
+    assert (found.rows, found.roles.label, found.roles.steps) == ("sequences", label, ("column_",))
+    assert label not in found.roles.features
+    assert len(found.roles.features) == 20
+
+
+def test_where_both_ends_could_be_the_class_the_user_is_asked(tmp_path: Path) -> None:
+    rows = [joined(n % 3, *row, n % 2) for n, row in enumerate(waves())]
+    found = guess(tmp_path, rows[0], rows[1:])
+    assert found.undecided
+    assert "column_1 and column_22 could each be the label" in found.reason
+
+
+def test_numbered_columns_in_no_order_are_steps_only_if_the_user_says_so(tmp_path: Path) -> None:
+    drawn = random.Random(0)
+    rows = [joined("ab"[n % 2], *(drawn.gauss(0, 1) for _ in range(20))) for n in range(90)]
+    header = joined("label", *STEPS)
     found = guess(tmp_path, header, rows)
     assert found.undecided
-    assert "t0, t1, t2 and 17 more look like the steps of a sequence" in found.reason
-    found = guess(tmp_path, header.replace("label", "Date"), daily(*["{r}"] * 20))
+    assert 'neighbours are no more alike than others. If they are steps, add --steps "t"' in (
+        found.reason
+    )
+    found = guess(tmp_path, header, rows, steps=("t",))
+    assert (found.rows, found.roles.label) == ("sequences", "label")
+    # Answers of one person are alike, but neighbours are no more so.
+    mood = [drawn.gauss(3, 1) for _ in range(90)]
+    rows = [joined("ab"[m > 3], *(round(m + drawn.gauss(0, 1)) for _ in STEPS)) for m in mood]
+    assert "neighbours are no more alike" in guess(tmp_path, header, rows).reason
+
+
+def test_whole_sequences_without_anything_to_predict_are_explained(tmp_path: Path) -> None:
+    found = guess(tmp_path, joined(*STEPS), [joined(*row) for row in waves()])
+    assert found.undecided
+    assert "no other column holds a class or a number to predict" in found.reason
+    with pytest.raises(DataError, match='no column is named "q" and a number'):
+        guess(tmp_path, joined(*STEPS), [joined(*row) for row in waves()], steps=("q",))
+
+
+def test_numbered_columns_beside_a_time_are_explained(tmp_path: Path) -> None:
+    found = guess(tmp_path, joined("Date", *STEPS), daily(*["{r}"] * 20))
+    assert found.undecided
     assert 'look like the steps within each time in "Date"' in found.reason
+
+
+def test_many_channels_of_a_step_a_row_are_no_whole_sequences(tmp_path: Path) -> None:
+    rows = [
+        joined(n // 10, n % 10, *row, "ab"[n // 10 % 2]) for n, row in enumerate(waves(rows=200))
+    ]
+    found = guess(tmp_path, joined("walk_id", "step", *STEPS, "label"), rows)
+    assert (found.roles.id, found.roles.time, found.roles.steps) == ("walk_id", "step", ())
 
 
 def test_two_columns_that_name_the_series_together_are_explained(tmp_path: Path) -> None:

@@ -17,10 +17,12 @@ from gru_optuna.data.readers.in_memory import open_rows
 from gru_optuna.data.readers.labels import Labels
 from gru_optuna.data.readers.long_format import sequences_from_table
 from gru_optuna.data.readers.tables import TABLES, Table
+from gru_optuna.data.readers.wide_format import sequences_from_wide_table, step_columns
 from gru_optuna.data.sequences.scaler import SequenceEncoder, channels_with_gaps
 from gru_optuna.data.splitting import Examples, Files, divide
 from gru_optuna.data.targets import assemble
 from gru_optuna.errors import DataError
+from gru_optuna.formatting import format_list
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -33,13 +35,16 @@ if TYPE_CHECKING:
     from gru_optuna.data.views import View
     from gru_optuna.study_file import Specification
 
+_NAMED = 12  # columns in a message
+
 
 @dataclass(frozen=True)
 class SequenceFiles:
     """The sequences of the study's files."""
 
     files: Files[NDArray[np.float64]]
-    features: list[str] | None  # columns of the channels; None: the files are no tables
+    features: list[str] | None  # columns of the channels; None: not in long form
+    steps: list[list[str]] | None  # columns of the steps, for each channel; None: not in wide form
     fingerprint: str  # of all rows
     formats: TableFormats
 
@@ -60,18 +65,19 @@ def read_study_sequences(spec: Specification, source: Source) -> SequenceFiles:
         If a file can't be read, or its channels differ from those of the training file.
     """
     data, formats = spec.data, TableFormats.of(spec.data)
-    train, features = _read(spec, open_rows(source, data.train, formats, spec.task))
+    train, columns = _read(spec, open_rows(source, data.train, formats, spec.task))
 
     def read_like(part: float | str | None) -> Examples[NDArray[np.float64]] | None:
         if not isinstance(part, str):
             return None
         rows = open_rows(source, part, formats, spec.task, held_out=True)
-        other, _ = _read(spec, rows, features)
+        other, _ = _read(spec, rows, columns.features)
         _check_channels(other, train)
         return other
 
     files = Files(train, validation=read_like(data.validation), test=read_like(data.test))
-    return SequenceFiles(files, features, fingerprint(files.all()), formats)
+    found = fingerprint(files.all())
+    return SequenceFiles(files, columns.features, columns.steps, found, formats)
 
 
 def prepare_sequences(
@@ -107,6 +113,7 @@ def prepare_sequences(
             id=data.id,
             time=next(iter(data.times), None),
             features=read.features,
+            steps=read.steps,
             formats=read.formats,
             view=view,
             gaps=gaps,
@@ -146,13 +153,21 @@ def fingerprint(files: list[Examples[Any]]) -> str:
     return digest.hexdigest()
 
 
+@dataclass(frozen=True)
+class _Columns:
+    """Which columns of a table hold numbers; as in `SequenceFiles`."""
+
+    features: list[str] | None = None
+    steps: list[list[str]] | None = None
+
+
 def _read(
     spec: Specification, rows: Table | Sequences, features: list[str] | None = None
-) -> tuple[Examples[NDArray[np.float64]], list[str] | None]:
-    """Reads the rows of one file, and the names of its channels if it is a table."""
+) -> tuple[Examples[NDArray[np.float64]], _Columns]:
+    """Reads the rows of one file, and names its columns if it is a table."""
     if isinstance(rows, Table):
         return _read_table(spec, rows, features)
-    for key in ("id", "time", "features", "label", "target", "group"):
+    for key in ("id", "time", "features", "steps", "label", "target", "group"):
         if getattr(spec.data, key):
             raise DataError(
                 f"{rows.source}: {key} names a column, but only tables have columns "
@@ -166,18 +181,19 @@ def _read(
             f'{rows.source} holds {has}, but task = "{spec.task}" needs {needs}. '
             f"Change the file, or the task at the top of the study file."
         )
-    return _examples(rows), None
+    return _examples(rows), _Columns()
 
 
 def _read_table(
     spec: Specification, table: Table, features: list[str] | None
-) -> tuple[Examples[NDArray[np.float64]], list[str]]:
+) -> tuple[Examples[NDArray[np.float64]], _Columns]:
     data = spec.data
-    has = f"Its columns: {', '.join(table.names)}."
-    if data.id is None:
+    has = f"Its columns: {format_list(table.names, most=_NAMED)}."
+    if data.id is None and not data.stems:
         raise DataError(
-            f"{table.source}: are the rows texts, or steps of sequences? Under [data], write "
-            f'text = "COLUMN" or id = "COLUMN". {has}'
+            f"{table.source}: are the rows texts, steps of sequences, or whole sequences? Under "
+            f'[data], write text = "COLUMN", id = "COLUMN", or steps = "t" for the columns t0, t1, '
+            f"and so on. {has}"
         )
     key = "label" if spec.task == "classification" else "target"
     if (column := getattr(data, key)) is None:
@@ -185,6 +201,12 @@ def _read_table(
             f"{table.source}: which column should be predicted? Under [data], write "
             f'{key} = "COLUMN". {has}'
         )
+    if data.stems:
+        steps = step_columns(table, data.stems, (data.group, column))
+        whole = sequences_from_wide_table(table, steps, **{key: column})
+        groups = None if data.group is None else table.labels(data.group)
+        return _examples(whole, groups), _Columns(steps=steps)
+    assert data.id is not None
     taken = (data.id, data.time, data.group, column)
     features = features or data.features or [name for name in table.names if name not in taken]
     sequences = sequences_from_table(
@@ -194,7 +216,7 @@ def _read_table(
     if data.group is not None:
         of_steps = table.labels(data.group)
         groups = of_steps.take(np.array(sequences.lines) - 1)
-    return _examples(sequences, groups), features
+    return _examples(sequences, groups), _Columns(features)
 
 
 def _check_channels(

@@ -73,7 +73,8 @@ class SequenceEncoder:
     deviations: NDArray[np.float64] | None = None  # (C,)
     id: str | None = None
     time: str | None = None
-    features: list[str] | None = None  # columns of the channels; None: the rows aren't a table's
+    features: list[str] | None = None  # columns of the channels, if a row is a step
+    steps: list[list[str]] | None = None  # columns of each channel, if a row is a sequence
     formats: TableFormats = field(default_factory=TableFormats)
     view: View = PLAIN
     gaps: tuple[int, ...] = ()  # channels that lacked values in training; inputs say where
@@ -145,7 +146,8 @@ class SequenceEncoder:
         """Everything that encoding needs."""
         content: dict[str, Any] = {
             "kind": "sequences",
-            "columns": {"id": self.id, "time": self.time, "features": self.features},
+            "columns": {"id": self.id, "time": self.time, "features": self.features}
+            | ({"steps": self.steps} if self.steps else {}),
             "channels": self.channels,
             "means": None if self.means is None else self.means.tolist(),
             "deviations": None if self.deviations is None else self.deviations.tolist(),

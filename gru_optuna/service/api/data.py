@@ -72,6 +72,7 @@ class ColumnRoles(BaseModel):
     known: list[str] = []
     horizon: int | None = Field(None, ge=1, lt=2**31)
     season: int | None = Field(None, ge=1, lt=2**31)
+    steps: list[str] = []
 
 
 class DraftRequest(BaseModel):

@@ -265,6 +265,81 @@ def test_a_table_of_steps_becomes_sequences_in_order_of_time(tmp_path: Path) -> 
     assert data.preprocessing["columns"]["features"] == ["other", "value"]
 
 
+def wide_form(folder: Path, name: str, rows: range, answer: str = "label") -> None:
+    """Two channels of up to three steps a row, the columns in no order; six rows a subject."""
+    lines = [f"a_2,subject,b0,a_10,{answer},b1,b2,a_1"]
+    for row in rows:
+        told = "ab"[row % 2] if answer == "label" else str(row * 1.5)
+        last = "," if row % 3 == 0 else f"{row}.2,"
+        lines.append(f"{row}.1,s{row // 6},7,{last}{told},8,{'' if row % 3 == 0 else 9},{row}")
+    (folder / name).write_text("\n".join(lines) + "\n")
+
+
+WIDE = {"train": "wide.csv", "label": "label", "standardize": False}
+
+
+def test_a_row_may_be_a_whole_sequence(tmp_path: Path) -> None:
+    wide_form(tmp_path, "wide.csv", range(30))
+    data = load(tmp_path, **WIDE, steps=["a_", "b"], validation=0.5)
+    rows = [row for part in (data.train, data.validation) for row in part.batch().values.tolist()]
+    lengths = [n for part in (data.train, data.validation) for n in part.lengths.tolist()]
+    assert sorted(lengths) == [2] * 10 + [3] * 20  # an empty end is no step
+    whole = [row for row, length in zip(rows, lengths, strict=True) if length == 3]
+    for steps in whole:
+        first = steps[0][0]
+        np.testing.assert_allclose(steps, [[first, 7], [first + 0.1, 8], [first + 0.2, 9]])
+    assert data.preprocessing["columns"]["steps"] == [["a_1", "a_2", "a_10"], ["b0", "b1", "b2"]]
+
+
+def test_groups_of_whole_sequences_stay_together(tmp_path: Path) -> None:
+    wide_form(tmp_path, "wide.csv", range(60))
+    data = load(tmp_path, **WIDE, steps="a_", group="subject", test=0.2)
+    assert data.test is not None
+    subjects = [
+        {int(row) // 6 for row in split.batch().values[:, 0, 0]}
+        for split in (data.train, data.validation, data.test)
+    ]
+    assert [len(part) for part in subjects] == [6, 2, 2]
+    assert set().union(*subjects) == set(range(10))
+
+
+def test_a_number_may_be_predicted_for_a_whole_sequence(tmp_path: Path) -> None:
+    wide_form(tmp_path, "wide.csv", range(30), "target")
+    keys = {"train": "wide.csv", "target": "target", "steps": "a_"}
+    spec = study_file.parse({"name": "x", "task": "regression", "data": keys}, source="x.toml")
+    assert len(load_dataset(spec, tmp_path).train) == 24
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"steps": "c"}, 'wide.csv: no column is named "c" and a number, as steps = "c" says.'),
+        ({"steps": ["a_", "subject"]}, 'no column is named "subject" and a number'),
+        ({"steps": "a_", "label": None}, "which column should be predicted?"),
+    ],
+)
+def test_steps_that_are_not_there_are_refused(
+    tmp_path: Path, keys: dict[str, Any], message: str
+) -> None:
+    wide_form(tmp_path, "wide.csv", range(30))
+    assert message in refusal(tmp_path, **(WIDE | keys))
+
+
+def test_channels_of_different_lengths_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "wide.csv").write_text("a1,a2,b1,label\n" + "1,2,3,x\n1,2,3,y\n" * 9)
+    assert refusal(tmp_path, **WIDE, steps=["a", "b"]) == (
+        'wide.csv: "a" has 2 steps, and "b" has 1. All channels of a sequence have the same steps.'
+    )
+
+
+def test_a_whole_sequence_without_a_value_or_with_a_word_is_refused(tmp_path: Path) -> None:
+    rows = ["1,2,x", "1,2,y"] * 9
+    (tmp_path / "wide.csv").write_text("\n".join(["a1,a2,label", *rows, ",,x"]))
+    assert "wide.csv, line 20: every value is missing" in refusal(tmp_path, **WIDE, steps="a")
+    (tmp_path / "wide.csv").write_text("\n".join(["a1,a2,label", *rows, "1,high,x"]))
+    assert 'column "a2" is "high"' in refusal(tmp_path, **WIDE, steps="a")
+
+
 def test_groups_stay_together(tmp_path: Path) -> None:
     long_form(tmp_path, "long.csv", range(60))
     data = load(tmp_path, **LONG, group="subject", test=0.2, standardize=False)
@@ -351,7 +426,8 @@ def test_too_few_rows_of_a_class_for_the_folds_are_refused(numbered: Path) -> No
 def test_a_table_without_a_column_of_ids_is_asked_for_one(tmp_path: Path) -> None:
     long_form(tmp_path, "long.csv", range(18))
     message = refusal(tmp_path, train="long.csv", label="label")
-    assert 'write text = "COLUMN" or id = "COLUMN". Its columns: id, step, subject' in message
+    assert 'write text = "COLUMN", id = "COLUMN", or steps = "t" for the columns t0, t1' in message
+    assert "Its columns: id, step, subject, label, value and other." in message
     message = refusal(tmp_path, train="long.csv", id="id")
     assert 'which column should be predicted? Under [data], write label = "COLUMN".' in message
 
