@@ -259,7 +259,8 @@ def _values(column: Column) -> str:
 
 def _lines(report: FileReport) -> Iterator[tuple[str, str]]:
     if report.lengths is not None:
-        yield "lengths", f"{_spread(report.lengths)} steps, {report.channels} channels"
+        channels = f"{report.channels} channel{'' if report.channels == 1 else 's'}"
+        yield "lengths", f"{_spread(report.lengths)} steps, {channels}"
         if report.classes is not None:
             yield "classes", _counts(report.classes)
     if report.clock is not None:
