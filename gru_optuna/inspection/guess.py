@@ -451,9 +451,12 @@ class _Guesses:
                 continue
             if time is None and self._given.id is None and (runs := self._runs_within(owner)):
                 step, run = runs
-                reason = (
-                    f'"{step}" starts again within a "{owner}", and "{run}" tells apart what '
-                    f"begins there: join {owner} and {run} in one column, and name it with --id"
+                reason = f'"{step}" starts again within a "{owner}"'
+                reason += (
+                    ": number what begins there in a column, and name it with --id"
+                    if run is None
+                    else f', and "{run}" tells apart what begins there: join {owner} and {run} in '
+                    f"one column, and name it with --id"
                 )
                 return Guess(task, None, reason, self._given, undecided=True)
             labelled = task != "regression" and (
@@ -792,8 +795,8 @@ class _Guesses:
             None,
         )
 
-    def _runs_within(self, owner: str) -> tuple[str, str] | None:
-        """A column that orders the rows only within each value of another one, and that one."""
+    def _runs_within(self, owner: str) -> tuple[str, str | None] | None:
+        """A column that orders rows only within each value of another one, and that one if any."""
         for column in self._known.values():
             named = name_speaks(column.name, "step") or name_speaks(column.name, "time")
             if column.name == owner or not column.whole or not named:
@@ -806,6 +809,8 @@ class _Guesses:
                 several = _RUN * runs <= len(self._table)
                 if several and self._unique_within(column.name, owner, other.name):
                     return column.name, other.name
+            if (self._steps_within(column.name, owner) < 0).any():
+                return column.name, None
         return None
 
     def _steps_within(self, name: str, owner: str) -> pl.Series:

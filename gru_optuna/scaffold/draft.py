@@ -173,7 +173,7 @@ def draft_study(
             file=path.name,
             name=name,
             train=f"data/{path.name}",
-            reason=" ".join(inspection.guess.reason.split()),  # a comment has one line
+            reason=inspection.guess.reason,
             looked_at=seen.looked_at if seen.share < 1 else None,
             roles=inspection.guess.roles,
             rows=inspection.guess.rows,
@@ -529,7 +529,7 @@ def _series(table: Table, inspection: Inspection) -> Iterator[dict[str, Any]]:
             "known": known,
             "ahead": [*roles.known, *ahead],
             "texts": [
-                " ".join(column.name.split())
+                column.name
                 for column in report.columns
                 if column.kind == "text" and column.name not in given
             ],

@@ -793,6 +793,11 @@ def test_a_text_and_words_for_each_hour_are_comments_beside_a_series(tmp_path: P
             '"t" starts again within a "subject", and "trial" tells apart what begins there',
         ),
         (
+            "subject,t,x,disease",
+            [f"{n // 60},{n % 10},{n * 37 % 101 / 7},{'ab'[n // 60 % 2]}" for n in range(1200)],
+            '"t" starts again within a "subject": number what begins there in a column',
+        ),
+        (
             "day," + ",".join(f"{hour}:00" for hour in range(24)),
             daily(*["{r}"] * 24),
             "a wide table: 0:00, 1:00",
