@@ -16,6 +16,8 @@ NONE = "–"
 """Stands where a value is missing."""
 
 
+_LONG_LINE = 5000
+
 # Control characters, and those that turn the direction of text around or hide between letters.
 _INVISIBLE = re.compile(
     "[\\x00-\\x1f\\x7f-\\x9f\\u061c\\u200e\\u200f\\u2028-\\u202e\\u2066-\\u2069\\ufeff]"
@@ -39,6 +41,18 @@ def visible(text: str, *, keep: str = "\n\t") -> str:
     """
     return _INVISIBLE.sub(
         lambda found: found[0] if found[0] in keep else f"\\u{ord(found[0]):04x}", text
+    )
+
+
+def shortened(text: str) -> str:
+    """A message that quotes no more in a line than people read.
+
+    >>> len(shortened("x" * 100_000))
+    2003
+    """
+    return "\n".join(
+        line if len(line) <= _LONG_LINE else f"{line[:1500]} … {line[-500:]}"
+        for line in text.split("\n")
     )
 
 

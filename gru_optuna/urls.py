@@ -22,16 +22,19 @@ SHOWN_OPTIONS = {
 
 _MOST_CHARACTERS = 10_000  # of a file that holds a URL; some files never end
 
-_URL = re.compile(r"(?P<start>[A-Za-z][\w+.-]*:/+)(?P<rest>[^\s'\"]*)")
+# Bounded, so that a long word isn't searched again from each of its letters: messages quote what
+# was wrong, and that may be a megabyte.
+_SCHEME = r"[A-Za-z][\w+.-]{0,40}"
+_URL = re.compile(rf"(?P<start>{_SCHEME}:/+)(?P<rest>[^\s'\"]*)")
 # A password may hold spaces and quotes, though both should be written with %. Up to the last @
 # before the next URL; not for pages, where a port follows the colon.
-_PASSWORD = re.compile(
-    r"(?P<start>\b(?!https?:)[A-Za-z][\w+.-]*:/+[^\s:/'\"]*:)(?:(?!\b[A-Za-z][\w+.-]*:/).)*@"
-)
+_PASSWORD = re.compile(rf"(?P<start>\b(?!https?:){_SCHEME}:/+[^\s:/'\"]*:)(?:(?!\b{_SCHEME}:/).)*@")
 # Of a URL with a mistake in it, such as one without its host.
-_ALONE = re.compile(r"(?P<start>(?:[A-Za-z][\w+.-]*:?/+)?)(?P<rest>.*)", re.DOTALL)
+_ALONE = re.compile(rf"(?P<start>(?:{_SCHEME}:?/+)?)(?P<rest>.*)", re.DOTALL)
 _PORT = re.compile(r"\d{0,5}(?!\w)")
-_ASSIGNED = re.compile(r"(?i)\b((?:\w*pass\w*|pwd)\s*=\s*)('[^']*'|\"[^\"]*\"|[^\s&]+)")
+_ASSIGNED = re.compile(
+    r"(?i)\b((?:\w{0,40}pass\w{0,40}|pwd)\s{0,9}=\s{0,9})('[^']*'|\"[^\"]*\"|[^\s&]+)"
+)
 
 
 def masked(text: str) -> str:

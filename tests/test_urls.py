@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 S = "s3cret"
+SECONDS = 10.0  # searched from each letter, hours
 FORMS = [
     f"postgresql://me:{S}@host/db",
     f"postgresql+psycopg://me:{S}@host:5432/db",
@@ -86,6 +88,18 @@ def test_passwords_with_spaces_and_quotes_are_hidden_in_a_text(password: str) ->
     shown = "can't copy postgresql://me:***@host/db to postgresql://you:***@other/db: see "
     assert masked(text).startswith(shown)
     assert masked(text).endswith("https://example.org:80/x or ask me@example.org")
+
+
+@pytest.mark.parametrize(
+    "piece", ["a", "a.", "pass", "pass=", "a:", "a:/", "a://b:", "@", " ", "'", "p://u:a@", "1:"]
+)
+def test_long_texts_are_searched_once(piece: str) -> None:
+    """The error about a study file may quote a megabyte of it."""
+    began = time.process_time()
+    for text in (piece * 50_000, f"p://u:{piece * 50_000}"):
+        masked(text)
+        masked_url(text)
+    assert time.process_time() - began < SECONDS
 
 
 @given(st.text(max_size=12), st.text(max_size=12))

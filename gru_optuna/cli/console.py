@@ -16,7 +16,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from gru_optuna.errors import GRUOptunaError, UserError
-from gru_optuna.formatting import format_list, visible
+from gru_optuna.formatting import format_list, shortened, visible
 from gru_optuna.urls import masked
 from gru_optuna.workspace import STORAGE_VARIABLE, Workspace, storage_url
 
@@ -277,5 +277,5 @@ def say(line: str) -> None:
 
 def fail(message: str, code: int) -> NoReturn:
     """Ends the process with one plain message."""
-    say(masked(message))
+    say(shortened(masked(message)))  # in this order: half of a URL isn't recognized
     sys.exit(code)

@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from gru_optuna.errors import GRUOptunaError, StorageError, UserError
+from gru_optuna.formatting import shortened
 from gru_optuna.urls import masked
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def problem_response(
     status: int, detail: str, headers: Mapping[str, str] | None = None
 ) -> Response:
     """An answer whose body is a problem document."""
-    detail = masked(detail)
+    detail = shortened(masked(detail))
     found = [(line, _PLACE.match(line)) for line in detail.splitlines()]
     # A mistake in the file as a whole has no place, but stands among others that have.
     parts = [ProblemPart(detail=line, place=at["place"] if at else None) for line, at in found]

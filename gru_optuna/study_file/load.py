@@ -108,6 +108,7 @@ def parse(content: Mapping[str, Any], source: str, *, stored: bool = False) -> S
                 messages[place] = f"{messages[place].removesuffix('.')}, or {other}."
             messages.setdefault(place, _describe(detail, source))
         raise StudyFileError("\n".join(messages.values())) from None
+    _refuse_long_numbers(spec.model_dump(), source)  # where whole numbers stand, 1e300 is one
     if not stored:
         _check_tries(spec, source)
     return spec
@@ -154,8 +155,8 @@ def _refuse_long_numbers(content: object, source: str) -> None:
                 if isinstance(number, int) and abs(number) >= 2**63:
                     place = f"{section}.{key}" if key else section
                     raise StudyFileError(
-                        f"{source} [{place}]: a whole number of {number.bit_length()} bits, but "
-                        f"at most 63 are read. Give a smaller one."
+                        f"{source} [{place}]: a whole number of {number.bit_length()} bits, "
+                        f"but at most 63 are read. Give a smaller one."
                     )
 
 
