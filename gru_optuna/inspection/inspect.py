@@ -111,7 +111,8 @@ def inspect(
     columns = describe_columns(samples[0].table)
     guess = guess_task(samples[0].table, columns, given, task)
     shares = [sample.share for sample in samples]
-    if min(shares) < 1 and guess.rows not in ("series", "sequences"):
+    alone = guess.rows not in ("series", "sequences") or bool(guess.roles.steps)
+    if min(shares) < 1 and alone:
         # A series needs neighbouring rows, but other files may begin with all rows of one class.
         samples.clear()  # before others are read: memory is short
         samples += [
