@@ -276,6 +276,12 @@ class _Guesses:
         reason = None
         if not self._given.steps:
             reason = self._no_steps(task, stems, steps)
+        elif not found or len(set(map(len, steps))) > 1:
+            counted = format_list(
+                f'{len(names)} columns named "{stem}" and a number'
+                for stem, names in zip(stems, steps, strict=True)
+            )
+            reason = f"{counted} hold numbers; each channel needs as many steps as the others"
         if reason is None and target.undecided:
             return _undecided(task or "classification", "sequences", shown, roles, target)
         if reason is None and target.name is None:

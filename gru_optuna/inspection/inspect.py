@@ -173,7 +173,8 @@ def _report(
     owner = roles.id if guess.rows == "sequences" and roles.id in table.names else None
     lengths = Spread.of(np.bincount(owners_of(table, owner))) if owner else None
     channels = len(roles.features) if owner else None
-    if roles.steps and set(roles.features) <= set(table.names):
+    whole = guess.rows == "sequences" and bool(roles.steps)
+    if whole and set(roles.features) <= set(table.names):
         there = np.column_stack([~np.isnan(table.known_numbers(n)) for n in roles.features])
         channels = len(roles.steps)
         lengths = Spread.of(_last_steps(there, channels))

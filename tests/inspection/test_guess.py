@@ -563,6 +563,15 @@ def test_whole_sequences_without_anything_to_predict_are_explained(tmp_path: Pat
         guess(tmp_path, joined(*STEPS), [joined(*row) for row in waves()], steps=("q",))
 
 
+def test_steps_without_numbers_or_of_different_counts_are_refused(tmp_path: Path) -> None:
+    rows = [f"{n % 7}.5,{n},{n % 3}.5,{'xyz'[n % 3]},{'ab'[n % 2]}" for n in range(40)]
+    found = guess(tmp_path, "t0,t1,u0,w0,label", rows, steps=("t", "u"))
+    assert '2 columns named "t" and a number and 1 columns named "u"' in found.reason
+    found = guess(tmp_path, "t0,t1,u0,w0,label", rows, steps=("w",))
+    assert found.undecided
+    assert found.reason.startswith('0 columns named "w" and a number hold numbers')
+
+
 def test_numbered_columns_beside_a_time_are_explained(tmp_path: Path) -> None:
     found = guess(tmp_path, joined("Date", *STEPS), daily(*["{r}"] * 20))
     assert found.undecided
