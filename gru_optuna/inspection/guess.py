@@ -262,8 +262,7 @@ class _Guesses:
         if long is not None and long.roles.time is not None:
             return None  # many channels, and a step a row
         free = [column for column in self._known.values() if column.name not in self._taken]
-        numbers = ("number", "id", "constant", "empty")
-        numbered = numbered_columns([c.name for c in free if c.kind in numbers])
+        numbered = numbered_columns([c.name for c in free if self._may_be_step(c)])
         stems = self._given.steps or self._usual_stems(numbered)
         if not stems:
             return None
@@ -306,6 +305,12 @@ class _Guesses:
             ),
             target.others,
         )
+
+    def _may_be_step(self, column: Column) -> bool:
+        """Whether a column holds numbers, or at least nothing else."""
+        if column.kind in ("id", "constant"):
+            return self._table.count_numbers(column.name)[0] > 0
+        return column.kind in ("number", "empty")
 
     def _usual_stems(self, numbered: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
         """The names, without their numbers, of which there are enough to be steps."""

@@ -563,6 +563,14 @@ def test_whole_sequences_without_anything_to_predict_are_explained(tmp_path: Pat
         guess(tmp_path, joined(*STEPS), [joined(*row) for row in waves()], steps=("q",))
 
 
+def test_a_name_that_is_numbered_like_the_steps_is_none_of_them(tmp_path: Path) -> None:
+    rows = [joined(f"Y{n}", *row) for n, row in enumerate(waves())]
+    found = guess(tmp_path, joined(*(f"V{n}" for n in range(1, 22))), rows)
+    assert found.undecided
+    assert found.reason.startswith("V2, V3, V4 and 17 more look like the steps")
+    assert "frame.melt(id_vars=['V1'], " in found.reason
+
+
 def test_steps_without_numbers_or_of_different_counts_are_refused(tmp_path: Path) -> None:
     rows = [f"{n % 7}.5,{n},{n % 3}.5,{'xyz'[n % 3]},{'ab'[n % 2]}" for n in range(40)]
     found = guess(tmp_path, "t0,t1,u0,w0,label", rows, steps=("t", "u"))
