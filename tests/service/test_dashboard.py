@@ -273,9 +273,13 @@ def test_a_report_is_served_beside_it(workspace) -> None:
         (figure, *_) = sorted((folder / "figures").glob("*.json"))
         status, text = ask(port, f"/v1/studies/tiny/report/figures/{figure.name}")
         assert (status, text) == (200, figure.read_text())
-        for path in ("../../x.db", "%2e%2e/%2e%2e/x.db", "..%5c..%5cx.db", "%00", "./x", "link/x"):
-            (folder / "link").unlink(missing_ok=True)
-            (folder / "link").symlink_to(workspace.folder)
+        (workspace.folder / "x.db").write_text("not of the report")
+        (folder / "link").symlink_to(workspace.folder)
+        (folder / "x.db").symlink_to(workspace.folder / "x.db")
+        for path in (
+            "../../x.db", "%2e%2e/%2e%2e/x.db", "%2e%2e%2f%2e%2e%2fx.db", "..%5c..%5cx.db", "%00",
+            "./x.db", "x.db", "link/x.db",
+        ):  # fmt: skip
             assert ask(port, f"/v1/studies/tiny/report/{path}")[0] == 404, path
 
 
