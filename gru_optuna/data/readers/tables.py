@@ -98,9 +98,11 @@ class Table:
         DataError
             If there is no such column; the message suggests the nearest name.
         """
-        if name not in self.frame.columns:
-            raise DataError(f'{self.path}: no column "{name}". {did_you_mean(name, self.names)}')
-        column = self.frame[name]
+        try:  # listing the names first takes long where there are thousands
+            column = self.frame.get_column(name)
+        except pl.exceptions.ColumnNotFoundError:
+            hint = did_you_mean(name, self.names)
+            raise DataError(f'{self.path}: no column "{name}". {hint}') from None
         if not self.formats.missing_values:
             return column
         return _without_markers(column, self.formats.missing_values)
