@@ -12,6 +12,7 @@ from gru_optuna.formatting import (
     format_metric,
     format_rate,
     format_value,
+    visible,
 )
 
 
@@ -113,3 +114,9 @@ def test_a_list() -> None:
     assert format_list(range(4), most=3) == "0, 1 and 2 more"
     assert format_list(range(3), most=3) == "0, 1 and 2"
     assert format_list(range(9), most=3, last=", ") == "0, 1, 7 more"
+
+
+def test_no_character_commands_a_terminal_or_turns_text_around() -> None:
+    hidden = "\x00\x07\x1b\x7f\x80\x9b\x9f\u061c\u200e\u200f\u2028\u202a\u202e\u2066\u2069\ufeff"
+    assert visible(hidden) == "".join(f"\\u{ord(character):04x}" for character in hidden)
+    assert visible("a\n\tb é 文 –") == "a\n\tb é 文 –"
