@@ -439,6 +439,20 @@ def test_of_several_processes_one_compiles_while_the_others_wait(
     assert others == [False, True, True, True]
 
 
+def test_nobody_else_may_place_code_in_the_users_own_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    before = os.umask(0)
+    try:
+        compiler.compile_once("float32", lambda: None)
+    finally:
+        os.umask(before)
+    folders = {code_folder(), code_folder().parent}
+    assert {folder.stat().st_mode & 0o777 for folder in folders} == {0o700}
+
+
 def test_without_a_writable_folder_each_process_compiles_for_itself(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

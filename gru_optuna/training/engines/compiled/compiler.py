@@ -120,8 +120,12 @@ def compile_once(name: str, compile_or_load: Callable[[], object]) -> None:
 
 
 def _writable(folder: Path) -> Path | None:
+    # Machine code is kept as pickles: whatever the umask, nobody else may place one in the user's
+    # own cache. A folder that the user chose may be shared.
+    mode = 0o777 if os.environ.get("NUMBA_CACHE_DIR") else 0o700
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        for each in (folder.parent, folder):
+            each.mkdir(mode, parents=True, exist_ok=True)
     except OSError:
         return None
     return folder if os.access(folder, os.W_OK) else None
