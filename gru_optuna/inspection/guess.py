@@ -277,10 +277,13 @@ class _Guesses:
             reason = self._no_steps(task, stems, steps)
         elif not found or len(set(map(len, steps))) > 1:
             counted = format_list(
-                f'{len(names)} columns named "{stem}" and a number'
+                f'"{stem}" begins the names of {len(names)}'
                 for stem, names in zip(stems, steps, strict=True)
             )
-            reason = f"{counted} hold numbers; each channel needs as many steps as the others"
+            reason = (
+                f"of the columns that hold numbers, {counted}; each channel needs steps, and as "
+                f"many as the others"
+            )
         if reason is None and target.undecided:
             return _undecided(task or "classification", "sequences", shown, roles, target)
         if reason is None and target.name is None:

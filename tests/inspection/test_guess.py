@@ -574,10 +574,10 @@ def test_a_name_that_is_numbered_like_the_steps_is_none_of_them(tmp_path: Path) 
 def test_steps_without_numbers_or_of_different_counts_are_refused(tmp_path: Path) -> None:
     rows = [f"{n % 7}.5,{n},{n % 3}.5,{'xyz'[n % 3]},{'ab'[n % 2]}" for n in range(40)]
     found = guess(tmp_path, "t0,t1,u0,w0,label", rows, steps=("t", "u"))
-    assert '2 columns named "t" and a number and 1 columns named "u"' in found.reason
+    assert '"t" begins the names of 2 and "u" begins the names of 1; each' in found.reason
     found = guess(tmp_path, "t0,t1,u0,w0,label", rows, steps=("w",))
     assert found.undecided
-    assert found.reason.startswith('0 columns named "w" and a number hold numbers')
+    assert 'numbers, "w" begins the names of 0; each channel needs steps' in found.reason
 
 
 def test_numbered_columns_beside_a_time_are_explained(tmp_path: Path) -> None:

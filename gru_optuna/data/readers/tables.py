@@ -49,8 +49,8 @@ if TYPE_CHECKING:
     from gru_optuna.data.readers.times import ParsedTimes
 
 FOR_SEQUENCES = (
-    "For sequences, write one row for each step, and a column that names the sequence; or an .npz "
-    "file: numpy.savez('rows.npz', values=..., labels=...)"
+    "For sequences, write a column for each step, called t0, t1, and so on; or an .npz file: "
+    "numpy.savez('rows.npz', values=..., labels=...)"
 )
 """What to do about fields that hold many numbers; `.` follows."""
 
