@@ -239,26 +239,26 @@ _RECORDS: dict[str, Any] = {
     SPECIFICATION: dict[str, Any],
     DEFAULTS_VERSION: int,
     FINGERPRINT: str,
-    FORMATS: dict[str, Any],
+    FORMATS: dict[str, Any] | None,
     DATA_FILES: dict[str, str],
     BUDGET: dict[str, Any],
     BASELINES: dict[str, float],
-    FITTED_BASELINES: FittedBaselines,
+    FITTED_BASELINES: FittedBaselines | None,
     CHECKPOINTS: str,
     WORKED_SECONDS: _Seconds,
     WORKED_UNTIL: datetime,
-    CONFIRMATION: Decision,
+    CONFIRMATION: Decision | None,
     CONFIRMATION_SECONDS: _Seconds,
     CONFIRMATION_RUNS: dict[str, tuple[float | None, int, int]],
     CONFIRMATION_LEASES: dict[str, tuple[int, int]],
     TEST: _Tested,
-    PREDICTIONS: dict[str, Any],
-    FUTURE: dict[str, Any],
-    PREDICTION_INTERVALS: PredictionIntervals,
-    CALIBRATION: Calibration,
+    PREDICTIONS: dict[str, Any] | None,
+    FUTURE: dict[str, Any] | None,
+    PREDICTION_INTERVALS: PredictionIntervals | None,
+    CALIBRATION: Calibration | None,
     WARM_START: dict[str, Any],
 }
-"""Of what type each of a study's attributes is."""
+"""Of what type each of a study's attributes is; None says that there is none any more."""
 
 
 def _read_record(place: str, key: str, read: Callable[[], _T]) -> _T:
