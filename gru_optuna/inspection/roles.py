@@ -114,6 +114,12 @@ class Roles:
             covariates=tuple(part for name in self.covariates for part in _parts(name, names)),
             known=tuple(part for name in self.known for part in _parts(name, names)),
         )
+        for role in ("id", "time"):
+            if self.steps and getattr(self, role):
+                raise DataError(
+                    f"--steps is for rows that are whole sequences, which can't have --{role}. "
+                    f"Leave out one of them."
+                )
         numbered = numbered_columns(names)
         for stem in self.steps:
             if stem not in numbered:

@@ -578,6 +578,8 @@ def test_steps_without_numbers_or_of_different_counts_are_refused(tmp_path: Path
     found = guess(tmp_path, "t0,t1,u0,w0,label", rows, steps=("w",))
     assert found.undecided
     assert 'numbers, "w" begins the names of 0; each channel needs steps' in found.reason
+    with pytest.raises(DataError, match=r"--steps is for rows .*, which can't have --id"):
+        guess(tmp_path, "t0,t1,u0,w0,label", rows, steps=("t",), id="label")
 
 
 def test_numbered_columns_beside_a_time_are_explained(tmp_path: Path) -> None:
