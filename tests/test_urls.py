@@ -12,8 +12,10 @@ from sqlalchemy import URL, make_url
 from typer.testing import CliRunner
 
 from gru_optuna.cli import app
+from gru_optuna.cli.console import fail
 from gru_optuna.cli.tune import _shown_command
 from gru_optuna.errors import StorageError
+from gru_optuna.service.problems import problem_response
 from gru_optuna.storage.database.open import locate, open_storage
 from gru_optuna.storage.database.postgresql import PostgreSQL
 from gru_optuna.urls import given_url, masked, masked_url
@@ -174,3 +176,23 @@ def test_a_url_is_read_from_the_environment_or_a_file(
     }.items():
         with pytest.raises(StorageError, match=message):
             given_url(given_text)
+
+
+MESSAGE = f"it failed: {'x' * 6000} postgresql://me:{{S}}@host/db refused"
+"""Longer than what is shown of a line: it is masked before it is cut."""
+
+
+def test_a_message_on_a_terminal_is_masked_whoever_wrote_it(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit):
+        fail(MESSAGE.format(S=S), 1)
+    said = capsys.readouterr().err
+    assert "postgresql://me:***@host/db refused" in said
+    assert S not in said
+
+
+def test_a_message_of_the_service_is_masked_whoever_wrote_it() -> None:
+    body = bytes(problem_response(500, MESSAGE.format(S=S)).body).decode()
+    assert "postgresql://me:***@host/db refused" in body
+    assert S not in body
