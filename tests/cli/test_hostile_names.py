@@ -128,3 +128,16 @@ def test_predictions_can_be_written_for_spreadsheets(tmp_path: Path) -> None:
         read = pl.read_csv(tmp_path / "x.csv")
         assert read["prediction"].to_list() == expected
         assert read["P(a)"].to_list() == frame["P(a)"].to_list()
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", ".", "..", "a/b", "a\\b", "c:x", "a\0b", "a\nb", "a\x1b[31mb", "a\u202eb", "a\x85b"],
+)
+def test_a_name_with_any_of_these_is_no_plain_name(name: str) -> None:
+    assert not is_plain_name(name)
+
+
+@pytest.mark.parametrize("name", ["rows.csv", "Größe 2.csv", "数据.csv", ".hidden", "a..b"])
+def test_names_in_any_script_are_plain(name: str) -> None:
+    assert is_plain_name(name)
