@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
+import shutil
 import socket
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import httpx2
 import numpy as np
 import pyarrow as pa
 import pytest
+from fastapi import Request
 from helpers.services import ROWS, Service, add_trials, serving, sha256, small_study, submit, upload
 from helpers.storage_rows import invoke
 from pyarrow import parquet
 
 from gru_optuna.errors import DataError
+from gru_optuna.service.api.data import receive_upload
 from gru_optuna.service.context import ServiceSettings
+from gru_optuna.service.problems import RequestRefused
 from gru_optuna.service.processes import inspect_upload
 from gru_optuna.storage import uploads
 from gru_optuna.storage.database.open import open_engine, open_storage
@@ -341,6 +347,30 @@ def test_a_study_with_two_goals_shows_the_metric(service: Service, client) -> No
     assert [trial["value"] for trial in trials] == [0.7, 0.701]
     best = client.get("/v1/studies/films/best").json()
     assert best["front"]
+
+
+@pytest.mark.parametrize("declared", [True, False])
+def test_an_upload_that_would_fill_the_disk_is_refused(tmp_path, made_sqlite, declared) -> None:
+    shutil.copy(made_sqlite, tmp_path / "x.db")
+    engine = open_engine(f"sqlite:///{tmp_path / 'x.db'}")
+    body = ROWS.encode()
+    pieces = iter([body[:100], body[100:]])
+
+    async def receive() -> dict[str, object]:
+        piece = next(pieces, b"")
+        return {"type": "http.request", "body": piece, "more_body": bool(piece)}
+
+    headers = [(b"content-length", str(len(body)).encode())] if declared else []
+    request = Request({"type": "http", "headers": headers}, receive)
+
+    reserve = shutil.disk_usage(tmp_path).free + (1 << 40)
+    settings = ServiceSettings(str(engine.url), Workspace(tmp_path), reserve_bytes=reserve)
+    context = SimpleNamespace(settings=settings, engine=engine)
+    with pytest.raises(RequestRefused, match="The disk of the service has no room for") as refusal:
+        asyncio.run(receive_upload(context, request, "rows.csv", None))
+    assert refusal.value.status == 507
+    assert uploads.list_all(engine) == []
+    engine.dispose()
 
 
 def test_uploads_lie_in_the_place_that_was_chosen(tmp_path) -> None:

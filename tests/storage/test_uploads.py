@@ -83,6 +83,11 @@ def test_an_upload_comes_back_as_it_was(
     assert path.read_bytes() == content
     path.write_bytes(b"changed")
     assert uploads.fetch(engine, made.sha256, path).read_bytes() == content
+    path.unlink()
+    (tmp_path / "theirs").write_bytes(content)
+    path.symlink_to(tmp_path / "theirs")  # its content may change after it was compared
+    assert not uploads.fetch(engine, made.sha256, path).is_symlink()
+    assert (tmp_path / "theirs").read_bytes() == path.read_bytes() == content
     again = uploads.put(engine, "other.bin", io.BytesIO(content))
     assert again.created_at == made.created_at
     assert uploads.find(engine, made.sha256).name == "other.bin"
