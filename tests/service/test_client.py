@@ -142,10 +142,11 @@ def test_the_token_comes_from_the_environment_or_a_private_file(
 ) -> None:
     file = tmp_path / "token"
     file.write_text(service.tokens[Role.VIEWER] + "\n")
-    file.chmod(0o644)
     monkeypatch.setenv("GRU_OPTUNA_TOKEN_FILE", str(file))
-    with pytest.raises(UserError, match=f"chmod 600 {file}"):
-        gru_optuna.connect(service.address)
+    for mode in (0o644, 0o640, 0o604, 0o620):
+        file.chmod(mode)
+        with pytest.raises(UserError, match=f"chmod 600 {file}"):
+            gru_optuna.connect(service.address)
     file.chmod(0o600)
     gru_optuna.connect(service.address)
     monkeypatch.setenv("GRU_OPTUNA_TOKEN", "wrong")
