@@ -96,6 +96,17 @@ def test_an_upload_comes_back_as_it_was(
         read(engine, made.sha256)
 
 
+def test_a_content_that_was_changed_where_it_lies_is_not_fetched(
+    engine: Engine, folder: Path, tmp_path: Path
+) -> None:
+    made = put(engine)
+    (stored,) = (folder / "uploads").iterdir()
+    stored.write_bytes(ROWS.swapcase())  # of the same length
+    with pytest.raises(StorageError, match=r"rows.csv: the stored content has changed"):
+        uploads.fetch(engine, made, tmp_path / "cache" / "rows.csv")
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
 def test_an_upload_without_a_files_name_is_not_stored(engine: Engine, place: str) -> None:
     for name in ("../rows.csv", "", "a/b.csv", "x" * 256, "rows\n.csv"):
         with pytest.raises(StorageError, match="is not the name of a file"):
