@@ -550,7 +550,7 @@ def _is_plain_file(path: Path) -> bool:
 
 
 def _identity(folder: Path) -> tuple[int, int] | None:
-    """What distinguishes a folder from any other that has its path later."""
+    """The device and inode of a folder, which change if another one takes its path."""
     try:
         found = folder.stat()
     except FileNotFoundError:

@@ -35,7 +35,7 @@ _ABOUT_PATHS = {
     errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR,
     errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ENXIO,
 }  # fmt: skip
-"""What the system says of a path that a user named; other errors are ours."""
+"""Errors of the system about a path that the user named. Any other is a bug of ours."""
 
 _NEEDED = {
     "int_parsing": "a whole number",

@@ -128,7 +128,7 @@ def in_columns(table: Table, columns: Sequence[Column], guess: Guess) -> Iterato
 
 
 def _if_written_once(table: Table, name: str) -> str:
-    """What to do if a column names only the first of the rows that belong together."""
+    """Advice about a column that may be filled in only on the first row of each group."""
     held = table.column(name).is_not_null()
     if not held[0] or held.sum() < 2:
         return ""

@@ -277,12 +277,11 @@ class _Guesses:
             reason = self._no_steps(task, stems, steps)
         elif not found or len(set(map(len, steps))) > 1:
             counted = format_list(
-                f'"{stem}" begins the names of {len(names)}'
-                for stem, names in zip(stems, steps, strict=True)
+                f'"{stem}" matches {len(names)}' for stem, names in zip(stems, steps, strict=True)
             )
             reason = (
-                f"of the columns that hold numbers, {counted}; each channel needs steps, and as "
-                f"many as the others"
+                f"of the columns of numbers, {counted}; every channel needs steps, and all need "
+                f"the same number"
             )
         if reason is None and target.undecided:
             return _undecided(task or "classification", "sequences", shown, roles, target)
@@ -348,9 +347,10 @@ class _Guesses:
         options = " ".join(f"--steps {json.dumps(stem)}" for stem in stems)
         named = any(self._known[name].kind == "id" for name in self._known if name not in found)
         return (
-            f"{shown} may be the steps of a sequence in each row, but neighbours are no more alike "
-            f"than others. If they are steps, add {options}; features in no order suit a model of "
-            f"tables, such as scikit-learn's HistGradientBoosting"
+            f"{shown} may be the steps of a sequence in each row, but neighbouring columns are no "
+            f"more alike than distant ones. If they are steps, add {options}; features in no "
+            f"particular order suit a model of tables, such as scikit-learn's "
+            f"HistGradientBoosting"
             f"{f'. {self._as_one_row_a_step(found)}' if named else ''}"
         )
 
@@ -366,7 +366,7 @@ class _Guesses:
         return f"frame.melt(id_vars=[{named}], var_name='step', value_name='value')"
 
     def _target_of_rows(self, task: Task | None, channels: Sequence[Sequence[str]]) -> _Choice:
-        """What to predict of whole sequences: another column; without names, the first or last."""
+        """The column to predict for whole sequences; without a header, the first or the last."""
         if named := self._given.label or self._given.target:
             return _Choice(named)
         (first, *_), *others = channels if channels[0] else [[""]]

@@ -544,15 +544,15 @@ def test_numbered_columns_in_no_order_are_steps_only_if_the_user_says_so(tmp_pat
     header = joined("label", *STEPS)
     found = guess(tmp_path, header, rows)
     assert found.undecided
-    assert 'neighbours are no more alike than others. If they are steps, add --steps "t"' in (
-        found.reason
-    )
+    said = "neighbouring columns are no more alike than distant ones. If they are steps, add"
+    assert f'{said} --steps "t"' in found.reason
+
     found = guess(tmp_path, header, rows, steps=("t",))
     assert (found.rows, found.roles.label) == ("sequences", "label")
     # Answers of one person are alike, but neighbours are no more so.
     mood = [drawn.gauss(3, 1) for _ in range(90)]
     rows = [joined("ab"[m > 3], *(round(m + drawn.gauss(0, 1)) for _ in STEPS)) for m in mood]
-    assert "neighbours are no more alike" in guess(tmp_path, header, rows).reason
+    assert "neighbouring columns are no more alike" in guess(tmp_path, header, rows).reason
 
 
 def test_whole_sequences_without_anything_to_predict_are_explained(tmp_path: Path) -> None:
@@ -574,10 +574,10 @@ def test_a_name_that_is_numbered_like_the_steps_is_none_of_them(tmp_path: Path) 
 def test_steps_without_numbers_or_of_different_counts_are_refused(tmp_path: Path) -> None:
     rows = [f"{n % 7}.5,{n},{n % 3}.5,{'xyz'[n % 3]},{'ab'[n % 2]}" for n in range(40)]
     found = guess(tmp_path, "t0,t1,u0,w0,label", rows, steps=("t", "u"))
-    assert '"t" begins the names of 2 and "u" begins the names of 1; each' in found.reason
+    assert '"t" matches 2 and "u" matches 1; every' in found.reason
     found = guess(tmp_path, "t0,t1,u0,w0,label", rows, steps=("w",))
     assert found.undecided
-    assert 'numbers, "w" begins the names of 0; each channel needs steps' in found.reason
+    assert 'numbers, "w" matches 0; every channel needs steps' in found.reason
     with pytest.raises(DataError, match=r"--steps is for rows .*, which can't have --id"):
         guess(tmp_path, "t0,t1,u0,w0,label", rows, steps=("t",), id="label")
 

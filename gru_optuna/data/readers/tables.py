@@ -52,7 +52,7 @@ FOR_SEQUENCES = (
     "For sequences, write a column for each step, called t0, t1, and so on; or an .npz file: "
     "numpy.savez('rows.npz', values=..., labels=...)"
 )
-"""What to do about fields that hold many numbers; `.` follows."""
+"""Advice about fields that hold many numbers, without the final period."""
 
 TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 

@@ -195,7 +195,7 @@ _OF_COMPACT = {
 }  # fmt: skip
 """How digits are read once they are spelled; the others as a year, its month and day."""
 _WIDTHS = {"%m%Y": 6, "%d%m%y": 6, "%m%d%y": 6, "%d%m%Y": 8, "%m%d%Y": 8, "%Y%j": 7}
-"""Of digits that counts may look like: all must be days, none far from the next."""
+"""The widths of digits that may be counts: all must be dates, none far from the next."""
 _NOT_FAR = timedelta(days=92)
 _LIMITS = {"decimal year": (1500, 2199.999), "excel": (25_569, 73_050)}  # Excel: 1970 to 2099
 _MONTH_ERROR = 0.07  # months: of years with two decimals
@@ -518,7 +518,7 @@ def _by_order(texts: pl.Series, fields: _Fields, decided: TimeForm | None) -> tu
 
 
 def _how_to_write(field: str) -> str:
-    """What to do about a field that is no time in any order."""
+    """Advice about a field that isn't a time in any order."""
     form = "as 2024-12-31 or 2024-12-31 23:00:00."
     if re.fullmatch(r"\d(?:\.\d+)?[eE]\+?\d+", field):
         return f"Its last digits are lost, as where a spreadsheet saved it: write it {form}"

@@ -81,7 +81,7 @@ def rows_of_steps(table: Table, columns: Sequence[Sequence[str]]) -> list[NDArra
     Raises
     ------
     DataError
-        Naming a field that is no number, or a row without a value.
+        Naming a field that isn't a number, or a row without values.
     """
     values = np.stack(
         [np.column_stack([table.numbers(name) for name in names]) for names in columns], axis=2
